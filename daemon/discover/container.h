@@ -1,0 +1,47 @@
+// What is known of one container, whoever found it. Owned by the Registry; everyone else borrows it
+// between on_container_added and on_container_removed. It knows nothing of listeners or forwards.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "base/unique_fd.h"
+
+namespace portfwd {
+
+struct Container {
+  std::string id;      ///< opaque, [A-Za-z0-9_-], never used twice in a daemon's life
+  std::string name;    ///< what its owner calls it; shown to people, not unique
+  std::string engine;  ///< "podman", "docker", "nspawn", "bubblewrap", "netns", ... or "" if unknown
+  uid_t uid = 0;       ///< its owner on the host
+  pid_t pid = 0;       ///< a process in it, as the host counts; 0 for one known only by its path
+  std::uint64_t netns = 0;  ///< inode of its network namespace; 0 when it cannot be seen
+  UniqueFd netns_fd;        ///< pins the namespace, so the inode is nobody else's; invalid if unseen
+  std::string image;
+  std::map<std::string, std::string> labels;
+  std::string path;      ///< of a container that is a named namespace (`ip netns`, attach), else ""
+  bool attached = false; ///< asked for by attach
+  std::string inaccessible;  ///< why it can't be entered, remedy included; "" when it may be tried
+};
+
+/// Why a container is no longer there.
+enum class RemovalReason : std::uint8_t { Gone, Detached, Replaced };
+
+class RegistryObserver {
+ public:
+  virtual void on_container_added(const Container& container) = 0;
+  /// Name, pid, image or labels changed; never the id or the namespace.
+  virtual void on_container_changed(const Container& container) = 0;
+  /// The last call for this container; it is freed after the return.
+  virtual void on_container_removed(const Container& container, RemovalReason reason) = 0;
+  /// A program was started inside: its listener may follow soon.
+  virtual void on_sign_of_life(const Container& container) = 0;
+
+ protected:
+  ~RegistryObserver() = default;
+};
+
+}  // namespace portfwd

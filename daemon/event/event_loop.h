@@ -1,0 +1,150 @@
+// One thread, one level-triggered epoll, and the lifetime rule of everything that hangs on it:
+// a source is pinned, is a *member* of the object that handles it, and is declared *below* its fd,
+// so it deregisters before the fd closes. Disarming a source also erases its events from the batch
+// in progress. An object that is done disarms its sources and is moved into `loop.retire()`, which
+// frees it after the batch. It knows nothing of what its sources carry.
+//
+// Level-triggered, because a relay yields after a few rounds and must be called again.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace portfwd {
+
+class EventLoop;
+class IoSource;
+class Timer;
+
+class IoHandler {
+ public:
+  /// @param source which of the handler's sources is ready
+  /// @param events EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLPRI, EPOLLHUP, EPOLLERR
+  virtual void on_io(IoSource& source, std::uint32_t events) = 0;
+
+ protected:
+  ~IoHandler() = default;
+};
+
+/// One fd's registration. Borrows the fd, the loop and the handler; all outlive it.
+class IoSource {
+ public:
+  IoSource(EventLoop& loop, int fd, IoHandler& handler) noexcept
+      : loop_(loop), handler_(handler), fd_(fd) {}
+  IoSource(const IoSource&) = delete;
+  IoSource& operator=(const IoSource&) = delete;
+  ~IoSource() { disarm(); }
+
+  /// Asks for `events`; 0 deregisters, since HUP and ERR cannot be masked and would spin.
+  /// Costs no system call when the mask is what it was. Source: epoll_ctl(2).
+  Result<void> watch(std::uint32_t events);
+  void disarm() noexcept;
+  [[nodiscard]] std::uint32_t mask() const noexcept { return mask_; }
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+
+ private:
+  friend class EventLoop;
+  EventLoop& loop_;
+  IoHandler& handler_;
+  int fd_;
+  std::uint32_t mask_ = 0;
+};
+
+/// A one-shot deadline. Pinned; borrows the loop. The callback may arm it again, and may destroy any
+/// other timer, but not its own: move the owner into retire() instead. Armed for now it is a task
+/// for the next turn, and cancelled by its owner's death like any other.
+class Timer {
+ public:
+  using Callback = std::move_only_function<void()>;
+  Timer(EventLoop& loop, Callback callback) : loop_(loop), callback_(std::move(callback)) {}
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+  ~Timer() { disarm(); }
+
+  void arm_at(TimePoint when);
+  void arm_after(Duration delay);
+  void arm_now() { arm_after(Duration::zero()); }
+  void disarm() noexcept;
+  [[nodiscard]] bool armed() const noexcept { return armed_; }
+  [[nodiscard]] TimePoint when() const noexcept { return when_; }
+
+ private:
+  friend class EventLoop;
+  EventLoop& loop_;
+  Callback callback_;
+  TimePoint when_{};
+  bool armed_ = false;
+};
+
+/// Called before each wait, such as to drain a library that holds messages in its own queue.
+class WaitHook {
+ public:
+  virtual void before_wait() = 0;
+
+ protected:
+  ~WaitHook() = default;
+};
+
+/// What may be moved into retire().
+class Retirable {
+ public:
+  virtual ~Retirable() = default;
+};
+
+class EventLoop {
+ public:
+  /// Throws nothing; `ok()` tells whether the kernel gave an epoll fd.
+  explicit EventLoop(const Clock& clock);
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+  ~EventLoop();
+
+  [[nodiscard]] bool ok() const noexcept { return epoll_.valid(); }
+  [[nodiscard]] const Clock& clock() const noexcept { return clock_; }
+  [[nodiscard]] TimePoint now() const { return clock_.now(); }
+
+  /// Runs until stop(). @return the failure of epoll_wait, which leaves nothing to run on.
+  Result<void> run();
+  /// One wait of at most `limit` and one batch. For tests and for a shutdown that drains.
+  Result<void> turn(Duration limit);
+  void stop() noexcept { stopping_ = true; }
+
+  /// Takes an object whose sources are disarmed; frees it after the batch in progress.
+  void retire(std::unique_ptr<Retirable> object) { retired_.push_back(std::move(object)); }
+
+  void add_hook(WaitHook& hook) { hooks_.push_back(&hook); }
+  void remove_hook(WaitHook& hook) noexcept { std::erase(hooks_, &hook); }
+
+  [[nodiscard]] Duration longest_turn() const noexcept { return longest_turn_; }
+
+ private:
+  friend class IoSource;
+  friend class Timer;
+  void dispatch(std::span<epoll_event> batch);
+  void expire_timers();
+  [[nodiscard]] Duration wait_limit(Duration limit) const;
+
+  const Clock& clock_;
+  UniqueFd epoll_;
+  std::span<epoll_event> batch_;
+  std::set<std::pair<TimePoint, Timer*>> timers_;
+  std::vector<std::unique_ptr<Retirable>> retired_;
+  std::vector<WaitHook*> hooks_;
+  TimePoint expiring_ = TimePoint::min();
+  Duration longest_turn_{};
+  bool stopping_ = false;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,78 @@
+// All that a person can ask of the daemon, and all that it tells. The bus implements ControlObserver
+// and calls Control; neither side includes the other's library. Calls are synchronous and never
+// block: what takes time shows up later as a change.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/refusal.h"
+#include "base/unique_fd.h"
+#include "forward/model.h"
+
+namespace portfwd {
+
+struct ForwardOptions {
+  std::optional<Port> host_port;
+  std::string bind;               ///< "" or "localhost" or one address
+  std::string container_address;  ///< "" or one address inside
+  std::string label;
+  bool persist = false;
+  bool allow_missing = false;
+  Direction direction = Direction::In;
+  std::string lifeline;  ///< bus name whose end ends the forward; "" for none (set by the bus)
+};
+
+/// A value of `status` and `explain`, whose keys are lower_snake_case and only ever added to.
+using Fact = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
+using Facts = std::map<std::string, Fact>;
+
+class ControlObserver {
+ public:
+  virtual void on_forward_added(const ForwardInfo& forward) = 0;
+  virtual void on_forward_changed(const ForwardInfo& forward) = 0;
+  virtual void on_forward_removed(const ForwardInfo& forward) = 0;
+  virtual void on_container_added(const ContainerInfo& container) = 0;
+  virtual void on_container_changed(const ContainerInfo& container) = 0;
+  virtual void on_container_removed(const ContainerInfo& container) = 0;
+  /// After the object's own call: the numbered fact, for signals and the journal.
+  virtual void on_event(const Event& event) = 0;
+
+ protected:
+  ~ControlObserver() = default;
+};
+
+class Control {
+ public:
+  /// @return the forward's id. @param container name, id or unambiguous prefix of an id
+  virtual Answer<std::string> forward(std::string_view container, std::string_view target,
+                                      const ForwardOptions& options) = 0;
+  virtual Answer<void> unforward(std::string_view forward_id) = 0;
+  virtual Answer<std::string> attach_pid(pid_t pid, std::string_view name) = 0;
+  virtual Answer<std::string> attach_netns(UniqueFd netns, std::string_view name) = 0;
+  virtual Answer<void> detach(std::string_view container_id) = 0;
+  /// @param container "" for any; keys at least: `forwarded` (bool), `summary` (one sentence),
+  /// `seen`, `decision`, `host`, `reach`, `remedy` (lists of sentences or one)
+  virtual Answer<Facts> explain(std::string_view container, std::string_view target) = 0;
+  virtual Answer<void> reload() = 0;
+  /// The owner of a lifeline has left the bus.
+  virtual void lifeline_ended(std::string_view bus_name) = 0;
+
+  [[nodiscard]] virtual std::vector<Event> events_after(std::uint64_t seq) const = 0;
+  [[nodiscard]] virtual Facts status() const = 0;
+  [[nodiscard]] virtual std::string instance_id() const = 0;
+  [[nodiscard]] virtual std::uint64_t poll_interval_usec() const = 0;
+  [[nodiscard]] virtual std::vector<ForwardInfo> forwards() const = 0;
+  [[nodiscard]] virtual std::vector<ContainerInfo> containers() const = 0;
+  [[nodiscard]] virtual std::optional<ForwardInfo> find_forward(std::string_view id) const = 0;
+  [[nodiscard]] virtual std::optional<ContainerInfo> find_container(std::string_view id) const = 0;
+
+ protected:
+  ~Control() = default;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,93 @@
+// The values that leave the core: what a forward, a container and an event look like from outside.
+// Plain copies, made by the forward table; the bus and the log print them and change nothing.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/endpoint.h"
+#include "watch/watcher.h"
+
+namespace portfwd {
+
+enum class Origin : std::uint8_t { Auto, Declared, Manual };
+enum class ForwardState : std::uint8_t { Active, Waiting, Lingering, Conflict };
+enum class Direction : std::uint8_t { In, Reverse };
+enum class ContainerState : std::uint8_t { Watched, Inaccessible, Ignored };
+enum class ReachKind : std::uint8_t { None, Broker, Helper, Bridge };
+
+[[nodiscard]] std::string_view name_of(Origin v);          ///< "auto", "declared", "manual"
+[[nodiscard]] std::string_view name_of(ForwardState v);    ///< "active", "waiting", ...
+[[nodiscard]] std::string_view name_of(Direction v);       ///< "in", "reverse"
+[[nodiscard]] std::string_view name_of(ContainerState v);  ///< "watched", "inaccessible", "ignored"
+[[nodiscard]] std::string_view name_of(ReachKind v);       ///< "none", "broker", "helper", "bridge"
+
+struct Counters {
+  std::uint64_t active = 0;
+  std::uint64_t total = 0;
+  std::uint64_t failed = 0;   ///< the target refused or did not answer
+  std::uint64_t refused = 0;  ///< we did: another user, or one that could not be identified
+  std::uint64_t bytes_in = 0;   ///< towards the container
+  std::uint64_t bytes_out = 0;
+};
+
+struct ForwardInfo {
+  std::string id;
+  std::string container_id;    ///< "" while a manual forward waits for a container not there yet
+  std::string container_name;
+  std::string container_engine;
+  Protocol protocol = Protocol::Tcp;
+  Direction direction = Direction::In;
+  std::string target;             ///< "8080"
+  std::string container_address;  ///< the one dialled first
+  Port container_port = 0;
+  std::vector<std::string> host_addresses;  ///< the first is HostAddress; empty in `conflict`
+  Port host_port = 0;                       ///< 0 in `conflict`
+  Origin origin = Origin::Auto;
+  ForwardState state = ForwardState::Active;
+  std::string reason;  ///< why remapped, waiting or in conflict; "" when there is nothing to say
+  std::string label;
+  std::string process;
+  std::string url;
+  std::string on_auto_forward = "notify";
+  WallTime since{};
+  Counters counters;
+};
+
+struct ContainerInfo {
+  std::string id;
+  std::string name;
+  std::string engine;
+  uid_t uid = 0;
+  pid_t pid = 0;
+  std::uint64_t netns = 0;
+  std::string image;
+  std::map<std::string, std::string> labels;
+  ContainerState state = ContainerState::Watched;
+  ReachKind reach = ReachKind::None;
+  std::string reason;
+  std::vector<Listener> listeners;
+  bool ever_listened = false;  ///< `containers` without --all hides those with no engine and false here
+};
+
+/// One thing that came or went. Sequence numbers have no gaps within an InstanceId.
+struct Event {
+  enum class Type : std::uint8_t { PortAdded, PortRemoved, ContainerAdded, ContainerRemoved, Gap };
+  std::uint64_t seq = 0;
+  WallTime time{};
+  Type type = Type::PortAdded;
+  std::string reason;  ///< of PortRemoved: listener-closed, container-gone, unforwarded, ...
+  std::variant<std::monostate, ForwardInfo, ContainerInfo> subject;
+  std::uint32_t batch_size = 1;   ///< how many PortAdded one look caused
+  std::uint32_t batch_index = 0;  ///< 0 ... batch_size - 1
+};
+[[nodiscard]] std::string_view name_of(Event::Type v);  ///< "PortAdded", ...
+
+}  // namespace portfwd

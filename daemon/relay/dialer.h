@@ -1,0 +1,42 @@
+// The seam through which a relay gets its far end: a connected stream socket, now or later, or why
+// not. Sockets made in a namespace, a bridge address, later vsock or a guest's agent implement it;
+// nothing above knows which one it has.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "base/clock.h"
+#include "base/endpoint.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace portfwd {
+
+class DialHandler {
+ public:
+  /// @param connected a non-blocking stream socket, owned by the callee; or the failure of the last
+  /// address tried: ECONNREFUSED, ETIMEDOUT, ... Called at most once, never from within dial().
+  virtual void on_dialled(Result<UniqueFd> connected) = 0;
+
+ protected:
+  ~DialHandler() = default;
+};
+
+/// An attempt under way; destroying it cancels it.
+class Dial {
+ public:
+  virtual ~Dial() = default;
+};
+
+class Dialer {
+ public:
+  virtual ~Dialer() = default;
+
+  /// Tries `candidates` in order until one accepts or `deadline` passes (ETIMEDOUT).
+  /// @param candidates nearest first, copied; @param handler borrowed until the Dial is gone
+  [[nodiscard]] virtual std::unique_ptr<Dial> dial(std::span<const Endpoint> candidates,
+                                                   TimePoint deadline, DialHandler& handler) = 0;
+};
+
+}  // namespace portfwd

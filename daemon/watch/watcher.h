@@ -1,0 +1,48 @@
+// The seam through which a container's listeners are learnt. A sock_diag watch, a procfs reader or a
+// guest's agent implement it; nothing above knows which one it has.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/endpoint.h"
+
+namespace portfwd {
+
+/// One socket in LISTEN state inside a container.
+struct Listener {
+  Protocol protocol = Protocol::Tcp;
+  Endpoint local;               ///< as bound inside
+  bool v6only = false;          ///< an IPv6 wildcard that does not take IPv4 clients
+  std::uint64_t cookie = 0;     ///< the socket's identity for life; 0 when it cannot be known
+  std::uint32_t uid = 0;        ///< owner, as the container counts
+  std::uint32_t inode = 0;      ///< of the socket, as in /proc/PID/fd
+  std::uint64_t cgroup_id = 0;  ///< inode of the cgroup that made it; 0 when it cannot be known
+  std::string process;          ///< the program's name (comm); empty when it cannot be known
+
+  friend auto operator<=>(const Listener&, const Listener&) = default;
+};
+
+class Watcher;
+
+class WatchObserver {
+ public:
+  /// The set of listeners is not what it was; `watcher.listeners()` has it, ordered.
+  virtual void on_listeners(Watcher& watcher) = 0;
+
+ protected:
+  ~WatchObserver() = default;
+};
+
+class Watcher {
+ public:
+  virtual ~Watcher() = default;
+  [[nodiscard]] virtual const std::vector<Listener>& listeners() const = 0;
+  /// A sign of life (an exec inside, a client that waits): look soon and often for a while.
+  virtual void hurry() = 0;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,133 @@
+// The loop's lifetime rule and its timers, on real descriptors.
+#include "event/event_loop.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <vector>
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct SocketPair {
+  SocketPair() {
+    std::array<int, 2> fds{};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()), 0);
+    ours = UniqueFd(fds[0]);
+    theirs = UniqueFd(fds[1]);
+  }
+  void make_readable() const { EXPECT_EQ(::write(theirs.get(), "x", 1), 1); }
+  UniqueFd ours, theirs;
+};
+
+struct Probe final : IoHandler {
+  Probe(EventLoop& loop, int fd) : source(loop, fd, *this) {}
+  void on_io(IoSource&, std::uint32_t events) override {
+    ++calls;
+    last = events;
+    if (then) then();
+  }
+  int calls = 0;
+  std::uint32_t last = 0;
+  std::move_only_function<void()> then;
+  IoSource source;
+};
+
+struct LoopTest : testing::Test {
+  SystemClock clock;
+  EventLoop loop{clock};
+};
+
+TEST_F(LoopTest, TwoHandlersOfOneBatchMayDestroyEachOther) {
+  SocketPair a, b;
+  a.make_readable();
+  b.make_readable();
+  std::unique_ptr<Probe> first, second;
+  first = std::make_unique<Probe>(loop, a.ours.get());
+  second = std::make_unique<Probe>(loop, b.ours.get());
+  int called = 0;
+  first->then = [&] { ++called, second.reset(); };
+  second->then = [&] { ++called, first.reset(); };
+  ASSERT_TRUE(first->source.watch(EPOLLIN));
+  ASSERT_TRUE(second->source.watch(EPOLLIN));
+  ASSERT_TRUE(loop.turn(1s));
+  EXPECT_EQ(called, 1) << "the other one's event must be gone from the batch";
+}
+
+TEST_F(LoopTest, AnEmptyMaskDeregistersSoThatHangUpDoesNotSpin) {
+  SocketPair pair;
+  Probe probe(loop, pair.ours.get());
+  ASSERT_TRUE(probe.source.watch(EPOLLIN));
+  ASSERT_TRUE(probe.source.watch(0));
+  pair.theirs.reset();
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_EQ(probe.calls, 0);
+}
+
+TEST_F(LoopTest, ARetiredObjectOutlivesItsOwnHandler) {
+  struct Owner final : Retirable, IoHandler {
+    Owner(EventLoop& l, int fd, bool& d) : source(l, fd, *this), dead(d) {}
+    ~Owner() override { dead = true; }
+    void on_io(IoSource&, std::uint32_t) override {
+      source.disarm();
+      loop->retire(std::move(self));
+      EXPECT_FALSE(dead);
+    }
+    IoSource source;
+    bool& dead;
+    EventLoop* loop = nullptr;
+    std::unique_ptr<Owner> self;
+  };
+  SocketPair pair;
+  pair.make_readable();
+  bool dead = false;
+  auto owner = std::make_unique<Owner>(loop, pair.ours.get(), dead);
+  owner->loop = &loop;
+  ASSERT_TRUE(owner->source.watch(EPOLLIN));
+  Owner& raw = *owner;
+  raw.self = std::move(owner);
+  ASSERT_TRUE(loop.turn(1s));
+  EXPECT_TRUE(dead);
+}
+
+TEST_F(LoopTest, TimersFireInOrderOfTheirDeadlines) {
+  std::vector<int> order;
+  Timer late(loop, [&] { order.push_back(2), loop.stop(); });
+  Timer early(loop, [&] { order.push_back(1); });
+  late.arm_after(2ms);
+  early.arm_after(1ms);
+  ASSERT_TRUE(loop.run());
+  EXPECT_EQ(order, (std::vector{1, 2}));
+}
+
+TEST_F(LoopTest, ATimerThatArmsItselfForNowDoesNotStarveSockets) {
+  SocketPair pair;
+  Probe probe(loop, pair.ours.get());
+  probe.then = [&] { loop.stop(); };
+  ASSERT_TRUE(probe.source.watch(EPOLLIN));
+  Timer* self = nullptr;
+  Timer busy(loop, [&] { self->arm_now(); });
+  self = &busy;
+  busy.arm_now();
+  pair.make_readable();
+  ASSERT_TRUE(loop.run());
+  EXPECT_EQ(probe.calls, 1);
+}
+
+TEST_F(LoopTest, ATimerMayDestroyAnotherThatIsDueToo) {
+  int fired = 0;
+  std::unique_ptr<Timer> a, b;
+  a = std::make_unique<Timer>(loop, [&] { ++fired, b.reset(); });
+  b = std::make_unique<Timer>(loop, [&] { ++fired, a.reset(); });
+  a->arm_now();
+  b->arm_now();
+  ASSERT_TRUE(loop.turn(10ms));
+  ASSERT_TRUE(loop.turn(1ms));
+  EXPECT_EQ(fired, 1);
+}
+
+}  // namespace
+}  // namespace portfwd
