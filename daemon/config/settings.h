@@ -29,6 +29,7 @@ struct Settings {
   } detect;
 
   struct Host {
+    std::optional<IpAddress> bind;  ///< a loopback address; nothing: 127.0.0.1 and ::1
     bool restrict_to_user = true;
     PortRange fallback_range{20000, 29999};
     std::vector<PortRange> avoid;
@@ -37,13 +38,14 @@ struct Settings {
     Duration hold = std::chrono::seconds(5);
     Duration drain = std::chrono::seconds(5);
     Duration connect_timeout = std::chrono::seconds(10);
-    unsigned max_forwards = 64;     ///< per container
-    unsigned max_connections = 0;   ///< per forward; 0: as many as fds allow
+    unsigned max_forwards = 64;    ///< per container
+    unsigned max_connections = 0;  ///< per forward; 0: as many as fds allow
   } host;
 
   struct Ports {
     std::vector<PortRange> include{{1, 65535}};
-    std::vector<PortRange> exclude{{22, 22}, {25, 25}, {53, 53}, {323, 323}, {5353, 5353}, {5355, 5355}};
+    std::vector<PortRange> exclude{{22, 22},   {25, 25},     {53, 53},
+                                   {323, 323}, {5353, 5353}, {5355, 5355}};
     std::vector<IpAddress> ignore_addresses{IpAddress::v4(127, 0, 0, 11)};  ///< docker's resolver
     std::string on_auto_forward = "notify";
   } ports;

@@ -1,0 +1,134 @@
+// portfwd.toml as values, and every mistake at its place.
+#include "config/config_file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "config/value_parsers.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::vector<std::string> mistakes_of(std::string_view text) {
+  const auto read = parse_config(text, "c.toml");
+  std::vector<std::string> out;
+  if (!read) {
+    for (const Mistake& m : read.error()) out.push_back(m.message());
+  }
+  return out;
+}
+
+TEST(Config, AnEmptyFileMeansTheDefaults) {
+  const auto read = parse_config("", "c.toml");
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->host.linger, 2s);
+  EXPECT_FALSE(read->detect.interval);
+}
+
+TEST(Config, ReadsEveryKeyOfTheDocumentedExample) {
+  const auto read = parse_config(R"(
+[detect]
+interval = "250ms"
+min_interval = "10ms"
+max_interval = "2s"
+cpu_budget = 1
+udp = false
+[host]
+bind = "127.0.0.5"
+allow_remote = false
+restrict_to_user = false
+allocation = "same-port"
+fallback_range = "30000-30010"
+avoid = [3000, "5000-5010"]
+sticky = false
+linger = "0s"
+hold = "1min"
+drain = "1s"
+connect_timeout = "3s"
+max_forwards = 7
+max_connections = 9
+[ports]
+include = ["1-65535"]
+exclude = [22]
+ignore_addresses = ["::1"]
+on_auto_forward = "silent"
+)",
+                                 "c.toml");
+  ASSERT_TRUE(read) << read.error().front().message();
+  EXPECT_EQ(read->detect.interval, 250ms);
+  EXPECT_EQ(read->detect.cpu_budget, 1.0);
+  EXPECT_EQ(read->host.bind, IpAddress::v4(127, 0, 0, 5));
+  EXPECT_EQ(read->host.avoid, (std::vector<PortRange>{{3000, 3000}, {5000, 5010}}));
+  EXPECT_EQ(read->host.hold, 1min);
+  EXPECT_EQ(read->host.max_forwards, 7U);
+  EXPECT_EQ(read->ports.ignore_addresses, std::vector{IpAddress::loopback(Family::V6)});
+}
+
+TEST(Config, EveryMistakeOfAFileIsShownAtOnceWithItsPlace) {
+  EXPECT_THAT(mistakes_of("[host]\nlingre = \"2s\"\nhold = 5\n[prots]\n"),
+              ElementsAre("c.toml:2:1: unknown key \"lingre\"; did you mean \"linger\"?",
+                          "c.toml:3:8: expected a duration such as \"250ms\", \"2s\" or \"1min\"",
+                          "c.toml:4:2: unknown section \"prots\"; did you mean \"ports\"?"));
+}
+
+TEST(Config, ABrokenFileNamesLineAndColumn) {
+  EXPECT_THAT(mistakes_of("[host\n"), ElementsAre(HasSubstr("c.toml:1:6: ")));
+}
+
+TEST(Config, RefusesValuesOutOfRange) {
+  for (const char* text :
+       {"[detect]\ncpu_budget = 0", "[detect]\ninterval = \"0s\"", "[host]\nbind = \"0.0.0.0\"",
+        "[host]\navoid = [0]", "[host]\navoid = [65536]", "[host]\navoid = [\"9-1\"]",
+        "[host]\nmax_forwards = -1", "[host]\nallow_remote = true", "[ports]\nexclude = 22",
+        "[ports]\non_auto_forward = \"shout\"", "host = 1", "[[rule]]\nports = [1]",
+        "[detect]\nmin_interval = \"2s\"\nmax_interval = \"1s\""}) {
+    EXPECT_EQ(mistakes_of(text).size(), 1U) << text;
+  }
+}
+
+TEST(Config, ADropInOverridesTheFileBesideIt) {
+  namespace fs = std::filesystem;
+  std::string pattern = (fs::temp_directory_path() / "portfwd-config-XXXXXX").string();
+  const fs::path dir = ::mkdtemp(pattern.data());
+  fs::create_directory(dir / "config.d");
+  std::ofstream(dir / "config.toml") << "[host]\nlinger = \"3s\"\nhold = \"3s\"\n";
+  std::ofstream(dir / "config.d/10-mine.toml") << "[host]\nlinger = \"4s\"\n";
+  std::ofstream(dir / "config.d/ignored.conf") << "garbage";
+  const auto read = read_config(config_files(dir / "config.toml", false));
+  fs::remove_all(dir);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->host.linger, 4s);
+  EXPECT_EQ(read->host.hold, 3s);
+}
+
+TEST(Config, AMissingFileThatWasAskedForIsAMistake) {
+  const auto read = read_config(config_files("/nonexistent/config.toml", true));
+  ASSERT_FALSE(read);
+  EXPECT_THAT(read.error().front().message(),
+              HasSubstr("/nonexistent/config.toml: cannot be read: "));
+  EXPECT_TRUE(read_config(config_files("/nonexistent/config.toml", false)));
+}
+
+TEST(Values, DurationsHaveAUnitAndAreNotNegative) {
+  EXPECT_EQ(parse_duration("250ms"), 250ms);
+  EXPECT_EQ(parse_duration("0s"), 0s);
+  EXPECT_EQ(parse_duration("24h"), 24h);
+  for (const char* text : {"", "5", "s", "-1s", "1 s", "1days", "25h", "99999999999999999999s"}) {
+    EXPECT_FALSE(parse_duration(text)) << text;
+  }
+}
+
+TEST(Values, TheNearestNameIsCloseOrNone) {
+  constexpr std::array<std::string_view, 3> kKnown{"linger", "hold", "drain"};
+  EXPECT_EQ(nearest("lingre", kKnown), "linger");
+  EXPECT_EQ(nearest("zzzzzz", kKnown), "");
+}
+
+}  // namespace
+}  // namespace portfwd
