@@ -23,7 +23,9 @@ enum class Protocol : std::uint8_t { Tcp, Udp };
 [[nodiscard]] constexpr std::string_view name_of(Protocol p) {
   return p == Protocol::Tcp ? "tcp" : "udp";
 }
-[[nodiscard]] constexpr int address_family(Family f) { return f == Family::V4 ? AF_INET : AF_INET6; }
+[[nodiscard]] constexpr int address_family(Family f) {
+  return f == Family::V4 ? AF_INET : AF_INET6;
+}
 
 /// An IPv4 or IPv6 address. IPv4 uses the first four bytes, the others are zero.
 class IpAddress {

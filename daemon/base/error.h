@@ -12,8 +12,8 @@ namespace portfwd {
 
 /// A failed operation. Context (endpoint, pid) is added by the layer that knows it.
 struct Error {
-  int code = 0;          ///< positive errno
-  std::string_view op;   ///< static name of the operation, such as "setns"
+  int code = 0;         ///< positive errno
+  std::string_view op;  ///< static name of the operation, such as "setns"
 
   [[nodiscard]] std::string text() const {
     return std::string(op) + ": " + ::strerror(code);  // one thread: strerror's buffer is ours

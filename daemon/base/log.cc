@@ -44,8 +44,12 @@ void write_stderr(std::string_view message) {
 
 }  // namespace
 
-void set_level(Level level) { g_level = level; }
-bool enabled(Level level) { return level <= g_level; }
+void set_level(Level level) {
+  g_level = level;
+}
+bool enabled(Level level) {
+  return level <= g_level;
+}
 
 std::optional<Level> parse_level(std::string_view name) {
   static constexpr std::array<std::pair<std::string_view, Level>, 5> kLevels{{
@@ -65,7 +69,8 @@ void write(Level level, std::string_view message, const Fields& fields) {
   if (!enabled(level)) return;
   static const bool kJournal = stderr_is_journal();
   std::string line(message);
-  std::ranges::replace_if(line, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  std::ranges::replace_if(
+      line, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
   if (kJournal) {
     write_journal(level, line, fields);
   } else {

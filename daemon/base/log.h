@@ -12,9 +12,16 @@
 
 namespace portfwd::log {
 
-enum class Level { Error = 3, Warning = 4, Notice = 5, Info = 6, Debug = 7 };  // syslog(3)'s numbers
+enum class Level {
+  Error = 3,
+  Warning = 4,
+  Notice = 5,
+  Info = 6,
+  Debug = 7
+};  // syslog(3)'s numbers
 
-/// A journal field beyond the message, such as {"PORTFWD_PORT", "8080"}. See systemd.journal-fields(7).
+/// A journal field beyond the message, such as {"PORTFWD_PORT", "8080"}. See
+/// systemd.journal-fields(7).
 using Field = std::pair<std::string_view, std::string>;
 using Fields = std::vector<Field>;
 
@@ -44,8 +51,8 @@ void debug(fmt::format_string<A...> f, A&&... a) {
   if (enabled(Level::Debug)) write(Level::Debug, fmt::format(f, std::forward<A>(a)...));
 }
 
-/// Known kinds of event; each has a MESSAGE_ID of its own in the journal (`journalctl MESSAGE_ID=`).
-/// The ids are part of the outside contract and are listed in portfwd(8).
+/// Known kinds of event; each has a MESSAGE_ID of its own in the journal (`journalctl
+/// MESSAGE_ID=`). The ids are part of the outside contract and are listed in portfwd(8).
 namespace message_id {
 inline constexpr std::string_view kPortAdded = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e01";
 inline constexpr std::string_view kPortRemoved = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e02";

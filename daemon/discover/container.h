@@ -13,17 +13,18 @@
 namespace portfwd {
 
 struct Container {
-  std::string id;      ///< opaque, [A-Za-z0-9_-], never used twice in a daemon's life
-  std::string name;    ///< what its owner calls it; shown to people, not unique
-  std::string engine;  ///< "podman", "docker", "nspawn", "bubblewrap", "netns", ... or "" if unknown
-  uid_t uid = 0;       ///< its owner on the host
-  pid_t pid = 0;       ///< a process in it, as the host counts; 0 for one known only by its path
+  std::string id;    ///< opaque, [A-Za-z0-9_-], never used twice in a daemon's life
+  std::string name;  ///< what its owner calls it; shown to people, not unique
+  std::string
+      engine;     ///< "podman", "docker", "nspawn", "bubblewrap", "netns", ... or "" if unknown
+  uid_t uid = 0;  ///< its owner on the host
+  pid_t pid = 0;  ///< a process in it, as the host counts; 0 for one known only by its path
   std::uint64_t netns = 0;  ///< inode of its network namespace; 0 when it cannot be seen
-  UniqueFd netns_fd;        ///< pins the namespace, so the inode is nobody else's; invalid if unseen
+  UniqueFd netns_fd;  ///< pins the namespace, so the inode is nobody else's; invalid if unseen
   std::string image;
   std::map<std::string, std::string> labels;
-  std::string path;      ///< of a container that is a named namespace (`ip netns`, attach), else ""
-  bool attached = false; ///< asked for by attach
+  std::string path;  ///< of a container that is a named namespace (`ip netns`, attach), else ""
+  bool attached = false;     ///< asked for by attach
   std::string inaccessible;  ///< why it can't be entered, remedy included; "" when it may be tried
 };
 

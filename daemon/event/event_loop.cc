@@ -46,7 +46,9 @@ void Timer::arm_at(TimePoint when) {
   loop_.timers_.emplace(when_, this);
 }
 
-void Timer::arm_after(Duration delay) { arm_at(loop_.now() + delay); }
+void Timer::arm_after(Duration delay) {
+  arm_at(loop_.now() + delay);
+}
 
 void Timer::disarm() noexcept {
   if (std::exchange(armed_, false)) loop_.timers_.erase({when_, this});
@@ -54,7 +56,9 @@ void Timer::disarm() noexcept {
 
 EventLoop::EventLoop(const Clock& clock) : clock_(clock), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
 
-EventLoop::~EventLoop() { std::exchange(retired_, {}).clear(); }
+EventLoop::~EventLoop() {
+  std::exchange(retired_, {}).clear();
+}
 
 Result<void> EventLoop::run() {
   while (!std::exchange(stopping_, false)) {

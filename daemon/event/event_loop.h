@@ -62,9 +62,9 @@ class IoSource {
   std::uint32_t mask_ = 0;
 };
 
-/// A one-shot deadline. Pinned; borrows the loop. The callback may arm it again, and may destroy any
-/// other timer, but not its own: move the owner into retire() instead. Armed for now it is a task
-/// for the next turn, and cancelled by its owner's death like any other.
+/// A one-shot deadline. Pinned; borrows the loop. The callback may arm it again, and may destroy
+/// any other timer, but not its own: move the owner into retire() instead. Armed for now it is a
+/// task for the next turn, and cancelled by its owner's death like any other.
 class Timer {
  public:
   using Callback = std::move_only_function<void()>;

@@ -1,6 +1,6 @@
-// All that a person can ask of the daemon, and all that it tells. The bus implements ControlObserver
-// and calls Control; neither side includes the other's library. Calls are synchronous and never
-// block: what takes time shows up later as a change.
+// All that a person can ask of the daemon, and all that it tells. The bus implements
+// ControlObserver and calls Control; neither side includes the other's library. Calls are
+// synchronous and never block: what takes time shows up later as a change.
 #pragma once
 
 #include <map>

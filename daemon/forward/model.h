@@ -32,15 +32,15 @@ enum class ReachKind : std::uint8_t { None, Broker, Helper, Bridge };
 struct Counters {
   std::uint64_t active = 0;
   std::uint64_t total = 0;
-  std::uint64_t failed = 0;   ///< the target refused or did not answer
-  std::uint64_t refused = 0;  ///< we did: another user, or one that could not be identified
-  std::uint64_t bytes_in = 0;   ///< towards the container
+  std::uint64_t failed = 0;    ///< the target refused or did not answer
+  std::uint64_t refused = 0;   ///< we did: another user, or one that could not be identified
+  std::uint64_t bytes_in = 0;  ///< towards the container
   std::uint64_t bytes_out = 0;
 };
 
 struct ForwardInfo {
   std::string id;
-  std::string container_id;    ///< "" while a manual forward waits for a container not there yet
+  std::string container_id;  ///< "" while a manual forward waits for a container not there yet
   std::string container_name;
   std::string container_engine;
   Protocol protocol = Protocol::Tcp;
@@ -74,7 +74,8 @@ struct ContainerInfo {
   ReachKind reach = ReachKind::None;
   std::string reason;
   std::vector<Listener> listeners;
-  bool ever_listened = false;  ///< `containers` without --all hides those with no engine and false here
+  bool ever_listened =
+      false;  ///< `containers` without --all hides those with no engine and false here
 };
 
 /// One thing that came or went. Sequence numbers have no gaps within an InstanceId.

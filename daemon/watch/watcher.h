@@ -1,5 +1,5 @@
-// The seam through which a container's listeners are learnt. A sock_diag watch, a procfs reader or a
-// guest's agent implement it; nothing above knows which one it has.
+// The seam through which a container's listeners are learnt. A sock_diag watch, a procfs reader or
+// a guest's agent implement it; nothing above knows which one it has.
 #pragma once
 
 #include <compare>

@@ -15,7 +15,8 @@ TEST(Endpoint, PrintsWhatItParses) {
 }
 
 TEST(Endpoint, RefusesWhatIsNoNumericAddress) {
-  for (const char* text : {"", "localhost", "127.0.0", "127.0.0.1 ", "1.2.3.4.5", "[", "[]", ":::"}) {
+  for (const char* text :
+       {"", "localhost", "127.0.0", "127.0.0.1 ", "1.2.3.4.5", "[", "[]", ":::"}) {
     EXPECT_FALSE(IpAddress::parse(text)) << text;
   }
 }
@@ -48,7 +49,8 @@ TEST(Target, TakesAPortWithAnOptionalProtocol) {
 }
 
 TEST(Target, RefusesEverythingElse) {
-  for (const char* text : {"", "0", "65536", "abc", "-1", "+1", " 80", "80 ", "80/", "/tcp", "80/sctp", "8 0"}) {
+  for (const char* text :
+       {"", "0", "65536", "abc", "-1", "+1", " 80", "80 ", "80/", "/tcp", "80/sctp", "8 0"}) {
     EXPECT_FALSE(parse_target(text)) << text;
   }
 }

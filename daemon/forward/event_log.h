@@ -1,0 +1,28 @@
+// The last thousand things that came or went, numbered without gaps. Owned by the controller; what
+// it forgets it says: a reader who asks for older numbers gets a Gap first.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "forward/model.h"
+
+namespace portfwd {
+
+class EventLog {
+ public:
+  static constexpr std::size_t kKept = 1000;
+
+  /// Numbers the event and keeps it. @return the kept one, valid until the next append
+  const Event& append(Event event);
+  /// Those strictly after `seq`; led by one Gap when some of them are forgotten.
+  [[nodiscard]] std::vector<Event> after(std::uint64_t seq) const;
+  [[nodiscard]] std::uint64_t last() const { return next_ - 1; }
+
+ private:
+  std::deque<Event> events_;
+  std::uint64_t next_ = 1;
+};
+
+}  // namespace portfwd
