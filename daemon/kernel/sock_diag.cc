@@ -1,0 +1,222 @@
+#include "kernel/sock_diag.h"
+
+#include <linux/inet_diag.h>
+#include <linux/sock_diag.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace portfwd {
+
+namespace {
+
+constexpr int kDumpAttempts = 3;
+constexpr std::uint32_t kListenStates = 1U << TCP_LISTEN;
+
+Family family_of(std::uint8_t address_family) {
+  return address_family == AF_INET ? Family::V4 : Family::V6;
+}
+
+/// On a free port of 127.0.0.1.
+Result<UniqueFd> open_listener() {
+  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return fail("socket");
+  const SockAddr address = to_sockaddr({IpAddress::loopback(Family::V4), 0});
+  if (::bind(fd.get(), address.get(), address.length) != 0) return fail("bind");
+  if (::listen(fd.get(), 1) != 0) return fail("listen");
+  return fd;
+}
+
+inet_diag_sockid socket_id(const Endpoint& local, const Endpoint& remote) {
+  inet_diag_sockid id{};
+  id.idiag_sport = htons(local.port);
+  id.idiag_dport = htons(remote.port);
+  std::memcpy(id.idiag_src, local.address.data(), local.address.size());
+  std::memcpy(id.idiag_dst, remote.address.data(), remote.address.size());
+  std::ranges::fill(id.idiag_cookie, ~0U);  // INET_DIAG_NOCOOKIE: whichever has these addresses
+  return id;
+}
+
+}  // namespace
+
+std::optional<DiagSocket> parse_diag_socket(netlink::Bytes payload) {
+  const auto diag = netlink::copy_header<inet_diag_msg>(payload);
+  if (!diag || (diag->idiag_family != AF_INET && diag->idiag_family != AF_INET6)) {
+    return std::nullopt;
+  }
+  const Family family = family_of(diag->idiag_family);
+  DiagSocket out;
+  out.local = {IpAddress::from_network(family, diag->id.idiag_src), ntohs(diag->id.idiag_sport)};
+  out.remote = {IpAddress::from_network(family, diag->id.idiag_dst), ntohs(diag->id.idiag_dport)};
+  out.state = diag->idiag_state;
+  out.uid = diag->idiag_uid;
+  out.inode = diag->idiag_inode;
+  out.cookie = std::uint64_t{diag->id.idiag_cookie[1]} << 32 | diag->id.idiag_cookie[0];
+  netlink::Attributes attributes(payload.subspan(sizeof *diag));
+  while (const auto attribute = attributes.next()) {
+    if (attribute->type == INET_DIAG_SKV6ONLY) {
+      out.v6only = netlink::copy_header<std::uint8_t>(attribute->payload).value_or(0) != 0;
+    } else if (attribute->type == INET_DIAG_CGROUP_ID) {
+      out.cgroup_id = netlink::copy_header<std::uint64_t>(attribute->payload).value_or(0);
+    }
+  }
+  return out;
+}
+
+Result<SockDiag> SockDiag::open() {
+  auto socket = netlink::open(NETLINK_SOCK_DIAG);
+  if (!socket) return std::unexpected(socket.error());
+  return SockDiag(std::move(*socket));
+}
+
+template <class Request>
+Result<std::uint32_t> SockDiag::send(std::uint16_t type, std::uint16_t flags,
+                                     const Request& request) {
+  struct {
+    nlmsghdr header;
+    Request request;
+  } message{{}, request};
+  static_assert(sizeof message == NLMSG_HDRLEN + sizeof(Request));
+  message.header.nlmsg_len = sizeof message;
+  message.header.nlmsg_type = type;
+  message.header.nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
+  message.header.nlmsg_seq = ++sequence_;
+  if (::send(socket_.get(), &message, sizeof message, MSG_DONTWAIT) < 0) return fail("sock_diag");
+  return sequence_;
+}
+
+/// Reads the answer to `sequence` to its end; leftovers of an earlier request are skipped.
+Result<void> SockDiag::collect(std::uint32_t sequence, Dump& into) {
+  netlink::ReceiveBuffer buffer;
+  while (true) {
+    const auto datagram = buffer.receive(socket_.get());
+    if (!datagram) return std::unexpected(datagram.error());
+    if (!*datagram) return fail("sock_diag dump", EBADMSG);  // it always ends with DONE or ERROR
+    into.interrupted |= (*datagram)->truncated;
+    netlink::Messages messages((*datagram)->bytes);
+    while (const auto message = messages.next()) {
+      if (message->header.nlmsg_seq != sequence) continue;
+      into.interrupted |= (message->header.nlmsg_flags & NLM_F_DUMP_INTR) != 0;
+      const auto type = message->header.nlmsg_type;
+      if (type == NLMSG_DONE || type == NLMSG_ERROR) {
+        const int status = netlink::status_of(*message);
+        return status == 0 ? Result<void>{} : fail("sock_diag dump", status);
+      }
+      const auto socket = parse_diag_socket(message->payload);
+      if (socket && socket->state == TCP_LISTEN) into.sockets.push_back(*socket);
+    }
+    into.interrupted |= messages.malformed();
+  }
+}
+
+/// The request of before Linux 3.3 takes AF_UNSPEC and the new one does not; attributes for v6only
+/// and cgroup come with both. Test: SockDiagFacts.TheOldRequestDumpsBothFamiliesAtOnce
+Result<SockDiag::Dump> SockDiag::dump_all_families() {
+  inet_diag_req request{};
+  request.idiag_family = AF_UNSPEC;
+  request.idiag_states = kListenStates;
+  const auto sequence = send(TCPDIAG_GETSOCK, NLM_F_DUMP, request);
+  if (!sequence) return std::unexpected(sequence.error());
+  Dump dump;
+  if (const auto done = collect(*sequence, dump); !done) return std::unexpected(done.error());
+  return dump;
+}
+
+Result<SockDiag::Dump> SockDiag::dump_family(Family family) {
+  inet_diag_req_v2 request{};
+  request.sdiag_family = static_cast<std::uint8_t>(address_family(family));
+  request.sdiag_protocol = IPPROTO_TCP;
+  request.idiag_states = kListenStates;
+  const auto sequence = send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request);
+  if (!sequence) return std::unexpected(sequence.error());
+  Dump dump;
+  if (const auto done = collect(*sequence, dump); !done) return std::unexpected(done.error());
+  return dump;
+}
+
+/// The cheap request where the kernel takes it. `one_pass_` is given up only when the other one
+/// works: with tcp_diag missing both fail, and the module may be loaded later.
+Result<SockDiag::Dump> SockDiag::dump() {
+  if (one_pass_) {
+    auto both = dump_all_families();
+    if (both) return both;
+  }
+  auto all = dump_family(Family::V4);
+  if (!all) return all;
+  auto v6 = dump_family(Family::V6);
+  if (!v6) return v6;
+  one_pass_ = false;
+  std::ranges::move(v6->sockets, std::back_inserter(all->sockets));
+  all->interrupted |= v6->interrupted;
+  return all;
+}
+
+/// What a failed request left in the queue, including the rest of a dump, which the kernel must
+/// have handed out before it begins another one (EBUSY).
+void SockDiag::discard_queued() {
+  netlink::ReceiveBuffer buffer;
+  auto got = buffer.receive(socket_.get());
+  while (got && *got) got = buffer.receive(socket_.get());
+}
+
+Result<std::vector<DiagSocket>> SockDiag::listeners() {
+  for (int attempt = 0; attempt < kDumpAttempts; ++attempt) {
+    auto result = dump();
+    if (!result) {
+      discard_queued();
+      return std::unexpected(result.error());
+    }
+    if (!result->interrupted) return std::move(result->sockets);
+  }
+  return fail("sock_diag dump", EAGAIN);
+}
+
+Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const Endpoint& remote) {
+  inet_diag_req_v2 request{};
+  request.sdiag_family = static_cast<std::uint8_t>(address_family(local.address.family()));
+  request.sdiag_protocol = IPPROTO_TCP;
+  request.idiag_states = ~0U;
+  request.id = socket_id(local, remote);
+  const auto sequence = send(SOCK_DIAG_BY_FAMILY, 0, request);
+  if (!sequence) return std::unexpected(sequence.error());
+  netlink::ReceiveBuffer buffer;
+  while (true) {
+    const auto datagram = buffer.receive(socket_.get());
+    if (!datagram) return std::unexpected(datagram.error());
+    if (!*datagram) return fail("sock_diag lookup", EBADMSG);
+    netlink::Messages messages((*datagram)->bytes);
+    while (const auto message = messages.next()) {
+      if (message->header.nlmsg_seq != *sequence) continue;  // an answer that nobody waited for
+      if (message->header.nlmsg_type == NLMSG_ERROR) {
+        const int status = netlink::status_of(*message);
+        if (status == ENOENT) return std::nullopt;
+        return fail("sock_diag lookup", status == 0 ? EBADMSG : status);
+      }
+      const auto socket = parse_diag_socket(message->payload);
+      if (!socket) return fail("sock_diag lookup", EBADMSG);
+      return SocketOwner{socket->uid, socket->inode, socket->state};
+    }
+  }
+}
+
+Result<void> SockDiag::self_test() {
+  const auto probe = open_listener();
+  if (!probe) return std::unexpected(probe.error());
+  const auto cookie = socket_cookie(probe->get());
+  if (!cookie) return std::unexpected(cookie.error());
+  const auto found = listeners();
+  if (!found) return std::unexpected(found.error());
+  if (std::ranges::count(*found, *cookie, &DiagSocket::cookie) == 1) return {};
+  return fail("sock_diag self-test", ENOENT);
+}
+
+Result<std::uint64_t> socket_cookie(int fd) {
+  std::uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  if (::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) return fail("SO_COOKIE");
+  return cookie;
+}
+
+}  // namespace portfwd

@@ -1,0 +1,91 @@
+// TCP sockets of one network namespace, asked of the kernel: all listeners, or the one socket with
+// given addresses. The namespace is the one in which the netlink socket was made, whoever holds it.
+// Owned by a port watch (dumps) and by whoever checks clients (lookups). It keeps no list of its
+// own.
+//
+// Only LISTEN is ever dumped: the kernel then walks the listening hash alone, and the cost does not
+// grow with connections. Source: sock_diag(7), linux/inet_diag.h, net/ipv4/inet_diag.c.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/endpoint.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "kernel/netlink.h"
+
+namespace portfwd {
+
+/// One TCP socket as the kernel describes it.
+struct DiagSocket {
+  Endpoint local;
+  Endpoint remote;
+  std::uint8_t state = 0;       ///< TCP_LISTEN, ... of netinet/tcp.h
+  bool v6only = false;          ///< always false for IPv4
+  std::uint32_t uid = 0;        ///< as counted in the user namespace of the netlink socket's opener
+  std::uint32_t inode = 0;      ///< 0 when no process holds the socket any more
+  std::uint64_t cookie = 0;     ///< SO_COOKIE: unique on this machine until it reboots
+  std::uint64_t cgroup_id = 0;  ///< inode of the cgroup that made it; 0 on kernels before 5.9
+
+  friend bool operator==(const DiagSocket&, const DiagSocket&) = default;
+};
+
+/// @param payload of a TCPDIAG_GETSOCK or SOCK_DIAG_BY_FAMILY message. Unknown attributes are
+/// skipped. @return nothing when it is too short or of another family than IPv4 and IPv6.
+[[nodiscard]] std::optional<DiagSocket> parse_diag_socket(netlink::Bytes payload);
+
+/// Who owns the socket with an exact pair of addresses. The uid counts only for a live one: a
+/// socket whose process has closed it shows as uid 0, inode 0.
+struct SocketOwner {
+  std::uint32_t uid = 0;
+  std::uint32_t inode = 0;
+  std::uint8_t state = 0;
+};
+
+class SockDiag {
+ public:
+  /// @param socket a NETLINK_SOCK_DIAG socket, used for nothing else and in no multicast group
+  explicit SockDiag(UniqueFd socket) : socket_(std::move(socket)) {}
+  /// In the caller's own network namespace.
+  [[nodiscard]] static Result<SockDiag> open();
+
+  /// All sockets in LISTEN state, IPv4 and IPv6, in the kernel's order. Synchronous, 10-25 µs for
+  /// a few; the cost grows with their number and with the machine's memory (hash buckets).
+  /// ENOENT: tcp_diag is missing. EAGAIN: interrupted again and again; ENOBUFS: memory is short.
+  [[nodiscard]] Result<std::vector<DiagSocket>> listeners();
+
+  /// The socket bound to `local` and connected to `remote`, which may be in TIME_WAIT; else a
+  /// listener that `local` leads to, in which case the state is TCP_LISTEN. Synchronous: the kernel
+  /// answers within the sending call. @return nothing when there is none.
+  [[nodiscard]] Result<std::optional<SocketOwner>> lookup(const Endpoint& local,
+                                                          const Endpoint& remote);
+
+  /// Whether dumps work at all (tcp_diag is a module on many kernels): finds a listener of its own,
+  /// opened for the moment on a free port of 127.0.0.1. To be called where the socket was made.
+  [[nodiscard]] Result<void> self_test();
+
+ private:
+  struct Dump {
+    std::vector<DiagSocket> sockets;
+    bool interrupted = false;  ///< the set changed meanwhile or a message was lost: ask again
+  };
+  [[nodiscard]] Result<Dump> dump();
+  [[nodiscard]] Result<Dump> dump_all_families();
+  [[nodiscard]] Result<Dump> dump_family(Family family);
+  [[nodiscard]] Result<void> collect(std::uint32_t sequence, Dump& into);
+  template <class Request>
+  [[nodiscard]] Result<std::uint32_t> send(std::uint16_t type, std::uint16_t flags,
+                                           const Request& request);
+  void discard_queued();
+
+  UniqueFd socket_;
+  std::uint32_t sequence_ = 0;
+  bool one_pass_ = true;  ///< the old request dumps both families at once: half the price
+};
+
+/// The identity by which dumps and destroy events name a socket. Source: socket(7), SO_COOKIE.
+[[nodiscard]] Result<std::uint64_t> socket_cookie(int fd);
+
+}  // namespace portfwd

@@ -1,0 +1,154 @@
+// A network namespace of a test's own, with lo up: a child process joins it and makes sockets there
+// on request. A socket belongs to the namespace in which it was made, so the test itself binds,
+// listens and connects. The child dies with the test. It knows nothing of the code under test.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "base/endpoint.h"
+#include "base/unique_fd.h"
+
+namespace portfwd::testing_support {
+
+class TestNetns {
+ public:
+  TestNetns() {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+      ADD_FAILURE() << "socketpair: " << std::strerror(errno);
+      return;
+    }
+    ours_ = UniqueFd(ends[0]);
+    UniqueFd theirs(ends[1]);
+    pid_ = ::fork();
+    if (pid_ == 0) serve(std::move(theirs));
+    theirs.reset();
+    int error = ECHILD;
+    if (::recv(ours_.get(), &error, sizeof error, 0) != sizeof error || error != 0) {
+      ADD_FAILURE() << "no namespace: " << std::strerror(error)
+                    << " (these tests need unprivileged user namespaces)";
+    }
+  }
+  TestNetns(const TestNetns&) = delete;
+  TestNetns& operator=(const TestNetns&) = delete;
+  ~TestNetns() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+  /// A non-blocking socket made inside.
+  [[nodiscard]] UniqueFd socket(int family, int type, int protocol = 0) const {
+    const std::array<int, 3> wanted{family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol};
+    ::send(ours_.get(), wanted.data(), sizeof wanted, MSG_NOSIGNAL);
+    UniqueFd fd = receive_fd();
+    EXPECT_TRUE(fd.valid()) << "no socket from the namespace";
+    return fd;
+  }
+
+  /// A listener inside; `local.port` 0 takes a free one, see local_endpoint().
+  [[nodiscard]] UniqueFd listen(const Endpoint& local, bool v6only = false) const {
+    UniqueFd fd = socket(address_family(local.address.family()), SOCK_STREAM);
+    const int only = v6only ? 1 : 0;
+    const int reuse = 1;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
+    if (local.address.family() == Family::V6) {
+      EXPECT_EQ(::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only), 0);
+    }
+    const SockAddr address = to_sockaddr(local);
+    EXPECT_EQ(::bind(fd.get(), address.get(), address.length), 0) << std::strerror(errno);
+    EXPECT_EQ(::listen(fd.get(), 16), 0) << std::strerror(errno);
+    return fd;
+  }
+
+ private:
+  [[noreturn]] static void serve(UniqueFd theirs) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int error = ::unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 ? raise_lo() : errno;
+    ::send(theirs.get(), &error, sizeof error, MSG_NOSIGNAL);
+    std::array<int, 3> wanted{};
+    while (::recv(theirs.get(), wanted.data(), sizeof wanted, 0) == sizeof wanted) {
+      send_fd(theirs.get(), UniqueFd(::socket(wanted[0], wanted[1], wanted[2])));
+    }
+    ::_exit(0);
+  }
+
+  static int raise_lo() {
+    const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq lo{};
+    std::strcpy(lo.ifr_name, "lo");
+    lo.ifr_flags = IFF_UP;
+    return ::ioctl(any.get(), SIOCSIFFLAGS, &lo) == 0 ? 0 : errno;
+  }
+
+  struct FdMessage {
+    FdMessage() {
+      header.msg_iov = &iov;
+      header.msg_iovlen = 1;
+      header.msg_control = control.data();
+      header.msg_controllen = control.size();
+    }
+    char byte = 0;
+    iovec iov{&byte, 1};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    msghdr header{};
+  };
+
+  static void send_fd(int peer, const UniqueFd& fd) {
+    FdMessage message;
+    cmsghdr* control = CMSG_FIRSTHDR(&message.header);
+    const int number = fd.get();
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(sizeof number);
+    std::memcpy(CMSG_DATA(control), &number, sizeof number);
+    if (!fd.valid()) message.header.msg_controllen = 0;
+    ::sendmsg(peer, &message.header, MSG_NOSIGNAL);
+  }
+
+  [[nodiscard]] UniqueFd receive_fd() const {
+    FdMessage message;
+    if (::recvmsg(ours_.get(), &message.header, MSG_CMSG_CLOEXEC) <= 0) return {};
+    const cmsghdr* control = CMSG_FIRSTHDR(&message.header);
+    if (control == nullptr) return {};
+    int number = -1;
+    std::memcpy(&number, CMSG_DATA(control), sizeof number);
+    return UniqueFd(number);
+  }
+
+  UniqueFd ours_;
+  pid_t pid_ = -1;
+};
+
+/// The address a socket is bound to.
+inline Endpoint local_endpoint(const UniqueFd& fd) {
+  SockAddr address;
+  address.length = sizeof address.storage;
+  EXPECT_EQ(::getsockname(fd.get(), address.get(), &address.length), 0);
+  return from_sockaddr(address).value_or(Endpoint{});
+}
+
+/// Begins to connect; on loopback the handshake is over when the call returns.
+inline void connect_to(const UniqueFd& fd, const Endpoint& remote) {
+  const SockAddr address = to_sockaddr(remote);
+  if (::connect(fd.get(), address.get(), address.length) != 0) {
+    EXPECT_EQ(errno, EINPROGRESS) << std::strerror(errno);
+  }
+}
+
+}  // namespace portfwd::testing_support

@@ -1,0 +1,164 @@
+// Walking netlink bytes: every length that may be wrong, cut at every byte.
+#include "kernel/netlink.h"
+
+#include <gtest/gtest.h>
+#include <linux/inet_diag.h>
+
+#include "kernel/sock_diag.h"
+
+namespace portfwd::netlink {
+namespace {
+
+/// Bytes put together piece by piece, aligned as the kernel does it.
+struct Builder {
+  template <class T>
+  Builder& put(const T& value) {
+    const auto raw = std::as_bytes(std::span(&value, 1));
+    bytes.insert(bytes.end(), raw.begin(), raw.end());
+    return *this;
+  }
+  Builder& pad() {
+    while (bytes.size() % 4 != 0) bytes.push_back(std::byte{0});
+    return *this;
+  }
+  Builder& header(std::size_t length, std::uint16_t type = 99) {
+    return put(nlmsghdr{static_cast<std::uint32_t>(length), type, 0, 1, 0});
+  }
+  Builder& attribute(std::size_t length, std::uint16_t type) {
+    return put(nlattr{static_cast<std::uint16_t>(length), type});
+  }
+  std::vector<std::byte> bytes;
+};
+
+int count(Messages& messages) {
+  int n = 0;
+  while (messages.next()) ++n;
+  return n;
+}
+
+TEST(Netlink, WalksTheMessagesOfADatagramAndLeavesThePaddingOut) {
+  Builder b;
+  b.header(17).put('x').pad().header(20).put(std::int32_t{7});
+  Messages messages(b.bytes);
+  const auto first = messages.next();
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->payload.size(), 1U);
+  const auto second = messages.next();
+  ASSERT_TRUE(second);
+  EXPECT_EQ(copy_header<std::int32_t>(second->payload), 7);
+  EXPECT_FALSE(messages.next());
+  EXPECT_FALSE(messages.malformed());
+}
+
+TEST(Netlink, TheLastMessageMayLackItsPadding) {
+  Builder b;
+  b.header(17).put('x');
+  Messages messages(b.bytes);
+  EXPECT_EQ(count(messages), 1);
+  EXPECT_FALSE(messages.malformed());
+}
+
+TEST(Netlink, ADatagramCutAnywhereIsToldFromAWholeOne) {
+  Builder b;
+  b.header(24).put(std::uint64_t{1}).header(24).put(std::uint64_t{2});
+  for (std::size_t length = 0; length <= b.bytes.size(); ++length) {
+    Messages messages(Bytes(b.bytes).first(length));
+    EXPECT_EQ(count(messages), static_cast<int>(length / 24));
+    EXPECT_EQ(messages.malformed(), length % 24 != 0) << length;
+  }
+}
+
+TEST(Netlink, ALengthShorterThanTheHeaderEndsTheWalkInsteadOfSpinning) {
+  for (const std::size_t length : {0, 1, 15}) {
+    Builder b;
+    b.header(length).header(16);
+    Messages messages(b.bytes);
+    EXPECT_EQ(count(messages), 0);
+    EXPECT_TRUE(messages.malformed());
+  }
+}
+
+TEST(Netlink, AnAttributeLongerThanItsMessageEndsTheWalk) {
+  Builder b;
+  b.attribute(5, 1).put('a').pad().attribute(9, 2).put(std::int32_t{0});
+  Attributes attributes(b.bytes);
+  ASSERT_TRUE(attributes.next());
+  EXPECT_FALSE(attributes.next());
+  EXPECT_FALSE(attributes.next());
+}
+
+TEST(Netlink, TheFlagsInAnAttributesTypeAreNoPartOfIt) {
+  Builder b;
+  b.attribute(4, NLA_F_NESTED | 11);
+  const auto attribute = Attributes(b.bytes).next();
+  ASSERT_TRUE(attribute);
+  EXPECT_EQ(attribute->type, 11);
+  EXPECT_TRUE(attribute->payload.empty());
+}
+
+TEST(Netlink, StatusIsThePositiveErrnoOfErrorAndDone) {
+  const auto status = [](auto value) {
+    Builder b;
+    b.header(16 + sizeof value, NLMSG_ERROR).put(value);
+    return status_of(*Messages(b.bytes).next());
+  };
+  EXPECT_EQ(status(std::int32_t{0}), 0);
+  EXPECT_EQ(status(std::int32_t{-ENOENT}), ENOENT);
+  EXPECT_EQ(status(std::int32_t{5}), EBADMSG);
+  EXPECT_EQ(status(std::int32_t{INT32_MIN}), EBADMSG);
+  EXPECT_EQ(status(std::int16_t{0}), EBADMSG);
+}
+
+struct DiagBytes : Builder {
+  explicit DiagBytes(std::uint8_t family) {
+    inet_diag_msg diag{};
+    diag.idiag_family = family;
+    diag.idiag_state = 10;
+    diag.id.idiag_sport = htons(8080);
+    diag.id.idiag_cookie[0] = 0x55667788;
+    diag.id.idiag_cookie[1] = 0x11223344;
+    diag.idiag_uid = 1000;
+    diag.idiag_inode = 42;
+    put(diag);
+  }
+};
+
+TEST(DiagSocketBytes, AreReadWithTheirAttributes) {
+  DiagBytes b(AF_INET6);
+  b.attribute(5, INET_DIAG_SKV6ONLY).put('\1').pad();
+  b.attribute(8, 999).put(std::uint32_t{1});
+  b.attribute(12, INET_DIAG_CGROUP_ID).put(std::uint64_t{77});
+  const auto socket = parse_diag_socket(b.bytes);
+  ASSERT_TRUE(socket);
+  EXPECT_EQ(socket->local, (Endpoint{IpAddress::any(Family::V6), 8080}));
+  EXPECT_EQ(socket->cookie, 0x1122334455667788U);
+  EXPECT_EQ(socket->uid, 1000U);
+  EXPECT_EQ(socket->inode, 42U);
+  EXPECT_EQ(socket->state, 10);
+  EXPECT_TRUE(socket->v6only);
+  EXPECT_EQ(socket->cgroup_id, 77U);
+}
+
+TEST(DiagSocketBytes, AttributesAreOptionalAndAShortOneIsAsIfAbsent) {
+  DiagBytes b(AF_INET);
+  b.attribute(4, INET_DIAG_SKV6ONLY).attribute(8, INET_DIAG_CGROUP_ID).put(std::uint32_t{77});
+  const auto socket = parse_diag_socket(b.bytes);
+  ASSERT_TRUE(socket);
+  EXPECT_FALSE(socket->v6only);
+  EXPECT_EQ(socket->cgroup_id, 0U);
+}
+
+TEST(DiagSocketBytes, AnythingShorterThanTheFixedPartIsRefused) {
+  const DiagBytes b(AF_INET);
+  for (std::size_t length = 0; length < b.bytes.size(); ++length) {
+    EXPECT_FALSE(parse_diag_socket(Bytes(b.bytes).first(length)));
+  }
+  EXPECT_TRUE(parse_diag_socket(b.bytes));
+}
+
+TEST(DiagSocketBytes, OtherFamiliesAreRefused) {
+  EXPECT_FALSE(parse_diag_socket(DiagBytes(AF_UNIX).bytes));
+}
+
+}  // namespace
+}  // namespace portfwd::netlink
