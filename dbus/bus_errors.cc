@@ -1,0 +1,37 @@
+#include "dbus/bus_errors.h"
+
+#include "dbus/bus_text.h"
+
+namespace portfwd {
+
+std::string_view error_name(Refusal::Kind kind) {
+  switch (kind) {
+    case Refusal::Kind::NoSuchContainer:
+      return "org.portfwd1.Error.NoSuchContainer";
+    case Refusal::Kind::NoSuchForward:
+      return "org.portfwd1.Error.NoSuchForward";
+    case Refusal::Kind::Ambiguous:
+      return "org.portfwd1.Error.Ambiguous";
+    case Refusal::Kind::PortInUse:
+      return "org.portfwd1.Error.PortInUse";
+    case Refusal::Kind::Inaccessible:
+      return "org.portfwd1.Error.Inaccessible";
+    case Refusal::Kind::InvalidArgument:
+      return "org.portfwd1.Error.InvalidArgument";
+    case Refusal::Kind::LimitExceeded:
+      return "org.portfwd1.Error.LimitExceeded";
+    case Refusal::Kind::Failed:
+      break;
+  }
+  return "org.freedesktop.DBus.Error.Failed";
+}
+
+void throw_refusal(const Refusal& refusal) {
+  throw compat::make_error(error_name(refusal.kind), bus_text(refusal.text));
+}
+
+void throw_invalid(std::string text) {
+  throw_refusal({Refusal::Kind::InvalidArgument, std::move(text)});
+}
+
+}  // namespace portfwd

@@ -1,0 +1,198 @@
+#include "dbus/properties.h"
+
+#include <type_traits>
+
+#include "dbus/bus_text.h"
+#include "dbus/object_paths.h"
+
+namespace portfwd {
+namespace {
+
+using sdbus::Variant;
+
+Variant text(std::string_view value) {
+  return Variant(bus_text(value));
+}
+Variant path(std::string value) {
+  return Variant(sdbus::ObjectPath(std::move(value)));
+}
+
+/// Collects the names of members that differ.
+template <class T>
+class Differences {
+ public:
+  Differences(const T& before, const T& after) : before_(before), after_(after) {}
+  template <class Member>
+  Differences& check(Member member, const char* name) {
+    if (before_.*member != after_.*member) names_.emplace_back(name);
+    return *this;
+  }
+  std::vector<std::string> names() { return std::move(names_); }
+
+ private:
+  const T& before_;
+  const T& after_;
+  std::vector<std::string> names_;
+};
+
+void add(Properties& out, const std::monostate&) {
+  out.clear();
+}
+
+void add(Properties& out, const ForwardInfo& f) {
+  out.insert({
+      {"Id", text(f.id)},
+      {"Container", path(container_path(f.container_id))},
+      {"ContainerId", text(f.container_id)},
+      {"ContainerName", text(f.container_name)},
+      {"ContainerEngine", text(f.container_engine)},
+      {"Protocol", text(name_of(f.protocol))},
+      {"Direction", text(name_of(f.direction))},
+      {"Target", text(f.target)},
+      {"ContainerAddress", text(f.container_address)},
+      {"ContainerPort", Variant(f.container_port)},
+      {"HostAddress", text(f.host_addresses.empty() ? "" : f.host_addresses.front())},
+      {"HostAddresses", Variant(bus_texts(f.host_addresses))},
+      {"HostPort", Variant(f.host_port)},
+      {"Origin", text(name_of(f.origin))},
+      {"State", text(name_of(f.state))},
+      {"StateReason", text(f.reason)},
+      {"Label", text(f.label)},
+      {"Process", text(f.process)},
+      {"Url", text(f.url)},
+      {"OnAutoForward", text(f.on_auto_forward)},
+      {"Since", Variant(microseconds(f.since))},
+      {"ConnectionsActive", Variant(f.counters.active)},
+      {"ConnectionsTotal", Variant(f.counters.total)},
+      {"ConnectionsFailed", Variant(f.counters.failed)},
+      {"ConnectionsRefused", Variant(f.counters.refused)},
+      {"BytesIn", Variant(f.counters.bytes_in)},
+      {"BytesOut", Variant(f.counters.bytes_out)},
+  });
+}
+
+void add(Properties& out, const ContainerInfo& c) {
+  out.insert({
+      {"Id", text(c.id)},
+      {"Name", text(c.name)},
+      {"Engine", text(c.engine)},
+      {"Uid", Variant(std::uint32_t{c.uid})},
+      {"Pid", Variant(static_cast<std::uint32_t>(c.pid))},
+      {"Netns", Variant(c.netns)},
+      {"Image", text(c.image)},
+      {"Labels", Variant(bus_texts(c.labels))},
+      {"State", text(name_of(c.state))},
+      {"Reach", text(name_of(c.reach))},
+      {"StateReason", text(c.reason)},
+      {"Listeners", Variant(listener_dictionaries(c.listeners))},
+      {"EverListened", Variant(c.ever_listened)},
+  });
+}
+
+Variant fact_value(const Fact& fact) {
+  return std::visit(
+      [](const auto& value) {
+        using T = std::decay_t<decltype(value)>;
+        if constexpr (std::is_same_v<T, std::string>)
+          return text(value);
+        else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+          return Variant(bus_texts(value));
+        else
+          return Variant(value);
+      },
+      fact);
+}
+
+}  // namespace
+
+std::uint64_t microseconds(WallTime time) {
+  return static_cast<std::uint64_t>(time.time_since_epoch().count());
+}
+
+std::vector<std::string> bus_texts(const std::vector<std::string>& texts) {
+  std::vector<std::string> out;
+  for (const std::string& one : texts) out.push_back(bus_text(one));
+  return out;
+}
+
+std::map<std::string, std::string> bus_texts(const std::map<std::string, std::string>& texts) {
+  std::map<std::string, std::string> out;
+  for (const auto& [key, value] : texts) out[bus_text(key)] = bus_text(value);
+  return out;
+}
+
+std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners) {
+  std::vector<Properties> out;
+  for (const Listener& l : listeners) {
+    out.push_back({{"Protocol", text(name_of(l.protocol))},
+                   {"Address", text(l.local.address.text())},
+                   {"Port", Variant(l.local.port)},
+                   {"Process", text(l.process)},
+                   {"Uid", Variant(l.uid)}});
+  }
+  return out;
+}
+
+std::vector<std::string> changed(const ForwardInfo& before, const ForwardInfo& after) {
+  return Differences(before, after)
+      .check(&ForwardInfo::container_id, "Container")
+      .check(&ForwardInfo::container_id, "ContainerId")
+      .check(&ForwardInfo::container_name, "ContainerName")
+      .check(&ForwardInfo::container_engine, "ContainerEngine")
+      .check(&ForwardInfo::container_address, "ContainerAddress")
+      .check(&ForwardInfo::host_addresses, "HostAddress")
+      .check(&ForwardInfo::host_addresses, "HostAddresses")
+      .check(&ForwardInfo::host_port, "HostPort")
+      .check(&ForwardInfo::state, "State")
+      .check(&ForwardInfo::reason, "Reason")
+      .check(&ForwardInfo::label, "Label")
+      .check(&ForwardInfo::process, "Process")
+      .check(&ForwardInfo::url, "Url")
+      .check(&ForwardInfo::on_auto_forward, "OnAutoForward")
+      .names();
+}
+
+std::vector<std::string> changed(const ContainerInfo& before, const ContainerInfo& after) {
+  return Differences(before, after)
+      .check(&ContainerInfo::name, "Name")
+      .check(&ContainerInfo::engine, "Engine")
+      .check(&ContainerInfo::uid, "Uid")
+      .check(&ContainerInfo::pid, "Pid")
+      .check(&ContainerInfo::image, "Image")
+      .check(&ContainerInfo::labels, "Labels")
+      .check(&ContainerInfo::state, "State")
+      .check(&ContainerInfo::reach, "Reach")
+      .check(&ContainerInfo::reason, "Reason")
+      .check(&ContainerInfo::listeners, "Listeners")
+      .check(&ContainerInfo::ever_listened, "EverListened")
+      .names();
+}
+
+Properties event_properties(const Event& event) {
+  Properties out;
+  std::visit([&](const auto& subject) { add(out, subject); }, event.subject);
+  out.insert({{"Sequence", Variant(event.seq)},
+              {"Time", Variant(microseconds(event.time))},
+              {"Reason", text(event.reason)},
+              {"BatchSize", Variant(event.batch_size)},
+              {"BatchIndex", Variant(event.batch_index)}});
+  return out;
+}
+
+std::string event_path(const Event& event) {
+  if (const auto* forward = std::get_if<ForwardInfo>(&event.subject)) {
+    return forward_path(forward->id);
+  }
+  if (const auto* container = std::get_if<ContainerInfo>(&event.subject)) {
+    return container_path(container->id);
+  }
+  return kNoPath;
+}
+
+Properties fact_dictionary(const Facts& facts) {
+  Properties out;
+  for (const auto& [key, value] : facts) out.insert({bus_text(key), fact_value(value)});
+  return out;
+}
+
+}  // namespace portfwd

@@ -1,0 +1,33 @@
+// The core's values as D-Bus dictionaries, and which properties two states of an object differ in.
+// Names and types are those of the XML next to this file.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "dbus/sdbus_compat.h"
+#include "forward/control.h"
+#include "forward/model.h"
+
+namespace portfwd {
+
+[[nodiscard]] std::uint64_t microseconds(WallTime time);
+[[nodiscard]] std::vector<std::string> bus_texts(const std::vector<std::string>& texts);
+[[nodiscard]] std::map<std::string, std::string> bus_texts(
+    const std::map<std::string, std::string>& texts);
+/// The `Listeners` property of a container.
+[[nodiscard]] std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners);
+
+/// Properties that announce their changes and differ.
+[[nodiscard]] std::vector<std::string> changed(const ForwardInfo& before, const ForwardInfo& after);
+[[nodiscard]] std::vector<std::string> changed(const ContainerInfo& before,
+                                               const ContainerInfo& after);
+
+/// What PortAdded and its like carry.
+[[nodiscard]] Properties event_properties(const Event& event);
+/// The object that an event is about; kNoPath for a gap.
+[[nodiscard]] std::string event_path(const Event& event);
+
+[[nodiscard]] Properties fact_dictionary(const Facts& facts);
+
+}  // namespace portfwd
