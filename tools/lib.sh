@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shell functions shared by ./try, ./check and the scripts under tests/ and tools/; sourced by bash,
 # never run. What they promise together: root is only used to install packages and to make a private
 # mount namespace; whatever is started there runs as a throw-away ordinary user who exists in that
