@@ -1,0 +1,69 @@
+// Namespaces as descriptors: open one, name it by its inode, ask who owns it and whether this
+// process may enter. Values without state, used by discovery and by the broker's starter. It never
+// calls setns and knows nothing of containers.
+//
+// A network namespace belongs to a user namespace. Who has CAP_SYS_ADMIN there may enter: that is a
+// process of that user namespace which has the capability, and, from outside, the owner of the
+// ancestor that is a direct child of his own user namespace. Source: user_namespaces(7),
+// ioctl_ns(2), security/commoncap.c (cap_capable).
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+
+namespace portfwd {
+
+/// A network namespace that is held: while this lives the inode is nobody else's.
+class Netns {
+ public:
+  /// @param path a bind mount such as /run/netns/NAME, or /proc/PID/ns/net
+  /// @return open(2)'s errno (EACCES: of another user), or EINVAL when it is no network namespace.
+  [[nodiscard]] static Result<Netns> open(const std::string& path);
+  /// @return EINVAL when `fd` is no network namespace.
+  [[nodiscard]] static Result<Netns> adopt(UniqueFd fd);
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] std::uint64_t inode() const noexcept { return inode_; }
+  /// Gives up the descriptor; the value is empty afterwards.
+  [[nodiscard]] UniqueFd release() noexcept { return std::move(fd_); }
+
+ private:
+  Netns(UniqueFd fd, std::uint64_t inode) noexcept : fd_(std::move(fd)), inode_(inode) {}
+  UniqueFd fd_;
+  std::uint64_t inode_;
+};
+
+/// The number shown as `net:[N]`; unique among the namespaces that exist. @return fstat(2)'s errno.
+[[nodiscard]] Result<std::uint64_t> namespace_inode(int fd);
+/// CLONE_NEWNET, CLONE_NEWUSER, ... @return ENOTTY when `fd` is no namespace.
+[[nodiscard]] Result<int> namespace_type(int fd);
+
+/// The user namespace that owns the namespace `fd`. @return EPERM when that one is neither ours nor
+/// below ours: nobody here may enter.
+[[nodiscard]] Result<UniqueFd> owning_userns(int fd);
+/// @return EPERM when the parent is neither ours nor below ours.
+[[nodiscard]] Result<UniqueFd> parent_userns(int userns);
+/// The user who made the user namespace, as this process counts; the overflow uid (65534) when he
+/// is not mapped here.
+[[nodiscard]] Result<uid_t> owner_of_userns(int userns);
+
+/// Through which user namespace a namespace is entered from here.
+struct Gate {
+  UniqueFd userns;          ///< direct child of ours that is or contains the owner; invalid: ours
+  std::uint64_t inode = 0;  ///< of `userns`, or of our own user namespace
+  uid_t owner = 0;          ///< who made it; for our own: our effective uid
+  bool open = false;        ///< this process may pass: setns will not fail with EPERM
+};
+/// @param fd a namespace of any type but user
+/// @return EPERM when its owner is neither our user namespace nor below it.
+[[nodiscard]] Result<Gate> gate_of(int fd);
+
+/// CAP_SYS_ADMIN is effective in our own user namespace.
+[[nodiscard]] bool privileged_here();
+
+}  // namespace portfwd
