@@ -1,0 +1,44 @@
+// portfwd-broker: makes sockets inside a container's namespaces and hands them to the daemon, nothing
+// else. One process per user namespace, started by the daemon, which holds the other end of kSocketFd;
+// it ends when the daemon closes that. Static and without dependencies, because the same file also
+// runs inside containers. It shares protocol.h and unique_fd.h with the daemon and knows no more of it.
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "broker/channel.h"
+#include "broker/join.h"
+#include "broker/serve.h"
+
+namespace portfwd::broker {
+
+namespace {
+
+/// Answers until a Join came. @return false when the daemon has gone or the join failed
+bool wait_for_join(const Channel& channel, UniqueFd& home) {
+  Message message;
+  while (channel.next(message)) {
+    const Request& request = message.request;
+    const bool is_join = request.op == Op::Join;
+    const Outcome outcome = is_join ? join(request, std::move(message.passed), home)
+                                    : Outcome{EPROTO, Step::Request};
+    if (!channel.answer(request.id, outcome, FdBatch())) return false;
+    if (is_join) return outcome.ok();
+  }
+  return false;
+}
+
+int run() {
+  // Root of a container that shares our pid namespace has our uid there: it must not trace us.
+  if (::prctl(PR_SET_DUMPABLE, 0) != 0 || ::chdir("/") != 0) return 1;
+  const Channel channel(kSocketFd);
+  UniqueFd home;
+  if (!wait_for_join(channel, home)) return 1;
+  serve(channel, home.get());
+  return 0;
+}
+
+}  // namespace
+
+}  // namespace portfwd::broker
+
+int main() { return portfwd::broker::run(); }
