@@ -42,7 +42,9 @@ Raw receive(int socket, Message& message) {
 
 constexpr Outcome kNonsense{EINVAL, Step::Request};
 
-bool needs_root(Op op) { return op == Op::UnixConnect || op == Op::UnixListen; }
+bool needs_root(Op op) {
+  return op == Op::UnixConnect || op == Op::UnixListen;
+}
 
 bool path_is_sound(const Request& r) {
   return r.path[0] == '/' && ::memchr(r.path, '\0', sizeof r.path) != nullptr;

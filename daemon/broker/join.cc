@@ -11,7 +11,9 @@ namespace portfwd::broker {
 
 namespace {
 
-constexpr Capabilities bit(int capability) { return Capabilities{1} << capability; }
+constexpr Capabilities bit(int capability) {
+  return Capabilities{1} << capability;
+}
 
 /// setns() into network namespaces, ports below 1024, owners of Unix sockets.
 constexpr Capabilities kNeeded = bit(CAP_SYS_ADMIN) | bit(CAP_NET_BIND_SERVICE) | bit(CAP_CHOWN);

@@ -1,7 +1,8 @@
-// portfwd-broker: makes sockets inside a container's namespaces and hands them to the daemon, nothing
-// else. One process per user namespace, started by the daemon, which holds the other end of kSocketFd;
-// it ends when the daemon closes that. Static and without dependencies, because the same file also
-// runs inside containers. It shares protocol.h and unique_fd.h with the daemon and knows no more of it.
+// portfwd-broker: makes sockets inside a container's namespaces and hands them to the daemon,
+// nothing else. One process per user namespace, started by the daemon, which holds the other end of
+// kSocketFd; it ends when the daemon closes that. Static and without dependencies, because the same
+// file also runs inside containers. It shares protocol.h and unique_fd.h with the daemon and knows
+// no more of it.
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -19,8 +20,8 @@ bool wait_for_join(const Channel& channel, UniqueFd& home) {
   while (channel.next(message)) {
     const Request& request = message.request;
     const bool is_join = request.op == Op::Join;
-    const Outcome outcome = is_join ? join(request, std::move(message.passed), home)
-                                    : Outcome{EPROTO, Step::Request};
+    const Outcome outcome =
+        is_join ? join(request, std::move(message.passed), home) : Outcome{EPROTO, Step::Request};
     if (!channel.answer(request.id, outcome, FdBatch())) return false;
     if (is_join) return outcome.ok();
   }
@@ -41,4 +42,6 @@ int run() {
 
 }  // namespace portfwd::broker
 
-int main() { return portfwd::broker::run(); }
+int main() {
+  return portfwd::broker::run();
+}

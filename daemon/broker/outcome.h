@@ -20,7 +20,9 @@ struct [[nodiscard]] Outcome {
 };
 
 /// `return failed(Step::Bind);` right after the call that set errno.
-inline Outcome failed(Step step, int error = errno) { return {error, step}; }
+inline Outcome failed(Step step, int error = errno) {
+  return {error, step};
+}
 
 /// Up to kMaxCount owned descriptors, in the form that SCM_RIGHTS wants.
 class FdBatch {

@@ -1,10 +1,10 @@
-// What the daemon and a broker say to each other over a SOCK_SEQPACKET pair: one fixed-size Request a
-// message, one Reply to each, in order. Shared by both programs and all that they share; it includes
-// nothing of either. A request carries at most one descriptor, whose meaning its Op gives; a reply
-// carries the descriptors that were made. Both travel as SCM_RIGHTS. Source: unix(7).
+// What the daemon and a broker say to each other over a SOCK_SEQPACKET pair: one fixed-size Request
+// a message, one Reply to each, in order. Shared by both programs and all that they share; it
+// includes nothing of either. A request carries at most one descriptor, whose meaning its Op gives;
+// a reply carries the descriptors that were made. Both travel as SCM_RIGHTS. Source: unix(7).
 //
-// The two programs are installed together, so there is no negotiation: a version other than one's own
-// is an error, and every change of a struct raises kVersion.
+// The two programs are installed together, so there is no negotiation: a version other than one's
+// own is an error, and every change of a struct raises kVersion.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +13,9 @@
 namespace portfwd::broker {
 
 inline constexpr std::uint32_t kVersion = 1;
-inline constexpr int kSocketFd = 3;             ///< where a broker finds its end of the pair
+inline constexpr int kSocketFd = 3;              ///< where a broker finds its end of the pair
 inline constexpr std::uint32_t kMaxCount = 253;  ///< SCM_MAX_FD: descriptors that one message holds
-inline constexpr std::size_t kPathSize = 256;   ///< with the NUL at its end
+inline constexpr std::size_t kPathSize = 256;    ///< with the NUL at its end
 
 /// What is asked, and which descriptor goes with it.
 enum class Op : std::uint32_t {
@@ -38,19 +38,19 @@ struct Request {
   std::uint32_t version = kVersion;
   std::uint32_t id = 0;  ///< comes back in the reply; never 0
   Op op = Op::Join;
-  Home home = Home::Private;    ///< Join
-  std::int32_t family = 0;      ///< Sockets, Listen: AF_INET, AF_INET6; Sockets also AF_NETLINK
-  std::int32_t type = 0;        ///< Sockets, Listen: SOCK_STREAM, SOCK_DGRAM, SOCK_RAW
-  std::int32_t protocol = 0;    ///< Sockets: 0, or NETLINK_SOCK_DIAG with AF_NETLINK, nothing else
-  std::uint32_t count = 0;      ///< Sockets: 1 ... kMaxCount
-  std::uint8_t address[16]{};   ///< Listen: network order; IPv4 uses the first four bytes
-  std::uint32_t port = 0;       ///< Listen: host order, 0 for any
-  std::int32_t backlog = 0;     ///< Listen, UnixListen
-  std::uint32_t v6only = 0;     ///< Listen: 0 or 1
-  std::uint32_t uid = 0;        ///< UnixListen: owner of the path, as the user namespace counts
-  std::uint32_t gid = 0;        ///< UnixListen
-  std::uint32_t mode = 0;       ///< UnixListen: permission bits, 0 ... 0777
-  char path[kPathSize]{};       ///< Unix*: NUL-terminated, absolute in the root that goes along
+  Home home = Home::Private;   ///< Join
+  std::int32_t family = 0;     ///< Sockets, Listen: AF_INET, AF_INET6; Sockets also AF_NETLINK
+  std::int32_t type = 0;       ///< Sockets, Listen: SOCK_STREAM, SOCK_DGRAM, SOCK_RAW
+  std::int32_t protocol = 0;   ///< Sockets: 0, or NETLINK_SOCK_DIAG with AF_NETLINK, nothing else
+  std::uint32_t count = 0;     ///< Sockets: 1 ... kMaxCount
+  std::uint8_t address[16]{};  ///< Listen: network order; IPv4 uses the first four bytes
+  std::uint32_t port = 0;      ///< Listen: host order, 0 for any
+  std::int32_t backlog = 0;    ///< Listen, UnixListen
+  std::uint32_t v6only = 0;    ///< Listen: 0 or 1
+  std::uint32_t uid = 0;       ///< UnixListen: owner of the path, as the user namespace counts
+  std::uint32_t gid = 0;       ///< UnixListen
+  std::uint32_t mode = 0;      ///< UnixListen: permission bits, 0 ... 0777
+  char path[kPathSize]{};      ///< Unix*: NUL-terminated, absolute in the root that goes along
 };
 
 /// The step that failed, for a message that names it.

@@ -75,7 +75,8 @@ class AllowList {
 }  // namespace
 
 Outcome drop_capabilities(Capabilities keep) {
-  // Bounding set first: that needs CAP_SETPCAP. Where it is missing there is nothing to gain from it.
+  // Bounding set first: that needs CAP_SETPCAP. Where it is missing there is nothing to gain from
+  // it.
   for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability) {
     (void)::prctl(PR_CAPBSET_DROP, capability);
   }
@@ -94,10 +95,10 @@ Outcome drop_capabilities(Capabilities keep) {
 
 Outcome filter_system_calls() {
   AllowList list;
-  for (const long number : {SYS_recvmsg, SYS_sendmsg, SYS_close, SYS_setsockopt, SYS_bind, SYS_listen,
-                            SYS_connect, SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fchmod,
-                            SYS_fchownat, SYS_unlinkat, SYS_restart_syscall, SYS_rt_sigreturn,
-                            SYS_exit_group}) {
+  for (const long number :
+       {SYS_recvmsg, SYS_sendmsg, SYS_close, SYS_setsockopt, SYS_bind, SYS_listen, SYS_connect,
+        SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fchmod, SYS_fchownat, SYS_unlinkat,
+        SYS_restart_syscall, SYS_rt_sigreturn, SYS_exit_group}) {
     list.allow(number);
   }
   list.allow_if(SYS_setns, 1, {CLONE_NEWNET});

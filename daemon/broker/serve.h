@@ -1,5 +1,6 @@
-// The broker's working life: one request after the other until the daemon goes. Called by main after
-// the join. Each request goes to its namespace and back, so between two of them it pins nobody's.
+// The broker's working life: one request after the other until the daemon goes. Called by main
+// after the join. Each request goes to its namespace and back, so between two of them it pins
+// nobody's.
 #pragma once
 
 #include "broker/channel.h"

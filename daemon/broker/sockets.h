@@ -1,5 +1,5 @@
-// Internet and netlink sockets, made in the network namespace in which the process is at the moment:
-// it is theirs for life. Every one comes back close-on-exec and non-blocking.
+// Internet and netlink sockets, made in the network namespace in which the process is at the
+// moment: it is theirs for life. Every one comes back close-on-exec and non-blocking.
 #pragma once
 
 #include "broker/outcome.h"

@@ -1,0 +1,188 @@
+#include "broker/client/broker_client.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cassert>
+#include <span>
+
+#include "base/log.h"
+#include "broker/client/broker_messages.h"
+#include "broker/client/fd_passing.h"
+
+namespace portfwd {
+
+namespace {
+
+/// Enough to keep a broker busy, few enough for any socket buffer and descriptor limit.
+constexpr std::size_t kMostInFlight = 8;
+
+constexpr Error kDied{ECONNRESET, "broker"};
+constexpr Error kSilent{ETIMEDOUT, "broker"};
+constexpr Error kNonsense{EBADMSG, "broker"};
+
+}  // namespace
+
+BrokerCall::~BrokerCall() {
+  if (const auto client = client_.lock()) client->cancel(id_);
+}
+
+BrokerClient::BrokerClient(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher,
+                           UniqueFd userns, broker::Home home)
+    : loop_(loop),
+      launcher_(std::move(launcher)),
+      userns_(std::move(userns)),
+      home_(home),
+      work_(loop, [this] { work(); }),
+      deadline_(loop, [this] { broken(kSilent); }) {}
+
+BrokerClient::~BrokerClient() {
+  if (!process_) return;
+  process_->source.disarm();
+  launcher_->discard(std::move(process_->process));
+}
+
+BrokerCall BrokerClient::call(const broker::Request& request, int fd, Done done) {
+  Call& added = calls_.emplace_back();
+  added.request = request;
+  added.request.id = ++last_id_ == 0 ? ++last_id_ : last_id_;
+  added.fd = fd;
+  added.done = std::move(done);
+  if (!work_.armed()) work_.arm_now();
+  return {weak_from_this(), added.request.id};
+}
+
+/// A callback may let go of the last owner while we are still at work.
+void BrokerClient::stay_until_batch_ends() {
+  struct Stay final : Retirable {
+    explicit Stay(std::shared_ptr<BrokerClient> client) : client_(std::move(client)) {}
+    std::shared_ptr<BrokerClient> client_;
+  };
+  loop_.retire(std::make_unique<Stay>(shared_from_this()));
+}
+
+void BrokerClient::work() {
+  if (calls_.empty()) return;
+  if (!process_ && loop_.now() < not_before_) {
+    work_.arm_at(not_before_);
+    return;
+  }
+  if (!process_ && !start()) return;
+  if (const auto sent = send_waiting(); !sent) broken(sent.error());
+}
+
+bool BrokerClient::start() {
+  auto launched = launcher_->launch();
+  if (!launched) {
+    broken(launched.error());
+    return false;
+  }
+  process_.emplace(loop_, std::move(*launched), static_cast<IoHandler&>(*this));
+  if (const auto watched = process_->source.watch(EPOLLIN); !watched) {
+    broken(watched.error());
+    return false;
+  }
+  Call& join = calls_.emplace_front();
+  join.request.op = broker::Op::Join;
+  join.request.home = home_;
+  join.request.id = ++last_id_ == 0 ? ++last_id_ : last_id_;
+  join.fd = userns_.get();
+  join.done = [this](const Result<Sockets>& joined) {
+    if (!joined) broken(joined.error());
+  };
+  return true;
+}
+
+Result<void> BrokerClient::send_waiting() {
+  while (in_flight_ < std::min(kMostInFlight, calls_.size())) {
+    Call& call = calls_[in_flight_];
+    const auto bytes = std::as_bytes(std::span(&call.request, 1));
+    if (auto sent = send_with_fd(process_->process.socket.get(), bytes, call.fd); !sent) {
+      return sent;
+    }
+    call.deadline = loop_.now() + kDeadline;
+    ++in_flight_;
+  }
+  arm_deadline();
+  return {};
+}
+
+void BrokerClient::arm_deadline() {
+  if (in_flight_ == 0) {
+    deadline_.disarm();
+  } else {
+    deadline_.arm_at(calls_.front().deadline);
+  }
+}
+
+void BrokerClient::on_io(IoSource&, std::uint32_t) {
+  stay_until_batch_ends();
+  while (process_ && receive_one()) {
+  }
+  if (!process_) return;
+  if (const auto sent = send_waiting(); !sent) broken(sent.error());
+}
+
+/// @return false when there is no more for now, or no broker any more
+bool BrokerClient::receive_one() {
+  broker::Reply bytes;
+  Received got = receive_with_fds(process_->process.socket.get(),
+                                  std::as_writable_bytes(std::span(&bytes, 1)));
+  if (got.outcome == Received::Outcome::Nothing) return false;
+  if (got.outcome == Received::Outcome::End) return broken(kDied), false;
+  const auto reply = in_flight_ == 0
+                         ? std::nullopt
+                         : parse_reply(std::as_bytes(std::span(&bytes, 1)).first(got.size),
+                                       calls_.front().request);
+  const bool complete = reply && !got.bytes_cut_off && got.fds.size() == reply->count;
+  // Only our own descriptor limit cuts a reply's off: the buffer holds as many as a message can.
+  const bool cut_off = reply && got.fds_cut_off && got.fds.size() < reply->count;
+  if (!complete && !cut_off) return broken(kNonsense), false;
+  settle(*reply, std::move(got.fds), cut_off);
+  return true;
+}
+
+void BrokerClient::settle(const broker::Reply& reply, Sockets sockets, bool cut_off) {
+  Call call = std::move(calls_.front());
+  calls_.pop_front();
+  --in_flight_;
+  arm_deadline();
+  if (call.request.op != broker::Op::Join) pause_ = {};
+  Result<Sockets> result = std::move(sockets);
+  if (cut_off) result = fail("recvmsg", EMFILE);
+  if (reply.error != 0) result = fail(name_of(reply.step), reply.error);
+  if (call.done) call.done(std::move(result));
+}
+
+void BrokerClient::broken(Error error) {
+  stay_until_batch_ends();
+  ++failures_;
+  log::write(
+      log::Level::Warning,
+      fmt::format("a socket broker failed ({}); the next one starts when needed", error.text()),
+      {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
+  if (process_) {
+    process_->source.disarm();
+    launcher_->discard(std::move(process_->process));
+    process_.reset();
+  }
+  pause_ = std::clamp(2 * pause_, kShortestPause, kLongestPause);
+  not_before_ = loop_.now() + pause_;
+  in_flight_ = 0;
+  deadline_.disarm();
+  for (Call& call : std::exchange(calls_, {})) {
+    if (call.done && call.request.op != broker::Op::Join) call.done(std::unexpected(error));
+  }
+}
+
+void BrokerClient::cancel(std::uint32_t id) {
+  const auto it = std::ranges::find(calls_, id, [](const Call& c) { return c.request.id; });
+  if (it == calls_.end()) return;
+  if (it - calls_.begin() < static_cast<std::ptrdiff_t>(in_flight_)) {
+    it->done = nullptr;
+  } else {
+    calls_.erase(it);
+  }
+}
+
+}  // namespace portfwd

@@ -1,0 +1,122 @@
+// The daemon's side of one broker: asks, and calls back with the descriptors. Shared by all
+// containers that the broker serves; it starts the process on the first request, and the last
+// owner's end is the process' end. It knows the protocol, but neither containers nor who needs
+// what.
+//
+// Answers come in the order of the requests, so the first call in flight is the one that is
+// answered next. Anything else (another id, a wrong count, silence past the deadline, the end of
+// the socket) means that this broker is not to be trusted: it is killed, all calls fail, and the
+// next one is made again when needed, after a pause that doubles with every failure. Descriptors
+// already handed over are not touched by any of this.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "broker/client/broker_launcher.h"
+#include "broker/protocol.h"
+#include "event/event_loop.h"
+
+namespace portfwd {
+
+class BrokerClient;
+
+/// A request under way; destroying it cancels it: the callback is not called, late descriptors
+/// close.
+class BrokerCall {
+ public:
+  BrokerCall() = default;
+  BrokerCall(BrokerCall&& other) noexcept = default;
+  BrokerCall& operator=(BrokerCall&& other) noexcept {
+    BrokerCall old(std::exchange(client_, std::move(other.client_)), std::exchange(id_, other.id_));
+    return *this;
+  }
+  ~BrokerCall();
+
+ private:
+  friend class BrokerClient;
+  BrokerCall(std::weak_ptr<BrokerClient> client, std::uint32_t id)
+      : client_(std::move(client)), id_(id) {}
+  std::weak_ptr<BrokerClient> client_;
+  std::uint32_t id_ = 0;
+};
+
+class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, private IoHandler {
+ public:
+  using Sockets = std::vector<UniqueFd>;
+  /// As many descriptors as were asked for, close-on-exec and non-blocking; or why there are none.
+  /// ETIMEDOUT, ECONNRESET and EBADMSG with op "broker" are the broker's failure, EMFILE our own.
+  using Done = std::move_only_function<void(Result<Sockets>)>;
+
+  static constexpr Duration kDeadline =
+      std::chrono::seconds(2);  ///< of a request, from its sending
+  static constexpr Duration kShortestPause = std::chrono::milliseconds(100);
+  static constexpr Duration kLongestPause = std::chrono::seconds(5);
+
+  /// Make it with std::make_shared. @param launcher outlives nobody: it is shared
+  /// @param userns the user namespace to join, or invalid to stay in the daemon's own
+  BrokerClient(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher, UniqueFd userns,
+               broker::Home home = broker::Home::Private);
+  BrokerClient(const BrokerClient&) = delete;
+  BrokerClient& operator=(const BrokerClient&) = delete;
+  ~BrokerClient();
+
+  /// @param request from broker_messages.h, whose id is set here
+  /// @param fd network namespace or root for the request, -1 for none; borrowed until `done` is
+  /// called or the result destroyed
+  /// @param done never called from within this function
+  [[nodiscard]] BrokerCall call(const broker::Request& request, int fd, Done done);
+
+  [[nodiscard]] pid_t pid() const { return process_ ? process_->process.pid : 0; }
+  [[nodiscard]] std::uint64_t failures() const { return failures_; }  ///< of the broker, so far
+
+ private:
+  friend class BrokerCall;
+  struct Call {
+    broker::Request request;
+    int fd = -1;
+    Done done;  ///< empty once cancelled
+    TimePoint deadline{};
+  };
+  struct Running {
+    Running(EventLoop& loop, BrokerProcess started, IoHandler& handler)
+        : process(std::move(started)), source(loop, process.socket.get(), handler) {}
+    BrokerProcess process;
+    IoSource source;
+  };
+
+  void on_io(IoSource& source, std::uint32_t events) override;
+  void work();
+  [[nodiscard]] bool start();
+  Result<void> send_waiting();
+  [[nodiscard]] bool receive_one();
+  void settle(const broker::Reply& reply, Sockets sockets, bool cut_off);
+  void broken(Error error);
+  void cancel(std::uint32_t id);
+  void arm_deadline();
+  void stay_until_batch_ends();
+
+  EventLoop& loop_;
+  std::shared_ptr<BrokerLauncher> launcher_;
+  UniqueFd userns_;
+  broker::Home home_;
+  std::optional<Running> process_;
+  std::deque<Call> calls_;  ///< the first in_flight_ of them are sent
+  std::size_t in_flight_ = 0;
+  std::uint32_t last_id_ = 0;
+  Duration pause_{};  ///< before the next start; 0 while all is well
+  TimePoint not_before_ = TimePoint::min();
+  std::uint64_t failures_ = 0;
+  Timer work_;
+  Timer deadline_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,142 @@
+#include "broker/client/broker_launcher.h"
+
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <utility>
+
+#include "broker/protocol.h"
+
+namespace portfwd {
+
+namespace {
+
+// By number: glibc 2.36 declares both without extern "C".
+UniqueFd pidfd_open(pid_t pid) {
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
+void kill_by(const UniqueFd& pidfd) {
+  (void)::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+}
+
+/// Everything but the socket is closed in the child. Source: posix_spawn(3), close_range(2).
+class FileActions {
+ public:
+  explicit FileActions(int socket) {
+    ::posix_spawn_file_actions_init(&actions_);
+    ::posix_spawn_file_actions_adddup2(&actions_, socket, broker::kSocketFd);
+    for (int fd = 0; fd < broker::kSocketFd; ++fd) {
+      ::posix_spawn_file_actions_addclose(&actions_, fd);
+    }
+    ::posix_spawn_file_actions_addclosefrom_np(&actions_, broker::kSocketFd + 1);
+  }
+  FileActions(const FileActions&) = delete;
+  FileActions& operator=(const FileActions&) = delete;
+  ~FileActions() { ::posix_spawn_file_actions_destroy(&actions_); }
+  [[nodiscard]] const posix_spawn_file_actions_t* get() const { return &actions_; }
+
+ private:
+  posix_spawn_file_actions_t actions_{};
+};
+
+class Attributes {
+ public:
+  Attributes() {
+    ::posix_spawnattr_init(&attributes_);
+    sigset_t none, all;
+    ::sigemptyset(&none);
+    ::sigfillset(&all);
+    ::posix_spawnattr_setsigmask(&attributes_, &none);
+    ::posix_spawnattr_setsigdefault(&attributes_, &all);
+    ::posix_spawnattr_setpgroup(&attributes_, 0);
+    ::posix_spawnattr_setflags(
+        &attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  }
+  Attributes(const Attributes&) = delete;
+  Attributes& operator=(const Attributes&) = delete;
+  ~Attributes() { ::posix_spawnattr_destroy(&attributes_); }
+  [[nodiscard]] const posix_spawnattr_t* get() const { return &attributes_; }
+
+ private:
+  posix_spawnattr_t attributes_{};
+};
+
+}  // namespace
+
+/// A child that was told to end, until it has.
+class SpawnLauncher::Dying final : public Retirable, private IoHandler {
+ public:
+  Dying(SpawnLauncher& launcher, UniqueFd pidfd)
+      : launcher_(launcher),
+        pidfd_(std::move(pidfd)),
+        source_(launcher.loop_, pidfd_.get(), *this) {}
+
+  Result<void> watch() { return source_.watch(EPOLLIN); }
+
+  /// @return false when it still runs
+  bool reap() {
+    siginfo_t info{};
+    const auto id = static_cast<id_t>(pidfd_.get());
+    return ::waitid(P_PIDFD, id, &info, WEXITED | WNOHANG) != 0 || info.si_pid != 0;
+  }
+
+ private:
+  void on_io(IoSource&, std::uint32_t) override {
+    if (!reap()) return;
+    source_.disarm();
+    launcher_.reaped(*this);
+  }
+
+  SpawnLauncher& launcher_;
+  UniqueFd pidfd_;
+  IoSource source_;
+};
+
+SpawnLauncher::SpawnLauncher(EventLoop& loop, std::string program)
+    : loop_(loop), program_(std::move(program)) {}
+SpawnLauncher::~SpawnLauncher() = default;
+
+Result<BrokerProcess> SpawnLauncher::launch() {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    return fail("socketpair");
+  }
+  BrokerProcess started;
+  started.socket = UniqueFd(ends[0]);
+  const UniqueFd theirs(ends[1]);
+  const FileActions actions(theirs.get());
+  const Attributes attributes;
+  std::array<char, 15> name{"portfwd-broker"};
+  std::array<char*, 2> argv{name.data(), nullptr};
+  std::array<char*, 1> environment{nullptr};
+  const int error = ::posix_spawn(&started.pid, program_.c_str(), actions.get(), attributes.get(),
+                                  argv.data(), environment.data());
+  if (error != 0) return fail("start of portfwd-broker", error);
+  started.pidfd = pidfd_open(started.pid);
+  if (started.pidfd.valid()) return started;
+  const int why = errno;
+  ::kill(started.pid, SIGKILL);  // it cannot have been reaped, so the number is still its own
+  ::waitpid(started.pid, nullptr, 0);
+  return fail("pidfd_open", why);
+}
+
+void SpawnLauncher::discard(BrokerProcess process) {
+  if (!process.pidfd.valid()) return;
+  kill_by(process.pidfd);
+  auto child = std::make_unique<Dying>(*this, std::move(process.pidfd));
+  if (child->reap()) return;
+  if (child->watch()) dying_.push_back(std::move(child));
+}
+
+void SpawnLauncher::reaped(Dying& child) {
+  const auto it = std::ranges::find(dying_, &child, &std::unique_ptr<Dying>::get);
+  loop_.retire(std::move(*it));
+  dying_.erase(it);
+}
+
+}  // namespace portfwd

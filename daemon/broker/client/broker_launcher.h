@@ -1,0 +1,54 @@
+// How a broker comes to life and is buried. SpawnLauncher starts the installed program; an engine's
+// helper container is another way, and a test's fake a third: the client sees a socket and no more.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "event/event_loop.h"
+
+namespace portfwd {
+
+struct BrokerProcess {
+  pid_t pid = 0;    ///< 0 when it is no child of ours
+  UniqueFd pidfd;   ///< invalid when it is no child of ours
+  UniqueFd socket;  ///< the daemon's end, close-on-exec
+};
+
+class BrokerLauncher {
+ public:
+  virtual ~BrokerLauncher() = default;
+  [[nodiscard]] virtual Result<BrokerProcess> launch() = 0;
+  /// Ends it, whatever state it is in, and waits for nothing.
+  virtual void discard(BrokerProcess process) = 0;
+};
+
+/// Starts the static program and reaps it from the loop. It gets its socket and no other
+/// descriptor, an empty environment, no blocked or ignored signal, and a process group of its own:
+/// a Ctrl-C at the daemon's terminal must not take it away while connections drain.
+class SpawnLauncher final : public BrokerLauncher {
+ public:
+  /// @param program path of portfwd-broker
+  SpawnLauncher(EventLoop& loop, std::string program);
+  ~SpawnLauncher() override;
+
+  [[nodiscard]] Result<BrokerProcess> launch() override;
+  void discard(BrokerProcess process) override;
+  /// How many ended ones the kernel has not given back yet.
+  [[nodiscard]] std::size_t dying() const { return dying_.size(); }
+
+ private:
+  class Dying;
+  void reaped(Dying& child);
+
+  EventLoop& loop_;
+  std::string program_;
+  std::vector<std::unique_ptr<Dying>> dying_;
+};
+
+}  // namespace portfwd

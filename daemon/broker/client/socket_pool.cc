@@ -1,0 +1,98 @@
+#include "broker/client/socket_pool.h"
+
+#include <algorithm>
+
+#include "broker/client/broker_messages.h"
+
+namespace portfwd {
+
+namespace {
+
+constexpr Error kUnsupported{EAFNOSUPPORT, "socket"};
+
+}  // namespace
+
+SocketPool::SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns)
+    : loop_(loop), broker_(std::move(broker)), netns_(netns), turn_away_unsupported_(loop, [this] {
+        for (Shelf& each : shelves_) {
+          if (each.unsupported) turn_away(each, kUnsupported);
+        }
+      }) {}
+
+void SocketPool::prepare(Family family) {
+  refill(family);
+}
+
+UniqueFd SocketPool::take(Family family) {
+  Shelf& from = shelf(family);
+  UniqueFd socket;
+  if (!from.stock.empty()) {
+    socket = std::move(from.stock.back());
+    from.stock.pop_back();
+  }
+  refill(family);
+  return socket;
+}
+
+void SocketPool::await(Family family, SocketTaker& taker) {
+  Shelf& at = shelf(family);
+  at.takers.push_back(&taker);
+  if (at.unsupported) {
+    turn_away_unsupported_.arm_now();
+  } else {
+    at.batch = std::min(2 * at.batch, kLargestBatch);
+    refill(family);
+  }
+}
+
+void SocketPool::withdraw(SocketTaker& taker) noexcept {
+  for (Shelf& each : shelves_) std::erase(each.takers, &taker);
+}
+
+void SocketPool::refill(Family family) {
+  Shelf& at = shelf(family);
+  if (at.asking || at.unsupported) return;
+  const bool enough = at.stock.size() > at.batch / 2;
+  if (enough && at.takers.empty()) return;
+  const TimePoint now = loop_.now();
+  if (now - at.asked_at > kQuiet && at.takers.empty()) at.batch = kFirstBatch;
+  const std::size_t wanted = std::max<std::size_t>(at.batch, at.takers.size());
+  const auto count =
+      std::clamp<std::size_t>(wanted - std::min(at.stock.size(), wanted - 1), 1, broker::kMaxCount);
+  at.asking = true;
+  at.asked_at = now;
+  at.call = broker_->call(stream_sockets(family, static_cast<std::uint32_t>(count)), netns_,
+                          [this, family](Result<BrokerClient::Sockets> sockets) {
+                            arrived(family, std::move(sockets));
+                          });
+}
+
+void SocketPool::arrived(Family family, Result<BrokerClient::Sockets> sockets) {
+  Shelf& at = shelf(family);
+  at.asking = false;
+  if (!sockets) {
+    at.unsupported = sockets.error().code == EAFNOSUPPORT;
+    turn_away(at, sockets.error());
+    return;
+  }
+  std::ranges::move(*sockets, std::back_inserter(at.stock));
+  while (!at.takers.empty() && !at.stock.empty()) {
+    SocketTaker* taker = at.takers.front();
+    at.takers.pop_front();
+    UniqueFd socket = std::move(at.stock.back());
+    at.stock.pop_back();
+    taker->on_socket(std::move(socket));
+  }
+  refill(family);
+}
+
+/// Those who are waiting now; one that awaits again from its callback waits for the next answer.
+void SocketPool::turn_away(Shelf& shelf, Error error) {
+  for (std::size_t left = shelf.takers.size(); left > 0 && !shelf.takers.empty(); --left) {
+    SocketTaker* taker = shelf.takers.front();
+    shelf.takers.pop_front();
+    taker->on_socket(std::unexpected(error));
+  }
+}
+
+}  // namespace portfwd

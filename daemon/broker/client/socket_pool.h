@@ -1,0 +1,85 @@
+// TCP sockets of one container, made ahead, so that a new connection costs no round trip to the
+// broker. Owned by whatever dials into the container, and dies with it: a held socket pins its
+// network namespace. It knows nothing of addresses; who takes a socket sets its options and
+// connects it.
+//
+// A family's shelf is filled by prepare() and again whenever it is half empty. A taker that finds
+// it empty doubles the batch, up to a bound; a quiet time takes it back.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/endpoint.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "broker/client/broker_client.h"
+#include "event/event_loop.h"
+
+namespace portfwd {
+
+class SocketTaker {
+ public:
+  /// @param socket unconnected, non-blocking; or why there is none. Called at most once for an
+  /// await(). It may await() again, and must not destroy the pool: move its owner into retire().
+  virtual void on_socket(Result<UniqueFd> socket) = 0;
+
+ protected:
+  ~SocketTaker() = default;
+};
+
+class SocketPool {
+ public:
+  static constexpr std::uint32_t kFirstBatch = 16;
+  static constexpr std::uint32_t kLargestBatch = 64;
+  static constexpr Duration kQuiet = std::chrono::seconds(10);
+
+  /// @param netns borrowed, outlives the pool
+  SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns);
+  SocketPool(const SocketPool&) = delete;
+  SocketPool& operator=(const SocketPool&) = delete;
+
+  /// A connection may come: have sockets ready. Costs nothing when there are.
+  void prepare(Family family);
+
+  /// @return invalid when there is none at hand: then await() one
+  [[nodiscard]] UniqueFd take(Family family);
+
+  /// Takers are served in order. EAFNOSUPPORT when the container has no such family; the broker's
+  /// errors as in BrokerClient. @param taker borrowed until called or withdrawn
+  void await(Family family, SocketTaker& taker);
+  void withdraw(SocketTaker& taker) noexcept;
+
+  [[nodiscard]] std::size_t stock(Family family) const { return shelf(family).stock.size(); }
+  [[nodiscard]] bool unsupported(Family family) const { return shelf(family).unsupported; }
+
+ private:
+  struct Shelf {
+    std::vector<UniqueFd> stock;
+    std::deque<SocketTaker*> takers;
+    std::uint32_t batch = kFirstBatch;
+    TimePoint asked_at{};
+    bool asking = false;
+    bool unsupported = false;
+    BrokerCall call;
+  };
+  [[nodiscard]] Shelf& shelf(Family f) { return shelves_[static_cast<std::size_t>(f)]; }
+  [[nodiscard]] const Shelf& shelf(Family f) const { return shelves_[static_cast<std::size_t>(f)]; }
+  void refill(Family family);
+  void arrived(Family family, Result<BrokerClient::Sockets> sockets);
+  static void turn_away(Shelf& shelf, Error error);
+
+  EventLoop& loop_;
+  std::shared_ptr<BrokerClient> broker_;
+  int netns_;
+  std::array<Shelf, 2> shelves_;
+  Timer turn_away_unsupported_;
+};
+
+}  // namespace portfwd
