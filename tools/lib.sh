@@ -55,9 +55,9 @@ need_user_namespaces() {
 }
 
 # enter_private_root ARG...: called by root, starts the calling script anew with the same arguments
-# in a private mount namespace and returns there; called by an ordinary user it does nothing.
+# in a private mount namespace and returns there; does nothing for an ordinary user or in there.
 enter_private_root() {
-  is_root || return 0
+  is_root && ! mountpoint --quiet "$private" || return 0
   if [ -z "${PORTFWD_PRIVATE:-}" ]; then
     [ -e /proc/self/fd ] || mount -t proc proc /proc || die "needs /proc: mount -t proc proc /proc"
     unshare --mount --propagation unchanged true ||
