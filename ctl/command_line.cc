@@ -1,0 +1,251 @@
+#include "ctl/command_line.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "ctl/failure.h"
+
+namespace portfwd::ctl {
+namespace {
+
+constexpr std::array kGlobal{
+    Option{"--json", "", "print one JSON document (events --follow: one object a line)"},
+    Option{"--timeout", "SECONDS", "wait at most so long for the daemon's answer (25)"},
+    Option{"--help", "", "show this, or the help of a command"},
+    Option{"--version", "", "show the version"},
+};
+
+constexpr std::array kList{Option{"--container", "C", "only those of this container"}};
+constexpr std::array kContainers{
+    Option{"--all", "", "also those without an engine that never had a listener"}};
+constexpr std::array kForward{
+    Option{"--host-port", "N", "this host port and no other"},
+    Option{"--bind", "ADDR", "host address to listen on: localhost (both) or one address"},
+    Option{"--label", "TEXT", "a word for people, shown in list"},
+    Option{"--address", "ADDR", "address to connect to inside"},
+    Option{"--reverse", "", "a port in the container that leads to the host"},
+    Option{"--persist", "", "keep it across restarts of the daemon"},
+    Option{"--allow-missing", "", "the container may come later"},
+};
+constexpr std::array kAttach{
+    Option{"--pid", "PID", "by a process in it"},
+    Option{"--netns", "PATH", "by its network namespace, such as /run/netns/NAME"},
+    Option{"--name", "NAME", "what to call it"},
+};
+constexpr std::array kEvents{
+    Option{"--since", "WHEN", "from then on: RFC 3339, -5min, now, or #17 (strictly after)"},
+    Option{"--follow", "", "go on with what happens from now"},
+};
+
+constexpr std::array kCommands{
+    Command{"list", "", 0, 0, "the forwards", kList},
+    Command{"containers", "", 0, 0, "the containers, with why one can't be entered", kContainers},
+    Command{"forward", "CONTAINER TARGET[:HOSTPORT]", 2, 2,
+            "forward a port: TARGET is 8080 or 8080/udp", kForward},
+    Command{"unforward", "FORWARD", 1, 1, "end a forward: its id, host port or CONTAINER:PORT", {}},
+    Command{"attach", "(--pid PID | --netns PATH)", 0, 0, "add what discovery can't see", kAttach},
+    Command{"detach", "CONTAINER", 1, 1, "forget a container, with its forwards", {}},
+    Command{"events", "", 0, 0, "what came and went, the last 1000", kEvents},
+    Command{"explain", "[CONTAINER] PORT", 1, 2, "why a port is or isn't forwarded", {}},
+    Command{"status", "", 0, 0, "how the daemon is", {}},
+    Command{"reload", "", 0, 0, "read the configuration again", {}},
+    Command{"open", "FORWARD", 1, 1, "show a forward in the browser (xdg-open)", {}},
+};
+
+/// Reads one line; the state is where it is and what it has found.
+class Parser {
+ public:
+  explicit Parser(std::span<const std::string_view> arguments) : left_(arguments) {}
+
+  CommandLine parse() {
+    while (!left_.empty()) {
+      const std::string_view word = take();
+      if (word == "--" && !options_over_) {
+        options_over_ = true;
+      } else if (word.starts_with("-") && word != "-" && !options_over_) {
+        option(word == "-h" ? "--help" : word);
+      } else {
+        operand(word);
+      }
+    }
+    check();
+    return std::move(line_);
+  }
+
+ private:
+  std::string_view take() {
+    const std::string_view word = left_.front();
+    left_ = left_.subspan(1);
+    return word;
+  }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    const std::string_view command = line_.command ? line_.command->name : "";
+    throw Failure(Status::Usage, fmt::format("{}; see `portfwdctl {}{}--help`", what, command,
+                                             command.empty() ? "" : " "));
+  }
+
+  void operand(std::string_view word) {
+    if (line_.command) {
+      line_.operands.emplace_back(word);
+      return;
+    }
+    const auto found = std::ranges::find(kCommands, word, &Command::name);
+    if (found == kCommands.end()) fail(unknown("command", word, names_of(kCommands)));
+    line_.command = &*found;
+  }
+
+  void option(std::string_view word) {
+    const std::size_t equals = word.find('=');
+    const std::string_view name = word.substr(0, equals);
+    const Option& known = find_option(name);
+    const bool inline_value = equals != word.npos;
+    if (known.value.empty()) {
+      if (inline_value) fail(fmt::format("{} takes no value", name));
+      line_.options[std::string(name)] = "";
+      return;
+    }
+    if (!inline_value && left_.empty()) fail(fmt::format("{} needs {}", name, known.value));
+    line_.options[std::string(name)] = inline_value ? word.substr(equals + 1) : take();
+  }
+
+  const Option& find_option(std::string_view name) const {
+    const std::span<const Option> own =
+        line_.command ? line_.command->options : std::span<const Option>{};
+    for (const std::span<const Option> options : {own, std::span<const Option>(kGlobal)}) {
+      const auto found = std::ranges::find(options, name, &Option::name);
+      if (found != options.end()) return *found;
+    }
+    std::vector<std::string_view> names = names_of(own);
+    std::ranges::copy(names_of(kGlobal), std::back_inserter(names));
+    fail(unknown("option", name, names));
+  }
+
+  void check() const {
+    if (line_.has("--help") || line_.has("--version")) return;
+    if (!line_.command) fail("no command given");
+    const Command& command = *line_.command;
+    if (line_.operands.size() < command.min_operands) {
+      fail(fmt::format("{} needs {}", command.name, command.operands));
+    }
+    if (line_.operands.size() > command.max_operands) {
+      fail(fmt::format("{}: what is '{}'?", command.name, line_.operands[command.max_operands]));
+    }
+  }
+
+  template <class Range>
+  static std::vector<std::string_view> names_of(const Range& entries) {
+    std::vector<std::string_view> names;
+    for (const auto& entry : entries) names.push_back(entry.name);
+    return names;
+  }
+
+  static std::string unknown(std::string_view what, std::string_view word,
+                             std::span<const std::string_view> known) {
+    const std::string_view meant = nearest(word, known);
+    return fmt::format("unknown {} '{}'{}", what, word,
+                       meant.empty() ? "" : fmt::format(" (did you mean '{}'?)", meant));
+  }
+
+  std::span<const std::string_view> left_;
+  CommandLine line_;
+  bool options_over_ = false;
+};
+
+/// Levenshtein's distance, one row at a time.
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string option_lines(std::span<const Option> options) {
+  std::string out;
+  for (const Option& o : options) {
+    out += fmt::format("  {:<22} {}\n",
+                       fmt::format("{}{}{}", o.name, o.value.empty() ? "" : " ", o.value), o.help);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::span<const Command> commands() {
+  return kCommands;
+}
+std::span<const Option> global_options() {
+  return kGlobal;
+}
+
+std::optional<std::string> CommandLine::value(std::string_view option) const {
+  const auto at = options.find(option);
+  return at == options.end() ? std::nullopt : std::optional(at->second);
+}
+
+CommandLine parse_command_line(std::span<const std::string_view> arguments) {
+  return Parser(arguments).parse();
+}
+
+std::chrono::microseconds parse_timeout(std::string_view seconds) {
+  constexpr double kLongest = 86400;
+  double value = 0;
+  const char* end = seconds.data() + seconds.size();
+  const auto [stop, error] = std::from_chars(seconds.data(), end, value);
+  if (error != std::errc{} || stop != end || !(value >= 1e-6 && value <= kLongest)) {
+    throw Failure(Status::Usage,
+                  fmt::format("--timeout needs seconds, such as 2.5, not '{}'", seconds));
+  }
+  return std::chrono::microseconds(std::llround(value * 1e6));
+}
+
+std::string help() {
+  std::string out =
+      "portfwdctl [--json] [--timeout SECONDS] COMMAND …\n"
+      "See and steer the forwards of portfwd, the daemon that makes the ports of "
+      "containers reachable here.\n\nCommands:\n";
+  for (const Command& c : kCommands) {
+    out += fmt::format("  {:<12} {}\n", c.name, c.help);
+  }
+  return out + "\nOptions:\n" + option_lines(kGlobal) +
+         "\n`portfwdctl COMMAND --help` has more, portfwdctl(1) everything.\n";
+}
+
+std::string help(const Command& command) {
+  std::string out =
+      fmt::format("portfwdctl {}{}{}{}\n{}{}\n", command.name, command.operands.empty() ? "" : " ",
+                  command.operands, command.options.empty() ? "" : " [OPTION …]",
+                  static_cast<char>(std::toupper(command.help[0])), command.help.substr(1));
+  if (!command.options.empty()) out += "\n" + option_lines(command.options);
+  return out;
+}
+
+std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
+  std::string_view best;
+  std::size_t shortest = std::max<std::size_t>(1, word.size() / 3) + 1;  // farther is guessing
+  for (const std::string_view candidate : candidates) {
+    const std::size_t d =
+        candidate.starts_with(word) && word.size() > 1 ? 0 : distance(word, candidate);
+    if (d < shortest) {
+      shortest = d;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+}  // namespace portfwd::ctl

@@ -1,0 +1,52 @@
+// portfwdctl: reads the command line, runs one command, turns a failure into one line on stderr and
+// an exit status. It talks to the daemon only over the bus.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+#include <string_view>
+#include <vector>
+
+#include "ctl/command_line.h"
+#include "ctl/commands.h"
+#include "ctl/failure.h"
+
+namespace {
+
+using namespace portfwd::ctl;
+
+int complain(Status status, std::string_view text) {
+  while (!text.empty()) {  // a broken configuration has a line for each mistake
+    const std::string_view line = text.substr(0, text.find('\n'));
+    fmt::print(stderr, "portfwdctl: {}\n", line);
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+  }
+  return static_cast<int>(status);
+}
+
+void act(const CommandLine& line) {
+  if (line.has("--help")) {
+    fmt::print("{}", line.command ? help(*line.command) : help());
+  } else if (line.has("--version")) {
+    fmt::print("portfwdctl {}\n", PORTFWD_VERSION);
+  } else {
+    run(line);
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    throw Failure(Status::Failed, "cannot write the answer to standard output");
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+    act(parse_command_line(arguments));
+    return 0;
+  } catch (const Failure& failure) {
+    return complain(failure.status(), failure.what());
+  } catch (const std::exception& e) {
+    return complain(Status::Failed, e.what());
+  }
+}
