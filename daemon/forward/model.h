@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/endpoint.h"
+#include "relay/counters.h"
 #include "watch/watcher.h"
 
 namespace portfwd {
@@ -28,15 +29,6 @@ enum class ReachKind : std::uint8_t { None, Broker, Helper, Bridge };
 [[nodiscard]] std::string_view name_of(Direction v);       ///< "in", "reverse"
 [[nodiscard]] std::string_view name_of(ContainerState v);  ///< "watched", "inaccessible", "ignored"
 [[nodiscard]] std::string_view name_of(ReachKind v);       ///< "none", "broker", "helper", "bridge"
-
-struct Counters {
-  std::uint64_t active = 0;
-  std::uint64_t total = 0;
-  std::uint64_t failed = 0;    ///< the target refused or did not answer
-  std::uint64_t refused = 0;   ///< we did: another user, or one that could not be identified
-  std::uint64_t bytes_in = 0;  ///< towards the container
-  std::uint64_t bytes_out = 0;
-};
 
 struct ForwardInfo {
   std::string id;
