@@ -1,0 +1,124 @@
+#include "relay/relay.h"
+
+#include <sys/socket.h>
+
+namespace portfwd {
+
+namespace {
+
+constexpr std::uint32_t kGone = EPOLLHUP | EPOLLERR;  // reported whether asked for or not
+
+}  // namespace
+
+Relay::Relay(RelayContext& context, UniqueFd client, UniqueFd target, Counters& counters,
+             RelayObserver& observer)
+    : observer_(observer),
+      client_(context, std::move(client), target.get(), counters.bytes_in, *this),
+      target_(context, std::move(target), client_.fd.get(), counters.bytes_out, *this) {}
+
+Relay::~Relay() {
+  abort();
+}
+
+Result<void> Relay::start() {
+  if (auto armed = client_.source.watch(interest(client_, target_)); !armed) return armed;
+  return target_.source.watch(interest(target_, client_));
+}
+
+void Relay::abort() {
+  for (const End* end : {&client_, &target_}) {
+    if (end->fd.valid()) reset_on_close(end->fd.get());
+  }
+  close_both();
+}
+
+void Relay::on_io(IoSource& source, std::uint32_t events) {
+  End& end = &source == &client_.source ? client_ : target_;
+  End& other = &end == &client_ ? target_ : client_;
+  const bool wanted_input = end.state == PumpState::NeedsInput;
+  const bool wanted_output = other.state == PumpState::NeedsOutput;
+  if (wanted_input && (events & (EPOLLIN | kGone)) != 0) advance(end, other);
+  if (wanted_output && (events & (EPOLLOUT | kGone)) != 0) advance(other, end);
+  if (!wanted_input && !wanted_output && (events & kGone) != 0) look_for_reset(end, other);
+  settle();
+}
+
+void Relay::advance(End& from, End& to) {
+  from.state = from.pump.run();
+  if (from.state == PumpState::SinkBroken) mark_broken(to, from);
+  if (from.state == PumpState::SourceBroken) {
+    mark_broken(from, to);
+    from.state = PumpState::Finished;
+  }
+  if (from.done() && !from.broken && !to.broken) ::shutdown(to.fd.get(), SHUT_WR);
+}
+
+/// @param end nothing was wanted of it, so this is news. A Unix socket hangs up without an error
+/// when its peer closes, which is an ordinary end.
+void Relay::look_for_reset(End& end, End& other) {
+  if (take_socket_error(end.fd.get()) != 0) {
+    mark_broken(end, other);
+  } else {
+    end.hung_up = true;
+  }
+}
+
+void Relay::mark_broken(End& end, End& other) {
+  end.broken = true;
+  other.state = PumpState::Finished;
+  other.pump.drop();
+}
+
+/// What to wait for at `end`, computed from both states and never patched. A side that neither
+/// gives nor takes at the moment is watched for a reset alone; a broken one would spin.
+std::uint32_t Relay::interest(const End& end, const End& other) {
+  std::uint32_t events = 0;
+  if (end.state == PumpState::NeedsInput) events |= EPOLLIN;
+  if (other.state == PumpState::NeedsOutput) events |= EPOLLOUT;
+  if (events != 0 || end.broken || end.hung_up) return events;
+  return EPOLLERR;
+}
+
+void Relay::settle() {
+  if (client_.done() && target_.done()) {
+    if (client_.broken == target_.broken) return finish();
+    return client_.broken ? end_with_reset(client_, target_) : end_with_reset(target_, client_);
+  }
+  if (client_.source.watch(interest(client_, target_)) &&
+      target_.source.watch(interest(target_, client_))) {
+    return;
+  }
+  abort();
+  observer_.on_relay_over(*this);
+}
+
+/// A RST overtakes what waits in the send queue, so it is sent when that has left. The peer's
+/// kernel lets its program read what arrived before the RST. A survivor that is shut both ways has
+/// nothing left to be reset, and what waits for it shall arrive: the kernel sees to it after
+/// close().
+void Relay::end_with_reset(End& lost, End& survivor) {
+  lost.source.disarm();
+  if (!survivor.hung_up) {
+    if (unsent_bytes(survivor.fd.get()) > 0) {
+      writable_when_all_is_sent(survivor.fd.get());
+      if (survivor.source.watch(EPOLLOUT)) return;
+    }
+    reset_on_close(survivor.fd.get());
+  }
+  finish();
+}
+
+void Relay::finish() {
+  close_both();
+  observer_.on_relay_over(*this);
+}
+
+void Relay::close_both() {
+  for (End* end : {&client_, &target_}) {
+    end->source.disarm();
+    end->pump.drop();
+    end->fd.reset();
+  }
+}
+
+}  // namespace portfwd

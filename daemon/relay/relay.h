@@ -1,0 +1,74 @@
+// One connection: two stream sockets and a pump each way. Owned by its ForwardPort, retired when it
+// is over. It never asks what the sockets are, and knows neither users nor containers.
+//
+// Each direction closes by itself: the end of input becomes a FIN at the other side, and the way
+// back lives on. A reset is not an end: when one side breaks, nothing more is written to it, what
+// it had sent before still goes out, and then the other side is reset too, so that nobody takes a
+// truncated stream for a whole one.
+#pragma once
+
+#include "event/event_loop.h"
+#include "relay/counters.h"
+#include "relay/pump.h"
+
+namespace portfwd {
+
+class Relay;
+
+class RelayObserver {
+ public:
+  /// Both sockets are closed. The last call; the relay may be retired, not destroyed, from within.
+  virtual void on_relay_over(Relay& relay) = 0;
+
+ protected:
+  ~RelayObserver() = default;
+};
+
+class Relay final : public Retirable, private IoHandler {
+ public:
+  /// @param client, target connected, non-blocking @param counters bytes_in counts what the target
+  /// took; everything else is left alone. All references are borrowed.
+  Relay(RelayContext& context, UniqueFd client, UniqueFd target, Counters& counters,
+        RelayObserver& observer);
+  ~Relay() override;
+
+  /// Begins to relay. Fails with what epoll_ctl(2) says; then it is to be destroyed.
+  Result<void> start();
+  /// Resets both sides at once. No call to the observer.
+  void abort();
+
+  std::uint32_t slot = 0;  ///< the owner's; see Roster
+
+ private:
+  /// One side, and the pump that carries what comes in here to the other one.
+  struct End {
+    End(RelayContext& context, UniqueFd socket, int other, std::uint64_t& delivered, IoHandler& h)
+        : fd(std::move(socket)),
+          source(context.loop(), fd.get(), h),
+          pump(context, fd.get(), other, delivered) {}
+    [[nodiscard]] bool done() const { return state == PumpState::Finished; }
+
+    UniqueFd fd;
+    IoSource source;
+    Pump pump;
+    PumpState state = PumpState::NeedsInput;  ///< never one of the broken ones for long
+    bool broken = false;                      ///< was reset: takes no bytes and says nothing new
+    bool hung_up = false;  ///< closed both ways without an error: epoll has no more news of it
+  };
+
+  void on_io(IoSource& source, std::uint32_t events) override;
+  void advance(End& from, End& to);
+  void look_for_reset(End& end, End& other);
+  static void mark_broken(End& end, End& other);
+  static std::uint32_t interest(const End& end, const End& other);
+  void settle();
+  void end_with_reset(End& lost, End& survivor);
+  void finish();
+  void close_both();
+
+  RelayObserver& observer_;
+  End client_;
+  End target_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,35 @@
+#include "relay/relay_context.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <fstream>
+#include <string>
+#include <string_view>
+
+namespace portfwd {
+
+namespace {
+
+bool default_congestion_control_is_bbr() {
+  std::ifstream file("/proc/sys/net/ipv4/tcp_congestion_control");
+  std::string name;
+  return file >> name && name == "bbr";
+}
+
+}  // namespace
+
+RelayContext::RelayContext(EventLoop& loop)
+    : loop_(loop),
+      buffer_(std::make_unique_for_overwrite<std::array<std::byte, kBufferSize>>()),
+      prefer_reno_(default_congestion_control_is_bbr()) {}
+
+void RelayContext::tune(int socket) const {
+  static constexpr std::string_view kReno = "reno";
+  const int on = 1;
+  (void)::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (!prefer_reno_) return;
+  (void)::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, kReno.data(), kReno.size());
+}
+
+}  // namespace portfwd

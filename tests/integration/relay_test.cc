@@ -1,0 +1,341 @@
+// A relay between real sockets of every kind: what comes in goes out, ends and resets are kept
+// apart, nothing is lost, nothing spins.
+#include "relay/relay.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <optional>
+#include <random>
+
+#include "support/streams.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+
+/// A relay with a test at both far ends.
+struct Rig : RelayObserver {
+  Rig(StreamKind client_kind, StreamKind target_kind) {
+    auto [c, c_inside] = stream_pair(client_kind);
+    auto [t_inside, t] = stream_pair(target_kind);
+    client = std::move(c);
+    target = std::move(t);
+    relay = std::make_unique<Relay>(context, std::move(c_inside), std::move(t_inside), counters,
+                                    static_cast<RelayObserver&>(*this));
+    EXPECT_TRUE(relay->start());
+  }
+
+  void on_relay_over(Relay& over) override {
+    EXPECT_EQ(&over, relay.get()) << "told twice";
+    loop.retire(std::move(relay));
+  }
+
+  /// Turns the loop until `done`, at most 20 s. @return whether it was
+  bool until(const std::function<bool()>& done) {
+    const TimePoint deadline = loop.now() + 20s;
+    while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(20ms));
+    return done();
+  }
+
+  /// Turns the loop as long as there is anything to do, which must come to an end.
+  void settle() {
+    for (int turns = 0; turns < 10'000; ++turns) {
+      const TimePoint before = loop.now();
+      EXPECT_TRUE(loop.turn(5ms));
+      if (loop.now() - before >= 5ms) return;
+    }
+    ADD_FAILURE() << "it spins";
+  }
+
+  Received receive(const UniqueFd& fd, std::size_t at_least) {
+    Received got;
+    EXPECT_TRUE(until([&] {
+      read_available(fd, got);
+      return got.ending != Ending::None || got.text.size() >= at_least;
+    })) << "got "
+        << got.text.size() << " bytes of " << at_least;
+    return got;
+  }
+  Received receive_to_end(const UniqueFd& fd) { return receive(fd, SIZE_MAX); }
+
+  /// Writes until neither the socket nor the relay takes more. @return bytes
+  std::size_t fill(const UniqueFd& fd) {
+    static const std::string kChunk(65536, 'x');
+    std::size_t written = 0;
+    for (int idle = 0; idle < 3;) {
+      const ssize_t n = ::send(fd.get(), kChunk.data(), kChunk.size(), MSG_NOSIGNAL);
+      written += static_cast<std::size_t>(std::max<ssize_t>(n, 0));
+      idle = n > 0 ? 0 : idle + 1;
+      EXPECT_TRUE(loop.turn(2ms));
+    }
+    return written;
+  }
+
+  SystemClock clock;
+  EventLoop loop{clock};
+  RelayContext context{loop};
+  Counters counters;
+  UniqueFd client, target;
+  std::unique_ptr<Relay> relay;
+};
+
+std::string random_text(std::size_t size) {
+  std::mt19937_64 random(size);
+  std::string text(size, '\0');
+  for (char& c : text) c = static_cast<char>(random());
+  return text;
+}
+
+using Kinds = std::pair<StreamKind, StreamKind>;
+
+struct RelayTest : testing::TestWithParam<Kinds> {
+  Rig rig{GetParam().first, GetParam().second};
+};
+
+struct TcpRelayTest : RelayTest {};
+
+std::string kinds_name(const testing::TestParamInfo<Kinds>& info) {
+  return name_of(info.param.first) + "To" + name_of(info.param.second);
+}
+
+INSTANTIATE_TEST_SUITE_P(Streams, RelayTest,
+                         testing::Values(Kinds{StreamKind::Tcp4, StreamKind::Tcp4},
+                                         Kinds{StreamKind::Tcp6, StreamKind::Tcp6},
+                                         Kinds{StreamKind::Tcp4, StreamKind::Tcp6},
+                                         Kinds{StreamKind::Unix, StreamKind::Unix},
+                                         Kinds{StreamKind::Tcp4, StreamKind::Unix}),
+                         kinds_name);
+INSTANTIATE_TEST_SUITE_P(Streams, TcpRelayTest,
+                         testing::Values(Kinds{StreamKind::Tcp4, StreamKind::Tcp4},
+                                         Kinds{StreamKind::Tcp6, StreamKind::Tcp6}),
+                         kinds_name);
+
+TEST_P(RelayTest, CarriesBytesBothWaysAndCountsThem) {
+  write_all(rig.client, "question");
+  EXPECT_EQ(rig.receive(rig.target, 8).text, "question");
+  write_all(rig.target, "the answer");
+  EXPECT_EQ(rig.receive(rig.client, 10).text, "the answer");
+  EXPECT_EQ(rig.counters.bytes_in, 8U);
+  EXPECT_EQ(rig.counters.bytes_out, 10U);
+}
+
+TEST_P(RelayTest, AClientThatHasSaidAllStillGetsItsAnswer) {
+  write_all(rig.client, "all I have");
+  ::shutdown(rig.client.get(), SHUT_WR);
+  const Received got = rig.receive_to_end(rig.target);
+  EXPECT_EQ(got.text, "all I have");
+  EXPECT_EQ(got.ending, Ending::Fin);
+  for (int i = 0; i < 3; ++i) {
+    write_all(rig.target, "part");
+    EXPECT_EQ(rig.receive(rig.client, 4).text, "part");
+  }
+  ::shutdown(rig.target.get(), SHUT_WR);
+  EXPECT_EQ(rig.receive_to_end(rig.client).ending, Ending::Fin);
+  EXPECT_TRUE(rig.until([&] { return !rig.relay; }));
+}
+
+TEST_P(RelayTest, ATargetThatHasSaidAllStillListens) {
+  ::shutdown(rig.target.get(), SHUT_WR);
+  EXPECT_EQ(rig.receive_to_end(rig.client).ending, Ending::Fin);
+  const std::string much = random_text(3'000'000);
+  Received got;
+  std::size_t sent = 0;
+  EXPECT_TRUE(rig.until([&] {
+    const auto n = ::send(rig.client.get(), much.data() + sent, much.size() - sent, MSG_NOSIGNAL);
+    if (n > 0) sent += static_cast<std::size_t>(n);
+    if (sent == much.size()) ::shutdown(rig.client.get(), SHUT_WR);
+    read_available(rig.target, got);
+    return got.ending != Ending::None;
+  }));
+  EXPECT_EQ(got.ending, Ending::Fin);
+  EXPECT_TRUE(got.text == much);
+  EXPECT_TRUE(rig.until([&] { return !rig.relay; }));
+}
+
+TEST_P(RelayTest, BytesAndAnEndThatWereThereBeforeItBeganArrive) {
+  write_all(rig.client, "early");
+  rig.client.reset();
+  const Received got = rig.receive_to_end(rig.target);
+  EXPECT_EQ(got.text, "early");
+  EXPECT_EQ(got.ending, Ending::Fin);
+}
+
+TEST_P(RelayTest, SingleBytesArriveInOrder) {
+  const std::string text = random_text(2000);
+  std::string got;
+  for (const char c : text) {
+    write_all(rig.client, std::string(1, c));
+    got += rig.receive(rig.target, 1).text;
+  }
+  EXPECT_TRUE(got == text);
+  EXPECT_EQ(rig.context.pipes().idle(), 0U) << "single bytes are copied";
+}
+
+TEST_P(RelayTest, TwoHundredMegabytesArriveUnchanged) {
+  constexpr std::size_t kTotal = 200'000'000;
+  const std::string block = random_text(1'048'573);  // a prime: chunks never line up
+  std::size_t sent = 0;
+  std::size_t got = 0;
+  std::vector<char> buffer(1 << 20);
+  bool same = true;
+  ASSERT_TRUE(rig.until([&] {
+    while (sent < kTotal) {
+      const std::size_t at = sent % block.size();
+      const std::size_t size = std::min(block.size() - at, kTotal - sent);
+      const ssize_t n = ::send(rig.client.get(), block.data() + at, size, MSG_NOSIGNAL);
+      if (n <= 0) break;
+      sent += static_cast<std::size_t>(n);
+    }
+    for (ssize_t n = 0; (n = ::recv(rig.target.get(), buffer.data(), buffer.size(), 0)) > 0;) {
+      for (std::size_t done = 0; done < static_cast<std::size_t>(n);) {
+        const std::size_t at = (got + done) % block.size();
+        const std::size_t size = std::min(block.size() - at, static_cast<std::size_t>(n) - done);
+        same &= std::memcmp(buffer.data() + done, block.data() + at, size) == 0;
+        done += size;
+      }
+      got += static_cast<std::size_t>(n);
+    }
+    return got == kTotal;
+  })) << got;
+  EXPECT_TRUE(same);
+  EXPECT_EQ(rig.counters.bytes_in, kTotal);
+  rig.settle();
+  EXPECT_GE(rig.context.pipes().idle(), 1U) << "bulk is spliced";
+  EXPECT_EQ(rig.context.pipes().leased(), 0U) << "an idle connection holds no pipe";
+}
+
+TEST_P(RelayTest, APeerThatNeverReadsCostsABoundedAmountAndNoWakeUps) {
+  const std::size_t written = rig.fill(rig.client);
+  EXPECT_LT(written, 64U << 20);
+  rig.settle();
+  EXPECT_EQ(rig.receive(rig.target, written).text.size(), written) << "and nothing was lost";
+}
+
+TEST_P(RelayTest, AStalledDirectionLeavesTheOtherAlone) {
+  rig.fill(rig.client);
+  write_all(rig.target, "still here");
+  EXPECT_EQ(rig.receive(rig.client, 10).text, "still here");
+}
+
+TEST_P(RelayTest, BothEndsMayVanishAtOnce) {
+  rig.client.reset();
+  rig.target.reset();
+  EXPECT_TRUE(rig.until([&] { return !rig.relay; }));
+}
+
+TEST_P(RelayTest, BothEndsMayVanishAtOnceWithBytesUnderWay) {
+  rig.fill(rig.client);
+  rig.fill(rig.target);
+  rig.client.reset();
+  rig.target.reset();
+  EXPECT_TRUE(rig.until([&] { return !rig.relay; }));
+  EXPECT_EQ(rig.context.pipes().leased(), 0U);
+}
+
+TEST_P(TcpRelayTest, AResetByTheTargetReachesTheClientAfterTheDataBeforeIt) {
+  const std::string text = random_text(100'000);
+  write_all(rig.target, text);
+  reset(rig.target);
+  const Received got = rig.receive_to_end(rig.client);
+  EXPECT_TRUE(got.text == text) << got.text.size();
+  EXPECT_EQ(got.ending, Ending::Reset);
+  EXPECT_FALSE(rig.relay);
+}
+
+TEST_P(TcpRelayTest, AResetByTheClientReachesTheTargetAfterTheDataBeforeIt) {
+  const std::string text = random_text(100'000);
+  write_all(rig.client, text);
+  reset(rig.client);
+  const Received got = rig.receive_to_end(rig.target);
+  EXPECT_TRUE(got.text == text) << got.text.size();
+  EXPECT_EQ(got.ending, Ending::Reset);
+}
+
+TEST_P(TcpRelayTest, AResetWaitsForASlowReader) {
+  const std::string text = random_text(1'500'000);
+  std::size_t sent = 0;
+  ASSERT_TRUE(rig.until([&] {
+    const auto n = ::send(rig.target.get(), text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
+    if (n > 0) sent += static_cast<std::size_t>(n);
+    return sent == text.size() && unsent_bytes(rig.target.get()) == 0;
+  }));
+  rig.settle();
+  reset(rig.target);
+  rig.settle();
+  EXPECT_TRUE(rig.relay) << "what the client has not read yet is still under way";
+  const Received got = rig.receive_to_end(rig.client);
+  EXPECT_TRUE(got.text == text) << got.text.size();
+  EXPECT_EQ(got.ending, Ending::Reset);
+  EXPECT_TRUE(rig.until([&] { return !rig.relay; }));
+}
+
+TEST_P(TcpRelayTest, AResetIsPassedOnEvenWhenNobodySaysAnythingAnyMore) {
+  ::shutdown(rig.client.get(), SHUT_WR);
+  EXPECT_EQ(rig.receive_to_end(rig.target).ending, Ending::Fin);
+  reset(rig.client);
+  ASSERT_TRUE(rig.until([&] { return !rig.relay; }));
+  EXPECT_EQ(take_socket_error(rig.target.get()), EPIPE) << "reset after its peer's FIN";
+}
+
+TEST_P(TcpRelayTest, ATargetThatClosesWithBytesUnreadResetsTheClient) {
+  write_all(rig.client, "never read");
+  ASSERT_TRUE(rig.until([&] { return rig.counters.bytes_in == 10; }));
+  write_all(rig.target, "rather this");
+  rig.target.reset();
+  const Received got = rig.receive_to_end(rig.client);
+  EXPECT_EQ(got.text, "rather this");
+  EXPECT_EQ(got.ending, Ending::Reset);
+}
+
+TEST_P(TcpRelayTest, AClientThatWritesToATargetThatIsGoneIsReset) {
+  rig.target.reset();
+  EXPECT_EQ(rig.receive_to_end(rig.client).ending, Ending::Fin) << "an ordinary end at first";
+  write_all(rig.client, "hello?");
+  ASSERT_TRUE(rig.until([&] { return !rig.relay; }));
+  EXPECT_EQ(take_socket_error(rig.client.get()), EPIPE);
+}
+
+TEST_P(TcpRelayTest, ABlockedDirectionNoticesThatItsReaderWasReset) {
+  rig.fill(rig.client);
+  reset(rig.target);
+  ASSERT_TRUE(rig.until([&] { return !rig.relay; }));
+  EXPECT_EQ(take_socket_error(rig.client.get()), ECONNRESET);
+}
+
+TEST_P(TcpRelayTest, AbortResetsBothSides) {
+  rig.relay->abort();
+  EXPECT_EQ(rig.receive_to_end(rig.client).ending, Ending::Reset);
+  EXPECT_EQ(rig.receive_to_end(rig.target).ending, Ending::Reset);
+}
+
+TEST(UnixRelayTest, AServerThatClosesAfterItsAnswerIsAnOrdinaryEndForATcpClient) {
+  Rig rig(StreamKind::Tcp4, StreamKind::Unix);
+  write_all(rig.target, "bye");
+  rig.target.reset();
+  const Received got = rig.receive_to_end(rig.client);
+  EXPECT_EQ(got.text, "bye");
+  EXPECT_EQ(got.ending, Ending::Fin);
+  rig.settle();  // a Unix socket hangs up for good: no reason to spin
+  rig.client.reset();
+  EXPECT_TRUE(rig.until([&] { return !rig.relay; }));
+}
+
+TEST(RelayMemoryTest, AnIdleRelayIsSmall) {
+  EXPECT_LE(sizeof(Relay), 288U) << "it owns nothing on the heap while it is idle";
+}
+
+TEST(RelayFairnessTest, ABulkStreamDoesNotStarveAQuestion) {
+  Rig rig(StreamKind::Tcp4, StreamKind::Tcp4);
+  rig.fill(rig.client);
+  const std::uint64_t before = rig.counters.bytes_in;
+  Received got;
+  read_available(rig.target, got);
+  ASSERT_TRUE(rig.loop.turn(1s));
+  EXPECT_LE(rig.counters.bytes_in - before, Pump::kBytesPerTurn + PipePool::kLarge);
+}
+
+}  // namespace
+}  // namespace portfwd
