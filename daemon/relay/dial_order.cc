@@ -1,0 +1,53 @@
+#include "relay/dial_order.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace portfwd {
+
+namespace {
+
+enum class Nearness : std::uint8_t { Loopback, Wildcard, OtherLoopback, Specific };
+
+struct Candidate {
+  bool other_family;
+  Nearness nearness;
+  Endpoint endpoint;
+  friend auto operator<=>(const Candidate&, const Candidate&) = default;
+};
+
+Nearness nearness_of(const IpAddress& address) {
+  if (address.is_any()) return Nearness::Wildcard;
+  if (address == IpAddress::loopback(address.family())) return Nearness::Loopback;
+  return address.is_loopback() ? Nearness::OtherLoopback : Nearness::Specific;
+}
+
+}  // namespace
+
+std::vector<Endpoint> dial_order(Family client, std::span<const ListenAddress> listeners) {
+  std::vector<Candidate> candidates;
+  const auto add = [&](Nearness nearness, const Endpoint& endpoint) {
+    candidates.push_back({endpoint.address.family() != client, nearness, endpoint});
+  };
+  for (const ListenAddress& listener : listeners) {
+    const auto& [address, port] = listener.endpoint;
+    const Nearness nearness = nearness_of(address);
+    if (nearness != Nearness::Wildcard) {
+      add(nearness, listener.endpoint);
+      continue;
+    }
+    add(nearness, {IpAddress::loopback(address.family()), port});
+    const bool takes_v4_too = address.family() == Family::V6 && !listener.v6only;
+    if (takes_v4_too) add(nearness, {IpAddress::loopback(Family::V4), port});
+  }
+  std::ranges::sort(candidates);
+  std::vector<Endpoint> order;
+  for (const Candidate& candidate : candidates) {
+    if (std::ranges::find(order, candidate.endpoint) == order.end()) {
+      order.push_back(candidate.endpoint);
+    }
+  }
+  return order;
+}
+
+}  // namespace portfwd
