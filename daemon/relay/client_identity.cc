@@ -1,0 +1,55 @@
+#include "relay/client_identity.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include "kernel/stream.h"
+
+namespace portfwd {
+
+namespace {
+
+constexpr uid_t kOverflowUid = 65534;  // Source: user_namespaces(7)
+
+bool is_connected_state(std::uint8_t state) {
+  switch (state) {
+    case TCP_ESTABLISHED:
+    case TCP_FIN_WAIT1:
+    case TCP_FIN_WAIT2:
+    case TCP_CLOSE_WAIT:
+    case TCP_LAST_ACK:
+    case TCP_CLOSING:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool is_closed(int socket) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  return ::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+         info.tcpi_state == TCP_CLOSE;
+}
+
+}  // namespace
+
+ClientVerdict ClientIdentity::examine(int accepted) {
+  const std::optional<uid_t> uid = live_owner(accepted);
+  if (!uid) return {};
+  return {*uid == owner_ || *uid == 0 || subuids_.contains(*uid), uid};
+}
+
+std::optional<uid_t> ClientIdentity::live_owner(int accepted) {
+  const auto client = peer_endpoint(accepted);
+  const auto ours = local_endpoint(accepted);
+  if (!client || !ours) return std::nullopt;
+  const auto found = diag_.lookup(*client, *ours);
+  if (!found || !*found) return std::nullopt;
+  const SocketOwner& owner = **found;
+  if (!is_connected_state(owner.state) || owner.inode == 0) return std::nullopt;
+  if (owner.uid == kOverflowUid || is_closed(accepted)) return std::nullopt;
+  return owner.uid;
+}
+
+}  // namespace portfwd

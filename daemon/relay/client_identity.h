@@ -1,0 +1,48 @@
+// Whose is the client that has just connected? Loopback is open to every user of the machine, so
+// each accepted connection is asked after at the kernel, by its exact pair of addresses. Owned by
+// main, borrowed by every ForwardPort. It decides nothing but yes or no and resets nobody.
+//
+// The answer counts only for a *live* owner, by four conditions that belong together:
+//  - the socket found is neither a listener nor in TIME_WAIT (the lookup falls back to those), nor
+//    one that only now begins to connect from the same port;
+//  - its inode is not 0: a socket that was closed shows as uid 0, which taken at face value would
+//    let in everybody who sends and closes;
+//  - our own socket is not in CLOSE *after* the lookup: while it lives, nobody else can own its
+//    4-tuple, but after a reset another user may have taken over the port;
+//  - the uid has a name in our user namespace: the overflow uid stands for anybody.
+// The price: a client that connects, writes and closes at once is often refused.
+// Source: inet_diag_find_one_icsk in net/ipv4/inet_diag.c; tests/second_user.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "kernel/sock_diag.h"
+#include "relay/subuids.h"
+
+namespace portfwd {
+
+struct ClientVerdict {
+  bool allowed = false;
+  std::optional<uid_t> uid;  ///< nothing: no live owner could be found
+};
+
+class ClientIdentity {
+ public:
+  /// @param diag made in the network namespace and the user namespace of the listeners
+  /// @param owner whose clients are let in, besides root and the owner's subuids
+  ClientIdentity(SockDiag diag, uid_t owner, Subuids subuids)
+      : diag_(std::move(diag)), subuids_(std::move(subuids)), owner_(owner) {}
+
+  /// To be asked right after accept(2), before one byte is read. Synchronous, a few µs.
+  [[nodiscard]] ClientVerdict examine(int accepted);
+
+ private:
+  [[nodiscard]] std::optional<uid_t> live_owner(int accepted);
+
+  SockDiag diag_;
+  Subuids subuids_;
+  uid_t owner_;
+};
+
+}  // namespace portfwd
