@@ -1,0 +1,65 @@
+// One gate before all listeners: when the process has no descriptor left, accepting stops
+// everywhere at once and comes back by itself, so that nothing spins and nobody is dropped: whoever
+// waits stays in the kernel's queue. Owned by main; listeners join it. It accepts nothing itself.
+#pragma once
+
+#include <vector>
+
+#include "event/event_loop.h"
+
+namespace portfwd {
+
+class AcceptGateObserver {
+ public:
+  /// Once per shortage, however often accepting pauses and resumes in it.
+  /// @param error EMFILE (the limit of this process), ENFILE (of the machine), ENOBUFS, ENOMEM
+  virtual void on_descriptors_short(const Error& error) = 0;
+
+ protected:
+  ~AcceptGateObserver() = default;
+};
+
+class AcceptGate {
+ public:
+  class Member {
+   public:
+    /// The gate has opened or closed: compute your interest anew.
+    virtual void on_gate() = 0;
+
+   protected:
+    ~Member() = default;
+  };
+
+  /// A retry costs one accept(2) per listener that has somebody waiting.
+  static constexpr Duration kRetry = std::chrono::milliseconds(100);
+  /// After a descriptor came free; not at once, since re-arming costs a call per listener.
+  static constexpr Duration kSoon = std::chrono::milliseconds(10);
+
+  /// @param observer borrowed
+  AcceptGate(EventLoop& loop, AcceptGateObserver& observer);
+  AcceptGate(const AcceptGate&) = delete;
+  AcceptGate& operator=(const AcceptGate&) = delete;
+
+  void join(Member& member) { members_.push_back(&member); }
+  void leave(Member& member) noexcept { std::erase(members_, &member); }
+
+  [[nodiscard]] bool is_open() const { return !reopen_.armed(); }
+  /// accept(2) failed for want of `error`.
+  void close(const Error& error);
+  /// A connection has ended: there may be room again.
+  void descriptor_freed();
+  /// Somebody has accepted all that waited: the shortage, if there was one, is over.
+  void queue_is_empty() { reported_ = !is_open(); }
+
+ private:
+  void tell_members();
+
+  EventLoop& loop_;
+  AcceptGateObserver& observer_;
+  std::vector<Member*> members_;
+  TimePoint closed_at_{};
+  bool reported_ = false;
+  Timer reopen_;  ///< armed while closed
+};
+
+}  // namespace portfwd

@@ -1,0 +1,192 @@
+#include "relay/forward_port.h"
+
+#include <utility>
+
+#include "base/log.h"
+#include "kernel/stream.h"
+
+namespace portfwd {
+
+namespace {
+
+constexpr Duration kRefusalLogInterval = std::chrono::seconds(1);
+
+}  // namespace
+
+ForwardPort::ForwardPort(const RelayServices& services, ForwardPortSettings settings,
+                         ForwardPortObserver& observer)
+    : services_(services),
+      settings_(std::move(settings)),
+      observer_(observer),
+      listener_(services.context, services.gate, *this),
+      drain_over_(services.context.loop(), [this] { finish_drain(); }) {}
+
+ForwardPort::~ForwardPort() = default;
+
+std::expected<void, BindFailure> ForwardPort::bind(std::span<const Endpoint> endpoints) {
+  return listener_.bind(endpoints);
+}
+
+std::expected<void, BindFailure> ForwardPort::hold() {
+  mode_ = Mode::Holding;
+  dialer_ = nullptr;
+  if (settings_.hold > Duration::zero()) {
+    for (const auto& client : waiting_) {
+      if (client->dialling()) engage(*client);
+    }
+    return start_accepting();
+  }
+  dismiss_all();
+  if (listener_.accepting()) listener_.refuse();
+  return {};
+}
+
+std::expected<void, BindFailure> ForwardPort::serve(Dialer& dialer,
+                                                    std::span<const ListenAddress> listeners) {
+  mode_ = Mode::Serving;
+  dialer_ = &dialer;
+  for (const Family family : {Family::V4, Family::V6}) {
+    candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
+  }
+  for (const auto& client : waiting_) engage(*client);
+  return start_accepting();
+}
+
+void ForwardPort::drain(Duration limit) {
+  mode_ = Mode::Draining;
+  dialer_ = nullptr;
+  listener_.close();
+  dismiss_all();
+  drain_over_.arm_after(relays_.empty() ? Duration::zero() : limit);
+}
+
+void ForwardPort::configure(ForwardPortSettings settings) {
+  settings_ = std::move(settings);
+  observe_limit();
+}
+
+std::expected<void, BindFailure> ForwardPort::start_accepting() {
+  if (listener_.accepting()) return {};
+  return listener_.accept();
+}
+
+void ForwardPort::on_client(UniqueFd client, Family family) {
+  if (!let_in(client)) return reset_on_close(client.get());
+  ++counters_.total;
+  EventLoop& loop = services_.context.loop();
+  WaitingClientObserver& self = *this;
+  engage(waiting_.add(std::make_unique<WaitingClient>(loop, std::move(client), family, self)));
+  observe_limit();
+}
+
+bool ForwardPort::let_in(const UniqueFd& client) {
+  if (!settings_.restrict_to_user) return true;
+  const ClientVerdict verdict = services_.identity.examine(client.get());
+  if (verdict.allowed) return true;
+  ++counters_.refused;
+  log_refusal(verdict);
+  return false;
+}
+
+/// At most one line a second, with what was left unsaid: a refused client can try as often as it
+/// likes.
+void ForwardPort::log_refusal(const ClientVerdict& verdict) {
+  const TimePoint now = services_.context.loop().now();
+  if (now < may_log_refusal_) {
+    ++unlogged_refusals_;
+    return;
+  }
+  may_log_refusal_ = now + kRefusalLogInterval;
+  const std::uint64_t more = std::exchange(unlogged_refusals_, 0);
+  const std::string who = verdict.uid ? fmt::format("of user {}", *verdict.uid)
+                                      : "whose owner could not be told (it closed at once?)";
+  log::write(log::Level::Notice,
+             fmt::format("{}: refused a client {}{}; to let every user of this machine in, set "
+                         "restrict_to_user = false",
+                         settings_.name, who, more > 0 ? fmt::format(", and {} more", more) : ""),
+             {{"MESSAGE_ID", std::string(log::message_id::kClientRefused)},
+              {"PORTFWD_FORWARD", settings_.name},
+              {"PORTFWD_CLIENT_UID", verdict.uid ? std::to_string(*verdict.uid) : ""}});
+}
+
+/// Does for a client what the mode says.
+void ForwardPort::engage(WaitingClient& client) {
+  const TimePoint now = services_.context.loop().now();
+  if (mode_ == Mode::Serving) {
+    const auto& candidates = candidates_[static_cast<std::size_t>(client.family())];
+    client.dial(*dialer_, candidates, now + settings_.connect_timeout);
+  } else {
+    client.hold(now + settings_.hold);
+  }
+}
+
+void ForwardPort::on_connected(WaitingClient& client, UniqueFd target) {
+  RelayObserver& self = *this;
+  Relay& relay = relays_.add(std::make_unique<Relay>(services_.context, client.release(),
+                                                     std::move(target), counters_, self));
+  dismiss(client);
+  counters_.active = relays_.size();
+  if (!relay.start()) {
+    ++counters_.failed;
+    relay.abort();
+    drop_relay(relay);
+  }
+}
+
+void ForwardPort::on_dial_failed(WaitingClient& client, const Error& error) {
+  log::debug("{}: {}", settings_.name, error.text());
+  ++counters_.failed;
+  dismiss(client);
+  observer_.on_target_refused(*this, error);
+}
+
+void ForwardPort::on_hold_over(WaitingClient& client) {
+  dismiss(client);
+}
+
+void ForwardPort::on_relay_over(Relay& relay) {
+  drop_relay(relay);
+}
+
+/// Resets the client, unless a relay has it now.
+void ForwardPort::dismiss(WaitingClient& client) {
+  services_.context.loop().retire(waiting_.remove(client));
+  connection_ended();
+}
+
+/// Dials end now, not with the batch: their dialer may be the next thing to go.
+void ForwardPort::dismiss_all() {
+  while (!waiting_.empty()) {
+    waiting_.last().cancel();
+    dismiss(waiting_.last());
+  }
+}
+
+void ForwardPort::drop_relay(Relay& relay) {
+  services_.context.loop().retire(relays_.remove(relay));
+  counters_.active = relays_.size();
+  connection_ended();
+  if (mode_ == Mode::Draining && relays_.empty()) drain_over_.arm_now();
+}
+
+void ForwardPort::connection_ended() {
+  services_.gate.descriptor_freed();
+  observe_limit();
+}
+
+void ForwardPort::observe_limit() {
+  const std::size_t connections = waiting_.size() + relays_.size();
+  listener_.pause(settings_.max_connections != 0 && connections >= settings_.max_connections);
+}
+
+void ForwardPort::finish_drain() {
+  while (!relays_.empty()) {
+    relays_.last().abort();
+    services_.context.loop().retire(relays_.remove(relays_.last()));
+  }
+  counters_.active = 0;
+  services_.gate.descriptor_freed();
+  observer_.on_drained(*this);
+}
+
+}  // namespace portfwd

@@ -1,0 +1,82 @@
+// The host side of one forward: one port on a few addresses, held together or not at all. Owned by
+// its ForwardPort. It accepts and hands over; it knows neither users nor containers.
+//
+// Three states. *Refusing*: bound but not listening, so the port is ours and a client is told the
+// truth at once. *Accepting*. *Closed*. Never SO_REUSEPORT: somebody else's server must not share
+// the port with us. SO_REUSEADDR is on for bind(2) and listen(2), else connections in TIME_WAIT
+// would block the port, and off in between, else another one could bind it too while we refuse.
+// Source: inet_csk_get_port in net/ipv4/inet_connection_sock.c; platform tests HostPortFacts.
+#pragma once
+
+#include <deque>
+#include <expected>
+#include <span>
+#include <vector>
+
+#include "relay/accept_gate.h"
+#include "relay/relay_context.h"
+
+namespace portfwd {
+
+struct BindFailure {
+  Endpoint endpoint;  ///< the one that could not be had
+  Error error;        ///< EADDRINUSE, EACCES, EADDRNOTAVAIL, ...
+};
+
+class ClientSink {
+ public:
+  /// @param client non-blocking, tuned @param family of the listener that it came to
+  /// May pause the listener, not close or destroy it.
+  virtual void on_client(UniqueFd client, Family family) = 0;
+
+ protected:
+  ~ClientSink() = default;
+};
+
+class HostListener final : private IoHandler, private AcceptGate::Member {
+ public:
+  static constexpr int kAcceptsPerTurn = 64;
+
+  /// Closed at first. All references are borrowed.
+  HostListener(RelayContext& context, AcceptGate& gate, ClientSink& sink);
+  HostListener(const HostListener&) = delete;
+  HostListener& operator=(const HostListener&) = delete;
+  ~HostListener();
+
+  /// From closed to refusing, on all of `endpoints` (at least one) or on none. A loopback address
+  /// of a family that this host lacks is left out, as long as one remains.
+  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints);
+  /// From refusing to accepting. EADDRINUSE is possible still: then it goes on refusing.
+  [[nodiscard]] std::expected<void, BindFailure> accept();
+  /// From accepting back to refusing; whoever waits in the queue is reset. The port stays ours.
+  void refuse();
+  void close();
+
+  /// While paused, clients wait in the kernel's queue.
+  void pause(bool paused);
+  [[nodiscard]] const std::vector<Endpoint>& endpoints() const { return endpoints_; }
+  [[nodiscard]] bool accepting() const { return accepting_; }
+
+ private:
+  struct Socket {
+    Socket(HostListener& owner, UniqueFd socket, const Endpoint& at)
+        : fd(std::move(socket)), endpoint(at), source(owner.context_.loop(), fd.get(), owner) {}
+    UniqueFd fd;
+    Endpoint endpoint;
+    IoSource source;
+  };
+
+  void on_io(IoSource& source, std::uint32_t events) override;
+  void on_gate() override { update_interest(); }
+  void update_interest();
+
+  RelayContext& context_;
+  AcceptGate& gate_;
+  ClientSink& sink_;
+  std::vector<Endpoint> endpoints_;
+  std::deque<Socket> sockets_;  ///< pinned, as sources must be
+  bool accepting_ = false;
+  bool paused_ = false;
+};
+
+}  // namespace portfwd

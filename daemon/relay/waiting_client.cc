@@ -1,0 +1,52 @@
+#include "relay/waiting_client.h"
+
+#include "kernel/stream.h"
+
+namespace portfwd {
+
+WaitingClient::WaitingClient(EventLoop& loop, UniqueFd client, Family family,
+                             WaitingClientObserver& observer)
+    : loop_(loop),
+      observer_(observer),
+      family_(family),
+      client_(std::move(client)),
+      source_(loop, client_.get(), *this),
+      hold_over_(loop, [this] { observer_.on_hold_over(*this); }) {}
+
+WaitingClient::~WaitingClient() {
+  if (client_.valid()) reset_on_close(client_.get());
+}
+
+/// EPOLLERR alone: a reset cannot be masked, and an empty mask would deregister.
+void WaitingClient::hold(TimePoint deadline) {
+  dial_.reset();
+  hold_over_.arm_at(deadline);
+  (void)source_.watch(EPOLLERR);  // without it a client that is gone is noticed at the deadline
+}
+
+void WaitingClient::dial(Dialer& dialer, std::span<const Endpoint> candidates, TimePoint deadline) {
+  hold_over_.disarm();
+  source_.disarm();
+  dial_ = dialer.dial(candidates, deadline, *this);
+}
+
+UniqueFd WaitingClient::release() {
+  hold_over_.disarm();
+  source_.disarm();
+  return std::move(client_);
+}
+
+void WaitingClient::on_io(IoSource&, std::uint32_t) {
+  source_.disarm();
+  observer_.on_hold_over(*this);
+}
+
+void WaitingClient::on_dialled(Result<UniqueFd> connected) {
+  if (connected) {
+    observer_.on_connected(*this, std::move(*connected));
+  } else {
+    observer_.on_dial_failed(*this, connected.error());
+  }
+}
+
+}  // namespace portfwd
