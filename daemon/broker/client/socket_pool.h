@@ -20,21 +20,12 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "broker/client/broker_client.h"
+#include "broker/client/socket_source.h"
 #include "event/event_loop.h"
 
 namespace portfwd {
 
-class SocketTaker {
- public:
-  /// @param socket unconnected, non-blocking; or why there is none. Called at most once for an
-  /// await(). It may await() again, and must not destroy the pool: move its owner into retire().
-  virtual void on_socket(Result<UniqueFd> socket) = 0;
-
- protected:
-  ~SocketTaker() = default;
-};
-
-class SocketPool {
+class SocketPool final : public SocketSource {
  public:
   static constexpr std::uint32_t kFirstBatch = 16;
   static constexpr std::uint32_t kLargestBatch = 64;
@@ -48,13 +39,10 @@ class SocketPool {
   /// A connection may come: have sockets ready. Costs nothing when there are.
   void prepare(Family family);
 
-  /// @return invalid when there is none at hand: then await() one
-  [[nodiscard]] UniqueFd take(Family family);
-
-  /// Takers are served in order. EAFNOSUPPORT when the container has no such family; the broker's
-  /// errors as in BrokerClient. @param taker borrowed until called or withdrawn
-  void await(Family family, SocketTaker& taker);
-  void withdraw(SocketTaker& taker) noexcept;
+  [[nodiscard]] UniqueFd take(Family family) override;
+  /// EAFNOSUPPORT when the container has no such family; the broker's errors as in BrokerClient.
+  void await(Family family, SocketTaker& taker) override;
+  void withdraw(SocketTaker& taker) noexcept override;
 
   [[nodiscard]] std::size_t stock(Family family) const { return shelf(family).stock.size(); }
   [[nodiscard]] bool unsupported(Family family) const { return shelf(family).unsupported; }
