@@ -52,10 +52,10 @@ void SocketPool::withdraw(SocketTaker& taker) noexcept {
 void SocketPool::refill(Family family) {
   Shelf& at = shelf(family);
   if (at.asking || at.unsupported) return;
-  const bool enough = at.stock.size() > at.batch / 2;
-  if (enough && at.takers.empty()) return;
   const TimePoint now = loop_.now();
   if (now - at.asked_at > kQuiet && at.takers.empty()) at.batch = kFirstBatch;
+  const bool enough = at.stock.size() > at.batch / 2;
+  if (enough && at.takers.empty()) return;
   const std::size_t wanted = std::max<std::size_t>(at.batch, at.takers.size());
   const auto count =
       std::clamp<std::size_t>(wanted - std::min(at.stock.size(), wanted - 1), 1, broker::kMaxCount);

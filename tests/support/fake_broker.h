@@ -1,0 +1,83 @@
+// A broker that is the test itself: the launcher keeps the far end of each socket pair, and the
+// test reads requests from it and answers what it likes. No process is involved.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "broker/client/broker_launcher.h"
+#include "broker/client/fd_passing.h"
+#include "broker/protocol.h"
+
+namespace portfwd::testing_support {
+
+class FakeBroker final : public BrokerLauncher {
+ public:
+  Result<BrokerProcess> launch() override {
+    if (refuse_with != 0) return fail("launch", refuse_with);
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+      return fail("socketpair");
+    }
+    ++launched;
+    theirs = UniqueFd(ends[1]);
+    return BrokerProcess{0, UniqueFd(), UniqueFd(ends[0])};
+  }
+  void discard(BrokerProcess) override { ++discarded; }
+
+  /// @return nothing when no request is waiting
+  [[nodiscard]] std::optional<broker::Request> next_request() const {
+    broker::Request request;
+    const auto got = receive_with_fds(theirs.get(), std::as_writable_bytes(std::span(&request, 1)));
+    if (got.outcome != Received::Outcome::Message || got.size != sizeof request) return {};
+    return request;
+  }
+
+  /// Sends `size` bytes of the reply and `fds` copies of our end's descriptor.
+  void send(const broker::Reply& reply, std::size_t fds, std::size_t size = sizeof(broker::Reply)) {
+    std::vector<int> numbers(fds, theirs.get());
+    std::vector<char> control(CMSG_SPACE(sizeof(int) * fds));
+    iovec part{const_cast<broker::Reply*>(&reply), size};
+    msghdr header{};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    if (fds > 0) {
+      header.msg_control = control.data();
+      header.msg_controllen = control.size();
+      cmsghdr* item = CMSG_FIRSTHDR(&header);
+      item->cmsg_level = SOL_SOCKET;
+      item->cmsg_type = SCM_RIGHTS;
+      item->cmsg_len = CMSG_LEN(sizeof(int) * fds);
+      std::memcpy(CMSG_DATA(item), numbers.data(), sizeof(int) * fds);
+    }
+    EXPECT_GE(::sendmsg(theirs.get(), &header, MSG_NOSIGNAL), 0) << std::strerror(errno);
+  }
+
+  /// Answers everything that waits as a good broker would. @return how many, joins not counted
+  int answer_all() {
+    int answered = 0;
+    while (const auto request = next_request()) {
+      broker::Reply reply;
+      reply.id = request->id;
+      if (request->op == broker::Op::Sockets) reply.count = request->count;
+      if (request->op > broker::Op::Sockets) reply.count = 1;
+      send(reply, reply.count);
+      if (request->op != broker::Op::Join) ++answered;
+    }
+    return answered;
+  }
+
+  int refuse_with = 0;  ///< an errno that launch() fails with
+  int launched = 0;
+  int discarded = 0;
+  UniqueFd theirs;
+};
+
+}  // namespace portfwd::testing_support

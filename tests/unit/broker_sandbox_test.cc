@@ -1,0 +1,94 @@
+// The door that a broker locks behind itself, tried from inside by children that lock themselves
+// in.
+#include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "broker/sandbox.h"
+
+namespace portfwd::broker {
+namespace {
+
+/// Runs `body` in a child. @return its wait status
+template <class Body>
+int status_of_child(Body body) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    body();
+    ::syscall(SYS_exit_group, 0);
+  }
+  int status = -1;
+  EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+  return status;
+}
+
+/// The system call's end behind the filter. Raw calls only: nothing else may run there.
+template <class... Arguments>
+int status_behind_filter(long number, Arguments... arguments) {
+  return status_of_child([&] {
+    if (!filter_system_calls().ok()) ::_exit(2);
+    ::syscall(number, arguments...);
+  });
+}
+
+bool killed(int status) {
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
+}
+bool lived(int status) {
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+TEST(BrokerSandbox, WhatItsWorkNeedsIsAllowed) {
+  EXPECT_TRUE(lived(status_behind_filter(SYS_close, -1)));
+  EXPECT_TRUE(lived(status_behind_filter(SYS_socket, AF_INET6, SOCK_STREAM, 0)));
+  EXPECT_TRUE(lived(status_behind_filter(SYS_setns, -1, CLONE_NEWNET)));
+}
+
+TEST(BrokerSandbox, AnyOtherCallEndsTheProcess) {
+  EXPECT_TRUE(killed(status_behind_filter(SYS_getpid)));
+  EXPECT_TRUE(killed(status_behind_filter(SYS_execve, nullptr, nullptr, nullptr)));
+  EXPECT_TRUE(killed(status_behind_filter(SYS_ptrace, 0, 0, 0, 0)));
+  EXPECT_TRUE(killed(status_behind_filter(SYS_unshare, CLONE_NEWNET)));
+  EXPECT_TRUE(killed(status_behind_filter(SYS_openat, -1, "/etc/passwd", 0)));
+}
+
+TEST(BrokerSandbox, OnlyNetworkNamespacesCanBeEntered) {
+  EXPECT_TRUE(killed(status_behind_filter(SYS_setns, -1, CLONE_NEWUSER)));
+  EXPECT_TRUE(killed(status_behind_filter(SYS_setns, -1, CLONE_NEWNS)));
+  EXPECT_TRUE(killed(status_behind_filter(SYS_setns, -1, 0)));
+}
+
+TEST(BrokerSandbox, OnlyItsOwnFamiliesOfSocketsCanBeMade) {
+  EXPECT_TRUE(killed(status_behind_filter(SYS_socket, AF_PACKET, SOCK_RAW, 0)));
+  EXPECT_TRUE(killed(status_behind_filter(SYS_socket, AF_UNSPEC, SOCK_STREAM, 0)));
+}
+
+#if defined(__x86_64__)
+TEST(BrokerSandbox, TheSecondSetOfCallNumbersIsNoWayAround) {
+  constexpr long kX32 = 0x40000000;
+  EXPECT_TRUE(killed(status_behind_filter(kX32 + SYS_close, -1)));
+}
+#endif
+
+TEST(BrokerSandbox, OnlyTheNamedCapabilitiesAreKept) {
+  constexpr Capabilities kKeep = Capabilities{1} << CAP_SYS_ADMIN;
+  const int status = status_of_child([] {
+    if (::unshare(CLONE_NEWUSER) != 0 || !drop_capabilities(kKeep).ok()) ::_exit(2);
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct sets[2]{};
+    ::syscall(SYS_capget, &header, sets);
+    const bool exact = sets[0].permitted == kKeep && sets[0].effective == kKeep &&
+                       sets[1].permitted == 0 && sets[0].inheritable == 0;
+    ::_exit(exact ? 0 : 3);
+  });
+  EXPECT_TRUE(lived(status)) << WEXITSTATUS(status);
+}
+
+}  // namespace
+}  // namespace portfwd::broker

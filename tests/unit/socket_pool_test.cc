@@ -1,0 +1,171 @@
+// The pool of sockets made ahead, filled by a broker that is the test itself.
+#include "broker/client/socket_pool.h"
+
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "support/fake_broker.h"
+#include "support/manual_clock.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using testing_support::FakeBroker;
+using testing_support::ManualClock;
+
+struct Taker final : SocketTaker {
+  void on_socket(Result<UniqueFd> result) override {
+    ++calls;
+    error = result ? 0 : result.error().code;
+    if (result) socket = std::move(*result);
+  }
+  int calls = 0;
+  int error = 0;
+  UniqueFd socket;
+};
+
+struct SocketPoolTest : testing::Test {
+  SocketPoolTest() { log::set_level(log::Level::Error); }
+  ~SocketPoolTest() override { log::set_level(log::Level::Info); }
+  void turn() { ASSERT_TRUE(loop.turn(Duration::zero())); }
+  /// The request that the pool makes, answered. @return how many sockets it asked for
+  std::uint32_t serve() {
+    turn();
+    std::uint32_t asked = 0;
+    while (const auto request = fake->next_request()) {
+      broker::Reply reply;
+      reply.id = request->id;
+      reply.count = request->op == broker::Op::Join ? 0 : request->count;
+      fake->send(reply, reply.count);
+      asked += reply.count;
+    }
+    turn();
+    return asked;
+  }
+  /// The broker answers the next request with an error.
+  void refuse(int error) {
+    turn();
+    while (const auto request = fake->next_request()) {
+      broker::Reply reply;
+      reply.id = request->id;
+      if (request->op != broker::Op::Join) reply.error = error, reply.step = broker::Step::Socket;
+      fake->send(reply, 0);
+    }
+    turn();
+  }
+  void take_all() {
+    while (pool.stock(Family::V4) > 0) EXPECT_TRUE(pool.take(Family::V4).valid());
+  }
+
+  ManualClock clock;
+  EventLoop loop{clock};
+  std::shared_ptr<FakeBroker> fake = std::make_shared<FakeBroker>();
+  SocketPool pool{loop, std::make_shared<BrokerClient>(loop, fake, UniqueFd()), -1};
+};
+
+TEST_F(SocketPoolTest, NothingIsAskedForUntilAConnectionMayCome) {
+  turn();
+  EXPECT_EQ(fake->launched, 0);
+  pool.prepare(Family::V4);
+  EXPECT_EQ(serve(), SocketPool::kFirstBatch);
+  EXPECT_EQ(pool.stock(Family::V4), SocketPool::kFirstBatch);
+  EXPECT_EQ(pool.stock(Family::V6), 0u);
+}
+
+TEST_F(SocketPoolTest, AHalfEmptyShelfIsFilledUp) {
+  pool.prepare(Family::V4);
+  serve();
+  for (int i = 0; i < 7; ++i) EXPECT_TRUE(pool.take(Family::V4).valid());
+  EXPECT_EQ(serve(), 0u);
+  EXPECT_TRUE(pool.take(Family::V4).valid());
+  EXPECT_EQ(serve(), 8u);
+  EXPECT_EQ(pool.stock(Family::V4), SocketPool::kFirstBatch);
+}
+
+TEST_F(SocketPoolTest, WhoFindsNothingIsServedInOrder) {
+  EXPECT_FALSE(pool.take(Family::V4).valid());
+  Taker first, second;
+  pool.await(Family::V4, first);
+  pool.await(Family::V4, second);
+  serve();
+  EXPECT_TRUE(first.socket.valid());
+  EXPECT_TRUE(second.socket.valid());
+  EXPECT_EQ(first.calls + second.calls, 2);
+}
+
+TEST_F(SocketPoolTest, ABurstGrowsTheBatchUpToABoundAndAQuietTimeTakesItBack) {
+  std::uint32_t asked = 0;
+  for (int i = 0; i < 5; ++i) {
+    take_all();
+    Taker taker;
+    serve();
+    take_all();
+    pool.await(Family::V4, taker);
+    asked = serve();
+    pool.withdraw(taker);
+  }
+  EXPECT_LE(asked, 2 * SocketPool::kLargestBatch);
+  EXPECT_LE(pool.stock(Family::V4), SocketPool::kLargestBatch);
+  EXPECT_GT(pool.stock(Family::V4), SocketPool::kFirstBatch);
+  clock.advance(SocketPool::kQuiet + 1s);
+  take_all();
+  serve();
+  EXPECT_LE(pool.stock(Family::V4), SocketPool::kFirstBatch);
+}
+
+TEST_F(SocketPoolTest, MoreTakersThanABatchAreAllServed) {
+  std::array<Taker, 300> takers;
+  for (Taker& taker : takers) pool.await(Family::V4, taker);
+  for (int i = 0; i < 10; ++i) serve();
+  for (const Taker& taker : takers) EXPECT_TRUE(taker.socket.valid());
+}
+
+TEST_F(SocketPoolTest, WhoWithdrewIsNotCalled) {
+  Taker gone, stays;
+  pool.await(Family::V4, gone);
+  pool.await(Family::V4, stays);
+  pool.withdraw(gone);
+  serve();
+  EXPECT_EQ(gone.calls, 0);
+  EXPECT_EQ(stays.calls, 1);
+}
+
+TEST_F(SocketPoolTest, AFamilyThatTheContainerLacksIsRemembered) {
+  Taker taker, later;
+  pool.await(Family::V6, taker);
+  refuse(EAFNOSUPPORT);
+  EXPECT_EQ(taker.error, EAFNOSUPPORT);
+  EXPECT_TRUE(pool.unsupported(Family::V6));
+  EXPECT_FALSE(pool.unsupported(Family::V4));
+  pool.await(Family::V6, later);
+  EXPECT_EQ(later.calls, 0);
+  EXPECT_EQ(serve(), 0u);
+  EXPECT_EQ(later.error, EAFNOSUPPORT);
+}
+
+TEST_F(SocketPoolTest, AFailedBrokerIsToldToTheTakersAndAskedAgain) {
+  Taker taker, later;
+  pool.await(Family::V4, taker);
+  turn();
+  fake->theirs.reset();
+  turn();
+  EXPECT_EQ(taker.error, ECONNRESET);
+  pool.await(Family::V4, later);
+  clock.advance(BrokerClient::kShortestPause);
+  serve();
+  EXPECT_TRUE(later.socket.valid());
+}
+
+TEST_F(SocketPoolTest, ADyingPoolTakesItsQuestionsBack) {
+  {
+    SocketPool other(loop, std::make_shared<BrokerClient>(loop, fake, UniqueFd()), -1);
+    other.prepare(Family::V4);
+    turn();
+  }
+  EXPECT_EQ(fake->discarded, 1);
+  turn();
+}
+
+}  // namespace
+}  // namespace portfwd
