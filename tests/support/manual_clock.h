@@ -1,5 +1,4 @@
-// Time that stands still until a test moves it. With it a loop's deadlines and pauses are reached
-// at once; waits for descriptors still take real time.
+// Time that stands still until a test moves it.
 #pragma once
 
 #include "base/clock.h"

@@ -108,6 +108,7 @@ TEST_F(SocketPoolTest, ABurstGrowsTheBatchUpToABoundAndAQuietTimeTakesItBack) {
   EXPECT_LE(asked, 2 * SocketPool::kLargestBatch);
   EXPECT_LE(pool.stock(Family::V4), SocketPool::kLargestBatch);
   EXPECT_GT(pool.stock(Family::V4), SocketPool::kFirstBatch);
+  serve();
   clock.advance(SocketPool::kQuiet + 1s);
   take_all();
   serve();
