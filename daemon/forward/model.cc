@@ -32,32 +32,6 @@ std::string_view name_of(Direction v) {
   return v == Direction::In ? "in" : "reverse";
 }
 
-std::string_view name_of(ContainerState v) {
-  switch (v) {
-    case ContainerState::Watched:
-      return "watched";
-    case ContainerState::Inaccessible:
-      return "inaccessible";
-    case ContainerState::Ignored:
-      return "ignored";
-  }
-  return "";
-}
-
-std::string_view name_of(ReachKind v) {
-  switch (v) {
-    case ReachKind::None:
-      return "none";
-    case ReachKind::Broker:
-      return "broker";
-    case ReachKind::Helper:
-      return "helper";
-    case ReachKind::Bridge:
-      return "bridge";
-  }
-  return "";
-}
-
 std::string_view name_of(Event::Type v) {
   switch (v) {
     case Event::Type::PortAdded:

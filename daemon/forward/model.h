@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/endpoint.h"
+#include "reach/reach.h"
 #include "relay/counters.h"
 #include "watch/watcher.h"
 
@@ -21,14 +22,10 @@ namespace portfwd {
 enum class Origin : std::uint8_t { Auto, Declared, Manual };
 enum class ForwardState : std::uint8_t { Active, Waiting, Lingering, Conflict };
 enum class Direction : std::uint8_t { In, Reverse };
-enum class ContainerState : std::uint8_t { Watched, Inaccessible, Ignored };
-enum class ReachKind : std::uint8_t { None, Broker, Helper, Bridge };
 
-[[nodiscard]] std::string_view name_of(Origin v);          ///< "auto", "declared", "manual"
-[[nodiscard]] std::string_view name_of(ForwardState v);    ///< "active", "waiting", ...
-[[nodiscard]] std::string_view name_of(Direction v);       ///< "in", "reverse"
-[[nodiscard]] std::string_view name_of(ContainerState v);  ///< "watched", "inaccessible", "ignored"
-[[nodiscard]] std::string_view name_of(ReachKind v);       ///< "none", "broker", "helper", "bridge"
+[[nodiscard]] std::string_view name_of(Origin v);        ///< "auto", "declared", "manual"
+[[nodiscard]] std::string_view name_of(ForwardState v);  ///< "active", "waiting", ...
+[[nodiscard]] std::string_view name_of(Direction v);     ///< "in", "reverse"
 
 struct ForwardInfo {
   std::string id;

@@ -1,0 +1,52 @@
+// How one container is reached: its listeners on one side, a way to dial them on the other, and
+// nothing above knows by which means. Owned by the ReachSet; it lives between on_reach_added and
+// on_reach_removed, and its sockets pin the namespace no longer than that.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "discover/container.h"
+#include "relay/dialer.h"
+#include "watch/watcher.h"
+
+namespace portfwd {
+
+enum class ContainerState : std::uint8_t { Watched, Inaccessible, Ignored };
+enum class ReachKind : std::uint8_t { None, Broker, Helper, Bridge };
+
+[[nodiscard]] std::string_view name_of(ContainerState v);  ///< "watched", "inaccessible", "ignored"
+[[nodiscard]] std::string_view name_of(ReachKind v);       ///< "none", "broker", "helper", "bridge"
+
+class Reach {
+ public:
+  virtual ~Reach() = default;
+  [[nodiscard]] virtual const Container& container() const = 0;
+  [[nodiscard]] virtual ContainerState state() const = 0;
+  [[nodiscard]] virtual ReachKind kind() const = 0;
+  /// Why it is inaccessible, remedy included; "" while it is watched.
+  [[nodiscard]] virtual const std::string& reason() const = 0;
+  /// Ordered, process names filled in as far as they can be known.
+  [[nodiscard]] virtual const std::vector<Listener>& listeners() const = 0;
+  [[nodiscard]] virtual bool ever_listened() const = 0;
+  [[nodiscard]] virtual Dialer& dialer() = 0;
+  /// A client waits or was refused: look soon.
+  virtual void hurry() = 0;
+};
+
+class ReachObserver {
+ public:
+  virtual void on_reach_added(Reach& reach) = 0;
+  /// The container's name or facts changed, or it can no longer (or again) be entered.
+  virtual void on_reach_changed(Reach& reach) = 0;
+  virtual void on_listeners(Reach& reach) = 0;
+  /// The last call for it; dials through it must be over at the return.
+  virtual void on_reach_removed(Reach& reach, RemovalReason reason) = 0;
+
+ protected:
+  ~ReachObserver() = default;
+};
+
+}  // namespace portfwd
