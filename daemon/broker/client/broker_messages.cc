@@ -57,8 +57,8 @@ Request datagram_sockets(Family family, std::uint32_t count) {
   return sockets(address_family(family), SOCK_DGRAM, 0, count);
 }
 
-Request sock_diag_socket() {
-  return sockets(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, 1);
+Request sock_diag_sockets(std::uint32_t count) {
+  return sockets(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, count);
 }
 
 Request listener(Protocol protocol, const Endpoint& local, int backlog, bool v6only) {

@@ -18,9 +18,9 @@ namespace portfwd {
 /// Sockets to connect with, at most broker::kMaxCount of them.
 [[nodiscard]] broker::Request stream_sockets(Family family, std::uint32_t count);
 [[nodiscard]] broker::Request datagram_sockets(Family family, std::uint32_t count);
-/// One netlink socket for NETLINK_SOCK_DIAG. Uids in its dumps are as the joined user namespace
+/// Netlink sockets for NETLINK_SOCK_DIAG. Uids in its dumps are as the joined user namespace
 /// counts.
-[[nodiscard]] broker::Request sock_diag_socket();
+[[nodiscard]] broker::Request sock_diag_sockets(std::uint32_t count);
 
 /// @param backlog for Protocol::Tcp; @param v6only counts for IPv6 only
 [[nodiscard]] broker::Request listener(Protocol protocol, const Endpoint& local, int backlog,
