@@ -3,13 +3,12 @@
 // synchronous and never block: what takes time shows up later as a change.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
+#include "base/facts.h"
 #include "base/refusal.h"
 #include "base/unique_fd.h"
 #include "forward/model.h"
@@ -26,10 +25,6 @@ struct ForwardOptions {
   Direction direction = Direction::In;
   std::string lifeline;  ///< bus name whose end ends the forward; "" for none (set by the bus)
 };
-
-/// A value of `status` and `explain`, whose keys are lower_snake_case and only ever added to.
-using Fact = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
-using Facts = std::map<std::string, Fact>;
 
 class ControlObserver {
  public:

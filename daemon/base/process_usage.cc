@@ -1,0 +1,43 @@
+#include "base/process_usage.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace portfwd {
+
+namespace {
+
+Duration from_timeval(const timeval& t) {
+  return std::chrono::seconds(t.tv_sec) + std::chrono::microseconds(t.tv_usec);
+}
+
+std::int64_t resident_bytes() {
+  std::ifstream in("/proc/self/statm");
+  std::int64_t size = 0;
+  std::int64_t resident = 0;
+  return in >> size >> resident ? resident * ::sysconf(_SC_PAGESIZE) : 0;
+}
+
+std::int64_t open_fds() {
+  std::error_code error;
+  const std::filesystem::directory_iterator fds("/proc/self/fd", error);
+  return error ? 0 : std::distance(begin(fds), end(fds)) - 1;  // one is the iterator's own
+}
+
+}  // namespace
+
+ProcessUsage process_usage() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  rlimit fds{};
+  ::getrlimit(RLIMIT_NOFILE, &fds);
+  return {.cpu = from_timeval(used.ru_utime) + from_timeval(used.ru_stime),
+          .resident_bytes = resident_bytes(),
+          .open_fds = open_fds(),
+          .max_fds = static_cast<std::int64_t>(fds.rlim_cur)};
+}
+
+}  // namespace portfwd

@@ -1,0 +1,20 @@
+// What this process costs, for `status`: processor time, memory, descriptors.
+#pragma once
+
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace portfwd {
+
+struct ProcessUsage {
+  Duration cpu{};                   ///< user and system time since the start
+  std::int64_t resident_bytes = 0;  ///< 0 when /proc can't be read
+  std::int64_t open_fds = 0;
+  std::int64_t max_fds = 0;  ///< the soft limit in force
+};
+
+/// Source: getrusage(2), proc(5) (statm, fd).
+[[nodiscard]] ProcessUsage process_usage();
+
+}  // namespace portfwd
