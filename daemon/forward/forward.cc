@@ -1,0 +1,135 @@
+#include "forward/forward.h"
+
+#include <fmt/format.h>
+
+#include <tuple>
+
+namespace portfwd {
+
+namespace {
+
+constexpr std::string_view kNoContainer = "its container is not there";
+constexpr std::string_view kNoListener = "nothing listens on it yet";
+
+}  // namespace
+
+Forward::Forward(const RelayServices& relay, ForwardObserver& observer, std::string id,
+                 ForwardKey key, Origin origin, const ForwardPortSettings& settings)
+    : relay_(relay),
+      observer_(observer),
+      key_(std::move(key)),
+      settings_(settings),
+      port_(make_port()),
+      linger_(relay.context.loop(), [this] { observer_.on_linger_over(*this); }) {
+  info_.id = std::move(id);
+  info_.origin = origin;
+  info_.protocol = key_.protocol;
+  info_.container_port = key_.port;
+  info_.target = Target{key_.protocol, key_.port}.text();
+  info_.state = ForwardState::Waiting;
+  info_.since = relay.context.loop().clock().wall();
+}
+
+std::unique_ptr<ForwardPort> Forward::make_port() {
+  return std::make_unique<ForwardPort>(relay_, settings_, observer_);
+}
+
+ForwardInfo Forward::info() const {
+  ForwardInfo out = info_;
+  out.counters = port_->counters();
+  if (out.state == ForwardState::Waiting && out.reason.empty()) {
+    out.reason = out.container_id.empty() ? kNoContainer : kNoListener;
+  }
+  return out;
+}
+
+bool Forward::describe(const Container& container) {
+  const auto ours = std::tie(info_.container_id, info_.container_name, info_.container_engine);
+  const auto theirs = std::tie(container.id, container.name, container.engine);
+  if (ours == theirs) return false;
+  info_.container_id = container.id;
+  info_.container_name = container.name;
+  info_.container_engine = container.engine;
+  configure(settings_);
+  return true;
+}
+
+void Forward::describe_missing(const std::string& container_name) {
+  info_.container_id.clear();
+  info_.container_engine.clear();
+  info_.container_name = container_name;
+}
+
+void Forward::configure(const ForwardPortSettings& settings) {
+  settings_ = settings;
+  settings_.name = fmt::format("{}:{}", info_.container_name, key_.port);
+  port_->configure(settings_);
+}
+
+std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& addresses, Port port) {
+  std::vector<Endpoint> endpoints;
+  for (const IpAddress& address : addresses) endpoints.push_back({address, port});
+  auto bound = port_->bind(endpoints);
+  if (!bound) return bound;
+  info_.host_addresses.clear();
+  for (const Endpoint& endpoint : port_->endpoints()) {
+    info_.host_addresses.push_back(endpoint.address.text());
+  }
+  info_.host_port = port;
+  info_.url = fmt::format("http://{}/", port_->endpoints().front().text());
+  info_.state = ForwardState::Waiting;
+  return bound;
+}
+
+void Forward::mark_conflict(std::string reason) {
+  info_.reason = std::move(reason);
+  info_.state = ForwardState::Conflict;
+}
+
+/// Somebody else got hold of the port between bind and listen: the table tries another one.
+bool Forward::lose_port(const BindFailure& failure) {
+  mark_conflict(fmt::format("{}: {}", failure.endpoint.text(), failure.error.text()));
+  port_ = make_port();
+  listeners_.clear();
+  return true;
+}
+
+bool Forward::enter(ForwardState state) {
+  return std::exchange(info_.state, state) != state;
+}
+
+bool Forward::serve(Dialer& dialer, const std::vector<Listener>& listeners) {
+  if (info_.state == ForwardState::Conflict) return false;
+  linger_.disarm();
+  const bool other = listeners != listeners_;
+  if (other || info_.state != ForwardState::Active) {
+    std::vector<ListenAddress> targets;
+    for (const Listener& l : listeners) targets.push_back({l.local, l.v6only});
+    if (const auto served = port_->serve(dialer, targets); !served)
+      return lose_port(served.error());
+  }
+  listeners_ = listeners;
+  info_.container_address = listeners.front().local.address.text();
+  info_.process = listeners.front().process;
+  return enter(ForwardState::Active) || other;
+}
+
+bool Forward::wait(Duration linger) {
+  listeners_.clear();
+  if (info_.state == ForwardState::Conflict) {
+    if (info_.origin == Origin::Auto) linger_.arm_now();  // nothing is held, so nothing to wait for
+    return false;
+  }
+  if (const auto held = port_->hold(); !held) return lose_port(held.error());
+  if (info_.origin != Origin::Auto) return enter(ForwardState::Waiting);
+  if (!enter(ForwardState::Lingering)) return false;
+  linger_.arm_after(linger);
+  return true;
+}
+
+std::unique_ptr<ForwardPort> Forward::withdraw() {
+  linger_.disarm();
+  return std::move(port_);
+}
+
+}  // namespace portfwd

@@ -1,0 +1,101 @@
+// One forward: the tie between a port inside a container and a port on the host's loopback. It owns
+// the host side (ForwardPort) and decides nothing but its own state:
+//
+//              listeners            listeners gone, auto          linger over
+//   waiting ─────────────► active ───────────────────► lingering ─────────────► (removed by the
+//   table)
+//      ▲                    │  ▲                           │
+//      └── manual: gone ────┘  └───── listeners again ─────┘
+//   conflict: no host port could be had; tried again by the table
+//
+// Owned by the ForwardTable. It knows neither the bus nor where listeners come from.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/settings.h"
+#include "discover/container.h"
+#include "event/event_loop.h"
+#include "forward/model.h"
+#include "relay/dialer.h"
+#include "relay/forward_port.h"
+
+namespace portfwd {
+
+/// What a forward ties, for life.
+struct ForwardKey {
+  std::string container;  ///< the container's id, or "?NAME" while a manual forward waits for one
+  Protocol protocol = Protocol::Tcp;
+  Port port = 0;
+  friend auto operator<=>(const ForwardKey&, const ForwardKey&) = default;
+};
+
+class Forward;
+
+/// The table, to which a forward and its host side report. Outlives both: a host port that still
+/// drains lives longer than its forward.
+class ForwardObserver : public ForwardPortObserver {
+ public:
+  virtual void on_linger_over(Forward& forward) = 0;
+
+ protected:
+  ~ForwardObserver() = default;
+};
+
+class Forward final {
+ public:
+  /// @param id opaque, never used twice @param settings without a name; references are borrowed
+  Forward(const RelayServices& relay, ForwardObserver& observer, std::string id, ForwardKey key,
+          Origin origin, const ForwardPortSettings& settings);
+
+  [[nodiscard]] const ForwardKey& key() const { return key_; }
+  [[nodiscard]] const std::string& id() const { return info_.id; }
+  [[nodiscard]] Origin origin() const { return info_.origin; }
+  [[nodiscard]] ForwardState state() const { return info_.state; }
+  [[nodiscard]] Port host_port() const { return info_.host_port; }
+  [[nodiscard]] const std::string& container_name() const { return info_.container_name; }
+  /// A copy for outside, counters as of now.
+  [[nodiscard]] ForwardInfo info() const;
+
+  /// Whose it is, for people. @return whether anything changed
+  bool describe(const Container& container);
+  void describe_missing(const std::string& container_name);
+  void rekey(ForwardKey key) { key_ = std::move(key); }
+  void set_label(std::string label) { info_.label = std::move(label); }
+  void set_on_auto_forward(std::string value) { info_.on_auto_forward = std::move(value); }
+  void set_reason(std::string reason) { info_.reason = std::move(reason); }
+  void become(Origin origin) { info_.origin = origin; }
+
+  /// Takes the host port on every address, or on none. @return which address failed and why
+  std::expected<void, BindFailure> bind(const std::vector<IpAddress>& addresses, Port port);
+  void mark_conflict(std::string reason);
+
+  /// Listeners are there: clients are dialled, held ones at once. @return whether anything changed
+  bool serve(Dialer& dialer, const std::vector<Listener>& listeners);
+  /// No listener (any more): the host port is held, clients wait. @return whether anything changed
+  bool wait(Duration linger);
+  void configure(const ForwardPortSettings& settings);
+
+  /// Ends it: whoever takes the port object drains it. The forward is good for nothing afterwards.
+  [[nodiscard]] std::unique_ptr<ForwardPort> withdraw();
+  [[nodiscard]] bool owns(const ForwardPort& port) const { return port_.get() == &port; }
+
+ private:
+  bool enter(ForwardState state);
+  bool lose_port(const BindFailure& failure);
+  [[nodiscard]] std::unique_ptr<ForwardPort> make_port();
+
+  RelayServices relay_;
+  ForwardObserver& observer_;
+  ForwardKey key_;
+  ForwardInfo info_;
+  ForwardPortSettings settings_;
+  std::unique_ptr<ForwardPort> port_;
+  std::vector<Listener> listeners_;
+  Timer linger_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,342 @@
+#include "forward/forward_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace portfwd {
+
+namespace {
+
+using Kind = Refusal::Kind;
+using namespace std::chrono_literals;
+
+constexpr Duration kConflictRetry = 2s;
+
+/// The key of a manual forward whose container is away; '?' is in no container's id.
+ForwardKey away_key(const ManualRequest& request) {
+  return {"?" + request.container_name, request.target.protocol, request.target.port};
+}
+
+ForwardKey key_in(const Container& container, Target target) {
+  return {container.id, target.protocol, target.port};
+}
+
+}  // namespace
+
+ForwardTable::ForwardTable(const Parts& parts, const Settings& settings)
+    : parts_(parts),
+      settings_(settings),
+      conflict_retry_(parts.loop, [this] { retry_conflicts(); }) {}
+
+// ---- settings ----------------------------------------------------------------------------------
+
+void ForwardTable::apply(const Settings& settings) {
+  const bool other_address = settings.host.bind != settings_.host.bind;
+  settings_ = settings;
+  for (auto& [key, tied] : forwards_) tied.forward->configure(port_settings());
+  if (other_address) {
+    for (auto it = forwards_.begin(); it != forwards_.end();) {
+      const auto next = std::next(it);
+      if (it->second.forward->origin() == Origin::Auto) withdraw(it, "rule");
+      it = next;
+    }
+  }
+  for (auto& [id, entry] : entries_) reconcile(entry);
+}
+
+ForwardPortSettings ForwardTable::port_settings() const {
+  return {.hold = settings_.host.hold,
+          .connect_timeout = settings_.host.connect_timeout,
+          .max_connections = settings_.host.max_connections,
+          .restrict_to_user = settings_.host.restrict_to_user,
+          .name = {}};
+}
+
+std::vector<IpAddress> ForwardTable::host_addresses(const ManualRequest* request) const {
+  if (request != nullptr && !request->options.bind.empty()) {
+    if (const auto address = IpAddress::parse(request->options.bind)) return {*address};
+  } else if (settings_.host.bind) {
+    return {*settings_.host.bind};
+  }
+  return {IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
+}
+
+// ---- requests ----------------------------------------------------------------------------------
+
+Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
+  request.forward_id = fmt::format("f{}", next_id_++);
+  if (reach != nullptr) {
+    request.container_id = reach->container().id;
+    request.container_name = reach->container().name;
+  }
+  const ForwardKey key =
+      reach != nullptr ? key_in(reach->container(), request.target) : away_key(request);
+  std::string label = request.options.label;
+  if (const auto there = forwards_.find(key); there != forwards_.end()) {
+    Forward& forward = *there->second.forward;
+    if (forward.origin() == Origin::Manual) {
+      return refuse(
+          Kind::InvalidArgument,
+          fmt::format("port {} of {} is forwarded by hand already, to host port {}: end "
+                      "that one first with `portfwdctl unforward {}`",
+                      key.port, request.container_name, forward.host_port(), forward.id()));
+    }
+    const bool same =
+        request.options.bind.empty() && request.options.container_address.empty() &&
+        request.options.host_port.value_or(forward.host_port()) == forward.host_port();
+    if (same && forward.state() != ForwardState::Conflict) {
+      request.forward_id = forward.id();
+      forward.become(Origin::Manual);
+      if (!label.empty()) forward.set_label(std::move(label));
+      requests_.push_back(std::move(request));
+      told_change(there->second);
+      return forward.id();
+    }
+    withdraw(there, "replaced");
+  }
+  requests_.push_back(std::move(request));
+  const ManualRequest& kept = requests_.back();
+  Forward& forward = create(key, {{}, &kept, {true, "by hand"}});
+  if (reach != nullptr) {
+    forward.describe(reach->container());
+  } else {
+    forward.describe_missing(kept.container_name);
+  }
+  if (!bind(forward, &kept) && kept.options.host_port) {
+    std::string reason = forward.info().reason;
+    const std::string id = forward.id();
+    requests_.pop_back();
+    forwards_.erase(key);
+    if (reach != nullptr) reconcile(entries_.at(reach->container().id));
+    return refuse(Kind::PortInUse,
+                  reason + ": name another one with --host-port, or none to let portfwd choose");
+  }
+  forward.wait(settings_.host.linger);
+  const std::string id = forward.id();
+  announce({&forwards_.at(key)});
+  if (reach != nullptr) reconcile(entries_.at(reach->container().id));
+  return id;
+}
+
+Answer<void> ForwardTable::remove(std::string_view forward_id) {
+  const auto found = by_id(forward_id);
+  if (found == forwards_.end()) {
+    return refuse(
+        Kind::NoSuchForward,
+        fmt::format("there is no forward \"{}\": `portfwdctl list` shows them", forward_id));
+  }
+  const ForwardKey key = found->first;
+  requests_.remove_if([&](const ManualRequest& r) { return r.forward_id == forward_id; });
+  if (const auto entry = entries_.find(key.container); entry != entries_.end()) {
+    entry->second.suppressed.insert({key.protocol, key.port});
+  }
+  withdraw(found, "unforwarded");
+  return {};
+}
+
+void ForwardTable::end_lifeline(std::string_view bus_name) {
+  std::vector<std::string> ended;
+  for (const ManualRequest& request : requests_) {
+    if (request.options.lifeline == bus_name) ended.push_back(request.forward_id);
+  }
+  for (const std::string& id : ended) (void)remove(id);
+}
+
+void ForwardTable::stop() {
+  while (!forwards_.empty()) withdraw(forwards_.begin(), "daemon-stopped");
+  requests_.clear();
+  conflict_retry_.disarm();
+}
+
+// ---- reading -----------------------------------------------------------------------------------
+
+std::vector<ForwardInfo> ForwardTable::infos() const {
+  std::vector<ForwardInfo> out;
+  out.reserve(forwards_.size());
+  for (const auto& [key, tied] : forwards_) out.push_back(tied.forward->info());
+  return out;
+}
+
+std::optional<ForwardInfo> ForwardTable::find(std::string_view id) const {
+  const auto found = std::ranges::find_if(
+      forwards_, [id](const auto& entry) { return entry.second.forward->id() == id; });
+  return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
+}
+
+std::optional<ForwardInfo> ForwardTable::find(const ForwardKey& key) const {
+  const auto found = forwards_.find(key);
+  return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
+}
+
+bool ForwardTable::suppressed(const Container& container, Target target) const {
+  const auto entry = entries_.find(container.id);
+  return entry != entries_.end() && entry->second.suppressed.contains(target);
+}
+
+ForwardTable::Forwards::iterator ForwardTable::by_id(std::string_view id) {
+  return std::ranges::find_if(forwards_,
+                              [id](const auto& entry) { return entry.second.forward->id() == id; });
+}
+
+ManualRequest* ForwardTable::request_of(std::string_view forward_id) {
+  const auto found = std::ranges::find_if(
+      requests_, [&](const ManualRequest& r) { return r.forward_id == forward_id; });
+  return found == requests_.end() ? nullptr : &*found;
+}
+
+// ---- containers --------------------------------------------------------------------------------
+
+void ForwardTable::on_reach_added(Reach& reach) {
+  Entry& entry = entries_[reach.container().id];
+  entry.reach = &reach;
+  adopt(entry);
+  reconcile(entry);
+}
+
+void ForwardTable::on_reach_changed(Reach& reach) {
+  Entry& entry = entries_.at(reach.container().id);
+  adopt(entry);
+  for (auto& [key, tied] : forwards_) {
+    if (key.container == reach.container().id && tied.forward->describe(reach.container())) {
+      told_change(tied);
+    }
+  }
+}
+
+void ForwardTable::on_listeners(Reach& reach) {
+  reconcile(entries_.at(reach.container().id));
+}
+
+void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
+  const std::string id = reach.container().id;
+  for (ManualRequest& request : requests_) {
+    if (request.container_id != id || !request.options.allow_missing) continue;
+    request.container_id.clear();
+    const ForwardKey away = away_key(request);
+    rekey({id, request.target.protocol, request.target.port}, away);
+    Tied& tied = forwards_.at(away);
+    tied.forward->wait(settings_.host.linger);
+    tied.forward->describe_missing(request.container_name);
+    told_change(tied);
+  }
+  requests_.remove_if([&](const ManualRequest& r) { return r.container_id == id; });
+  const std::string_view why = reason == RemovalReason::Gone       ? "container-gone"
+                               : reason == RemovalReason::Detached ? "unforwarded"
+                                                                   : "replaced";
+  for (auto it = forwards_.lower_bound({id, Protocol::Tcp, 0});
+       it != forwards_.end() && it->first.container == id;) {
+    const auto next = std::next(it);
+    withdraw(it, why);
+    it = next;
+  }
+  entries_.erase(id);
+}
+
+/// Manual forwards that waited for a container of this name become its own.
+void ForwardTable::adopt(Entry& entry) {
+  const Container& container = entry.reach->container();
+  for (ManualRequest& request : requests_) {
+    if (!request.meant(container)) continue;
+    const ForwardKey away = away_key(request);
+    const ForwardKey key = key_in(container, request.target);
+    if (const auto automatic = forwards_.find(key); automatic != forwards_.end()) {
+      withdraw(automatic, "replaced");
+    }
+    request.container_id = container.id;
+    rekey(away, key);
+    Tied& tied = forwards_.at(key);
+    tied.forward->describe(container);
+    told_change(tied);
+  }
+}
+
+void ForwardTable::rekey(const ForwardKey& from, ForwardKey to) {
+  auto node = forwards_.extract(from);
+  node.mapped().forward->rekey(to);
+  node.key() = std::move(to);
+  forwards_.insert(std::move(node));
+}
+
+// ---- comings and goings ------------------------------------------------------------------------
+
+void ForwardTable::announce(const std::vector<Tied*>& created) {
+  std::vector<Tied*> bound;
+  for (Tied* tied : created) {
+    parts_.observer.on_forward_created(tied->forward->info());
+    if (tied->forward->state() != ForwardState::Conflict) {
+      bound.push_back(tied);
+    } else {
+      told_change(*tied);
+      conflict_retry_.arm_after(kConflictRetry);
+    }
+  }
+  tell_added(bound);
+}
+
+void ForwardTable::tell_added(const std::vector<Tied*>& bound) {
+  std::uint32_t index = 0;
+  for (Tied* tied : bound) {
+    tied->announced = true;
+    parts_.observer.on_port_added(tied->forward->info(), index++,
+                                  static_cast<std::uint32_t>(bound.size()));
+  }
+}
+
+void ForwardTable::told_change(const Tied& tied) {
+  parts_.observer.on_forward_changed(tied.forward->info());
+}
+
+void ForwardTable::withdraw(Forwards::iterator tied, std::string_view reason) {
+  auto node = forwards_.extract(tied);
+  Forward& forward = *node.mapped().forward;
+  const ForwardInfo info = forward.info();
+  drain(forward.withdraw());
+  parts_.observer.on_forward_destroyed(info);
+  if (node.mapped().announced) parts_.observer.on_port_removed(info, reason);
+}
+
+void ForwardTable::drain(std::unique_ptr<ForwardPort> port) {
+  ForwardPort& draining = *port;
+  draining_.push_back(std::move(port));
+  draining.drain(settings_.host.drain);
+}
+
+void ForwardTable::on_drained(ForwardPort& port) {
+  const auto done =
+      std::ranges::find_if(draining_, [&](const auto& kept) { return kept.get() == &port; });
+  parts_.loop.retire(std::move(*done));
+  draining_.erase(done);
+}
+
+void ForwardTable::retry_conflicts() {
+  for (auto& [key, tied] : forwards_) {
+    if (tied.forward->state() != ForwardState::Conflict) continue;
+    if (!bind(*tied.forward, request_of(tied.forward->id()))) {
+      conflict_retry_.arm_after(kConflictRetry);
+      continue;
+    }
+    if (const auto entry = entries_.find(key.container); entry != entries_.end()) {
+      reconcile(entry->second);
+    }
+    told_change(tied);
+    tell_added({&tied});
+  }
+}
+
+void ForwardTable::on_linger_over(Forward& forward) {
+  const auto tied = forwards_.find(forward.key());
+  withdraw(tied, "listener-closed");
+}
+
+/// Its listener may have gone: look soon.
+void ForwardTable::on_target_refused(ForwardPort& port, const Error&) {
+  for (auto& [key, tied] : forwards_) {
+    if (!tied.forward->owns(port)) continue;
+    const auto entry = entries_.find(key.container);
+    if (entry != entries_.end()) entry->second.reach->hurry();
+    return;
+  }
+}
+
+}  // namespace portfwd

@@ -1,0 +1,147 @@
+// Which forwards there should be, and which there are. For one container at a time the table
+// derives the *desired* forwards from the listeners seen, the settings and the manual requests,
+// compares them with the actual ones and does the difference: a new listener, a reload, a
+// container's return and a removed forward are all the same step. It owns every forward; it knows
+// neither the bus nor how a container is reached.
+#pragma once
+
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/refusal.h"
+#include "config/settings.h"
+#include "event/event_loop.h"
+#include "forward/forward.h"
+#include "forward/manual_requests.h"
+#include "forward/policy.h"
+#include "forward/sticky_ports.h"
+#include "reach/reach.h"
+
+namespace portfwd {
+
+class TableObserver {
+ public:
+  virtual void on_forward_created(const ForwardInfo& forward) = 0;
+  virtual void on_forward_changed(const ForwardInfo& forward) = 0;
+  virtual void on_forward_destroyed(const ForwardInfo& forward) = 0;
+  /// It has a host port now. @param index, count place among those that one look showed new
+  virtual void on_port_added(const ForwardInfo& forward, std::uint32_t index,
+                             std::uint32_t count) = 0;
+  /// Follows each on_port_added. @param reason as PortRemoved has it: listener-closed, ...
+  virtual void on_port_removed(const ForwardInfo& forward, std::string_view reason) = 0;
+  /// A container has more ports than `max_forwards`; told once until it has fewer.
+  virtual void on_limit(const Container& container, unsigned limit) = 0;
+
+ protected:
+  ~TableObserver() = default;
+};
+
+/// Says who holds a host port that could not be bound; "" when it can't be known.
+class PortHolder {
+ public:
+  [[nodiscard]] virtual std::string holder_of(const Endpoint& endpoint) const = 0;
+
+ protected:
+  ~PortHolder() = default;
+};
+
+class ForwardTable final : public ReachObserver, private ForwardObserver {
+ public:
+  struct Parts {
+    EventLoop& loop;
+    RelayServices relay;
+    const PortHolder& holders;
+    TableObserver& observer;
+  };
+  ForwardTable(const Parts& parts, const Settings& settings);
+
+  /// Other settings from now on: what they no longer allow is withdrawn, what they newly allow
+  /// appears, what stays keeps its connections.
+  void apply(const Settings& settings);
+
+  /// @param reach where the forward leads; null while the container is away (allow_missing)
+  /// @return the forward's id
+  Answer<std::string> add(Reach* reach, ManualRequest request);
+  /// Ends it; an auto one stays away until its listener has gone and come back.
+  Answer<void> remove(std::string_view forward_id);
+  void end_lifeline(std::string_view bus_name);
+  /// Ends all of them for good, with the reason `daemon-stopped`.
+  void stop();
+  /// Whether live connections of withdrawn forwards are still draining.
+  [[nodiscard]] bool draining() const { return !draining_.empty(); }
+
+  [[nodiscard]] std::vector<ForwardInfo> infos() const;
+  [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
+  [[nodiscard]] std::optional<ForwardInfo> find(const ForwardKey& key) const;
+  [[nodiscard]] std::size_t size() const { return forwards_.size(); }
+  /// Whether a person ended this container's forward of the port and its listener still lives.
+  [[nodiscard]] bool suppressed(const Container& container, Target target) const;
+
+  void on_reach_added(Reach& reach) override;
+  void on_reach_changed(Reach& reach) override;
+  void on_listeners(Reach& reach) override;
+  void on_reach_removed(Reach& reach, RemovalReason reason) override;
+
+ private:
+  struct Entry {
+    Reach* reach = nullptr;
+    std::set<Target> suppressed;
+    bool limit_told = false;
+  };
+  /// What a (protocol, port) of one container should have.
+  struct Wanted {
+    std::vector<Listener> listeners;
+    const ManualRequest* request = nullptr;
+    Decision decision;
+  };
+  struct Tied {
+    std::unique_ptr<Forward> forward;
+    bool announced = false;  ///< PortAdded was told, so PortRemoved must follow
+  };
+  using Plan = std::map<Target, Wanted>;
+  using Forwards = std::map<ForwardKey, Tied>;
+
+  void reconcile(Entry& entry);
+  [[nodiscard]] Plan plan_of(Entry& entry);
+  void limit(Entry& entry, Plan& plan);
+  void update_existing(Entry& entry, const Plan& plan);
+  void update(Tied& tied, Entry& entry, const Wanted& wanted);
+  void create_missing(Entry& entry, const Plan& plan);
+  Forward& create(const ForwardKey& key, const Wanted& wanted);
+  /// Whether the host port could be had; if not, the forward is in `conflict` with a reason.
+  bool bind(Forward& forward, const ManualRequest* request);
+  [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
+  void retry_conflicts();
+  void adopt(Entry& entry);
+  void rekey(const ForwardKey& from, ForwardKey to);
+  void withdraw(Forwards::iterator tied, std::string_view reason);
+  void drain(std::unique_ptr<ForwardPort> port);
+  void announce(const std::vector<Tied*>& created);
+  void tell_added(const std::vector<Tied*>& bound);
+  void told_change(const Tied& tied);
+  [[nodiscard]] std::vector<IpAddress> host_addresses(const ManualRequest* request) const;
+  [[nodiscard]] ForwardPortSettings port_settings() const;
+  [[nodiscard]] ManualRequest* request_of(std::string_view forward_id);
+  [[nodiscard]] Forwards::iterator by_id(std::string_view id);
+
+  void on_linger_over(Forward& forward) override;
+  void on_target_refused(ForwardPort& port, const Error& error) override;
+  void on_drained(ForwardPort& port) override;
+
+  Parts parts_;
+  Settings settings_;
+  StickyPorts sticky_;
+  std::map<std::string, Entry> entries_;  ///< by container id
+  Forwards forwards_;
+  std::list<ManualRequest> requests_;
+  std::list<std::unique_ptr<ForwardPort>> draining_;
+  Timer conflict_retry_;
+  std::uint64_t next_id_ = 1;
+};
+
+}  // namespace portfwd

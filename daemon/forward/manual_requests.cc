@@ -1,0 +1,74 @@
+#include "forward/manual_requests.h"
+
+#include <fmt/format.h>
+
+namespace portfwd {
+
+namespace {
+
+using Kind = Refusal::Kind;
+
+}  // namespace
+
+Answer<Target> check_target(std::string_view text) {
+  const auto target = parse_target(text);
+  if (!target) {
+    return refuse(
+        Kind::InvalidArgument,
+        fmt::format("\"{}\" is no port: give a number from 1 to 65535, such as 8080", text));
+  }
+  if (target->protocol == Protocol::Udp) {
+    return refuse(Kind::InvalidArgument,
+                  fmt::format("\"{}\": this version forwards TCP only, so give {} alone", text,
+                              target->port));
+  }
+  return *target;
+}
+
+Answer<void> check_options(const ForwardOptions& options) {
+  if (options.direction == Direction::Reverse) {
+    return refuse(Kind::InvalidArgument,
+                  "this version forwards into containers only: leave out the reverse direction");
+  }
+  if (options.persist) {
+    return refuse(Kind::InvalidArgument,
+                  "this version keeps manual forwards only while it runs: leave out persist");
+  }
+  if (!options.bind.empty() && options.bind != "localhost") {
+    const auto address = IpAddress::parse(options.bind);
+    if (!address || !address->is_loopback()) {
+      return refuse(Kind::InvalidArgument,
+                    fmt::format("\"{}\" is no loopback address: bind \"localhost\", an address of "
+                                "127.0.0.0/8, or ::1",
+                                options.bind));
+    }
+  }
+  if (!options.container_address.empty() && !IpAddress::parse(options.container_address)) {
+    return refuse(Kind::InvalidArgument,
+                  fmt::format("\"{}\" is no IPv4 or IPv6 address: give the one that the listener "
+                              "inside is bound to, such as 127.0.0.1",
+                              options.container_address));
+  }
+  if (options.host_port == Port{0}) {
+    return refuse(Kind::InvalidArgument, "host port 0 is no port: give one from 1 to 65535");
+  }
+  return {};
+}
+
+std::vector<Listener> listeners_meant(const ManualRequest& request,
+                                      const std::vector<Listener>& all) {
+  const auto address = IpAddress::parse(request.options.container_address);
+  std::vector<Listener> meant;
+  for (Listener listener : all) {
+    if (listener.protocol != request.target.protocol) continue;
+    if (listener.local.port != request.target.port) continue;
+    if (address) {
+      if (listener.local.address != *address && !listener.local.address.is_any()) continue;
+      listener.local.address = *address;
+    }
+    meant.push_back(std::move(listener));
+  }
+  return meant;
+}
+
+}  // namespace portfwd

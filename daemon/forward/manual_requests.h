@@ -1,0 +1,37 @@
+// What people asked for by hand: one request for each manual forward, kept while the container is
+// away if it was said so. Owned by the ForwardTable.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/endpoint.h"
+#include "base/refusal.h"
+#include "discover/container.h"
+#include "forward/control.h"
+
+namespace portfwd {
+
+struct ManualRequest {
+  std::string forward_id;
+  std::string container_id;    ///< "" while the container is away
+  std::string container_name;  ///< as it is called, or as it was typed
+  Target target;
+  ForwardOptions options;
+
+  /// Whether a container that has come is the one that was meant.
+  [[nodiscard]] bool meant(const Container& container) const {
+    return container_id.empty() && container_name == container.name;
+  }
+};
+
+/// The checked form of what a person typed; refusals name the remedy.
+[[nodiscard]] Answer<Target> check_target(std::string_view text);
+[[nodiscard]] Answer<void> check_options(const ForwardOptions& options);
+
+/// The listeners of `all` that the request means: those on its port and, if it names an address
+/// inside, reachable there and then dialled there.
+[[nodiscard]] std::vector<Listener> listeners_meant(const ManualRequest& request,
+                                                    const std::vector<Listener>& all);
+
+}  // namespace portfwd

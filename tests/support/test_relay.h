@@ -1,0 +1,42 @@
+// What a forward needs around it, on this process's own network namespace: the loop, the relay's
+// shared parts, and sockets made on the spot instead of by a broker.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "relay/forward_port.h"
+
+namespace portfwd::testing_support {
+
+class LocalSockets final : public SocketSource {
+ public:
+  UniqueFd take(Family family) override {
+    return UniqueFd(
+        ::socket(address_family(family), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  }
+  void await(Family, SocketTaker&) override { ADD_FAILURE() << "take() always has one"; }
+  void withdraw(SocketTaker&) noexcept override {}
+};
+
+struct TestRelay : private AcceptGateObserver {
+  TestRelay() : identity(open_diag(), ::geteuid(), Subuids("/nonexistent", "", ::geteuid())) {}
+
+  SystemClock clock;
+  EventLoop loop{clock};
+  RelayContext context{loop};
+  AcceptGate gate{loop, *this};
+  ClientIdentity identity;
+  RelayServices services{context, gate, identity};
+
+ private:
+  static SockDiag open_diag() {
+    auto diag = SockDiag::open();
+    EXPECT_TRUE(diag);
+    return std::move(*diag);
+  }
+  void on_descriptors_short(const Error& error) override { ADD_FAILURE() << error.text(); }
+};
+
+}  // namespace portfwd::testing_support
