@@ -1,0 +1,33 @@
+// Listeners from /proc/PID/net/tcp{,6}: what is left where no sock_diag socket can be had (another
+// user's container, no tcp_diag in the kernel). World-readable, but each read walks every socket of
+// the machine, some 4 ms: read seldom, behind a Sockstat. No cookie, no v6only, no cgroup.
+// Source: proc(5), net/ipv4/tcp_ipv4.c.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "kernel/sock_diag.h"
+
+namespace portfwd {
+
+/// The rows in LISTEN state; lines that are none are skipped. The uid is as the reader counts.
+[[nodiscard]] std::vector<DiagSocket> parse_tcp_table(std::string_view text, Family family);
+
+class ProcNetTcp {
+ public:
+  /// @param netns see Sockstat::open
+  [[nodiscard]] static Result<ProcNetTcp> open(pid_t pid, std::uint64_t netns = 0);
+  [[nodiscard]] Result<std::vector<DiagSocket>> listeners() const;
+
+ private:
+  ProcNetTcp(UniqueFd v4, UniqueFd v6) : v4_(std::move(v4)), v6_(std::move(v6)) {}
+  UniqueFd v4_;
+  UniqueFd v6_;  ///< invalid on a kernel without IPv6
+};
+
+}  // namespace portfwd
