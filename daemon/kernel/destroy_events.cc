@@ -1,0 +1,107 @@
+#include "kernel/destroy_events.h"
+
+#include <linux/inet_diag.h>
+#include <linux/sock_diag.h>
+#include <sys/socket.h>
+
+#include <cstddef>
+
+#include "kernel/netlink.h"
+#include "kernel/sock_diag.h"
+
+namespace portfwd {
+
+namespace {
+
+/// Some 50 messages. When more are queued at once, a dump is cheaper than reading them.
+constexpr int kReceiveBuffer = 32 * 1024;
+
+constexpr std::uint32_t kIdOffset = NLMSG_HDRLEN + offsetof(inet_diag_msg, id);
+constexpr std::uint32_t kOwnPort = kIdOffset + offsetof(inet_diag_sockid, idiag_sport);
+constexpr std::uint32_t kPeerPort = kIdOffset + offsetof(inet_diag_sockid, idiag_dport);
+constexpr std::uint32_t kPassWhole = ~0U;
+
+sock_filter load_port(std::uint32_t offset) {  // converts from network order
+  return BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offset);
+}
+sock_filter jump_if(std::uint32_t value, std::size_t if_equal, std::size_t if_not) {
+  return BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, static_cast<std::uint8_t>(if_equal),
+                  static_cast<std::uint8_t>(if_not));
+}
+sock_filter pass(std::uint32_t bytes) {
+  return BPF_STMT(BPF_RET | BPF_K, bytes);
+}
+
+}  // namespace
+
+std::vector<sock_filter> destroy_filter(std::span<const Port> ports) {
+  if (ports.size() > kMaxFilteredPorts) {
+    return {load_port(kPeerPort), jump_if(0, 0, 1), pass(kPassWhole), pass(0)};
+  }
+  std::vector<sock_filter> program{load_port(kPeerPort), jump_if(0, 1, 0), pass(0),
+                                   load_port(kOwnPort)};
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    program.push_back(jump_if(ports[i], ports.size() - i, 0));
+  }
+  program.push_back(pass(0));
+  program.push_back(pass(kPassWhole));
+  return program;
+}
+
+DestroyEvents::DestroyEvents(UniqueFd socket) : socket_(std::move(socket)) {
+  ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer, sizeof kReceiveBuffer);
+}
+
+Result<void> DestroyEvents::filter(std::span<const Port> ports) {
+  std::vector<sock_filter> program = destroy_filter(ports);
+  const sock_fprog attached{static_cast<unsigned short>(program.size()), program.data()};
+  if (::setsockopt(socket_.get(), SOL_SOCKET, SO_ATTACH_FILTER, &attached, sizeof attached) != 0) {
+    return fail("SO_ATTACH_FILTER");
+  }
+  return {};
+}
+
+Result<void> DestroyEvents::change_groups(int option) {
+  for (const int group : {SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY}) {
+    if (::setsockopt(socket_.get(), SOL_NETLINK, option, &group, sizeof group) != 0) {
+      return fail("SKNLGRP_INET_TCP_DESTROY");
+    }
+  }
+  return {};
+}
+
+Result<void> DestroyEvents::join() {
+  auto result = change_groups(NETLINK_ADD_MEMBERSHIP);
+  joined_ = result.has_value();
+  return result;
+}
+
+void DestroyEvents::leave() {
+  (void)change_groups(NETLINK_DROP_MEMBERSHIP);  // can fail only for a group that does not exist
+  joined_ = false;
+}
+
+DestroyEvents::Batch DestroyEvents::drain() {
+  Batch batch;
+  netlink::ReceiveBuffer buffer;
+  for (int i = 0; i < kBatch; ++i) {
+    const auto datagram = buffer.receive(socket_.get());
+    if (!datagram) batch.lost = true;  // ENOBUFS: reported once, the queue goes on behind it
+    if (!datagram && datagram.error().code != ENOBUFS) return batch;
+    if (!datagram) continue;
+    if (!*datagram) return batch;
+    batch.lost |= (*datagram)->truncated;
+    netlink::Messages messages((*datagram)->bytes);
+    while (const auto message = messages.next()) {
+      if (message->header.nlmsg_type != SOCK_DIAG_BY_FAMILY) continue;
+      if (const auto gone = parse_diag_socket(message->payload)) {
+        batch.cookies.push_back(gone->cookie);
+      }
+    }
+    batch.lost |= messages.malformed();
+  }
+  batch.more = true;
+  return batch;
+}
+
+}  // namespace portfwd
