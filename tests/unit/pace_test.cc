@@ -1,0 +1,240 @@
+// The pace of looking, in simulated time: a look moves the clock and the CPU meter by what it
+// costs.
+#include "watch/pace.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "support/manual_clock.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using testing_support::ManualClock;
+
+struct PaceTest : testing::Test {
+  struct Probe final : Looker {
+    explicit Probe(PaceTest& test, Duration glance_cost = 4us, Duration full_cost = 15us)
+        : owner(test), glance(glance_cost), full(full_cost), seat(test.pace, *this) {}
+    Depth look(Depth depth) override {
+      if (changed) depth = Depth::Full;
+      owner.work(depth == Depth::Full ? full : glance);
+      longest = std::max(longest, owner.clock.now() - last);
+      last = owner.clock.now();
+      ++looks;
+      fulls += depth == Depth::Full ? 1 : 0;
+      if (then) then();
+      return depth;
+    }
+    PaceTest& owner;
+    Duration glance, full;
+    bool changed = false;  ///< at every look
+    int looks = 0;
+    int fulls = 0;
+    TimePoint last = owner.clock.now();
+    Duration longest{};
+    std::move_only_function<void()> then;
+    Pace::Seat seat;
+  };
+
+  void work(Duration cost) {
+    clock.advance(cost);
+    cpu += cost;
+  }
+
+  /// Runs the loop through `time` in steps of half a millisecond.
+  void pass(Duration time, const std::function<void()>& each_step = {}) {
+    for (const TimePoint end = clock.now() + time; clock.now() < end; clock.advance(500us)) {
+      if (each_step) each_step();
+      ASSERT_TRUE(loop.turn(0ns));
+    }
+  }
+
+  std::vector<std::unique_ptr<Probe>> probes(int n) {
+    std::vector<std::unique_ptr<Probe>> all;
+    for (int i = 0; i < n; ++i) all.push_back(std::make_unique<Probe>(*this));
+    return all;
+  }
+
+  /// Percent of one core over `time`, wake-ups included.
+  double load_over(Duration time, const std::function<void()>& each_step = {}) {
+    const Duration before = pace.total_cost();
+    const TimePoint began = clock.now();
+    pass(time, each_step);
+    return 100.0 * static_cast<double>((pace.total_cost() - before).count()) /
+           static_cast<double>((clock.now() - began).count());
+  }
+
+  ManualClock clock;
+  EventLoop loop{clock};
+  Duration cpu{};
+  Settings::Detect settings;
+  Pace pace{loop, settings, [this] { return cpu; }};
+};
+
+TEST_F(PaceTest, ANewSeatIsLookedAtInTheNextTurn) {
+  Probe probe(*this);
+  ASSERT_TRUE(loop.turn(0ns));
+  EXPECT_EQ(probe.looks, 1);
+  EXPECT_EQ(probe.fulls, 1);
+}
+
+TEST_F(PaceTest, TenIdleContainersAreLookedAtEveryMinIntervalWithinTheBudget) {
+  const auto all = probes(10);
+  pass(16s);
+  all.front()->longest = {};
+  EXPECT_LE(load_over(10s), 0.5);
+  EXPECT_LE(all.front()->longest, 25ms);
+  EXPECT_EQ(pace.interval(), 20ms);
+}
+
+TEST_F(PaceTest, TwoHundredContainersAreEachLookedAtWithinASecondAndTheBudgetHolds) {
+  const auto all = probes(200);
+  pass(16s);
+  for (const auto& probe : all) probe->longest = {};
+  EXPECT_LE(load_over(10s), 0.5);
+  for (const auto& probe : all) EXPECT_LE(probe->longest, 1s);
+  EXPECT_GT(pace.interval(), 100ms);
+}
+
+TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
+  const auto all = probes(200);
+  pass(20s);
+  Probe& one = *all.front();
+  one.looks = 0;
+  one.seat.hurry();
+  pass(10ms);
+  EXPECT_GE(one.looks, 2) << "a quick server is found within 10 ms";
+  one.longest = {};
+  pass(10s);
+  EXPECT_LE(one.longest, 60ms);
+  pass(10s);
+  one.longest = {};
+  pass(2s);
+  EXPECT_GT(one.longest, 100ms) << "the sign of life is forgotten after 15 s";
+}
+
+TEST_F(PaceTest, HintsWithoutEndStayWithinTheBudget) {
+  const auto all = probes(20);
+  pass(20s);
+  EXPECT_LE(load_over(10s,
+                      [&] {
+                        for (const auto& p : all) p->seat.hurry();
+                      }),
+            0.65);
+}
+
+TEST_F(PaceTest, NewsWithoutEndStayWithinTheBudgetAndOthersAreLookedAtAllTheSame) {
+  const auto all = probes(10);
+  pass(20s);
+  Probe& noisy = *all.front();
+  Probe& other = *all.back();
+  noisy.full = 2ms;
+  noisy.changed = true;
+  pass(5s);
+  other.longest = {};
+  EXPECT_LE(load_over(30s, [&] { noisy.seat.look_soon(); }), 0.75);
+  EXPECT_LE(other.longest, 250ms);
+}
+
+TEST_F(PaceTest, NewsAreLookedAtAtOnceAndInFull) {
+  Probe probe(*this);
+  pass(20s);
+  probe.looks = probe.fulls = 0;
+  probe.seat.look_soon();
+  ASSERT_TRUE(loop.turn(0ns));
+  EXPECT_EQ(probe.fulls, 1);
+}
+
+TEST_F(PaceTest, AnEmptyBucketPutsNewsOffButNotForGood) {
+  Probe probe(*this);
+  pass(20s);
+  probe.seat.charge(100ms);
+  EXPECT_FALSE(probe.seat.affordable());
+  probe.looks = probe.fulls = 0;
+  probe.seat.look_soon();
+  ASSERT_TRUE(loop.turn(0ns));
+  EXPECT_EQ(probe.looks, 0);
+  pass(60s);
+  EXPECT_TRUE(probe.seat.affordable());
+  EXPECT_GT(probe.fulls, 0);
+}
+
+TEST_F(PaceTest, FullLooksComeFromTimeToTimeWithoutAnyCause) {
+  Probe probe(*this);
+  pass(16s);
+  probe.fulls = 0;
+  pass(10s);
+  EXPECT_GE(probe.fulls, 30);
+  EXPECT_LE(probe.fulls, 41) << "every 250 ms at most";
+}
+
+TEST_F(PaceTest, FullLooksThatNothingCallsForAreSpreadOverTheRounds) {
+  const auto all = probes(200);
+  pass(20s);
+  int most = 0;
+  for (int i = 0; i < 20000; ++i) {
+    int before = 0, after = 0;
+    for (const auto& p : all) before += p->fulls;
+    pass(500us);
+    for (const auto& p : all) after += p->fulls;
+    most = std::max(most, after - before);
+  }
+  EXPECT_LE(most, 50);
+}
+
+TEST_F(PaceTest, AFixedIntervalIsKeptWhateverItCosts) {
+  settings.interval = 5ms;
+  pace.configure(settings);
+  Probe probe(*this, 1ms, 1ms);
+  pass(1s);
+  EXPECT_GE(probe.looks, 150);
+  EXPECT_EQ(pace.interval(), 5ms);
+}
+
+TEST_F(PaceTest, ASeatMayLeaveFromWithinALook) {
+  auto all = probes(3);
+  all[0]->then = [&] { all[1].reset(), all[2].reset(); };
+  ASSERT_TRUE(loop.turn(0ns));
+  pass(1s);
+  EXPECT_GT(all[0]->looks, 1);
+}
+
+TEST_F(PaceTest, ASeatMayComeFromWithinALook) {
+  Probe first(*this);
+  std::unique_ptr<Probe> second;
+  first.then = [&] {
+    if (!second) second = std::make_unique<Probe>(*this);
+  };
+  pass(100ms);
+  EXPECT_GE(second->looks, 2);
+}
+
+TEST_F(PaceTest, WithoutSeatsTheTimerIsAtRest) {
+  probes(3).clear();
+  pass(1s);
+  EXPECT_EQ(pace.total_cost(), 0ns);
+}
+
+TEST_F(PaceTest, LooksOfSeatsThatCameAtDifferentTimesFallIntoOneWakeUp) {
+  std::vector<std::unique_ptr<Probe>> all;
+  for (int i = 0; i < 8; ++i) {
+    all.push_back(std::make_unique<Probe>(*this));
+    pass(2500us);
+  }
+  pass(20s);
+  EXPECT_LE(load_over(10s), 100.0 * (8 * 15e-6 + 10e-6) / 20e-3);
+}
+
+TEST(ThreadCpuTime, GoesUpWithWorkAndStandsStillWhileWaiting) {
+  const Duration before = thread_cpu_time();
+  for (const auto until = std::chrono::steady_clock::now() + 2ms;
+       std::chrono::steady_clock::now() < until;) {
+  }
+  EXPECT_GT(thread_cpu_time(), before);
+}
+
+}  // namespace
+}  // namespace portfwd
