@@ -1,0 +1,85 @@
+#include "watch/close_watch.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace portfwd {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kBusyInterval = 1s;   // between two reads of the counter
+constexpr Duration kQuietInterval = 8s;  // at 15 µs each, for 200 containers: 0.04 % of a core
+
+}  // namespace
+
+CloseWatch::CloseWatch(EventLoop& loop, UniqueFd socket, std::optional<NetSnmp> opens,
+                       Handler& handler)
+    : loop_(loop),
+      handler_(handler),
+      events_(std::move(socket)),
+      source_(loop, events_.fd(), *this),
+      opens_(std::move(opens)),
+      rate_interval_(kBusyInterval) {}
+
+bool CloseWatch::covered(std::span<const Port> ports) const {
+  return filters_all_ports_ || std::ranges::includes(filtered_, ports);
+}
+
+/// A port too many in the filter costs a wake-up at most, so it is replaced only for a new one.
+void CloseWatch::follow(std::span<const Port> ports) {
+  if (!covered(ports)) {
+    if (const auto set = events_.filter(ports); !set) {
+      log::debug("watch: {}; closes are found by looking", set.error().text());
+      refused_ = true;
+    }
+    filtered_.assign(ports.begin(), ports.end());
+    filters_all_ports_ = ports.size() > kMaxFilteredPorts;
+  }
+  wanted_ = !ports.empty();
+  update_membership();
+}
+
+/// @return whether it has changed
+bool CloseWatch::update_membership() {
+  const bool join = wanted_ && !storm_ && !refused_;
+  if (join == events_.joined()) return false;
+  if (!join) {
+    source_.disarm();
+    events_.leave();
+    return true;
+  }
+  if (const auto joined = events_.join(); !joined) {
+    log::debug("watch: {}; closes are found by looking", joined.error().text());
+    refused_ = true;
+    return false;
+  }
+  resume();
+  return true;
+}
+
+void CloseWatch::resume() {
+  if (const auto armed = source_.watch(EPOLLIN); !armed) {
+    log::debug("watch: {}; closes are found by looking", armed.error().text());
+  }
+}
+
+bool CloseWatch::check_rate() {
+  const TimePoint now = loop_.now();
+  const bool first = rate_read_ == TimePoint::min();
+  if (!opens_ || !wanted_ || (!first && now < rate_read_ + rate_interval_)) return false;
+  const auto opens = opens_->tcp_opens();
+  if (!opens) return false;
+  const std::chrono::duration<double> passed = first ? 1s : now - rate_read_;
+  const double rate = first ? 0 : static_cast<double>(*opens - opens_seen_) / passed.count();
+  opens_seen_ = *opens;
+  rate_read_ = now;
+  rate_interval_ =
+      rate > kCalmRate / 2 ? kBusyInterval : std::min(rate_interval_ * 2, kQuietInterval);
+  storm_ = rate > (storm_ ? kCalmRate : kStormRate);
+  return update_membership();
+}
+
+}  // namespace portfwd

@@ -1,0 +1,223 @@
+#include "watch/port_watch.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/log.h"
+
+namespace portfwd {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kFirstBackoff = 100ms;
+constexpr Duration kLastBackoff = 30s;
+
+Listener to_listener(const DiagSocket& socket) {
+  Listener out;
+  out.local = socket.local;
+  out.v6only = socket.v6only;
+  out.cookie = socket.cookie;
+  out.uid = socket.uid;
+  out.inode = socket.inode;
+  out.cgroup_id = socket.cgroup_id;
+  return out;
+}
+
+std::vector<Port> ports_of(const std::vector<Listener>& listeners) {
+  std::vector<Port> ports;
+  std::ranges::transform(listeners, std::back_inserter(ports),
+                         [](const Listener& l) { return l.local.port; });
+  std::ranges::sort(ports);
+  ports.erase(std::ranges::unique(ports).begin(), ports.end());
+  return ports;
+}
+
+std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
+  if (pid == 0) return std::nullopt;
+  auto counter = Sockstat::open(pid, netns);
+  if (counter) return std::move(*counter);
+  log::debug("watch: {} of pid {}; every look is a dump", counter.error().text(), pid);
+  return std::nullopt;
+}
+
+}  // namespace
+
+PortWatch::PortWatch(EventLoop& loop, Pace& pace, WatchObserver& observer, DiagProvider& provider,
+                     pid_t pid, std::uint64_t netns)
+    : loop_(loop),
+      pace_(pace),
+      observer_(observer),
+      provider_(provider),
+      pid_(pid),
+      netns_(netns),
+      counter_(open_counter(pid, netns)),
+      changed_(loop, [this] { observer_.on_listeners(*this); }),
+      seat_(pace, *this) {}
+
+// --- what it looks with
+// ---------------------------------------------------------------------------
+
+void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
+  asked_ = false;
+  backoff_ = Duration::zero();
+  not_before_ = TimePoint::min();
+  source_.emplace<SockDiag>(std::move(dumps));
+  if (events.valid()) {
+    std::optional<NetSnmp> opens;
+    if (pid_ != 0) {
+      if (auto opened = NetSnmp::open(pid_, netns_)) opens = std::move(*opened);
+    }
+    closes_.emplace(loop_, std::move(events), std::move(opens),
+                    static_cast<CloseWatch::Handler&>(*this));
+    closes_->follow(ports_of(listeners_));
+  }
+  stale_ = true;
+  seat_.look_soon();
+}
+
+Result<void> PortWatch::use_procfs() {
+  auto table = ProcNetTcp::open(pid_, netns_);
+  if (!table) {
+    diag_failed();
+    return std::unexpected(table.error());
+  }
+  asked_ = false;
+  source_ = std::move(*table);
+  stale_ = true;
+  seat_.look_soon();
+  return {};
+}
+
+void PortWatch::diag_failed() {
+  asked_ = false;
+  first_look_done_ = true;
+  backoff_ = std::clamp(backoff_ * 2, kFirstBackoff, kLastBackoff);
+  not_before_ = loop_.now() + backoff_;
+}
+
+void PortWatch::ask() {
+  if (asked_) return;
+  asked_ = true;
+  provider_.need_diag(*this);
+}
+
+// --- looking
+// --------------------------------------------------------------------------------------
+
+Looker::Depth PortWatch::look(Depth depth) {
+  if (closes_ && closes_->paused()) {
+    closes_->resume();
+    take_closes();
+  }
+  if (closes_ && closes_->check_rate()) stale_ = true;
+  if (loop_.now() < not_before_ || !worth_a_dump(depth)) return Depth::Glance;
+  if (dormant()) {
+    ask();
+    return Depth::Glance;
+  }
+  dump();
+  return Depth::Full;
+}
+
+/// A listener counts as a socket in use from listen() on, until it is closed or shut down. The
+/// counter is read before the dump: what comes in between moves it again. One socket gone and
+/// another one come since the last glance leave it as it was, hence looks in full now and then.
+bool PortWatch::worth_a_dump(Depth depth) {
+  if (!counter_) return true;
+  const auto now = counter_->read();
+  if (!now) return true;
+  const bool moved = *now != seen_;
+  seen_ = *now;
+  if (now->none()) {
+    first_look_done_ = true;
+    stale_ = false;
+    replace({});
+    return false;
+  }
+  stale_ |= moved;
+  return stale_ || depth == Depth::Full;
+}
+
+Result<std::vector<DiagSocket>> PortWatch::read_source() {
+  if (auto* diag = std::get_if<SockDiag>(&source_)) return diag->listeners();
+  return std::get<ProcNetTcp>(source_).listeners();
+}
+
+void PortWatch::dump() {
+  ++dumps_;
+  const auto found = read_source();
+  if (!found) return dump_failed(found.error());
+  backoff_ = Duration::zero();
+  stale_ = false;
+  first_look_done_ = true;
+  adopt(*found);
+}
+
+/// What was known stays: a listener is gone when the kernel says so, not when it says nothing.
+void PortWatch::dump_failed(const Error& error) {
+  if (backoff_ == Duration::zero())
+    log::debug("watch: pid {}: {}; trying again", pid_, error.text());
+  backoff_ = std::clamp(backoff_ * 2, kFirstBackoff, kLastBackoff);
+  not_before_ = loop_.now() + backoff_;
+  stale_ = true;
+}
+
+void PortWatch::adopt(const std::vector<DiagSocket>& found) {
+  std::vector<Listener> now;
+  for (const DiagSocket& socket : found) {
+    if (socket.cookie != 0 && std::ranges::count(ignored_, socket.cookie) != 0) continue;
+    now.push_back(to_listener(socket));
+  }
+  std::ranges::sort(now);
+  now.erase(std::ranges::unique(now).begin(), now.end());  // a long dump may show one twice
+  replace(std::move(now));
+}
+
+void PortWatch::replace(std::vector<Listener> now) {
+  if (now == listeners_) return;
+  listeners_ = std::move(now);
+  if (closes_) closes_->follow(ports_of(listeners_));
+  changed_.arm_now();
+}
+
+void PortWatch::ignore(std::uint64_t cookie) {
+  ignored_.push_back(cookie);
+  std::vector<Listener> others;
+  std::ranges::copy_if(listeners_, std::back_inserter(others),
+                       [cookie](const Listener& l) { return l.cookie != cookie; });
+  replace(std::move(others));
+}
+
+// --- closes
+// ---------------------------------------------------------------------------------------
+
+void PortWatch::on_closes() {
+  if (!seat_.affordable()) {
+    closes_->pause();  // look() takes them up
+    seat_.look_soon();
+    return;
+  }
+  const Duration before = pace_.cpu_time();
+  take_closes();
+  seat_.charge(pace_.cpu_time() - before);
+}
+
+void PortWatch::take_closes() {
+  const DestroyEvents::Batch batch = closes_->take();
+  if (batch.lost) {
+    stale_ = true;
+    seat_.look_soon();
+  }
+  std::vector<Listener> left;
+  std::ranges::copy_if(listeners_, std::back_inserter(left), [&](const Listener& l) {
+    return std::ranges::count(batch.cookies, l.cookie) == 0;
+  });
+  if (left.size() == listeners_.size()) return;
+  stale_ = true;  // it may be a restart: one gone and one come leave the counters as they were
+  seat_.hurry();
+  replace(std::move(left));
+}
+
+}  // namespace portfwd

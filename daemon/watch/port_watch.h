@@ -1,0 +1,106 @@
+// The listeners of one container, kept true: a glance at its socket counters as often as the pace
+// allows, a dump when they have moved or long enough have not, and the kernel's word on closes.
+// Owned by whoever owns the container's forwards, and gone with the container, since its open files
+// pin the namespace. It knows neither brokers nor forwards.
+//
+// It begins dormant, with nothing but the counters: most sandboxes never open a socket. Only when
+// one is in use does it ask its provider for sockets made inside.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "event/event_loop.h"
+#include "kernel/proc_net_tcp.h"
+#include "kernel/sock_diag.h"
+#include "kernel/sockstat.h"
+#include "watch/close_watch.h"
+#include "watch/pace.h"
+#include "watch/watcher.h"
+
+namespace portfwd {
+
+class PortWatch;
+
+class DiagProvider {
+ public:
+  /// A socket is in use inside: call one of give_diag(), use_procfs() and diag_failed(), now or
+  /// later. Called once until then; again after diag_failed(), with growing pauses.
+  virtual void need_diag(PortWatch& watch) = 0;
+
+ protected:
+  ~DiagProvider() = default;
+};
+
+class PortWatch final : public Watcher, private Looker, private CloseWatch::Handler {
+ public:
+  /// @param observer called from the loop, never from within a call to this object; it must not
+  /// destroy the watch from there. Observer and provider are borrowed.
+  /// @param pid a process inside, held by the caller's pidfd, for the counters; 0: there is none,
+  /// and every look is a dump
+  /// @param netns inode of its network namespace, 0 when it cannot be seen
+  PortWatch(EventLoop& loop, Pace& pace, WatchObserver& observer, DiagProvider& provider, pid_t pid,
+            std::uint64_t netns);
+
+  /// @param dumps, events two NETLINK_SOCK_DIAG sockets made in the namespace; without a valid
+  /// `events` closes are found by looking
+  void give_diag(UniqueFd dumps, UniqueFd events);
+  /// Where no socket can be made inside: reads /proc/PID/net/tcp{,6} instead, hundreds of times
+  /// dearer, hence slower. ESRCH, ENOENT: the process is gone.
+  Result<void> use_procfs();
+  void diag_failed();
+
+  [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
+  void hurry() override { seat_.hurry(); }
+
+  /// A socket of our own making inside: it is nobody's listener. Until forget().
+  void ignore(std::uint64_t cookie);
+  void forget(std::uint64_t cookie) { std::erase(ignored_, cookie); }
+
+  /// Whether what was open at the start is known by now (or cannot be: diag_failed).
+  [[nodiscard]] bool first_look_done() const { return first_look_done_; }
+  [[nodiscard]] bool dormant() const { return std::holds_alternative<std::monostate>(source_); }
+  [[nodiscard]] std::uint64_t dumps() const { return dumps_; }
+  [[nodiscard]] bool hears_closes() const { return closes_ && closes_->joined(); }
+
+ private:
+  Depth look(Depth depth) override;
+  void on_closes() override;
+  void take_closes();
+  [[nodiscard]] bool worth_a_dump(Depth depth);
+  void ask();
+  void dump();
+  void dump_failed(const Error& error);
+  [[nodiscard]] Result<std::vector<DiagSocket>> read_source();
+  void adopt(const std::vector<DiagSocket>& found);
+  void replace(std::vector<Listener> now);
+
+  EventLoop& loop_;
+  Pace& pace_;
+  WatchObserver& observer_;
+  DiagProvider& provider_;
+  const pid_t pid_;
+  const std::uint64_t netns_;
+
+  std::optional<Sockstat> counter_;
+  SocketsInUse seen_;                        ///< just before the last dump
+  bool stale_ = true;                        ///< a dump is owed, whatever the counters say
+  bool asked_ = false;                       ///< the provider is at work
+  TimePoint not_before_ = TimePoint::min();  ///< no dump and no asking until then
+  Duration backoff_{};
+
+  std::variant<std::monostate, SockDiag, ProcNetTcp> source_;
+  std::vector<Listener> listeners_;  ///< ordered
+  std::vector<std::uint64_t> ignored_;
+  std::uint64_t dumps_ = 0;
+  bool first_look_done_ = false;
+
+  Timer changed_;  ///< tells the observer, once a turn
+  std::optional<CloseWatch> closes_;
+  Pace::Seat seat_;
+};
+
+}  // namespace portfwd

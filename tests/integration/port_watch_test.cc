@@ -1,0 +1,301 @@
+// A port watch on a fresh namespace, with real sockets, counters and events, as the daemon has it.
+#include "watch/port_watch.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <string>
+
+#include "support/test_netns.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
+constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
+constexpr Duration kDeadline = 10s;  // only a broken test waits that long
+
+/// One container: a namespace with a watch on it, and what the watch said.
+struct Watched final : WatchObserver, DiagProvider {
+  Watched(EventLoop& l, Pace& p) : loop(l), watch(l, p, *this, *this, ns.pid(), netns(ns.pid())) {}
+  Watched(EventLoop& l, Pace& p, pid_t pid) : loop(l), watch(l, p, *this, *this, pid, 0) {}
+
+  static std::uint64_t netns(pid_t pid) {
+    struct stat st {};
+    EXPECT_EQ(::stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &st), 0);
+    return st.st_ino;
+  }
+  void on_listeners(Watcher&) override { ++changes; }
+  void need_diag(PortWatch&) override {
+    ++asked;
+    if (provide) provide();
+  }
+  void give() {
+    watch.give_diag(ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG),
+                    ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
+  }
+
+  [[nodiscard]] std::vector<Endpoint> endpoints() const {
+    std::vector<Endpoint> out;
+    for (const Listener& l : watch.listeners()) out.push_back(l.local);
+    return out;
+  }
+  /// Turns the loop until `condition` holds. @return whether it did
+  bool until(const std::function<bool()>& condition, Duration limit = kDeadline) {
+    const TimePoint end = loop.now() + limit;
+    while (!condition()) {
+      if (loop.now() >= end) return false;
+      EXPECT_TRUE(loop.turn(std::min<Duration>(end - loop.now(), 100ms)));
+    }
+    return true;
+  }
+  bool until_listeners(std::size_t count) {
+    return until([&] { return watch.listeners().size() == count && settled(); });
+  }
+  /// Told as often as changed: the notice comes a turn after the change.
+  bool settled() {
+    if (last_told == watch.listeners()) return true;
+    if (changes == told) return false;
+    told = changes;
+    last_told = watch.listeners();
+    return true;
+  }
+  /// Looks at least once more, so that what happened before is seen.
+  void look_again() {
+    const auto before = watch.dumps();
+    EXPECT_TRUE(until([&] { return watch.dumps() > before; }));
+  }
+
+  EventLoop& loop;
+  TestNetns ns;
+  int asked = 0;
+  int changes = 0;
+  int told = 0;
+  std::vector<Listener> last_told;
+  std::function<void()> provide = [this] { give(); };
+  PortWatch watch;
+};
+
+struct PortWatchTest : testing::Test {
+  SystemClock clock;
+  EventLoop loop{clock};
+  Pace pace{loop, Settings::Detect{}};
+};
+
+TEST_F(PortWatchTest, StaysDormantWhileNoSocketIsInUse) {
+  Watched c(loop, pace);
+  ASSERT_TRUE(c.until([&] { return c.watch.first_look_done(); }));
+  const UniqueFd unused = c.ns.socket(AF_INET, SOCK_STREAM);
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(loop.turn(50ms));
+  EXPECT_EQ(c.asked, 0);
+  EXPECT_TRUE(c.watch.dormant());
+  EXPECT_EQ(c.changes, 0);
+}
+
+TEST_F(PortWatchTest, FindsWhatWasOpenBeforeItBegan) {
+  Watched c(loop, pace);
+  const UniqueFd early = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until([&] { return c.watch.first_look_done(); }));
+  EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(early)));
+}
+
+TEST_F(PortWatchTest, ReportsEveryKindOfAddressAsBound) {
+  Watched c(loop, pace);
+  const std::vector<Endpoint> wanted{{IpAddress::any(Family::V4), 1001},
+                                     {kLoopback4, 1002},
+                                     {IpAddress::v4(127, 0, 0, 53), 1003},
+                                     {IpAddress::any(Family::V6), 1004},
+                                     {kLoopback6, 1005}};
+  std::vector<UniqueFd> open;
+  for (Endpoint endpoint : wanted) {
+    endpoint.port = static_cast<Port>(endpoint.port + 20000);
+    open.push_back(c.ns.listen(endpoint));
+  }
+  ASSERT_TRUE(c.until_listeners(wanted.size()));
+  std::vector<Endpoint> bound;
+  for (const UniqueFd& fd : open) bound.push_back(local_endpoint(fd));
+  std::ranges::sort(bound);
+  EXPECT_EQ(c.endpoints(), bound);
+}
+
+TEST_F(PortWatchTest, TellsAV6onlyWildcardFromOneThatTakesIpv4) {
+  Watched c(loop, pace);
+  const UniqueFd both = c.ns.listen({IpAddress::any(Family::V6), 20001}, false);
+  const UniqueFd only = c.ns.listen({IpAddress::any(Family::V6), 20002}, true);
+  ASSERT_TRUE(c.until_listeners(2));
+  EXPECT_FALSE(c.watch.listeners()[0].v6only);
+  EXPECT_TRUE(c.watch.listeners()[1].v6only);
+}
+
+TEST_F(PortWatchTest, ANewListenerIsSeenSoonAndACloseAtOnce) {
+  Watched c(loop, pace);
+  UniqueFd first = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(1));
+  ASSERT_TRUE(c.watch.hears_closes());
+  UniqueFd second = c.ns.listen({kLoopback4, 0});
+  const TimePoint opened = loop.now();
+  ASSERT_TRUE(c.until_listeners(2));
+  EXPECT_LT(loop.now() - opened, 150ms);
+  const TimePoint closed = loop.now();
+  second.reset();
+  ASSERT_TRUE(c.until_listeners(1));
+  EXPECT_LT(loop.now() - closed, 60ms);
+}
+
+TEST_F(PortWatchTest, TheSameSetIsNoNews) {
+  Watched c(loop, pace);
+  const UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(1));
+  const int before = c.changes;
+  const UniqueFd client = c.ns.socket(AF_INET, SOCK_STREAM);
+  connect_to(client, local_endpoint(listener));
+  c.look_again();
+  c.look_again();
+  EXPECT_EQ(c.changes, before);
+}
+
+TEST_F(PortWatchTest, APortTakenOverByAnotherSocketIsNews) {
+  Watched c(loop, pace);
+  UniqueFd listener = c.ns.listen({kLoopback4, 20001});
+  ASSERT_TRUE(c.until_listeners(1));
+  const auto before = c.watch.listeners().front().cookie;
+  listener.reset();
+  listener = c.ns.listen({kLoopback4, 20001});
+  ASSERT_TRUE(c.until([&] {
+    return c.watch.listeners().size() == 1 && c.watch.listeners().front().cookie != before;
+  }));
+}
+
+TEST_F(PortWatchTest, LookingFindsAListenerThatWasShutDownThoughNoEventSaysSo) {
+  Watched c(loop, pace);
+  const UniqueFd kept = c.ns.listen({kLoopback4, 0});
+  const UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(2));
+  ::shutdown(listener.get(), SHUT_RDWR);
+  EXPECT_TRUE(c.until_listeners(1));
+}
+
+TEST_F(PortWatchTest, AListenerThatADuplicateHoldsOpenIsStillThere) {
+  Watched c(loop, pace);
+  UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  UniqueFd held(::dup(listener.get()));
+  ASSERT_TRUE(c.until_listeners(1));
+  listener.reset();
+  c.look_again();
+  EXPECT_THAT(c.watch.listeners(), SizeIs(1));
+  held.reset();
+  EXPECT_TRUE(c.until_listeners(0));
+}
+
+TEST_F(PortWatchTest, SocketsOfOurOwnMakingAreNotReported) {
+  Watched c(loop, pace);
+  const UniqueFd ours = c.ns.listen({kLoopback4, 0});
+  c.watch.ignore(*socket_cookie(ours.get()));
+  const UniqueFd theirs = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(1));
+  EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(theirs)));
+}
+
+TEST_F(PortWatchTest, OneKnownAlreadyIsTakenBackWhenItTurnsOutToBeOurs) {
+  Watched c(loop, pace);
+  const UniqueFd ours = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(1));
+  c.watch.ignore(*socket_cookie(ours.get()));
+  EXPECT_TRUE(c.until_listeners(0));
+  const int before = c.changes;
+  c.look_again();
+  EXPECT_EQ(c.changes, before);
+}
+
+TEST_F(PortWatchTest, WithoutAProcessItIsWatchedByDumpsAlone) {
+  Watched c(loop, pace, 0);
+  const UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(1));
+  const auto before = c.watch.dumps();
+  ASSERT_TRUE(c.until([&] { return c.watch.dumps() > before + 3; }));
+}
+
+TEST_F(PortWatchTest, AFailedProviderIsAskedAgain) {
+  Watched c(loop, pace);
+  c.provide = [&] { c.asked < 3 ? c.watch.diag_failed() : c.give(); };
+  const UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  EXPECT_TRUE(c.until_listeners(1));
+  EXPECT_EQ(c.asked, 3);
+}
+
+TEST_F(PortWatchTest, ASlowProviderIsAskedOnce) {
+  Watched c(loop, pace);
+  c.provide = {};
+  const UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until([&] { return c.asked == 1; }));
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(loop.turn(50ms));
+  EXPECT_EQ(c.asked, 1);
+  EXPECT_FALSE(c.watch.first_look_done());
+  c.give();
+  EXPECT_TRUE(c.until_listeners(1));
+}
+
+TEST_F(PortWatchTest, ProcfsServesWhereNoSocketCanBeHad) {
+  Watched c(loop, pace);
+  c.provide = [&] { EXPECT_TRUE(c.watch.use_procfs()); };
+  UniqueFd v4 = c.ns.listen({kLoopback4, 0});
+  const UniqueFd v6 = c.ns.listen({kLoopback6, 0});
+  ASSERT_TRUE(c.until_listeners(2));
+  EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(v4), local_endpoint(v6)));
+  v4.reset();
+  EXPECT_TRUE(c.until_listeners(1));
+}
+
+TEST_F(PortWatchTest, ABrokenSocketIsToldOnceAndRetriedWithPausesAndNothingIsForgotten) {
+  Watched c(loop, pace);
+  const UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(1));
+  c.watch.give_diag(c.ns.socket(AF_INET, SOCK_DGRAM), {});
+  const auto before = c.watch.dumps();
+  for (const TimePoint end = loop.now() + 1s; loop.now() < end;) ASSERT_TRUE(loop.turn(50ms));
+  EXPECT_LE(c.watch.dumps(), before + 6);
+  EXPECT_THAT(c.watch.listeners(), SizeIs(1));
+  c.give();
+  const UniqueFd second = c.ns.listen({kLoopback4, 0});
+  EXPECT_TRUE(c.until_listeners(2));
+}
+
+TEST_F(PortWatchTest, AThousandListenersAreAllReported) {
+  Watched c(loop, pace);
+  std::vector<UniqueFd> open;
+  for (int i = 0; i < 900; ++i) open.push_back(c.ns.listen({kLoopback4, 0}));
+  ASSERT_TRUE(c.until_listeners(900));
+  open.clear();
+  EXPECT_TRUE(c.until_listeners(0));
+}
+
+TEST_F(PortWatchTest, PortsThatComeAndGoAThousandTimesASecondStayWithinThriceTheBudget) {
+  Watched c(loop, pace);
+  const UniqueFd kept = c.ns.listen({kLoopback4, 20000});
+  ASSERT_TRUE(c.until_listeners(1));
+  const Duration cpu = pace.total_cost();
+  const TimePoint began = loop.now();
+  UniqueFd changing;
+  for (int i = 0; loop.now() < began + 3s; ++i) {
+    if (i % 2 == 0) changing = c.ns.listen({kLoopback4, static_cast<Port>(20001 + i % 8)});
+    if (i % 2 == 1) changing.reset();
+    ASSERT_TRUE(loop.turn(500us));
+  }
+  const std::chrono::duration<double> spent = pace.total_cost() - cpu;
+  const std::chrono::duration<double> passed = loop.now() - began;
+  EXPECT_LE(100 * spent / passed, 3 * Settings::Detect{}.cpu_budget);
+  changing.reset();
+  EXPECT_TRUE(c.until_listeners(1));
+}
+
+}  // namespace
+}  // namespace portfwd
