@@ -6,8 +6,7 @@ namespace portfwd {
 
 WaitingClient::WaitingClient(EventLoop& loop, UniqueFd client, Family family,
                              WaitingClientObserver& observer)
-    : loop_(loop),
-      observer_(observer),
+    : observer_(observer),
       family_(family),
       client_(std::move(client)),
       source_(loop, client_.get(), *this),

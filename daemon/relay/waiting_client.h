@@ -49,7 +49,6 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   void on_io(IoSource& source, std::uint32_t events) override;
   void on_dialled(Result<UniqueFd> connected) override;
 
-  EventLoop& loop_;
   WaitingClientObserver& observer_;
   Family family_;
   UniqueFd client_;
