@@ -1,4 +1,5 @@
-// What a person types as a target or an address: parsed, printed, and parsed again to the same value.
+// What a person types as a target or an address: parsed, printed, and parsed again to the same
+// value.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

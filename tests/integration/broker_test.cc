@@ -1,31 +1,28 @@
 // The real broker, started by the real client, making sockets in real namespaces.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <optional>
-#include <string>
 
-#include "broker/client/broker_messages.h"
-#include "broker/client/broker_set.h"
-#include "support/test_netns.h"
+#include "support/broker_fixture.h"
+#include "support/sandbox.h"
 
 namespace portfwd {
 namespace {
 
 using namespace std::chrono_literals;
+using testing_support::BrokerTest;
+using testing_support::local_endpoint;
+using testing_support::open_ns;
+using testing_support::Sandbox;
 using testing_support::TestNetns;
-using Sockets = Result<BrokerClient::Sockets>;
 
-UniqueFd open_netns(pid_t pid) {
-  const std::string path = "/proc/" + std::to_string(pid) + "/ns/net";
-  return UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-}
+const Endpoint kAnyPort{IpAddress::loopback(Family::V4), 0};
 
 std::uint64_t netns_cookie(const UniqueFd& socket) {
   std::uint64_t cookie = 0;
@@ -34,50 +31,252 @@ std::uint64_t netns_cookie(const UniqueFd& socket) {
   return cookie;
 }
 
-struct BrokerTest : testing::Test {
-  ~BrokerTest() override {
-    while (launcher->dying() != 0) (void)loop.turn(1s);
+/// The value of a line of /proc/PID/status.
+std::string status_of(pid_t pid, const std::string& key) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key + ":")) continue;
+    const auto value = line.find_first_not_of(" \t", key.size() + 1);
+    return value == std::string::npos ? "" : line.substr(value);
   }
-  std::shared_ptr<BrokerClient> enter(const UniqueFd& netns) {
-    auto client = brokers.enter(netns.get());
-    EXPECT_TRUE(client.has_value()) << client.error().text();
-    return client.value_or(nullptr);
-  }
-  /// Asks and waits for the answer.
-  Sockets ask(BrokerClient& client, const broker::Request& request, int fd) {
-    std::optional<Sockets> answer;
-    const BrokerCall call =
-        client.call(request, fd, [&answer](Sockets sockets) { answer = std::move(sockets); });
-    const TimePoint limit = clock.now() + 20s;
-    while (!answer && clock.now() < limit) EXPECT_TRUE(loop.turn(1s));
-    if (!answer) return fail("no answer within 20 s", ETIME);
-    return std::move(*answer);
-  }
+  return "";
+}
 
-  SystemClock clock;
-  EventLoop loop{clock};
-  std::shared_ptr<SpawnLauncher> launcher =
-      std::make_shared<SpawnLauncher>(loop, PORTFWD_BROKER_PATH);
-  BrokerSet brokers{loop, launcher, NamespaceOwner::this_process()};
-};
+/// Waits until it sleeps, which it does only between requests: what it has just handed over is
+/// closed a moment after we have it.
+void await_rest(pid_t pid) {
+  const SystemClock clock;
+  const TimePoint limit = clock.now() + 20s;
+  while (!status_of(pid, "State").starts_with("S") && clock.now() < limit) ::sched_yield();
+}
 
-TEST_F(BrokerTest, ASocketConnectsToTheContainersOwnLoopback) {
+std::vector<std::string> open_files_of(pid_t pid) {
+  await_rest(pid);
+  std::vector<std::string> targets;
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd")) {
+    targets.push_back(std::filesystem::read_symlink(entry.path()));
+  }
+  std::ranges::sort(targets);
+  return targets;
+}
+
+/// Tries to connect inside and to be accepted.
+bool reaches(const UniqueFd& socket, const UniqueFd& listener) {
+  testing_support::connect_to(socket, local_endpoint(listener));
+  return UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)).valid();
+}
+
+TEST_F(BrokerTest, SocketsConnectToTheContainersOwnLoopback) {
   const TestNetns container;
-  const UniqueFd listener = container.listen({IpAddress::loopback(Family::V4), 0});
-  const UniqueFd netns = open_netns(container.pid());
-  const auto client = enter(netns);
-  ASSERT_TRUE(client);
-  const Sockets made = ask(*client, stream_sockets(Family::V4, 3), netns.get());
-  ASSERT_TRUE(made) << made.error().text();
-  ASSERT_EQ(made->size(), 3u);
-  for (const UniqueFd& socket : *made) {
+  const UniqueFd listener = container.listen(kAnyPort);
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  const auto made = ask(netns, stream_sockets(Family::V4, 3));
+  ASSERT_EQ(made.size(), 3u);
+  for (const UniqueFd& socket : made) {
     EXPECT_EQ(netns_cookie(socket), netns_cookie(listener));
     EXPECT_NE(::fcntl(socket.get(), F_GETFL) & O_NONBLOCK, 0);
     EXPECT_NE(::fcntl(socket.get(), F_GETFD) & FD_CLOEXEC, 0);
+    EXPECT_TRUE(reaches(socket, listener));
   }
-  testing_support::connect_to(made->front(), testing_support::local_endpoint(listener));
-  const UniqueFd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  EXPECT_TRUE(accepted.valid());
+}
+
+TEST_F(BrokerTest, AsManySocketsAsAMessageHoldsComeAtOnce) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  EXPECT_EQ(ask(netns, stream_sockets(Family::V6, broker::kMaxCount)).size(), broker::kMaxCount);
+}
+
+TEST_F(BrokerTest, ANetlinkSocketForDumpsBelongsToTheContainer) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  const auto made = ask(netns, sock_diag_sockets(1));
+  ASSERT_EQ(made.size(), 1u);
+  EXPECT_EQ(netns_cookie(made[0]), netns_cookie(container.socket(AF_INET, SOCK_STREAM)));
+}
+
+TEST_F(BrokerTest, AListenerInsideIsReachedFromInside) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  const auto made =
+      ask(netns, listener(Protocol::Tcp, {IpAddress::loopback(Family::V4), 80}, 8, false));
+  ASSERT_EQ(made.size(), 1u);
+  EXPECT_EQ(local_endpoint(made[0]).text(), "127.0.0.1:80");
+  EXPECT_TRUE(reaches(container.socket(AF_INET, SOCK_STREAM), made[0]));
+}
+
+TEST_F(BrokerTest, AListenerOnTheWildcardTakesIPv4UnlessItIsForIPv6Only) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  const Endpoint any{IpAddress::any(Family::V6), 8080};
+  const auto only_v6 = ask(netns, listener(Protocol::Tcp, any, 8, true));
+  ASSERT_EQ(only_v6.size(), 1u);
+  const Endpoint any_v4{IpAddress::any(Family::V4), 8080};
+  EXPECT_EQ(ask(netns, listener(Protocol::Tcp, any_v4, 8, false)).size(), 1u);
+  EXPECT_EQ(error_of(netns, listener(Protocol::Tcp, any, 8, false)).code, EADDRINUSE);
+}
+
+TEST_F(BrokerTest, AnUdpPortInsideIsBound) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  const auto made =
+      ask(netns, listener(Protocol::Udp, {IpAddress::loopback(Family::V4), 53}, 0, false));
+  ASSERT_EQ(made.size(), 1u);
+  EXPECT_EQ(local_endpoint(made[0]).port, 53);
+}
+
+TEST_F(BrokerTest, AFailureNamesItsStep) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  const auto taken = container.listen({IpAddress::loopback(Family::V4), 8080});
+  const Error error =
+      error_of(netns, listener(Protocol::Tcp, {IpAddress::loopback(Family::V4), 8080}, 8, false));
+  EXPECT_EQ(error.code, EADDRINUSE);
+  EXPECT_EQ(error.op, "bind");
+}
+
+TEST_F(BrokerTest, ContainersOfOneUserNamespaceShareABrokerNestedOnesToo) {
+  const Sandbox outer(Sandbox::kUserAndNet, [](int) {
+    static const Sandbox nested;  // lives as long as the outer one
+    return nested.pid();
+  });
+  const UniqueFd outer_netns = open_ns(outer.pid(), "net");
+  const UniqueFd nested_netns = open_ns(outer.answer(), "net");
+  const auto first = enter(outer_netns);
+  const auto second = enter(nested_netns);
+  EXPECT_EQ(first, second);
+  EXPECT_EQ(ask(outer_netns, stream_sockets(Family::V4, 1)).size(), 1u);
+  const auto inside =
+      ask(nested_netns, listener(Protocol::Tcp, {IpAddress::any(Family::V4), 80}, 1, false));
+  EXPECT_EQ(inside.size(), 1u);
+  EXPECT_EQ(brokers.pids().size(), 1u);
+  EXPECT_EQ(::kill(outer.answer(), SIGKILL), 0);
+}
+
+TEST_F(BrokerTest, ANamespaceOfOurOwnUserNamespaceNeedsPrivilegeOverIt) {
+  const Sandbox container(CLONE_NEWNET);
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  const auto made = ask(netns, stream_sockets(Family::V4, 1));
+  ASSERT_EQ(made.size(), 1u);
+  const UniqueFd own(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_NE(netns_cookie(made[0]), netns_cookie(own));
+  BrokerSet unprivileged(loop, launcher, {::geteuid(), false});
+  EXPECT_EQ(unprivileged.enter(netns.get()).error().code, EPERM);
+}
+
+TEST_F(BrokerTest, AnotherUsersNamespaceIsRefused) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  BrokerSet somebody_else(loop, launcher, {::geteuid() + 1, false});
+  EXPECT_EQ(somebody_else.enter(netns.get()).error().code, EPERM);
+  BrokerSet owner(loop, launcher, {::geteuid(), false});
+  EXPECT_TRUE(owner.enter(netns.get()).has_value());
+}
+
+TEST_F(BrokerTest, WhatIsNoNamespaceOrAboveUsIsRefused) {
+  const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(brokers.enter(file.get()).error().code, ENOTTY);
+  const UniqueFd above = open_ns(::getppid(), "net");
+  if (above.valid()) {  // as root the runner's own namespace can be opened
+    EXPECT_EQ(brokers.enter(above.get()).error().code, EPERM);
+  }
+}
+
+TEST_F(BrokerTest, AProcessHasNothingThatItDoesNotNeed) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  EXPECT_EQ(ask(netns, stream_sockets(Family::V4, 253)).size(), 253u);
+  ASSERT_EQ(brokers.pids().size(), 1u);
+  const pid_t pid = brokers.pids().front();
+  constexpr const char* kSysAdminBindServiceChown = "0000000000200401";
+  EXPECT_EQ(status_of(pid, "CapPrm"), kSysAdminBindServiceChown);
+  EXPECT_EQ(status_of(pid, "CapEff"), kSysAdminBindServiceChown);
+  for (const char* set : {"CapInh", "CapBnd", "CapAmb"}) {
+    EXPECT_EQ(status_of(pid, set), "0000000000000000") << set;
+  }
+  for (const char* mask : {"SigBlk", "SigIgn", "SigCgt"}) {
+    constexpr unsigned long kOrdinary = 0x7fffffff;  // glibc leaves its own 32 and 33 ignored
+    EXPECT_EQ(std::stoul(status_of(pid, mask), nullptr, 16) & kOrdinary, 0u) << mask;
+  }
+  EXPECT_EQ(status_of(pid, "Seccomp"), "2");
+  EXPECT_EQ(status_of(pid, "NoNewPrivs"), "1");
+  const auto files = open_files_of(pid);
+  ASSERT_EQ(files.size(), 2u);
+  EXPECT_TRUE(files[0].starts_with("net:["));
+  EXPECT_TRUE(files[1].starts_with("socket:["));
+  EXPECT_EQ(std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/ns/net"), files[0])
+      << "between requests it is at home";
+}
+
+TEST_F(BrokerTest, AProcessIsSmall) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  EXPECT_EQ(ask(netns, stream_sockets(Family::V4, 253)).size(), 253u);
+  const std::string resident = status_of(brokers.pids().front(), "VmRSS");
+  EXPECT_LT(std::stoi(resident), 1024) << resident;
+  EXPECT_LT(std::filesystem::file_size(PORTFWD_BROKER_PATH), 1'500'000u);
+  RecordProperty("rss", resident);
+}
+
+TEST_F(BrokerTest, NoContainerIsPinnedBetweenRequests) {
+  UniqueFd inside;
+  {
+    const TestNetns container;
+    const UniqueFd netns = open_ns(container.pid(), "net");
+    inside = std::move(ask(netns, stream_sockets(Family::V4, 1)).front());
+    const std::string own =
+        std::filesystem::read_symlink("/proc/" + std::to_string(container.pid()) + "/ns/net");
+    for (const std::string& file : open_files_of(brokers.pids().front())) EXPECT_NE(file, own);
+  }
+}
+
+TEST_F(BrokerTest, KilledWhileItWorksItLosesTheCallAndNothingElse) {
+  const TestNetns container;
+  const UniqueFd listener = container.listen(kAnyPort);
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  const auto held = ask(netns, stream_sockets(Family::V4, 2));
+  const pid_t pid = brokers.pids().front();
+  ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+  Pending pending(*this, netns, stream_sockets(Family::V4, 2));
+  ASSERT_TRUE(loop.turn(Duration::zero()));  // sent, and never to be answered
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  EXPECT_EQ(pending.wait().error().code, ECONNRESET);
+  EXPECT_TRUE(reaches(held[0], listener));
+  const auto again = ask(netns, stream_sockets(Family::V4, 1));
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_TRUE(reaches(again[0], listener));
+  EXPECT_NE(brokers.pids().front(), pid);
+  EXPECT_EQ(enter(netns)->failures(), 1u);
+}
+
+TEST_F(BrokerTest, KilledWhileIdleItIsBackWhenNeeded) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(ask(netns, stream_sockets(Family::V4, 1)).size(), 1u);
+    ASSERT_EQ(::kill(brokers.pids().front(), SIGKILL), 0);
+    wait_until([this] { return brokers.pids().empty(); });
+  }
+}
+
+TEST_F(BrokerTest, TheLastContainerTakesItsBrokerAlong) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  EXPECT_EQ(ask(netns, stream_sockets(Family::V4, 1)).size(), 1u);
+  const pid_t pid = brokers.pids().front();
+  release();
+  EXPECT_TRUE(brokers.pids().empty());
+  wait_until([this] { return launcher->dying() == 0; });
+  EXPECT_EQ(::kill(pid, 0), -1) << "no zombie is left";
+}
+
+TEST_F(BrokerTest, AMissingProgramIsAnErrorOfTheCall) {
+  const TestNetns container;
+  const UniqueFd netns = open_ns(container.pid(), "net");
+  launcher = std::make_shared<SpawnLauncher>(loop, "/nonexistent/portfwd-broker");
+  BrokerSet without(loop, launcher, NamespaceOwner::this_process());
+  client = without.enter(netns.get()).value();
+  EXPECT_EQ(error_of(netns, stream_sockets(Family::V4, 1)).code, ENOENT);
 }
 
 }  // namespace

@@ -1,0 +1,104 @@
+// A daemon that says anything to a broker: the real receiving, checking and carrying out, in
+// namespaces of the fuzzer's own. Input: messages, each as what goes along (one byte: 0 nothing, 1
+// a root, 2 a network namespace, 3 too much), a length (two bytes, little endian) and the bytes.
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <span>
+
+#include "base/unique_fd.h"
+#include "broker/serve.h"
+
+namespace {
+
+using portfwd::UniqueFd;
+
+constexpr const char* kRoot = "/mnt";  // a fresh tmpfs in the fuzzer's own mount namespace
+constexpr int kMostMessages = 32;
+
+struct Things {
+  UniqueFd root{::open(kRoot, O_PATH | O_DIRECTORY | O_CLOEXEC)};
+  UniqueFd netns{::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)};
+};
+
+void send(int socket, std::span<const std::uint8_t> bytes, std::span<const int> fds) {
+  iovec part{const_cast<std::uint8_t*>(bytes.data()), bytes.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))]{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  if (!fds.empty()) {
+    header.msg_control = control;
+    header.msg_controllen = CMSG_SPACE(fds.size_bytes());
+    cmsghdr* item = CMSG_FIRSTHDR(&header);
+    item->cmsg_level = SOL_SOCKET;
+    item->cmsg_type = SCM_RIGHTS;
+    item->cmsg_len = CMSG_LEN(fds.size_bytes());
+    std::memcpy(CMSG_DATA(item), fds.data(), fds.size_bytes());
+  }
+  if (::sendmsg(socket, &header, MSG_NOSIGNAL) < 0) std::abort();
+}
+
+void send_all(int socket, std::span<const std::uint8_t> input, const Things& things) {
+  const int fds[] = {things.root.get(), things.netns.get()};
+  for (int i = 0; i < kMostMessages && input.size() >= 3; ++i) {
+    const unsigned kind = input[0] % 4;
+    const std::size_t wanted = input[1] + std::size_t{256} * input[2];
+    input = input.subspan(3);
+    const std::size_t size = std::min(wanted, input.size());
+    const std::span<const int> along = kind == 0   ? std::span<const int>()
+                                       : kind == 3 ? std::span<const int>(fds)
+                                                   : std::span<const int>(fds + kind - 1, 1);
+    send(socket, input.first(size), along);
+    input = input.subspan(size);
+  }
+}
+
+void remove_sockets() {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(kRoot)) {
+    if (entry.is_socket()) std::filesystem::remove(entry.path());
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  const auto uid = ::geteuid();
+  const auto gid = ::getegid();
+  const bool alone = ::unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) == 0;
+  std::ofstream("/proc/self/setgroups") << "deny";  // who makes a file must be mapped
+  std::ofstream("/proc/self/uid_map") << "0 " << uid << " 1";
+  std::ofstream("/proc/self/gid_map") << "0 " << gid << " 1";
+  if (!alone || ::mount("none", kRoot, "tmpfs", 0, nullptr) != 0) {
+    std::perror("this target needs unprivileged user namespaces");
+    return 1;
+  }
+  const std::filesystem::path root(kRoot);
+  std::filesystem::create_directory(root / "folder");
+  std::filesystem::create_symlink("../../../..", root / "up");
+  std::filesystem::create_symlink("../up", root / "folder" / "up");
+  return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const Things things;
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+    std::abort();
+  }
+  const UniqueFd ours(ends[0]);
+  const UniqueFd theirs(ends[1]);
+  send_all(ours.get(), {data, size}, things);
+  portfwd::broker::serve(portfwd::broker::Channel(theirs.get()), things.netns.get());
+  remove_sockets();
+  return 0;
+}

@@ -1,0 +1,187 @@
+// The real broker, spoken to by hand: nonsense is answered, costs nothing and ends nothing.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "broker/client/broker_launcher.h"
+#include "broker/client/broker_messages.h"
+#include "broker/client/fd_passing.h"
+
+namespace portfwd {
+namespace {
+
+struct BrokerProtocolTest : testing::Test {
+  BrokerProtocolTest() : process(std::move(launcher.launch()).value()) {}
+  ~BrokerProtocolTest() override {
+    launcher.discard(std::move(process));
+    while (launcher.dying() != 0) EXPECT_TRUE(loop.turn(std::chrono::seconds(1)));
+  }
+
+  void send(std::span<const std::byte> bytes, int fd = -1) const {
+    const auto sent = send_with_fd(process.socket.get(), bytes, fd);
+    ASSERT_TRUE(sent) << sent.error().text();
+  }
+  void send(const broker::Request& request, int fd = -1) const {
+    send(std::as_bytes(std::span(&request, 1)), fd);
+  }
+  /// The next reply; its descriptors are closed.
+  [[nodiscard]] broker::Reply reply() const {
+    pollfd ready{process.socket.get(), POLLIN, 0};
+    EXPECT_EQ(::poll(&ready, 1, 20'000), 1);
+    broker::Reply bytes;
+    bytes.error = -1;
+    const auto got =
+        receive_with_fds(process.socket.get(), std::as_writable_bytes(std::span(&bytes, 1)));
+    EXPECT_EQ(got.outcome, Received::Outcome::Message) << "the broker has ended";
+    EXPECT_EQ(got.fds.size(), got.outcome == Received::Outcome::Message ? bytes.count : 0);
+    return bytes;
+  }
+  [[nodiscard]] broker::Reply answer_to(const broker::Request& request, int fd = -1) const {
+    send(request, fd);
+    return reply();
+  }
+  /// A request that would be good, but for one thing.
+  [[nodiscard]] static broker::Request spoilt(const std::function<void(broker::Request&)>& spoil) {
+    broker::Request request = stream_sockets(Family::V4, 1);
+    request.id = 5;
+    spoil(request);
+    return request;
+  }
+  void join() const {
+    broker::Request request;
+    request.id = 1;
+    EXPECT_EQ(answer_to(request).error, 0);
+  }
+  void expect_still_good() const {
+    const broker::Reply good = answer_to(spoilt([](auto&) {}));
+    EXPECT_EQ(good.error, 0);
+    EXPECT_EQ(good.id, 5u);
+    EXPECT_EQ(good.count, 1u);
+  }
+  /// What an answer carried is closed by the broker before it takes the next request: ask one more.
+  [[nodiscard]] std::size_t open_files() const {
+    EXPECT_NE(answer_to(spoilt([](auto& r) { r.count = 0; })).error, 0);
+    const std::filesystem::path path = "/proc/" + std::to_string(process.pid) + "/fd";
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path), {}));
+  }
+
+  SystemClock clock;
+  EventLoop loop{clock};
+  SpawnLauncher launcher{loop, PORTFWD_BROKER_PATH};
+  BrokerProcess process;
+};
+
+TEST_F(BrokerProtocolTest, BeforeItsJoinItDoesNothingElse) {
+  EXPECT_EQ(answer_to(spoilt([](auto&) {})).error, EPROTO);
+  join();
+  expect_still_good();
+}
+
+TEST_F(BrokerProtocolTest, ItJoinsOnce) {
+  join();
+  EXPECT_EQ(answer_to(spoilt([](auto& r) { r.op = broker::Op::Join; })).error, EALREADY);
+  expect_still_good();
+}
+
+TEST_F(BrokerProtocolTest, ShortLongAndEmptyMessagesAreAnswered) {
+  join();
+  const std::vector<std::byte> bytes(2 * sizeof(broker::Request), std::byte{0xff});
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, sizeof(broker::Request) - 1,
+                                 sizeof(broker::Request) + 1, bytes.size()}) {
+    send(std::span(bytes).first(size));
+    const broker::Reply told = reply();
+    EXPECT_EQ(told.error, EINVAL) << size;
+    EXPECT_EQ(told.step, broker::Step::Request);
+  }
+  expect_still_good();
+}
+
+TEST_F(BrokerProtocolTest, WhatIsNoRequestIsRefusedWithItsId) {
+  join();
+  const std::vector<std::function<void(broker::Request&)>> ways{
+      [](auto& r) { r.version = 99; },
+      [](auto& r) { r.op = static_cast<broker::Op>(77); },
+      [](auto& r) { r.count = 0; },
+      [](auto& r) { r.count = 254; },
+      [](auto& r) { r.family = AF_PACKET; },
+      [](auto& r) { r.type = SOCK_RAW; },
+      [](auto& r) { r.protocol = IPPROTO_ICMP; },
+      [](auto& r) { r.family = AF_NETLINK, r.type = SOCK_RAW, r.protocol = NETLINK_ROUTE; },
+      [](auto& r) { r.op = broker::Op::Listen, r.port = 65536; },
+      [](auto& r) { r.op = broker::Op::UnixConnect, std::strcpy(r.path, "/x"); },
+  };
+  for (std::size_t i = 0; i < ways.size(); ++i) {
+    const broker::Reply told = answer_to(spoilt(ways[i]));
+    EXPECT_NE(told.error, 0) << i;
+    EXPECT_EQ(told.id, 5u) << i;
+    EXPECT_EQ(told.count, 0u) << i;
+    EXPECT_EQ(told.step, broker::Step::Request) << i;
+  }
+  expect_still_good();
+}
+
+TEST_F(BrokerProtocolTest, WhatIsNoNetworkNamespaceIsNotEntered) {
+  join();
+  const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const UniqueFd mounts(::open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
+  for (const UniqueFd* fd : {&file, &mounts}) {
+    const broker::Reply told = answer_to(spoilt([](auto&) {}), fd->get());
+    EXPECT_EQ(told.error, EINVAL);
+    EXPECT_EQ(told.step, broker::Step::EnterNet);
+  }
+  expect_still_good();
+}
+
+TEST_F(BrokerProtocolTest, AHelperThatStaysWhereItIsEntersNothing) {
+  broker::Request here;
+  here.id = 1;
+  here.home = broker::Home::Here;
+  EXPECT_EQ(answer_to(here).error, 0);
+  const UniqueFd own(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(answer_to(spoilt([](auto&) {}), own.get()).error, EPERM);
+  expect_still_good();
+  EXPECT_EQ(open_files(), 1u);
+}
+
+TEST_F(BrokerProtocolTest, AThousandBadRequestsLeaveNoDescriptorBehind) {
+  join();
+  const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const std::size_t before = open_files();
+  for (int i = 0; i < 250; ++i) {
+    (void)answer_to(spoilt([](auto& r) { r.count = 0; }), file.get());
+    (void)answer_to(spoilt([](auto& r) { r.version = 0; }), file.get());
+    (void)answer_to(spoilt([](auto&) {}), file.get());
+    send(std::as_bytes(std::span("short")), file.get());
+    EXPECT_EQ(reply().error, EINVAL);
+  }
+  EXPECT_EQ(open_files(), before);
+  expect_still_good();
+}
+
+TEST_F(BrokerProtocolTest, AFailedJoinEndsIt) {
+  const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  broker::Request request;
+  request.id = 1;
+  const broker::Reply told = answer_to(request, file.get());
+  EXPECT_EQ(told.error, EINVAL);
+  EXPECT_EQ(told.step, broker::Step::JoinUser);
+  pollfd end{process.pidfd.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&end, 1, 20'000), 1);
+}
+
+TEST_F(BrokerProtocolTest, ItEndsWithTheDaemon) {
+  join();
+  process.socket.reset();
+  pollfd end{process.pidfd.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&end, 1, 20'000), 1);
+}
+
+}  // namespace
+}  // namespace portfwd
