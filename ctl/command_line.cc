@@ -236,7 +236,7 @@ std::string help(const Command& command) {
 
 std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
   std::string_view best;
-  std::size_t shortest = std::max<std::size_t>(1, word.size() / 3) + 1;  // farther is guessing
+  std::size_t shortest = std::max<std::size_t>(2, word.size() / 3) + 1;  // farther is guessing
   for (const std::string_view candidate : candidates) {
     const std::size_t d =
         candidate.starts_with(word) && word.size() > 1 ? 0 : distance(word, candidate);

@@ -34,7 +34,9 @@ std::string container_path(std::string_view id) {
 std::optional<std::string> id_of_path(const char* prefix, std::string_view path) {
   char* id = nullptr;
   if (::sd_bus_path_decode(std::string(path).c_str(), prefix, &id) <= 0) return {};
-  return CString(id).get();
+  std::string found = CString(id).get();
+  if (encoded(prefix, found) != path) return {};  // it takes the prefix itself and a/b as well
+  return found;
 }
 
 }  // namespace portfwd
