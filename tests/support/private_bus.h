@@ -1,0 +1,111 @@
+// A D-Bus daemon of a test's own, on a socket in a folder of its own, with nothing to activate
+// unless the test says so. It dies with the test. It knows nothing of the code under test.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include "base/unique_fd.h"
+
+namespace portfwd::testing_support {
+
+/// A folder that goes with all that is in it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "portfwd-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr) {
+      ADD_FAILURE() << "mkdtemp " << pattern << ": " << std::strerror(errno);
+    }
+    path_ = pattern;
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+class PrivateBus {
+ public:
+  /// @param activate_by the Exec= line for org.portfwd1; nothing is activated without one
+  explicit PrivateBus(const std::string& activate_by = {}) {
+    write_configuration(activate_by);
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+      ADD_FAILURE() << "pipe2: " << std::strerror(errno);
+      return;
+    }
+    const UniqueFd ready(ends[0]);
+    UniqueFd theirs(ends[1]);
+    pid_ = ::fork();
+    if (pid_ == 0) run(theirs.get());
+    theirs.reset();
+    char byte = 0;
+    if (::read(ready.get(), &byte, 1) != 1) {  // it prints its address once it listens
+      ADD_FAILURE() << "dbus-daemon did not start (is the package dbus-daemon installed?): "
+                    << std::ifstream(file("log")).rdbuf();
+    }
+  }
+  PrivateBus(const PrivateBus&) = delete;
+  PrivateBus& operator=(const PrivateBus&) = delete;
+  ~PrivateBus() { end(); }
+
+  [[nodiscard]] std::string address() const { return "unix:path=" + file("bus"); }
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_.path(); }
+
+  /// Kills the bus; its clients see their connections end.
+  void end() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(std::exchange(pid_, -1), nullptr, 0);
+  }
+
+ private:
+  [[nodiscard]] std::string file(const char* name) const { return (folder() / name).string(); }
+
+  void write_configuration(const std::string& activate_by) const {
+    std::ofstream(file("bus.conf"))
+        << "<busconfig><type>session</type><listen>" << address() << "</listen><servicedir>"
+        << folder().string() << "</servicedir><policy context=\"default\">"
+        << "<allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/>"
+        << "<allow own=\"*\"/></policy></busconfig>";
+    if (activate_by.empty()) return;
+    std::ofstream(file("org.portfwd1.service"))
+        << "[D-BUS Service]\nName=org.portfwd1\nExec=" << activate_by << "\n";
+  }
+
+  [[noreturn]] void run(int ready) const {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ::fcntl(ready, F_SETFD, 0);
+    ::dup2(::open(file("log").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600), STDERR_FILENO);
+    const std::string config = "--config-file=" + file("bus.conf");
+    const std::string print = "--print-address=" + std::to_string(ready);
+    ::execlp("dbus-daemon", "dbus-daemon", "--nofork", "--nopidfile", config.c_str(), print.c_str(),
+             nullptr);
+    ::_exit(127);
+  }
+
+  TemporaryFolder folder_;
+  pid_t pid_ = -1;
+};
+
+}  // namespace portfwd::testing_support

@@ -1,0 +1,181 @@
+// The command line of portfwdctl, and what else is read from people: times, targets, names of
+// things.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "ctl/browser.h"
+#include "ctl/command_line.h"
+#include "ctl/failure.h"
+#include "ctl/objects.h"
+#include "ctl/when.h"
+
+namespace portfwd::ctl {
+namespace {
+
+using namespace std::chrono_literals;
+
+CommandLine parse(std::vector<std::string_view> words) {
+  return parse_command_line(words);
+}
+
+std::string usage_of(const std::function<void()>& doing) {
+  try {
+    doing();
+  } catch (const Failure& failure) {
+    EXPECT_EQ(failure.status(), Status::Usage);
+    return failure.what();
+  }
+  return "no failure";
+}
+
+std::string mistake(std::vector<std::string_view> words) {
+  return usage_of([&] { static_cast<void>(parse(words)); });
+}
+
+TEST(CtlCommandLineTest, OptionsMayStandAnywhereAndValuesMayBeAttached) {
+  const CommandLine line =
+      parse({"--json", "forward", "--label", "-x", "web", "--timeout=2", "8080", "--persist"});
+  EXPECT_EQ(line.command->name, "forward");
+  EXPECT_EQ(line.operands, (std::vector<std::string>{"web", "8080"}));
+  EXPECT_TRUE(line.has("--json") && line.has("--persist"));
+  EXPECT_EQ(line.value("--label"), "-x");
+  EXPECT_EQ(line.value("--timeout"), "2");
+  EXPECT_FALSE(line.value("--bind"));
+}
+
+TEST(CtlCommandLineTest, TwoDashesEndTheOptions) {
+  EXPECT_EQ(parse({"detach", "--", "--odd-name"}).operands, std::vector<std::string>{"--odd-name"});
+}
+
+TEST(CtlCommandLineTest, AMistakeIsToldWithWhereToLook) {
+  EXPECT_EQ(mistake({}), "no command given; see `portfwdctl --help`");
+  EXPECT_EQ(mistake({"lst"}),
+            "unknown command 'lst' (did you mean 'list'?); see `portfwdctl --help`");
+  EXPECT_EQ(mistake({"frobnicate"}), "unknown command 'frobnicate'; see `portfwdctl --help`");
+  EXPECT_EQ(mistake({"list", "--al"}), "unknown option '--al'; see `portfwdctl list --help`");
+  EXPECT_EQ(mistake({"containers", "--al"}),
+            "unknown option '--al' (did you mean '--all'?); see `portfwdctl containers --help`");
+  EXPECT_EQ(mistake({"events", "--since"}), "--since needs WHEN; see `portfwdctl events --help`");
+  EXPECT_EQ(mistake({"events", "--follow=yes"}),
+            "--follow takes no value; see `portfwdctl events --help`");
+  EXPECT_EQ(mistake({"forward", "web"}),
+            "forward needs CONTAINER TARGET[:HOSTPORT]; see `portfwdctl forward --help`");
+  EXPECT_EQ(mistake({"list", "all"}), "list: what is 'all'?; see `portfwdctl list --help`");
+}
+
+TEST(CtlCommandLineTest, HelpNeedsNoOperands) {
+  EXPECT_TRUE(parse({"forward", "--help"}).has("--help"));
+  EXPECT_TRUE(parse({"-h"}).has("--help"));
+  for (const Command& command : commands()) {
+    EXPECT_NE(help().find(command.name), std::string::npos);
+    for (const Option& option : command.options) {
+      EXPECT_NE(help(command).find(option.name), std::string::npos) << command.name;
+    }
+  }
+}
+
+TEST(CtlCommandLineTest, TheCompletionsKnowEveryCommandAndOption) {
+  const std::filesystem::path folder = PORTFWD_SOURCE_DIR "/ctl/completions";
+  for (const std::string name : {"portfwdctl.bash", "_portfwdctl", "portfwdctl.fish"}) {
+    std::ostringstream file;
+    file << std::ifstream(folder / name).rdbuf();
+    const std::string text = file.str();
+    const auto expect_known = [&](std::string_view word) {
+      EXPECT_NE(text.find(word), std::string::npos) << name << " lacks " << word;
+    };
+    const auto expect_option = [&](const Option& option) {  // fish has them without their dashes
+      expect_known(name.ends_with(".fish") ? "-l " + std::string(option.name.substr(2))
+                                           : std::string(option.name));
+    };
+    for (const Option& option : global_options()) expect_option(option);
+    for (const Command& command : commands()) {
+      expect_known(command.name);
+      for (const Option& option : command.options) expect_option(option);
+    }
+  }
+}
+
+TEST(CtlCommandLineTest, ATimeoutIsSecondsWithAFraction) {
+  EXPECT_EQ(parse_timeout("2.5"), 2500ms);
+  EXPECT_EQ(parse_timeout("1"), 1s);
+  for (const char* bad : {"", "0", "-1", "nan", "inf", "1e9", "1s", "x", " 1"}) {
+    EXPECT_NE(usage_of([&] { static_cast<void>(parse_timeout(bad)); }), "no failure") << bad;
+  }
+}
+
+TEST(CtlCommandLineTest, AForwardOperandIsATargetAndPerhapsAHostPort) {
+  const auto check = [](std::string_view text, std::string_view target, std::optional<Port> port) {
+    const ForwardOperand operand = parse_forward_operand(text);
+    EXPECT_EQ(operand.target, target) << text;
+    EXPECT_EQ(operand.host_port, port) << text;
+  };
+  check("8080", "8080", {});
+  check("8080:18080", "8080", 18080);
+  check("53/udp:5353", "53/udp", 5353);
+  check("unix:/run/x.sock", "unix:/run/x.sock", {});
+  check("unix:/run/x.sock:8080", "unix:/run/x.sock", 8080);
+  check("vsock:1024", "vsock:1024", {});
+  check("vsock:1024:8080", "vsock:1024", 8080);
+  for (const char* bad :
+       {"", "0", "65536", "abc", "8080:", "8080:0", "8080:65536", ":8080", "80/sctp"}) {
+    EXPECT_NE(usage_of([&] { static_cast<void>(parse_forward_operand(bad)); }), "no failure")
+        << bad;
+  }
+}
+
+TEST(CtlCommandLineTest, OnlyWebAddressesAreOpened) {
+  EXPECT_TRUE(is_web_address("http://127.0.0.1:8080/"));
+  EXPECT_TRUE(is_web_address("https://[::1]:8443/"));
+  for (const char* bad : {"", "file:///etc/passwd", "javascript:alert(1)", "--help", "HTTP:/x",
+                          "http://a b", "http://a\nb"}) {
+    EXPECT_FALSE(is_web_address(bad)) << bad;
+  }
+}
+
+WallTime at(std::string_view text) {
+  return parse_rfc3339(text).value_or(WallTime{});
+}
+
+TEST(CtlWhenTest, ATimeIsReadAsRfc3339) {
+  const WallTime noon(1767268800s);
+  EXPECT_EQ(at("2026-01-01T12:00:00Z"), noon);
+  EXPECT_EQ(at("2026-01-01t14:30:00+02:30"), noon);
+  EXPECT_EQ(at("2026-01-01 07:00:00-05:00"), noon);
+  EXPECT_EQ(at("2026-01-01T12:00:00.5Z"), noon + 500ms);
+  EXPECT_EQ(at("2026-01-01T12:00:00.123456789Z"), noon + 123456us);
+  EXPECT_EQ(at("2024-02-29T00:00:00Z"), WallTime(1709164800s));
+  for (const char* bad :
+       {"", "2026-01-01", "2026-13-01T12:00:00Z", "2026-02-29T12:00:00Z", "2026-01-01T24:00:00Z",
+        "2026-01-01T12:60:00Z", "2026-01-01T12:00:00", "2026-01-01T12:00:00.Z",
+        "2026-01-01T12:00:00Zx", "2026-01-01T12:00:00+24:00", "2026-01-01T12:00:00.1234567890Z",
+        "yesterday"}) {
+    EXPECT_FALSE(parse_rfc3339(bad)) << bad;
+  }
+}
+
+TEST(CtlWhenTest, WhatIsPrintedCanBeReadAgain) {
+  const WallTime time(1767268800123456us);
+  EXPECT_EQ(rfc3339(time), "2026-01-01T12:00:00.123456Z");
+  EXPECT_EQ(at(rfc3339(time)), time);
+  EXPECT_EQ(rfc3339(WallTime{}), "1970-01-01T00:00:00.000000Z");
+}
+
+TEST(CtlWhenTest, SinceIsATimeASpanNowOrANumber) {
+  const WallTime now(1767268800s);
+  EXPECT_EQ(parse_since("now", now), Since(now));
+  EXPECT_EQ(parse_since("#17", now), Since(std::uint64_t{17}));
+  EXPECT_EQ(parse_since("-5min", now), Since(now - 5min));
+  EXPECT_EQ(parse_since("-1h30m", now), Since(now - 90min));
+  EXPECT_EQ(parse_since("-2weeks", now), Since(now - 336h));
+  EXPECT_EQ(parse_since("2026-01-01T12:00:00Z", now), Since(now));
+  for (const char* bad : {"", "#", "#-1", "#1x", "#99999999999999999999", "-", "-5", "-5parsecs",
+                          "5min", "-99999999999d", "tomorrow"}) {
+    EXPECT_FALSE(parse_since(bad, now)) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace portfwd::ctl
