@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/version.h"
 #include "ctl/command_line.h"
 #include "ctl/commands.h"
 #include "ctl/failure.h"
@@ -28,7 +29,7 @@ void act(const CommandLine& line) {
   if (line.has("--help")) {
     fmt::print("{}", line.command ? help(*line.command) : help());
   } else if (line.has("--version")) {
-    fmt::print("portfwdctl {}\n", PORTFWD_VERSION);
+    fmt::print("portfwdctl {}\n", portfwd::kVersion);
   } else {
     run(line);
   }

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/version.h"
 #include "dbus/bus_errors.h"
 #include "dbus/bus_text.h"
 #include "dbus/forward_options.h"
@@ -136,7 +137,7 @@ void ManagerObject::Reload() {
 }
 
 std::string ManagerObject::Version() {
-  return PORTFWD_VERSION;
+  return std::string(kVersion);
 }
 std::string ManagerObject::InstanceId() {
   return bus_text(control_.instance_id());
