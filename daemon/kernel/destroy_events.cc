@@ -48,7 +48,12 @@ std::vector<sock_filter> destroy_filter(std::span<const Port> ports) {
   return program;
 }
 
+/// Multicast passes over sockets without an address of their own, silently.
+/// Test: DestroyFacts.ASocketWithoutAnAddressOfItsOwnHearsNothing
 DestroyEvents::DestroyEvents(UniqueFd socket) : socket_(std::move(socket)) {
+  sockaddr_nl any{};
+  any.nl_family = AF_NETLINK;
+  (void)::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any);
   ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer, sizeof kReceiveBuffer);
 }
 

@@ -151,6 +151,40 @@ TEST_F(PortWatchTest, ANewListenerIsSeenSoonAndACloseAtOnce) {
   EXPECT_LT(loop.now() - closed, 60ms);
 }
 
+TEST_F(PortWatchTest, ACloseIsHeardOfWithoutLooking) {
+  Watched c(loop, pace);
+  UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  const UniqueFd other = c.ns.listen({kLoopback6, 0});
+  ASSERT_TRUE(c.until_listeners(2));
+  Settings::Detect seldom;
+  seldom.interval = 1h;
+  pace.configure(seldom);
+  const auto before = c.watch.dumps();
+  listener.reset();
+  ASSERT_TRUE(c.until_listeners(1));
+  EXPECT_EQ(c.watch.dumps(), before);
+}
+
+TEST_F(PortWatchTest, EventsThatWereLostAreMadeUpForByLooking) {
+  Watched c(loop, pace);
+  UniqueFd events = c.ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+  const UniqueFd same(::dup(events.get()));
+  c.provide = [&] {
+    c.watch.give_diag(c.ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG), std::move(events));
+  };
+  const UniqueFd kept = c.ns.listen({kLoopback4, 0});
+  std::vector<UniqueFd> many;
+  for (int i = 0; i < 50; ++i) many.push_back(c.ns.listen({kLoopback4, 0}));
+  ASSERT_TRUE(c.until_listeners(51));
+  const int tiny = 1;  // room for one or two messages
+  ASSERT_EQ(::setsockopt(same.get(), SOL_SOCKET, SO_RCVBUF, &tiny, sizeof tiny), 0);
+  Settings::Detect seldom;
+  seldom.interval = 1h;
+  pace.configure(seldom);
+  many.clear();
+  EXPECT_TRUE(c.until_listeners(1));
+}
+
 TEST_F(PortWatchTest, TheSameSetIsNoNews) {
   Watched c(loop, pace);
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});

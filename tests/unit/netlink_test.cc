@@ -3,6 +3,12 @@
 
 #include <gtest/gtest.h>
 #include <linux/inet_diag.h>
+#include <netinet/tcp.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <string>
 
 #include "kernel/sock_diag.h"
 
@@ -158,6 +164,76 @@ TEST(DiagSocketBytes, AnythingShorterThanTheFixedPartIsRefused) {
 
 TEST(DiagSocketBytes, OtherFamiliesAreRefused) {
   EXPECT_FALSE(parse_diag_socket(DiagBytes(AF_UNIX).bytes));
+}
+
+std::vector<std::byte> captured(const std::string& name) {
+  std::ifstream file(std::string(PORTFWD_TEST_DATA) + "/netlink/" + name, std::ios::binary);
+  EXPECT_TRUE(file) << name;
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+TEST(CapturedAnswers, ADumpOfFourListeners) {
+  const auto bytes = captured("dump.bin");
+  Messages messages(bytes);
+  std::vector<DiagSocket> sockets;
+  while (const auto message = messages.next()) {
+    const auto socket = parse_diag_socket(message->payload);
+    ASSERT_TRUE(socket);
+    sockets.push_back(*socket);
+  }
+  EXPECT_FALSE(messages.malformed());
+  ASSERT_EQ(sockets.size(), 4U);
+  std::ranges::sort(sockets, {}, [](const DiagSocket& s) { return s.local.port; });
+  EXPECT_EQ(sockets[0].local.text(), "127.0.0.53:20001");
+  EXPECT_EQ(sockets[1].local.text(), "0.0.0.0:20002");
+  EXPECT_EQ(sockets[2].local.text(), "[::1]:20003");
+  EXPECT_TRUE(sockets[2].v6only) << "as the kernel says of any address but the wildcard";
+  EXPECT_EQ(sockets[3].local.text(), "[::]:20004");
+  EXPECT_TRUE(sockets[3].v6only);
+  for (const DiagSocket& socket : sockets) {
+    EXPECT_EQ(socket.state, TCP_LISTEN);
+    EXPECT_NE(socket.cookie, 0U);
+    EXPECT_NE(socket.inode, 0U);
+    EXPECT_NE(socket.cgroup_id, 0U);
+  }
+}
+
+TEST(CapturedAnswers, ADumpCutAnywhereHasOnlyWholeSockets) {
+  const auto bytes = captured("dump.bin");
+  for (std::size_t length = 0; length <= bytes.size(); ++length) {
+    Messages messages(Bytes(bytes).first(length));
+    while (const auto message = messages.next()) EXPECT_TRUE(parse_diag_socket(message->payload));
+  }
+}
+
+TEST(CapturedAnswers, TheEndOfADumpSaysSuccess) {
+  const auto bytes = captured("done.bin");
+  const auto done = Messages(bytes).next();
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->header.nlmsg_type, NLMSG_DONE);
+  EXPECT_EQ(status_of(*done), 0);
+}
+
+TEST(CapturedAnswers, ALookupOfNothingSaysNotFound) {
+  const auto bytes = captured("enoent.bin");
+  const auto error = Messages(bytes).next();
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->header.nlmsg_type, NLMSG_ERROR);
+  EXPECT_EQ(status_of(*error), ENOENT);
+}
+
+TEST(CapturedAnswers, ADestroyEventHasTheCookieOfTheDumpButNoOwner) {
+  const auto bytes = captured("destroy.bin");
+  const auto message = Messages(bytes).next();
+  ASSERT_TRUE(message);
+  const auto gone = parse_diag_socket(message->payload);
+  ASSERT_TRUE(gone);
+  EXPECT_EQ(gone->local.text(), "127.0.0.53:20001");
+  EXPECT_EQ(gone->remote.port, 0);
+  EXPECT_EQ(gone->inode, 0U);
+  EXPECT_NE(gone->cookie, 0U);
 }
 
 }  // namespace

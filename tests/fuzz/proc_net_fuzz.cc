@@ -1,0 +1,21 @@
+// The text files of /proc/PID/net: whatever they say, the readers only skip or refuse it.
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "kernel/net_snmp.h"
+#include "kernel/proc_net_tcp.h"
+#include "kernel/sockstat.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  (void)portfwd::parse_in_use(text, "TCP");
+  (void)portfwd::parse_in_use(text, "TCP6");
+  (void)portfwd::parse_tcp_opens(text);
+  for (const auto family : {portfwd::Family::V4, portfwd::Family::V6}) {
+    for (const auto& socket : portfwd::parse_tcp_table(text, family)) {
+      if (socket.local.port == 0 && socket.cookie != 0) std::abort();
+    }
+  }
+  return 0;
+}

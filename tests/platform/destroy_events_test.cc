@@ -1,0 +1,174 @@
+// What the kernel says of sockets that close: when, of which, and what the filter lets through.
+#include "kernel/destroy_events.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/sock_diag.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "kernel/sock_diag.h"
+#include "support/test_netns.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
+constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
+
+struct DestroyFacts : testing::Test {
+  bool wait() {
+    pollfd ready{events.fd(), POLLIN, 0};
+    return ::poll(&ready, 1, 10'000) == 1;
+  }
+  /// Events come from a kernel worker, in order: when the marker's has come, all before it have.
+  std::vector<std::uint64_t> events_before_marker() {
+    UniqueFd marker = ns.listen({kLoopback4, kMarker});
+    const auto last = *socket_cookie(marker.get());
+    marker.reset();
+    std::vector<std::uint64_t> all;
+    while (wait()) {
+      for (const auto cookie : events.drain().cookies) {
+        if (cookie == last) return all;
+        all.push_back(cookie);
+      }
+    }
+    ADD_FAILURE() << "no event for the marker";
+    return all;
+  }
+  void join_for(std::vector<Port> ports) {
+    ports.push_back(kMarker);
+    ASSERT_TRUE(events.filter(ports));
+    ASSERT_TRUE(events.join());
+  }
+  /// Closes a listener. @return its cookie
+  static std::uint64_t close(UniqueFd& fd) {
+    const auto cookie = *socket_cookie(fd.get());
+    fd.reset();
+    return cookie;
+  }
+
+  static constexpr Port kMarker = 19999;
+  TestNetns ns;
+  DestroyEvents events{ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)};
+};
+
+TEST_F(DestroyFacts, TheLastCloseOfAListenerIsReportedByCookie) {
+  UniqueFd v4 = ns.listen({kLoopback4, 20001});
+  UniqueFd v6 = ns.listen({kLoopback6, 20002});
+  join_for({20001, 20002});
+  const auto first = close(v4);
+  const auto second = close(v6);
+  EXPECT_THAT(events_before_marker(), ElementsAre(first, second));
+}
+
+TEST_F(DestroyFacts, ASocketWithoutAnAddressOfItsOwnHearsNothing) {
+  const UniqueFd deaf = ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+  const int group = SKNLGRP_INET_TCP_DESTROY;
+  ASSERT_EQ(::setsockopt(deaf.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group), 0);
+  join_for({20001});
+  UniqueFd listener = ns.listen({kLoopback4, 20001});
+  listener.reset();
+  events_before_marker();
+  pollfd ready{deaf.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&ready, 1, 0), 0);
+}
+
+TEST_F(DestroyFacts, NothingIsSaidAfterShutdownNorWhileADuplicateIsOpen) {
+  const UniqueFd shut = ns.listen({kLoopback4, 20001});
+  UniqueFd held = ns.listen({kLoopback4, 20002});
+  const UniqueFd duplicate(::dup(held.get()));
+  join_for({20001, 20002});
+  ::shutdown(shut.get(), SHUT_RDWR);
+  held.reset();
+  EXPECT_THAT(events_before_marker(), IsEmpty());
+}
+
+TEST_F(DestroyFacts, TheFilterDropsOtherPortsAndConnections) {
+  UniqueFd other = ns.listen({kLoopback4, 20003});
+  const UniqueFd listener = ns.listen({kLoopback4, 20001});
+  join_for({20001});
+  UniqueFd client = ns.socket(AF_INET, SOCK_STREAM);
+  connect_to(client, {kLoopback4, 20001});
+  UniqueFd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  ASSERT_TRUE(accepted.valid());
+  client.reset();
+  accepted.reset();
+  other.reset();
+  EXPECT_THAT(events_before_marker(), IsEmpty());
+}
+
+TEST_F(DestroyFacts, TheLongestFilterIsAcceptedAndItsLastPortPasses) {
+  std::vector<Port> ports;
+  for (std::size_t i = 0; i + 1 < kMaxFilteredPorts; ++i) {
+    ports.push_back(static_cast<Port>(30000 + i));
+  }
+  UniqueFd first = ns.listen({kLoopback4, 30000});
+  UniqueFd other = ns.listen({kLoopback4, 29999});
+  join_for(ports);
+  const auto cookie = close(first);
+  other.reset();
+  EXPECT_THAT(events_before_marker(), ElementsAre(cookie));
+}
+
+TEST_F(DestroyFacts, WithMorePortsThanTheFilterHoldsEveryListenerPasses) {
+  std::vector<Port> ports;
+  for (std::size_t i = 0; i < kMaxFilteredPorts + 1; ++i) {
+    ports.push_back(static_cast<Port>(30000 + i));
+  }
+  UniqueFd unlisted = ns.listen({kLoopback4, 20003});
+  join_for(ports);
+  const auto cookie = close(unlisted);
+  EXPECT_THAT(events_before_marker(), ElementsAre(cookie));
+}
+
+TEST_F(DestroyFacts, AFilterMayBeReplacedWhileJoined) {
+  join_for({20001});
+  join_for({20002});
+  UniqueFd first = ns.listen({kLoopback4, 20001});
+  UniqueFd second = ns.listen({kLoopback4, 20002});
+  first.reset();
+  const auto cookie = close(second);
+  EXPECT_THAT(events_before_marker(), ElementsAre(cookie));
+}
+
+TEST_F(DestroyFacts, AfterLeavingNothingComes) {
+  join_for({20001});
+  events.leave();
+  UniqueFd unseen = ns.listen({kLoopback4, 20001});
+  unseen.reset();
+  join_for({20001});
+  EXPECT_THAT(events_before_marker(), IsEmpty());
+}
+
+TEST_F(DestroyFacts, AnOverflowIsToldAndWhatFollowsIsHeardAgain) {
+  const int tiny = 1;
+  ::setsockopt(events.fd(), SOL_SOCKET, SO_RCVBUF, &tiny, sizeof tiny);
+  join_for({20001});
+  for (int i = 0; i < 200; ++i) UniqueFd gone = ns.listen({kLoopback4, 20001});
+  bool lost = false;
+  while (!lost && wait()) lost = events.drain().lost;
+  EXPECT_TRUE(lost);
+  while (events.drain().more) {
+  }
+  // The rest of the 200 may still be on their way and overflow again: ask until one is heard.
+  bool heard = false;
+  for (int i = 0; i < 200 && !heard; ++i) {
+    UniqueFd one = ns.listen({kLoopback4, 20001});
+    const auto cookie = close(one);
+    ASSERT_TRUE(wait());
+    const auto batch = events.drain();
+    heard = std::ranges::count(batch.cookies, cookie) == 1;
+  }
+  EXPECT_TRUE(heard);
+}
+
+}  // namespace
+}  // namespace portfwd

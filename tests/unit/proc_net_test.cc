@@ -1,0 +1,92 @@
+// The text files of /proc/PID/net: as kernels write them, cut short, and wrong.
+#include "kernel/proc_net.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "kernel/net_snmp.h"
+#include "kernel/proc_net_tcp.h"
+#include "kernel/sockstat.h"
+
+namespace portfwd {
+namespace {
+
+std::string captured(const std::string& name) {
+  std::ifstream file(std::string(PORTFWD_TEST_DATA) + "/proc_net/" + name);
+  EXPECT_TRUE(file) << name;
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+TEST(Sockstat, ReadsTheNumberInUseOfEachFamily) {
+  EXPECT_EQ(parse_in_use(captured("sockstat"), "TCP"), 4U);
+  EXPECT_EQ(parse_in_use(captured("sockstat6"), "TCP6"), 2U);
+}
+
+TEST(Sockstat, ANumberCutOffIsNoNumber) {
+  const std::string text = captured("sockstat");
+  const std::size_t end = text.find('\n', text.find("TCP:"));
+  for (std::size_t length = 0; length <= end; ++length) {
+    EXPECT_FALSE(parse_in_use(text.substr(0, length), "TCP")) << length;
+  }
+  EXPECT_TRUE(parse_in_use(text.substr(0, end + 1), "TCP"));
+}
+
+TEST(Sockstat, OtherLabelsAndWordsAreNotMistaken) {
+  EXPECT_FALSE(parse_in_use("UDP: inuse 1\nTCP6: inuse 2\n", "TCP"));
+  EXPECT_FALSE(parse_in_use("TCP: orphan 2\n", "TCP"));
+  EXPECT_FALSE(parse_in_use("TCP: inuse -1\n", "TCP"));
+  EXPECT_FALSE(parse_in_use("TCP: inuse 99999999999\n", "TCP"));
+  EXPECT_FALSE(parse_in_use("\n\n:\n", "TCP"));
+}
+
+TEST(NetSnmp, AddsConnectionsOpenedAndAccepted) {
+  EXPECT_EQ(parse_tcp_opens(captured("snmp")), 1U + 1U);
+}
+
+TEST(NetSnmp, ColumnsMayMoveButNotBeMissing) {
+  EXPECT_EQ(parse_tcp_opens("Tcp: PassiveOpens X ActiveOpens\nTcp: 1 -1 2\n"), 3U);
+  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens X\nTcp: 1 2\n"));
+  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens ActiveOpens\nTcp: 1\n"));
+  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens ActiveOpens\nUdp: 1 2\n"));
+  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens ActiveOpens\nTcp: 1 x\n"));
+  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens ActiveOpens\n"));
+  EXPECT_FALSE(parse_tcp_opens(""));
+}
+
+TEST(TcpTable, ReadsTheRowsInListenState) {
+  const auto rows = parse_tcp_table(captured("tcp"), Family::V4);
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0].local, (Endpoint{IpAddress::any(Family::V4), 20002}));
+  EXPECT_EQ(rows[0].uid, 65534U);
+  EXPECT_EQ(rows[0].inode, 1221943U);
+  EXPECT_EQ(rows[1].local, (Endpoint{IpAddress::v4(127, 0, 0, 53), 20001}));
+}
+
+TEST(TcpTable, ReadsIpv6Addresses) {
+  const auto rows = parse_tcp_table(captured("tcp6"), Family::V6);
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0].local, (Endpoint{IpAddress::any(Family::V6), 20004}));
+  EXPECT_EQ(rows[1].local, (Endpoint{IpAddress::loopback(Family::V6), 20003}));
+}
+
+TEST(TcpTable, ARowCutAnywhereIsSkippedOrWhole) {
+  const std::string text = captured("tcp");
+  for (std::size_t length = 0; length < text.size(); ++length) {
+    EXPECT_LE(parse_tcp_table(text.substr(0, length), Family::V4).size(), 2U);
+  }
+}
+
+TEST(TcpTable, RowsThatMakeNoSenseAreSkipped) {
+  EXPECT_TRUE(parse_tcp_table("0: 0100007F:1F90 00000000:0000 0A\n", Family::V4).empty());
+  EXPECT_TRUE(parse_tcp_table(captured("tcp"), Family::V6).empty());
+  const std::string row = "0: 0100007X:1F90 00000000:0000 0A 0:0 0:0 0 1 0 2 1\n";
+  EXPECT_TRUE(parse_tcp_table(row, Family::V4).empty());
+}
+
+}  // namespace
+}  // namespace portfwd
