@@ -44,7 +44,7 @@ TEST(Namespaces, TheOwnerOfAUserNamespacePassesItsGate) {
 }
 
 TEST(Namespaces, AnInnerUserNamespaceIsEnteredThroughTheOuterOne) {
-  const Sandbox outer(Sandbox::kUserAndNet, [](int) {
+  const Sandbox outer(Sandbox::kUserAndNet, [] {
     auto* inner = new Sandbox;  // dies with its parent, who is killed
     return inner->pid();
   });
@@ -60,7 +60,7 @@ TEST(Namespaces, AnInnerUserNamespaceIsEnteredThroughTheOuterOne) {
 }
 
 TEST(Namespaces, AnOwnerOutsideOurUserNamespaceIsHiddenByEPERM) {
-  Sandbox inside(CLONE_NEWUSER, [](int) {  // the host's network namespace belongs to its parent
+  Sandbox inside(CLONE_NEWUSER, [] {  // the host's network namespace belongs to its parent
     const auto gate = gate_of(UniqueFd(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)).get());
     return gate ? 0 : gate.error().code;
   });

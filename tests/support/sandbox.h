@@ -4,10 +4,12 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,7 +42,7 @@ class Sandbox {
   /// Returns once the child has unshared `flags` (root there is our user) and run `inside`, whose
   /// result is answer(). 0 unshares nothing. The child serves peer() no further: use it for a
   /// protocol of one's own.
-  explicit Sandbox(int flags = kUserAndNet, const std::function<int(int peer)>& inside = {}) {
+  explicit Sandbox(int flags = kUserAndNet, const std::function<int()>& inside = {}) {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
       ADD_FAILURE() << "socketpair: " << std::strerror(errno);
@@ -48,8 +50,9 @@ class Sandbox {
     }
     peer_ = UniqueFd(ends[0]);
     UniqueFd theirs(ends[1]);
+    const UniqueFd test = pidfd_of(::getpid());
     pid_ = ::fork();
-    if (pid_ == 0) run(flags, inside, std::move(theirs));
+    if (pid_ == 0) run(test.get(), flags, inside, std::move(theirs));
     theirs.reset();
     int error = ECHILD;
     std::array<int, 2> report{};
@@ -62,13 +65,26 @@ class Sandbox {
   }
   Sandbox(const Sandbox&) = delete;
   Sandbox& operator=(const Sandbox&) = delete;
-  ~Sandbox() { end(); }
+  ~Sandbox() {
+    end();
+    if (other_.valid()) ::syscall(SYS_pidfd_send_signal, other_.get(), SIGKILL, nullptr, 0);
+  }
 
   [[nodiscard]] pid_t pid() const { return pid_; }
   [[nodiscard]] int answer() const { return answer_; }
-  /// Our end of the socket pair whose other end `inside` was given.
-  [[nodiscard]] int peer() const { return peer_.get(); }
   [[nodiscard]] std::uint64_t netns() const { return netns_of(pid_); }
+
+  enum class Do { Unshare, Fork, Exec };
+  /// Unshare: user and network namespace. Fork: a second process there, which lives until the
+  /// destructor, whatever becomes of the first. Exec: becomes `sleep`.
+  /// @return the errno of Unshare, the pid of Fork, 0
+  int tell(Do what) {
+    int reply = 0;
+    ::send(peer_.get(), &what, sizeof what, MSG_NOSIGNAL);
+    if (what != Do::Exec) ::recv(peer_.get(), &reply, sizeof reply, 0);
+    if (what == Do::Fork) other_ = pidfd_of(reply);
+    return reply;
+  }
 
   /// Kills the child. @param reap false leaves a zombie until the destructor
   void end(bool reap = true) {
@@ -79,21 +95,45 @@ class Sandbox {
   }
 
  private:
-  [[noreturn]] static void run(int flags, const std::function<int(int)>& inside, UniqueFd theirs) {
+  [[noreturn]] static void run(int test, int flags, const std::function<int()>& inside,
+                               UniqueFd theirs) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    std::array<int, 2> report{};
+    std::array<int, 2> report{unshare(flags), 0};
+    if (report[0] == 0 && inside) report[1] = inside();
+    ::send(theirs.get(), report.data(), sizeof report, MSG_NOSIGNAL);
+    Do what{};
+    while (::recv(theirs.get(), &what, sizeof what, 0) == sizeof what) {
+      if (what == Do::Exec) ::execl("/bin/sleep", "sleep", "1000", nullptr);
+      const int reply = what == Do::Fork ? fork_another(test) : unshare(kUserAndNet);
+      ::send(theirs.get(), &reply, sizeof reply, MSG_NOSIGNAL);
+    }
+    for (;;) ::pause();
+  }
+
+  /// @return errno or 0
+  static int unshare(int flags) {
     const std::string map = "0 " + std::to_string(::geteuid()) + " 1";
     const std::string group_map = "0 " + std::to_string(::getegid()) + " 1";
-    if (flags != 0 && ::unshare(flags) != 0) report[0] = errno;
-    if ((flags & CLONE_NEWUSER) != 0 &&
-        report[0] == 0) {  // unmapped, it could make no others below
+    if (flags != 0 && ::unshare(flags) != 0) return errno;
+    if ((flags & CLONE_NEWUSER) != 0) {  // unmapped, it could make no others below
       write_file("/proc/self/setgroups", "deny");
       write_file("/proc/self/uid_map", map);
       write_file("/proc/self/gid_map", group_map);
     }
-    if (report[0] == 0 && inside) report[1] = inside(theirs.get());
-    ::send(theirs.get(), report.data(), sizeof report, MSG_NOSIGNAL);
-    for (;;) ::pause();
+    return 0;
+  }
+
+  /// Ends with the test at the latest. @param test its pidfd
+  static pid_t fork_another(int test) {
+    const pid_t pid = ::fork();
+    if (pid != 0) return pid;
+    pollfd end{test, POLLIN, 0};
+    ::poll(&end, 1, -1);
+    ::_exit(0);
+  }
+
+  static UniqueFd pidfd_of(pid_t pid) {
+    return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   }
 
   static void write_file(const char* path, const std::string& text) {
@@ -102,6 +142,7 @@ class Sandbox {
   }
 
   UniqueFd peer_;
+  UniqueFd other_;  ///< pidfd of what Fork made
   pid_t pid_ = -1;
   int answer_ = 0;
 };

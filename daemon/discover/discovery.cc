@@ -1,0 +1,127 @@
+// See discovery.h: when to look. What a look means for the Registry is in reconcile.cc.
+#include "discover/discovery.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+
+#include "kernel/procfs.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kTick = 100ms;  // between two looks at the last pid, 1 us each
+constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
+constexpr Duration kLongestRecountGap = 30ms;
+
+/// CPU time of this thread, so that a scan that was preempted does not count as dear.
+Duration cpu_time() {
+  timespec t{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+}
+
+}  // namespace
+
+Discovery::Discovery(const Parts& parts, Options options)
+    : loop_(parts.loop),
+      proc_(parts.proc),
+      identifier_(parts.identifier),
+      boundary_(parts.boundary),
+      registry_(parts.registry),
+      table_(parts.proc, parts.identifier, std::move(options.is_ours)),
+      pace_(options.budget),
+      loadavg_(::open((parts.proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)),
+      tick_(parts.loop, [this] { tick(); }),
+      recount_(parts.loop, [this] { recount(); }) {
+  registry_.set_census(this);
+}
+
+Discovery::~Discovery() {
+  registry_.set_census(nullptr);
+}
+
+Result<void> Discovery::start() {
+  (void)pid_moved();
+  auto scanned = scan(true);
+  arm();
+  return scanned;
+}
+
+void Discovery::hint() {
+  pace_.hurry(loop_.now());
+  arm();
+}
+
+/// Source: proc(5), loadavg. A file that cannot be read counts as moved: scan by the clock then.
+bool Discovery::pid_moved() {
+  std::array<char, 128> buffer{};
+  const ssize_t n = ::pread(loadavg_.get(), buffer.data(), buffer.size(), 0);
+  const auto last =
+      procfs::parse_last_pid({buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
+  return !last || std::exchange(last_pid_, *last) != *last;
+}
+
+void Discovery::tick() {
+  if (pid_moved()) pace_.want();
+  const TimePoint now = loop_.now();
+  if (pace_.due(now) <= now) {
+    (void)scan(pace_.full_due() <= now);  // a /proc that fails once is read again
+  } else if (table_.young_due() <= now) {
+    table_.look_at_young(now);
+    reconcile();
+  }
+  arm();
+}
+
+void Discovery::arm() {
+  const TimePoint now = loop_.now();
+  const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : kTick;
+  const TimePoint soonest = std::min(pace_.due(now), table_.young_due());
+  tick_.arm_at(std::clamp(soonest, now, now + pause));
+}
+
+Result<void> Discovery::scan(bool full) {
+  const Duration before = cpu_time();
+  const TimePoint now = loop_.now();
+  if (full) outside_.clear();
+  auto listed = table_.refresh(now, full);
+  if (listed) reconcile();
+  pace_.done(now, cpu_time() - before, full);
+  return listed;
+}
+
+/// Next turn, when all anchors of the batch have told: one scan serves them all. Processes that
+/// follow each other quickly make the pauses longer, up to what the promise of 50 ms leaves.
+void Discovery::on_orphans() {
+  if (recount_.armed()) return;
+  const TimePoint now = loop_.now();
+  const bool calm = now > last_recount_ + 1s;
+  recount_gap_ = calm ? kRecountGap : std::min(recount_gap_ * 2, kLongestRecountGap);
+  recount_.arm_at(std::max(now, last_recount_ + recount_gap_));
+}
+
+void Discovery::recount() {
+  (void)scan(true);
+  last_recount_ = loop_.now();
+}
+
+std::vector<pid_t> Discovery::processes_in(std::uint64_t netns) const {
+  std::vector<pid_t> pids;
+  for (const Process& process : table_.all()) {
+    if (netns != 0 && process.netns == netns) pids.push_back(process.pid);
+  }
+  return pids;
+}
+
+DiscoveryFigures Discovery::figures() const {
+  return {pace_.scans(), pace_.mean_cost(), pace_.spent(), pace_.gap(loop_.now()),
+          table_.all().size()};
+}
+
+}  // namespace portfwd

@@ -1,0 +1,99 @@
+// Finds the containers of this machine without asking any engine, and tells the Registry. Owned by
+// main. It knows processes and namespaces; what listens in them is not its business.
+//
+// Truth comes from /proc: which processes there are, and which network namespace each is in. A scan
+// is due when the kernel has given out a new pid, paced by what scans cost; everything else only
+// makes the next look come sooner. What is there and what the Registry has are compared after each
+// look, so a lost hint costs time and nothing else.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "discover/process_table.h"
+#include "discover/registry.h"
+#include "discover/scan_pace.h"
+#include "event/event_loop.h"
+
+namespace portfwd {
+
+/// What `status` tells of discovery.
+struct DiscoveryFigures {
+  std::uint64_t scans = 0;
+  Duration mean_scan_cost{};  ///< CPU time
+  Duration spent{};           ///< CPU time of all scans
+  Duration gap{};             ///< least time between two scans now
+  std::size_t processes = 0;
+};
+
+class Discovery final : private Census {
+ public:
+  struct Parts {  ///< all borrowed; they outlive this
+    EventLoop& loop;
+    const ProcDir& proc;
+    const Identifier& identifier;
+    const Boundary& boundary;
+    Registry& registry;
+  };
+  struct Options {
+    double budget = 0.002;  ///< share of one core for all scans together
+    /// A process of our own in some container, such as a broker.
+    std::function<bool(pid_t)> is_ours = [](pid_t) { return false; };
+  };
+  Discovery(const Parts& parts, Options options);
+  Discovery(const Discovery&) = delete;
+  Discovery& operator=(const Discovery&) = delete;
+  ~Discovery();
+
+  /// Makes the first scan, so that what is there already is in the Registry when this returns.
+  /// @return the failure to read /proc: there is no discovery then
+  Result<void> start();
+
+  /// Something may have begun: scan now and often for a second.
+  void hint();
+  void set_budget(double budget) { pace_.set_budget(budget); }
+
+  /// Pids seen in that namespace at the last look; ascending.
+  [[nodiscard]] std::vector<pid_t> processes_in(std::uint64_t netns) const;
+  [[nodiscard]] DiscoveryFigures figures() const;
+
+ private:
+  using Process = ProcessTable::Process;
+  using Candidates = std::map<ContainerKey, std::vector<pid_t>>;
+
+  void on_orphans() override;
+  void tick();
+  void recount();
+  Result<void> scan(bool full);
+  void arm();
+  [[nodiscard]] bool pid_moved();
+
+  void reconcile();
+  [[nodiscard]] Candidates unanchored() const;
+  void take(const ContainerKey& key, std::span<const pid_t> pids);
+  void adopt(pid_t pid, const ContainerKey& key);
+  void adopt_unseen(pid_t pid, const ContainerKey& key);
+  void review_young_anchors();
+
+  EventLoop& loop_;
+  const ProcDir& proc_;
+  const Identifier& identifier_;
+  const Boundary& boundary_;
+  Registry& registry_;
+  ProcessTable table_;
+  ScanPace pace_;
+  std::set<std::uint64_t> outside_;  ///< of no concern; forgotten at each full scan
+  pid_t last_pid_ = 0;
+  TimePoint last_recount_{};
+  Duration recount_gap_{};
+  UniqueFd loadavg_;
+  Timer tick_;
+  Timer recount_;
+};
+
+}  // namespace portfwd

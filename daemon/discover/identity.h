@@ -1,0 +1,46 @@
+// Who a process's container is: puts together what names.h reads from the cgroup, the ancestors and
+// the environment of one process. Owned by Discovery, used when a container is found and while it
+// is young. It reads /proc and remembers only what is the daemon's own.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "discover/names.h"
+#include "kernel/proc_dir.h"
+
+namespace portfwd {
+
+struct Identity {
+  std::string engine;     ///< "" when none was recognised
+  std::string engine_id;  ///< the engine's own id; "" when it has none or is not known
+  std::string name;       ///< never empty
+};
+
+class Identifier {
+ public:
+  /// @param proc outlives this
+  explicit Identifier(const ProcDir& proc);
+
+  [[nodiscard]] Identity identify(pid_t pid) const;
+
+  /// The engine that the cgroup of `pid` names with certainty: works for processes whose namespaces
+  /// cannot be seen. The daemon's own engine, if it runs in a container, does not count.
+  [[nodiscard]] std::optional<names::Guess> engine_of_cgroup(pid_t pid) const;
+
+  /// The daemon and its ancestors, nearest first.
+  [[nodiscard]] const std::vector<pid_t>& lineage() const noexcept { return lineage_; }
+
+ private:
+  [[nodiscard]] std::optional<names::Guess> from_cgroup(pid_t pid) const;
+  [[nodiscard]] names::Guess from_ancestors(pid_t pid) const;
+
+  const ProcDir& proc_;
+  std::vector<pid_t> lineage_;
+  std::string own_engine_id_;
+  std::string host_name_;
+};
+
+}  // namespace portfwd

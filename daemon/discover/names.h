@@ -1,0 +1,49 @@
+// What a person calls a container, read from the texts that its processes leave about: cgroup
+// paths, the command line of the program that keeps it, its environment. Pure functions on strings
+// that the container may have made up itself: every result is printable and short.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace portfwd::names {
+
+/// Each part is "" when the text does not tell.
+struct Guess {
+  std::string engine;  ///< "docker", "podman", "kubernetes", "nspawn", "lxc", "flatpak", ...
+  std::string id;      ///< the engine's own
+  std::string name;
+  bool certain = true;  ///< false: the form is not the engine's alone
+};
+
+/// The innermost engine that a cgroup path names, such as
+/// ".../user@1000.service/user.slice/libpod-HEX.scope/container".
+[[nodiscard]] std::optional<Guess> from_cgroup(std::string_view path);
+
+/// A process that keeps a container as its child: conmon, containerd-shim, bwrap, systemd-nspawn,
+/// lxc-start. @param argv its command line
+[[nodiscard]] std::optional<Guess> from_keeper(std::span<const std::string> argv);
+
+/// `container=` (systemd.io/CONTAINER_INTERFACE) and HOSTNAME, as engines set them for the first
+/// process. @param host_name the host's own, which is no container's name
+[[nodiscard]] Guess from_environment(std::span<const std::string> environment,
+                                     std::string_view host_name);
+
+/// Programs that sit in a container's network namespace to serve its engine. They make no container
+/// and give no name: slirp4netns, pasta, aardvark-dns, runtimes that have not yet started the
+/// container's program, our own broker.
+[[nodiscard]] bool is_plumbing(std::string_view comm);
+
+/// "python3-4711".
+[[nodiscard]] std::string from_program(std::string_view comm, pid_t pid);
+
+/// At most 64 bytes of valid UTF-8 without control characters; what isn't becomes '?'.
+[[nodiscard]] std::string printable(std::string_view text);
+
+[[nodiscard]] bool is_hex_id(std::string_view text);  ///< 12 to 64 lower-case hex digits
+
+}  // namespace portfwd::names

@@ -1,0 +1,99 @@
+// See process_table.h.
+#include "discover/process_table.h"
+
+#include <algorithm>
+#include <array>
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// After how long a process is looked at again: a runtime needs some 10 ms from fork to unshare and
+/// exec on an idle machine, and some 1000 ms on a busy one.
+constexpr std::array<Duration, 6> kYoungLooks{30ms, 100ms, 300ms, 700ms, 1500ms, 2500ms};
+
+TimePoint due(const ProcessTable::Process& process) {
+  return process.looks < kYoungLooks.size() ? process.first_seen + kYoungLooks[process.looks]
+                                            : TimePoint::max();
+}
+
+}  // namespace
+
+Result<void> ProcessTable::refresh(TimePoint now, bool full) {
+  if (auto listed = proc_.list(listing_); !listed) return listed;
+  looked_at_.clear();
+  next_.clear();
+  young_due_ = TimePoint::max();
+  auto known = processes_.begin();
+  for (const ProcDir::Entry& entry : listing_) {
+    while (known != processes_.end() && known->pid < entry.pid) ++known;
+    const bool same = known != processes_.end() && known->pid == entry.pid &&
+                      (known->folder == entry.inode || known->folder == 0);
+    Process& process = same ? next_.emplace_back(std::move(*known)) : next_.emplace_back();
+    process.folder = entry.inode;
+    if (!same) {
+      process.pid = entry.pid;
+      process.first_seen = now;
+      look(process, false);
+    } else if (full || due(process) <= now) {
+      while (due(process) <= now) ++process.looks;
+      look(process, process.looks < kYoungLooks.size());
+    }
+    note_youth(process);
+  }
+  std::swap(processes_, next_);
+  return {};
+}
+
+void ProcessTable::look_at_young(TimePoint now) {
+  looked_at_.clear();
+  young_due_ = TimePoint::max();
+  for (Process& process : processes_) {
+    if (due(process) <= now) {
+      while (due(process) <= now) ++process.looks;
+      look(process, true);
+    }
+    note_youth(process);
+  }
+}
+
+const ProcessTable::Process* ProcessTable::look_at(pid_t pid, TimePoint now) {
+  looked_at_.clear();
+  const auto place = std::ranges::lower_bound(processes_, pid, {}, &Process::pid);
+  if (place != processes_.end() && place->pid == pid) {
+    look(*place, true);
+    return &*place;
+  }
+  Process process{.pid = pid, .first_seen = now};  // the listing will give its folder's inode
+  look(process, false);
+  if (process.netns == 0 && process.engine_id.empty()) return nullptr;
+  note_youth(process);
+  return &*processes_.insert(place, std::move(process));
+}
+
+const ProcessTable::Process* ProcessTable::find(pid_t pid) const {
+  const auto place = std::ranges::lower_bound(processes_, pid, {}, &Process::pid);
+  return place != processes_.end() && place->pid == pid ? &*place : nullptr;
+}
+
+bool ProcessTable::is_young(const Process& process, TimePoint now) {
+  return now <= process.first_seen + kYoungLooks.back() + 500ms;  // its last look may come late
+}
+
+/// @param again the engine is asked for again, since a young one may not be in its cgroup yet
+void ProcessTable::look(Process& process, bool again) {
+  looked_at_.push_back(process.pid);
+  const auto netns = is_ours_(process.pid) ? Result<std::uint64_t>(0) : proc_.netns(process.pid);
+  process.netns = netns.value_or(0);
+  const bool unseen = !netns && netns.error().code == EACCES;
+  if (unseen && (again || process.looks == 0) && process.engine_id.empty()) {
+    if (const auto guess = identifier_.engine_of_cgroup(process.pid)) process.engine_id = guess->id;
+  }
+}
+
+void ProcessTable::note_youth(const Process& process) {
+  young_due_ = std::min(young_due_, due(process));
+}
+
+}  // namespace portfwd

@@ -1,0 +1,65 @@
+// The processes of the machine and the network namespace of each, kept up to date at little cost: a
+// known process is not looked at again, except while it is young (it may yet unshare or setns),
+// when its /proc inode shows that the pid is another's, and in a full look. Owned by Discovery.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "discover/identity.h"
+#include "kernel/proc_dir.h"
+
+namespace portfwd {
+
+class ProcessTable {
+ public:
+  struct Process {
+    pid_t pid = 0;
+    std::uint64_t folder = 0;  ///< inode of /proc/PID
+    std::uint64_t netns = 0;   ///< 0 when it cannot be seen
+    TimePoint first_seen{};
+    std::uint8_t looks = 0;   ///< while young
+    std::string engine_id{};  ///< of an unseen one whose cgroup names its engine
+  };
+  using IsOurs = std::function<bool(pid_t)>;
+
+  /// @param is_ours a process that makes no container, such as a broker; asked at each look
+  ProcessTable(const ProcDir& proc, const Identifier& identifier, IsOurs is_ours)
+      : proc_(proc), identifier_(identifier), is_ours_(std::move(is_ours)) {}
+
+  /// Takes in who came and who went. @param full looks at everyone
+  Result<void> refresh(TimePoint now, bool full);
+  /// Looks again at the young whose time has come; lists nothing.
+  void look_at_young(TimePoint now);
+  /// Looks at one process now, known or not. @return nullptr when it is gone.
+  const Process* look_at(pid_t pid, TimePoint now);
+
+  [[nodiscard]] const Process* find(pid_t pid) const;
+  [[nodiscard]] static bool is_young(const Process& process, TimePoint now);
+  [[nodiscard]] std::span<const Process> all() const noexcept { return processes_; }
+  /// Whom the last call looked at; ascending.
+  [[nodiscard]] std::span<const pid_t> looked_at() const noexcept { return looked_at_; }
+  /// When the next young one is due; TimePoint::max() when nobody is young.
+  [[nodiscard]] TimePoint young_due() const noexcept { return young_due_; }
+
+ private:
+  void look(Process& process, bool again);
+  void note_youth(const Process& process);
+
+  const ProcDir& proc_;
+  const Identifier& identifier_;
+  IsOurs is_ours_;
+  std::vector<Process> processes_;  ///< ascending by pid
+  std::vector<Process> next_;       ///< what refresh() builds; kept for its memory
+  std::vector<ProcDir::Entry> listing_;
+  std::vector<pid_t> looked_at_;
+  TimePoint young_due_ = TimePoint::max();
+};
+
+}  // namespace portfwd

@@ -1,0 +1,98 @@
+// What a look at the processes means for the Registry: which namespaces are new, which anchors need
+// a successor, which names were not yet right. See discovery.h.
+#include <algorithm>
+
+#include "discover/discovery.h"
+#include "kernel/pidfd.h"
+#include "kernel/procfs.h"
+
+namespace portfwd {
+
+void Discovery::reconcile() {
+  review_young_anchors();
+  for (const auto& [key, pids] : unanchored()) take(key, pids);
+  for (const ContainerKey& key : registry_.orphans()) registry_.settle(key, 0, UniqueFd());
+}
+
+/// Every namespace, and every engine's unseen container, that has processes but no anchor.
+Discovery::Candidates Discovery::unanchored() const {
+  Candidates candidates;
+  for (const Process& process : table_.all()) {
+    if (process.netns == 0 && process.engine_id.empty()) continue;
+    if (boundary_.is_ours(process.netns) || outside_.contains(process.netns)) continue;
+    ContainerKey key{process.netns, process.netns == 0 ? process.engine_id : ""};
+    if (registry_.anchor_of(key) == 0) candidates[std::move(key)].push_back(process.pid);
+  }
+  return candidates;
+}
+
+/// The first process that serves the container itself becomes its anchor.
+void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
+  for (const pid_t pid : pids) {
+    if (names::is_plumbing(proc_.comm(pid))) continue;
+    if (key.netns != 0) {
+      adopt(pid, key);
+    } else if (registry_.knows(key)) {
+      if (auto pidfd = open_pidfd(pid); pidfd && !has_exited(pidfd->get())) {
+        registry_.settle(key, pid, std::move(*pidfd));
+      }
+    } else if (!registry_.knows_engine_id(key.engine_id)) {
+      adopt_unseen(pid, key);
+    }
+    if (registry_.anchor_of(key) != 0 || outside_.contains(key.netns)) return;
+  }
+}
+
+void Discovery::adopt(pid_t pid, const ContainerKey& key) {
+  auto held = hold(proc_, pid);
+  if (!held || held->netns.inode() != key.netns) return;  // gone, or moved on meanwhile
+  if (registry_.knows(key)) return registry_.settle(key, pid, std::move(held->pidfd));
+  const Boundary::Verdict verdict = boundary_.judge(held->netns);
+  if (verdict.outside) {
+    outside_.insert(key.netns);
+    return;
+  }
+  Sighting sighting;
+  sighting.pid = pid;
+  sighting.pidfd = std::move(held->pidfd);
+  sighting.netns = std::move(held->netns);
+  sighting.uid = verdict.owner;
+  sighting.inaccessible = verdict.inaccessible;
+  sighting.identity = identifier_.identify(pid);
+  registry_.add(std::move(sighting));
+}
+
+/// A container whose namespaces are another user's: its cgroup tells that it is there.
+void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
+  auto pidfd = open_pidfd(pid);
+  const auto uid = procfs::parse_status_uid(proc_.read(pid, "status").value_or(""));
+  if (!pidfd || !uid || has_exited(pidfd->get())) return;
+  Sighting sighting;
+  sighting.pid = pid;
+  sighting.pidfd = std::move(*pidfd);
+  sighting.uid = *uid;
+  sighting.identity = identifier_.identify(pid);
+  sighting.identity.engine_id = key.engine_id;
+  sighting.inaccessible =
+      "its namespaces belong to another user, most likely root: run portfwd as that user, or run "
+      "the container rootless";
+  registry_.add(std::move(sighting));
+}
+
+/// A container is often found while its runtime still prepares it: the program, and with it the
+/// name, comes with exec. And a process may leave its namespace.
+void Discovery::review_young_anchors() {
+  if (table_.looked_at().empty()) return;
+  for (const auto& [key, pid] : registry_.anchors()) {
+    if (!std::ranges::binary_search(table_.looked_at(), pid)) continue;
+    const Process* process = table_.find(pid);
+    if (process == nullptr) continue;  // its pidfd will tell
+    if (process->netns != key.netns) {
+      registry_.drop_anchor(key);
+    } else if (process->netns != 0 && table_.is_young(*process, loop_.now())) {
+      registry_.identify(key, identifier_.identify(pid));
+    }
+  }
+}
+
+}  // namespace portfwd

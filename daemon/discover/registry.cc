@@ -1,0 +1,182 @@
+// See registry.h: entries, their anchors, and what is said to the observers.
+#include "discover/registry.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "discover/registry_entry.h"
+#include "kernel/pidfd.h"
+
+namespace portfwd {
+
+Registry::Registry(EventLoop& loop, const ProcDir& proc, const Identifier& identifier,
+                   const Boundary& boundary)
+    : loop_(loop), proc_(proc), identifier_(identifier), boundary_(boundary) {}
+
+Registry::~Registry() = default;
+
+std::vector<const Container*> Registry::containers() const {
+  std::vector<const Container*> all;
+  for (const auto& [key, entry] : entries_) {
+    if (!entry->forgotten) all.push_back(&entry->container);
+  }
+  return all;
+}
+
+Registry::Entries::const_iterator Registry::entry_of(std::string_view id) const {
+  return std::ranges::find_if(entries_, [id](const auto& known) {
+    return !known.second->forgotten && known.second->container.id == id;
+  });
+}
+
+const Container* Registry::find(std::string_view id) const {
+  const auto it = entry_of(id);
+  return it == entries_.end() ? nullptr : &it->second->container;
+}
+
+bool Registry::knows_engine_id(std::string_view engine_id) const {
+  return !engine_id.empty() && std::ranges::any_of(entries_, [engine_id](const auto& known) {
+    return known.second->engine_id == engine_id;
+  });
+}
+
+const Container* Registry::add(Sighting sighting) {
+  ContainerKey key{sighting.netns ? sighting.netns->inode() : 0, ""};
+  Identity& identity = sighting.identity;
+  const ContainerKey unseen{0, identity.engine_id};
+  if (key.netns == 0) key = unseen;
+  if (knows(key)) return nullptr;
+  if (key != unseen && knows(unseen)) remove(unseen, RemovalReason::Replaced);
+  if (knows_engine_id(identity.engine_id)) {  // a sandbox inside that engine's container
+    identity.engine.clear();
+    identity.engine_id.clear();
+    if (!sighting.named)
+      identity.name = names::from_program(proc_.comm(sighting.pid), sighting.pid);
+  }
+
+  auto made = std::make_unique<Entry>(*this, key, std::move(sighting));
+  Entry& entry = *made;
+  entry.container.id = new_id(entry.engine_id);
+  entries_.emplace(std::move(key), std::move(made));
+  announce(entry);
+  return &entry.container;
+}
+
+void Registry::announce(Entry& entry) {
+  for (std::size_t i = 0; i < observers_.size(); ++i) {
+    observers_[i]->on_container_added(entry.container);
+  }
+}
+
+void Registry::changed(const Entry& entry) {
+  if (entry.forgotten) return;
+  for (std::size_t i = 0; i < observers_.size(); ++i) {
+    observers_[i]->on_container_changed(entry.container);
+  }
+}
+
+void Registry::remove(const ContainerKey& key, RemovalReason reason) {
+  const auto node = entries_.extract(key);
+  if (node.empty() || node.mapped()->forgotten) return;
+  for (std::size_t i = 0; i < observers_.size(); ++i) {
+    observers_[i]->on_container_removed(node.mapped()->container, reason);
+  }
+}
+
+void Registry::remove_if_unheld(const ContainerKey& key) {
+  const auto it = entries_.find(key);
+  if (it != entries_.end() && !it->second->held()) remove(key, RemovalReason::Gone);
+}
+
+void Registry::on_exit(Entry& entry) {
+  entry.release_anchor(loop_);
+  if (census_ != nullptr) return census_->on_orphans();
+  settle(ContainerKey(entry.key), 0, UniqueFd());
+}
+
+std::vector<ContainerKey> Registry::orphans() const {
+  std::vector<ContainerKey> keys;
+  for (const auto& [key, entry] : entries_) {
+    if (entry->orphan) keys.push_back(key);
+  }
+  return keys;
+}
+
+void Registry::settle(const ContainerKey& key, pid_t pid, UniqueFd pidfd) {
+  const auto it = entries_.find(key);
+  if (it == entries_.end()) return;
+  Entry& entry = *it->second;
+  entry.orphan = false;
+  if (pidfd.valid()) entry.hold_on(loop_, pid, std::move(pidfd));
+  const bool moved = std::exchange(entry.container.pid, entry.anchor ? pid : 0) != pid;
+  if (!entry.held()) return remove(ContainerKey(key), RemovalReason::Gone);
+  if (moved) changed(entry);
+}
+
+void Registry::drop_anchor(const ContainerKey& key) {
+  const auto it = entries_.find(key);
+  if (it != entries_.end()) it->second->release_anchor(loop_);
+}
+
+pid_t Registry::anchor_of(const ContainerKey& key) const {
+  const auto it = entries_.find(key);
+  return it == entries_.end() || !it->second->anchor ? 0 : it->second->container.pid;
+}
+
+std::vector<std::pair<ContainerKey, pid_t>> Registry::anchors() const {
+  std::vector<std::pair<ContainerKey, pid_t>> all;
+  for (const auto& [key, entry] : entries_) {
+    if (entry->anchor) all.emplace_back(key, entry->container.pid);
+  }
+  return all;
+}
+
+void Registry::identify(const ContainerKey& key, const Identity& identity) {
+  const auto it = entries_.find(key);
+  if (it == entries_.end()) return;
+  Entry& entry = *it->second;
+  if (identity.engine_id != entry.engine_id && knows_engine_id(identity.engine_id)) return;
+  Container& container = entry.container;
+  const bool same = (entry.named_by_person || container.name == identity.name) &&
+                    container.engine == identity.engine;
+  entry.engine_id = identity.engine_id;
+  if (same) return;
+  container.engine = identity.engine;
+  if (!entry.named_by_person) container.name = identity.name;
+  changed(entry);
+}
+
+void Registry::sign_of_life(const ContainerKey& key) {
+  const auto it = entries_.find(key);
+  if (it == entries_.end() || it->second->forgotten) return;
+  for (std::size_t i = 0; i < observers_.size(); ++i) {
+    observers_[i]->on_sign_of_life(it->second->container);
+  }
+}
+
+void Registry::set_paths(const std::map<std::uint64_t, std::string>& paths) {
+  std::vector<ContainerKey> lost;
+  for (const auto& [key, entry] : entries_) {
+    const auto found = paths.find(key.netns);
+    const std::string now = found == paths.end() ? std::string() : found->second;
+    if (std::exchange(entry->container.path, now) != now && now.empty()) lost.push_back(key);
+  }
+  for (const ContainerKey& key : lost) remove_if_unheld(key);
+}
+
+/// "a1b2c3d4e5f6" when the engine has such an id that was not used before, else "n7".
+std::string Registry::new_id(const std::string& engine_id) {
+  if (!names::is_hex_id(engine_id)) return fmt::format("n{}", ++made_ids_);
+  const std::string brief = engine_id.substr(0, 12);
+  std::uint64_t number = 0;
+  std::from_chars(brief.data(), brief.data() + brief.size(), number, 16);
+  const auto place = std::ranges::lower_bound(used_engine_ids_, number);
+  const bool used = place != used_engine_ids_.end() && *place == number;
+  if (used) return fmt::format("{}-{}", brief, ++made_ids_);  // it was restarted
+  used_engine_ids_.insert(place, number);
+  return brief;
+}
+
+}  // namespace portfwd

@@ -1,0 +1,114 @@
+// Which containers there are. Owns every Container and the pidfd that tells its end; Discovery puts
+// them in, people attach and detach them, everyone else observes. Owned by main. It does not look
+// for containers and knows nothing of listeners.
+//
+// An entry lives as long as something holds it: an anchor (a process in it, by pidfd), or a path (a
+// named namespace), or the person who attached its descriptor. When the anchor exits, the census is
+// asked for another process of that namespace. A detached container stays as an entry that nobody
+// sees, with its namespace pinned, so that it is not found again while it lives.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/refusal.h"
+#include "discover/boundary.h"
+#include "discover/container.h"
+#include "discover/sighting.h"
+#include "event/event_loop.h"
+
+namespace portfwd {
+
+/// What tells one container from another: its namespace, or the engine's id when that is unseen.
+struct ContainerKey {
+  std::uint64_t netns = 0;
+  std::string engine_id;  ///< only when netns is 0
+  friend auto operator<=>(const ContainerKey&, const ContainerKey&) = default;
+};
+
+/// Knows which processes there are; implemented by Discovery.
+class Census {
+ public:
+  /// Some anchors have exited: look now, then settle() every one of `orphans()`.
+  virtual void on_orphans() = 0;
+
+ protected:
+  ~Census() = default;
+};
+
+class Registry {
+ public:
+  /// All are borrowed and outlive the registry.
+  Registry(EventLoop& loop, const ProcDir& proc, const Identifier& identifier,
+           const Boundary& boundary);
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+  ~Registry();
+
+  void add_observer(RegistryObserver& observer) { observers_.push_back(&observer); }
+  void remove_observer(RegistryObserver& observer) noexcept { std::erase(observers_, &observer); }
+
+  // For people.
+  [[nodiscard]] std::vector<const Container*> containers() const;
+  [[nodiscard]] const Container* find(std::string_view id) const;
+  /// @param text an id, a name, or an unambiguous beginning of an id (the engine's full id too)
+  [[nodiscard]] Answer<const Container*> resolve(std::string_view text) const;
+  /// @param name "" for one of our making
+  Answer<const Container*> attach_pid(pid_t pid, std::string_view name);
+  /// With a path in our mount namespace it lasts until detached or until the path is gone; else
+  /// until detached or, if processes were in it, until the last of them is gone.
+  Answer<const Container*> attach_netns(UniqueFd netns, std::string_view name);
+  /// Forgets the container; it is not found again while its namespace lives, unless attached.
+  Answer<void> detach(std::string_view id);
+
+  // For Discovery.
+  void set_census(Census* census) noexcept { census_ = census; }
+  [[nodiscard]] bool knows(const ContainerKey& key) const { return entries_.contains(key); }
+  [[nodiscard]] bool knows_engine_id(std::string_view engine_id) const;
+  /// @return nullptr when it is known already.
+  const Container* add(Sighting sighting);
+  [[nodiscard]] std::vector<ContainerKey> orphans() const;
+  /// The census's answer for one orphan. @param anchor without a pidfd when nobody is left there
+  void settle(const ContainerKey& key, pid_t pid, UniqueFd pidfd);
+  /// The anchor left its namespace although it lives.
+  void drop_anchor(const ContainerKey& key);
+  /// The containers that a process holds, forgotten ones too.
+  [[nodiscard]] std::vector<std::pair<ContainerKey, pid_t>> anchors() const;
+  [[nodiscard]] pid_t anchor_of(const ContainerKey& key) const;
+  /// A name that a person gave is kept.
+  void identify(const ContainerKey& key, const Identity& identity);
+  void sign_of_life(const ContainerKey& key);
+  /// The named namespaces there are now, by inode: what had a path and is not among them loses it.
+  void set_paths(const std::map<std::uint64_t, std::string>& paths);
+
+ private:
+  class Entry;
+  using Entries = std::map<ContainerKey, std::unique_ptr<Entry>>;
+
+  void on_exit(Entry& entry);
+  void remove(const ContainerKey& key, RemovalReason reason);
+  void remove_if_unheld(const ContainerKey& key);
+  void announce(Entry& entry);
+  void changed(const Entry& entry);
+  const Container* attach(Sighting sighting, std::string_view name);
+  std::string new_id(const std::string& engine_id);
+  [[nodiscard]] std::string path_of(const Netns& netns) const;
+  [[nodiscard]] Entries::const_iterator entry_of(std::string_view id) const;
+
+  EventLoop& loop_;
+  const ProcDir& proc_;
+  const Identifier& identifier_;
+  const Boundary& boundary_;
+  Census* census_ = nullptr;
+  std::vector<RegistryObserver*> observers_;
+  Entries entries_;
+  std::vector<std::uint64_t> used_engine_ids_;  ///< sorted; first 12 hex digits of each
+  std::uint64_t made_ids_ = 0;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,80 @@
+// The Registry's private part: one container with what holds it. Included by the registry's own
+// sources only.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "discover/registry.h"
+
+namespace portfwd {
+
+class Registry::Entry {
+ public:
+  Entry(Registry& owner, ContainerKey the_key, Sighting sighting)
+      : key(std::move(the_key)), engine_id(sighting.identity.engine_id), registry_(owner) {
+    container.name = std::move(sighting.identity.name);
+    container.engine = std::move(sighting.identity.engine);
+    container.uid = sighting.uid;
+    container.pid = sighting.pid;
+    container.netns = key.netns;
+    if (sighting.netns) container.netns_fd = sighting.netns->release();
+    container.path = std::move(sighting.path);
+    container.attached = sighting.attached;
+    named_by_person = sighting.named;
+    kept = sighting.kept;
+    container.inaccessible = std::move(sighting.inaccessible);
+    if (sighting.pidfd.valid()) hold_on(owner.loop_, sighting.pid, std::move(sighting.pidfd));
+  }
+
+  /// Tells the registry once when its process has exited.
+  class Anchor final : private IoHandler, public Retirable {
+   public:
+    Anchor(EventLoop& loop, Registry& registry, Entry& entry, UniqueFd pidfd)
+        : registry_(registry),
+          entry_(entry),
+          pidfd_(std::move(pidfd)),
+          source_(loop, pidfd_.get(), *this) {}
+    /// @return false when the loop would not take it
+    bool watch() { return source_.watch(EPOLLIN).has_value(); }
+    void disarm() { source_.disarm(); }
+
+   private:
+    void on_io(IoSource&, std::uint32_t) override { registry_.on_exit(entry_); }
+    Registry& registry_;
+    Entry& entry_;
+    UniqueFd pidfd_;
+    IoSource source_;
+  };
+
+  void hold_on(EventLoop& loop, pid_t pid, UniqueFd pidfd) {
+    auto fresh = std::make_unique<Anchor>(loop, registry_, *this, std::move(pidfd));
+    if (!fresh->watch()) return;
+    release_anchor(loop);
+    anchor = std::move(fresh);
+    orphan = false;
+    container.pid = pid;
+  }
+  void release_anchor(EventLoop& loop) {
+    if (!anchor) return;
+    anchor->disarm();
+    loop.retire(std::move(anchor));
+    orphan = true;
+  }
+  [[nodiscard]] bool held() const { return anchor || orphan || kept || !container.path.empty(); }
+
+  Container container;
+  const ContainerKey key;
+  std::string engine_id;  ///< in full; container.id begins like it
+  std::unique_ptr<Anchor> anchor;
+  bool orphan = false;     ///< its anchor has exited, the census has not yet answered
+  bool forgotten = false;  ///< detached: nobody sees it
+  bool kept = false;       ///< a person attached its descriptor, nothing else may hold it
+  bool named_by_person = false;
+
+ private:
+  Registry& registry_;
+};
+
+}  // namespace portfwd

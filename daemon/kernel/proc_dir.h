@@ -1,0 +1,63 @@
+// Reads a /proc folder: which processes there are, in which network namespace each is, and their
+// texts. Holds the folder open; one object serves all of discovery. It decides nothing.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "kernel/netns.h"
+
+namespace portfwd {
+
+class ProcDir {
+ public:
+  static constexpr std::size_t kTextLimit = 4096;  ///< bytes of a cmdline worth reading
+
+  /// @param path an absolute one that stays valid; `valid()` tells whether it could be opened
+  explicit ProcDir(std::string path = "/proc");
+  [[nodiscard]] bool valid() const noexcept { return fd_.valid(); }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+  struct Entry {
+    pid_t pid = 0;
+    /// Of the folder /proc/PID: another process that got this pid has another one. The kernel may
+    /// also renumber it for the same process when memory is short, so a change only means "look".
+    std::uint64_t inode = 0;
+  };
+  /// Replaces `out` by all thread groups, ascending by pid.
+  Result<void> list(std::vector<Entry>& out) const;
+
+  /// Inode of the process's network namespace. @return EACCES for another user's process, ENOENT
+  /// for one that is gone or a zombie.
+  [[nodiscard]] Result<std::uint64_t> netns(pid_t pid) const;
+  [[nodiscard]] Result<Netns> open_netns(pid_t pid) const;
+
+  /// The first `limit` bytes of /proc/PID/`file`.
+  [[nodiscard]] Result<std::string> read(pid_t pid, const char* file,
+                                         std::size_t limit = kTextLimit) const;
+  /// The process's name, or "" when it is gone.
+  [[nodiscard]] std::string comm(pid_t pid) const;
+  /// Its parent, or 0.
+  [[nodiscard]] pid_t parent(pid_t pid) const;
+
+  /// Name of the program that has the socket open, or "" when none of `pids` can be seen to have
+  /// it. Looks at no more than `max_links` descriptors in all.
+  [[nodiscard]] std::string socket_owner(std::span<const pid_t> pids, std::uint64_t socket_inode,
+                                         std::size_t max_links = 4096) const;
+
+ private:
+  std::string path_;
+  UniqueFd fd_;
+};
+
+/// The whole of a file that grows as it is read, up to `limit` bytes. @param dir or AT_FDCWD
+[[nodiscard]] Result<std::string> read_text(int dir, const char* path, std::size_t limit);
+
+}  // namespace portfwd

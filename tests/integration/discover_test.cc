@@ -1,0 +1,238 @@
+// Discovery on real processes in real namespaces, below those of the test run.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <filesystem>
+#include <memory>
+#include <set>
+
+#include "kernel/pidfd.h"
+#include "support/finder.h"
+#include "support/sandbox.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using testing_support::Finder;
+using testing_support::Sandbox;
+
+UniqueFd netns_fd(pid_t pid) {
+  return UniqueFd(
+      ::open(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
+}
+
+struct DiscoverTest : testing::Test {
+  /// Two full looks at all processes.
+  void look_twice() {
+    for (int i = 0; i < 2; ++i) {
+      const auto before = finder.discovery.figures().scans;
+      finder.discovery.hint();
+      EXPECT_TRUE(finder.until([&] { return finder.discovery.figures().scans > before; }));
+    }
+  }
+  Finder finder;
+};
+
+TEST_F(DiscoverTest, WhatIsThereAtTheStartIsKnownAfterIt) {
+  const Sandbox sandbox;
+  finder.start();
+  const Container* container = finder.by_netns(sandbox.netns());
+  ASSERT_NE(container, nullptr);
+  EXPECT_EQ(container->pid, sandbox.pid());
+  EXPECT_EQ(container->uid, ::geteuid());
+  EXPECT_EQ(container->inaccessible, "");
+  EXPECT_TRUE(container->netns_fd.valid());
+}
+
+TEST_F(DiscoverTest, ASandboxThatBeginsLaterIsFoundWithoutAHint) {
+  finder.start();
+  const Sandbox sandbox;
+  const Container* container = finder.wait_for(sandbox.netns());
+  ASSERT_NE(container, nullptr);
+  EXPECT_EQ(finder.log.added(sandbox.netns()), 1);
+}
+
+TEST_F(DiscoverTest, AProcessThatUnsharesAfterItWasSeenIsFound) {
+  Sandbox late(0);
+  finder.start();
+  EXPECT_EQ(finder.by_netns(late.netns()), nullptr) << "it still is in our own namespace";
+  ASSERT_EQ(late.tell(Sandbox::Do::Unshare), 0);
+  EXPECT_NE(finder.wait_for(late.netns()), nullptr);
+}
+
+TEST_F(DiscoverTest, TheEndOfTheLastProcessEndsTheContainerAtOnce) {
+  Sandbox sandbox;
+  finder.start();
+  const std::uint64_t netns = sandbox.netns();
+  const TimePoint before = finder.clock.now();
+  sandbox.end();
+  ASSERT_TRUE(finder.wait_gone(netns));
+  EXPECT_LT(finder.clock.now() - before, 150ms);  // three times the promise
+  EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Gone);
+}
+
+TEST_F(DiscoverTest, AZombieHoldsNoContainer) {
+  Sandbox sandbox;
+  finder.start();
+  const std::uint64_t netns = sandbox.netns();
+  sandbox.end(false);
+  EXPECT_TRUE(finder.wait_gone(netns));
+}
+
+TEST_F(DiscoverTest, AContainerOutlivesItsFirstProcess) {
+  Sandbox sandbox;
+  const int second = sandbox.tell(Sandbox::Do::Fork);
+  finder.start();
+  const std::uint64_t netns = sandbox.netns();
+  ASSERT_EQ(finder.by_netns(netns)->pid, sandbox.pid());
+  const std::string id = finder.by_netns(netns)->id;
+  sandbox.end();
+  ASSERT_TRUE(finder.until([&] { return finder.by_netns(netns)->pid == second; }));
+  EXPECT_EQ(finder.by_netns(netns)->id, id);
+  EXPECT_EQ(finder.log.removed(netns), 0);
+  ::kill(second, SIGKILL);
+  EXPECT_TRUE(finder.wait_gone(netns));
+}
+
+TEST_F(DiscoverTest, ASuccessorThatNoScanHasSeenYetIsFoundBeforeTheContainerIsGivenUp) {
+  Sandbox sandbox;
+  finder.start();
+  const std::uint64_t netns = sandbox.netns();
+  const int second = sandbox.tell(Sandbox::Do::Fork);
+  sandbox.end();
+  ASSERT_TRUE(finder.until([&] { return finder.by_netns(netns)->pid == second; }));
+  EXPECT_EQ(finder.log.removed(netns), 0);
+}
+
+TEST_F(DiscoverTest, ANamespaceBelowAnInnerUserNamespaceIsAContainerOfItsOwn) {
+  const Sandbox outer(Sandbox::kUserAndNet, [] { return (new Sandbox)->pid(); });
+  finder.start();
+  EXPECT_NE(finder.by_netns(outer.netns()), nullptr);
+  const Container* inner = finder.by_netns(testing_support::netns_of(outer.answer()));
+  ASSERT_NE(inner, nullptr);
+  EXPECT_EQ(inner->pid, outer.answer());
+}
+
+TEST_F(DiscoverTest, ManyThatEndTogetherCostFewScans) {
+  std::vector<std::unique_ptr<Sandbox>> many;
+  std::set<std::uint64_t> inodes;
+  for (int i = 0; i < 20; ++i) {
+    inodes.insert(many.emplace_back(std::make_unique<Sandbox>())->netns());
+  }
+  finder.start();
+  const auto scans = finder.discovery.figures().scans;
+  many.clear();
+  for (const auto inode : inodes) EXPECT_TRUE(finder.wait_gone(inode));
+  EXPECT_LE(finder.discovery.figures().scans - scans, 10U);
+}
+
+TEST_F(DiscoverTest, AnIdIsNeverUsedTwice) {
+  finder.start();
+  std::set<std::string> ids;
+  for (int i = 0; i < 10; ++i) {
+    Sandbox sandbox;
+    finder.discovery.hint();
+    const Container* container = finder.wait_for(sandbox.netns());
+    ASSERT_NE(container, nullptr);
+    EXPECT_TRUE(ids.insert(container->id).second);
+    const std::uint64_t netns = sandbox.netns();
+    sandbox.end();
+    ASSERT_TRUE(finder.wait_gone(netns));
+  }
+}
+
+TEST_F(DiscoverTest, TheNameFollowsTheProgramThatAYoungContainerStarts) {
+  Sandbox sandbox;
+  finder.start();
+  const Container* container = finder.by_netns(sandbox.netns());
+  EXPECT_EQ(container->name, names::from_program(finder.proc.comm(sandbox.pid()), sandbox.pid()));
+  sandbox.tell(Sandbox::Do::Exec);
+  const std::string wanted = "sleep-" + std::to_string(sandbox.pid());
+  EXPECT_TRUE(finder.until([&] { return container->name == wanted; })) << container->name;
+}
+
+TEST_F(DiscoverTest, AProcessOfOurOwnMakesNoContainer) {
+  const Sandbox sandbox;
+  Finder other({.is_ours = [&](pid_t pid) { return pid == sandbox.pid(); }});
+  other.start();
+  EXPECT_EQ(other.by_netns(sandbox.netns()), nullptr);
+}
+
+TEST_F(DiscoverTest, OurOwnNamespaceIsNoContainer) {
+  finder.start();
+  EXPECT_EQ(finder.by_netns(testing_support::netns_of(::getpid())), nullptr);
+}
+
+TEST_F(DiscoverTest, WhoIsInANamespaceCanBeAsked) {
+  Sandbox sandbox;
+  const int second = sandbox.tell(Sandbox::Do::Fork);
+  finder.start();
+  EXPECT_EQ(finder.discovery.processes_in(sandbox.netns()),
+            (std::vector<pid_t>{sandbox.pid(), second}));
+}
+
+TEST_F(DiscoverTest, ADetachedContainerStaysAwayWhileItsNamespaceLives) {
+  Sandbox sandbox;
+  finder.start();
+  const std::uint64_t netns = sandbox.netns();
+  ASSERT_TRUE(finder.registry.detach(finder.by_netns(netns)->id));
+  EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Detached);
+  look_twice();
+  EXPECT_EQ(finder.by_netns(netns), nullptr);
+  EXPECT_EQ(finder.log.added(netns), 1);
+  ASSERT_TRUE(finder.registry.attach_pid(sandbox.pid(), "again")) << "unless it is asked for";
+  EXPECT_EQ(finder.by_netns(netns)->name, "again");
+  sandbox.end();
+  EXPECT_TRUE(finder.wait_gone(netns));
+}
+
+TEST_F(DiscoverTest, AnAttachedProcessIsAContainerUnderTheNameThatItWasGiven) {
+  const Sandbox sandbox;
+  const auto attached = finder.registry.attach_pid(sandbox.pid(), "mine");
+  ASSERT_TRUE(attached) << attached.error().text;
+  EXPECT_EQ((*attached)->name, "mine");
+  EXPECT_TRUE((*attached)->attached);
+  finder.start();
+  EXPECT_EQ(finder.by_netns(sandbox.netns())->name, "mine") << "discovery does not rename it";
+  EXPECT_EQ(finder.log.added(sandbox.netns()), 1);
+}
+
+TEST_F(DiscoverTest, AnAttachedDescriptorLastsUntilItIsDetached) {
+  Sandbox sandbox;
+  UniqueFd fd = netns_fd(sandbox.pid());
+  const std::uint64_t netns = sandbox.netns();
+  sandbox.end();
+  const auto attached = finder.registry.attach_netns(std::move(fd), "");
+  ASSERT_TRUE(attached) << attached.error().text;
+  EXPECT_EQ((*attached)->name, "netns-" + std::to_string(netns));
+  finder.start();
+  look_twice();
+  ASSERT_NE(finder.by_netns(netns), nullptr);
+  EXPECT_TRUE(finder.registry.detach((*attached)->id));
+  EXPECT_EQ(finder.by_netns(netns), nullptr);
+}
+
+TEST_F(DiscoverTest, WhatCannotBeAttachedIsRefusedWithAReason) {
+  Sandbox gone;
+  const pid_t pid = gone.pid();
+  gone.end();
+  using Kind = Refusal::Kind;
+  Registry& registry = finder.registry;
+  EXPECT_EQ(registry.attach_pid(pid, "").error().kind, Kind::InvalidArgument);
+  EXPECT_EQ(registry.attach_pid(0, "").error().kind, Kind::InvalidArgument);
+  EXPECT_EQ(registry.attach_pid(-1, "").error().kind, Kind::InvalidArgument);
+  EXPECT_EQ(registry.attach_pid(::getpid(), "").error().kind, Kind::InvalidArgument);
+  EXPECT_EQ(registry.attach_pid(1, "").error().kind, Kind::Inaccessible);
+  const auto attach_file = [&](const char* path) {
+    return registry.attach_netns(UniqueFd(::open(path, O_RDONLY | O_CLOEXEC)), "").error().kind;
+  };
+  EXPECT_EQ(attach_file("/dev/null"), Kind::InvalidArgument);
+  EXPECT_EQ(attach_file("/proc/self/ns/user"), Kind::InvalidArgument);
+  EXPECT_EQ(attach_file("/proc/self/ns/net"), Kind::InvalidArgument);
+  EXPECT_EQ(registry.detach("nobody").error().kind, Kind::NoSuchContainer);
+}
+
+}  // namespace
+}  // namespace portfwd

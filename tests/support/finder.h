@@ -1,0 +1,56 @@
+// All of discovery on a loop of its own, as main builds it, with a log of what the Registry told.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <utility>
+
+#include "discover/discovery.h"
+#include "support/registry_log.h"
+
+namespace portfwd::testing_support {
+
+struct Finder {
+  explicit Finder(Discovery::Options options = {})
+      : discovery({loop, proc, identifier, boundary, registry}, std::move(options)) {
+    registry.add_observer(log);
+  }
+  ~Finder() { registry.remove_observer(log); }
+  void start() { ASSERT_TRUE(discovery.start()); }
+
+  /// Turns the loop until `done`; @return false when that took longer than anything should
+  bool until(const std::function<bool()>& done) {
+    const TimePoint limit = clock.now() + std::chrono::seconds(20);
+    while (!done()) {
+      if (clock.now() > limit) return false;
+      (void)loop.turn(std::chrono::seconds(1));
+    }
+    return true;
+  }
+  [[nodiscard]] const Container* by_netns(std::uint64_t netns) const {
+    for (const Container* container : registry.containers()) {
+      if (container->netns == netns) return container;
+    }
+    return nullptr;
+  }
+  /// Waits for the container of that namespace.
+  const Container* wait_for(std::uint64_t netns) {
+    until([&] { return by_netns(netns) != nullptr; });
+    return by_netns(netns);
+  }
+  bool wait_gone(std::uint64_t netns) {
+    return until([&] { return by_netns(netns) == nullptr; });
+  }
+
+  SystemClock clock;
+  EventLoop loop{clock};
+  ProcDir proc;
+  Identifier identifier{proc};
+  Boundary boundary{proc, identifier};
+  Registry registry{loop, proc, identifier, boundary};
+  RegistryLog log;
+  Discovery discovery;
+};
+
+}  // namespace portfwd::testing_support
