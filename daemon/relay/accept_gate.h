@@ -1,6 +1,8 @@
-// One gate before all listeners: when the process has no descriptor left, accepting stops
+// One gate before all listeners: when the process runs out of descriptors, accepting stops
 // everywhere at once and comes back by itself, so that nothing spins and nobody is dropped: whoever
-// waits stays in the kernel's queue. Owned by main; listeners join it. It accepts nothing itself.
+// waits stays in the kernel's queue. It closes a little early, since a client that was accepted
+// needs a second descriptor to be dialled for. Owned by main; listeners join it. It accepts nothing
+// itself.
 #pragma once
 
 #include <vector>
@@ -35,7 +37,11 @@ class AcceptGate {
   /// After a descriptor came free; not at once, since re-arming costs a call per listener.
   static constexpr Duration kSoon = std::chrono::milliseconds(10);
 
-  /// @param observer borrowed
+  /// Descriptors kept for what accepted clients and everybody else still need; less with a low
+  /// limit.
+  static constexpr int kReserve = 256;
+
+  /// Reads RLIMIT_NOFILE, which is to be raised before. @param observer borrowed
   AcceptGate(EventLoop& loop, AcceptGateObserver& observer);
   AcceptGate(const AcceptGate&) = delete;
   AcceptGate& operator=(const AcceptGate&) = delete;
@@ -44,19 +50,24 @@ class AcceptGate {
   void leave(Member& member) noexcept { std::erase(members_, &member); }
 
   [[nodiscard]] bool is_open() const { return !reopen_.armed(); }
-  /// accept(2) failed for want of `error`.
+  /// accept(2) failed for want of what `error` says.
   void close(const Error& error);
+  /// accept(2) gave `fd`. The kernel gives the lowest free number, so it tells how many are in use.
+  void accepted(int fd);
   /// A connection has ended: there may be room again.
   void descriptor_freed();
   /// Somebody has accepted all that waited: the shortage, if there was one, is over.
   void queue_is_empty() { reported_ = !is_open(); }
 
  private:
+  void try_to_open();
   void tell_members();
+  [[nodiscard]] bool has_room() const;
 
   EventLoop& loop_;
   AcceptGateObserver& observer_;
   std::vector<Member*> members_;
+  int accept_below_;  ///< descriptor number
   TimePoint closed_at_{};
   bool reported_ = false;
   Timer reopen_;  ///< armed while closed

@@ -118,6 +118,7 @@ void HostListener::on_io(IoSource& source, std::uint32_t) {
   for (int i = 0; i < kAcceptsPerTurn && source.mask() != 0; ++i) {
     UniqueFd client(::accept4(source.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
+      gate_.accepted(client.get());
       sink_.on_client(std::move(client), family);
     } else if (errno == EAGAIN) {
       return gate_.queue_is_empty();
