@@ -1,0 +1,146 @@
+// What stream sockets and pipes do at the edges: resets, full windows, splices.
+#include "kernel/stream.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/epoll.h>
+
+#include <csignal>
+
+#include "kernel/splice_pipe.h"
+#include "support/streams.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+using enum Transfer::Outcome;
+
+struct StreamFacts : testing::TestWithParam<Family> {};
+
+std::string family_name(const testing::TestParamInfo<Family>& info) {
+  return info.param == Family::V4 ? "V4" : "V6";
+}
+
+INSTANTIATE_TEST_SUITE_P(Tcp, StreamFacts, testing::Values(Family::V4, Family::V6), family_name);
+
+std::uint32_t events_now(int fd, std::uint32_t wanted) {
+  const UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  epoll_event ev{};
+  ev.events = wanted;
+  EXPECT_EQ(::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &ev), 0);
+  epoll_event got{};
+  return ::epoll_wait(epoll.get(), &got, 1, 0) == 1 ? got.events : 0U;
+}
+
+TEST_P(StreamFacts, WhatArrivedBeforeAResetCanStillBeRead) {
+  auto [ours, theirs] = tcp_pair(GetParam());
+  write_all(theirs, "last words");
+  reset(theirs);
+  Received got;
+  read_available(ours, got);
+  EXPECT_EQ(got.text, "last words");
+  EXPECT_EQ(got.ending, Ending::Reset);
+}
+
+TEST_P(StreamFacts, WhatArrivedBeforeAResetCanStillBeSpliced) {
+  auto [ours, theirs] = tcp_pair(GetParam());
+  write_all(theirs, "last words");
+  reset(theirs);
+  auto pipe = Pipe::make(PipePool::kSmall);
+  ASSERT_TRUE(pipe);
+  EXPECT_EQ(pipe->fill_from(ours.get()).bytes, 10U);
+  auto another = Pipe::make(PipePool::kSmall);
+  EXPECT_EQ(another->fill_from(ours.get()).outcome, Failed);
+}
+
+TEST_P(StreamFacts, OnceAWriteHasReportedAResetReadingEndsLikeAFin) {
+  auto [ours, theirs] = tcp_pair(GetParam());
+  reset(theirs);
+  EXPECT_EQ(send_some(ours.get(), bytes_of("x")).outcome, Failed);
+  std::array<std::byte, 8> buffer;
+  EXPECT_EQ(receive_some(ours.get(), buffer).outcome, End) << "so the relay must remember";
+}
+
+TEST_P(StreamFacts, AResetIsReportedToWhoAsksForErrorsAlone) {
+  auto [ours, theirs] = tcp_pair(GetParam());
+  EXPECT_EQ(events_now(ours.get(), EPOLLERR), 0U);
+  reset(theirs);
+  EXPECT_NE(events_now(ours.get(), EPOLLERR) & EPOLLERR, 0U);
+  EXPECT_EQ(take_socket_error(ours.get()), ECONNRESET);
+}
+
+TEST_P(StreamFacts, AFinIsNoHangUpUntilBothSidesHaveSentOne) {
+  auto [ours, theirs] = tcp_pair(GetParam());
+  theirs.reset();
+  EXPECT_EQ(events_now(ours.get(), EPOLLERR), 0U);
+  ::shutdown(ours.get(), SHUT_WR);
+  EXPECT_EQ(events_now(ours.get(), EPOLLERR), std::uint32_t{EPOLLHUP});
+  EXPECT_EQ(take_socket_error(ours.get()), 0);
+}
+
+TEST_P(StreamFacts, WritableCanMeanThatAllIsSent) {
+  auto [ours, theirs] = tcp_pair(GetParam());
+  const std::string chunk(1 << 20, 'x');
+  while (send_some(ours.get(), bytes_of(chunk)).moved()) {
+  }
+  ASSERT_GT(unsent_bytes(ours.get()), 0U);
+  writable_when_all_is_sent(ours.get());
+  Received got;
+  while (unsent_bytes(ours.get()) > 0) {
+    EXPECT_EQ(events_now(ours.get(), EPOLLOUT), 0U);
+    ASSERT_TRUE(wait_for(theirs.get(), POLLIN));
+    read_available(theirs, got);
+  }
+  EXPECT_EQ(events_now(ours.get(), EPOLLOUT), std::uint32_t{EPOLLOUT});
+}
+
+TEST_P(StreamFacts, SixteenSingleBytesFillADefaultPipe) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
+  const UniqueFd read_end(ends[0]);
+  const UniqueFd write_end(ends[1]);
+  const int pages = ::fcntl(write_end.get(), F_GETPIPE_SZ) / static_cast<int>(::getpagesize());
+  auto [ours, theirs] = tcp_pair(GetParam());
+  int fitted = 0;
+  for (; fitted <= pages; ++fitted) {
+    write_all(theirs, "x");
+    if (!splice_some(ours.get(), write_end.get(), 65536).moved()) break;
+  }
+  EXPECT_EQ(fitted, pages) << "a pipe is full when its slots are, whatever they hold";
+}
+
+TEST(PipeFacts, SplicingToAClosedSocketRaisesNoSignalThatMainDoesNotIgnore) {
+  const auto previous = std::signal(SIGPIPE, SIG_IGN);
+  auto [ours, theirs] = stream_pair(StreamKind::Unix);
+  auto [source, writer] = stream_pair(StreamKind::Unix);
+  write_all(writer, "x");
+  auto pipe = Pipe::make(PipePool::kSmall);
+  ASSERT_TRUE(pipe && pipe->fill_from(source.get()).moved());
+  theirs.reset();
+  EXPECT_EQ(pipe->drain_to(ours.get()).outcome, Failed);
+  EXPECT_FALSE(pipe->empty());
+  (void)std::signal(SIGPIPE, previous);
+}
+
+TEST(PipePoolTest, LendsNoMoreThanItsShareAndTakesBackOnlyEmptyPipes) {
+  PipePool pool;
+  {
+    std::vector<PipePool::Lease> leases;
+    for (std::size_t i = 0; i < PipePool::kMostLeased; ++i) leases.push_back(pool.lease());
+    EXPECT_TRUE(leases.back());
+    EXPECT_FALSE(pool.lease());
+    EXPECT_LE(leases.back()->capacity(), PipePool::kSmall);
+    auto [source, writer] = stream_pair(StreamKind::Unix);
+    write_all(writer, "x");
+    ASSERT_TRUE(leases.front()->fill_from(source.get()).moved());
+    leases.front().reset();
+    EXPECT_EQ(pool.idle(), 0U) << "bytes of one connection must never reach another";
+  }
+  EXPECT_EQ(pool.leased(), 0U);
+  EXPECT_LE(pool.idle(), PipePool::kMostIdle);
+}
+
+}  // namespace
+}  // namespace portfwd
