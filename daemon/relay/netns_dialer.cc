@@ -45,11 +45,9 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
 
   void on_socket(Result<UniqueFd> socket) override {
     waiting_ = false;
-    if (!socket) {
-      last_error_ = socket.error();
-      return give_up();
-    }
-    if (!connect(std::move(*socket))) next();
+    if (socket && connect(std::move(*socket))) return;
+    if (!socket) last_error_ = socket.error(), ++tried_;  // the other family may still have some
+    next();
   }
 
   /// @return whether the outcome will be told by epoll. On loopback, too, it is never known at

@@ -1,0 +1,207 @@
+// Dialling real listeners: order, refusals, deadlines, sockets that come late, another namespace.
+#include <gtest/gtest.h>
+#include <netinet/tcp.h>
+
+#include <vector>
+
+#include "relay/netns_dialer.h"
+#include "support/local_sockets.h"
+#include "support/test_netns.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+
+/// Sockets of a namespace of its own, as a container's.
+struct ContainerSockets final : SocketSource {
+  [[nodiscard]] UniqueFd take(Family family) override {
+    return ns->socket(address_family(family), SOCK_STREAM);
+  }
+  void await(Family, SocketTaker&) override { ADD_FAILURE() << "never dry"; }
+  void withdraw(SocketTaker&) noexcept override {}
+  std::unique_ptr<TestNetns> ns = std::make_unique<TestNetns>();
+};
+
+struct DialerTest : testing::Test, DialHandler {
+  void on_dialled(Result<UniqueFd> connected) override {
+    EXPECT_FALSE(dialling) << "called from within dial()";
+    EXPECT_FALSE(outcome) << "called twice";
+    outcome = std::move(connected);
+  }
+  Result<UniqueFd>& dial(std::vector<Endpoint> candidates, Duration limit = 20s) {
+    start(candidates, limit);
+    const TimePoint deadline = loop.now() + 20s;
+    while (!outcome && loop.now() < deadline) EXPECT_TRUE(loop.turn(20ms));
+    if (!outcome) outcome = fail("the test waited in vain", ETIME);
+    return *outcome;
+  }
+  void start(const std::vector<Endpoint>& candidates, Duration limit = 20s) {
+    dialling = true;
+    outcome.reset();
+    attempt = dialer.dial(candidates, loop.now() + limit, *this);
+    dialling = false;
+  }
+  /// A port where nobody listens and nobody will, since it stays bound.
+  Endpoint refusing(Family family) {
+    UniqueFd fd = new_socket(family);
+    const SockAddr address = to_sockaddr({IpAddress::loopback(family), 0});
+    EXPECT_EQ(::bind(fd.get(), address.get(), address.length), 0);
+    held.push_back(std::move(fd));
+    return *portfwd::local_endpoint(held.back().get());
+  }
+
+  SystemClock clock;
+  EventLoop loop{clock};
+  RelayContext context{loop};
+  LocalSockets sockets;
+  NetnsDialer dialer{context, sockets};
+  std::optional<Result<UniqueFd>> outcome;
+  std::unique_ptr<Dial> attempt;
+  std::vector<UniqueFd> held;
+  bool dialling = false;
+};
+
+TEST_F(DialerTest, GivesAConnectedSocketWithNagleOff) {
+  const UniqueFd listener = listen_on_loopback(Family::V4);
+  auto& got = dial({*portfwd::local_endpoint(listener.get())});
+  ASSERT_TRUE(got) << got.error().text();
+  const UniqueFd accepted = accept_from(listener);
+  write_all(*got, "hello");
+  Received received;
+  read_available(accepted, received);
+  EXPECT_EQ(received.text, "hello");
+  int nodelay = 0;
+  socklen_t length = sizeof nodelay;
+  ::getsockopt(got->get(), IPPROTO_TCP, TCP_NODELAY, &nodelay, &length);
+  EXPECT_EQ(nodelay, 1);
+}
+
+TEST_F(DialerTest, ARefusalMakesRoomForTheNextCandidate) {
+  const UniqueFd listener = listen_on_loopback(Family::V6);
+  const Endpoint there = *portfwd::local_endpoint(listener.get());
+  auto& got = dial({refusing(Family::V4), refusing(Family::V6), there});
+  ASSERT_TRUE(got) << got.error().text();
+  EXPECT_EQ(peer_endpoint(got->get()), there);
+}
+
+TEST_F(DialerTest, WhenAllRefuseTheLastRefusalIsReported) {
+  auto& got = dial({refusing(Family::V4), refusing(Family::V6)});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code, ECONNREFUSED);
+}
+
+TEST_F(DialerTest, AnAddressWithoutARouteFailsLaterNotWithinTheCall) {
+  auto& got = dial({{IpAddress::v4(192, 0, 2, 1), 80}});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code, ENETUNREACH);
+}
+
+TEST_F(DialerTest, AListenerThatDoesNotAnswerTimesOut) {
+  const UniqueFd full = listen_at({IpAddress::loopback(Family::V4), 0}, 0);
+  const Endpoint there = *portfwd::local_endpoint(full.get());
+  const UniqueFd queued = connect_to_port(there);  // the whole backlog; the next SYN is dropped
+  auto& got = dial({there}, 50ms);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code, ETIMEDOUT);
+}
+
+TEST_F(DialerTest, WaitsForASocketWhenNoneIsAtHand) {
+  const UniqueFd listener = listen_on_loopback(Family::V4);
+  sockets.run_dry();
+  start({*portfwd::local_endpoint(listener.get())});
+  ASSERT_EQ(sockets.waiting(), 1U);
+  sockets.refill();
+  while (!outcome) ASSERT_TRUE(loop.turn(1s));
+  EXPECT_TRUE(*outcome);
+}
+
+TEST_F(DialerTest, WaitingForASocketCountsAgainstTheDeadline) {
+  sockets.run_dry();
+  auto& got = dial({{IpAddress::loopback(Family::V4), 1}}, 10ms);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code, ETIMEDOUT);
+  EXPECT_EQ(sockets.waiting(), 0U);
+}
+
+TEST_F(DialerTest, AFamilyWithoutSocketsMakesRoomForTheOther) {
+  const UniqueFd listener = listen_on_loopback(Family::V4);
+  sockets.run_dry();
+  start({{IpAddress::loopback(Family::V6), 1}, *portfwd::local_endpoint(listener.get())});
+  sockets.fail_with(EAFNOSUPPORT);
+  ASSERT_EQ(sockets.waiting(), 1U);
+  sockets.refill();
+  while (!outcome) ASSERT_TRUE(loop.turn(1s));
+  EXPECT_TRUE(*outcome);
+}
+
+TEST_F(DialerTest, NoSocketsAtAllIsAFailure) {
+  sockets.run_dry();
+  start({{IpAddress::loopback(Family::V4), 1}});
+  sockets.fail_with(ESRCH);
+  while (!outcome) ASSERT_TRUE(loop.turn(1s));
+  ASSERT_FALSE(*outcome);
+  EXPECT_EQ(outcome->error().code, ESRCH);
+}
+
+TEST_F(DialerTest, ADestroyedDialIsCancelled) {
+  const UniqueFd listener = listen_on_loopback(Family::V4);
+  start({*portfwd::local_endpoint(listener.get())});
+  attempt.reset();
+  sockets.run_dry();
+  start({{IpAddress::loopback(Family::V4), 1}});
+  attempt.reset();
+  EXPECT_EQ(sockets.waiting(), 0U);
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_FALSE(outcome);
+}
+
+TEST_F(DialerTest, ASocketThatMeetsItselfWasRefused) {
+  struct BoundSockets final : SocketSource {
+    UniqueFd take(Family family) override {
+      UniqueFd fd = new_socket(family);
+      const SockAddr address = to_sockaddr({IpAddress::loopback(family), 8080});
+      EXPECT_EQ(::bind(fd.get(), address.get(), address.length), 0);
+      return fd;
+    }
+    void await(Family, SocketTaker&) override {}
+    void withdraw(SocketTaker&) noexcept override {}
+  } bound;
+  NetnsDialer to_itself(context, bound);
+  attempt = to_itself.dial(std::array{Endpoint{IpAddress::loopback(Family::V4), 8080}},
+                           loop.now() + 20s, *this);
+  while (!outcome) ASSERT_TRUE(loop.turn(1s));
+  ASSERT_FALSE(*outcome);
+  EXPECT_EQ(outcome->error().code, ECONNREFUSED);
+}
+
+TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceAndFailsWhenThatIsGone) {
+  ContainerSockets container;
+  UniqueFd listener = container.ns->listen({IpAddress::loopback(Family::V4), 8080});
+  NetnsDialer inwards(context, container);
+  const std::array there{Endpoint{IpAddress::loopback(Family::V4), 8080}};
+  attempt = inwards.dial(there, loop.now() + 20s, *this);
+  while (!outcome) ASSERT_TRUE(loop.turn(1s));
+  ASSERT_TRUE(*outcome);
+  EXPECT_TRUE(accept_from(listener).valid());
+
+  outcome.reset();
+  const UniqueFd left_over = container.take(Family::V4);
+  listener.reset();
+  struct LastSocket final : SocketSource {
+    explicit LastSocket(int f) : fd(f) {}
+    UniqueFd take(Family) override { return UniqueFd(::dup(fd)); }
+    void await(Family, SocketTaker&) override {}
+    void withdraw(SocketTaker&) noexcept override {}
+    int fd;
+  } last(left_over.get());
+  container.ns.reset();
+  NetnsDialer too_late(context, last);
+  attempt = too_late.dial(there, loop.now() + 20s, *this);
+  while (!outcome) ASSERT_TRUE(loop.turn(1s));
+  EXPECT_FALSE(*outcome);
+}
+
+}  // namespace
+}  // namespace portfwd

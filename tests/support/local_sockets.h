@@ -1,0 +1,47 @@
+// A source of sockets of the test's own namespace, which can be made to run dry. It stands for a
+// broker's pool where the namespace is not what is tested.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "broker/client/socket_source.h"
+#include "support/streams.h"
+
+namespace portfwd::testing_support {
+
+class LocalSockets final : public SocketSource {
+ public:
+  [[nodiscard]] UniqueFd take(Family family) override {
+    return dry_ ? UniqueFd() : new_socket(family);
+  }
+  void await(Family family, SocketTaker& taker) override { takers_.emplace_back(family, &taker); }
+  void withdraw(SocketTaker& taker) noexcept override {
+    std::erase_if(takers_, [&](const auto& waiting) { return waiting.second == &taker; });
+  }
+
+  void run_dry() { dry_ = true; }
+  [[nodiscard]] std::size_t waiting() const { return takers_.size(); }
+  /// Serves everybody who waits.
+  void refill() {
+    dry_ = false;
+    for (; !takers_.empty(); takers_.pop_front()) {
+      takers_.front().second->on_socket(new_socket(takers_.front().first));
+    }
+  }
+  /// Fails for everybody who waits now.
+  void fail_with(int error) {
+    for (auto left = takers_.size(); left > 0; --left) {
+      SocketTaker* taker = takers_.front().second;
+      takers_.pop_front();
+      taker->on_socket(std::unexpected(Error{error, "socket"}));
+    }
+  }
+
+ private:
+  std::deque<std::pair<Family, SocketTaker*>> takers_;
+  bool dry_ = false;
+};
+
+}  // namespace portfwd::testing_support
