@@ -1,0 +1,375 @@
+// One forward on real ports: binding, holding, serving, refusing, draining, limits.
+#include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <fstream>
+#include <functional>
+
+#include "relay/forward_port.h"
+#include "relay/netns_dialer.h"
+#include "support/local_sockets.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+
+constexpr Port kHostPort = 8080;
+constexpr std::array kBoth{Endpoint{IpAddress::loopback(Family::V4), kHostPort},
+                           Endpoint{IpAddress::loopback(Family::V6), kHostPort}};
+
+/// A forward whose target is a listener of the test.
+struct Rig : ForwardPortObserver, AcceptGateObserver {
+  explicit Rig(ForwardPortSettings settings = {.name = "test"})
+      : port(std::make_unique<ForwardPort>(RelayServices{context, gate, identity}, settings,
+                                           static_cast<ForwardPortObserver&>(*this))) {}
+
+  void on_target_refused(ForwardPort&, const Error&) override {
+    ++target_refusals;
+    if (on_refusal) on_refusal();
+  }
+  void on_drained(ForwardPort& which) override {
+    ++drained;
+    EXPECT_EQ(&which, port.get());
+    loop.retire(std::move(port));
+  }
+  void on_descriptors_short(const Error& error) override {
+    ++shortages;
+    EXPECT_EQ(error.code, EMFILE);
+  }
+
+  [[nodiscard]] bool bind() { return port->bind(kBoth).has_value(); }
+  [[nodiscard]] bool serve() {
+    const ListenAddress there{*local_endpoint(target.get()), false};
+    return port->serve(dialer, std::span(&there, 1)).has_value();
+  }
+  [[nodiscard]] bool hold() { return port->hold().has_value(); }
+  /// Binds and serves.
+  void start() { ASSERT_TRUE(bind() && serve()); }
+
+  bool until(const std::function<bool()>& done) {
+    const TimePoint deadline = loop.now() + 20s;
+    while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(10ms));
+    return done();
+  }
+  Received receive(const UniqueFd& fd, std::size_t at_least) {
+    Received got;
+    EXPECT_TRUE(until([&] {
+      read_available(fd, got);
+      return got.ending != Ending::None || got.text.size() >= at_least;
+    })) << "got "
+        << got.text.size() << " bytes";
+    return got;
+  }
+  Ending ending_of(const UniqueFd& fd) { return receive(fd, SIZE_MAX).ending; }
+  UniqueFd accept_inside() {
+    EXPECT_TRUE(until([&] { return wait_for(target.get(), POLLIN, 0); }));
+    return accept_from(target);
+  }
+  /// A client and the target's end of its connection.
+  StreamPair connect_through(const Endpoint& to = kBoth[0]) {
+    UniqueFd client = connect_to_port(to);
+    UniqueFd inside = accept_inside();
+    EXPECT_TRUE(until([&] { return port->waiting() == 0; }));
+    return {std::move(client), std::move(inside)};
+  }
+
+  SystemClock clock;
+  EventLoop loop{clock};
+  RelayContext context{loop};
+  AcceptGate gate{loop, *this};
+  ClientIdentity identity{*SockDiag::open(), ::geteuid(), Subuids("/nonexistent", "", 0)};
+  UniqueFd target = listen_on_loopback(Family::V4);
+  LocalSockets sockets;
+  NetnsDialer dialer{context, sockets};
+  std::unique_ptr<ForwardPort> port;
+  int target_refusals = 0;
+  int drained = 0;
+  int shortages = 0;
+  std::function<void()> on_refusal;
+};
+
+int connect_outcome(const Endpoint& to) {
+  const UniqueFd fd = new_socket(to.address.family());
+  const int error = try_connect(fd, to);
+  if (error != EINPROGRESS) return error;
+  EXPECT_TRUE(wait_for(fd.get(), POLLOUT));
+  return take_socket_error(fd.get());
+}
+
+struct ForwardPortTest : testing::Test {
+  Rig rig;
+};
+
+TEST_F(ForwardPortTest, ClientsOfBothFamiliesReachTheTarget) {
+  rig.start();
+  for (const Endpoint& to : kBoth) {
+    auto [client, inside] = rig.connect_through(to);
+    write_all(client, "ping");
+    EXPECT_EQ(rig.receive(inside, 4).text, "ping");
+    write_all(inside, "pong!");
+    EXPECT_EQ(rig.receive(client, 5).text, "pong!");
+  }
+  EXPECT_TRUE(rig.until([&] { return rig.port->counters().active == 0; }));
+  EXPECT_EQ(rig.port->counters(), (Counters{.total = 2, .bytes_in = 8, .bytes_out = 10}));
+}
+
+TEST_F(ForwardPortTest, BindsBothFamiliesOrNeither) {
+  {
+    const UniqueFd taken = listen_at(kBoth[1]);
+    const auto bound = rig.port->bind(kBoth);
+    ASSERT_FALSE(bound);
+    EXPECT_EQ(bound.error().endpoint, kBoth[1]);
+    EXPECT_EQ(bound.error().error.code, EADDRINUSE);
+    EXPECT_TRUE(rig.port->endpoints().empty());
+    EXPECT_TRUE(listen_at(kBoth[0]).valid()) << "the first one was given back";
+  }
+  EXPECT_TRUE(rig.bind()) << "and another try may succeed";
+}
+
+TEST_F(ForwardPortTest, AFamilyThatThisHostLacksIsLeftOut) {
+  const char* const knob = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
+  ASSERT_TRUE(std::ofstream(knob) << 1 << std::flush);
+  const auto bound = rig.port->bind(kBoth);
+  const std::vector<Endpoint> endpoints = rig.port->endpoints();
+  Rig v6_alone;
+  const auto nothing_left = v6_alone.port->bind(std::span(&kBoth[1], 1));
+  ASSERT_TRUE(std::ofstream(knob) << 0 << std::flush);
+  EXPECT_TRUE(bound);
+  EXPECT_EQ(endpoints, std::vector{kBoth[0]});
+  ASSERT_FALSE(nothing_left) << "one must remain";
+  EXPECT_EQ(nothing_left.error().error.code, EADDRNOTAVAIL);
+}
+
+TEST_F(ForwardPortTest, ATargetThatRefusesMeansAResetAtOnce) {
+  rig.start();
+  const Endpoint there = *local_endpoint(rig.target.get());
+  rig.target.reset();
+  const UniqueFd client = connect_to_port(kBoth[0]);
+  write_all(client, "anybody?");
+  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
+  EXPECT_EQ(rig.target_refusals, 1);
+  EXPECT_EQ(rig.port->counters(), (Counters{.total = 1, .failed = 1}));
+  rig.target = listen_at(there);
+  auto [again, inside] = rig.connect_through();
+  write_all(inside, "now");
+  EXPECT_EQ(rig.receive(again, 3).text, "now");
+}
+
+TEST_F(ForwardPortTest, AClientThatClosesAtOnceHasNoOwnerAndIsNotDialledFor) {
+  rig.start();
+  UniqueFd client = connect_to_port(kBoth[0]);
+  write_all(client, "fire and forget");
+  client.reset();
+  ASSERT_TRUE(rig.until([&] { return rig.port->counters().refused == 1; }));
+  EXPECT_EQ(rig.port->counters(), (Counters{.refused = 1}));
+  EXPECT_FALSE(wait_for(rig.target.get(), POLLIN, 0));
+}
+
+TEST_F(ForwardPortTest, HeldClientsAreServedWhenThereIsATarget) {
+  ASSERT_TRUE(rig.bind() && rig.hold());
+  const UniqueFd one = connect_to_port(kBoth[0]);
+  const UniqueFd two = connect_to_port(kBoth[1]);
+  write_all(one, "early");
+  ::shutdown(one.get(), SHUT_WR);  // it has said all, and still wants its answer
+  ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 2; }));
+  ASSERT_TRUE(rig.serve());
+  const UniqueFd first = rig.accept_inside();
+  const UniqueFd second = rig.accept_inside();
+  Received from_one, from_two;
+  ASSERT_TRUE(rig.until([&] {
+    read_available(first, from_one);
+    read_available(second, from_two);
+    return from_one.text + from_two.text == "early";
+  }));
+  const UniqueFd& inside = from_one.text == "early" ? first : second;
+  write_all(inside, "answer");
+  EXPECT_EQ(rig.receive(one, 6).text, "answer");
+}
+
+TEST(ForwardPortHoldTest, AClientIsHeldNoLongerThanTold) {
+  Rig rig({.hold = 30ms, .name = "test"});
+  ASSERT_TRUE(rig.bind() && rig.hold());
+  const TimePoint before = rig.loop.now();
+  const UniqueFd client = connect_to_port(kBoth[0]);
+  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
+  EXPECT_GE(rig.loop.now() - before, 30ms);
+  EXPECT_EQ(rig.port->waiting(), 0U);
+}
+
+TEST_F(ForwardPortTest, AHeldClientThatResetsIsForgottenAtOnce) {
+  ASSERT_TRUE(rig.bind() && rig.hold());
+  UniqueFd client = connect_to_port(kBoth[0]);
+  ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 1; }));
+  reset(client);
+  const TimePoint before = rig.loop.now();
+  ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 0; }));
+  EXPECT_LT(rig.loop.now() - before, 2s) << "long before the hold is over";
+}
+
+TEST(ForwardPortHoldTest, WithoutHoldClientsAreRefusedWhileThePortStaysOurs) {
+  Rig rig({.hold = 0s, .name = "test"});
+  ASSERT_TRUE(rig.bind() && rig.hold());
+  for (int round = 0; round < 2; ++round) {
+    for (const Endpoint& at : kBoth) {
+      EXPECT_EQ(connect_outcome(at), ECONNREFUSED);
+      Rig other;
+      EXPECT_FALSE(other.bind()) << "the port is taken";
+    }
+    ASSERT_TRUE(rig.serve());
+    auto [client, inside] = rig.connect_through();
+    ASSERT_TRUE(rig.hold());
+    write_all(client, "live ones go on");
+    EXPECT_EQ(rig.receive(inside, 15).text, "live ones go on");
+  }
+}
+
+TEST_F(ForwardPortTest, AClientBeingDialledForIsHeldAgainWhenTheTargetGoes) {
+  ASSERT_TRUE(rig.bind());
+  rig.sockets.run_dry();
+  ASSERT_TRUE(rig.serve());
+  const UniqueFd client = connect_to_port(kBoth[0]);
+  ASSERT_TRUE(rig.until([&] { return rig.sockets.waiting() == 1; }));
+  ASSERT_TRUE(rig.hold());
+  EXPECT_EQ(rig.sockets.waiting(), 0U) << "the dial was given up";
+  EXPECT_EQ(rig.port->waiting(), 1U);
+  rig.sockets.refill();
+  ASSERT_TRUE(rig.serve());
+  const UniqueFd inside = rig.accept_inside();
+  write_all(inside, "patience");
+  EXPECT_EQ(rig.receive(client, 8).text, "patience");
+}
+
+TEST_F(ForwardPortTest, TheRefusalHookMayHold) {
+  rig.start();
+  rig.target.reset();
+  rig.on_refusal = [&] { EXPECT_TRUE(rig.hold()); };
+  const UniqueFd first = connect_to_port(kBoth[0]);
+  EXPECT_EQ(rig.ending_of(first), Ending::Reset);
+  const UniqueFd second = connect_to_port(kBoth[0]);
+  EXPECT_TRUE(rig.until([&] { return rig.port->waiting() == 1; }));
+}
+
+TEST_F(ForwardPortTest, DrainingLetsLiveOnesFinishAndFreesThePortAtOnce) {
+  rig.start();
+  auto [client, inside] = rig.connect_through();
+  rig.port->drain(20s);
+  EXPECT_EQ(connect_outcome(kBoth[0]), ECONNREFUSED);
+  write_all(client, "bye");
+  client.reset();
+  EXPECT_EQ(rig.receive(inside, SIZE_MAX).text, "bye");
+  EXPECT_EQ(rig.drained, 0);
+  inside.reset();
+  EXPECT_TRUE(rig.until([&] { return rig.drained == 1; }));
+}
+
+TEST_F(ForwardPortTest, DrainingEndsAtItsLimitWithAReset) {
+  rig.start();
+  auto [client, inside] = rig.connect_through();
+  rig.port->drain(20ms);
+  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
+  EXPECT_EQ(rig.ending_of(inside), Ending::Reset);
+  EXPECT_EQ(rig.drained, 1);
+}
+
+TEST_F(ForwardPortTest, DrainingResetsWhoWaitsAndTellsLater) {
+  ASSERT_TRUE(rig.bind() && rig.hold());
+  const UniqueFd client = connect_to_port(kBoth[0]);
+  ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 1; }));
+  rig.port->drain(20s);
+  EXPECT_EQ(rig.drained, 0) << "never from within";
+  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
+  EXPECT_TRUE(rig.until([&] { return rig.drained == 1; })) << "nothing to wait for";
+}
+
+TEST_F(ForwardPortTest, ItsEndResetsEverybody) {
+  rig.start();
+  auto [client, inside] = rig.connect_through();
+  rig.sockets.run_dry();
+  const UniqueFd waiting = connect_to_port(kBoth[0]);
+  ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 1; }));
+  rig.port.reset();
+  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
+  EXPECT_EQ(rig.ending_of(inside), Ending::Reset);
+  EXPECT_EQ(rig.ending_of(waiting), Ending::Reset);
+  EXPECT_EQ(rig.sockets.waiting(), 0U);
+}
+
+TEST(ForwardPortLimitTest, BeyondMaxConnectionsClientsWaitInTheQueue) {
+  Rig rig({.max_connections = 2, .name = "test"});
+  rig.start();
+  auto [one, one_inside] = rig.connect_through();
+  auto [two, two_inside] = rig.connect_through();
+  const UniqueFd three = connect_to_port(kBoth[0]);
+  ASSERT_TRUE(rig.loop.turn(20ms));
+  EXPECT_EQ(rig.port->counters().total, 2U);
+  one.reset();
+  one_inside.reset();
+  const UniqueFd three_inside = rig.accept_inside();
+  write_all(three_inside, "your turn");
+  EXPECT_EQ(rig.receive(three, 9).text, "your turn");
+}
+
+/// The daemon's side runs in a child with few descriptors, clients and target in the test.
+TEST(ForwardPortLimitTest, WithoutDescriptorsAcceptingPausesAndNobodyIsLost) {
+  constexpr int kClients = 60;
+  const UniqueFd target = listen_on_loopback(Family::V4);
+  const Endpoint there = *local_endpoint(target.get());
+  auto [ours, theirs] = stream_pair(StreamKind::Unix);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ours.reset();
+    const rlimit few{64, 64};
+    ::setrlimit(RLIMIT_NOFILE, &few);
+    Rig rig;
+    rig.target.reset();
+    const ListenAddress listener{there, false};
+    const bool up = rig.bind() && rig.port->serve(rig.dialer, std::span(&listener, 1)).has_value();
+    write_all(theirs, up ? "up" : "no");
+    while (!wait_for(theirs.get(), POLLIN, 0)) (void)rig.loop.turn(10ms);
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    const bool spun = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec > 0;
+    const Counters& counters = rig.port->counters();
+    const bool all = counters.total == kClients && counters.failed == 0;
+    ::_exit((rig.shortages == 1 ? 0 : 1) + (all ? 0 : 2) + (spun ? 4 : 0));
+  }
+  theirs.reset();
+  ASSERT_TRUE(wait_for(ours.get(), POLLIN));
+  Received up;
+  read_available(ours, up);
+  ASSERT_EQ(up.text, "up");
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < kClients; ++i) clients.push_back(connect_to_port(kBoth[0]));
+  int served = 0;
+  std::vector<UniqueFd> inside;
+  while (wait_for(target.get(), POLLIN, 300)) inside.push_back(accept_from(target)), ++served;
+  EXPECT_LT(served, kClients) << "64 descriptors cannot be enough";
+  EXPECT_GT(served, 10);
+  clients.erase(clients.begin(), clients.begin() + served);
+  inside.clear();
+  const auto was_served = [](const UniqueFd& client) {
+    if (!wait_for(client.get(), POLLIN, 0)) return false;
+    Received got;
+    read_available(client, got);
+    EXPECT_EQ(got.ending, Ending::Fin) << "served and ended, not reset";
+    return true;
+  };
+  const TimePoint deadline = SystemClock().now() + 20s;
+  while (!clients.empty() && SystemClock().now() < deadline) {
+    if (wait_for(target.get(), POLLIN, 10)) accept_from(target).reset();
+    std::erase_if(clients, was_served);
+  }
+  EXPECT_TRUE(clients.empty()) << clients.size() << " are still waiting";
+  write_all(ours, "end");
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+}  // namespace
+}  // namespace portfwd
