@@ -15,7 +15,7 @@ struct Raw {
 };
 
 /// There is room for one descriptor: the kernel drops the others and says so.
-/// Source: unix(7), "MSG_CTRUNC"; tests/platform: SurplusDescriptorsAreDroppedByTheKernel.
+/// Source: unix(7), "MSG_CTRUNC"; fact: UnixSocket.SurplusDescriptorsAreDroppedByTheKernel.
 Raw receive(int socket, Message& message) {
   iovec part{&message.request, sizeof message.request};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
@@ -73,6 +73,7 @@ bool Channel::next(Message& message) const {
     const Outcome sound = raw.whole && sized ? check(request, message.passed.valid()) : kNonsense;
     if (sound.ok()) return true;
     // No bytes are an empty message or the daemon's end: whether it can be answered tells which.
+    // Fact: UnixSocket.AnEmptyMessageReadsLikeTheEndButCanBeAnswered.
     if (!refuse(sized ? request.id : 0, sound)) return false;
   }
 }

@@ -18,8 +18,9 @@ constexpr Capabilities bit(int capability) {
 /// setns() into network namespaces, ports below 1024, owners of Unix sockets.
 constexpr Capabilities kNeeded = bit(CAP_SYS_ADMIN) | bit(CAP_NET_BIND_SERVICE) | bit(CAP_CHOWN);
 
-/// An empty namespace is owned by the user namespace just joined, so setns() back to it is allowed;
-/// back to the daemon's own it would not be.
+/// Fact: UserNamespace.OnceJoinedThereIsNoWayBack. An empty namespace is owned by the user
+/// namespace just joined, so setns() back to it is allowed; back to the daemon's own it would not
+/// be.
 Outcome make_home(UniqueFd& home) {
   if (::unshare(CLONE_NEWNET) != 0) return failed(Step::MakeHome);
   home = UniqueFd(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));

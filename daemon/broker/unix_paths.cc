@@ -15,7 +15,8 @@ namespace portfwd::broker {
 
 namespace {
 
-/// No magic links: /proc inside may lead to any process' root. Source: openat2(2).
+/// No magic links: /proc inside may lead to any process' root. Source: openat2(2); facts:
+/// OpenInRoot.*.
 UniqueFd open_inside(int root, const char* path, std::uint64_t flags) {
   open_how how{};
   how.flags = flags | O_PATH | O_CLOEXEC;
@@ -102,7 +103,9 @@ Outcome unix_listen(const Request& request, int root, FdBatch& made) {
   if (!address.fits()) return {ENAMETOOLONG, Step::Bind};
   UniqueFd socket = stream_socket();
   if (!socket.valid()) return failed(Step::Socket);
-  // bind() gives the path the socket's own mode, so it is never more open than asked for.
+  // bind() gives the path the socket's own mode, so it is never more open than asked for; and it
+  // does not follow a link there. Facts: UnixSocket.ItsPathGetsTheSocketsOwnMode,
+  // UnixSocket.BindNeverFollowsALinkAtTheEndOfThePath.
   if (::fchmod(socket.get(), request.mode) != 0) return failed(Step::SetOption);
   if (::bind(socket.get(), address.get(), DescriptorAddress::kSize) != 0) return failed(Step::Bind);
   Outcome outcome = give_to(directory.get(), split.name.data(), request);

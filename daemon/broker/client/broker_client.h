@@ -61,8 +61,8 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   static constexpr Duration kShortestPause = std::chrono::milliseconds(100);
   static constexpr Duration kLongestPause = std::chrono::seconds(5);
 
-  /// Make it with std::make_shared. @param launcher outlives nobody: it is shared
-  /// @param userns the user namespace to join, or invalid to stay in the daemon's own
+  /// Make it with std::make_shared; the loop outlives it. @param userns the user namespace to join,
+  /// or invalid to stay in the daemon's own
   BrokerClient(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher, UniqueFd userns,
                broker::Home home = broker::Home::Private);
   BrokerClient(const BrokerClient&) = delete;

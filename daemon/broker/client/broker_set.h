@@ -5,14 +5,12 @@
 
 #include <sys/types.h>
 
-#include <compare>
-#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <vector>
 
 #include "base/error.h"
-#include "base/unique_fd.h"
 #include "broker/client/broker_client.h"
 #include "broker/client/broker_launcher.h"
 #include "event/event_loop.h"
@@ -33,8 +31,9 @@ class BrokerSet {
   /// The broker that can make sockets in this network namespace. Starts nothing: its first call
   /// does. Hold it as long as the container lives; all containers of one user namespace get the
   /// same.
-  /// @param netns borrowed. EPERM: not below our user namespace, or another user's; ENOTTY: no
-  /// namespace at all.
+  /// @param netns borrowed
+  /// @return EPERM when it is above our user namespace, another user's, or our own user namespace's
+  /// without privilege in it; ENOTTY when it is no namespace at all.
   [[nodiscard]] Result<std::shared_ptr<BrokerClient>> enter(int netns);
 
   /// Of the brokers that run now: discovery must not take their home for a container.
@@ -42,19 +41,11 @@ class BrokerSet {
   [[nodiscard]] std::uint64_t failures() const;  ///< of all brokers that are held now
 
  private:
-  struct Identity {
-    dev_t device = 0;
-    ino_t inode = 0;
-    friend auto operator<=>(const Identity&, const Identity&) = default;
-  };
-  [[nodiscard]] static Identity identity(const UniqueFd& ns);
-  [[nodiscard]] Result<UniqueFd> direct_child_above(int netns) const;
-
   EventLoop& loop_;
   std::shared_ptr<BrokerLauncher> launcher_;
   NamespaceOwner owner_;
-  UniqueFd own_userns_;
-  std::map<Identity, std::weak_ptr<BrokerClient>> brokers_;  ///< a live client pins its identity
+  /// By the inode of the user namespace that each has joined, which a live client holds.
+  std::map<std::uint64_t, std::weak_ptr<BrokerClient>> brokers_;
 };
 
 }  // namespace portfwd

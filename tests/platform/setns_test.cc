@@ -2,10 +2,7 @@
 // why one serves a whole user namespace, and why the daemon needs none for what it already holds.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/nsfs.h>
 #include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <string>
@@ -88,30 +85,6 @@ TEST(UserNamespace, ANetworkNamespaceOfANestedOneIsEnteredFromTheOuterOne) {
             }),
             0);
   EXPECT_EQ(::kill(outer.answer(), SIGKILL), 0);
-}
-
-TEST(UserNamespace, AnAncestorsNamespacesAreNotShown) {
-  const UniqueFd own_netns = open_ns(::getpid(), "net");
-  EXPECT_EQ(in_child([&] {
-              if (::unshare(CLONE_NEWUSER) != 0) return errno;
-              return ::ioctl(own_netns.get(), NS_GET_USERNS) >= 0 ? 0 : errno;
-            }),
-            EPERM);
-}
-
-TEST(UserNamespace, OfANetworkNamespaceAndItsOwnerAreAnsweredByIoctl) {
-  const TestNetns container;
-  const UniqueFd netns = open_ns(container.pid(), "net");
-  const UniqueFd userns = open_ns(container.pid(), "user");
-  const UniqueFd found(::ioctl(netns.get(), NS_GET_USERNS));
-  struct stat expected {
-  }, actual{};
-  EXPECT_EQ(::fstat(userns.get(), &expected), 0);
-  EXPECT_EQ(::fstat(found.get(), &actual), 0);
-  EXPECT_EQ(actual.st_ino, expected.st_ino);
-  uid_t owner = 0;
-  EXPECT_EQ(::ioctl(found.get(), NS_GET_OWNER_UID, &owner), 0);
-  EXPECT_EQ(owner, ::geteuid());
 }
 
 TEST(Socket, BelongsForLifeToTheNetworkNamespaceItWasMadeIn) {
