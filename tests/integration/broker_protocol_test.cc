@@ -4,6 +4,7 @@
 #include <linux/netlink.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include <cstring>
 #include <filesystem>
@@ -180,7 +181,11 @@ TEST_F(BrokerProtocolTest, ItEndsWithTheDaemon) {
   join();
   process.socket.reset();
   pollfd end{process.pidfd.get(), POLLIN, 0};
-  EXPECT_EQ(::poll(&end, 1, 20'000), 1);
+  ASSERT_EQ(::poll(&end, 1, 20'000), 1);
+  siginfo_t how{};
+  const auto id = static_cast<id_t>(process.pidfd.get());
+  ASSERT_EQ(::waitid(P_PIDFD, id, &how, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(how.si_code, CLD_EXITED) << "its filter lets it end in peace";
 }
 
 }  // namespace

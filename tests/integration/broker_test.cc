@@ -136,7 +136,7 @@ TEST_F(BrokerTest, AFailureNamesItsStep) {
 }
 
 TEST_F(BrokerTest, ContainersOfOneUserNamespaceShareABrokerNestedOnesToo) {
-  const Sandbox outer(Sandbox::kUserAndNet, [](int) {
+  const Sandbox outer(Sandbox::kUserAndNet, [] {
     static const Sandbox nested;  // lives as long as the outer one
     return nested.pid();
   });

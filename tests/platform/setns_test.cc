@@ -72,7 +72,7 @@ TEST(UserNamespace, OnceJoinedThereIsNoWayBack) {
 }
 
 TEST(UserNamespace, ANetworkNamespaceOfANestedOneIsEnteredFromTheOuterOne) {
-  const Sandbox outer(Sandbox::kUserAndNet, [](int) {
+  const Sandbox outer(Sandbox::kUserAndNet, [] {
     static const Sandbox nested;  // lives as long as the outer one
     return nested.pid();
   });
