@@ -26,6 +26,7 @@ struct Settings {
     Duration max_interval = std::chrono::seconds(1);
     double cpu_budget = 0.5;  ///< percent of one core
     bool udp = false;
+    friend bool operator==(const Detect&, const Detect&) = default;
   } detect;
 
   struct Host {
@@ -40,6 +41,7 @@ struct Settings {
     Duration connect_timeout = std::chrono::seconds(10);
     unsigned max_forwards = 64;    ///< per container
     unsigned max_connections = 0;  ///< per forward; 0: as many as fds allow
+    friend bool operator==(const Host&, const Host&) = default;
   } host;
 
   struct Ports {
@@ -48,7 +50,10 @@ struct Settings {
                                    {323, 323}, {5353, 5353}, {5355, 5355}};
     std::vector<IpAddress> ignore_addresses{IpAddress::v4(127, 0, 0, 11)};  ///< docker's resolver
     std::string on_auto_forward = "notify";
+    friend bool operator==(const Ports&, const Ports&) = default;
   } ports;
+
+  friend bool operator==(const Settings&, const Settings&) = default;
 };
 
 }  // namespace portfwd
