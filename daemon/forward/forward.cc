@@ -121,7 +121,10 @@ bool Forward::wait(Duration linger) {
     return false;
   }
   if (const auto held = port_->hold(); !held) return lose_port(held.error());
-  if (info_.origin != Origin::Auto) return enter(ForwardState::Waiting);
+  if (info_.origin != Origin::Auto) {
+    linger_.disarm();
+    return enter(ForwardState::Waiting);
+  }
   if (!enter(ForwardState::Lingering)) return false;
   linger_.arm_after(linger);
   return true;

@@ -45,7 +45,7 @@ class ForwardObserver : public ForwardPortObserver {
   ~ForwardObserver() = default;
 };
 
-class Forward final {
+class Forward final : public Retirable {
  public:
   /// @param id opaque, never used twice @param settings without a name; references are borrowed
   Forward(const RelayServices& relay, ForwardObserver& observer, std::string id, ForwardKey key,

@@ -91,7 +91,8 @@ Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
       if (!label.empty()) forward.set_label(std::move(label));
       requests_.push_back(std::move(request));
       told_change(there->second);
-      return forward.id();
+      if (reach != nullptr) reconcile(entries_.at(key.container));
+      return requests_.back().forward_id;
     }
     withdraw(there, "replaced");
   }
@@ -292,6 +293,7 @@ void ForwardTable::withdraw(Forwards::iterator tied, std::string_view reason) {
   Forward& forward = *node.mapped().forward;
   const ForwardInfo info = forward.info();
   drain(forward.withdraw());
+  parts_.loop.retire(std::move(node.mapped().forward));  // its own timer may be what called
   parts_.observer.on_forward_destroyed(info);
   if (node.mapped().announced) parts_.observer.on_port_removed(info, reason);
 }

@@ -89,6 +89,7 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
         std::ranges::any_of(listeners, [&](const Listener& l) { return target_of(l) == target; });
     if (wanted != plan.end()) {
       update(it->second, entry, wanted->second);
+      if (lost_port(it->second)) withdraw(it, "replaced");  // and made anew, elsewhere
     } else if (listens) {
       withdraw(it, "rule");  // it is there, and the settings want it no longer
     } else if (it->second.forward->wait(settings_.host.linger)) {
@@ -96,6 +97,11 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
     }
     it = next;
   }
+}
+
+/// It had a host port, and somebody else took it between bind and listen.
+bool ForwardTable::lost_port(const Tied& tied) {
+  return tied.announced && tied.forward->state() == ForwardState::Conflict;
 }
 
 void ForwardTable::update(Tied& tied, Entry& entry, const Wanted& wanted) {

@@ -254,6 +254,19 @@ TEST_F(ForwardTableTest, AskingForWhatIsThereMakesItManual) {
   EXPECT_THAT(again.error().text, HasSubstr("portfwdctl unforward " + id));
 }
 
+TEST_F(ForwardTableTest, ALingeringForwardThatIsAskedForStays) {
+  TestReach& web = container("web");
+  show(web, {8080});
+  show(web, {});
+  ASSERT_EQ(only().state, ForwardState::Lingering);
+  ASSERT_TRUE(ask(&web, 8080));
+  EXPECT_EQ(only().state, ForwardState::Waiting);
+  Timer later(relay.loop, [] {});
+  later.arm_after(60ms);
+  turn_until([&] { return !later.armed(); });
+  EXPECT_EQ(table->size(), 1U) << "its linger time is over, but it is manual now";
+}
+
 TEST_F(ForwardTableTest, WhatAPersonEndedStaysAwayUntilItsListenerHasGoneAndComeBack) {
   TestReach& web = container("web");
   show(web, {8080});
