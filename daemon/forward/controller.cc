@@ -1,0 +1,290 @@
+#include "forward/controller.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/process_usage.h"
+#include "base/version.h"
+#include "forward/explain.h"
+
+namespace portfwd {
+
+namespace {
+
+using Kind = Refusal::Kind;
+
+std::string random_id() {
+  std::array<std::uint8_t, 16> bytes{};
+  (void)!::getrandom(bytes.data(), bytes.size(), 0);
+  return fmt::format("{:02x}", fmt::join(bytes, ""));
+}
+
+ContainerInfo info_of(const Reach& reach) {
+  const Container& c = reach.container();
+  return {.id = c.id,
+          .name = c.name,
+          .engine = c.engine,
+          .uid = c.uid,
+          .pid = c.pid,
+          .netns = c.netns,
+          .image = c.image,
+          .labels = c.labels,
+          .state = reach.state(),
+          .reach = reach.kind(),
+          .reason = reach.reason(),
+          .listeners = reach.listeners(),
+          .ever_listened = reach.ever_listened()};
+}
+
+Answer<std::string> id_of(const Answer<const Container*>& attached) {
+  if (!attached) return std::unexpected(attached.error());
+  return (*attached)->id;
+}
+
+std::string_view reason_text(RemovalReason reason) {
+  switch (reason) {
+    case RemovalReason::Gone:
+      return "container-gone";
+    case RemovalReason::Detached:
+      return "detached";
+    case RemovalReason::Replaced:
+      return "replaced";
+  }
+  return "";
+}
+
+std::vector<std::string> messages(const Mistakes& mistakes) {
+  std::vector<std::string> out;
+  for (const Mistake& m : mistakes) out.push_back(m.message());
+  return out;
+}
+
+}  // namespace
+
+Controller::Controller(Parts parts, const Settings& settings)
+    : parts_(std::move(parts)),
+      settings_(settings),
+      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_),
+      instance_id_(random_id()),
+      started_(parts_.loop.now()) {}
+
+// ---- what people ask
+// -----------------------------------------------------------------------------
+
+Answer<std::string> Controller::forward(std::string_view container, std::string_view target,
+                                        const ForwardOptions& options) {
+  const auto port = check_target(target);
+  if (!port) return std::unexpected(port.error());
+  if (auto checked = check_options(options); !checked) return std::unexpected(checked.error());
+  ManualRequest request{.target = *port, .options = options};
+  const auto found = parts_.registry.resolve(container);
+  if (!found) {
+    const bool may_come = options.allow_missing && found.error().kind == Kind::NoSuchContainer;
+    if (!may_come || container.empty()) return std::unexpected(found.error());
+    request.container_name = container;
+    return table_.add(nullptr, std::move(request));
+  }
+  Reach* reach = parts_.reaches.find((*found)->id);
+  if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
+  return table_.add(reach, std::move(request));
+}
+
+Answer<void> Controller::unforward(std::string_view forward_id) {
+  return table_.remove(forward_id);
+}
+
+Answer<std::string> Controller::attach_pid(pid_t pid, std::string_view name) {
+  return id_of(parts_.registry.attach_pid(pid, name));
+}
+
+Answer<std::string> Controller::attach_netns(UniqueFd netns, std::string_view name) {
+  return id_of(parts_.registry.attach_netns(std::move(netns), name));
+}
+
+Answer<void> Controller::detach(std::string_view container_id) {
+  return parts_.registry.detach(container_id);
+}
+
+/// Without a container's name: the one that has this port, forwarded or listening.
+Answer<const Container*> Controller::container_for(std::string_view text, Target target) const {
+  if (!text.empty()) return parts_.registry.resolve(text);
+  const Container* found = nullptr;
+  for (const Reach* reach : parts_.reaches.all()) {
+    const bool has = std::ranges::any_of(reach->listeners(), [&](const Listener& l) {
+      return Target{l.protocol, l.local.port} == target;
+    });
+    if (!has && !table_.find({reach->container().id, target.protocol, target.port})) continue;
+    if (found != nullptr) {
+      return refuse(Kind::Ambiguous,
+                    fmt::format("port {} is open in {} and in {}: name one of them", target.text(),
+                                found->name, reach->container().name));
+    }
+    found = &reach->container();
+  }
+  if (found == nullptr) {
+    return refuse(Kind::NoSuchContainer,
+                  fmt::format("port {} is open in no container that is watched: `portfwdctl "
+                              "containers --all` lists them, those that can't be entered too",
+                              target.text()));
+  }
+  return found;
+}
+
+Answer<Facts> Controller::explain(std::string_view container, std::string_view target) {
+  const auto port = check_target(target);
+  if (!port) return std::unexpected(port.error());
+  const auto found = container_for(container, *port);
+  if (!found) return std::unexpected(found.error());
+  const Container& c = **found;
+  const auto forwards = table_.infos();
+  const auto automatic = std::ranges::count_if(forwards, [&](const ForwardInfo& f) {
+    return f.container_id == c.id && f.origin == Origin::Auto;
+  });
+  return portfwd::explain(settings_, {.container = info_of(*parts_.reaches.find(c.id)),
+                                      .target = *port,
+                                      .forward = table_.find({c.id, port->protocol, port->port}),
+                                      .suppressed = table_.suppressed(c, *port),
+                                      .auto_forwards = static_cast<std::size_t>(automatic)});
+}
+
+Answer<void> Controller::reload() {
+  auto read = parts_.read_settings();
+  if (!read) {
+    mistakes_ = std::move(read.error());
+    const std::string all = fmt::format("{}", fmt::join(messages(mistakes_), "; "));
+    log::write(log::Level::Error, "the configuration stays as it was: " + all,
+               {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
+    return refuse(Kind::InvalidArgument, all);
+  }
+  mistakes_.clear();
+  settings_ = std::move(*read);
+  parts_.reaches.apply(settings_);
+  table_.apply(settings_);
+  log::write(log::Level::Info, "configuration read",
+             {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
+  return {};
+}
+
+// ---- what they read
+// ------------------------------------------------------------------------------
+
+std::vector<Event> Controller::events_after(std::uint64_t seq) const {
+  return log_.after(seq);
+}
+
+std::uint64_t Controller::poll_interval_usec() const {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(parts_.reaches.poll_interval())
+          .count());
+}
+
+std::vector<ContainerInfo> Controller::containers() const {
+  std::vector<ContainerInfo> out;
+  for (const Reach* reach : parts_.reaches.all()) out.push_back(info_of(*reach));
+  return out;
+}
+
+std::optional<ForwardInfo> Controller::find_forward(std::string_view id) const {
+  return table_.find(id);
+}
+
+std::optional<ContainerInfo> Controller::find_container(std::string_view id) const {
+  const Reach* reach = parts_.reaches.find(id);
+  return reach == nullptr ? std::nullopt : std::optional(info_of(*reach));
+}
+
+Facts Controller::status() const {
+  const ProcessUsage usage = process_usage();
+  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  Facts facts{
+      {"version", std::string(kVersion)},
+      {"instance_id", instance_id_},
+      {"uptime_seconds", seconds(parts_.loop.now() - started_)},
+      {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
+      {"forwards", static_cast<std::int64_t>(table_.size())},
+      {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
+      {"longest_turn_usec",
+       std::chrono::duration_cast<std::chrono::microseconds>(parts_.loop.longest_turn()).count()},
+      {"cpu_seconds", seconds(usage.cpu)},
+      {"memory_bytes", usage.resident_bytes},
+      {"open_fds", usage.open_fds},
+      {"max_fds", usage.max_fds},
+      {"configuration_errors", messages(mistakes_)}};
+  parts_.reaches.add_facts(facts);
+  return facts;
+}
+
+// ---- what happens
+// --------------------------------------------------------------------------------
+
+void Controller::tell(Event event) {
+  event.time = parts_.loop.clock().wall();
+  const Event& numbered = log_.append(std::move(event));
+  for (ControlObserver* observer : observers_) observer->on_event(numbered);
+}
+
+void Controller::on_reach_added(Reach& reach) {
+  const ContainerInfo info = info_of(reach);
+  for (ControlObserver* observer : observers_) observer->on_container_added(info);
+  tell({.type = Event::Type::ContainerAdded, .subject = info});
+  table_.on_reach_added(reach);
+}
+
+void Controller::on_reach_changed(Reach& reach) {
+  const ContainerInfo info = info_of(reach);
+  for (ControlObserver* observer : observers_) observer->on_container_changed(info);
+  table_.on_reach_changed(reach);
+}
+
+void Controller::on_listeners(Reach& reach) {
+  const ContainerInfo info = info_of(reach);
+  for (ControlObserver* observer : observers_) observer->on_container_changed(info);
+  table_.on_listeners(reach);
+}
+
+void Controller::on_reach_removed(Reach& reach, RemovalReason reason) {
+  table_.on_reach_removed(reach, reason);
+  const ContainerInfo info = info_of(reach);
+  for (ControlObserver* observer : observers_) observer->on_container_removed(info);
+  tell({.type = Event::Type::ContainerRemoved,
+        .reason = std::string(reason_text(reason)),
+        .subject = info});
+}
+
+void Controller::on_forward_created(const ForwardInfo& forward) {
+  for (ControlObserver* observer : observers_) observer->on_forward_added(forward);
+}
+
+void Controller::on_forward_changed(const ForwardInfo& forward) {
+  for (ControlObserver* observer : observers_) observer->on_forward_changed(forward);
+}
+
+void Controller::on_forward_destroyed(const ForwardInfo& forward) {
+  for (ControlObserver* observer : observers_) observer->on_forward_removed(forward);
+}
+
+void Controller::on_port_added(const ForwardInfo& forward, std::uint32_t index,
+                               std::uint32_t count) {
+  tell({.type = Event::Type::PortAdded,
+        .subject = forward,
+        .batch_size = count,
+        .batch_index = index});
+}
+
+void Controller::on_port_removed(const ForwardInfo& forward, std::string_view reason) {
+  tell({.type = Event::Type::PortRemoved, .reason = std::string(reason), .subject = forward});
+}
+
+void Controller::on_limit(const Container& container, unsigned limit) {
+  log::write(log::Level::Warning,
+             fmt::format("{} has more open ports than max_forwards = {}: the others are not "
+                         "forwarded; raise [host] max_forwards, or forward them by hand",
+                         container.name, limit),
+             {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)},
+              {"PORTFWD_CONTAINER", container.name}});
+}
+
+}  // namespace portfwd

@@ -1,0 +1,85 @@
+// The daemon as its users see it: answers what they ask (Control), and turns what happens below
+// into numbered events for whoever listens. Owned by main. Containers come from the registry,
+// forwards from the table; the controller decides nothing itself.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config_file.h"
+#include "discover/registry.h"
+#include "forward/control.h"
+#include "forward/event_log.h"
+#include "forward/forward_table.h"
+#include "reach/reach_set.h"
+
+namespace portfwd {
+
+class Controller final : public Control, public ReachObserver, private TableObserver {
+ public:
+  using ReadSettings = std::function<std::expected<Settings, Mistakes>()>;
+  struct Parts {
+    EventLoop& loop;
+    Registry& registry;
+    ReachSet& reaches;
+    RelayServices relay;
+    const PortHolder& holders;
+    ReadSettings read_settings;  ///< for reload()
+  };
+  Controller(Parts parts, const Settings& settings);
+
+  /// @param observer borrowed until removed; called in the order of adding
+  void add_observer(ControlObserver& observer) { observers_.push_back(&observer); }
+  void remove_observer(ControlObserver& observer) { std::erase(observers_, &observer); }
+  /// Ends every forward; then draining() tells when the last connection is over.
+  void stop() { table_.stop(); }
+  [[nodiscard]] bool draining() const { return table_.draining(); }
+
+  Answer<std::string> forward(std::string_view container, std::string_view target,
+                              const ForwardOptions& options) override;
+  Answer<void> unforward(std::string_view forward_id) override;
+  Answer<std::string> attach_pid(pid_t pid, std::string_view name) override;
+  Answer<std::string> attach_netns(UniqueFd netns, std::string_view name) override;
+  Answer<void> detach(std::string_view container_id) override;
+  Answer<Facts> explain(std::string_view container, std::string_view target) override;
+  Answer<void> reload() override;
+  void lifeline_ended(std::string_view bus_name) override { table_.end_lifeline(bus_name); }
+
+  [[nodiscard]] std::vector<Event> events_after(std::uint64_t seq) const override;
+  [[nodiscard]] Facts status() const override;
+  [[nodiscard]] std::string instance_id() const override { return instance_id_; }
+  [[nodiscard]] std::uint64_t poll_interval_usec() const override;
+  [[nodiscard]] std::vector<ForwardInfo> forwards() const override { return table_.infos(); }
+  [[nodiscard]] std::vector<ContainerInfo> containers() const override;
+  [[nodiscard]] std::optional<ForwardInfo> find_forward(std::string_view id) const override;
+  [[nodiscard]] std::optional<ContainerInfo> find_container(std::string_view id) const override;
+
+ private:
+  void on_reach_added(Reach& reach) override;
+  void on_reach_changed(Reach& reach) override;
+  void on_listeners(Reach& reach) override;
+  void on_reach_removed(Reach& reach, RemovalReason reason) override;
+
+  void on_forward_created(const ForwardInfo& forward) override;
+  void on_forward_changed(const ForwardInfo& forward) override;
+  void on_forward_destroyed(const ForwardInfo& forward) override;
+  void on_port_added(const ForwardInfo& forward, std::uint32_t index, std::uint32_t count) override;
+  void on_port_removed(const ForwardInfo& forward, std::string_view reason) override;
+  void on_limit(const Container& container, unsigned limit) override;
+
+  void tell(Event event);
+  Answer<const Container*> container_for(std::string_view text, Target target) const;
+
+  Parts parts_;
+  Settings settings_;
+  Mistakes mistakes_;  ///< of the last reload; the settings before it are in force
+  EventLog log_;
+  ForwardTable table_;
+  std::vector<ControlObserver*> observers_;
+  std::string instance_id_;
+  TimePoint started_;
+};
+
+}  // namespace portfwd
