@@ -1,0 +1,38 @@
+// What the service manager is told: READY once, STATUS whenever it changed, the watchdog's sign of
+// life, STOPPING at the end. Owned by main; silent where there is no $NOTIFY_SOCKET.
+#pragma once
+
+#include "event/event_loop.h"
+#include "forward/control.h"
+
+namespace portfwd {
+
+class ManagerNotifier final : public ControlObserver {
+ public:
+  /// Borrows both. Source: sd_notify(3), sd_watchdog_enabled(3).
+  ManagerNotifier(EventLoop& loop, const Control& control);
+
+  void ready();
+  void stopping();
+
+  void on_forward_added(const ForwardInfo&) override { changed(); }
+  void on_forward_changed(const ForwardInfo&) override {}
+  void on_forward_removed(const ForwardInfo&) override { changed(); }
+  void on_container_added(const ContainerInfo&) override { changed(); }
+  void on_container_changed(const ContainerInfo&) override {}
+  void on_container_removed(const ContainerInfo&) override { changed(); }
+  void on_event(const Event&) override {}
+
+ private:
+  void changed() { status_.arm_now(); }  // a burst becomes one message
+  void send_status();
+  void ping();
+
+  const Control& control_;
+  Timer status_;
+  Timer watchdog_;
+  Duration period_{};  ///< zero: nobody watches
+  bool stopping_ = false;
+};
+
+}  // namespace portfwd

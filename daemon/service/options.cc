@@ -1,0 +1,131 @@
+#include "service/options.h"
+
+#include <fmt/format.h>
+#include <getopt.h>
+
+#include <array>
+#include <cstdlib>
+#include <optional>
+
+namespace portfwd {
+
+namespace {
+
+constexpr std::array kLong{
+    option{"config", required_argument, nullptr, 'c'},
+    option{"check-config", optional_argument, nullptr, 'C'},
+    option{"bus", required_argument, nullptr, 'b'},
+    option{"log-level", required_argument, nullptr, 'l'},
+    option{"help", no_argument, nullptr, 'h'},
+    option{"version", no_argument, nullptr, 'V'},
+    option{nullptr, 0, nullptr, 0},
+};
+
+std::optional<std::string> environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? std::optional<std::string>(value) : std::nullopt;
+}
+
+/// $XDG_CONFIG_HOME/portfwd/config.toml. Source: XDG Base Directory Specification.
+std::filesystem::path default_config() {
+  if (const auto xdg = environment("XDG_CONFIG_HOME")) {
+    return std::filesystem::path(*xdg) / "portfwd/config.toml";
+  }
+  return std::filesystem::path(environment("HOME").value_or("/")) / ".config/portfwd/config.toml";
+}
+
+using Checked = std::expected<void, std::string>;
+
+Checked set_level(Options& options, const std::string& text) {
+  const auto level = log::parse_level(text);
+  if (!level) {
+    return std::unexpected(fmt::format(
+        "log level \"{}\" is unknown: use error, warning, notice, info or debug", text));
+  }
+  options.log_level = *level;
+  return {};
+}
+
+Checked set_bus(Options& options, std::string_view text) {
+  if (text != "session" && text != "system") {
+    return std::unexpected(fmt::format("bus \"{}\" is unknown: use session or system", text));
+  }
+  options.system_bus = text == "system";
+  return {};
+}
+
+void set_config(Options& options, std::string path) {
+  options.config = std::move(path);
+  options.config_required = true;
+}
+
+Checked from_environment(Options& options) {
+  options.config = default_config();
+  if (auto path = environment("PORTFWD_CONFIG")) set_config(options, std::move(*path));
+  if (const auto level = environment("PORTFWD_LOG_LEVEL")) return set_level(options, *level);
+  return {};
+}
+
+/// getopt_long(3) itself is told to be silent, so that there is one line and it is ours.
+std::string bad_option(char* const* argv, int option) {
+  const std::string what = argv[optind - 1];
+  if (option == ':') return fmt::format("{} needs a value; see portfwd --help", what);
+  return fmt::format("unknown option \"{}\"; see portfwd --help", what);
+}
+
+}  // namespace
+
+std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
+  Options options;
+  if (auto ok = from_environment(options); !ok) return std::unexpected(ok.error());
+  opterr = 0;
+  optind = 1;
+  for (int c = 0; (c = ::getopt_long(argc, argv, ":", kLong.data(), nullptr)) != -1;) {
+    Checked ok;
+    switch (c) {
+      case 'c':
+        set_config(options, optarg);
+        break;
+      case 'C':
+        options.action = Options::Action::CheckConfig;
+        if (optarg != nullptr) set_config(options, optarg);
+        break;
+      case 'b':
+        ok = set_bus(options, optarg);
+        break;
+      case 'l':
+        ok = set_level(options, optarg);
+        break;
+      case 'h':
+        options.action = Options::Action::Help;
+        return options;
+      case 'V':
+        options.action = Options::Action::Version;
+        return options;
+      default:
+        return std::unexpected(bad_option(argv, c));
+    }
+    if (!ok) return std::unexpected(ok.error());
+  }
+  const bool checks = options.action == Options::Action::CheckConfig;
+  if (checks && optind == argc - 1) set_config(options, argv[optind++]);  // --check-config FILE
+  if (optind < argc) {
+    return std::unexpected(fmt::format("unexpected \"{}\"; see portfwd --help", argv[optind]));
+  }
+  return options;
+}
+
+std::string usage() {
+  return "Usage: portfwd [OPTION]...\n"
+         "Makes every port that opens inside a container reachable on the host's loopback.\n"
+         "Usually run as a service: systemctl --user start portfwd\n\n"
+         "  --config FILE           read FILE instead of ~/.config/portfwd/config.toml\n"
+         "  --check-config [FILE]   read the configuration, show every mistake, and end\n"
+         "  --bus session|system    the bus to be found on (session)\n"
+         "  --log-level LEVEL       error, warning, notice, info or debug (info)\n"
+         "  --help, --version\n\n"
+         "Exit status: 0 asked to end, 1 failed, 2 usage or configuration, 4 another one runs.\n"
+         "See portfwd(8), portfwd.toml(5), portfwdctl(1).\n";
+}
+
+}  // namespace portfwd

@@ -1,0 +1,26 @@
+// The daemon's command line and environment as values. Command line > environment > file > default.
+#pragma once
+
+#include <expected>
+#include <filesystem>
+#include <string>
+
+#include "base/log.h"
+
+namespace portfwd {
+
+struct Options {
+  enum class Action { Run, CheckConfig, Help, Version };
+  Action action = Action::Run;
+  std::filesystem::path config;  ///< the main configuration file
+  bool config_required = false;  ///< it was named, so it must be there
+  bool system_bus = false;
+  log::Level log_level = log::Level::Info;
+};
+
+/// @return what to do, or one sentence on what is wrong (exit status 2)
+[[nodiscard]] std::expected<Options, std::string> parse_options(int argc, char* const* argv);
+
+[[nodiscard]] std::string usage();
+
+}  // namespace portfwd

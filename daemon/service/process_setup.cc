@@ -1,0 +1,39 @@
+#include "service/process_setup.h"
+
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <system_error>
+
+namespace portfwd {
+
+namespace {
+
+constexpr unsigned long kTimerSlackNs = 1'000'000;
+
+void raise_fd_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // always allowed; a failure leaves us with less
+}
+
+}  // namespace
+
+void set_up_process() {
+  std::signal(SIGPIPE, SIG_IGN);
+  raise_fd_limit();
+  ::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
+}
+
+std::filesystem::path broker_path() {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path here = fs::read_symlink("/proc/self/exe", error).parent_path();
+  fs::path installed = here.parent_path() / "libexec/portfwd/portfwd-broker";
+  if (fs::exists(installed, error)) return installed;
+  return here / "broker/portfwd-broker";
+}
+
+}  // namespace portfwd

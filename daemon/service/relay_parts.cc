@@ -1,0 +1,35 @@
+#include "service/relay_parts.h"
+
+#include <fmt/format.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "base/log.h"
+
+namespace portfwd {
+
+namespace {
+
+std::string login_name() {
+  const passwd* entry = ::getpwuid(::geteuid());
+  return entry == nullptr ? "" : entry->pw_name;
+}
+
+}  // namespace
+
+RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
+    : context_(loop),
+      gate_(loop, *this),
+      identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid())) {}
+
+void RelayParts::on_descriptors_short(const Error& error) {
+  log::write(log::Level::Warning,
+             fmt::format("no descriptor is left for new connections ({}): they wait until others "
+                         "end; raise LimitNOFILE= of the unit",
+                         error.text()),
+             {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)}});
+}
+
+}  // namespace portfwd

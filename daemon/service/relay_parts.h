@@ -1,0 +1,27 @@
+// What all relays share, put together for this process: the context, the gate before accept, and
+// the kernel's word on who connects. Owned by main.
+#pragma once
+
+#include "base/error.h"
+#include "base/facts.h"
+#include "relay/forward_port.h"
+
+namespace portfwd {
+
+class RelayParts final : private AcceptGateObserver {
+ public:
+  /// @param diag opened in the daemon's own namespaces
+  RelayParts(EventLoop& loop, SockDiag diag);
+
+  [[nodiscard]] RelayContext& context() { return context_; }
+  [[nodiscard]] RelayServices services() { return {context_, gate_, identity_}; }
+
+ private:
+  void on_descriptors_short(const Error& error) override;
+
+  RelayContext context_;
+  AcceptGate gate_;
+  ClientIdentity identity_;
+};
+
+}  // namespace portfwd
