@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "relay/netns_dialer.h"
-#include "support/local_sockets.h"
+#include "support/socket_tap.h"
 #include "support/test_netns.h"
 
 namespace portfwd {
@@ -55,7 +55,7 @@ struct DialerTest : testing::Test, DialHandler {
   SystemClock clock;
   EventLoop loop{clock};
   RelayContext context{loop};
-  LocalSockets sockets;
+  SocketTap sockets;
   NetnsDialer dialer{context, sockets};
   std::optional<Result<UniqueFd>> outcome;
   std::unique_ptr<Dial> attempt;

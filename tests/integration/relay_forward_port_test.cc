@@ -9,7 +9,7 @@
 
 #include "relay/forward_port.h"
 #include "relay/netns_dialer.h"
-#include "support/local_sockets.h"
+#include "support/socket_tap.h"
 
 namespace portfwd {
 namespace {
@@ -83,7 +83,7 @@ struct Rig : ForwardPortObserver, AcceptGateObserver {
   AcceptGate gate{loop, *this};
   ClientIdentity identity{*SockDiag::open(), ::geteuid(), Subuids("/nonexistent", "", 0)};
   UniqueFd target = listen_on_loopback(Family::V4);
-  LocalSockets sockets;
+  SocketTap sockets;
   NetnsDialer dialer{context, sockets};
   std::unique_ptr<ForwardPort> port;
   int target_refusals = 0;

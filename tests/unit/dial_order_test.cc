@@ -1,3 +1,4 @@
+// In what order the addresses of a port are dialled.
 #include "relay/dial_order.h"
 
 #include <gmock/gmock.h>

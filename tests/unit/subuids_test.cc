@@ -1,3 +1,4 @@
+// What lines of /etc/subuid mean, and that the file is read again when it changes.
 #include "relay/subuids.h"
 
 #include <gmock/gmock.h>

@@ -11,7 +11,7 @@
 
 namespace portfwd::testing_support {
 
-class LocalSockets final : public SocketSource {
+class SocketTap final : public SocketSource {
  public:
   [[nodiscard]] UniqueFd take(Family family) override {
     return dry_ ? UniqueFd() : new_socket(family);
