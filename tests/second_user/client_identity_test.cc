@@ -1,0 +1,268 @@
+// Who is let in, with real other users: the daemon's side runs as one ordinary user, clients as
+// that one, another one, root, a subuid, and in user namespaces of their own; by IPv4 and by IPv6.
+// Not one byte of a refused client reaches the target.
+#include "relay/client_identity.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "relay/forward_port.h"
+#include "relay/netns_dialer.h"
+#include "support/socket_tap.h"
+#include "support/user_process.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+using Userns = UserProcess::Userns;
+
+constexpr uid_t kDaemon = 61001;
+constexpr uid_t kOther = 61002;
+constexpr uid_t kSubuid = 700000;
+constexpr uid_t kOverflow = 65534;
+
+/// The test is root and acts as the daemon's user while this lives: without its capabilities.
+struct AsUser {
+  explicit AsUser(uid_t uid) { EXPECT_EQ(::seteuid(uid), 0); }
+  ~AsUser() { EXPECT_EQ(::seteuid(0), 0); }
+};
+
+/// A subuid file as the administrator would have written it.
+struct SubuidFile {
+  SubuidFile() {
+    EXPECT_NE(::mkdtemp(folder.data()), nullptr);
+    std::filesystem::permissions(folder, std::filesystem::perms(0755));
+    std::ofstream(path()) << kDaemon << ":" << kSubuid << ":65536\n";
+  }
+  ~SubuidFile() { std::filesystem::remove_all(folder); }
+  [[nodiscard]] std::filesystem::path path() const { return folder + "/subuid"; }
+  std::string folder = testing::TempDir() + "/second_userXXXXXX";
+};
+
+struct ClientIdentityTest : testing::TestWithParam<Family>,
+                            ForwardPortObserver,
+                            AcceptGateObserver {
+  ClientIdentityTest() {
+    EXPECT_TRUE(port.bind(std::span(&entry, 1)));
+    serve();
+  }
+  void on_target_refused(ForwardPort&, const Error&) override { ADD_FAILURE(); }
+  void on_drained(ForwardPort&) override {}
+  void on_descriptors_short(const Error&) override { ADD_FAILURE(); }
+
+  void serve() {
+    const ListenAddress there{*local_endpoint(target.get()), false};
+    EXPECT_TRUE(port.serve(dialer, std::span(&there, 1)));
+  }
+  bool until(const std::function<bool()>& done) {
+    const TimePoint deadline = loop.now() + 20s;
+    while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(10ms));
+    return done();
+  }
+  [[nodiscard]] bool target_was_dialled() const { return wait_for(target.get(), POLLIN, 0); }
+
+  /// `clients` were refused: counted, and unknown to the target for good.
+  void expect_refused(std::uint64_t clients) {
+    EXPECT_TRUE(until([&] { return port.counters().refused == clients; }));
+    EXPECT_TRUE(loop.turn(10ms));
+    EXPECT_FALSE(target_was_dialled());
+    EXPECT_EQ(port.counters(), (Counters{.refused = clients}));
+  }
+  void expect_let_in() {
+    ASSERT_TRUE(until([&] { return target_was_dialled(); }));
+    const UniqueFd inside = accept_from(target);
+    Received got;
+    EXPECT_TRUE(until([&] {
+      read_available(inside, got);
+      return got.text.size() >= UserProcess::kGreeting.size();
+    }));
+    EXPECT_EQ(got.text, UserProcess::kGreeting);
+    EXPECT_EQ(port.counters().refused, 0U);
+  }
+  /// Connects, says something and stays.
+  void visit(UserProcess& client) {
+    EXPECT_EQ(client.connect(entry), 0);
+    EXPECT_EQ(client.send(), 0);
+  }
+
+  SubuidFile file;
+  AsUser daemon{kDaemon};
+  Endpoint entry{IpAddress::loopback(GetParam()), 8080};
+  UniqueFd target = listen_on_loopback(Family::V4);
+  SystemClock clock;
+  EventLoop loop{clock};
+  RelayContext context{loop};
+  AcceptGate gate{loop, *this};
+  ClientIdentity identity{*SockDiag::open(), kDaemon,
+                          Subuids(file.path(), "nobody-has-it", kDaemon)};
+  SocketTap sockets;
+  NetnsDialer dialer{context, sockets};
+  ForwardPort port{{context, gate, identity}, {.name = "test"}, *this};
+};
+
+std::string family_name(const testing::TestParamInfo<Family>& info) {
+  return info.param == Family::V4 ? "V4" : "V6";
+}
+INSTANTIATE_TEST_SUITE_P(Loopback, ClientIdentityTest, testing::Values(Family::V4, Family::V6),
+                         family_name);
+
+TEST_P(ClientIdentityTest, OnesOwnClientIsLetIn) {
+  UserProcess client(kDaemon);
+  visit(client);
+  expect_let_in();
+}
+
+TEST_P(ClientIdentityTest, RootIsLetIn) {
+  UserProcess client(0);
+  visit(client);
+  expect_let_in();
+}
+
+TEST_P(ClientIdentityTest, ASubuidOfTheUserIsLetIn) {
+  UserProcess client(kSubuid);
+  visit(client);
+  expect_let_in();
+}
+
+TEST_P(ClientIdentityTest, ASubuidBeyondTheRangeIsAnotherUser) {
+  UserProcess client(kSubuid + 65536);
+  visit(client);
+  expect_refused(1);
+}
+
+TEST_P(ClientIdentityTest, OnesOwnClientInAUserNamespaceOfItsOwnIsLetIn) {
+  UserProcess client(kDaemon, Userns::Own);
+  visit(client);
+  expect_let_in();
+}
+
+TEST_P(ClientIdentityTest, AnotherUsersLiveClientIsReset) {
+  UserProcess client(kOther);
+  visit(client);
+  expect_refused(1);
+  EXPECT_EQ(client.read_to_end(), ECONNRESET);
+}
+
+TEST_P(ClientIdentityTest, AnotherUserWhoIsRootInAUserNamespaceIsAnotherUserStill) {
+  UserProcess client(kOther, Userns::Own);
+  visit(client);
+  expect_refused(1);
+  EXPECT_EQ(client.read_to_end(), ECONNRESET);
+}
+
+TEST_P(ClientIdentityTest, AnotherUserWhoSentAndClosedIsNotTakenForRoot) {
+  UserProcess client(kOther);
+  visit(client);
+  EXPECT_EQ(client.close(), 0);
+  expect_refused(1);
+}
+
+TEST_P(ClientIdentityTest, AnotherUserWhoHalfClosedIsReset) {
+  UserProcess client(kOther);
+  visit(client);
+  EXPECT_EQ(client.shut_down(), 0);
+  expect_refused(1);
+  EXPECT_EQ(client.read_to_end(), ECONNRESET);
+}
+
+TEST_P(ClientIdentityTest, OnesOwnClientThatHalfClosedIsLetIn) {
+  UserProcess client(kDaemon);
+  visit(client);
+  EXPECT_EQ(client.shut_down(), 0);
+  expect_let_in();
+}
+
+TEST_P(ClientIdentityTest, AnotherUserWhoResetIsRefused) {
+  UserProcess client(kOther);
+  visit(client);
+  EXPECT_EQ(client.reset(), 0);
+  expect_refused(1);
+}
+
+TEST_P(ClientIdentityTest, AnotherUserWhoseProcessIsGoneIsRefused) {
+  {
+    UserProcess client(kOther);
+    visit(client);
+  }
+  expect_refused(1);
+}
+
+/// The other user's connection waits to be accepted, is reset, and the victim's client gets the
+/// same port: the kernel now names the victim as owner of the addresses, while the bytes are the
+/// other's.
+TEST_P(ClientIdentityTest, APortTakenOverByTheUserDoesNotVouchForTheOneBefore) {
+  UserProcess other(kOther);
+  visit(other);
+  const Port port_number = other.local_port();
+  EXPECT_EQ(other.reset(), 0);
+  UserProcess victim(kDaemon);
+  EXPECT_EQ(victim.connect(entry, port_number), 0);
+  EXPECT_EQ(victim.send(), 0);
+  ASSERT_TRUE(until([&] { return target_was_dialled(); }));
+  const UniqueFd inside = accept_from(target);
+  ASSERT_TRUE(until([&] { return port.counters().bytes_in > 0; }));
+  ASSERT_TRUE(loop.turn(10ms));
+  EXPECT_FALSE(target_was_dialled()) << "one connection, not two";
+  EXPECT_EQ(port.counters().refused, 1U);
+  EXPECT_EQ(port.counters().bytes_in, UserProcess::kGreeting.size()) << "the victim's own";
+}
+
+TEST_P(ClientIdentityTest, APortTakenOverByAnotherUserIsRefusedToo) {
+  UserProcess mine(kDaemon);
+  visit(mine);
+  const Port port_number = mine.local_port();
+  EXPECT_EQ(mine.reset(), 0);
+  UserProcess other(kOther);
+  EXPECT_EQ(other.connect(entry, port_number), 0);
+  EXPECT_EQ(other.send(), 0);
+  expect_refused(2);
+}
+
+TEST_P(ClientIdentityTest, AnotherUserIsNotHeldEither) {
+  ASSERT_TRUE(port.hold());
+  UserProcess other(kOther);
+  visit(other);
+  expect_refused(1);
+  EXPECT_EQ(port.waiting(), 0U);
+  serve();
+  ASSERT_TRUE(loop.turn(10ms));
+  EXPECT_FALSE(target_was_dialled());
+}
+
+TEST_P(ClientIdentityTest, AHeldClientWasExaminedWhileItLived) {
+  ASSERT_TRUE(port.hold());
+  UserProcess mine(kDaemon);
+  visit(mine);
+  ASSERT_TRUE(until([&] { return port.waiting() == 1; }));
+  EXPECT_EQ(mine.close(), 0) << "it sent its request and left, which is its good right now";
+  serve();
+  expect_let_in();
+}
+
+TEST_P(ClientIdentityTest, WithoutRestrictionEverybodyIsLetIn) {
+  port.configure({.restrict_to_user = false, .name = "test"});
+  UserProcess other(kOther);
+  visit(other);
+  expect_let_in();
+}
+
+/// Where our user namespace has no name for a uid the kernel says 65534, whoever it is.
+TEST_P(ClientIdentityTest, TheOverflowUidIsNobodyEvenForAnOwnerOfThatNumber) {
+  const UniqueFd listener = listen_at({IpAddress::loopback(GetParam()), 0});
+  UserProcess client(kOverflow);
+  ASSERT_EQ(client.connect(*local_endpoint(listener.get())), 0);
+  const UniqueFd accepted = accept_from(listener);
+  ClientIdentity confused{*SockDiag::open(), kOverflow, Subuids("/nonexistent", "", kOverflow)};
+  const ClientVerdict verdict = confused.examine(accepted.get());
+  EXPECT_FALSE(verdict.allowed);
+  EXPECT_EQ(verdict.uid, std::nullopt);
+}
+
+}  // namespace
+}  // namespace portfwd
