@@ -161,7 +161,7 @@ TEST_F(DialerTest, ASocketThatMeetsItselfWasRefused) {
   struct BoundSockets final : SocketSource {
     UniqueFd take(Family family) override {
       UniqueFd fd = new_socket(family);
-      const SockAddr address = to_sockaddr({IpAddress::loopback(family), 8080});
+      const SockAddr address = to_sockaddr({IpAddress::loopback(family), 9999});
       EXPECT_EQ(::bind(fd.get(), address.get(), address.length), 0);
       return fd;
     }
@@ -169,7 +169,7 @@ TEST_F(DialerTest, ASocketThatMeetsItselfWasRefused) {
     void withdraw(SocketTaker&) noexcept override {}
   } bound;
   NetnsDialer to_itself(context, bound);
-  attempt = to_itself.dial(std::array{Endpoint{IpAddress::loopback(Family::V4), 8080}},
+  attempt = to_itself.dial(std::array{Endpoint{IpAddress::loopback(Family::V4), 9999}},
                            loop.now() + 20s, *this);
   while (!outcome) ASSERT_TRUE(loop.turn(1s));
   ASSERT_FALSE(*outcome);
