@@ -15,7 +15,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration kTick = 100ms;  // between two looks at the last pid, 1 us each
+constexpr Duration kTick = 100ms;        // between two looks at the last pid, 1 us each
+constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork without exec waits
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
 
@@ -35,10 +36,16 @@ Discovery::Discovery(const Parts& parts, Options options)
       boundary_(parts.boundary),
       registry_(parts.registry),
       table_(parts.proc, parts.identifier, std::move(options.is_ours)),
-      pace_(options.budget),
+      netns_folder_(std::move(options.netns_folder)),
+      want_exec_hints_(options.exec_hints),
+      pace_(options.budget, parts.loop.now()),
       loadavg_(::open((parts.proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)),
       tick_(parts.loop, [this] { tick(); }),
-      recount_(parts.loop, [this] { recount(); }) {
+      recount_(parts.loop, [this] { recount(); }),
+      exec_hints_(parts.loop,
+                  [this](std::span<const pid_t> pids, bool lost) { on_execs(pids, lost); }),
+      mounts_(parts.loop, parts.proc, [this] { on_mounts(); }),
+      cgroups_(parts.loop, [this] { hint(); }) {
   registry_.set_census(this);
 }
 
@@ -47,10 +54,22 @@ Discovery::~Discovery() {
 }
 
 Result<void> Discovery::start() {
+  start_watches();  // first, so that nothing begins between the scan and them
   (void)pid_moved();
   auto scanned = scan(true);
   arm();
   return scanned;
+}
+
+/// What is not to be had only makes discovery slower; figures() tells which it is.
+void Discovery::start_watches() {
+  if (want_exec_hints_) exec_hints_.start();
+  (void)mounts_.start();
+  const std::string mountinfo = proc_.path() + "/self/mountinfo";
+  const auto mounts =
+      procfs::parse_mountinfo(read_text(AT_FDCWD, mountinfo.c_str(), 1 << 20).value_or(""));
+  const auto own = procfs::parse_cgroup(proc_.read(::getpid(), "cgroup").value_or(""));
+  (void)cgroups_.start(cgroup_base(own.empty() ? "" : own.front(), mounts));
 }
 
 void Discovery::hint() {
@@ -81,7 +100,8 @@ void Discovery::tick() {
 
 void Discovery::arm() {
   const TimePoint now = loop_.now();
-  const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : kTick;
+  const Duration calm = exec_hints_.granted() ? kHintedTick : kTick;
+  const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : calm;
   const TimePoint soonest = std::min(pace_.due(now), table_.young_due());
   tick_.arm_at(std::clamp(soonest, now, now + pause));
 }
@@ -92,6 +112,7 @@ Result<void> Discovery::scan(bool full) {
   if (full) outside_.clear();
   auto listed = table_.refresh(now, full);
   if (listed) reconcile();
+  if (listed && full) give_up_orphans();
   pace_.done(now, cpu_time() - before, full);
   return listed;
 }
@@ -120,8 +141,13 @@ std::vector<pid_t> Discovery::processes_in(std::uint64_t netns) const {
 }
 
 DiscoveryFigures Discovery::figures() const {
-  return {pace_.scans(), pace_.mean_cost(), pace_.spent(), pace_.gap(loop_.now()),
-          table_.all().size()};
+  return {pace_.scans(),
+          pace_.spent(),
+          pace_.gap(loop_.now()),
+          table_.all().size(),
+          want_exec_hints_ ? exec_hints_.state() : "no: switched off",
+          cgroups_.watches(),
+          mounts_.watching()};
 }
 
 }  // namespace portfwd

@@ -15,6 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "discover/cgroup_watch.h"
+#include "discover/exec_hints.h"
+#include "discover/mount_watch.h"
 #include "discover/process_table.h"
 #include "discover/registry.h"
 #include "discover/scan_pace.h"
@@ -25,10 +28,12 @@ namespace portfwd {
 /// What `status` tells of discovery.
 struct DiscoveryFigures {
   std::uint64_t scans = 0;
-  Duration mean_scan_cost{};  ///< CPU time
-  Duration spent{};           ///< CPU time of all scans
-  Duration gap{};             ///< least time between two scans now
+  Duration spent{};  ///< CPU time of all scans
+  Duration gap{};    ///< least time between two scans now
   std::size_t processes = 0;
+  std::string exec_hints;  ///< "yes", or why not
+  std::size_t cgroup_watches = 0;
+  bool mount_watch = false;
 };
 
 class Discovery final : private Census {
@@ -44,6 +49,9 @@ class Discovery final : private Census {
     double budget = 0.002;  ///< share of one core for all scans together
     /// A process of our own in some container, such as a broker.
     std::function<bool(pid_t)> is_ours = [](pid_t) { return false; };
+    /// Where `ip netns` mounts its namespaces: one there is a container without any process.
+    std::string netns_folder = "/run/netns";
+    bool exec_hints = true;
   };
   Discovery(const Parts& parts, Options options);
   Discovery(const Discovery&) = delete;
@@ -73,12 +81,19 @@ class Discovery final : private Census {
   void arm();
   [[nodiscard]] bool pid_moved();
 
+  void on_execs(std::span<const pid_t> pids, bool lost);
+  void on_mounts();
+  void start_watches();
+
   void reconcile();
+  void give_up_orphans();
   [[nodiscard]] Candidates unanchored() const;
   void take(const ContainerKey& key, std::span<const pid_t> pids);
   void adopt(pid_t pid, const ContainerKey& key);
   void adopt_unseen(pid_t pid, const ContainerKey& key);
+  void adopt_named(std::uint64_t netns, const std::string& path);
   void review_young_anchors();
+  [[nodiscard]] Identity identity_of(pid_t pid, std::uint64_t netns) const;
 
   EventLoop& loop_;
   const ProcDir& proc_;
@@ -86,6 +101,8 @@ class Discovery final : private Census {
   const Boundary& boundary_;
   Registry& registry_;
   ProcessTable table_;
+  const std::string netns_folder_;
+  const bool want_exec_hints_;
   ScanPace pace_;
   std::set<std::uint64_t> outside_;  ///< of no concern; forgotten at each full scan
   pid_t last_pid_ = 0;
@@ -94,6 +111,9 @@ class Discovery final : private Census {
   UniqueFd loadavg_;
   Timer tick_;
   Timer recount_;
+  ExecHints exec_hints_;
+  MountWatch mounts_;
+  CgroupWatch cgroups_;
 };
 
 }  // namespace portfwd

@@ -11,6 +11,11 @@ namespace portfwd {
 void Discovery::reconcile() {
   review_young_anchors();
   for (const auto& [key, pids] : unanchored()) take(key, pids);
+  for (const auto& [netns, path] : mounts_.paths()) adopt_named(netns, path);
+}
+
+/// Only when everybody was looked at since the anchor's exit is it known that nobody is left.
+void Discovery::give_up_orphans() {
   for (const ContainerKey& key : registry_.orphans()) registry_.settle(key, 0, UniqueFd());
 }
 
@@ -58,8 +63,66 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
   sighting.netns = std::move(held->netns);
   sighting.uid = verdict.owner;
   sighting.inaccessible = verdict.inaccessible;
-  sighting.identity = identifier_.identify(pid);
+  sighting.identity = identity_of(pid, key.netns);
+  if (const auto named = mounts_.paths().find(key.netns); named != mounts_.paths().end()) {
+    sighting.path = named->second;
+  }
   registry_.add(std::move(sighting));
+}
+
+/// `ip netns add NAME` alone makes a container; an engine's own mounts wait for their processes.
+void Discovery::adopt_named(std::uint64_t netns, const std::string& path) {
+  const ContainerKey key{netns, ""};
+  const std::string name = path.substr(path.rfind('/') + 1);
+  if (path != netns_folder_ + "/" + name || registry_.knows(key)) return;
+  if (name.starts_with("netns-") || name.starts_with("cni-")) return;  // netavark's, CNI's
+  if (boundary_.is_ours(netns) || outside_.contains(netns)) return;
+  auto opened = Netns::open(path);
+  if (!opened || opened->inode() != netns) return;
+  const Boundary::Verdict verdict = boundary_.judge(*opened);
+  if (verdict.outside) {
+    outside_.insert(netns);
+    return;
+  }
+  Sighting sighting;
+  sighting.netns = std::move(*opened);
+  sighting.uid = verdict.owner;
+  sighting.inaccessible = verdict.inaccessible;
+  sighting.identity = {"netns", "", names::printable(name)};
+  sighting.path = path;
+  registry_.add(std::move(sighting));
+}
+
+/// A named namespace bears its name, unless an engine made it.
+Identity Discovery::identity_of(pid_t pid, std::uint64_t netns) const {
+  Identity identity = identifier_.identify(pid);
+  const auto named = mounts_.paths().find(netns);
+  if (identity.engine.empty() && named != mounts_.paths().end()) {
+    identity.engine = "netns";
+    identity.name = names::printable(named->second.substr(named->second.rfind('/') + 1));
+  }
+  return identity;
+}
+
+void Discovery::on_mounts() {
+  registry_.set_paths(mounts_.paths());
+  reconcile();
+}
+
+/// A program begins: in a container we know its listener may follow, else it may begin a container.
+void Discovery::on_execs(std::span<const pid_t> pids, bool lost) {
+  const TimePoint now = loop_.now();
+  bool unknown = false;
+  for (const pid_t pid : pids) {
+    const Process* process = table_.look_at(pid, now);
+    if (process == nullptr || boundary_.is_ours(process->netns)) continue;
+    const ContainerKey key{process->netns, process->netns == 0 ? process->engine_id : ""};
+    if (registry_.anchor_of(key) == pid) registry_.identify(key, identity_of(pid, key.netns));
+    registry_.sign_of_life(key);
+    unknown = unknown || registry_.anchor_of(key) == 0;
+  }
+  if (unknown) reconcile();
+  if (lost) hint();
 }
 
 /// A container whose namespaces are another user's: its cgroup tells that it is there.
@@ -89,8 +152,9 @@ void Discovery::review_young_anchors() {
     if (process == nullptr) continue;  // its pidfd will tell
     if (process->netns != key.netns) {
       registry_.drop_anchor(key);
+      on_orphans();
     } else if (process->netns != 0 && table_.is_young(*process, loop_.now())) {
-      registry_.identify(key, identifier_.identify(pid));
+      registry_.identify(key, identity_of(pid, key.netns));
     }
   }
 }

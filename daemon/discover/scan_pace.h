@@ -1,5 +1,7 @@
-// When to look at /proc: as soon as there is reason to, but no oftener than the CPU budget and the
-// shortest gap allow, by the measured cost of the looks before. Pure; owned by Discovery.
+// When to look at /proc: as soon as there is reason to, but no oftener than the shortest gap and
+// the CPU budget allow. The budget is a credit that grows with time and is spent by measured cost,
+// so a calm machine answers a burst at once and a busy one pays no more than its share. Pure; owned
+// by Discovery.
 #pragma once
 
 #include <algorithm>
@@ -15,9 +17,13 @@ class ScanPace {
   static constexpr Duration kHurriedGap = std::chrono::milliseconds(20);
   static constexpr Duration kHurry = std::chrono::seconds(1);  ///< how long a hint lasts
   static constexpr Duration kFull = std::chrono::seconds(5);   ///< between full looks
+  static constexpr Duration kSaved = std::chrono::seconds(5);  ///< so long a budget is kept
+  static constexpr Duration kOwed = std::chrono::seconds(1);   ///< the longest wait for a budget
 
-  /// @param budget share of one core, such as 0.002
-  explicit ScanPace(double budget) : budget_(budget) {}
+  /// @param budget share of one core, such as 0.002; more than 0
+  ScanPace(double budget, TimePoint now) : budget_(budget), last_(now - kFull), full_(last_) {
+    credit_ = share_of(kSaved);
+  }
   void set_budget(double budget) { budget_ = budget; }
 
   void want() { wanted_ = true; }
@@ -28,40 +34,43 @@ class ScanPace {
   }
   [[nodiscard]] bool hurrying(TimePoint now) const { return now < hurry_until_; }
 
-  /// When the next look may be; TimePoint::max() while there is no reason for one.
+  /// When the next look may be; that of the next full one while there is no reason for any.
   [[nodiscard]] TimePoint due(TimePoint now) const {
-    const TimePoint wanted = wanted_ ? last_ + gap(now) : TimePoint::max();
-    return std::min(wanted, full_due());
+    return wanted_ ? std::min(last_ + gap(now), full_due()) : full_due();
   }
-  [[nodiscard]] TimePoint full_due() const { return last_full_ + kFull; }
+  [[nodiscard]] TimePoint full_due() const { return full_ + kFull; }
+  /// Least time from the last look to the next.
   [[nodiscard]] Duration gap(TimePoint now) const {
-    const Duration least = hurrying(now) ? kHurriedGap : kGap;
-    const auto paid = static_cast<double>(mean_cost_.count()) / budget_;
-    const auto most = static_cast<double>(kFull.count());
-    return std::max(least, Duration(static_cast<Duration::rep>(std::min(paid, most))));
+    const auto owed = static_cast<double>(std::max(-credit_, Duration()).count()) / budget_;
+    return std::max(hurrying(now) ? kHurriedGap : kGap, Duration(static_cast<Duration::rep>(owed)));
   }
 
   /// @param cost CPU time that the look took
   void done(TimePoint now, Duration cost, bool full) {
+    const Duration earned = credit_ + share_of(now - last_);
+    credit_ = std::max(std::min(earned, share_of(kSaved)) - cost, -share_of(kOwed));
     wanted_ = false;
     last_ = now;
-    if (full) last_full_ = now;
-    mean_cost_ = scans_++ == 0 ? cost : (mean_cost_ * 7 + cost) / 8;
+    if (full) full_ = now;
+    ++scans_;
     spent_ += cost;
   }
-  [[nodiscard]] Duration mean_cost() const { return mean_cost_; }
   [[nodiscard]] Duration spent() const { return spent_; }
   [[nodiscard]] std::uint64_t scans() const { return scans_; }
 
  private:
+  [[nodiscard]] Duration share_of(Duration time) const {
+    return Duration(static_cast<Duration::rep>(static_cast<double>(time.count()) * budget_));
+  }
+
   double budget_;
-  bool wanted_ = true;
-  TimePoint last_ = TimePoint() - kFull;
-  TimePoint last_full_ = TimePoint() - kFull;
-  TimePoint hurry_until_ = TimePoint();
-  Duration mean_cost_{};
+  TimePoint last_;
+  TimePoint full_;
+  TimePoint hurry_until_{};
+  Duration credit_{};
   Duration spent_{};
   std::uint64_t scans_ = 0;
+  bool wanted_ = true;
 };
 
 }  // namespace portfwd

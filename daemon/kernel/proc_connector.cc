@@ -1,0 +1,109 @@
+// See proc_connector.h.
+#include "kernel/proc_connector.h"
+
+#include <linux/cn_proc.h>
+#include <linux/connector.h>
+#include <linux/netlink.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace portfwd {
+namespace {
+
+/// `struct proc_input` of Linux 6.6, which older headers lack. An older kernel ignores the request
+/// because of its length, which is what we want of it: it would send every fork and exit too.
+struct Request {
+  std::uint32_t operation = PROC_CN_MCAST_LISTEN;
+  std::uint32_t events = proc_event::PROC_EVENT_EXEC;
+};
+struct Datagram {
+  nlmsghdr netlink;
+  cn_msg connector;  // ends in a flexible array: the request follows
+};
+constexpr std::size_t kEventAt = NLMSG_HDRLEN + sizeof(cn_msg);
+constexpr std::size_t kDataAt = kEventAt + offsetof(proc_event, event_data);
+
+std::uint32_t word_at(std::span<const std::byte> bytes, std::size_t at) {
+  std::uint32_t value = 0;
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
+}
+
+Result<void> ask(int fd) {
+  std::array<std::byte, kEventAt + sizeof(Request)> bytes{};
+  nlmsghdr header{};
+  header.nlmsg_len = static_cast<std::uint32_t>(bytes.size());
+  header.nlmsg_type = NLMSG_DONE;
+  header.nlmsg_pid = 0;
+  cn_msg message{};
+  message.id = {CN_IDX_PROC, CN_VAL_PROC};
+  message.len = sizeof(Request);
+  const Request request;
+  std::memcpy(bytes.data(), &header, sizeof header);
+  std::memcpy(bytes.data() + NLMSG_HDRLEN, &message, sizeof message);
+  std::memcpy(bytes.data() + kEventAt, &request, sizeof request);
+  if (::send(fd, bytes.data(), bytes.size(), 0) < 0) return fail("send");
+  return {};
+}
+
+}  // namespace
+
+std::optional<ProcEvent> parse_proc_event(std::span<const std::byte> datagram) {
+  if (datagram.size() < kDataAt + 2 * sizeof(std::uint32_t)) return std::nullopt;
+  cn_msg message{};
+  std::memcpy(&message, datagram.data() + NLMSG_HDRLEN, sizeof message);
+  if (message.id.idx != CN_IDX_PROC || message.id.val != CN_VAL_PROC) return std::nullopt;
+  const std::uint32_t what = word_at(datagram, kEventAt);
+  if (what == proc_event::PROC_EVENT_NONE) {
+    return ProcEvent{ProcEvent::What::Acknowledged, 0,
+                     static_cast<int>(word_at(datagram, kDataAt) & 0xFFFF)};
+  }
+  if (what != proc_event::PROC_EVENT_EXEC) return std::nullopt;
+  const auto group = static_cast<pid_t>(word_at(datagram, kDataAt + sizeof(std::uint32_t)));
+  return ProcEvent{ProcEvent::What::Exec, group, 0};
+}
+
+Result<ProcConnector> ProcConnector::open() {
+  UniqueFd fd(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_CONNECTOR));
+  if (!fd.valid()) return fail("socket");
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  address.nl_groups = CN_IDX_PROC;
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return fail("bind");
+  }
+  if (auto asked = ask(fd.get()); !asked) return std::unexpected(asked.error());
+  return ProcConnector(std::move(fd));
+}
+
+ProcConnector::Batch ProcConnector::drain(std::size_t limit) {
+  Batch batch;
+  for (std::size_t i = 0; i < limit; ++i) {
+    std::array<std::byte, 512> buffer;
+    sockaddr_nl from{};
+    socklen_t length = sizeof from;
+    const ssize_t n = ::recvfrom(fd_.get(), buffer.data(), buffer.size(), 0,
+                                 reinterpret_cast<sockaddr*>(&from), &length);
+    if (n < 0 && errno == ENOBUFS) batch.lost = true;
+    if (n < 0 && errno != ENOBUFS && errno != EINTR) break;
+    batch.more = i + 1 == limit;
+    if (n < 0 || from.nl_pid != 0) continue;  // only the kernel is believed
+    const auto event = parse_proc_event({buffer.data(), static_cast<std::size_t>(n)});
+    if (!event) continue;
+    if (event->what == ProcEvent::What::Acknowledged) {
+      batch.acknowledged = batch.acknowledged || event->error == 0;
+    } else {
+      batch.execs.push_back(event->pid);
+    }
+  }
+  batch.events = batch.execs.size();
+  std::ranges::sort(batch.execs);
+  batch.execs.erase(std::ranges::unique(batch.execs).begin(), batch.execs.end());
+  return batch;
+}
+
+}  // namespace portfwd

@@ -1,0 +1,70 @@
+// The pace of the /proc scan, on a clock of its own.
+#include "discover/scan_pace.h"
+
+#include <gtest/gtest.h>
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr double kBudget = 0.002;  // 10 ms of CPU time are saved up in 5 s
+
+struct ScanPaceTest : testing::Test {
+  TimePoint now = TimePoint(100s);
+  ScanPace pace{kBudget, now};
+};
+
+TEST_F(ScanPaceTest, TheFirstLookIsDueAtOnceAndIsFull) {
+  EXPECT_LE(pace.due(now), now);
+  EXPECT_LE(pace.full_due(), now);
+}
+
+TEST_F(ScanPaceTest, WithoutAReasonOnlyTheFullLookComes) {
+  pace.done(now, 1ms, true);
+  EXPECT_EQ(pace.due(now), now + 5s);
+}
+
+TEST_F(ScanPaceTest, WhatIsWantedComesAfterTheGapAndSoonerWhileHurrying) {
+  pace.done(now, 100us, true);
+  pace.want();
+  EXPECT_EQ(pace.due(now), now + 100ms);
+  pace.hurry(now);
+  EXPECT_EQ(pace.due(now), now + 20ms);
+  EXPECT_TRUE(pace.hurrying(now + 999ms));
+  EXPECT_FALSE(pace.hurrying(now + 1s));
+}
+
+TEST_F(ScanPaceTest, OverALongTimeItSpendsNoMoreThanItsBudgetBesideTheFullLooks) {
+  const TimePoint end = now + 60s;
+  Duration paced{};
+  while (now < end) {
+    pace.hurry(now);
+    now = std::max(now, pace.due(now));
+    const bool full = pace.full_due() <= now;
+    pace.done(now, 1ms, full);
+    if (!full) paced += 1ms;
+  }
+  EXPECT_LE(paced, 60s * kBudget + 10ms);
+  EXPECT_GE(paced, 60s * kBudget / 2) << "it is used, too";
+}
+
+TEST_F(ScanPaceTest, OneDearLookDelaysTheNextByASecondAtMost) {
+  pace.done(now, 1s, true);
+  pace.want();
+  EXPECT_EQ(pace.due(now), now + 1s);
+}
+
+TEST_F(ScanPaceTest, ABurstAfterACalmTimeIsAnsweredAtTheHurriedPace) {
+  pace.done(now, Duration(), true);
+  pace.hurry(now);
+  for (int i = 0; i < 10; ++i) {
+    now = std::max(now, pace.due(now));
+    pace.done(now, 500us, false);
+    pace.hurry(now);
+  }
+  EXPECT_EQ(pace.due(now), now + 20ms);
+}
+
+}  // namespace
+}  // namespace portfwd
