@@ -1,5 +1,5 @@
-// portfwd.toml(5) prints every key with its default: read as a configuration, that must change nothing.
-// That it names every key is seen to by tests/docs/reference.
+// portfwd.toml(5) prints every key with its default: read as a configuration, that must change
+// nothing. That it names every key is seen to by tests/docs/reference.
 #include <gtest/gtest.h>
 
 #include <fstream>
