@@ -1,15 +1,14 @@
 // portfwd, the daemon: reads what it is told, builds its parts in order, runs until asked to end.
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <csignal>
 
 #include "base/version.h"
-#include "discover/discovery.h"
 #include "event/signals.h"
 #include "forward/controller.h"
 #include "forward/host_port_holder.h"
 #include "forward/journal.h"
+#include "service/discovery_parts.h"
 #include "service/exit_status.h"
 #include "service/manager_notifier.h"
 #include "service/options.h"
@@ -20,33 +19,24 @@
 namespace portfwd {
 namespace {
 
-std::expected<Settings, Mistakes> read_settings(const Options& options) {
-  return read_config(config_files(options.config, options.config_required));
-}
-
 int run(const Options& options, const Settings& settings) {
   set_up_process();
   const SystemClock clock;
   EventLoop loop(clock);
   auto diag = SockDiag::open();
   if (!diag) return fail_with(kFailed, diag.error().text());
+  const auto sock_diag = check_sock_diag(*diag);
 
   RelayParts relay(loop, std::move(*diag));
   BrokerSet brokers(loop, std::make_shared<SpawnLauncher>(loop, broker_path()),
                     NamespaceOwner::this_process());
-  const ProcDir proc;
-  const Identifier identifier(proc);
-  const Boundary boundary(proc, identifier);
-  Registry registry(loop, proc, identifier, boundary);
-  Discovery discovery({loop, proc, identifier, boundary, registry},
-                      {.is_ours = [&](pid_t pid) { return proc.parent(pid) == ::getpid(); }});
-  FoundProcessNames names(discovery, proc);
-  ReachSet reaches({loop, brokers, relay.context(), names}, settings);
-  registry.add_observer(reaches);
-  const HostPortHolder holders(proc);
-  Controller controller(
-      {loop, registry, reaches, relay.services(), holders, [&] { return read_settings(options); }},
-      settings);
+  DiscoveryParts found(loop);
+  ReachSet reaches({loop, brokers, relay.context(), found.names, sock_diag}, settings);
+  found.registry.add_observer(reaches);
+  const HostPortHolder holders(found.proc);
+  Controller controller({loop, found.discovery, found.registry, reaches, relay.services(), holders,
+                         [&] { return read_settings(options); }},
+                        settings);
   reaches.set_observer(controller);
   Journal journal;
   ManagerNotifier notifier(loop, controller);
@@ -62,7 +52,9 @@ int run(const Options& options, const Settings& settings) {
     if (signal != SIGHUP) return shutdown.begin("asked to end");
     (void)controller.reload();  // it has said what is wrong
   });
-  if (auto started = discovery.start(); !started) return fail_with(kFailed, started.error().text());
+  if (auto started = found.discovery.start(); !started) {
+    return fail_with(kFailed, started.error().text());
+  }
   controller.add_observer(**bus);
   if (auto published = (*bus)->publish(); !published) return fail_with(published.error());
   notifier.ready();

@@ -56,6 +56,21 @@ std::string_view reason_text(RemovalReason reason) {
   return "";
 }
 
+std::int64_t usec(Duration d) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(d).count();
+}
+
+void add_facts(const DiscoveryFigures& figures, Facts& facts) {
+  const auto scans = static_cast<std::int64_t>(figures.scans);
+  facts["scans"] = scans;
+  facts["scan_cpu_usec"] = usec(figures.spent);
+  facts["scan_cost_usec"] = scans == 0 ? 0 : usec(figures.spent) / scans;
+  facts["processes"] = static_cast<std::int64_t>(figures.processes);
+  facts["exec_hints"] = figures.exec_hints;
+  facts["cgroup_watches"] = static_cast<std::int64_t>(figures.cgroup_watches);
+  facts["mount_watch"] = figures.mount_watch;
+}
+
 std::vector<std::string> messages(const Mistakes& mistakes) {
   std::vector<std::string> out;
   for (const Mistake& m : mistakes) out.push_back(m.message());
@@ -69,7 +84,18 @@ Controller::Controller(Parts parts, const Settings& settings)
       settings_(settings),
       table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_),
       instance_id_(random_id()),
-      started_(parts_.loop.now()) {}
+      started_(parts_.loop.now()) {
+  share_cpu_budget();
+}
+
+/// One budget for all looking: two fifths to find containers, the rest to watch their listeners.
+void Controller::share_cpu_budget() {
+  constexpr double kDiscoveryShare = 0.4;
+  Settings::Detect watching = settings_.detect;
+  watching.cpu_budget *= 1 - kDiscoveryShare;
+  parts_.reaches.set_pace(watching);
+  parts_.discovery.set_budget(settings_.detect.cpu_budget / 100 * kDiscoveryShare);
+}
 
 // ---- what people ask
 // -----------------------------------------------------------------------------
@@ -161,7 +187,7 @@ Answer<void> Controller::reload() {
   }
   mistakes_.clear();
   settings_ = std::move(*read);
-  parts_.reaches.apply(settings_);
+  share_cpu_budget();
   table_.apply(settings_);
   log::write(log::Level::Info, "configuration read",
              {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
@@ -176,9 +202,7 @@ std::vector<Event> Controller::events_after(std::uint64_t seq) const {
 }
 
 std::uint64_t Controller::poll_interval_usec() const {
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(parts_.reaches.poll_interval())
-          .count());
+  return static_cast<std::uint64_t>(usec(parts_.reaches.poll_interval()));
 }
 
 std::vector<ContainerInfo> Controller::containers() const {
@@ -199,21 +223,20 @@ std::optional<ContainerInfo> Controller::find_container(std::string_view id) con
 Facts Controller::status() const {
   const ProcessUsage usage = process_usage();
   const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
-  Facts facts{
-      {"version", std::string(kVersion)},
-      {"instance_id", instance_id_},
-      {"uptime_seconds", seconds(parts_.loop.now() - started_)},
-      {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
-      {"forwards", static_cast<std::int64_t>(table_.size())},
-      {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
-      {"longest_turn_usec",
-       std::chrono::duration_cast<std::chrono::microseconds>(parts_.loop.longest_turn()).count()},
-      {"cpu_seconds", seconds(usage.cpu)},
-      {"memory_bytes", usage.resident_bytes},
-      {"open_fds", usage.open_fds},
-      {"max_fds", usage.max_fds},
-      {"configuration_errors", messages(mistakes_)}};
+  Facts facts{{"version", std::string(kVersion)},
+              {"instance_id", instance_id_},
+              {"uptime_seconds", seconds(parts_.loop.now() - started_)},
+              {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
+              {"forwards", static_cast<std::int64_t>(table_.size())},
+              {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
+              {"longest_turn_usec", usec(parts_.loop.longest_turn())},
+              {"cpu_seconds", seconds(usage.cpu)},
+              {"memory_bytes", usage.resident_bytes},
+              {"open_fds", usage.open_fds},
+              {"max_fds", usage.max_fds},
+              {"configuration_errors", messages(mistakes_)}};
   parts_.reaches.add_facts(facts);
+  add_facts(parts_.discovery.figures(), facts);
   return facts;
 }
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "config/config_file.h"
-#include "discover/registry.h"
+#include "discover/discovery.h"
 #include "forward/control.h"
 #include "forward/event_log.h"
 #include "forward/forward_table.h"
@@ -22,6 +22,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   using ReadSettings = std::function<std::expected<Settings, Mistakes>()>;
   struct Parts {
     EventLoop& loop;
+    Discovery& discovery;
     Registry& registry;
     ReachSet& reaches;
     RelayServices relay;
@@ -69,6 +70,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void on_port_removed(const ForwardInfo& forward, std::string_view reason) override;
   void on_limit(const Container& container, unsigned limit) override;
 
+  void share_cpu_budget();
   void tell(Event event);
   Answer<const Container*> container_for(std::string_view text, Target target) const;
 

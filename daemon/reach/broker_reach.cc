@@ -60,7 +60,11 @@ bool BrokerReach::first_look_done() const {
   return !watch_ || watch_->first_look_done();
 }
 
-void BrokerReach::need_diag(PortWatch&) {
+void BrokerReach::need_diag(PortWatch& watch) {
+  if (!parts_.sock_diag) {
+    if (!watch.use_procfs()) watch.diag_failed();
+    return;
+  }
   diag_call_ = broker_->call(
       sock_diag_sockets(kDiagSockets), container_.netns_fd.get(),
       [this](Result<BrokerClient::Sockets> sockets) { got_diag(std::move(sockets)); });

@@ -37,6 +37,7 @@ class BrokerReach final : public Reach, private WatchObserver, private DiagProvi
     Pace& pace;
     RelayContext& relay;
     ProcessNames& names;
+    bool sock_diag;  ///< false: tcp_diag is missing, so listeners are read from /proc
     BrokerReachObserver& observer;
   };
   /// @param container borrowed @param broker why there is none, if so

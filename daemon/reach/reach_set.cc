@@ -28,6 +28,7 @@ void ReachSet::add_facts(Facts& facts) const {
   const auto usec = [](Duration d) {
     return std::chrono::duration_cast<std::chrono::microseconds>(d).count();
   };
+  facts["sock_diag"] = parts_.sock_diag ? "yes" : parts_.sock_diag.error().text();
   facts["poll_cost_usec"] = usec(pace_.mean_cost());
   facts["poll_cpu_usec"] = usec(pace_.total_cost());
   facts["brokers"] = static_cast<std::int64_t>(parts_.brokers.pids().size());
@@ -36,8 +37,9 @@ void ReachSet::add_facts(Facts& facts) const {
 
 void ReachSet::on_container_added(const Container& container) {
   auto reach = std::make_unique<BrokerReach>(
-      BrokerReach::Parts{parts_.loop, pace_, parts_.relay, parts_.names, *this}, container,
-      parts_.brokers.enter(container.netns_fd.get()));
+      BrokerReach::Parts{parts_.loop, pace_, parts_.relay, parts_.names,
+                         parts_.sock_diag.has_value(), *this},
+      container, parts_.brokers.enter(container.netns_fd.get()));
   BrokerReach& added = *(reaches_[container.id] = std::move(reach));
   observer_->on_reach_added(added);
 }

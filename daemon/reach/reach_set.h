@@ -23,12 +23,13 @@ class ReachSet final : public RegistryObserver, private BrokerReachObserver {
     BrokerSet& brokers;
     RelayContext& relay;
     ProcessNames& names;
+    Result<void> sock_diag;  ///< SockDiag::self_test()
   };
   ReachSet(const Parts& parts, const Settings& settings);
 
   /// To be set before the registry finds anything.
   void set_observer(ReachObserver& observer) { observer_ = &observer; }
-  void apply(const Settings& settings) { pace_.configure(settings.detect); }
+  void set_pace(const Settings::Detect& settings) { pace_.configure(settings); }
 
   [[nodiscard]] std::vector<Reach*> all() const;  ///< by id
   [[nodiscard]] Reach* find(std::string_view id) const;

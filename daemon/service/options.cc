@@ -115,6 +115,10 @@ std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
   return options;
 }
 
+std::expected<Settings, Mistakes> read_settings(const Options& options) {
+  return read_config(config_files(options.config, options.config_required));
+}
+
 std::string usage() {
   return "Usage: portfwd [OPTION]...\n"
          "Makes every port that opens inside a container reachable on the host's loopback.\n"

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/log.h"
+#include "config/config_file.h"
 
 namespace portfwd {
 
@@ -20,6 +21,9 @@ struct Options {
 
 /// @return what to do, or one sentence on what is wrong (exit status 2)
 [[nodiscard]] std::expected<Options, std::string> parse_options(int argc, char* const* argv);
+
+/// The configuration that the options name.
+[[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options);
 
 [[nodiscard]] std::string usage();
 

@@ -6,6 +6,8 @@
 #include <csignal>
 #include <system_error>
 
+#include "base/log.h"
+
 namespace portfwd {
 
 namespace {
@@ -25,6 +27,17 @@ void set_up_process() {
   std::signal(SIGPIPE, SIG_IGN);
   raise_fd_limit();
   ::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
+}
+
+Result<void> check_sock_diag(SockDiag& diag) {
+  auto works = diag.self_test();
+  if (!works) {
+    log::warning(
+        "{}: listeners are read from /proc, and no client can be identified; load the "
+        "module tcp_diag (modprobe tcp_diag), or set restrict_to_user = false",
+        works.error().text());
+  }
+  return works;
 }
 
 std::filesystem::path broker_path() {
