@@ -228,12 +228,12 @@ TEST_F(BusCtlTest, ExplainStatusAndReload) {
 TEST_F(BusCtlTest, OpenRunsXdgOpenWithTheUrlAlone) {
   control_.all_forwards = {web_forward()};
   serve();
-  const TemporaryFolder bin;
-  const std::string seen = (bin.path() / "seen").string();
-  std::ofstream(bin.path() / "xdg-open") << "#!/bin/sh\nprintf '%s\\n' \"$@\" >" << seen << "\n";
-  std::filesystem::permissions(bin.path() / "xdg-open", std::filesystem::perms::owner_all);
+  const TempDir bin;
+  const std::string seen = bin.path() + "/seen";
+  std::ofstream(bin.path() + "/xdg-open") << "#!/bin/sh\nprintf '%s\\n' \"$@\" >" << seen << "\n";
+  std::filesystem::permissions(bin.path() + "/xdg-open", std::filesystem::perms::owner_all);
   const std::string path = std::getenv("PATH");
-  ::setenv("PATH", (bin.path().string() + ":" + path).c_str(), 1);
+  ::setenv("PATH", (bin.path() + ":" + path).c_str(), 1);
   EXPECT_EQ(ctl({"open", "web:8080"}).status, 0);
   std::ostringstream url;
   url << std::ifstream(seen).rdbuf();

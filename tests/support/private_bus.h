@@ -11,38 +11,15 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <string>
 #include <utility>
 
 #include "base/unique_fd.h"
+#include "support/temp_dir.h"
 
 namespace portfwd::testing_support {
-
-/// A folder that goes with all that is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "portfwd-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) {
-      ADD_FAILURE() << "mkdtemp " << pattern << ": " << std::strerror(errno);
-    }
-    path_ = pattern;
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 class PrivateBus {
  public:
@@ -70,7 +47,7 @@ class PrivateBus {
   ~PrivateBus() { end(); }
 
   [[nodiscard]] std::string address() const { return "unix:path=" + file("bus"); }
-  [[nodiscard]] const std::filesystem::path& folder() const { return folder_.path(); }
+  [[nodiscard]] const std::string& folder() const { return folder_.path(); }
 
   /// Kills the bus; its clients see their connections end.
   void end() {
@@ -80,12 +57,12 @@ class PrivateBus {
   }
 
  private:
-  [[nodiscard]] std::string file(const char* name) const { return (folder() / name).string(); }
+  [[nodiscard]] std::string file(const char* name) const { return folder() + "/" + name; }
 
   void write_configuration(const std::string& activate_by) const {
     std::ofstream(file("bus.conf"))
         << "<busconfig><type>session</type><listen>" << address() << "</listen><servicedir>"
-        << folder().string() << "</servicedir><policy context=\"default\">"
+        << folder() << "</servicedir><policy context=\"default\">"
         << "<allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/>"
         << "<allow own=\"*\"/></policy></busconfig>";
     if (activate_by.empty()) return;
@@ -104,7 +81,7 @@ class PrivateBus {
     ::_exit(127);
   }
 
-  TemporaryFolder folder_;
+  TempDir folder_;
   pid_t pid_ = -1;
 };
 
