@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -57,6 +58,8 @@ class TestNetns {
     const std::array<int, 3> wanted{family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol};
     ::send(ours_.get(), wanted.data(), sizeof wanted, MSG_NOSIGNAL);
     UniqueFd fd = receive_fd();
+    int copy_closed = 0;
+    ::recv(ours_.get(), &copy_closed, sizeof copy_closed, 0);
     EXPECT_TRUE(fd.valid()) << "no socket from the namespace";
     return fd;
   }
@@ -84,6 +87,8 @@ class TestNetns {
     std::array<int, 3> wanted{};
     while (::recv(theirs.get(), wanted.data(), sizeof wanted, 0) == sizeof wanted) {
       send_fd(theirs.get(), UniqueFd(::socket(wanted[0], wanted[1], wanted[2])));
+      // By now our own copy is closed: from here on the test holds the only one.
+      ::send(theirs.get(), &error, sizeof error, MSG_NOSIGNAL);
     }
     ::_exit(0);
   }
@@ -143,12 +148,14 @@ inline Endpoint local_endpoint(const UniqueFd& fd) {
   return from_sockaddr(address).value_or(Endpoint{});
 }
 
-/// Begins to connect; on loopback the handshake is over when the call returns.
+/// Connects and waits for the handshake's end, which on a busy machine comes after connect() has
+/// returned, on loopback too.
 inline void connect_to(const UniqueFd& fd, const Endpoint& remote) {
   const SockAddr address = to_sockaddr(remote);
-  if (::connect(fd.get(), address.get(), address.length) != 0) {
-    EXPECT_EQ(errno, EINPROGRESS) << std::strerror(errno);
-  }
+  if (::connect(fd.get(), address.get(), address.length) == 0) return;
+  EXPECT_EQ(errno, EINPROGRESS) << std::strerror(errno);
+  pollfd connected{fd.get(), POLLOUT, 0};
+  EXPECT_EQ(::poll(&connected, 1, 10'000), 1);
 }
 
 }  // namespace portfwd::testing_support
