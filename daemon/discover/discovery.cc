@@ -16,6 +16,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration kTick = 100ms;        // between two looks at the last pid, 1 us each
+constexpr Duration kLeastPause = 50ms;   // each young process would wake us at its own times
 constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork without exec waits
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
@@ -103,7 +104,8 @@ void Discovery::arm() {
   const Duration calm = exec_hints_.granted() ? kHintedTick : kTick;
   const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : calm;
   const TimePoint soonest = std::min(pace_.due(now), table_.young_due());
-  tick_.arm_at(std::clamp(soonest, now, now + pause));
+  const Duration least = pace_.hurrying(now) ? Duration() : kLeastPause;
+  tick_.arm_at(std::clamp(soonest, now + least, now + pause));
 }
 
 Result<void> Discovery::scan(bool full) {

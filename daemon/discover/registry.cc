@@ -108,11 +108,12 @@ void Registry::settle(const ContainerKey& key, pid_t pid, UniqueFd pidfd) {
   const auto it = entries_.find(key);
   if (it == entries_.end()) return;
   Entry& entry = *it->second;
+  const pid_t before = entry.container.pid;
   entry.orphan = false;
   if (pidfd.valid()) entry.hold_on(loop_, pid, std::move(pidfd));
-  const bool moved = std::exchange(entry.container.pid, entry.anchor ? pid : 0) != pid;
   if (!entry.held()) return remove(ContainerKey(key), RemovalReason::Gone);
-  if (moved) changed(entry);
+  if (!entry.anchor) entry.container.pid = 0;
+  if (entry.container.pid != before) changed(entry);
 }
 
 void Registry::drop_anchor(const ContainerKey& key) {

@@ -1,0 +1,20 @@
+// Texts recorded from running systems; tests/data says from which.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace portfwd::testing_support {
+
+inline std::string captured(const std::string& name) {
+  std::ifstream file(std::string(PORTFWD_TEST_DATA) + "/" + name);
+  EXPECT_TRUE(file) << name;
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace portfwd::testing_support

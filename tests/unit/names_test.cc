@@ -1,0 +1,126 @@
+// What a person calls a container: the forms of each engine, and what a hostile one may write.
+#include "discover/names.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "kernel/procfs.h"
+#include "support/captured.h"
+
+namespace portfwd::names {
+namespace {
+
+using testing_support::captured;
+
+const std::string kHex = "3f4e8a2b9c0d1e5f6a7b8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b";
+
+struct CgroupCase {
+  std::string path, engine, id, name;
+};
+
+TEST(NamesFromCgroup, EveryEnginesForm) {
+  const std::vector<CgroupCase> cases{
+      {"/docker/" + kHex, "docker", kHex, ""},
+      {"/system.slice/docker-" + kHex + ".scope", "docker", kHex, ""},
+      {"/libpod_parent/libpod-" + kHex, "podman", kHex, ""},
+      {"/user.slice/libpod-" + kHex + ".scope/container", "podman", kHex, ""},
+      {"/kubepods/besteffort/pod1-2/" + kHex, "kubernetes", kHex, ""},
+      {"/kubepods.slice/x.slice/cri-containerd-" + kHex + ".scope", "kubernetes", kHex, ""},
+      {"/machine.slice/machine-deb\\x2d12.scope/payload", "nspawn", "deb-12", "deb-12"},
+      {"/machine.slice/systemd-nspawn@web.service/payload", "nspawn", "web", "web"},
+      {"/machine.slice/machine-qemu\\x2d1\\x2dvm.scope", "libvirt", "qemu-1-vm", "qemu-1-vm"},
+      {"/lxc.payload.box/init.scope", "lxc", "box", "box"},
+      {"/u/app.slice/app-flatpak-org.example.App-123.scope", "flatpak", "", "org.example.App"},
+      {"/payload", "nspawn", "", ""},
+      {"/mycontainer", "runc", "mycontainer", "mycontainer"},
+  };
+  for (const CgroupCase& expected : cases) {
+    const auto guess = from_cgroup(expected.path);
+    ASSERT_TRUE(guess) << expected.path;
+    EXPECT_EQ(guess->engine, expected.engine) << expected.path;
+    EXPECT_EQ(guess->id, expected.id) << expected.path;
+    EXPECT_EQ(guess->name, expected.name) << expected.path;
+  }
+}
+
+TEST(NamesFromCgroup, WhatIsNoContainerGivesNothing) {
+  for (const std::string& path : std::vector<std::string>{
+           "", "/", "/init.scope", "/user.slice/user-1000.slice/session-1.scope",
+           "/user.slice/libpod-conmon-" + kHex + ".scope", "/system.slice/ssh.service",
+           "/docker/" + kHex.substr(1), "/x/" + kHex, "/supervisor", "machine-x.scope.d/y"}) {
+    EXPECT_FALSE(from_cgroup(path)) << path;
+  }
+}
+
+TEST(NamesFromCgroup, TheInnermostEngineWins) {
+  EXPECT_EQ(from_cgroup("/lxc.payload.box/docker/" + kHex)->engine, "docker");
+}
+
+TEST(NamesFromCgroup, AFormThatAnyProgramMayUseIsNotCertain) {
+  EXPECT_FALSE(from_cgroup("/mycontainer")->certain);
+  EXPECT_TRUE(from_cgroup("/docker/" + kHex)->certain);
+}
+
+TEST(NamesFromKeeper, ConmonTellsNameAndId) {
+  const auto guess = from_keeper(procfs::split_strings(captured("proc/cmdline_conmon")));
+  ASSERT_TRUE(guess);
+  EXPECT_EQ(guess->engine, "podman");
+  EXPECT_EQ(guess->name, "webby");
+  EXPECT_TRUE(is_hex_id(guess->id));
+}
+
+TEST(NamesFromKeeper, TheOtherEnginesPrograms) {
+  using Words = std::vector<std::string>;
+  const auto shim = from_keeper(Words{"/usr/bin/containerd-shim-runc-v2", "-namespace", "moby",
+                                      "-id", kHex, "-address", "/run/x.sock"});
+  EXPECT_EQ(shim->engine, "docker");
+  EXPECT_EQ(shim->id, kHex);
+  EXPECT_EQ(from_keeper(Words{"systemd-nspawn", "-D", "/srv/deb12"})->name, "deb12");
+  EXPECT_EQ(from_keeper(Words{"systemd-nspawn", "-M", "m", "-D", "/srv/x"})->name, "m");
+  EXPECT_EQ(from_keeper(Words{"[lxc monitor] /var/lib/lxc box"})->name, "box");
+  EXPECT_EQ(from_keeper(Words{"bwrap", "--unshare-all", "--hostname", "box", "sh"})->name, "box");
+  EXPECT_EQ(from_keeper(Words{"bwrap", "--", "x", "--hostname", "y"})->name, "");
+  EXPECT_FALSE(from_keeper(Words{"bash"}));
+  EXPECT_FALSE(from_keeper(Words{}));
+}
+
+TEST(NamesFromKeeper, AnOptionWithoutItsValueIsNoName) {
+  EXPECT_EQ(from_keeper(std::vector<std::string>{"conmon", "-n"})->name, "");
+  EXPECT_EQ(from_keeper(std::vector<std::string>{"conmon", "-c", "nonsense"})->id, "");
+}
+
+TEST(NamesFromEnvironment, TheHostsOwnNameIsNoContainers) {
+  const auto words = procfs::split_strings(captured("proc/environ_podman"));
+  EXPECT_EQ(from_environment(words, "myhost").engine, "podman");
+  EXPECT_TRUE(is_hex_id(from_environment(words, "myhost").name));
+  EXPECT_EQ(from_environment(std::vector<std::string>{"HOSTNAME=myhost"}, "myhost").name, "");
+}
+
+TEST(NamesPrintable, ControlCharactersAndBrokenUtf8BecomeQuestionMarks) {
+  EXPECT_EQ(printable("a\nb\x1b[31mc\x7f"), "a?b?[31mc?");
+  EXPECT_EQ(printable("h\xc3\xa9llo \xe2\x82\xac \xf0\x9f\x98\x80"),
+            "h\xc3\xa9llo \xe2\x82\xac \xf0\x9f\x98\x80");
+  EXPECT_EQ(printable("\xc3"), "?");
+  EXPECT_EQ(printable("\xc0\xaf"), "??") << "overlong";
+  EXPECT_EQ(printable("\xed\xa0\x80"), "???") << "a surrogate";
+  EXPECT_EQ(printable("\xc2\x9b"), "?") << "C1 control";
+  EXPECT_EQ(printable("\xf4\x90\x80\x80"), "????") << "beyond Unicode";
+}
+
+TEST(NamesPrintable, ALongNameIsCutBetweenCharacters) {
+  EXPECT_EQ(printable(std::string(100, 'x')).size(), 64U);
+  EXPECT_EQ(printable(std::string(63, 'x') + "\xc3\xa9").size(), 63U);
+}
+
+TEST(NamesPlumbing, EnginesHelpersMakeNoContainer) {
+  for (const char* comm : {"slirp4netns", "pasta", "pasta.avx2", "aardvark-dns", "runc:[2:INIT]",
+                           "crun", "portfwd-broker", "rootlessport-ch"}) {
+    EXPECT_TRUE(is_plumbing(comm)) << comm;
+  }
+  for (const char* comm : {"nginx", "bash", "python3", "catatonit", ""}) {
+    EXPECT_FALSE(is_plumbing(comm)) << comm;
+  }
+}
+
+}  // namespace
+}  // namespace portfwd::names

@@ -1,0 +1,108 @@
+// Who is in which namespace, at how few looks: on a folder that looks like /proc.
+#include "discover/process_table.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/fake_proc.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+struct ProcessTableTest : testing::Test {
+  void refresh(bool full = false) { ASSERT_TRUE(table.refresh(now, full)); }
+  std::uint64_t netns(pid_t pid) { return table.find(pid) == nullptr ? 0 : table.find(pid)->netns; }
+
+  testing_support::FakeProc fake;
+  ProcDir proc{fake.path()};
+  Identifier identifier{proc};
+  ProcessTable table{proc, identifier, [](pid_t pid) { return pid == 999; }};
+  TimePoint now{100s};
+};
+
+TEST_F(ProcessTableTest, ANewProcessIsLookedAtOnce) {
+  fake.start(5, 11);
+  fake.start(40, 12);
+  refresh();
+  EXPECT_THAT(table.looked_at(), ElementsAre(5, 40));
+  EXPECT_EQ(netns(5), 11U);
+  refresh();
+  EXPECT_THAT(table.looked_at(), IsEmpty());
+}
+
+TEST_F(ProcessTableTest, AYoungOneIsLookedAtAgainAndSeenToMove) {
+  fake.start(5, 11);
+  refresh();
+  fake.move(5, 12);
+  now = table.young_due();
+  table.look_at_young(now);
+  EXPECT_EQ(netns(5), 12U);
+}
+
+TEST_F(ProcessTableTest, AnOldOneIsLookedAtInAFullLookOnly) {
+  fake.start(5, 11);
+  refresh();
+  now += 10s;
+  refresh();  // the last look of its youth, late
+  EXPECT_EQ(table.young_due(), TimePoint::max());
+  fake.move(5, 12);
+  refresh();
+  EXPECT_THAT(table.looked_at(), IsEmpty());
+  refresh(true);
+  EXPECT_EQ(netns(5), 12U);
+}
+
+TEST_F(ProcessTableTest, APidThatIsAnothersNowIsLookedAt) {
+  fake.start(5, 11);
+  refresh();
+  now += 10s;
+  refresh();
+  fake.replace(5, 13);
+  refresh();
+  EXPECT_THAT(table.looked_at(), ElementsAre(5));
+  EXPECT_EQ(netns(5), 13U);
+  EXPECT_TRUE(ProcessTable::is_young(*table.find(5), now));
+}
+
+TEST_F(ProcessTableTest, WhoIsGoneIsForgotten) {
+  fake.start(5, 11);
+  fake.start(6, 11);
+  fake.start(7, 11);
+  refresh();
+  fake.end(6);
+  refresh();
+  EXPECT_EQ(table.all().size(), 2U);
+  EXPECT_EQ(table.find(6), nullptr);
+}
+
+TEST_F(ProcessTableTest, AHintAddsAProcessThatTheNextListingConfirms) {
+  fake.start(5, 11);
+  refresh();
+  fake.start(6, 12);
+  ASSERT_NE(table.look_at(6, now), nullptr);
+  EXPECT_EQ(netns(6), 12U);
+  refresh();
+  EXPECT_THAT(table.looked_at(), IsEmpty());
+  EXPECT_EQ(table.look_at(7, now), nullptr) << "gone already";
+}
+
+TEST_F(ProcessTableTest, AProcessOfOurOwnIsInNoNamespace) {
+  fake.start(999, 11);
+  refresh();
+  EXPECT_EQ(netns(999), 0U);
+}
+
+TEST_F(ProcessTableTest, AnEmptyProcIsNoFailureButAMissingOneIs) {
+  refresh();
+  EXPECT_THAT(table.all(), IsEmpty());
+  const ProcDir nowhere("/nowhere/proc");
+  ProcessTable blind(nowhere, identifier, [](pid_t) { return false; });
+  EXPECT_EQ(blind.refresh(now, true).error().code, EBADF);
+}
+
+}  // namespace
+}  // namespace portfwd
