@@ -40,7 +40,7 @@ void ExecHints::on_io(IoSource&, std::uint32_t) {
 
 void ExecHints::take() {
   const ProcConnector::Batch batch = listening_->connector.drain(kDatagrams);
-  granted_ = granted_ || batch.acknowledged || batch.events > 0;
+  granted_ = granted_ || !batch.execs.empty();
   count(batch.events);
   if (in_window_ > kMost || batch.lost) {
     leave(kPause);
@@ -50,7 +50,7 @@ void ExecHints::take() {
   } else if (auto watched = listening_->source.watch(EPOLLIN); !watched) {
     leave(kPause);
   }
-  if (batch.events > 0 || batch.lost) callback_(batch.execs, batch.lost);
+  if (!batch.execs.empty() || batch.lost) callback_(batch.execs, batch.lost);
 }
 
 void ExecHints::count(std::size_t events) {

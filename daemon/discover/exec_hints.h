@@ -22,9 +22,9 @@ class ExecHints final : private IoHandler {
 
   /// Joins; where the kernel does not grant it, nothing will come, and state() says why.
   void start();
-  /// Events are known to come: the acknowledgement was seen.
+  /// Events are known to come: one has come.
   [[nodiscard]] bool granted() const noexcept { return granted_; }
-  /// "yes", "paused: ...", or "no: ..." with the reason, for `status`.
+  /// "yes", "none yet", "paused: ...", or "no: ..." with the reason, for `status`.
   [[nodiscard]] std::string state() const;
 
  private:

@@ -36,7 +36,9 @@ void MountWatch::on_io(IoSource&, std::uint32_t) {
 void MountWatch::refresh() {
   (void)source_.watch(EPOLLPRI);  // before reading, so that no change falls in between
   auto now = read();
-  if (now && std::exchange(paths_, std::move(*now)) != paths_) changed_();
+  if (!now) return;
+  paths_ = std::move(*now);
+  changed_();
 }
 
 Result<MountWatch::Paths> MountWatch::read() const {

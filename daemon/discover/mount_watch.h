@@ -16,7 +16,8 @@ namespace portfwd {
 class MountWatch final : private IoHandler {
  public:
   using Paths = std::map<std::uint64_t, std::string>;  ///< inode of the namespace -> mount point
-  /// @param changed called from the loop when paths() is not what it was
+  /// @param changed called from the loop when paths() may not be what it was: an attach reads them
+  /// by itself, and must be told of what came and went between two readings
   MountWatch(EventLoop& loop, const ProcDir& proc, std::function<void()> changed);
 
   /// Reads them and watches from now on.

@@ -20,10 +20,6 @@ struct Request {
   std::uint32_t operation = PROC_CN_MCAST_LISTEN;
   std::uint32_t events = proc_event::PROC_EVENT_EXEC;
 };
-struct Datagram {
-  nlmsghdr netlink;
-  cn_msg connector;  // ends in a flexible array: the request follows
-};
 constexpr std::size_t kEventAt = NLMSG_HDRLEN + sizeof(cn_msg);
 constexpr std::size_t kDataAt = kEventAt + offsetof(proc_event, event_data);
 
@@ -52,19 +48,15 @@ Result<void> ask(int fd) {
 
 }  // namespace
 
-std::optional<ProcEvent> parse_proc_event(std::span<const std::byte> datagram) {
+std::optional<pid_t> parse_exec_event(std::span<const std::byte> datagram) {
   if (datagram.size() < kDataAt + 2 * sizeof(std::uint32_t)) return std::nullopt;
   cn_msg message{};
   std::memcpy(&message, datagram.data() + NLMSG_HDRLEN, sizeof message);
   if (message.id.idx != CN_IDX_PROC || message.id.val != CN_VAL_PROC) return std::nullopt;
-  const std::uint32_t what = word_at(datagram, kEventAt);
-  if (what == proc_event::PROC_EVENT_NONE) {
-    return ProcEvent{ProcEvent::What::Acknowledged, 0,
-                     static_cast<int>(word_at(datagram, kDataAt) & 0xFFFF)};
-  }
-  if (what != proc_event::PROC_EVENT_EXEC) return std::nullopt;
-  const auto group = static_cast<pid_t>(word_at(datagram, kDataAt + sizeof(std::uint32_t)));
-  return ProcEvent{ProcEvent::What::Exec, group, 0};
+  if (word_at(datagram, kEventAt) != proc_event::PROC_EVENT_EXEC) return std::nullopt;
+  const auto pid = static_cast<pid_t>(word_at(datagram, kDataAt + sizeof(std::uint32_t)));
+  if (pid <= 0) return std::nullopt;
+  return pid;
 }
 
 Result<ProcConnector> ProcConnector::open() {
@@ -90,17 +82,11 @@ ProcConnector::Batch ProcConnector::drain(std::size_t limit) {
                                  reinterpret_cast<sockaddr*>(&from), &length);
     if (n < 0 && errno == ENOBUFS) batch.lost = true;
     if (n < 0 && errno != ENOBUFS && errno != EINTR) break;
-    batch.more = i + 1 == limit;
+    ++batch.events;
     if (n < 0 || from.nl_pid != 0) continue;  // only the kernel is believed
-    const auto event = parse_proc_event({buffer.data(), static_cast<std::size_t>(n)});
-    if (!event) continue;
-    if (event->what == ProcEvent::What::Acknowledged) {
-      batch.acknowledged = batch.acknowledged || event->error == 0;
-    } else {
-      batch.execs.push_back(event->pid);
-    }
+    const auto pid = parse_exec_event({buffer.data(), static_cast<std::size_t>(n)});
+    if (pid) batch.execs.push_back(*pid);
   }
-  batch.events = batch.execs.size();
   std::ranges::sort(batch.execs);
   batch.execs.erase(std::ranges::unique(batch.execs).begin(), batch.execs.end());
   return batch;

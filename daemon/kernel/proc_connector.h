@@ -1,9 +1,11 @@
 // The kernel's process events: which process has just called exec. One socket; discovery's
 // ExecHints owns it. It knows pids and nothing of containers.
 //
-// Since Linux 6.6 any user may listen, before that only root (bind gives EPERM). The kernel answers
-// a request with an acknowledgement, except outside the initial user and pid namespaces, where it
-// says nothing, ever. Source: drivers/connector/cn_proc.c, linux/cn_proc.h; tests/platform.
+// Since Linux 6.6 any user may listen, before that only root (bind gives EPERM). Outside the
+// initial user and pid namespaces the kernel says nothing, ever, and the acknowledgement of a
+// request falls victim to the request's own filter: that events come is known from the first one
+// alone. Source: drivers/connector/cn_proc.c, linux/cn_proc.h;
+// tests/platform/proc_connector_test.cc.
 #pragma once
 
 #include <sys/types.h>
@@ -19,13 +21,9 @@
 
 namespace portfwd {
 
-struct ProcEvent {
-  enum class What : std::uint8_t { Acknowledged, Exec } what;
-  pid_t pid = 0;  ///< of the thread group
-  int error = 0;  ///< errno of the acknowledgement
-};
-/// One datagram. @return nothing for other events and for what is too short
-[[nodiscard]] std::optional<ProcEvent> parse_proc_event(std::span<const std::byte> datagram);
+/// @return the pid (of the thread group) that one datagram says has called exec; nothing for other
+/// events and for what is too short
+[[nodiscard]] std::optional<pid_t> parse_exec_event(std::span<const std::byte> datagram);
 
 class ProcConnector {
  public:
@@ -35,11 +33,9 @@ class ProcConnector {
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
   struct Batch {
-    bool acknowledged = false;
     std::vector<pid_t> execs;  ///< each once, ascending
-    std::size_t events = 0;    ///< exec events, repetitions counted
+    std::size_t events = 0;    ///< datagrams, of whatever kind
     bool lost = false;         ///< the kernel dropped some
-    bool more = false;         ///< `limit` was reached
   };
   /// Takes at most `limit` datagrams; never blocks.
   [[nodiscard]] Batch drain(std::size_t limit);

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
-#include <filesystem>
+#include <cstring>
 #include <memory>
 #include <set>
 
@@ -212,6 +212,87 @@ TEST_F(DiscoverTest, AnAttachedDescriptorLastsUntilItIsDetached) {
   ASSERT_NE(finder.by_netns(netns), nullptr);
   EXPECT_TRUE(finder.registry.detach((*attached)->id));
   EXPECT_EQ(finder.by_netns(netns), nullptr);
+}
+
+/// A mount namespace of the test's own in which named network namespaces come and go.
+struct NamedNetnsTest : testing::Test {
+  NamedNetnsTest() {
+    EXPECT_EQ(::unshare(CLONE_NEWNS), 0) << std::strerror(errno);
+    EXPECT_EQ(::mount("none", "/tmp", "tmpfs", 0, nullptr), 0) << std::strerror(errno);
+  }
+  ~NamedNetnsTest() override { ::umount2("/tmp", MNT_DETACH); }
+  /// As `ip netns attach` does.
+  static void give_name(const Sandbox& sandbox, const std::string& path) {
+    const std::string netns = "/proc/" + std::to_string(sandbox.pid()) + "/ns/net";
+    EXPECT_TRUE(UniqueFd(::open(path.c_str(), O_CREAT | O_RDONLY | O_CLOEXEC, 0600)).valid());
+    EXPECT_EQ(::mount(netns.c_str(), path.c_str(), nullptr, MS_BIND, nullptr), 0)
+        << std::strerror(errno);
+  }
+};
+
+TEST_F(NamedNetnsTest, ANamedNamespaceIsAContainerWithoutAProcessUntilItsNameIsGone) {
+  Finder finder({.netns_folder = "/tmp"});
+  finder.start();
+  Sandbox sandbox;
+  const std::uint64_t netns = sandbox.netns();
+  give_name(sandbox, "/tmp/blue");
+  ASSERT_TRUE(finder.until([&] {
+    const Container* container = finder.by_netns(netns);
+    return container != nullptr && container->name == "blue";
+  }));
+  EXPECT_EQ(finder.by_netns(netns)->engine, "netns");
+  EXPECT_EQ(finder.by_netns(netns)->path, "/tmp/blue");
+  sandbox.end();
+  ASSERT_TRUE(finder.until([&] { return finder.by_netns(netns)->pid == 0; }));
+  EXPECT_EQ(finder.log.removed(netns), 0);
+  EXPECT_EQ(::umount2("/tmp/blue", MNT_DETACH), 0);  // as `ip netns delete` does
+  EXPECT_TRUE(finder.wait_gone(netns));
+}
+
+TEST_F(NamedNetnsTest, ANameThatIsThereAtTheStartIsFoundAndAProcessThatEntersIsNoticed) {
+  Sandbox sandbox;
+  const std::uint64_t netns = sandbox.netns();
+  give_name(sandbox, "/tmp/blue");
+  const int second = sandbox.tell(Sandbox::Do::Fork);
+  Finder finder({.is_ours = [&](pid_t pid) { return pid == sandbox.pid() || pid == second; },
+                 .netns_folder = "/tmp"});
+  finder.start();
+  ASSERT_NE(finder.by_netns(netns), nullptr);
+  EXPECT_EQ(finder.by_netns(netns)->pid, 0);
+  const int third = sandbox.tell(Sandbox::Do::Fork);
+  EXPECT_TRUE(finder.until([&] { return finder.by_netns(netns)->pid == third; }));
+  EXPECT_GE(finder.log.count(testing_support::RegistryLog::Line::What::Changed, netns), 1);
+  ::umount("/tmp/blue");
+}
+
+TEST_F(NamedNetnsTest, AnAttachedDescriptorGetsThePathThatItIsMountedOn) {
+  Finder finder({.netns_folder = "/nowhere"});
+  finder.start();
+  Sandbox sandbox;
+  const std::uint64_t netns = sandbox.netns();
+  give_name(sandbox, "/tmp/red");
+  const auto attached = finder.registry.attach_netns(netns_fd(sandbox.pid()), "");
+  ASSERT_TRUE(attached) << attached.error().text;
+  EXPECT_EQ((*attached)->path, "/tmp/red");
+  sandbox.end();
+  ASSERT_TRUE(finder.until([&] { return finder.by_netns(netns)->pid == 0; }));
+  EXPECT_EQ(::umount("/tmp/red"), 0);
+  EXPECT_TRUE(finder.wait_gone(netns)) << "it lasts until its path is gone";
+}
+
+TEST_F(DiscoverTest, AContainerIsResolvedByNameIdOrTheBeginningOfAnId) {
+  const Sandbox one, two, three;
+  Registry& registry = finder.registry;
+  const std::string id = (*registry.attach_pid(one.pid(), "web"))->id;
+  ASSERT_TRUE(registry.attach_pid(two.pid(), "db"));
+  EXPECT_EQ((*registry.resolve("web"))->id, id);
+  EXPECT_EQ((*registry.resolve(id))->name, "web");
+  EXPECT_EQ(registry.resolve("n").error().kind, Refusal::Kind::Ambiguous);
+  EXPECT_EQ(registry.resolve("nobody").error().kind, Refusal::Kind::NoSuchContainer);
+  EXPECT_EQ(registry.resolve("").error().kind, Refusal::Kind::InvalidArgument);
+  ASSERT_TRUE(registry.attach_pid(three.pid(), "web"));
+  EXPECT_EQ(registry.resolve("web").error().kind, Refusal::Kind::Ambiguous);
+  EXPECT_EQ((*registry.resolve(id))->netns, one.netns()) << "an id is always clear";
 }
 
 TEST_F(DiscoverTest, WhatCannotBeAttachedIsRefusedWithAReason) {

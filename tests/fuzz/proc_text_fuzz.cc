@@ -1,0 +1,27 @@
+// The texts of /proc/PID: whatever they say, the parsers only skip or refuse it, and what they do
+// give holds what its type promises.
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "kernel/procfs.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace portfwd::procfs;
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  if (const auto stat = parse_stat(text); stat && stat->comm.size() > size) std::abort();
+  (void)parse_status_uid(text);
+  (void)parse_last_pid(text);
+  (void)parse_netns_link(text);
+  (void)parse_socket_link(text);
+  for (const auto& path : parse_cgroup(text)) {
+    if (path.empty() || path.find('\n') != path.npos) std::abort();
+  }
+  for (const auto& word : split_strings(text)) {
+    if (word.find('\0') != word.npos) std::abort();
+  }
+  for (const Mount& mount : parse_mountinfo(text)) {
+    if (mount.root.empty() || mount.point.empty()) std::abort();
+  }
+  return 0;
+}
