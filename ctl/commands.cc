@@ -12,6 +12,7 @@
 
 #include "ctl/browser.h"
 #include "ctl/client.h"
+#include "ctl/facts_text.h"
 #include "ctl/failure.h"
 #include "ctl/tables.h"
 #include "ctl/when.h"

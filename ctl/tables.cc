@@ -136,49 +136,6 @@ std::string event_subject(const Json& event) {
   return "events were lost here";
 }
 
-/// A fact's value: a list one item a line, under the first.
-std::string value_text(const Json& value, std::size_t indent) {
-  if (value.is_string()) return text(value);
-  if (!value.is_array()) return value.dump();
-  std::string out;
-  for (const Json& item : value) {
-    if (!out.empty()) out += fmt::format("\n{:{}}", "", indent);
-    out += item.is_string() ? text(item) : item.dump();
-  }
-  return out;
-}
-
-bool is_empty(const Json& value) {
-  return (value.is_array() || value.is_string()) && value == Json(value.type());
-}
-
-std::string fact_lines(const Json& facts, const std::vector<std::string>& keys, bool colour) {
-  std::size_t widest = 0;
-  for (const std::string& key : keys) widest = std::max(widest, key.size());
-  std::string out;
-  for (const std::string& key : keys) {
-    std::string label = printable(key);
-    std::ranges::replace(label, '_', ' ');
-    out += fmt::format("{}{:<{}}{}  {}\n", colour ? kBold : "", label, widest, colour ? kPlain : "",
-                       value_text(facts[key], widest + 2));
-  }
-  return out;
-}
-
-/// Those of `first` that are there, in this order, then the others as they come.
-std::vector<std::string> ordered_keys(const Json& facts, std::initializer_list<std::string> first,
-                                      std::initializer_list<std::string> never = {}) {
-  std::vector<std::string> keys;
-  for (const std::string& key : first) {
-    if (facts.contains(key) && !is_empty(facts[key])) keys.push_back(key);
-  }
-  for (const auto& [key, value] : facts.items()) {
-    if (std::ranges::find(first, key) != first.end() || is_empty(value)) continue;
-    if (std::ranges::find(never, key) == never.end()) keys.push_back(key);
-  }
-  return keys;
-}
-
 }  // namespace
 
 std::string printable(std::string_view utf8) {
@@ -230,20 +187,6 @@ std::string event_line(const Json& event, bool colour) {
   return fmt::format("{}  #{:<5} {}  {}{}\n", time ? local_time(*time) : "",
                      event["seq"].get<std::uint64_t>(), shaded(text(event["type"]), colour, 16),
                      event_subject(event), reason.empty() ? "" : fmt::format("  ({})", reason));
-}
-
-std::string explanation(const Json& facts, bool colour) {
-  std::string out;
-  if (facts.contains("summary")) out = text(facts["summary"]) + "\n";
-  return out + fact_lines(facts,
-                          ordered_keys(facts, {"seen", "decision", "host", "reach", "remedy"},
-                                       {"summary", "forwarded"}),
-                          colour);
-}
-
-std::string status_text(const Json& facts, bool colour) {
-  return fact_lines(facts, ordered_keys(facts, {"version", "uptime", "containers", "forwards"}),
-                    colour);
 }
 
 }  // namespace portfwd::ctl

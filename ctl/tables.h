@@ -14,8 +14,6 @@ namespace portfwd::ctl {
 [[nodiscard]] std::string containers_table(const std::vector<Object>& containers, bool colour);
 /// One line, newline included.
 [[nodiscard]] std::string event_line(const Json& event, bool colour);
-[[nodiscard]] std::string explanation(const Json& facts, bool colour);
-[[nodiscard]] std::string status_text(const Json& facts, bool colour);
 /// "127.0.0.1:8080 -> web:80"
 [[nodiscard]] std::string forward_text(const Json& forward);
 

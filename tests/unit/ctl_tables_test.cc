@@ -1,6 +1,7 @@
 // What portfwdctl shows to people, and how it finds the thing they mean.
 #include <gtest/gtest.h>
 
+#include "ctl/facts_text.h"
 #include "ctl/failure.h"
 #include "ctl/objects.h"
 #include "ctl/tables.h"
@@ -75,16 +76,42 @@ TEST(CtlTablesTest, ANameDoesNotSpeakToTheTerminal) {
   EXPECT_EQ(forwards_table({hostile}, false).find('\x1b'), std::string::npos);
 }
 
-TEST(CtlTablesTest, FactsAreListedUnderTheirNames) {
+TEST(CtlFactsTest, StatusListsFactsUnderTheirNamesWithTheirUnits) {
   const Json facts = {{"zeal", 1},
                       {"version", "0.1"},
-                      {"kernel_facilities", {"sock_diag", "exec hints"}},
+                      {"exec_hints", true},
+                      {"memory_bytes", 7864320},
+                      {"poll_interval_usec", 20000},
+                      {"uptime_seconds", 3900.5},
+                      {"kernel_facilities", {"sock_diag", "proc\x1b"}},
                       {"mistakes", Json::array()}};
   EXPECT_EQ(status_text(facts, false),
             "version            0.1\n"
+            "uptime             1 h 5 min\n"
             "zeal               1\n"
+            "exec hints         yes\n"
+            "memory             7.5 MiB\n"
+            "poll interval      20 ms\n"
             "kernel facilities  sock_diag\n"
-            "                   exec hints\n");
+            "                   proc?\n");
+}
+
+TEST(CtlFactsTest, AnExplanationBeginsWithItsSummary) {
+  const Json facts = {{"container", "web"},        {"forwarded", false},
+                      {"host", "nobody holds it"}, {"seen", Json::array()},
+                      {"summary", "no"},           {"decision", "[ports] excludes it"}};
+  EXPECT_EQ(explanation(facts, false),
+            "no\ndecision  [ports] excludes it\nhost      nobody holds it\n");
+}
+
+TEST(CtlFactsTest, SizesAndSpansAreRounded) {
+  EXPECT_EQ(bytes_text(0), "0 B");
+  EXPECT_EQ(bytes_text(1023), "1023 B");
+  EXPECT_EQ(bytes_text(1536), "1.5 KiB");
+  EXPECT_EQ(span_text(0.000044), "44 µs");
+  EXPECT_EQ(span_text(1.5), "1.5 s");
+  EXPECT_EQ(span_text(61), "1 min 1 s");
+  EXPECT_EQ(span_text(200000), "2 d 7 h");
 }
 
 TEST(CtlTablesTest, AnEventIsOneLine) {
