@@ -77,14 +77,14 @@ TimePoint Pace::round_due(const Seat& seat) const {
 /// A program that was started needs a millisecond or some seconds until it listens, hence steps
 /// that double; they are a luxury for which the bucket must be half full.
 TimePoint Pace::extra_due(const Seat& seat) const {
-  if (seat.urgent_) return solvent_at();
+  if (seat.urgent_) return holds_more_than_at(Duration::zero());
   if (!quick(seat) || seat.last_ == TimePoint::min()) return TimePoint::max();
   TimePoint due = seat.last_ + quick_interval_;
   if (tokens_ > bucket_size() / 2) {
     const Duration since = seat.last_ - seat.hurried_;
     due = std::min(due, seat.hurried_ + std::max(kFirstStep, 2 * since));
   }
-  return std::max(due, solvent_at());
+  return std::max(due, holds_more_than_at(bucket_size() / 4));
 }
 
 void Pace::arm() {
@@ -219,10 +219,10 @@ void Pace::spend(Duration cpu) {
   total_ += cpu;
 }
 
-/// @return the distant past while there is something in the bucket
-TimePoint Pace::solvent_at() const {
-  if (tokens_ > Duration::zero()) return TimePoint::min();
-  return refilled_ + scaled(2 * kWakeCost - tokens_, 1 / extra_rate_);
+/// When the bucket will hold more CPU time than `level`. @return the distant past if it does
+TimePoint Pace::holds_more_than_at(Duration level) const {
+  if (tokens_ > level) return TimePoint::min();
+  return refilled_ + scaled(level - tokens_ + 2 * kWakeCost, 1 / extra_rate_);
 }
 
 // --- a seat -------------------------------------------------------------------------------------
