@@ -41,7 +41,8 @@ BrokerReach::BrokerReach(const Parts& parts, const Container& container,
   dialer_.emplace(parts.relay, *pool_);
   WatchObserver& observer = *this;  // private bases: visible here, not in emplace
   DiagProvider& provider = *this;
-  watch_.emplace(parts.loop, parts.pace, observer, provider, container.pid, container.netns);
+  watch_.emplace(PortWatch::Shared{parts.loop, parts.pace, parts.storm}, observer, provider,
+                 container.pid, container.netns);
 }
 
 ContainerState BrokerReach::state() const {

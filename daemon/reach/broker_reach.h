@@ -35,6 +35,7 @@ class BrokerReach final : public Reach, private WatchObserver, private DiagProvi
   struct Parts {
     EventLoop& loop;
     Pace& pace;
+    CloseStorm& storm;
     RelayContext& relay;
     ProcessNames& names;
     bool sock_diag;  ///< false: tcp_diag is missing, so listeners are read from /proc

@@ -37,7 +37,7 @@ void ReachSet::add_facts(Facts& facts) const {
 
 void ReachSet::on_container_added(const Container& container) {
   auto reach = std::make_unique<BrokerReach>(
-      BrokerReach::Parts{parts_.loop, pace_, parts_.relay, parts_.names,
+      BrokerReach::Parts{parts_.loop, pace_, storm_, parts_.relay, parts_.names,
                          parts_.sock_diag.has_value(), *this},
       container, parts_.brokers.enter(container.netns_fd.get()));
   BrokerReach& added = *(reaches_[container.id] = std::move(reach));

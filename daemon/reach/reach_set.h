@@ -48,6 +48,7 @@ class ReachSet final : public RegistryObserver, private BrokerReachObserver {
 
   Parts parts_;
   Pace pace_;
+  CloseStorm storm_;
   ReachObserver* observer_ = nullptr;
   std::map<std::string, std::unique_ptr<BrokerReach>, std::less<>> reaches_;
 };

@@ -1,6 +1,7 @@
 #include "watch/close_watch.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 
@@ -15,9 +16,10 @@ constexpr Duration kQuietInterval = 8s;  // at 15 µs each, for 200 containers: 
 
 }  // namespace
 
-CloseWatch::CloseWatch(EventLoop& loop, UniqueFd socket, std::optional<NetSnmp> opens,
-                       Handler& handler)
+CloseWatch::CloseWatch(EventLoop& loop, CloseStorm& storm, UniqueFd socket,
+                       std::optional<NetSnmp> opens, Handler& handler)
     : loop_(loop),
+      storm_(storm),
       handler_(handler),
       events_(std::move(socket)),
       source_(loop, events_.fd(), *this),
@@ -44,7 +46,7 @@ void CloseWatch::follow(std::span<const Port> ports) {
 
 /// @return whether it has changed
 bool CloseWatch::update_membership() {
-  const bool join = wanted_ && !storm_ && !refused_;
+  const bool join = wanted_ && !storm_.blowing() && !refused_;
   if (join == events_.joined()) return false;
   if (!join) {
     source_.disarm();
@@ -66,20 +68,31 @@ void CloseWatch::resume() {
   }
 }
 
-bool CloseWatch::check_rate() {
+bool CloseWatch::follow_rate() {
+  measure_rate();
+  return update_membership();
+}
+
+void CloseWatch::measure_rate() {
   const TimePoint now = loop_.now();
   const bool first = rate_read_ == TimePoint::min();
-  if (!opens_ || !wanted_ || (!first && now < rate_read_ + rate_interval_)) return false;
+  if (!opens_ || !wanted_ || (!first && now < rate_read_ + rate_interval_)) return;
   const auto opens = opens_->tcp_opens();
-  if (!opens) return false;
-  const std::chrono::duration<double> passed = first ? 1s : now - rate_read_;
-  const double rate = first ? 0 : static_cast<double>(*opens - opens_seen_) / passed.count();
+  if (!opens) return;
+  if (!first) {
+    const std::chrono::duration<double> passed = now - rate_read_;
+    const double rate = static_cast<double>(*opens - opens_seen_) / passed.count();
+    rate_interval_ =
+        rate > kCalmRate / 2 ? kBusyInterval : std::min(rate_interval_ * 2, kQuietInterval);
+    set_storm(rate > (storm_here_ ? kCalmRate : kStormRate));
+  }
   opens_seen_ = *opens;
   rate_read_ = now;
-  rate_interval_ =
-      rate > kCalmRate / 2 ? kBusyInterval : std::min(rate_interval_ * 2, kQuietInterval);
-  storm_ = rate > (storm_ ? kCalmRate : kStormRate);
-  return update_membership();
+}
+
+void CloseWatch::set_storm(bool here) {
+  if (std::exchange(storm_here_, here) == here) return;
+  here ? storm_.begin() : storm_.end();
 }
 
 }  // namespace portfwd

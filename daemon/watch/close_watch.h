@@ -15,6 +15,19 @@
 
 namespace portfwd {
 
+/// Whether connections come and go by the thousands in some namespace. Shared by all watches, since
+/// all must leave: whether the kernel builds a message is asked of one table for all namespaces.
+/// Source: netlink_has_listeners() in net/netlink/af_netlink.c.
+class CloseStorm {
+ public:
+  void begin() { ++namespaces_; }
+  void end() { --namespaces_; }
+  [[nodiscard]] bool blowing() const { return namespaces_ > 0; }
+
+ private:
+  int namespaces_ = 0;
+};
+
 class CloseWatch final : private IoHandler {
  public:
   class Handler {
@@ -26,18 +39,21 @@ class CloseWatch final : private IoHandler {
     ~Handler() = default;
   };
 
-  /// In each closed socket the kernel invests 10 µs while somebody is in the group: 5 % of a core.
+  /// The kernel spends 10 µs on each socket that closes while somebody is in the group.
   static constexpr double kStormRate = 5000;  ///< connections opened a second: leave
   static constexpr double kCalmRate = 1000;   ///< come back
 
   /// @param socket see DestroyEvents; @param opens nothing: the rate is not known, and never high
-  CloseWatch(EventLoop& loop, UniqueFd socket, std::optional<NetSnmp> opens, Handler& handler);
+  CloseWatch(EventLoop& loop, CloseStorm& storm, UniqueFd socket, std::optional<NetSnmp> opens,
+             Handler& handler);
+  ~CloseWatch() { set_storm(false); }
 
   /// @param ports of the listeners there are, ascending, each once
   void follow(std::span<const Port> ports);
-  /// Judges the rate of connections, by a counter read every 1 to 8 s. @return whether the group
-  /// was joined or left just now: what closed unseen must be found by looking.
-  bool check_rate();
+  /// Judges the rate of connections, by a counter read every 1 to 8 s; to be called at every look.
+  /// @return whether the groups were joined or left just now: what closed unseen must be found by
+  /// looking.
+  bool follow_rate();
 
   [[nodiscard]] DestroyEvents::Batch take() { return events_.drain(); }
   void pause() { source_.disarm(); }
@@ -48,9 +64,12 @@ class CloseWatch final : private IoHandler {
  private:
   void on_io(IoSource&, std::uint32_t) override { handler_.on_closes(); }
   bool update_membership();
+  void measure_rate();
+  void set_storm(bool here);
   [[nodiscard]] bool covered(std::span<const Port> ports) const;
 
   EventLoop& loop_;
+  CloseStorm& storm_;
   Handler& handler_;
   DestroyEvents events_;
   IoSource source_;
@@ -63,7 +82,7 @@ class CloseWatch final : private IoHandler {
   std::uint64_t opens_seen_ = 0;
   TimePoint rate_read_ = TimePoint::min();
   Duration rate_interval_;
-  bool storm_ = false;
+  bool storm_here_ = false;
 };
 
 }  // namespace portfwd

@@ -44,17 +44,18 @@ std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
 
 }  // namespace
 
-PortWatch::PortWatch(EventLoop& loop, Pace& pace, WatchObserver& observer, DiagProvider& provider,
+PortWatch::PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider& provider,
                      pid_t pid, std::uint64_t netns)
-    : loop_(loop),
-      pace_(pace),
+    : loop_(shared.loop),
+      pace_(shared.pace),
+      storm_(shared.storm),
       observer_(observer),
       provider_(provider),
       pid_(pid),
       netns_(netns),
       counter_(open_counter(pid, netns)),
-      changed_(loop, [this] { observer_.on_listeners(*this); }),
-      seat_(pace, *this) {}
+      changed_(loop_, [this] { observer_.on_listeners(*this); }),
+      seat_(pace_, *this) {}
 
 // --- what it looks with
 // ---------------------------------------------------------------------------
@@ -69,7 +70,7 @@ void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
     if (pid_ != 0) {
       if (auto opened = NetSnmp::open(pid_, netns_)) opens = std::move(*opened);
     }
-    closes_.emplace(loop_, std::move(events), std::move(opens),
+    closes_.emplace(loop_, storm_, std::move(events), std::move(opens),
                     static_cast<CloseWatch::Handler&>(*this));
     closes_->follow(ports_of(listeners_));
   }
@@ -111,7 +112,7 @@ Looker::Depth PortWatch::look(Depth depth) {
     closes_->resume();
     take_closes();
   }
-  if (closes_ && closes_->check_rate()) stale_ = true;
+  if (closes_ && closes_->follow_rate()) stale_ = true;
   if (loop_.now() < not_before_ || !worth_a_dump(depth)) return Depth::Glance;
   if (dormant()) {
     ask();

@@ -37,12 +37,19 @@ class DiagProvider {
 
 class PortWatch final : public Watcher, private Looker, private CloseWatch::Handler {
  public:
+  /// What all watches have in common; outlives them.
+  struct Shared {
+    EventLoop& loop;
+    Pace& pace;
+    CloseStorm& storm;
+  };
+
   /// @param observer called from the loop, never from within a call to this object; it must not
   /// destroy the watch from there. Observer and provider are borrowed.
   /// @param pid a process inside, held by the caller's pidfd, for the counters; 0: there is none,
   /// and every look is a dump
   /// @param netns inode of its network namespace, 0 when it cannot be seen
-  PortWatch(EventLoop& loop, Pace& pace, WatchObserver& observer, DiagProvider& provider, pid_t pid,
+  PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider& provider, pid_t pid,
             std::uint64_t netns);
 
   /// @param dumps, events two NETLINK_SOCK_DIAG sockets made in the namespace; without a valid
@@ -80,6 +87,7 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
 
   EventLoop& loop_;
   Pace& pace_;
+  CloseStorm& storm_;
   WatchObserver& observer_;
   DiagProvider& provider_;
   const pid_t pid_;

@@ -26,8 +26,10 @@ constexpr Duration kDeadline = 10s;  // only a broken test waits that long
 
 /// One container: a namespace with a watch on it, and what the watch said.
 struct Watched final : WatchObserver, DiagProvider {
-  Watched(EventLoop& l, Pace& p) : loop(l), watch(l, p, *this, *this, ns.pid(), netns(ns.pid())) {}
-  Watched(EventLoop& l, Pace& p, pid_t pid) : loop(l), watch(l, p, *this, *this, pid, 0) {}
+  explicit Watched(const PortWatch::Shared& shared)
+      : loop(shared.loop), watch(shared, *this, *this, ns.pid(), netns(ns.pid())) {}
+  Watched(const PortWatch::Shared& shared, pid_t pid)
+      : loop(shared.loop), watch(shared, *this, *this, pid, 0) {}
 
   static std::uint64_t netns(pid_t pid) {
     struct stat st {};
@@ -54,7 +56,7 @@ struct Watched final : WatchObserver, DiagProvider {
     const TimePoint end = loop.now() + limit;
     while (!condition()) {
       if (loop.now() >= end) return false;
-      EXPECT_TRUE(loop.turn(std::min<Duration>(end - loop.now(), 100ms)));
+      EXPECT_TRUE(loop.turn(std::min<Duration>(end - loop.now(), limit_of_turn)));
     }
     return true;
   }
@@ -76,6 +78,7 @@ struct Watched final : WatchObserver, DiagProvider {
   }
 
   EventLoop& loop;
+  Duration limit_of_turn = 100ms;
   TestNetns ns;
   int asked = 0;
   int changes = 0;
@@ -89,10 +92,12 @@ struct PortWatchTest : testing::Test {
   SystemClock clock;
   EventLoop loop{clock};
   Pace pace{loop, Settings::Detect{}};
+  CloseStorm storm;
+  PortWatch::Shared shared{loop, pace, storm};
 };
 
 TEST_F(PortWatchTest, StaysDormantWhileNoSocketIsInUse) {
-  Watched c(loop, pace);
+  Watched c(shared);
   ASSERT_TRUE(c.until([&] { return c.watch.first_look_done(); }));
   const UniqueFd unused = c.ns.socket(AF_INET, SOCK_STREAM);
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(loop.turn(50ms));
@@ -102,14 +107,14 @@ TEST_F(PortWatchTest, StaysDormantWhileNoSocketIsInUse) {
 }
 
 TEST_F(PortWatchTest, FindsWhatWasOpenBeforeItBegan) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const UniqueFd early = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until([&] { return c.watch.first_look_done(); }));
   EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(early)));
 }
 
 TEST_F(PortWatchTest, ReportsEveryKindOfAddressAsBound) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const std::vector<Endpoint> wanted{{IpAddress::any(Family::V4), 1001},
                                      {kLoopback4, 1002},
                                      {IpAddress::v4(127, 0, 0, 53), 1003},
@@ -128,7 +133,7 @@ TEST_F(PortWatchTest, ReportsEveryKindOfAddressAsBound) {
 }
 
 TEST_F(PortWatchTest, TellsAV6onlyWildcardFromOneThatTakesIpv4) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const UniqueFd both = c.ns.listen({IpAddress::any(Family::V6), 20001}, false);
   const UniqueFd only = c.ns.listen({IpAddress::any(Family::V6), 20002}, true);
   ASSERT_TRUE(c.until_listeners(2));
@@ -137,7 +142,7 @@ TEST_F(PortWatchTest, TellsAV6onlyWildcardFromOneThatTakesIpv4) {
 }
 
 TEST_F(PortWatchTest, ANewListenerIsSeenSoonAndACloseAtOnce) {
-  Watched c(loop, pace);
+  Watched c(shared);
   UniqueFd first = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
   ASSERT_TRUE(c.watch.hears_closes());
@@ -152,7 +157,7 @@ TEST_F(PortWatchTest, ANewListenerIsSeenSoonAndACloseAtOnce) {
 }
 
 TEST_F(PortWatchTest, ACloseIsHeardOfWithoutLooking) {
-  Watched c(loop, pace);
+  Watched c(shared);
   UniqueFd listener = c.ns.listen({kLoopback4, 0});
   const UniqueFd other = c.ns.listen({kLoopback6, 0});
   ASSERT_TRUE(c.until_listeners(2));
@@ -166,7 +171,7 @@ TEST_F(PortWatchTest, ACloseIsHeardOfWithoutLooking) {
 }
 
 TEST_F(PortWatchTest, EventsThatWereLostAreMadeUpForByLooking) {
-  Watched c(loop, pace);
+  Watched c(shared);
   UniqueFd events = c.ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
   const UniqueFd same(::dup(events.get()));
   c.provide = [&] {
@@ -186,7 +191,7 @@ TEST_F(PortWatchTest, EventsThatWereLostAreMadeUpForByLooking) {
 }
 
 TEST_F(PortWatchTest, TheSameSetIsNoNews) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
   const int before = c.changes;
@@ -198,7 +203,7 @@ TEST_F(PortWatchTest, TheSameSetIsNoNews) {
 }
 
 TEST_F(PortWatchTest, APortTakenOverByAnotherSocketIsNews) {
-  Watched c(loop, pace);
+  Watched c(shared);
   UniqueFd listener = c.ns.listen({kLoopback4, 20001});
   ASSERT_TRUE(c.until_listeners(1));
   const auto before = c.watch.listeners().front().cookie;
@@ -210,7 +215,7 @@ TEST_F(PortWatchTest, APortTakenOverByAnotherSocketIsNews) {
 }
 
 TEST_F(PortWatchTest, LookingFindsAListenerThatWasShutDownThoughNoEventSaysSo) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const UniqueFd kept = c.ns.listen({kLoopback4, 0});
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(2));
@@ -219,7 +224,7 @@ TEST_F(PortWatchTest, LookingFindsAListenerThatWasShutDownThoughNoEventSaysSo) {
 }
 
 TEST_F(PortWatchTest, AListenerThatADuplicateHoldsOpenIsStillThere) {
-  Watched c(loop, pace);
+  Watched c(shared);
   UniqueFd listener = c.ns.listen({kLoopback4, 0});
   UniqueFd held(::dup(listener.get()));
   ASSERT_TRUE(c.until_listeners(1));
@@ -231,7 +236,7 @@ TEST_F(PortWatchTest, AListenerThatADuplicateHoldsOpenIsStillThere) {
 }
 
 TEST_F(PortWatchTest, SocketsOfOurOwnMakingAreNotReported) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const UniqueFd ours = c.ns.listen({kLoopback4, 0});
   c.watch.ignore(*socket_cookie(ours.get()));
   const UniqueFd theirs = c.ns.listen({kLoopback4, 0});
@@ -240,7 +245,7 @@ TEST_F(PortWatchTest, SocketsOfOurOwnMakingAreNotReported) {
 }
 
 TEST_F(PortWatchTest, OneKnownAlreadyIsTakenBackWhenItTurnsOutToBeOurs) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const UniqueFd ours = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
   c.watch.ignore(*socket_cookie(ours.get()));
@@ -251,7 +256,7 @@ TEST_F(PortWatchTest, OneKnownAlreadyIsTakenBackWhenItTurnsOutToBeOurs) {
 }
 
 TEST_F(PortWatchTest, WithoutAProcessItIsWatchedByDumpsAlone) {
-  Watched c(loop, pace, 0);
+  Watched c(shared, 0);
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
   const auto before = c.watch.dumps();
@@ -259,7 +264,7 @@ TEST_F(PortWatchTest, WithoutAProcessItIsWatchedByDumpsAlone) {
 }
 
 TEST_F(PortWatchTest, AFailedProviderIsAskedAgain) {
-  Watched c(loop, pace);
+  Watched c(shared);
   c.provide = [&] { c.asked < 3 ? c.watch.diag_failed() : c.give(); };
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   EXPECT_TRUE(c.until_listeners(1));
@@ -267,7 +272,7 @@ TEST_F(PortWatchTest, AFailedProviderIsAskedAgain) {
 }
 
 TEST_F(PortWatchTest, ASlowProviderIsAskedOnce) {
-  Watched c(loop, pace);
+  Watched c(shared);
   c.provide = {};
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until([&] { return c.asked == 1; }));
@@ -279,7 +284,7 @@ TEST_F(PortWatchTest, ASlowProviderIsAskedOnce) {
 }
 
 TEST_F(PortWatchTest, ProcfsServesWhereNoSocketCanBeHad) {
-  Watched c(loop, pace);
+  Watched c(shared);
   c.provide = [&] { EXPECT_TRUE(c.watch.use_procfs()); };
   UniqueFd v4 = c.ns.listen({kLoopback4, 0});
   const UniqueFd v6 = c.ns.listen({kLoopback6, 0});
@@ -290,7 +295,7 @@ TEST_F(PortWatchTest, ProcfsServesWhereNoSocketCanBeHad) {
 }
 
 TEST_F(PortWatchTest, ABrokenSocketIsToldOnceAndRetriedWithPausesAndNothingIsForgotten) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
   c.watch.give_diag(c.ns.socket(AF_INET, SOCK_DGRAM), {});
@@ -304,7 +309,7 @@ TEST_F(PortWatchTest, ABrokenSocketIsToldOnceAndRetriedWithPausesAndNothingIsFor
 }
 
 TEST_F(PortWatchTest, AThousandListenersAreAllReported) {
-  Watched c(loop, pace);
+  Watched c(shared);
   std::vector<UniqueFd> open;
   for (int i = 0; i < 900; ++i) open.push_back(c.ns.listen({kLoopback4, 0}));
   ASSERT_TRUE(c.until_listeners(900));
@@ -312,8 +317,36 @@ TEST_F(PortWatchTest, AThousandListenersAreAllReported) {
   EXPECT_TRUE(c.until_listeners(0));
 }
 
+/// Connects and resets again and again, which a namespace's counters see as two opened each time.
+struct Connector {
+  void run(int times) {
+    for (int i = 0; i < times; ++i) {
+      connect_to(client, local_endpoint(listener));
+      const UniqueFd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      const sockaddr nobody{AF_UNSPEC, {}};
+      ::connect(client.get(), &nobody, sizeof nobody);
+    }
+  }
+  UniqueFd listener, client;
+};
+
+TEST_F(PortWatchTest, AStormOfConnectionsMakesEveryWatchLeaveTheGroupsAndCalmBringsThemBack) {
+  Watched busy(shared), quiet(shared);
+  Connector connector{busy.ns.listen({kLoopback4, 0}), busy.ns.socket(AF_INET, SOCK_STREAM)};
+  const UniqueFd other = quiet.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(busy.until([&] { return busy.watch.hears_closes() && quiet.watch.hears_closes(); }));
+  busy.limit_of_turn = 0ns;
+  const auto nobody_hears = [&] {
+    connector.run(200);
+    return !busy.watch.hears_closes() && !quiet.watch.hears_closes();
+  };
+  ASSERT_TRUE(busy.until(nobody_hears, 3 * kDeadline)) << "needs 2500 connections a second";
+  busy.limit_of_turn = 100ms;
+  EXPECT_TRUE(busy.until([&] { return busy.watch.hears_closes() && quiet.watch.hears_closes(); }));
+}
+
 TEST_F(PortWatchTest, PortsThatComeAndGoAThousandTimesASecondStayWithinThriceTheBudget) {
-  Watched c(loop, pace);
+  Watched c(shared);
   const UniqueFd kept = c.ns.listen({kLoopback4, 20000});
   ASSERT_TRUE(c.until_listeners(1));
   const Duration cpu = pace.total_cost();

@@ -19,29 +19,41 @@ namespace {
 using namespace testing_support;
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::SizeIs;
+using testing::UnorderedElementsAre;
 
 constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
 constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
 
 struct DestroyFacts : testing::Test {
-  bool wait() {
-    pollfd ready{events.fd(), POLLIN, 0};
+  static bool wait(const DestroyEvents& on) {
+    pollfd ready{on.fd(), POLLIN, 0};
     return ::poll(&ready, 1, 10'000) == 1;
   }
-  /// Events come from a kernel worker, in order: when the marker's has come, all before it have.
-  std::vector<std::uint64_t> events_before_marker() {
+  /// At least `count` events, and all that came before the marker's. A kernel worker sends them,
+  /// nearly in order.
+  std::vector<std::uint64_t> events_until_marker(std::size_t count) {
     UniqueFd marker = ns.listen({kLoopback4, kMarker});
-    const auto last = *socket_cookie(marker.get());
-    marker.reset();
+    const auto last = close(marker);
     std::vector<std::uint64_t> all;
-    while (wait()) {
+    bool marked = false;
+    while ((!marked || all.size() < count) && wait(events)) {
       for (const auto cookie : events.drain().cookies) {
-        if (cookie == last) return all;
-        all.push_back(cookie);
+        if (cookie == last) marked = true;
+        if (cookie != last) all.push_back(cookie);
       }
     }
-    ADD_FAILURE() << "no event for the marker";
+    EXPECT_TRUE(marked) << "no event for the marker";
     return all;
+  }
+  /// Returns when a close of just now was told to a socket apart.
+  void witness_marker() {
+    DestroyEvents witness(ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
+    ASSERT_TRUE(witness.filter(std::vector<Port>{kMarker}));
+    ASSERT_TRUE(witness.join());
+    UniqueFd marker = ns.listen({kLoopback4, kMarker});
+    marker.reset();
+    ASSERT_TRUE(wait(witness));
   }
   void join_for(std::vector<Port> ports) {
     ports.push_back(kMarker);
@@ -66,7 +78,7 @@ TEST_F(DestroyFacts, TheLastCloseOfAListenerIsReportedByCookie) {
   join_for({20001, 20002});
   const auto first = close(v4);
   const auto second = close(v6);
-  EXPECT_THAT(events_before_marker(), ElementsAre(first, second));
+  EXPECT_THAT(events_until_marker(2), UnorderedElementsAre(first, second));
 }
 
 TEST_F(DestroyFacts, ASocketWithoutAnAddressOfItsOwnHearsNothing) {
@@ -76,7 +88,7 @@ TEST_F(DestroyFacts, ASocketWithoutAnAddressOfItsOwnHearsNothing) {
   join_for({20001});
   UniqueFd listener = ns.listen({kLoopback4, 20001});
   listener.reset();
-  events_before_marker();
+  EXPECT_THAT(events_until_marker(1), SizeIs(1));
   pollfd ready{deaf.get(), POLLIN, 0};
   EXPECT_EQ(::poll(&ready, 1, 0), 0);
 }
@@ -88,7 +100,7 @@ TEST_F(DestroyFacts, NothingIsSaidAfterShutdownNorWhileADuplicateIsOpen) {
   join_for({20001, 20002});
   ::shutdown(shut.get(), SHUT_RDWR);
   held.reset();
-  EXPECT_THAT(events_before_marker(), IsEmpty());
+  EXPECT_THAT(events_until_marker(0), IsEmpty());
 }
 
 TEST_F(DestroyFacts, TheFilterDropsOtherPortsAndConnections) {
@@ -102,7 +114,7 @@ TEST_F(DestroyFacts, TheFilterDropsOtherPortsAndConnections) {
   client.reset();
   accepted.reset();
   other.reset();
-  EXPECT_THAT(events_before_marker(), IsEmpty());
+  EXPECT_THAT(events_until_marker(0), IsEmpty());
 }
 
 TEST_F(DestroyFacts, TheLongestFilterIsAcceptedAndItsLastPortPasses) {
@@ -115,7 +127,7 @@ TEST_F(DestroyFacts, TheLongestFilterIsAcceptedAndItsLastPortPasses) {
   join_for(ports);
   const auto cookie = close(first);
   other.reset();
-  EXPECT_THAT(events_before_marker(), ElementsAre(cookie));
+  EXPECT_THAT(events_until_marker(1), ElementsAre(cookie));
 }
 
 TEST_F(DestroyFacts, WithMorePortsThanTheFilterHoldsEveryListenerPasses) {
@@ -126,7 +138,7 @@ TEST_F(DestroyFacts, WithMorePortsThanTheFilterHoldsEveryListenerPasses) {
   UniqueFd unlisted = ns.listen({kLoopback4, 20003});
   join_for(ports);
   const auto cookie = close(unlisted);
-  EXPECT_THAT(events_before_marker(), ElementsAre(cookie));
+  EXPECT_THAT(events_until_marker(1), ElementsAre(cookie));
 }
 
 TEST_F(DestroyFacts, AFilterMayBeReplacedWhileJoined) {
@@ -136,7 +148,7 @@ TEST_F(DestroyFacts, AFilterMayBeReplacedWhileJoined) {
   UniqueFd second = ns.listen({kLoopback4, 20002});
   first.reset();
   const auto cookie = close(second);
-  EXPECT_THAT(events_before_marker(), ElementsAre(cookie));
+  EXPECT_THAT(events_until_marker(1), ElementsAre(cookie));
 }
 
 TEST_F(DestroyFacts, AfterLeavingNothingComes) {
@@ -144,8 +156,8 @@ TEST_F(DestroyFacts, AfterLeavingNothingComes) {
   events.leave();
   UniqueFd unseen = ns.listen({kLoopback4, 20001});
   unseen.reset();
-  join_for({20001});
-  EXPECT_THAT(events_before_marker(), IsEmpty());
+  witness_marker();
+  EXPECT_THAT(events.drain().cookies, IsEmpty());
 }
 
 TEST_F(DestroyFacts, AnOverflowIsToldAndWhatFollowsIsHeardAgain) {
@@ -153,9 +165,8 @@ TEST_F(DestroyFacts, AnOverflowIsToldAndWhatFollowsIsHeardAgain) {
   ::setsockopt(events.fd(), SOL_SOCKET, SO_RCVBUF, &tiny, sizeof tiny);
   join_for({20001});
   for (int i = 0; i < 200; ++i) UniqueFd gone = ns.listen({kLoopback4, 20001});
-  bool lost = false;
-  while (!lost && wait()) lost = events.drain().lost;
-  EXPECT_TRUE(lost);
+  witness_marker();
+  EXPECT_TRUE(events.drain().lost);
   while (events.drain().more) {
   }
   // The rest of the 200 may still be on their way and overflow again: ask until one is heard.
@@ -163,7 +174,7 @@ TEST_F(DestroyFacts, AnOverflowIsToldAndWhatFollowsIsHeardAgain) {
   for (int i = 0; i < 200 && !heard; ++i) {
     UniqueFd one = ns.listen({kLoopback4, 20001});
     const auto cookie = close(one);
-    ASSERT_TRUE(wait());
+    ASSERT_TRUE(wait(events));
     const auto batch = events.drain();
     heard = std::ranges::count(batch.cookies, cookie) == 1;
   }
