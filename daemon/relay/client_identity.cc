@@ -34,17 +34,17 @@ bool is_closed(int socket) {
 
 }  // namespace
 
-ClientVerdict ClientIdentity::examine(int accepted) {
-  const std::optional<uid_t> uid = live_owner(accepted);
+ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client, const Endpoint& ours) {
+  const bool wildcard = ours.address.is_any();
+  const Endpoint local = wildcard ? local_endpoint(accepted).value_or(ours) : ours;
+  const std::optional<uid_t> uid = live_owner(accepted, client, local);
   if (!uid) return {};
   return {*uid == owner_ || *uid == 0 || subuids_.contains(*uid), uid};
 }
 
-std::optional<uid_t> ClientIdentity::live_owner(int accepted) {
-  const auto client = peer_endpoint(accepted);
-  const auto ours = local_endpoint(accepted);
-  if (!client || !ours) return std::nullopt;
-  const auto found = diag_.lookup(*client, *ours);
+std::optional<uid_t> ClientIdentity::live_owner(int accepted, const Endpoint& client,
+                                                const Endpoint& ours) {
+  const auto found = diag_.lookup(client, ours);
   if (!found || !*found) return std::nullopt;
   const SocketOwner& owner = **found;
   if (!is_connected_state(owner.state) || owner.inode == 0) return std::nullopt;

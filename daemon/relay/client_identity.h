@@ -5,8 +5,8 @@
 // The answer counts only for a *live* owner, by four conditions that belong together:
 //  - the socket found is neither a listener nor in TIME_WAIT (the lookup falls back to those), nor
 //    one that only now begins to connect from the same port;
-//  - its inode is not 0: a socket that was closed shows as uid 0, which taken at face value would
-//    let in everybody who sends and closes;
+//  - its inode is not 0: before Linux 6.16 a socket that was closed shows as uid 0, which taken at
+//    face value would let in everybody who sends and closes;
 //  - our own socket is not in CLOSE *after* the lookup: while it lives, nobody else can own its
 //    4-tuple, but after a reset another user may have taken over the port;
 //  - the uid has a name in our user namespace: the overflow uid stands for anybody.
@@ -35,10 +35,13 @@ class ClientIdentity {
       : diag_(std::move(diag)), subuids_(std::move(subuids)), owner_(owner) {}
 
   /// To be asked right after accept(2), before one byte is read. Synchronous, a few µs.
-  [[nodiscard]] ClientVerdict examine(int accepted);
+  /// @param client, ours both ends as accept(2) and the listener have them: the socket itself
+  /// forgets them with a reset. A wildcard `ours` is looked up.
+  [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client, const Endpoint& ours);
 
  private:
-  [[nodiscard]] std::optional<uid_t> live_owner(int accepted);
+  [[nodiscard]] std::optional<uid_t> live_owner(int accepted, const Endpoint& client,
+                                                const Endpoint& ours);
 
   SockDiag diag_;
   Subuids subuids_;

@@ -70,18 +70,20 @@ std::expected<void, BindFailure> ForwardPort::start_accepting() {
   return listener_.accept();
 }
 
-void ForwardPort::on_client(UniqueFd client, Family family) {
-  if (!let_in(client)) return reset_on_close(client.get());
+void ForwardPort::on_client(Arrival arrival) {
+  if (!let_in(arrival)) return reset_on_close(arrival.socket.get());
   ++counters_.total;
-  EventLoop& loop = services_.context.loop();
   WaitingClientObserver& self = *this;
-  engage(waiting_.add(std::make_unique<WaitingClient>(loop, std::move(client), family, self)));
+  engage(waiting_.add(std::make_unique<WaitingClient>(services_.context.loop(),
+                                                      std::move(arrival.socket),
+                                                      arrival.arrived_at.address.family(), self)));
   observe_limit();
 }
 
-bool ForwardPort::let_in(const UniqueFd& client) {
+bool ForwardPort::let_in(const Arrival& arrival) {
   if (!settings_.restrict_to_user) return true;
-  const ClientVerdict verdict = services_.identity.examine(client.get());
+  const ClientVerdict verdict =
+      services_.identity.examine(arrival.socket.get(), arrival.client, arrival.arrived_at);
   if (verdict.allowed) return true;
   ++counters_.refused;
   log_refusal(verdict);

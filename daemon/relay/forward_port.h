@@ -81,13 +81,13 @@ class ForwardPort final : public Retirable,
  private:
   enum class Mode : std::uint8_t { Holding, Serving, Draining };
 
-  void on_client(UniqueFd client, Family family) override;
+  void on_client(Arrival arrival) override;
   void on_connected(WaitingClient& client, UniqueFd target) override;
   void on_dial_failed(WaitingClient& client, const Error& error) override;
   void on_hold_over(WaitingClient& client) override;
   void on_relay_over(Relay& relay) override;
 
-  [[nodiscard]] bool let_in(const UniqueFd& client);
+  [[nodiscard]] bool let_in(const Arrival& arrival);
   void log_refusal(const ClientVerdict& verdict);
   void engage(WaitingClient& client);
   void dismiss(WaitingClient& client);

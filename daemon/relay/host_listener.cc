@@ -114,12 +114,14 @@ void HostListener::update_interest() {
 /// Source: accept(2), "Error handling".
 void HostListener::on_io(IoSource& source, std::uint32_t) {
   const auto socket = std::ranges::find(sockets_, &source, [](Socket& s) { return &s.source; });
-  const Family family = socket->endpoint.address.family();
   for (int i = 0; i < kAcceptsPerTurn && source.mask() != 0; ++i) {
-    UniqueFd client(::accept4(source.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    SockAddr from;
+    from.length = sizeof from.storage;
+    UniqueFd client(::accept4(source.fd(), from.get(), &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
       gate_.accepted(client.get());
-      sink_.on_client(std::move(client), family);
+      const Endpoint peer = from_sockaddr(from).value_or(Endpoint{});
+      sink_.on_client({std::move(client), peer, socket->endpoint});
     } else if (errno == EAGAIN) {
       return gate_.queue_is_empty();
     } else if (no_descriptor(errno)) {

@@ -23,11 +23,17 @@ struct BindFailure {
   Error error;        ///< EADDRINUSE, EACCES, EADDRNOTAVAIL, ...
 };
 
+/// A client as accept(2) gives it.
+struct Arrival {
+  UniqueFd socket;      ///< non-blocking, tuned
+  Endpoint client;      ///< its own end
+  Endpoint arrived_at;  ///< what the listener is bound to
+};
+
 class ClientSink {
  public:
-  /// @param client non-blocking, tuned @param family of the listener that it came to
   /// May pause the listener, not close or destroy it.
-  virtual void on_client(UniqueFd client, Family family) = 0;
+  virtual void on_client(Arrival arrival) = 0;
 
  protected:
   ~ClientSink() = default;
