@@ -65,6 +65,8 @@ std::vector<IpAddress> ForwardTable::host_addresses(const ManualRequest* request
 // ---- requests ----------------------------------------------------------------------------------
 
 Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
+  if (stopped_)
+    return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
   request.forward_id = fmt::format("f{}", next_id_++);
   if (reach != nullptr) {
     request.container_id = reach->container().id;
@@ -145,6 +147,7 @@ void ForwardTable::end_lifeline(std::string_view bus_name) {
 }
 
 void ForwardTable::stop() {
+  stopped_ = true;
   while (!forwards_.empty()) withdraw(forwards_.begin(), "daemon-stopped");
   requests_.clear();
   conflict_retry_.disarm();

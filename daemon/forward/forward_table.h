@@ -70,7 +70,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// Ends it; an auto one stays away until its listener has gone and come back.
   Answer<void> remove(std::string_view forward_id);
   void end_lifeline(std::string_view bus_name);
-  /// Ends all of them for good, with the reason `daemon-stopped`.
+  /// Ends all of them for good, with the reason `daemon-stopped`; no other is made from now on.
   void stop();
   /// Whether live connections of withdrawn forwards are still draining.
   [[nodiscard]] bool draining() const { return !draining_.empty(); }
@@ -143,6 +143,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   std::list<std::unique_ptr<ForwardPort>> draining_;
   Timer conflict_retry_;
   std::uint64_t next_id_ = 1;
+  bool stopped_ = false;
 };
 
 }  // namespace portfwd

@@ -32,6 +32,7 @@ std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bou
 }  // namespace
 
 void ForwardTable::reconcile(Entry& entry) {
+  if (stopped_) return;
   Plan plan = plan_of(entry);
   limit(entry, plan);
   update_existing(entry, plan);
