@@ -3,13 +3,11 @@
 #include <fmt/format.h>
 #include <systemd/sd-daemon.h>
 
+#include <cstdlib>
+
 namespace portfwd {
 
 namespace {
-
-void notify(const std::string& state) {
-  (void)::sd_notify(0, state.c_str());
-}
 
 /// Twice as often as the manager wants it.
 Duration watchdog_period() {
@@ -22,30 +20,38 @@ Duration watchdog_period() {
 
 ManagerNotifier::ManagerNotifier(EventLoop& loop, const Control& control)
     : control_(control),
-      status_(loop, [this] { send_status(); }),
+      manager_(std::getenv("NOTIFY_SOCKET")),
+      next_(loop, [this] { tell(); }),
       watchdog_(loop, [this] { ping(); }),
       period_(watchdog_period()) {
   if (period_ > Duration::zero()) watchdog_.arm_after(period_);
 }
 
 void ManagerNotifier::ready() {
-  notify("READY=1");
-  send_status();
+  must_arrive_ = "READY=1\n";
+  tell();
 }
 
 void ManagerNotifier::stopping() {
   stopping_ = true;
-  notify("STOPPING=1\nSTATUS=Waiting for open connections to finish");
+  must_arrive_ += "STOPPING=1\n";
+  tell();
 }
 
-void ManagerNotifier::send_status() {
-  if (stopping_) return;
-  notify(fmt::format("STATUS=Forwarding {} ports of {} containers", control_.forwards().size(),
-                     control_.containers().size()));
+void ManagerNotifier::tell() {
+  const std::string status =
+      stopping_ ? "STATUS=Waiting for open connections to finish"
+                : fmt::format("STATUS=Forwarding {} ports of {} containers",
+                              control_.forwards().size(), control_.containers().size());
+  if (manager_.send(must_arrive_ + status)) {
+    must_arrive_.clear();
+  } else {
+    next_.arm_after(kPause);
+  }
 }
 
 void ManagerNotifier::ping() {
-  notify("WATCHDOG=1");
+  (void)manager_.send("WATCHDOG=1");  // the next one follows soon
   watchdog_.arm_after(period_);
 }
 

@@ -1,9 +1,13 @@
-// What the service manager is told: READY once, STATUS whenever it changed, the watchdog's sign of
-// life, STOPPING at the end. Owned by main; silent where there is no $NOTIFY_SOCKET.
+// What the service manager is told: READY once, STATUS when it has changed, the watchdog's sign of
+// life, STOPPING at the end. Owned by main; silent where there is no $NOTIFY_SOCKET. A manager that
+// is too busy to listen is told later.
 #pragma once
+
+#include <string>
 
 #include "event/event_loop.h"
 #include "forward/control.h"
+#include "service/notify_socket.h"
 
 namespace portfwd {
 
@@ -24,12 +28,18 @@ class ManagerNotifier final : public ControlObserver {
   void on_event(const Event&) override {}
 
  private:
-  void changed() { status_.arm_now(); }  // a burst becomes one message
-  void send_status();
+  static constexpr Duration kPause = std::chrono::milliseconds(100);
+
+  void changed() {  // a burst becomes one message
+    if (!next_.armed()) next_.arm_after(kPause);
+  }
+  void tell();
   void ping();
 
   const Control& control_;
-  Timer status_;
+  NotifySocket manager_;
+  std::string must_arrive_;  ///< READY and STOPPING, until they were sent
+  Timer next_;
   Timer watchdog_;
   Duration period_{};  ///< zero: nobody watches
   bool stopping_ = false;
