@@ -1,0 +1,270 @@
+// A container as people have them: a process in namespaces of its own that holds listeners itself
+// and answers its clients: a greeting ("8080 here\n"), then all that they send, back to them. The
+// test tells it what to do by captureless functions, which mean the same on both sides of fork(2).
+// It dies with the test. It knows nothing of the code under test.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <cstring>
+#include <list>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "base/endpoint.h"
+#include "base/unique_fd.h"
+#include "support/streams.h"
+
+namespace portfwd::testing_support {
+
+/// What a command is about; copied through a socket as it is.
+struct BoxArgument {
+  Endpoint at{};
+  bool v6only = false;
+  int number = 0;
+  std::array<char, 600> text{};
+};
+static_assert(std::is_trivially_copyable_v<BoxArgument>);
+
+/// The state of the process inside.
+struct BoxInside {
+  struct Listening {
+    Endpoint at;
+    UniqueFd fd;
+  };
+  std::list<Listening> listeners;
+  std::vector<UniqueFd> clients;
+  bool churning = false;  ///< opens and closes a port a thousand times a second
+  Port churn_port = 0;
+};
+
+class Box {
+ public:
+  using Command = int (*)(BoxInside&, const BoxArgument&);
+  static constexpr int kUserAndNet = CLONE_NEWUSER | CLONE_NEWNET;
+
+  /// Namespaces of its own below the test's.
+  Box() : Box(nullptr, kUserAndNet) {}
+  /// Below the other's namespaces.
+  static Box nested_in(const Box& outer) { return Box(&outer, kUserAndNet); }
+  /// A second process in the other's namespaces.
+  static Box beside(const Box& other) { return Box(&other, 0); }
+
+  Box(const Box&) = delete;
+  Box& operator=(const Box&) = delete;
+  ~Box() { end(); }
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+  /// Kills the process, whose sockets go with it, and waits until it is gone.
+  void end() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(std::exchange(pid_, -1), nullptr, 0);
+  }
+
+  /// @return what the command returned inside; -1 when nobody is there
+  int tell(Command what, const BoxArgument& argument = {}) const {
+    const Order order{what, argument};
+    ::send(peer_.get(), &order, sizeof order, MSG_NOSIGNAL);
+    int reply = -1;
+    ::recv(peer_.get(), &reply, sizeof reply, 0);
+    return reply;
+  }
+
+  /// Opens a listener. @return errno or 0
+  int open(const Endpoint& at, bool v6only = false) const {
+    return tell(
+        [](BoxInside& inside, const BoxArgument& a) { return open_inside(inside, a.at, a.v6only); },
+        {at, v6only});
+  }
+  int open(Port port) const { return open({IpAddress::loopback(Family::V4), port}); }
+  void close(Port port) const {
+    tell(
+        [](BoxInside& inside, const BoxArgument& a) {
+          inside.listeners.remove_if([&](const auto& l) { return l.at.port == a.at.port; });
+          return 0;
+        },
+        {{IpAddress(), port}});
+  }
+  /// What /proc/PID/comm says from now on, at most 15 bytes of it.
+  void call_itself(std::string_view name) const {
+    BoxArgument argument;
+    name.copy(argument.text.data(), argument.text.size() - 1);
+    tell([](BoxInside&, const BoxArgument& a) { return ::prctl(PR_SET_NAME, a.text.data()); },
+         argument);
+  }
+  /// Gives lo one more IPv4 address. @return errno or 0
+  int add_address(const IpAddress& address) const {
+    return tell([](BoxInside&, const BoxArgument& a) { return add_to_lo(a.at); }, {{address, 0}});
+  }
+
+ private:
+  struct Order {
+    Command what;
+    BoxArgument argument;
+  };
+
+  Box(const Box* other, int flags) {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+      ADD_FAILURE() << "socketpair: " << std::strerror(errno);
+      return;
+    }
+    peer_ = UniqueFd(ends[0]);
+    UniqueFd theirs(ends[1]);
+    pid_ = ::fork();
+    if (pid_ == 0) serve(other, flags, theirs.get());
+    theirs.reset();
+    int error = ECHILD;
+    if (::recv(peer_.get(), &error, sizeof error, 0) != sizeof error || error != 0) {
+      ADD_FAILURE() << "no namespace: " << std::strerror(error)
+                    << " (these tests need unprivileged user namespaces)";
+    }
+  }
+
+  [[noreturn]] static void serve(const Box* other, int flags, int peer) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ::prctl(PR_SET_NAME, "server");
+    std::signal(SIGPIPE, SIG_IGN);
+    const rlimit many{20000, 20000};
+    ::setrlimit(RLIMIT_NOFILE, &many);
+    const int error = enter(other, flags);
+    ::send(peer, &error, sizeof error, MSG_NOSIGNAL);
+    close_all_but(peer);  // what other boxes and the test hold
+    BoxInside inside;
+    for (;;) turn(inside, peer);
+  }
+
+  static void close_all_but(int kept) {
+    ::syscall(SYS_close_range, STDERR_FILENO + 1, kept - 1, 0);
+    ::syscall(SYS_close_range, kept + 1, ~0U, 0);
+  }
+
+  /// @return errno or 0
+  static int enter(const Box* other, int flags) {
+    if (other != nullptr) {
+      const UniqueFd there(static_cast<int>(::syscall(SYS_pidfd_open, other->pid_, 0)));
+      if (::setns(there.get(), kUserAndNet) != 0) return errno;
+    }
+    if (flags == 0) return 0;
+    const std::string map = "0 " + std::to_string(::geteuid()) + " 1";
+    const std::string group_map = "0 " + std::to_string(::getegid()) + " 1";
+    if (::unshare(flags) != 0) return errno;
+    write_file("/proc/self/setgroups", "deny");
+    write_file("/proc/self/uid_map", map);
+    write_file("/proc/self/gid_map", group_map);
+    return raise_lo();
+  }
+
+  static int raise_lo() {
+    const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq lo{};
+    std::strcpy(lo.ifr_name, "lo");
+    lo.ifr_flags = IFF_UP;
+    return ::ioctl(any.get(), SIOCSIFFLAGS, &lo) == 0 ? 0 : errno;
+  }
+
+  static int add_to_lo(const Endpoint& address) {
+    const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq alias{};
+    std::strcpy(alias.ifr_name, "lo:1");
+    const SockAddr wanted = to_sockaddr(address);
+    std::memcpy(&alias.ifr_addr, wanted.get(), wanted.length);
+    return ::ioctl(any.get(), SIOCSIFADDR, &alias) == 0 ? 0 : errno;
+  }
+
+  static void write_file(const char* path, const std::string& text) {
+    const UniqueFd fd(::open(path, O_WRONLY | O_CLOEXEC));
+    if (::write(fd.get(), text.data(), text.size()) < 0) ::_exit(1);  // seen as ECHILD
+  }
+
+  static int open_inside(BoxInside& inside, const Endpoint& at, bool v6only) {
+    UniqueFd fd(::socket(address_family(at.address.family()),
+                         SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd.valid()) return errno;
+    const int reuse = 1;
+    const int only = v6only ? 1 : 0;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
+    if (at.address.family() == Family::V6) {
+      ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
+    }
+    const SockAddr address = to_sockaddr(at);
+    if (::bind(fd.get(), address.get(), address.length) != 0) return errno;
+    if (::listen(fd.get(), 64) != 0) return errno;
+    inside.listeners.push_back({at, std::move(fd)});
+    return 0;
+  }
+
+  static void turn(BoxInside& inside, int peer) {
+    std::vector<pollfd> waits{{peer, POLLIN, 0}};
+    for (const auto& l : inside.listeners) waits.push_back({l.fd.get(), POLLIN, 0});
+    for (const UniqueFd& c : inside.clients) waits.push_back({c.get(), POLLIN, 0});
+    const int ready =
+        ::poll(waits.data(), inside.churning ? 1 : waits.size(), inside.churning ? 1 : -1);
+    if (inside.churning) churn(inside);
+    if (ready > 0 && !inside.churning) serve_clients(inside, waits);
+    if (ready > 0 && waits[0].revents != 0) obey(inside, peer);
+  }
+
+  static void serve_clients(BoxInside& inside, const std::vector<pollfd>& waits) {
+    std::size_t at = 1;
+    for (const auto& l : inside.listeners) {
+      if (waits[at++].revents != 0) greet(inside, l);
+    }
+    for (UniqueFd& c : inside.clients) {
+      if (at < waits.size() && waits[at++].revents != 0) echo(c);
+    }
+    std::erase_if(inside.clients, [](const UniqueFd& c) { return !c.valid(); });
+  }
+
+  static void obey(BoxInside& inside, int peer) {
+    Order order{};
+    if (::recv(peer, &order, sizeof order, 0) != sizeof order) ::_exit(0);
+    const int reply = order.what(inside, order.argument);
+    ::send(peer, &reply, sizeof reply, MSG_NOSIGNAL);
+  }
+
+  static void churn(BoxInside& inside) {
+    inside.listeners.remove_if([&](const auto& l) { return l.at.port == inside.churn_port; });
+    open_inside(inside, {IpAddress::loopback(Family::V4), inside.churn_port}, false);
+  }
+
+  static void greet(BoxInside& inside, const BoxInside::Listening& listener) {
+    UniqueFd client(::accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!client.valid()) return;
+    const std::string words = std::to_string(listener.at.port) + " here\n";
+    ::send(client.get(), words.data(), words.size(), MSG_NOSIGNAL);
+    inside.clients.push_back(std::move(client));
+  }
+
+  static void echo(UniqueFd& client) {
+    std::array<char, 65536> bytes;
+    const ssize_t got = ::recv(client.get(), bytes.data(), bytes.size(), 0);
+    const auto size = static_cast<std::size_t>(std::max<ssize_t>(got, 0));
+    if (got <= 0 || ::send(client.get(), bytes.data(), size, MSG_NOSIGNAL) < 0) client.reset();
+  }
+
+  UniqueFd peer_;
+  pid_t pid_ = -1;
+};
+
+}  // namespace portfwd::testing_support

@@ -1,0 +1,273 @@
+// A port in a container becomes a port on the host: what is told, what is reachable, for how long.
+#include "support/system_fixture.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+
+class SystemForwards : public SystemTest {};
+
+TEST_F(SystemForwards, APortThatOpensIsToldAndReachableOnBothLoopbacks) {
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+  EXPECT_EQ(greeting({kV6, 8080}), "8080 here\n");
+
+  const Json told_properties = told("PortAdded", 8080)[0].body[1];
+  const Json container = container_of(box.pid());
+  EXPECT_EQ(told_properties["ContainerName"], container["name"]);
+  EXPECT_EQ(told_properties["Protocol"], "tcp");
+  EXPECT_EQ(told_properties["HostAddress"], "127.0.0.1");
+  EXPECT_EQ(told_properties["HostPort"], 8080);
+  EXPECT_EQ(told_properties["Label"], "");
+  EXPECT_EQ(told_properties["Process"], "server");
+  EXPECT_EQ(told_properties["Url"], "http://127.0.0.1:8080/");
+  EXPECT_EQ(told_properties["OnAutoForward"], "notify");
+  EXPECT_EQ(told_properties["BatchSize"], 1);
+  EXPECT_EQ(told_properties["BatchIndex"], 0);
+  EXPECT_GT(told_properties["Sequence"], 0);
+  const Json forward = forward_of(8080);
+  EXPECT_EQ(forward["state"], "active");
+  EXPECT_EQ(forward["origin"], "auto");
+  EXPECT_EQ(forward["reason"], "");
+  EXPECT_EQ(forward["host_addresses"], Json({"127.0.0.1", "::1"}));
+  EXPECT_EQ(forward["connections"]["total"], 2);
+}
+
+TEST_F(SystemForwards, PortsThatWereOpenBeforeTheStartCount) {
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  start();
+  ASSERT_TRUE(wait_for_added(8080));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+}
+
+TEST_F(SystemForwards, WhatOneLookShowsIsOneBatch) {
+  const Box box;
+  for (const Port port : std::array<Port, 3>{8080, 8081, 8082}) ASSERT_EQ(box.open(port), 0);
+  start();
+  ASSERT_TRUE(wait_for_added(8082));
+  for (const Port port : std::array<Port, 3>{8080, 8081, 8082}) {
+    const Json one = told("PortAdded", port)[0].body[1];
+    EXPECT_EQ(one["BatchSize"], 3);
+    EXPECT_EQ(one["BatchIndex"], port - 8080);
+  }
+}
+
+TEST_F(SystemForwards, APortThatClosesLingersAndIsThenRemoved) {
+  configure("[host]\nlinger = \"300ms\"\n");
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  box.close(8080);
+  ASSERT_TRUE(wait_for_removed(8080));
+  EXPECT_EQ(told("PortRemoved", 8080)[0].body[1]["Reason"], "listener-closed");
+  EXPECT_TRUE(refused({kV4, 8080}));
+  EXPECT_TRUE(refused({kV6, 8080}));
+  EXPECT_EQ(forward_of(8080), nullptr);
+}
+
+TEST_F(SystemForwards, AServerThatRestartsKeepsItsForwardAndServesWhoWaited) {
+  configure("[host]\nlinger = \"10s\"\nhold = \"10s\"\n");
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  const std::string id = forward_of(8080)["id"];
+  box.close(8080);
+  ASSERT_TRUE(until([&] { return forward_of(8080)["state"] == "lingering"; }));
+
+  const UniqueFd waiting = connect_to_port({kV4, 8080});
+  ASSERT_EQ(box.open(8080), 0);
+  EXPECT_EQ(read_line(waiting), "8080 here\n");
+  EXPECT_EQ(forward_of(8080)["id"], id);
+  EXPECT_EQ(forward_of(8080)["state"], "active");
+  EXPECT_EQ(told("PortAdded", 8080).size(), 1U);
+  EXPECT_TRUE(told("PortRemoved", 8080).empty());
+}
+
+struct Listening {
+  const char* name;
+  const char* address;
+  bool v6only;
+};
+
+class SystemAddresses : public SystemTest, public testing::WithParamInterface<Listening> {};
+
+/// Both host families lead to the listener, whatever it is bound to.
+TEST_P(SystemAddresses, IsReachedFromBothLoopbacks) {
+  start();
+  const Box box;
+  const auto address = *IpAddress::parse(GetParam().address);
+  if (!address.is_loopback() && !address.is_any()) {
+    ASSERT_EQ(box.add_address(address), 0);
+  }
+  ASSERT_EQ(box.open({address, 8080}, GetParam().v6only), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+  EXPECT_EQ(greeting({kV6, 8080}), "8080 here\n");
+  EXPECT_EQ(forward_of(8080)["container_address"], GetParam().address);
+  EXPECT_EQ(container_of(box.pid())["listeners"][0]["address"], GetParam().address);
+}
+INSTANTIATE_TEST_SUITE_P(Bound, SystemAddresses,
+                         testing::Values(Listening{"ToEverythingOfIpv4", "0.0.0.0", false},
+                                         Listening{"ToEverything", "::", false},
+                                         Listening{"ToEverythingOfIpv6", "::", true},
+                                         Listening{"ToIpv4Loopback", "127.0.0.1", false},
+                                         Listening{"ToIpv6Loopback", "::1", false},
+                                         Listening{"ToAnotherLoopbackAddress", "127.0.0.53", false},
+                                         Listening{"ToOneOrdinaryAddress", "10.9.8.7", false}),
+                         [](const auto& which) { return which.param.name; });
+
+TEST_F(SystemForwards, TheListenerNearestToLoopbackInTheClientsFamilyIsDialled) {
+  start();
+  const Box v4;
+  ASSERT_EQ(v4.open({kV4, 8080}), 0);
+  const Box v6 = Box::beside(v4);
+  ASSERT_EQ(v6.tell([](BoxInside& inside, const BoxArgument&) {
+    // Another server on the same port of the other family.
+    UniqueFd fd(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const SockAddr address = to_sockaddr({IpAddress::loopback(Family::V6), 8080});
+    if (::bind(fd.get(), address.get(), address.length) != 0 || ::listen(fd.get(), 8) != 0)
+      return errno;
+    inside.listeners.push_back({{IpAddress::loopback(Family::V6), 6}, std::move(fd)});
+    return 0;
+  }),
+            0);
+  ASSERT_TRUE(until([&] { return container_of(v4.pid())["listeners"].size() == 2; }));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+  EXPECT_EQ(greeting({kV6, 8080}), "6 here\n");
+  EXPECT_EQ(json({"list"}).size(), 1U);
+}
+
+TEST_F(SystemForwards, TwoContainersWithOnePortGetTwoHostPorts) {
+  start();
+  const Box first;
+  ASSERT_EQ(first.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  const Box second;
+  ASSERT_EQ(second.open({IpAddress::any(Family::V4), 8080}), 0);
+  ASSERT_TRUE(wait_for_added(8080, 2));
+  const Json one = forward_of(8080, first.pid());
+  const Json two = forward_of(8080, second.pid());
+  EXPECT_EQ(one["host_port"], 8080);
+  EXPECT_EQ(two["host_port"], 20000);
+  const std::string why = two["reason"];
+  EXPECT_NE(why.find(one["container"]["name"].get<std::string>()), std::string::npos) << why;
+  EXPECT_EQ(greeting({kV4, 20000}), "8080 here\n");
+}
+
+TEST_F(SystemForwards, APrivilegedPortMovesBy8000) {
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(80), 0);
+  ASSERT_TRUE(wait_for_added(80));
+  const Json forward = forward_of(80);
+  EXPECT_EQ(forward["host_port"], 8080);
+  EXPECT_EQ(forward["reason"], "port 80 is privileged on the host");
+  EXPECT_EQ(greeting({kV6, 8080}), "80 here\n");
+  EXPECT_EQ(lines_with("(port 80 is privileged on the host)"), 1);
+}
+
+TEST_F(SystemForwards, ATakenPortMovesAndItsHolderIsNamed) {
+  const UniqueFd taken = listen_at({kV6, 8080});
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  const Json forward = forward_of(8080);
+  EXPECT_EQ(forward["host_port"], 20000);
+  EXPECT_EQ(forward["reason"], "port 8080 is held by system_tests");
+  EXPECT_EQ(greeting({kV4, 20000}), "8080 here\n");
+  EXPECT_TRUE(refused({kV4, 8080})) << "both or neither";
+}
+
+TEST_F(SystemForwards, APortThatIsNeverFreeIsAConflictUntilItIs) {
+  configure("[host]\nfallback_range = \"20000-20000\"\n");
+  UniqueFd taken = listen_at({kV4, 8080});
+  const UniqueFd fallback = listen_at({kV4, 20000});
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(until([&] { return forward_of(8080)["state"] == "conflict"; }));
+  EXPECT_EQ(forward_of(8080)["reason"], "port 8080 is held by system_tests");
+  EXPECT_TRUE(told("PortAdded", 8080).empty());
+  taken.reset();
+  ASSERT_TRUE(wait_for_added(8080));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+  EXPECT_EQ(forward_of(8080)["reason"], "");
+}
+
+TEST_F(SystemForwards, AForwardByHandWaitsAndServesAndMayBeEnded) {
+  start();
+  const Box box;
+  ASSERT_TRUE(wait_for_container(box.pid()));
+  const std::string container = container_of(box.pid())["id"];
+  const Said made = ctl({"forward", container, "9000:19000", "--label", "mine"});
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(forward_of(9000)["state"], "waiting");
+  const UniqueFd early = connect_to_port({kV6, 19000});
+  ASSERT_EQ(box.open(9000), 0);
+  EXPECT_EQ(read_line(early), "9000 here\n");
+  EXPECT_EQ(forward_of(9000)["state"], "active");
+  EXPECT_EQ(forward_of(9000)["label"], "mine");
+  EXPECT_EQ(json({"list"}).size(), 1U) << "not a second one by itself";
+  box.close(9000);
+  EXPECT_TRUE(until([&] { return forward_of(9000)["state"] == "waiting"; }));
+  ASSERT_EQ(ctl({"unforward", "19000"}).status, 0);
+  EXPECT_EQ(told("PortRemoved", 9000).size(), 1U);
+  EXPECT_EQ(told("PortRemoved", 9000)[0].body[1]["Reason"], "unforwarded");
+  EXPECT_TRUE(refused({kV4, 19000}));
+}
+
+TEST_F(SystemForwards, AnEndedOneStaysAwayUntilItsListenerHasGoneAndComeBack) {
+  configure("[host]\nlinger = \"0s\"\n");
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  ASSERT_EQ(ctl({"unforward", "8080"}).status, 0);
+  ASSERT_EQ(box.open(8081), 0);  // another look has been taken when this is told
+  ASSERT_TRUE(wait_for_added(8081));
+  EXPECT_EQ(forward_of(8080), nullptr);
+  box.close(8080);
+  ASSERT_TRUE(until([&] { return container_of(box.pid())["listeners"].size() == 1; }));
+  ASSERT_EQ(box.open(8080), 0);
+  EXPECT_TRUE(wait_for_added(8080, 2));
+}
+
+TEST_F(SystemForwards, OneForAContainerThatComesLaterHoldsItsPort) {
+  start();
+  ASSERT_EQ(ctl({"forward", "later", "9000", "--allow-missing"}).status, 0);
+  EXPECT_EQ(forward_of(9000)["state"], "waiting");
+  const UniqueFd early = connect_to_port({kV4, 9000});
+  Box box;
+  ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box.pid()), "--name", "later"}).status, 0);
+  ASSERT_EQ(box.open(9000), 0);
+  EXPECT_EQ(read_line(early), "9000 here\n");
+  box.end();
+  ASSERT_TRUE(until([&] { return forward_of(9000)["state"] == "waiting"; }));
+  EXPECT_EQ(forward_of(9000)["container"]["name"], "later");
+}
+
+TEST_F(SystemForwards, OneThatIsTiedToItsCallersConnectionEndsWithIt) {
+  start();
+  const Box box;
+  ASSERT_TRUE(wait_for_container(box.pid()));
+  auto caller = std::make_unique<BusClient>(loop_, bus_.address());
+  const auto id = container_of(box.pid())["id"].get<std::string>();
+  const auto made =
+      caller->manager("Forward", "ssa{sv}", id.c_str(), "9000", 1, "while_connected", "b", 1);
+  ASSERT_EQ(made.error, "") << made.text;
+  ASSERT_TRUE(wait_for_added(9000));
+  caller.reset();
+  EXPECT_TRUE(wait_for_removed(9000));
+  EXPECT_TRUE(refused({kV4, 9000}));
+}
+
+}  // namespace
+}  // namespace portfwd

@@ -1,0 +1,168 @@
+// How the daemon starts and ends: its options, its exit status, its manager, its bus.
+#include "support/system_fixture.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+
+class SystemLifetime : public SystemTest {
+ protected:
+  /// One line on stderr, nothing on stdout.
+  static void expect_one_line(const Said& said, int status, const std::string& word) {
+    EXPECT_EQ(said.status, status) << said.err;
+    EXPECT_TRUE(said.err.starts_with("portfwd: ")) << said.err;
+    EXPECT_NE(said.err.find(word), std::string::npos) << said.err;
+    EXPECT_EQ(std::ranges::count(said.err, '\n'), 1) << said.err;
+    EXPECT_EQ(said.out, "");
+  }
+};
+
+TEST_F(SystemLifetime, AWrongOptionIsOneLineAndStatus2) {
+  expect_one_line(run({PORTFWD_PATH, "--nonsense"}), 2, "--nonsense");
+  expect_one_line(run({PORTFWD_PATH, "-x"}), 2, "-x");
+  expect_one_line(run({PORTFWD_PATH, "--config"}), 2, "--config");
+  expect_one_line(run({PORTFWD_PATH, "--bus", "school"}), 2, "school");
+  expect_one_line(run({PORTFWD_PATH, "--log-level=loud"}), 2, "loud");
+  expect_one_line(run({PORTFWD_PATH, "word"}), 2, "word");
+  expect_one_line(run({PORTFWD_PATH, "--config", file("missing.toml")}), 2, "missing.toml");
+}
+
+TEST_F(SystemLifetime, CheckConfigShowsEveryMistakeAndEnds) {
+  configure("[host]\nlinger = \"soon\"\nlingr = \"1s\"\n");
+  const Said said = run({PORTFWD_PATH, "--check-config"});
+  EXPECT_EQ(said.status, 2);
+  EXPECT_NE(said.err.find("config.toml:2:"), std::string::npos) << said.err;
+  EXPECT_NE(said.err.find("config.toml:3:"), std::string::npos) << said.err;
+  EXPECT_EQ(std::ranges::count(said.err, '\n'), 2) << said.err;
+  configure("[host]\nlinger = \"1s\"\n");
+  EXPECT_EQ(run({PORTFWD_PATH, "--check-config"}).status, 0);
+  EXPECT_EQ(run({PORTFWD_PATH, "--check-config", file("portfwd/config.toml")}).status, 0);
+}
+
+TEST_F(SystemLifetime, WithoutABusItSaysWhatToDo) {
+  ::setenv("DBUS_SESSION_BUS_ADDRESS", ("unix:path=" + file("nothing")).c_str(), 1);
+  expect_one_line(run({PORTFWD_PATH}), 1, "dbus-run-session");
+}
+
+TEST_F(SystemLifetime, ASecondOneOnTheBusSaysSoAndEndsWithStatus4) {
+  start();
+  expect_one_line(run({PORTFWD_PATH}), 4, "another portfwd owns org.portfwd1");
+  EXPECT_EQ(ctl({"status"}).status, 0);
+}
+
+TEST_F(SystemLifetime, TheEndOfTheBusIsAnOrderlyEnd) {
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  bus_client_.reset();
+  bus_.end();
+  EXPECT_EQ(ended(), 0);
+  EXPECT_TRUE(refused({kV4, 8080}));
+  EXPECT_EQ(lines_with("the bus has gone"), 1) << daemon_->err();
+  EXPECT_TRUE(until([&] { return brokers().empty(); }));
+}
+
+TEST_F(SystemLifetime, AskedToEndItDrainsFirst) {
+  configure("[host]\ndrain = \"9s\"\n");
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  UniqueFd live = connect_to_port({kV4, 8080});
+  ASSERT_EQ(read_line(live), "8080 here\n");
+  daemon_->signal(SIGTERM);
+  ASSERT_TRUE(wait_for_removed(8080));
+  EXPECT_EQ(told("PortRemoved", 8080)[0].body[1]["Reason"], "daemon-stopped");
+  EXPECT_TRUE(notify_.heard("STOPPING=1"));
+  EXPECT_TRUE(refused({kV4, 8080}));
+  EXPECT_TRUE(echoes(live, "still there"));
+
+  ASSERT_EQ(box.open(8081), 0);
+  EXPECT_TRUE(echoes(live, "still there, and the other port is seen"));
+  EXPECT_EQ(ctl({"forward", container_of(box.pid())["name"], "9000"}).status, 1);
+  EXPECT_TRUE(told("PortAdded", 8081).empty()) << "nothing new is begun";
+  live.reset();
+  EXPECT_EQ(ended(), 0);
+}
+
+TEST_F(SystemLifetime, AskedTwiceItEndsAtOnce) {
+  configure("[host]\ndrain = \"60s\"\n");
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  const UniqueFd live = connect_to_port({kV4, 8080});
+  ASSERT_EQ(read_line(live), "8080 here\n");
+  daemon_->signal(SIGTERM);
+  ASSERT_TRUE(wait_for_removed(8080));
+  daemon_->signal(SIGTERM);
+  EXPECT_EQ(ended(), 0);
+}
+
+TEST_F(SystemLifetime, AConfigurationWithMistakesLeavesTheOldOneInForce) {
+  configure("[host]\nlinger = \"0s\"\n");
+  start();
+  configure("[host]\nlinger = \"never\"\n");
+  daemon_->signal(SIGHUP);
+  ASSERT_TRUE(until([&] { return lines_with("config.toml:2:") == 1; }));
+  const Json status = json({"status"});
+  ASSERT_EQ(status["configuration_errors"].size(), 1U) << status.dump(1);
+  EXPECT_NE(status["configuration_errors"][0].get<std::string>().find(":2:"), std::string::npos);
+  const Said reload = ctl({"reload"});
+  EXPECT_EQ(reload.status, 1);
+  EXPECT_NE(reload.err.find("config.toml:2:"), std::string::npos) << reload.err;
+
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  box.close(8080);
+  EXPECT_TRUE(wait_for_removed(8080)) << "linger is 0s still";
+
+  configure("[ports]\nexclude = [8081]\n");
+  ASSERT_EQ(ctl({"reload"}).status, 0);
+  EXPECT_EQ(json({"status"})["configuration_errors"].size(), 0U);
+  ASSERT_EQ(box.open(8081), 0);
+  ASSERT_EQ(box.open(8082), 0);
+  ASSERT_TRUE(wait_for_added(8082));
+  EXPECT_TRUE(told("PortAdded", 8081).empty());
+}
+
+TEST_F(SystemLifetime, KilledItLeavesNothingBehindAndStartsAnew) {
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  ASSERT_EQ(brokers().size(), 1U);
+  daemon_->signal(SIGKILL);
+  EXPECT_EQ(ended(), -SIGKILL);
+  EXPECT_TRUE(refused({kV4, 8080}));
+  EXPECT_TRUE(until([&] { return brokers().empty(); }));
+  start();
+  ASSERT_TRUE(wait_for_added(8080));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+}
+
+TEST_F(SystemLifetime, AManagerThatDoesNotListenHoldsNothingUp) {
+  start();
+  manager_listens_ = false;
+  for (int i = 1; i <= 25; ++i) {  // each one changes the status; a manager's queue holds ten
+    const Box box;
+    ASSERT_EQ(box.open(8080), 0);
+    ASSERT_TRUE(wait_for_added(8080, static_cast<std::size_t>(i)));
+  }
+  daemon_->signal(SIGTERM);
+  manager_listens_ = true;
+  EXPECT_EQ(ended(), 0);
+}
+
+TEST_F(SystemLifetime, StatusTellsTheManagerHowMuchIsForwarded) {
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  EXPECT_TRUE(until([&] { return notify_.heard("STATUS=Forwarding 1 ports of 1 containers"); }));
+}
+
+}  // namespace
+}  // namespace portfwd
