@@ -87,9 +87,9 @@ void BusExports::export_everything() {
 void BusExports::on_forward_added(const ForwardInfo& forward) {
   if (!live()) return;
   send("InterfacesAdded", [&] {
-    auto& object = forwards_[forward.id];
-    object = std::make_unique<ForwardObject>(*connection_, control_, forward);
-    object->emitInterfacesAddedSignal();
+    auto object = std::make_unique<ForwardObject>(*connection_, control_, forward);
+    forwards_.insert_or_assign(forward.id, std::move(object))
+        .first->second->emitInterfacesAddedSignal();
   });
 }
 
@@ -107,9 +107,9 @@ void BusExports::on_forward_removed(const ForwardInfo& forward) {
 void BusExports::on_container_added(const ContainerInfo& container) {
   if (!live()) return;
   send("InterfacesAdded", [&] {
-    auto& object = containers_[container.id];
-    object = std::make_unique<ContainerObject>(*connection_, container);
-    object->emitInterfacesAddedSignal();
+    auto object = std::make_unique<ContainerObject>(*connection_, container);
+    containers_.insert_or_assign(container.id, std::move(object))
+        .first->second->emitInterfacesAddedSignal();
   });
 }
 

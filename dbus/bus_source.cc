@@ -3,6 +3,11 @@
 #include "dbus/sdbus_compat.h"
 
 namespace portfwd {
+namespace {
+
+constexpr int kMessagesPerTurn = 64;  // a caller that floods us must not keep the relays waiting
+
+}  // namespace
 
 BusSource::BusSource(EventLoop& loop, sdbus::IConnection& connection, BusWork& work)
     : loop_(loop),
@@ -17,16 +22,21 @@ BusSource::BusSource(EventLoop& loop, sdbus::IConnection& connection, BusWork& w
 void BusSource::before_wait() {
   if (lost_) return;
   try {
-    drain();
+    const bool more = drain();
     work_.before_bus_wait();
     wait_for_what_it_needs();
+    if (more) deadline_.arm_now();
   } catch (const sdbus::Error& e) {
     lose(e.what());
   }
 }
 
-void BusSource::drain() {
-  while (compat::process_one(connection_)) work_.after_message();
+bool BusSource::drain() {
+  for (int i = 0; i < kMessagesPerTurn; ++i) {
+    if (!compat::process_one(connection_)) return false;
+    work_.after_message();
+  }
+  return true;
 }
 
 void BusSource::wait_for_what_it_needs() {

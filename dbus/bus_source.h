@@ -20,7 +20,7 @@ class BusWork {
  public:
   /// A message has been handled and none of its handlers is on the stack.
   virtual void after_message() = 0;
-  /// Once per turn of the loop, when no message is left.
+  /// Once per turn of the loop, after its messages.
   virtual void before_bus_wait() = 0;
   /// The connection is gone; called once, in the next turn of the loop.
   virtual void on_bus_lost(const std::string& why) = 0;
@@ -42,7 +42,8 @@ class BusSource final : private WaitHook, private IoHandler {
  private:
   void before_wait() override;
   void on_io(IoSource&, std::uint32_t) override {}
-  void drain();
+  /// @return whether messages may be left
+  bool drain();
   void wait_for_what_it_needs();
   void lose(const char* why);
 

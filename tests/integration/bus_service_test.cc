@@ -343,6 +343,16 @@ TEST_F(BusServiceTest, WithoutABusTheFailureSaysWhatToDo) {
       << service.error().text;
 }
 
+TEST_F(BusServiceTest, ACallerThatFloodsIsAnsweredInTurns) {
+  serve();
+  constexpr int kCalls = 500;
+  int answered = 0;
+  for (int i = 0; i < kCalls; ++i) client_->call_later("GetStatus", answered);
+  int turns = 0;
+  ASSERT_TRUE(until([&] { return ++turns, answered == kCalls; }));
+  EXPECT_GE(turns, kCalls / 64) << "the loop must get to others in between";
+}
+
 TEST_F(BusServiceTest, ItsEndTakesTheNameOffTheBus) {
   serve();
   service_.reset();

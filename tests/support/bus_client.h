@@ -151,6 +151,16 @@ class BusClient final : private WaitHook, private IoHandler {
   Reply manager(const std::string& member, const char* signature = "", Arguments... arguments) {
     return call("/org/portfwd1", "org.portfwd1.Manager", member, signature, arguments...);
   }
+  /// Asks the manager without waiting; `answered` counts the answers.
+  void call_later(const char* member, int& answered) {
+    const auto count = [](sd_bus_message*, void* counter, sd_bus_error*) {
+      ++*static_cast<int*>(counter);
+      return 1;
+    };
+    EXPECT_GE(::sd_bus_call_method_async(bus_, nullptr, "org.portfwd1", "/org/portfwd1",
+                                         "org.portfwd1.Manager", member, count, &answered, ""),
+              0);
+  }
   Json properties(const std::string& path, const std::string& interface) {
     return call(path, "org.freedesktop.DBus.Properties", "GetAll", "s", interface.c_str()).body[0];
   }
