@@ -76,8 +76,9 @@ Result<void> EventLoop::turn(Duration limit) {
                                wait == Duration::max() ? nullptr : &timeout, nullptr);
   if (n < 0 && errno != EINTR) return fail("epoll_pwait2");
   const TimePoint woken = clock_.now();
+  batch_ = {events.data(), static_cast<std::size_t>(std::max(n, 0))};  // timers may disarm, too
   expire_timers();
-  dispatch({events.data(), static_cast<std::size_t>(std::max(n, 0))});
+  dispatch();
   std::exchange(retired_, {}).clear();  // the only place where finished objects die
   longest_turn_ = std::max(longest_turn_, clock_.now() - woken);
   return {};
@@ -101,9 +102,8 @@ void EventLoop::expire_timers() {
   expiring_ = TimePoint::min();
 }
 
-void EventLoop::dispatch(std::span<epoll_event> batch) {
-  batch_ = batch;
-  for (epoll_event& ev : batch) {
+void EventLoop::dispatch() {
+  for (epoll_event& ev : batch_) {
     if (auto* source = static_cast<IoSource*>(ev.data.ptr)) {
       source->handler_.on_io(*source, ev.events);
     }

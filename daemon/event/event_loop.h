@@ -132,7 +132,7 @@ class EventLoop {
  private:
   friend class IoSource;
   friend class Timer;
-  void dispatch(std::span<epoll_event> batch);
+  void dispatch();
   void expire_timers();
   [[nodiscard]] Duration wait_limit(Duration limit) const;
 

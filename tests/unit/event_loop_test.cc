@@ -117,6 +117,18 @@ TEST_F(LoopTest, ATimerThatArmsItselfForNowDoesNotStarveSockets) {
   EXPECT_EQ(probe.calls, 1);
 }
 
+TEST_F(LoopTest, ATimerMayDestroyASourceWhoseEventHasCome) {
+  SocketPair pair;
+  auto probe = std::make_unique<Probe>(loop, pair.ours.get());
+  ASSERT_TRUE(probe->source.watch(EPOLLIN));
+  probe->then = [] { ADD_FAILURE() << "called after its end"; };
+  Timer timer(loop, [&] { probe.reset(); });
+  timer.arm_now();
+  pair.make_readable();
+  ASSERT_TRUE(loop.turn(1s));
+  EXPECT_EQ(probe, nullptr);
+}
+
 TEST_F(LoopTest, ATimerMayDestroyAnotherThatIsDueToo) {
   int fired = 0;
   std::unique_ptr<Timer> a, b;
