@@ -23,6 +23,7 @@
 #include "support/bus_client.h"
 #include "support/private_bus.h"
 #include "support/program.h"
+#include "support/temp_dir.h"
 
 namespace portfwd::testing_support {
 
@@ -75,10 +76,10 @@ class SystemTest : public testing::Test {
   }
 
   [[nodiscard]] std::string file(const std::string& name) const {
-    return (folder_.path() / name).string();
+    return folder_.path() + "/" + name;
   }
   void configure(const std::string& toml) const {
-    std::filesystem::create_directories(folder_.path() / "portfwd");
+    std::filesystem::create_directories(file("portfwd"));
     std::ofstream(file("portfwd/config.toml")) << toml;
   }
 
@@ -214,7 +215,7 @@ class SystemTest : public testing::Test {
   [[nodiscard]] std::vector<pid_t> brokers() const { return pids_named("portfwd-broker"); }
 
   PrivateBus bus_;
-  TemporaryFolder folder_;
+  TempDir folder_;
   SystemClock clock_;
   EventLoop loop_{clock_};
   ManagerSocket notify_;
