@@ -118,6 +118,7 @@ void Discovery::on_execs(std::span<const pid_t> pids, bool lost) {
   for (const pid_t pid : pids) {
     const Process* process = table_.look_at(pid, now);
     if (process == nullptr || boundary_.is_ours(process->netns)) continue;
+    if (process->netns == 0 && process->engine_id.empty()) continue;
     const ContainerKey key{process->netns, process->netns == 0 ? process->engine_id : ""};
     if (registry_.anchor_of(key) == pid) registry_.identify(key, identity_of(pid, key.netns));
     registry_.sign_of_life(key);
