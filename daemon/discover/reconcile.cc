@@ -71,8 +71,8 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
 }
 
 /// `ip netns add NAME` alone makes a container; an engine's own mounts wait for their processes.
-/// The descriptor keeps the mount busy: `ip netns delete` and the engines detach (MNT_DETACH), which
-/// works, a plain umount(8) would not.
+/// The descriptor keeps the mount busy: `ip netns delete` and the engines detach (MNT_DETACH),
+/// which works, a plain umount(8) would not.
 void Discovery::adopt_named(std::uint64_t netns, const std::string& path) {
   const ContainerKey key{netns, ""};
   const std::string name = path.substr(path.rfind('/') + 1);
