@@ -153,8 +153,8 @@ class BusClient final : private WaitHook, private IoHandler {
   }
   /// Asks the manager without waiting; `answered` counts the answers.
   void call_later(const char* member, int& answered) {
-    const auto count = [](sd_bus_message*, void* counter, sd_bus_error*) {
-      ++*static_cast<int*>(counter);
+    const auto count = [](sd_bus_message* m, void* counter, sd_bus_error*) {
+      if (::sd_bus_message_get_error(m) == nullptr) ++*static_cast<int*>(counter);
       return 1;
     };
     EXPECT_GE(::sd_bus_call_method_async(bus_, nullptr, "org.portfwd1", "/org/portfwd1",
