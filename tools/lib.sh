@@ -9,7 +9,7 @@ umask 022
 export LC_ALL=C.UTF-8
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-private=/run/portfwd-private  # a tmpfs in the private mount namespace: the user's home, staged files
+private=/run/portfwd-private  # on the private mount namespace's own /run: the user's home, staged files
 user=portfwd-guest
 
 say() { printf '%s\n' "${0##*/}: $*" >&2; }
@@ -57,7 +57,7 @@ need_user_namespaces() {
 # enter_private_root ARG...: called by root, starts the calling script anew with the same arguments
 # in a private mount namespace and returns there; does nothing for an ordinary user or in there.
 enter_private_root() {
-  is_root && ! mountpoint --quiet "$private" || return 0
+  is_root && [ ! -d "$private" ] || return 0
   if [ -z "${PORTFWD_PRIVATE:-}" ]; then
     [ -e /proc/self/fd ] || mount -t proc proc /proc || die "needs /proc: mount -t proc proc /proc"
     unshare --mount --propagation unchanged true ||
@@ -92,8 +92,8 @@ leave_chroot() {
 
 # populate_private_root: the throw-away user, in copies of what a new user changes.
 populate_private_root() {
-  mkdir -p "$private"
-  mount -t tmpfs -o mode=755 portfwd "$private"
+  mount -t tmpfs -o mode=755 portfwd /run
+  mkdir -p "$private" /run/lock
   cp -a /etc "$private/etc"
   mount --bind "$private/etc" /etc
   touch /etc/subuid /etc/subgid
