@@ -57,18 +57,21 @@ class PrivateBus {
   }
 
  private:
+  /// Policy and limit of session.conf.
+  static constexpr const char* kPolicy = R"(
+    <policy context="default">
+      <allow send_destination="*" eavesdrop="true"/>
+      <allow eavesdrop="true"/>
+      <allow own="*"/>
+    </policy>
+    <limit name="max_replies_per_connection">50000</limit>)";
+
   [[nodiscard]] std::string file(const char* name) const { return folder() + "/" + name; }
 
   void write_configuration(const std::string& activate_by) const {
-    std::ofstream(file("bus.conf")) << "<busconfig><type>session</type><listen>" << address()
-                                    << "</listen><servicedir>" << folder()
-                                    << "</servicedir><policy context=\"default\">"
-                                    << "<allow send_destination=\"*\" eavesdrop=\"true\"/><allow "
-                                       "eavesdrop=\"true\"/>"
-                                    << "<allow own=\"*\"/></policy>"
-                                    << "<limit "
-                                       "name=\"max_replies_per_connection\">50000</limit></"
-                                       "busconfig>";  // session.conf's
+    std::ofstream(file("bus.conf"))
+        << "<busconfig><type>session</type><listen>" << address() << "</listen><servicedir>"
+        << folder() << "</servicedir>" << kPolicy << "</busconfig>";
     if (activate_by.empty()) return;
     std::ofstream(file("org.portfwd1.service"))
         << "[D-BUS Service]\nName=org.portfwd1\nExec=" << activate_by << "\n";
