@@ -81,14 +81,19 @@ bool ProcessTable::is_young(const Process& process, TimePoint now) {
   return now <= process.first_seen + kYoungLooks.back() + 500ms;  // its last look may come late
 }
 
+/// Whether it is ours is asked where the answer may have changed, since it costs as much as a look.
 /// @param again the engine is asked for again, since a young one may not be in its cgroup yet
 void ProcessTable::look(Process& process, bool again) {
   looked_at_.push_back(process.pid);
-  const auto netns = is_ours_(process.pid) ? Result<std::uint64_t>(0) : proc_.netns(process.pid);
-  process.netns = netns.value_or(0);
-  const bool unseen = !netns && netns.error().code == EACCES;
+  const auto netns = proc_.netns(process.pid);
+  const std::uint64_t now = netns.value_or(0);
+  if (now != process.looked_at_netns) process.ours = is_ours_(process.pid);
+  process.looked_at_netns = now;
+  process.netns = process.ours ? 0 : now;
+  const bool unseen = !netns && netns.error().code == EACCES && !process.ours;
   if (unseen && (again || process.looks == 0) && process.engine_id.empty()) {
-    if (const auto guess = identifier_.engine_of_cgroup(process.pid)) process.engine_id = guess->id;
+    const auto guess = identifier_.engine_of_cgroup(process.pid);
+    if (guess && !is_ours_(process.pid)) process.engine_id = guess->id;
   }
 }
 

@@ -22,14 +22,17 @@ class ProcessTable {
   struct Process {
     pid_t pid = 0;
     std::uint64_t folder = 0;  ///< inode of /proc/PID
-    std::uint64_t netns = 0;   ///< 0 when it cannot be seen
+    std::uint64_t netns = 0;   ///< 0 when it cannot be seen, or is ours
     TimePoint first_seen{};
     std::uint8_t looks = 0;   ///< while young
     std::string engine_id{};  ///< of an unseen one whose cgroup names its engine
+    std::uint64_t looked_at_netns = 0;  ///< at the last look, ours or not
+    bool ours = false;
   };
   using IsOurs = std::function<bool(pid_t)>;
 
-  /// @param is_ours a process that makes no container, such as a broker; asked at each look
+  /// @param is_ours a process that makes no container, such as a broker; asked when a process
+  /// is found in a namespace where it was not before
   ProcessTable(const ProcDir& proc, const Identifier& identifier, IsOurs is_ours)
       : proc_(proc), identifier_(identifier), is_ours_(std::move(is_ours)) {}
 
