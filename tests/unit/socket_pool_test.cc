@@ -145,15 +145,29 @@ TEST_F(SocketPoolTest, AFamilyThatTheContainerLacksIsRemembered) {
   EXPECT_EQ(later.error, EAFNOSUPPORT);
 }
 
-TEST_F(SocketPoolTest, AFailedBrokerIsToldToTheTakersAndAskedAgain) {
-  Taker taker, later;
+TEST_F(SocketPoolTest, WhoWaitsWhileABrokerFailsIsServedByTheNext) {
+  Taker taker;
   pool.await(Family::V4, taker);
   turn();
   fake->theirs.reset();
   turn();
+  EXPECT_EQ(taker.calls, 0);
+  clock.advance(BrokerClient::kShortestPause);
+  serve();
+  EXPECT_TRUE(taker.socket.valid());
+}
+
+TEST_F(SocketPoolTest, ABrokerThatFailsAgainIsToldToTheTakersAndAskedAnewForOthers) {
+  Taker taker, later;
+  pool.await(Family::V4, taker);
+  for (int failures = 1; failures <= 2; ++failures) {
+    turn();
+    fake->theirs.reset();
+    turn();
+    clock.advance(BrokerClient::kLongestPause);
+  }
   EXPECT_EQ(taker.error, ECONNRESET);
   pool.await(Family::V4, later);
-  clock.advance(BrokerClient::kShortestPause);
   serve();
   EXPECT_TRUE(later.socket.valid());
 }

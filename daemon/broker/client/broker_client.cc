@@ -17,9 +17,9 @@ namespace {
 /// Enough to keep a broker busy, few enough for any socket buffer and descriptor limit.
 constexpr std::size_t kMostInFlight = 8;
 
-constexpr Error kDied{ECONNRESET, "broker"};
-constexpr Error kSilent{ETIMEDOUT, "broker"};
-constexpr Error kNonsense{EBADMSG, "broker"};
+constexpr Error kDied{ECONNRESET, BrokerClient::kOwnOp};
+constexpr Error kSilent{ETIMEDOUT, BrokerClient::kOwnOp};
+constexpr Error kNonsense{EBADMSG, BrokerClient::kOwnOp};
 
 }  // namespace
 
@@ -157,8 +157,9 @@ void BrokerClient::settle(const broker::Reply& reply, Sockets sockets, bool cut_
 void BrokerClient::broken(Error error) {
   stay_until_batch_ends();
   ++failures_;
+  const bool again = pause_ > Duration::zero();  // it has not worked since the last time
   log::write(
-      log::Level::Warning,
+      again ? log::Level::Debug : log::Level::Warning,
       fmt::format("a socket broker failed ({}); the next one starts when needed", error.text()),
       {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
   if (process_) {

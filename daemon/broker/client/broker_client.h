@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -55,11 +56,13 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   /// As many descriptors as were asked for, close-on-exec and non-blocking; or why there are none.
   /// ETIMEDOUT, ECONNRESET and EBADMSG with op "broker" are the broker's failure, EMFILE our own.
   using Done = std::move_only_function<void(Result<Sockets>)>;
+  [[nodiscard]] static bool is_brokers_failure(const Error& e) { return e.op == kOwnOp; }
 
   static constexpr Duration kDeadline =
       std::chrono::seconds(2);  ///< of a request, from its sending
   static constexpr Duration kShortestPause = std::chrono::milliseconds(100);
   static constexpr Duration kLongestPause = std::chrono::seconds(5);
+  static constexpr std::string_view kOwnOp = "broker";
 
   /// Make it with std::make_shared; the loop outlives it. @param userns the user namespace to join,
   /// or invalid to stay in the daemon's own

@@ -1,6 +1,7 @@
 #include "broker/client/socket_pool.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "broker/client/broker_messages.h"
 
@@ -13,11 +14,16 @@ constexpr Error kUnsupported{EAFNOSUPPORT, "socket"};
 }  // namespace
 
 SocketPool::SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns)
-    : loop_(loop), broker_(std::move(broker)), netns_(netns), turn_away_unsupported_(loop, [this] {
-        for (Shelf& each : shelves_) {
-          if (each.unsupported) turn_away(each, kUnsupported);
-        }
-      }) {}
+    : loop_(loop),
+      broker_(std::move(broker)),
+      netns_(netns),
+      turn_away_unsupported_(loop,
+                             [this] {
+                               for (Shelf& each : shelves_) {
+                                 if (each.unsupported) turn_away(each, kUnsupported);
+                               }
+                             }),
+      ask_again_(loop, [this] { ask_again(); }) {}
 
 void SocketPool::prepare(Family family) {
   refill(family);
@@ -40,7 +46,7 @@ void SocketPool::await(Family family, SocketTaker& taker) {
   if (at.unsupported) {
     turn_away_unsupported_.arm_now();
   } else {
-    at.batch = std::min(2 * at.batch, kLargestBatch);
+    if (!at.scarce) at.batch = std::min(2 * at.batch, kLargestBatch);
     refill(family);
   }
 }
@@ -56,7 +62,8 @@ void SocketPool::refill(Family family) {
   if (now - at.asked_at > kQuiet && at.takers.empty()) at.batch = kFirstBatch;
   const bool enough = at.stock.size() > at.batch / 2;
   if (enough && at.takers.empty()) return;
-  const std::size_t wanted = std::max<std::size_t>(at.batch, at.takers.size());
+  const std::size_t wanted =
+      at.scarce ? at.batch : std::max<std::size_t>(at.batch, at.takers.size());
   const auto count =
       std::clamp<std::size_t>(wanted - std::min(at.stock.size(), wanted - 1), 1, broker::kMaxCount);
   at.asking = true;
@@ -70,6 +77,17 @@ void SocketPool::refill(Family family) {
 void SocketPool::arrived(Family family, Result<BrokerClient::Sockets> sockets) {
   Shelf& at = shelf(family);
   at.asking = false;
+  const bool failed = !sockets && BrokerClient::is_brokers_failure(sockets.error());
+  const bool failed_before = std::exchange(at.failed_before, failed);
+  if (failed && !failed_before) {  // that one is gone; who waits may be served by the next
+    if (!at.takers.empty()) refill(family);
+    return;
+  }
+  if (!sockets && sockets.error().code == EMFILE && !at.takers.empty()) {
+    at.scarce = true;
+    at.batch = std::max(at.batch / 2, 1U);
+    return ask_again_.arm_after(kScarcePause);
+  }
   if (!sockets) {
     at.unsupported = sockets.error().code == EAFNOSUPPORT;
     turn_away(at, sockets.error());
@@ -83,7 +101,14 @@ void SocketPool::arrived(Family family, Result<BrokerClient::Sockets> sockets) {
     at.stock.pop_back();
     taker->on_socket(std::move(socket));
   }
+  at.scarce = at.scarce && !at.takers.empty();
   refill(family);
+}
+
+void SocketPool::ask_again() {
+  for (const Family family : {Family::V4, Family::V6}) {
+    if (shelf(family).scarce) refill(family);
+  }
 }
 
 /// Those who are waiting now; one that awaits again from its callback waits for the next answer.

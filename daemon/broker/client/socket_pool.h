@@ -30,6 +30,7 @@ class SocketPool final : public SocketSource {
   static constexpr std::uint32_t kFirstBatch = 16;
   static constexpr std::uint32_t kLargestBatch = 64;
   static constexpr Duration kQuiet = std::chrono::seconds(10);
+  static constexpr Duration kScarcePause = std::chrono::milliseconds(50);
 
   /// @param netns borrowed, outlives the pool
   SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns);
@@ -40,7 +41,9 @@ class SocketPool final : public SocketSource {
   void prepare(Family family);
 
   [[nodiscard]] UniqueFd take(Family family) override;
-  /// EAFNOSUPPORT when the container has no such family; the broker's errors as in BrokerClient.
+  /// While this process lacks descriptors takers stay: a few sockets are asked for, now and then.
+  /// EAFNOSUPPORT when the container has no such family; the broker's errors as in BrokerClient,
+  /// once the next broker has failed too.
   void await(Family family, SocketTaker& taker) override;
   void withdraw(SocketTaker& taker) noexcept override;
 
@@ -55,12 +58,15 @@ class SocketPool final : public SocketSource {
     TimePoint asked_at{};
     bool asking = false;
     bool unsupported = false;
+    bool scarce = false;         ///< descriptors, until all takers are served
+    bool failed_before = false;  ///< the broker, at the last answer
     BrokerCall call;
   };
   [[nodiscard]] Shelf& shelf(Family f) { return shelves_[static_cast<std::size_t>(f)]; }
   [[nodiscard]] const Shelf& shelf(Family f) const { return shelves_[static_cast<std::size_t>(f)]; }
   void refill(Family family);
   void arrived(Family family, Result<BrokerClient::Sockets> sockets);
+  void ask_again();
   static void turn_away(Shelf& shelf, Error error);
 
   EventLoop& loop_;
@@ -68,6 +74,7 @@ class SocketPool final : public SocketSource {
   int netns_;
   std::array<Shelf, 2> shelves_;
   Timer turn_away_unsupported_;
+  Timer ask_again_;  ///< where descriptors are scarce
 };
 
 }  // namespace portfwd
