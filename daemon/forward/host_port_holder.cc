@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "discover/names.h"
 #include "kernel/sock_diag.h"
 
 namespace portfwd {
@@ -33,7 +34,7 @@ std::string HostPortHolder::holder_of(const Endpoint& endpoint) const {
   (void)proc_.list(processes);  // without it the uid must do
   std::vector<pid_t> pids;
   for (const ProcDir::Entry& entry : processes) pids.push_back(entry.pid);
-  std::string name = proc_.socket_owner(pids, holder->inode, kMaxLinks);
+  std::string name = names::printable(proc_.socket_owner(pids, holder->inode, kMaxLinks));
   return name.empty() ? fmt::format("a program of uid {}", holder->uid) : name;
 }
 

@@ -104,25 +104,32 @@ pid_t ProcDir::parent(pid_t pid) const {
   return stat ? stat->ppid : 0;
 }
 
-std::string ProcDir::socket_owner(std::span<const pid_t> pids, std::uint64_t socket_inode,
-                                  std::size_t max_links) const {
+std::map<std::uint64_t, std::string> ProcDir::socket_owners(std::span<const pid_t> pids,
+                                                            std::set<std::uint64_t> inodes,
+                                                            std::size_t max_links) const {
+  std::map<std::uint64_t, std::string> owners;
   for (const pid_t pid : pids) {
     const UniqueFd dir(
         ::openat(fd_.get(), PathBuffer(pid, "fd").get(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!dir.valid()) continue;
-    bool found = false;
     const auto look = [&](const char* name, std::uint64_t) {
-      if (max_links == 0) return false;
+      if (max_links == 0 || inodes.empty()) return false;
       --max_links;
       std::array<char, 40> buffer{};
       const auto text = link_text(dir.get(), name, buffer);
-      found = text && procfs::parse_socket_link(*text) == socket_inode;
-      return !found;
+      const auto inode = text ? procfs::parse_socket_link(*text) : std::nullopt;
+      if (inode && inodes.erase(*inode) > 0) owners[*inode] = comm(pid);
+      return true;
     };
-    if (for_each_entry(dir.get(), look) && found) return comm(pid);
-    if (max_links == 0) break;
+    (void)for_each_entry(dir.get(), look);
   }
-  return {};
+  return owners;
+}
+
+std::string ProcDir::socket_owner(std::span<const pid_t> pids, std::uint64_t inode,
+                                  std::size_t max_links) const {
+  auto owners = socket_owners(pids, {inode}, max_links);
+  return owners.empty() ? "" : std::move(owners.begin()->second);
 }
 
 Result<std::string> read_text(int dir, const char* path, std::size_t limit) {

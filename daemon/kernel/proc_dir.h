@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,9 +49,14 @@ class ProcDir {
   /// Its parent, or 0.
   [[nodiscard]] pid_t parent(pid_t pid) const;
 
-  /// Name of the program that has the socket open, or "" when none of `pids` can be seen to have
-  /// it. Looks at no more than `max_links` descriptors in all.
-  [[nodiscard]] std::string socket_owner(std::span<const pid_t> pids, std::uint64_t socket_inode,
+  /// Names of the programs that have these sockets open, by the socket's inode; those that none of
+  /// `pids` can be seen to have are left out. Looks at each descriptor once, and at no more than
+  /// `max_links` in all.
+  [[nodiscard]] std::map<std::uint64_t, std::string> socket_owners(
+      std::span<const pid_t> pids, std::set<std::uint64_t> inodes,
+      std::size_t max_links = 16384) const;
+  /// The same for one socket; "" for nobody.
+  [[nodiscard]] std::string socket_owner(std::span<const pid_t> pids, std::uint64_t inode,
                                          std::size_t max_links = 4096) const;
 
  private:

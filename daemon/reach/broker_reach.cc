@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
 
 #include "base/log.h"
 #include "broker/client/broker_messages.h"
@@ -100,13 +102,22 @@ void BrokerReach::on_listeners(Watcher& watcher) {
 
 /// Once for each socket: who it was is kept as long as it lives.
 void BrokerReach::name_processes(std::vector<Listener>& now) const {
+  std::map<std::pair<std::uint64_t, Endpoint>, const std::string*> known;
+  for (const Listener& old : listeners_) known[{old.cookie, old.local}] = &old.process;
+  std::set<std::uint64_t> unknown;
   for (Listener& listener : now) {
-    const auto known = std::ranges::find_if(listeners_, [&](const Listener& old) {
-      return old.cookie == listener.cookie && old.local == listener.local;
-    });
-    listener.process = known != listeners_.end()
-                           ? known->process
-                           : parts_.names.holder_of_socket(container_.netns, listener.inode);
+    const auto before = known.find({listener.cookie, listener.local});
+    if (before != known.end()) {
+      listener.process = *before->second;
+    } else {
+      unknown.insert(listener.inode);
+    }
+  }
+  if (unknown.empty()) return;
+  const auto names = parts_.names.holders_of_sockets(container_.netns, std::move(unknown));
+  for (Listener& listener : now) {
+    const auto found = names.find(listener.inode);
+    if (found != names.end()) listener.process = found->second;
   }
 }
 

@@ -1,19 +1,25 @@
-// Names the program behind a listener: one of the processes of its namespace has the socket open.
-// Owned by main; asked once for each new listener.
+// Names the programs behind listeners: some process of their namespace has the socket open. Owned
+// by main; asked once for each new listener, for all that one look showed together.
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "discover/discovery.h"
+#include "discover/names.h"
 #include "kernel/proc_dir.h"
 
 namespace portfwd {
 
 class ProcessNames {
  public:
-  /// @return the name (comm) of a process in `netns` that holds the socket; "" when none is found
-  [[nodiscard]] virtual std::string holder_of_socket(std::uint64_t netns, std::uint32_t inode) = 0;
+  /// @return the name (comm) of a process in `netns` that holds the socket, fit to be shown, by the
+  /// socket's inode; those of which none is found are left out
+  [[nodiscard]] virtual std::map<std::uint64_t, std::string> holders_of_sockets(
+      std::uint64_t netns, std::set<std::uint64_t> inodes) = 0;
 
  protected:
   ~ProcessNames() = default;
@@ -25,8 +31,11 @@ class FoundProcessNames final : public ProcessNames {
   FoundProcessNames(const Discovery& discovery, const ProcDir& proc)
       : discovery_(discovery), proc_(proc) {}
 
-  [[nodiscard]] std::string holder_of_socket(std::uint64_t netns, std::uint32_t inode) override {
-    return proc_.socket_owner(discovery_.processes_in(netns), inode);
+  [[nodiscard]] std::map<std::uint64_t, std::string> holders_of_sockets(
+      std::uint64_t netns, std::set<std::uint64_t> inodes) override {
+    auto found = proc_.socket_owners(discovery_.processes_in(netns), std::move(inodes));
+    for (auto& [inode, name] : found) name = names::printable(name);
+    return found;
   }
 
  private:
