@@ -108,8 +108,8 @@ TEST_F(SystemLifetime, AConfigurationWithMistakesLeavesTheOldOneInForce) {
   daemon_->signal(SIGHUP);
   ASSERT_TRUE(until([&] { return lines_with("config.toml:2:") == 1; }));
   const Json status = json({"status"});
-  ASSERT_EQ(status["configuration_errors"].size(), 1U) << status.dump(1);
-  EXPECT_NE(status["configuration_errors"][0].get<std::string>().find(":2:"), std::string::npos);
+  ASSERT_EQ(status.at("configuration_errors").size(), 1U) << status.dump(1);
+  EXPECT_NE(status.at("configuration_errors")[0].get<std::string>().find(":2:"), std::string::npos);
   const Said reload = ctl({"reload"});
   EXPECT_EQ(reload.status, 1);
   EXPECT_NE(reload.err.find("config.toml:2:"), std::string::npos) << reload.err;

@@ -1,0 +1,112 @@
+// Containers that lie about themselves: whatever they are called, what people and programs are told
+// is valid and harmless text, and everybody else is served.
+#include "support/system_fixture.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+
+class SystemHostile : public SystemTest {
+ protected:
+  static bool harmless(std::string_view text) {
+    return std::ranges::none_of(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  }
+  /// Text for people has no control character but the ends of its lines.
+  static bool harmless_lines(std::string text) {
+    std::erase(text, '\n');
+    return harmless(text);
+  }
+  void expect_harmless_everywhere() {
+    for (const Json& container : json({"containers", "--all"})) {
+      EXPECT_TRUE(harmless(container.at("name").get<std::string>())) << container.dump(1);
+      EXPECT_LE(container.at("name").get<std::string>().size(), 64U);
+      for (const Json& listener : container.at("listeners")) {
+        EXPECT_TRUE(harmless(listener.at("process").get<std::string>())) << listener.dump(1);
+      }
+    }
+    EXPECT_TRUE(harmless_lines(ctl({"list"}).out));
+    EXPECT_TRUE(harmless_lines(ctl({"containers", "--all"}).out));
+    EXPECT_TRUE(harmless_lines(ctl({"events"}).out));
+    EXPECT_TRUE(harmless_lines(daemon_->err())) << daemon_->err();
+    const auto lines = static_cast<int>(std::ranges::count(daemon_->err(), '\n'));
+    EXPECT_EQ(lines_with("portfwd: "), lines) << daemon_->err();
+  }
+};
+
+TEST_F(SystemHostile, NamesOfProgramsAreShownHarmlessly) {
+  start();
+  const std::array<std::string_view, 10> kNames{
+      "two\nlines",
+      "\x1b[31mred\x1b[0m",
+      "\xff\xfe\xc3(",
+      "\xed\xa0\x80 half",
+      "libpod",
+      "portfwd",
+      "%s%n%d",
+      "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe5\xad\x97\xe5",
+      "(x) S 1",
+      "\xc2\x9b"
+      "31m"};
+  std::list<Box> boxes;
+  Port port = 9000;
+  for (const std::string_view name : kNames) {
+    const Box& box = boxes.emplace_back();
+    box.call_itself(name);
+    ASSERT_EQ(box.open(port), 0);
+    ASSERT_TRUE(wait_for_added(port)) << name;
+    EXPECT_EQ(greeting({kV4, port}), std::to_string(port) + " here\n") << name;
+    ++port;
+  }
+  EXPECT_EQ(forward_of(9000)["process"], "two?lines");
+  EXPECT_EQ(forward_of(9004)["process"], "libpod");
+  EXPECT_EQ(forward_of(9008)["process"], "(x) S 1");
+  expect_harmless_everywhere();
+}
+
+/// Becomes a shell whose arguments and environment claim to be an engine's work.
+int pretend(BoxInside&, const BoxArgument& a) {
+  if (::fork() != 0) return 0;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const std::string host = "HOSTNAME=" + std::string(a.text.data());
+  const std::string name = "--name=" + std::string(a.text.data());
+  const std::string id = "--cid=" + std::string(64, 'a');
+  ::execle("/bin/sh", "conmon", "-c", "kill -STOP $$", name.c_str(), id.c_str(), nullptr,
+           std::array<const char*, 3>{host.c_str(), "container=\x1b]0;engine\x07", nullptr}.data());
+  ::_exit(127);
+}
+
+TEST_F(SystemHostile, ClaimsAboutHostNameAndEngineAreShownHarmlessly) {
+  start();
+  const std::array<std::string, 4> kClaims{std::string(500, 'x'), "\xff\xfe\n\x1b[2J",
+                                           "../../etc/passwd", "web\nportfwd: lies"};
+  Port port = 9000;
+  std::list<Box> boxes;
+  for (const std::string& claim : kClaims) {
+    const Box& box = boxes.emplace_back();
+    BoxArgument argument;
+    claim.copy(argument.text.data(), argument.text.size() - 1);
+    box.tell(pretend, argument);
+    ASSERT_EQ(box.open(port), 0);
+    ASSERT_TRUE(wait_for_added(port)) << claim;
+    ++port;
+  }
+  expect_harmless_everywhere();
+}
+
+TEST_F(SystemHostile, WhatPeopleNameIsShownHarmlessly) {
+  start();
+  const Box box;
+  ASSERT_TRUE(wait_for_container(box.pid()));
+  ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box.pid()), "--name", "a\x1b[2Jb\nc"}).status,
+            0);
+  const std::string id = container_of(box.pid())["id"];
+  ASSERT_EQ(ctl({"forward", id, "9000", "--label", "a\x1b[2Jb\nc"}).status, 0);
+  expect_harmless_everywhere();
+  EXPECT_EQ(ctl({"forward", "\x1b[2J\n", "9000"}).status, 1);
+  EXPECT_EQ(ctl({"explain", "no\x1b[2J\n", "9000"}).status, 1);
+  expect_harmless_everywhere();
+}
+
+}  // namespace
+}  // namespace portfwd

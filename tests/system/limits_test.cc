@@ -1,0 +1,132 @@
+// Too much of everything: ports, changes, connections, descriptors. It is told once, it costs what
+// was promised, and others are served.
+#include <fstream>
+
+#include "support/system_fixture.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+using namespace std::chrono_literals;
+
+#if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__)
+constexpr double kSlowBuild = 1;
+#else
+constexpr double kSlowBuild = 6;  ///< the promise is for the program that people install
+#endif
+
+class SystemLimits : public SystemTest {
+ protected:
+  /// CPU time of the daemon. Source: proc(5), schedstat: nanoseconds first.
+  [[nodiscard]] Duration cpu_used() const {
+    const std::vector<pid_t> daemon = pids_named("portfwd");
+    std::int64_t ns = 0;
+    if (daemon.size() == 1) {
+      std::ifstream("/proc/" + std::to_string(daemon[0]) + "/schedstat") >> ns;
+    }
+    EXPECT_GT(ns, 0);
+    return std::chrono::nanoseconds(ns);
+  }
+  /// Share of a core that the daemon uses over a stretch of time.
+  double cpu_share(Duration stretch) {
+    const Duration before = cpu_used();
+    const TimePoint began = loop_.now();
+    until([&] { return loop_.now() - began >= stretch; });
+    return std::chrono::duration<double>(cpu_used() - before) /
+           std::chrono::duration<double>(loop_.now() - began);
+  }
+};
+
+TEST_F(SystemLimits, AContainerWith5000PortsGetsItsShareAndOthersTheirs) {
+  start();
+  const Box box;
+  ASSERT_EQ(box.tell([](BoxInside& inside, const BoxArgument&) {
+    for (int port = 10000; port < 15000; ++port) {
+      UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      const Endpoint at{IpAddress::loopback(Family::V4), static_cast<Port>(port)};
+      const SockAddr address = to_sockaddr(at);
+      if (::bind(fd.get(), address.get(), address.length) != 0 || ::listen(fd.get(), 1) != 0)
+        return errno;
+      inside.listeners.push_back({at, std::move(fd)});
+    }
+    return 0;
+  }),
+            0);
+  ASSERT_TRUE(until([&] { return lines_with("has more open ports") >= 1; }));
+  const Box other;
+  ASSERT_EQ(other.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+  EXPECT_EQ(json({"list"}).size(), 65U);
+  EXPECT_EQ(lines_with("has more open ports"), 1) << daemon_->err();
+  EXPECT_TRUE(until([&] { return container_of(box.pid()).at("listeners").size() == 5000; }));
+  const Json status = json({"status"});
+  EXPECT_LT(status.at("memory_bytes"), 100'000'000) << status.dump(1);
+  const double share = cpu_share(1s);
+  std::printf("with 5000 listeners: %.2f %% of a core, %.1f MB\n", 100 * share,
+              status.at("memory_bytes").get<double>() / 1e6);
+}
+
+TEST_F(SystemLimits, APortThatOpensAndClosesAThousandTimesASecondCostsWhatWasPromised) {
+  start();
+  const Box quiet;
+  ASSERT_EQ(quiet.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  const Box box;
+  ASSERT_EQ(box.tell(
+                [](BoxInside& inside, const BoxArgument& a) {
+                  inside.churn_port = a.at.port;
+                  inside.churning = true;
+                  return 0;
+                },
+                {{kV4, 9000}}),
+            0);
+  ASSERT_TRUE(wait_for_added(9000));
+  const double share = cpu_share(4s);
+  std::printf("while a port opens and closes: %.2f %% of a core\n", 100 * share);
+  EXPECT_LT(share, 3 * 0.005 * kSlowBuild);
+  const Box late;
+  ASSERT_EQ(late.open(8081), 0);
+  ASSERT_TRUE(wait_for_added(8081));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+  EXPECT_EQ(greeting({kV4, 8081}), "8081 here\n");
+}
+
+TEST_F(SystemLimits, WithoutDescriptorsConnectionsWaitAndAreServedLater) {
+  start({"prlimit", "--nofile=128:128", PORTFWD_PATH});
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 100; ++i) clients.push_back(connect_to_port({kV4, 8080}));
+  ASSERT_TRUE(until([&] { return lines_with("no descriptor is left") >= 1; }));
+  EXPECT_EQ(ctl({"status"}).status, 0) << "it answers still";
+  const double share = cpu_share(1s);
+  std::printf("while connections wait for descriptors: %.2f %% of a core\n", 100 * share);
+  EXPECT_LT(share, 0.05 * kSlowBuild) << "it must not spin";
+  for (UniqueFd& client : clients) {  // each one that ends makes room for another
+    ASSERT_EQ(read_line(client), "8080 here\n");
+    client.reset();
+  }
+  EXPECT_EQ(greeting({kV6, 8080}), "8080 here\n");
+}
+
+TEST_F(SystemLimits, ItStartsAndServesWithVeryFewDescriptors) {
+  start({"prlimit", "--nofile=64:64", PORTFWD_PATH});
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+  EXPECT_EQ(greeting({kV6, 8080}), "8080 here\n");
+  std::list<Box> more(5);
+  for (const Box& one : more) ASSERT_EQ(one.open(8080), 0);
+  ASSERT_TRUE(until([&] { return lines_with("Too many open files") >= 1; }));
+  const double share = cpu_share(1s);
+  std::printf("with more containers than 64 descriptors serve: %.2f %% of a core\n", 100 * share);
+  EXPECT_LT(share, 0.05 * kSlowBuild) << "it must not spin";
+  EXPECT_EQ(ctl({"status"}).status, 0) << "it answers still";
+}
+
+}  // namespace
+}  // namespace portfwd
