@@ -219,7 +219,7 @@ TEST_F(SystemForwards, AForwardByHandWaitsAndServesAndMayBeEnded) {
   box.close(9000);
   EXPECT_TRUE(until([&] { return forward_of(9000)["state"] == "waiting"; }));
   ASSERT_EQ(ctl({"unforward", "19000"}).status, 0);
-  EXPECT_EQ(told("PortRemoved", 9000).size(), 1U);
+  ASSERT_TRUE(wait_for_removed(9000));
   EXPECT_EQ(told("PortRemoved", 9000)[0].body[1]["Reason"], "unforwarded");
   EXPECT_TRUE(refused({kV4, 19000}));
 }
