@@ -57,7 +57,7 @@ need_user_namespaces() {
 # enter_private_root ARG...: called by root, starts the calling script anew with the same arguments
 # in a private mount namespace and returns there; does nothing for an ordinary user or in there.
 enter_private_root() {
-  is_root && [ ! -d "$private" ] || return 0
+  is_root && ! id "$user" >/dev/null 2>&1 || return 0
   if [ -z "${PORTFWD_PRIVATE:-}" ]; then
     [ -e /proc/self/fd ] || mount -t proc proc /proc || die "needs /proc: mount -t proc proc /proc"
     unshare --mount --propagation unchanged true ||
