@@ -18,6 +18,13 @@ TimePoint due(const ProcessTable::Process& process) {
                                             : TimePoint::max();
 }
 
+/// At its last two looks. The engine of an unseen process only makes a container be listed that
+/// can't be entered, which is in no hurry; to read the cgroup at every look costs most of all where
+/// others' programs come and go.
+bool has_settled(const ProcessTable::Process& process) {
+  return process.looks + 1U >= kYoungLooks.size();
+}
+
 }  // namespace
 
 Result<void> ProcessTable::refresh(TimePoint now, bool full) {
@@ -36,9 +43,9 @@ Result<void> ProcessTable::refresh(TimePoint now, bool full) {
       process.pid = entry.pid;
       process.first_seen = now;
       look(process, false);
-    } else if (full || due(process) <= now) {
+    } else if (const bool aged = due(process) <= now; full || aged) {
       while (due(process) <= now) ++process.looks;
-      look(process, process.looks < kYoungLooks.size());
+      look(process, aged && has_settled(process));
     }
     note_youth(process);
   }
@@ -52,7 +59,7 @@ void ProcessTable::look_at_young(TimePoint now) {
   for (Process& process : processes_) {
     if (due(process) <= now) {
       while (due(process) <= now) ++process.looks;
-      look(process, true);
+      look(process, has_settled(process));
     }
     note_youth(process);
   }
