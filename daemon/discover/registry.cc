@@ -170,7 +170,7 @@ void Registry::set_paths(const std::map<std::uint64_t, std::string>& paths) {
 /// "a1b2c3d4e5f6" when the engine has such an id that was not used before, else "n7".
 std::string Registry::new_id(const std::string& engine_id) {
   if (!names::is_hex_id(engine_id)) return fmt::format("n{}", ++made_ids_);
-  const std::string brief = engine_id.substr(0, 12);
+  std::string brief = engine_id.substr(0, 12);
   std::uint64_t number = 0;
   std::from_chars(brief.data(), brief.data() + brief.size(), number, 16);
   const auto place = std::ranges::lower_bound(used_engine_ids_, number);

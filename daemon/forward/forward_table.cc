@@ -108,7 +108,6 @@ Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
   }
   if (!bind(forward, &kept) && kept.options.host_port) {
     std::string reason = forward.info().reason;
-    const std::string id = forward.id();
     requests_.pop_back();
     forwards_.erase(key);
     if (reach != nullptr) reconcile(entries_.at(reach->container().id));
@@ -116,7 +115,7 @@ Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
                   reason + ": name another one with --host-port, or none to let portfwd choose");
   }
   forward.wait(settings_.host.linger);
-  const std::string id = forward.id();
+  std::string id = forward.id();
   announce({&forwards_.at(key)});
   if (reach != nullptr) reconcile(entries_.at(reach->container().id));
   return id;
