@@ -24,7 +24,7 @@ constexpr Duration kLongestRecountGap = 30ms;
 /// CPU time of this thread, so that a scan that was preempted does not count as dear.
 Duration cpu_time() {
   timespec t{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  (void)::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
 }
 
