@@ -19,6 +19,11 @@ die() {
 }
 is_root() { [ "$(id -u)" = 0 ]; }
 
+if [ ! -e /proc/self/fd ]; then
+  mount -t proc proc /proc || die "needs /proc: mount -t proc proc /proc"
+  say "mounted /proc, which this root lacked"
+fi
+
 # packages SECTION...: the names in those sections of tools/packages.
 packages() {
   awk -v wanted=" $* " '/^\[/ { on = index(wanted, " " substr($0, 2, length($0) - 2) " ") }
@@ -27,9 +32,10 @@ packages() {
 
 # install_packages SECTION...: installs what is missing, as root or with sudo.
 install_packages() {
-  local missing log as_root=()
-  mapfile -t missing < <(comm -23 <(packages "$@") <(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' |
-    awk '$1 == "ii" { print $2 }' | sort -u))
+  local package missing=() log as_root=()
+  for package in $(packages "$@"); do
+    dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+  done
   [ ${#missing[@]} -gt 0 ] || return 0
   if ! is_root; then
     command -v sudo >/dev/null || die "needs packages: run 'apt-get install ${missing[*]}' as root, then try again"
@@ -59,7 +65,6 @@ need_user_namespaces() {
 enter_private_root() {
   is_root && ! id "$user" >/dev/null 2>&1 || return 0
   if [ -z "${PORTFWD_PRIVATE:-}" ]; then
-    [ -e /proc/self/fd ] || mount -t proc proc /proc || die "needs /proc: mount -t proc proc /proc"
     unshare --mount --propagation unchanged true ||
       die "root may not make a mount namespace here: run as an ordinary user, or in a machine of its own"
     export PORTFWD_PRIVATE=1
