@@ -24,7 +24,7 @@ void raise_fd_limit() {
 }  // namespace
 
 void set_up_process() {
-  std::signal(SIGPIPE, SIG_IGN);
+  (void)std::signal(SIGPIPE, SIG_IGN);
   raise_fd_limit();
   ::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
 }
