@@ -31,9 +31,11 @@ class Output {
   void document(const Json& value) const { text(dump(value, 2)); }
   void line(const Json& value) const {
     text(dump(value, -1));
-    std::fflush(stdout);  // a reader waits for it
+    (void)std::fflush(stdout);  // a reader waits for it
   }
-  void text(const std::string& lines) const { std::fwrite(lines.data(), 1, lines.size(), stdout); }
+  void text(const std::string& lines) const {
+    (void)std::fwrite(lines.data(), 1, lines.size(), stdout);
+  }
 
  private:
   static std::string dump(const Json& value, int indent) {
@@ -192,7 +194,7 @@ void events(const Call& call) {
       if (!filter.wants(event)) return;
       if (call.out.json()) return call.out.line(event);
       call.out.text(event_line(event, call.out.colour()));
-      std::fflush(stdout);
+      (void)std::fflush(stdout);
     });
   }
   Json array = Json::array();

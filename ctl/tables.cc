@@ -27,7 +27,7 @@ constexpr std::array kShades{
 };
 
 std::string shaded(std::string_view word, bool colour, std::size_t width = 0) {
-  const std::string padded = fmt::format("{:<{}}", word, width);
+  std::string padded = fmt::format("{:<{}}", word, width);
   const auto shade = std::ranges::find(kShades, word, &Shade::word);
   if (!colour || shade == kShades.end()) return padded;
   return fmt::format("{}{}{}", shade->code, padded, kPlain);
