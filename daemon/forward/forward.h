@@ -66,7 +66,11 @@ class Forward final : public Retirable {
   void rekey(ForwardKey key) { key_ = std::move(key); }
   void set_label(std::string label) { info_.label = std::move(label); }
   void set_on_auto_forward(std::string value) { info_.on_auto_forward = std::move(value); }
-  void set_reason(std::string reason) { info_.reason = std::move(reason); }
+  /// @param why it has another host port than a person would expect; "" when it has not
+  void set_remapped(std::string why) {
+    info_.remapped = !why.empty();
+    info_.reason = std::move(why);
+  }
   void become(Origin origin) { info_.origin = origin; }
 
   /// Takes the host port on every address, or on none. @return which address failed and why

@@ -27,9 +27,8 @@ log::Fields fields_of(const ContainerInfo& c, std::string_view message_id) {
 }
 
 void tell_added(const ForwardInfo& f) {
-  const bool remapped = f.host_port != f.container_port && !f.reason.empty();
-  const auto id = remapped ? log::message_id::kPortRemapped : log::message_id::kPortAdded;
-  const std::string why = remapped ? fmt::format(" ({})", f.reason) : "";
+  const auto id = f.remapped ? log::message_id::kPortRemapped : log::message_id::kPortAdded;
+  const std::string why = f.remapped ? fmt::format(" ({})", f.reason) : "";
   log::write(log::Level::Notice,
              fmt::format("{} port {} is at {}:{}{}", f.container_name, f.container_port,
                          f.host_addresses.front(), f.host_port, why),

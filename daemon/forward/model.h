@@ -42,6 +42,8 @@ struct ForwardInfo {
   Origin origin = Origin::Auto;
   ForwardState state = ForwardState::Active;
   std::string reason;  ///< why remapped, waiting or in conflict; "" when there is nothing to say
+  bool remapped =
+      false;  ///< it has another host port than a person would expect; `reason` says why
   std::string label;
   std::string process;
   std::string url;

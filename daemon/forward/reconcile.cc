@@ -171,7 +171,7 @@ bool ForwardTable::bind(Forward& forward, const ManualRequest* request) {
   for (auto port = fixed ? fixed : plan.next(); port; port = fixed ? std::nullopt : plan.next()) {
     const auto bound = forward.bind(addresses, *port);
     if (bound) {
-      forward.set_reason(fixed ? "" : remap_reason(plan, key.port, *port, taken));
+      forward.set_remapped(fixed ? "" : remap_reason(plan, key.port, *port, taken));
       sticky_.remember(memory, *port);
       return true;
     }
