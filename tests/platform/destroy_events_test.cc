@@ -26,9 +26,9 @@ constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
 constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
 
 struct DestroyFacts : testing::Test {
-  static bool wait(const DestroyEvents& on) {
+  static bool wait(const DestroyEvents& on, int limit_ms = 10'000) {
     pollfd ready{on.fd(), POLLIN, 0};
-    return ::poll(&ready, 1, 10'000) == 1;
+    return ::poll(&ready, 1, limit_ms) == 1;
   }
   /// At least `count` events, and all that came before the marker's. A kernel worker sends them,
   /// nearly in order.
@@ -169,12 +169,13 @@ TEST_F(DestroyFacts, AnOverflowIsToldAndWhatFollowsIsHeardAgain) {
   EXPECT_TRUE(events.drain().lost);
   while (events.drain().more) {
   }
-  // The rest of the 200 may still be on their way and overflow again: ask until one is heard.
+  // The rest of the 200 may still be on their way and overflow again; what is lost then, before the
+  // queue was once empty, is lost without another error. Ask until one is heard.
   bool heard = false;
   for (int i = 0; i < 200 && !heard; ++i) {
     UniqueFd one = ns.listen({kLoopback4, 20001});
     const auto cookie = close(one);
-    ASSERT_TRUE(wait(events));
+    if (!wait(events, 100)) continue;
     const auto batch = events.drain();
     heard = std::ranges::count(batch.cookies, cookie) == 1;
   }
