@@ -59,10 +59,6 @@ void BrokerReach::hurry() {
   if (watch_) watch_->hurry();
 }
 
-bool BrokerReach::first_look_done() const {
-  return !watch_ || watch_->first_look_done();
-}
-
 void BrokerReach::need_diag(PortWatch& watch) {
   if (!parts_.sock_diag) {
     if (!watch.use_procfs()) watch.diag_failed();

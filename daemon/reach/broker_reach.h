@@ -54,8 +54,6 @@ class BrokerReach final : public Reach, private WatchObserver, private DiagProvi
   /// Only for one that is watched.
   [[nodiscard]] Dialer& dialer() override { return *dialer_; }
   void hurry() override;
-  /// What was open at the start is known, or cannot be.
-  [[nodiscard]] bool first_look_done() const;
 
  private:
   void need_diag(PortWatch& watch) override;

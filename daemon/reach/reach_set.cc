@@ -1,7 +1,5 @@
 #include "reach/reach_set.h"
 
-#include <algorithm>
-
 namespace portfwd {
 
 ReachSet::ReachSet(const Parts& parts, const Settings& settings)
@@ -17,11 +15,6 @@ std::vector<Reach*> ReachSet::all() const {
 Reach* ReachSet::find(std::string_view id) const {
   const auto found = reaches_.find(id);
   return found == reaches_.end() ? nullptr : found->second.get();
-}
-
-bool ReachSet::first_look_done() const {
-  return std::ranges::all_of(reaches_,
-                             [](const auto& entry) { return entry.second->first_look_done(); });
 }
 
 void ReachSet::add_facts(Facts& facts) const {

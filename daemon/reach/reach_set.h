@@ -34,8 +34,6 @@ class ReachSet final : public RegistryObserver, private BrokerReachObserver {
   [[nodiscard]] std::vector<Reach*> all() const;  ///< by id
   [[nodiscard]] Reach* find(std::string_view id) const;
   [[nodiscard]] Duration poll_interval() const { return pace_.interval(); }
-  /// Every container found so far has been looked into once.
-  [[nodiscard]] bool first_look_done() const;
   void add_facts(Facts& facts) const;
 
   void on_container_added(const Container& container) override;
