@@ -19,7 +19,7 @@ struct Refusal {
     Failed,
   };
   Kind kind;
-  std::string text;  ///< one sentence without a newline, the remedy included
+  std::string text;  ///< one sentence, the remedy included; of a configuration one a line
 };
 
 template <class T>

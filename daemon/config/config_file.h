@@ -1,29 +1,19 @@
 // Reads portfwd.toml(5): config.toml and config.d/*.toml become Settings, or a list of every
-// mistake with its place. Nothing half-read takes effect. The only part that knows TOML.
+// mistake with its place. Nothing half-read takes effect.
 #pragma once
 
-#include <cstdint>
 #include <expected>
 #include <filesystem>
-#include <string>
 #include <string_view>
 #include <vector>
 
+#include "config/mistake.h"
 #include "config/settings.h"
 
 namespace portfwd {
 
-struct Mistake {
-  std::string file;
-  std::uint32_t line = 0;    ///< from 1; 0 when the file as a whole is meant
-  std::uint32_t column = 0;  ///< from 1
-  std::string text;          ///< what is wrong and what was expected
-
-  [[nodiscard]] std::string message() const;  ///< "FILE:LINE:COLUMN: TEXT"
-};
-using Mistakes = std::vector<Mistake>;
-
-/// @param files in order; a later one overrides a key of an earlier one. None: the defaults.
+/// @param files in order; a later one overrides a key of an earlier one, and its rules and
+/// forwards come after that one's. None: the defaults.
 [[nodiscard]] std::expected<Settings, Mistakes> read_config(
     const std::vector<std::filesystem::path>& files);
 

@@ -9,15 +9,12 @@
 
 #include "base/clock.h"
 #include "base/endpoint.h"
+#include "config/port_range.h"
+#include "config/rule.h"
 
 namespace portfwd {
 
-struct PortRange {
-  Port first = 1;
-  Port last = 65535;
-  [[nodiscard]] bool contains(Port p) const { return first <= p && p <= last; }
-  friend bool operator==(const PortRange&, const PortRange&) = default;
-};
+enum class Allocation : std::uint8_t { SamePort, PerContainer };
 
 struct Settings {
   struct Detect {
@@ -30,10 +27,12 @@ struct Settings {
   } detect;
 
   struct Host {
-    std::optional<IpAddress> bind;  ///< a loopback address; nothing: 127.0.0.1 and ::1
+    Bind bind;
+    bool allow_remote = false;  ///< whether `bind`, here or in a rule, may be no loopback address
     bool restrict_to_user = true;
+    Allocation allocation = Allocation::SamePort;
     PortRange fallback_range{20000, 29999};
-    std::vector<PortRange> avoid;
+    PortRanges avoid;
     bool sticky = true;
     Duration linger = std::chrono::seconds(2);
     Duration hold = std::chrono::seconds(5);
@@ -45,13 +44,15 @@ struct Settings {
   } host;
 
   struct Ports {
-    std::vector<PortRange> include{{1, 65535}};
-    std::vector<PortRange> exclude{{22, 22},   {25, 25},     {53, 53},
-                                   {323, 323}, {5353, 5353}, {5355, 5355}};
+    PortRanges include{{1, 65535}};
+    PortRanges exclude{{22, 22}, {25, 25}, {53, 53}, {323, 323}, {5353, 5353}, {5355, 5355}};
     std::vector<IpAddress> ignore_addresses{IpAddress::v4(127, 0, 0, 11)};  ///< docker's resolver
     std::string on_auto_forward = "notify";
     friend bool operator==(const Ports&, const Ports&) = default;
   } ports;
+
+  std::vector<Rule> rules;  ///< the first that matches decides
+  std::vector<DeclaredForward> forwards;
 
   friend bool operator==(const Settings&, const Settings&) = default;
 };

@@ -180,10 +180,10 @@ Answer<void> Controller::reload() {
   auto read = parts_.read_settings();
   if (!read) {
     mistakes_ = std::move(read.error());
-    const std::string all = fmt::format("{}", fmt::join(messages(mistakes_), "; "));
-    log::write(log::Level::Error, "the configuration stays as it was: " + all,
-               {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
-    return refuse(Kind::InvalidArgument, all);
+    const log::Fields fields{{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}};
+    log::write(log::Level::Error, "the configuration stays as it was, for its mistakes:", fields);
+    for (const Mistake& m : mistakes_) log::write(log::Level::Error, m.message(), fields);
+    return refuse(Kind::InvalidArgument, text_of(mistakes_));
   }
   mistakes_.clear();
   settings_ = std::move(*read);

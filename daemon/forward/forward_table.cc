@@ -56,8 +56,8 @@ ForwardPortSettings ForwardTable::port_settings() const {
 std::vector<IpAddress> ForwardTable::host_addresses(const ManualRequest* request) const {
   if (request != nullptr && !request->options.bind.empty()) {
     if (const auto address = IpAddress::parse(request->options.bind)) return {*address};
-  } else if (settings_.host.bind) {
-    return {*settings_.host.bind};
+  } else if (settings_.host.bind.only) {
+    return {*settings_.host.bind.only};
   }
   return {IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
 }

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/endpoint.h"
+#include "config/rule.h"
 #include "reach/reach.h"
 #include "relay/counters.h"
 #include "watch/watcher.h"
@@ -21,7 +22,6 @@ namespace portfwd {
 
 enum class Origin : std::uint8_t { Auto, Declared, Manual };
 enum class ForwardState : std::uint8_t { Active, Waiting, Lingering, Conflict };
-enum class Direction : std::uint8_t { In, Reverse };
 
 [[nodiscard]] std::string_view name_of(Origin v);        ///< "auto", "declared", "manual"
 [[nodiscard]] std::string_view name_of(ForwardState v);  ///< "active", "waiting", ...

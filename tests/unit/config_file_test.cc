@@ -63,7 +63,7 @@ on_auto_forward = "silent"
   ASSERT_TRUE(read) << read.error().front().message();
   EXPECT_EQ(read->detect.interval, 250ms);
   EXPECT_EQ(read->detect.cpu_budget, 1.0);
-  EXPECT_EQ(read->host.bind, IpAddress::v4(127, 0, 0, 5));
+  EXPECT_EQ(read->host.bind.only, IpAddress::v4(127, 0, 0, 5));
   EXPECT_EQ(read->host.avoid, (std::vector<PortRange>{{3000, 3000}, {5000, 5010}}));
   EXPECT_EQ(read->host.hold, 1min);
   EXPECT_EQ(read->host.max_forwards, 7U);
@@ -73,7 +73,8 @@ on_auto_forward = "silent"
 TEST(Config, EveryMistakeOfAFileIsShownAtOnceWithItsPlace) {
   EXPECT_THAT(mistakes_of("[host]\nlingre = \"2s\"\nhold = 5\n[prots]\n"),
               ElementsAre("c.toml:2:1: unknown key \"lingre\"; did you mean \"linger\"?",
-                          "c.toml:3:8: expected a duration such as \"250ms\", \"2s\" or \"1min\"",
+                          "c.toml:3:8: expected a duration such as \"250ms\", \"2s\" or \"1min\", "
+                          "at most \"24h\"",
                           "c.toml:4:2: unknown section \"prots\"; did you mean \"ports\"?"));
 }
 
@@ -90,6 +91,25 @@ TEST(Config, RefusesValuesOutOfRange) {
         "[detect]\nmin_interval = \"2s\"\nmax_interval = \"1s\""}) {
     EXPECT_EQ(mistakes_of(text).size(), 1U) << text;
   }
+}
+
+TEST(Config, OtherMachinesAreLetInByTwoKeys) {
+  EXPECT_THAT(mistakes_of("[host]\nhold = \"1s\"\nbind = \"0.0.0.0\"\n"),
+              ElementsAre("c.toml:3:1: [host] bind = \"0.0.0.0\" is no loopback address, so other "
+                          "machines could connect: say so with allow_remote = true"));
+}
+
+TEST(Config, AContradictionIsToldWhereItStands) {
+  EXPECT_THAT(mistakes_of("[detect]\nudp = false\nmin_interval = \"2s\"\n"),
+              ElementsAre("c.toml:3:1: [detect] min_interval is longer than max_interval"));
+}
+
+TEST(Config, WhatNoPartObeysYetIsRefusedWithOneSentence) {
+  EXPECT_THAT(
+      mistakes_of("[host]\nallocation = \"per-container\"\n"),
+      ElementsAre("c.toml:2:14: expected \"same-port\": this version knows no other value"));
+  EXPECT_THAT(mistakes_of("[host]\nallocation = 'same-port'\n[detect]\nudp = false\n"),
+              testing::IsEmpty());
 }
 
 TEST(Config, ADropInOverridesTheFileBesideIt) {
@@ -122,6 +142,15 @@ TEST(Values, DurationsHaveAUnitAndAreNotNegative) {
   for (const char* text : {"", "5", "s", "-1s", "1 s", "1days", "25h", "99999999999999999999s"}) {
     EXPECT_FALSE(parse_duration(text)) << text;
   }
+}
+
+TEST(Values, ARegexMatchesAnyPart) {
+  const auto regex = Regex::compile("post(gres|master)");
+  ASSERT_TRUE(regex);
+  EXPECT_TRUE(regex->matches("/usr/bin/postgres -D /data"));
+  EXPECT_FALSE(regex->matches("nginx"));
+  EXPECT_EQ(*regex, *Regex::compile("post(gres|master)"));
+  EXPECT_FALSE(Regex::compile("post("));
 }
 
 TEST(Values, TheNearestNameIsCloseOrNone) {

@@ -1,0 +1,42 @@
+// Collects the mistakes of a configuration while it is read, each at the place of what caused it,
+// and notes where keys stood, for contradictions that only show when all is read. Owned by whoever
+// reads; it knows no key.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "config/mistake.h"
+#include "config/toml.h"
+
+namespace portfwd {
+
+[[nodiscard]] Place place_of(const toml::source_region& region);
+
+class Complaints {
+ public:
+  void add(Place place, std::string text) {
+    mistakes_.push_back({std::move(place), std::move(text)});
+  }
+  void expect(const toml::node& value, std::string_view expected);
+  /// @param what "key", "section" @param known of which the nearest is proposed
+  void unknown(const toml::key& name, std::string_view what,
+               std::span<const std::string_view> known);
+
+  /// Where `section` has this key; a later file's overrides an earlier one's.
+  void note(std::string_view section, const toml::key& name);
+  /// Nothing in it when no file has that key.
+  [[nodiscard]] Place noted(std::string_view section, std::string_view key) const;
+
+  /// Those since the last call, by file and line.
+  [[nodiscard]] Mistakes take();
+
+ private:
+  std::map<std::pair<std::string, std::string>, Place> places_;  ///< by section and key
+  Mistakes mistakes_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,23 @@
+#include "config/regex.h"
+
+#include <re2/re2.h>
+
+namespace portfwd {
+
+std::expected<Regex, std::string> Regex::compile(std::string_view text) {
+  re2::RE2::Options options;
+  options.set_log_errors(false);  // they are told with their place instead
+  auto compiled = std::make_shared<re2::RE2>(std::string(text), options);
+  if (!compiled->ok()) return std::unexpected(compiled->error());
+  return Regex(std::move(compiled));
+}
+
+bool Regex::matches(std::string_view subject) const {
+  return re2::RE2::PartialMatch({subject.data(), subject.size()}, *compiled_);
+}
+
+const std::string& Regex::text() const {
+  return compiled_->pattern();
+}
+
+}  // namespace portfwd

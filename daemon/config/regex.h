@@ -1,0 +1,33 @@
+// A regular expression as a value: its text, and RE2's compiled form of it, shared by copies. RE2
+// and not std::regex, since what is matched comes out of containers: its time is linear and its
+// stack bounded whatever the text. Source: re2(3), https://github.com/google/re2/wiki/Syntax
+#pragma once
+
+#include <expected>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace re2 {
+class RE2;
+}
+
+namespace portfwd {
+
+class Regex {
+ public:
+  /// @return what is wrong with it, as RE2 says
+  [[nodiscard]] static std::expected<Regex, std::string> compile(std::string_view text);
+
+  /// Whether it matches any part of `subject`; bytes that are no UTF-8 match nothing.
+  [[nodiscard]] bool matches(std::string_view subject) const;
+  [[nodiscard]] const std::string& text() const;
+  friend bool operator==(const Regex& a, const Regex& b) { return a.text() == b.text(); }
+
+ private:
+  explicit Regex(std::shared_ptr<const re2::RE2> compiled) : compiled_(std::move(compiled)) {}
+
+  std::shared_ptr<const re2::RE2> compiled_;  ///< never null
+};
+
+}  // namespace portfwd

@@ -1,0 +1,50 @@
+// One TOML value as one value of ours. Each function either returns it, or complains of what it
+// expected, range included, and returns nothing. They know no keys.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/complaints.h"
+#include "config/settings.h"
+
+namespace portfwd::read {
+
+using Node = toml::node;
+
+std::optional<bool> boolean(Complaints& c, const Node& v);
+std::optional<unsigned> count(Complaints& c, const Node& v);       ///< 0 ... INT_MAX
+std::optional<double> percentage(Complaints& c, const Node& v);    ///< 0.01 ... 100
+std::optional<Duration> duration(Complaints& c, const Node& v);    ///< 0 ... 24 h
+std::optional<Duration> interval(Complaints& c, const Node& v);    ///< at least 1 ms
+std::optional<std::string> text(Complaints& c, const Node& v);     ///< any
+std::optional<std::string> name(Complaints& c, const Node& v);     ///< not empty
+std::optional<std::string> pattern(Complaints& c, const Node& v);  ///< of the shell, not empty
+std::optional<Regex> regex(Complaints& c, const Node& v);
+std::optional<uid_t> uid(Complaints& c, const Node& v);
+std::optional<std::vector<uid_t>> users(Complaints& c, const Node& v);  ///< names or numbers
+std::optional<std::map<std::string, std::string>> labels(Complaints& c, const Node& v);
+
+std::optional<Port> port(Complaints& c, const Node& v);
+std::optional<PortRange> port_range(Complaints& c, const Node& v);
+std::optional<PortRanges> port_list(Complaints& c, const Node& v);
+std::optional<PortRanges> some_ports(Complaints& c, const Node& v);  ///< at least one
+std::optional<Target> target(Complaints& c, const Node& v);
+std::optional<IpAddress> address(Complaints& c, const Node& v);
+std::optional<std::vector<IpAddress>> address_list(Complaints& c, const Node& v);
+std::optional<Bind> bind(Complaints& c, const Node& v);
+
+/// Nothing in the inner optional: "auto".
+std::optional<std::optional<Duration>> poll_interval(Complaints& c, const Node& v);
+std::optional<Allocation> allocation(Complaints& c, const Node& v);
+std::optional<Direction> direction(Complaints& c, const Node& v);
+std::optional<ProxyProtocol> proxy_protocol(Complaints& c, const Node& v);
+std::optional<std::string> on_auto_forward(Complaints& c, const Node& v);
+std::optional<std::string> scheme(Complaints& c, const Node& v);
+
+}  // namespace portfwd::read
