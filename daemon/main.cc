@@ -34,8 +34,9 @@ int run(const Options& options, const Settings& settings) {
   ReachSet reaches({loop, brokers, relay.context(), found.names, sock_diag}, settings);
   found.registry.add_observer(reaches);
   const HostPortHolder holders(found.proc);
+  const StateFile state_file(options.state_folder);
   Controller controller({loop, found.discovery, found.registry, reaches, relay.services(), holders,
-                         [&] { return read_settings(options); }},
+                         state_file, [&] { return read_settings(options); }},
                         settings);
   reaches.set_observer(controller);
   Journal journal;

@@ -64,6 +64,7 @@ inline constexpr std::string_view kLimitReached = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9
 inline constexpr std::string_view kClientRefused = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e08";
 inline constexpr std::string_view kBrokerFailed = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e09";
 inline constexpr std::string_view kConfiguration = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e0a";
+inline constexpr std::string_view kState = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e0b";
 }  // namespace message_id
 
 }  // namespace portfwd::log

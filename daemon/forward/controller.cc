@@ -82,7 +82,9 @@ std::vector<std::string> messages(const Mistakes& mistakes) {
 Controller::Controller(Parts parts, const Settings& settings)
     : parts_(std::move(parts)),
       settings_(settings),
-      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_),
+      keeper_(parts_.loop, parts_.state_file, [this] { return table_.state(); }),
+      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_,
+             parts_.state_file.load()),
       instance_id_(random_id()),
       started_(parts_.loop.now()) {
   share_cpu_budget();
@@ -95,6 +97,11 @@ void Controller::share_cpu_budget() {
   watching.cpu_budget *= 1 - kDiscoveryShare;
   parts_.reaches.set_pace(watching);
   parts_.discovery.set_budget(settings_.detect.cpu_budget / 100 * kDiscoveryShare);
+}
+
+void Controller::stop() {
+  keeper_.finish();  // what the table forgets from here on is to be known again
+  table_.stop();
 }
 
 // ---- what people ask

@@ -13,6 +13,7 @@
 #include "forward/control.h"
 #include "forward/event_log.h"
 #include "forward/forward_table.h"
+#include "forward/state_keeper.h"
 #include "reach/reach_set.h"
 
 namespace portfwd {
@@ -27,7 +28,8 @@ class Controller final : public Control, public ReachObserver, private TableObse
     ReachSet& reaches;
     RelayServices relay;
     const PortHolder& holders;
-    ReadSettings read_settings;  ///< for reload()
+    const StateFile& state_file;  ///< loaded at once, written while the loop runs and by stop()
+    ReadSettings read_settings;   ///< for reload()
   };
   Controller(Parts parts, const Settings& settings);
 
@@ -35,7 +37,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void add_observer(ControlObserver& observer) { observers_.push_back(&observer); }
   void remove_observer(ControlObserver& observer) { std::erase(observers_, &observer); }
   /// Ends every forward; then draining() tells when the last connection is over.
-  void stop() { table_.stop(); }
+  void stop();
   [[nodiscard]] bool draining() const { return table_.draining(); }
 
   Answer<std::string> forward(std::string_view container, std::string_view target,
@@ -69,6 +71,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void on_port_added(const ForwardInfo& forward, std::uint32_t index, std::uint32_t count) override;
   void on_port_removed(const ForwardInfo& forward, std::string_view reason) override;
   void on_limit(const Container& container, unsigned limit) override;
+  void on_state_changed() override { keeper_.changed(); }
 
   void share_cpu_budget();
   void tell(Event event);
@@ -78,6 +81,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   Settings settings_;
   Mistakes mistakes_;  ///< of the last reload; the settings before it are in force
   EventLog log_;
+  StateKeeper keeper_;
   ForwardTable table_;
   std::vector<ControlObserver*> observers_;
   std::string instance_id_;

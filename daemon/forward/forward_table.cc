@@ -24,10 +24,16 @@ ForwardKey key_in(const Container& container, Target target) {
 
 }  // namespace
 
-ForwardTable::ForwardTable(const Parts& parts, const Settings& settings)
+ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const State& state)
     : parts_(parts),
       settings_(settings),
-      conflict_retry_(parts.loop, [this] { retry_conflicts(); }) {}
+      conflict_retry_(parts.loop, [this] { retry_conflicts(); }) {
+  sticky_.restore(state.ports);
+}
+
+State ForwardTable::state() const {
+  return {.ports = sticky_.all()};
+}
 
 // ---- settings ----------------------------------------------------------------------------------
 
@@ -202,6 +208,7 @@ void ForwardTable::on_reach_changed(Reach& reach) {
   adopt(entry);
   for (auto& [key, tied] : forwards_) {
     if (key.container == reach.container().id && tied.forward->describe(reach.container())) {
+      remember_port(*tied.forward);  // by the name that it has now
       told_change(tied);
     }
   }

@@ -36,6 +36,8 @@ class TableObserver {
   virtual void on_port_removed(const ForwardInfo& forward, std::string_view reason) = 0;
   /// A container has more ports than `max_forwards`; told once until it has fewer.
   virtual void on_limit(const Container& container, unsigned limit) = 0;
+  /// state() is not what it was.
+  virtual void on_state_changed() = 0;
 
  protected:
   ~TableObserver() = default;
@@ -58,7 +60,11 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
     const PortHolder& holders;
     TableObserver& observer;
   };
-  ForwardTable(const Parts& parts, const Settings& settings);
+  /// @param state what state() gave in the life before
+  ForwardTable(const Parts& parts, const Settings& settings, const State& state);
+
+  /// What the next life of the daemon is to know.
+  [[nodiscard]] State state() const;
 
   /// Other settings from now on: what they no longer allow is withdrawn, what they newly allow
   /// appears, what stays keeps its connections.
@@ -116,6 +122,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   Forward& create(const ForwardKey& key, const Wanted& wanted);
   /// Whether the host port could be had; if not, the forward is in `conflict` with a reason.
   bool bind(Forward& forward, const ManualRequest* request);
+  void remember_port(const Forward& forward);
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
   void retry_conflicts();
   void adopt(Entry& entry);

@@ -159,6 +159,12 @@ std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
   return fmt::format("port {} is held by {}", port, holder);
 }
 
+void ForwardTable::remember_port(const Forward& forward) {
+  if (!settings_.host.sticky || forward.host_port() == 0) return;
+  const StickyPorts::Key key{forward.container_name(), target_of(forward.key())};
+  if (sticky_.remember(key, forward.host_port())) parts_.observer.on_state_changed();
+}
+
 bool ForwardTable::bind(Forward& forward, const ManualRequest* request) {
   const ForwardKey& key = forward.key();
   const StickyPorts::Key memory{forward.container_name(), target_of(key)};
@@ -172,7 +178,7 @@ bool ForwardTable::bind(Forward& forward, const ManualRequest* request) {
     const auto bound = forward.bind(addresses, *port);
     if (bound) {
       forward.set_remapped(fixed ? "" : remap_reason(plan, key.port, *port, taken));
-      sticky_.remember(memory, *port);
+      remember_port(forward);
       return true;
     }
     if (taken.empty()) taken = taken_sentence(bound.error());

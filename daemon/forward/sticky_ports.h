@@ -7,8 +7,9 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
-#include "base/endpoint.h"
+#include "forward/state.h"
 
 namespace portfwd {
 
@@ -22,7 +23,9 @@ class StickyPorts {
     const auto found = index_.find(key);
     return found == index_.end() ? std::nullopt : std::optional(found->second->second);
   }
-  void remember(const Key& key, Port port) {
+  /// @return whether this is news: it was another one before, or none
+  bool remember(const Key& key, Port port) {
+    const bool news = recall(key) != port;
     if (const auto found = index_.find(key); found != index_.end()) by_age_.erase(found->second);
     by_age_.emplace_back(key, port);
     index_[key] = std::prev(by_age_.end());
@@ -30,6 +33,16 @@ class StickyPorts {
       index_.erase(by_age_.front().first);
       by_age_.pop_front();
     }
+    return news;
+  }
+
+  [[nodiscard]] std::vector<StickyPort> all() const {
+    std::vector<StickyPort> out;
+    for (const auto& [key, port] : by_age_) out.push_back({key.first, key.second, port});
+    return out;
+  }
+  void restore(const std::vector<StickyPort>& ports) {
+    for (const StickyPort& p : ports) (void)remember({p.container, p.target}, p.host_port);
   }
 
  private:

@@ -26,12 +26,16 @@ std::optional<std::string> environment(const char* name) {
   return value != nullptr && *value != '\0' ? std::optional<std::string>(value) : std::nullopt;
 }
 
-/// $XDG_CONFIG_HOME/portfwd/config.toml. Source: XDG Base Directory Specification.
-std::filesystem::path default_config() {
-  if (const auto xdg = environment("XDG_CONFIG_HOME")) {
-    return std::filesystem::path(*xdg) / "portfwd/config.toml";
-  }
-  return std::filesystem::path(environment("HOME").value_or("/")) / ".config/portfwd/config.toml";
+/// $`variable`, or `fallback` in the home folder. Source: XDG Base Directory Specification.
+std::filesystem::path user_folder(const char* variable, std::string_view fallback) {
+  if (const auto xdg = environment(variable)) return *xdg;
+  return std::filesystem::path(environment("HOME").value_or("/")) / fallback;
+}
+
+/// Source: systemd.exec(5), STATE_DIRECTORY: several are separated by colons.
+std::filesystem::path state_folder() {
+  if (const auto given = environment("STATE_DIRECTORY")) return given->substr(0, given->find(':'));
+  return user_folder("XDG_STATE_HOME", ".local/state") / "portfwd";
 }
 
 using Checked = std::expected<void, std::string>;
@@ -60,7 +64,8 @@ void set_config(Options& options, std::string path) {
 }
 
 Checked from_environment(Options& options) {
-  options.config = default_config();
+  options.config = user_folder("XDG_CONFIG_HOME", ".config") / "portfwd/config.toml";
+  options.state_folder = state_folder();
   if (auto path = environment("PORTFWD_CONFIG")) set_config(options, std::move(*path));
   if (const auto level = environment("PORTFWD_LOG_LEVEL")) return set_level(options, *level);
   return {};

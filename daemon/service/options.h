@@ -15,6 +15,7 @@ struct Options {
   Action action = Action::Run;
   std::filesystem::path config;  ///< the main configuration file
   bool config_required = false;  ///< it was named, so it must be there
+  std::filesystem::path state_folder;
   bool system_bus = false;
   log::Level log_level = log::Level::Info;
 };

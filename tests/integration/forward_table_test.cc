@@ -83,8 +83,10 @@ struct Told final : TableObserver {
   void on_limit(const Container& c, unsigned limit) override {
     ports.push_back(fmt::format("!{} {}", c.name, limit));
   }
+  void on_state_changed() override { ++state_changes; }
   std::vector<std::string> take() { return std::exchange(ports, {}); }
   std::vector<std::string> ports, changes;
+  int state_changes = 0;
 };
 
 struct Holder final : PortHolder {
@@ -94,7 +96,7 @@ struct Holder final : PortHolder {
 struct ForwardTableTest : testing::Test {
   ForwardTableTest() {
     settings.host.linger = 20ms;
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings);
+    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, State{});
   }
   ~ForwardTableTest() override {
     table->stop();
@@ -340,6 +342,20 @@ TEST_F(ForwardTableTest, WithoutAnyHostPortLeftItIsAConflictUntilOneIsFree) {
   first.reset();
   turn_until([&] { return only().state == ForwardState::Active; });
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
+}
+
+TEST_F(ForwardTableTest, TheNextTableKnowsTheHostPortsOfThisOne) {
+  auto taken = listen_on({IpAddress::loopback(Family::V4), 8080});
+  show(container("web"), {8080});
+  const State state = table->state();
+  EXPECT_THAT(state.ports, ElementsAre(StickyPort{"web", {Protocol::Tcp, 8080}, 20000}));
+  EXPECT_EQ(told.state_changes, 1);
+  table->stop();
+  taken.reset();
+  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, state);
+  show(container("web"), {8080});
+  EXPECT_EQ(only().host_port, 20000);
+  EXPECT_EQ(told.state_changes, 1) << "nothing new to be written";
 }
 
 /// Whatever came in between, the forwards are those of the last state; doing it twice is doing it

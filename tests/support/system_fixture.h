@@ -68,6 +68,7 @@ class SystemTest : public testing::Test {
     ::setenv("DBUS_SESSION_BUS_ADDRESS", bus_.address().c_str(), 1);
     ::setenv("NOTIFY_SOCKET", file("notify").c_str(), 1);
     ::setenv("XDG_CONFIG_HOME", folder_.path().c_str(), 1);
+    ::setenv("XDG_STATE_HOME", file("state").c_str(), 1);
     ::setenv("HOME", folder_.path().c_str(), 1);
     ::unsetenv("JOURNAL_STREAM");
   }

@@ -1,0 +1,108 @@
+#include "forward/state.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+namespace portfwd {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kVersion = 1;
+
+Json json_of(const StickyPort& p) {
+  return {{"container", p.container}, {"port", p.target.text()}, {"host_port", p.host_port}};
+}
+
+/// Reads the members of one object; afterwards `good` says whether all were there and made sense.
+class Reader {
+ public:
+  explicit Reader(const Json& object) : object_(object) {}
+
+  std::string text(const char* key) {
+    const auto* value = member<Json::string_t>(key);
+    return value == nullptr ? "" : *value;
+  }
+  Port port(const char* key) {
+    const auto* value = member<Json::number_unsigned_t>(key);
+    if (value == nullptr) return 0;
+    good_ &= *value >= 1 && *value <= 65535;
+    return static_cast<Port>(*value);
+  }
+  Target target(const char* key) {
+    const auto parsed = parse_target(text(key));
+    good_ &= parsed.has_value();
+    return parsed.value_or(Target{});
+  }
+  [[nodiscard]] bool good() const { return good_; }
+
+ private:
+  template <class T>
+  const T* member(const char* key) {
+    const auto found = object_.find(key);
+    const T* value = found == object_.end() ? nullptr : found->get_ptr<const T*>();
+    good_ &= value != nullptr;
+    return value;
+  }
+
+  const Json& object_;
+  bool good_ = true;
+};
+
+bool read(const Json& object, StickyPort& into) {
+  Reader reader(object);
+  into = {reader.text("container"), reader.target("port"), reader.port("host_port")};
+  return reader.good();
+}
+
+/// @return what is wrong, "" for nothing
+template <class Entry>
+std::string read_list(const Json& document, const char* key, std::vector<Entry>& into) {
+  const auto list = document.find(key);
+  if (list == document.end() || !list->is_array()) return fmt::format("\"{}\" is no list", key);
+  for (const Json& object : *list) {
+    if (!object.is_object() || !read(object, into.emplace_back())) {
+      return fmt::format("entry {} of \"{}\" makes no sense", into.size(), key);
+    }
+  }
+  return "";
+}
+
+template <class Entry>
+std::string text_of_list(std::string_view key, const std::vector<Entry>& entries) {
+  std::string out = fmt::format(",\n\"{}\":[", key);
+  std::string_view separator = "\n";
+  for (const Entry& entry : entries) {
+    const Json object = json_of(entry);
+    out += separator;
+    out += object.dump(-1, ' ', false, Json::error_handler_t::replace);
+    separator = ",\n";
+  }
+  return out + "]";
+}
+
+}  // namespace
+
+std::string to_text(const State& state) {
+  return fmt::format("{{\"version\":{}{}}}\n", kVersion, text_of_list("ports", state.ports));
+}
+
+std::expected<State, std::string> parse_state(std::string_view text) {
+  const Json document = Json::parse(text, nullptr, false);  // false: no exceptions
+  if (!document.is_object()) return std::unexpected("it is cut off, or no JSON");
+  const auto version = document.find("version");
+  if (version == document.end() || *version != kVersion) {
+    return std::unexpected(fmt::format("it is not of version {}", kVersion));
+  }
+  State state;
+  if (auto wrong = read_list(document, "ports", state.ports); !wrong.empty()) {
+    return std::unexpected(std::move(wrong));
+  }
+  return state;
+}
+
+}  // namespace portfwd

@@ -1,0 +1,33 @@
+// What must outlive the daemon, as plain values, and its text: JSON with a version. The forward
+// table is the owner of what is true; a State is a copy of it, made to be written and read once at
+// start. It knows no files.
+#pragma once
+
+#include <expected>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/endpoint.h"
+
+namespace portfwd {
+
+/// The host port that a container's port had last.
+struct StickyPort {
+  std::string container;  ///< its name, since its id does not outlive it
+  Target target;
+  Port host_port = 0;
+  friend bool operator==(const StickyPort&, const StickyPort&) = default;
+};
+
+struct State {
+  std::vector<StickyPort> ports;  ///< the one that was used longest ago comes first
+  friend bool operator==(const State&, const State&) = default;
+};
+
+/// One line for each entry. Bytes in a name that are no UTF-8 become U+FFFD.
+[[nodiscard]] std::string to_text(const State& state);
+/// @return why the text is not one that to_text() made: cut off, edited, or of another version
+[[nodiscard]] std::expected<State, std::string> parse_state(std::string_view text);
+
+}  // namespace portfwd

@@ -1,0 +1,97 @@
+#include "forward/state_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cstdio>
+#include <system_error>
+
+#include "base/log.h"
+#include "base/unique_fd.h"
+
+namespace portfwd {
+
+namespace {
+
+Result<UniqueFd> open_file(const std::filesystem::path& path, int flags) {
+  UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd.valid()) return fail("open");
+  return fd;
+}
+
+Result<std::string> read_all(int fd, std::size_t most) {
+  std::string text;
+  std::array<char, 65536> chunk;
+  for (ssize_t got = 0; (got = ::read(fd, chunk.data(), chunk.size())) != 0;) {
+    if (got < 0) return fail("read");
+    text.append(chunk.data(), static_cast<std::size_t>(got));
+    if (text.size() > most) return fail("read", EFBIG);
+  }
+  return text;
+}
+
+Result<void> write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t put = ::write(fd, text.data(), text.size());
+    if (put < 0) return fail("write");
+    text.remove_prefix(static_cast<std::size_t>(put));
+  }
+  return {};
+}
+
+Result<void> write_and_sync(const std::filesystem::path& path, std::string_view text) {
+  const auto file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
+  if (!file) return std::unexpected(file.error());
+  if (auto written = write_all(file->get(), text); !written) return written;
+  if (::fsync(file->get()) != 0) return fail("fsync");
+  return {};
+}
+
+}  // namespace
+
+State StateFile::load() const {
+  const auto file = open_file(path(), O_RDONLY);
+  if (!file && file.error().code == ENOENT) return {};
+  const auto text =
+      file ? read_all(file->get(), kMostBytes) : Result<std::string>(std::unexpected(file.error()));
+  if (!text) {
+    set_aside(text.error().text());
+    return {};
+  }
+  auto state = parse_state(*text);
+  if (state) return std::move(*state);
+  set_aside(state.error());
+  return {};
+}
+
+void StateFile::set_aside(std::string_view why) const {
+  const std::string aside = path().string() + ".damaged";
+  const bool moved = std::rename(path().c_str(), aside.c_str()) == 0;
+  log::write(
+      log::Level::Warning,
+      fmt::format("{} can't be used ({}) and {}: sticky host ports start anew", path().string(),
+                  why, moved ? "is set aside as " + aside : "will be overwritten"),
+      {{"MESSAGE_ID", std::string(log::message_id::kState)}});
+}
+
+/// Source: XDG Base Directory Specification: what is missing is made, with mode 0700.
+Result<void> StateFile::make_folder() const {
+  std::error_code error;
+  std::filesystem::create_directories(folder_.parent_path(), error);
+  if (error) return fail("mkdir", error.value());
+  if (::mkdir(folder_.c_str(), 0700) != 0 && errno != EEXIST) return fail("mkdir");
+  return {};
+}
+
+/// The folder itself is not synced: a rename that is lost leaves the old file, which is whole too.
+Result<void> StateFile::save(const State& state) const {
+  if (auto made = make_folder(); !made) return made;
+  const std::string beside = path().string() + ".new";
+  if (auto written = write_and_sync(beside, to_text(state)); !written) return written;
+  if (std::rename(beside.c_str(), path().c_str()) != 0) return fail("rename");
+  return {};
+}
+
+}  // namespace portfwd

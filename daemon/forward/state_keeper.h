@@ -1,0 +1,40 @@
+// When the state is written: some time after the first change, with all that changed meanwhile, and
+// at the end. Owned by the controller. A failure is logged once until it works again, and nothing
+// else comes of it: the daemon goes on without a memory.
+#pragma once
+
+#include <functional>
+
+#include "event/event_loop.h"
+#include "forward/state_file.h"
+
+namespace portfwd {
+
+class StateKeeper {
+ public:
+  /// Rarely enough that fsync(2), which the loop waits for, is no load; soon enough for a crash.
+  static constexpr Duration kDelay = std::chrono::seconds(1);
+  using Read = std::move_only_function<State()>;
+
+  /// @param file borrowed @param read gives the state as it is; called from the loop and write()
+  StateKeeper(EventLoop& loop, const StateFile& file, Read read)
+      : file_(file), read_(std::move(read)), write_(loop, [this] { write(); }) {}
+
+  void changed() {
+    if (!write_.armed()) write_.arm_after(kDelay);
+  }
+  /// Writes now what has changed, if anything has.
+  void finish() {
+    if (write_.armed()) write();
+  }
+
+ private:
+  void write();
+
+  const StateFile& file_;
+  Read read_;
+  Timer write_;
+  bool failure_told_ = false;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,13 @@
+// A state file, whoever wrote it: what is read from it is written and read again as the same.
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "forward/state.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto state = portfwd::parse_state(text);
+  if (state && portfwd::parse_state(portfwd::to_text(*state)) != state) std::abort();
+  return 0;
+}

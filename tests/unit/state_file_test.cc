@@ -1,0 +1,141 @@
+// What outlives the daemon: written, read, cut off, damaged, and where nothing can be written.
+#include "forward/state_file.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "forward/sticky_ports.h"
+#include "support/temp_dir.h"
+
+namespace portfwd {
+namespace {
+
+State some_state() {
+  return {.ports = {{"web", {Protocol::Tcp, 8080}, 20000},
+                    {"a \"name\"\\ of\nhostile\x01 bytes", {Protocol::Udp, 1}, 65535},
+                    {"Übersicht", {Protocol::Tcp, 65535}, 1}}};
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+class StateFileTest : public testing::Test {
+ protected:
+  [[nodiscard]] bool exists(const std::string& name) const {
+    return std::filesystem::exists(folder.path() + "/state/portfwd/" + name);
+  }
+  void write(std::string_view text) const {
+    std::filesystem::create_directories(file.path().parent_path());
+    std::ofstream(file.path()) << text;
+  }
+
+  testing_support::TempDir folder;
+  StateFile file{folder.path() + "/state/portfwd"};
+};
+
+TEST(StateText, ComesBackAsItWas) {
+  EXPECT_EQ(parse_state(to_text(some_state())), some_state());
+  EXPECT_EQ(parse_state(to_text(State{})), State{});
+}
+
+TEST(StateText, TakesBytesThatAreNoUtf8) {
+  const auto back = parse_state(to_text({.ports = {{"\xff", {Protocol::Tcp, 1}, 1}}}));
+  ASSERT_TRUE(back) << back.error();
+  EXPECT_EQ(back->ports.at(0).container, "\uFFFD");
+}
+
+TEST(StateText, IsRefusedWhenItIsNotOurs) {
+  for (const char* text :
+       {"", "{}", "[]", "null", "{\"version\":2,\"ports\":[]}", "{\"version\":\"1\",\"ports\":[]}",
+        "{\"version\":1}", "{\"version\":1,\"ports\":{}}", "{\"version\":1,\"ports\":[1]}",
+        R"({"version":1,"ports":[{"container":"a","port":"80"}]})",
+        R"({"version":1,"ports":[{"container":"a","port":"80","host_port":0}]})",
+        R"({"version":1,"ports":[{"container":"a","port":"80","host_port":65536}]})",
+        R"({"version":1,"ports":[{"container":"a","port":"80","host_port":-1}]})",
+        R"({"version":1,"ports":[{"container":"a","port":80,"host_port":1}]})",
+        R"({"version":1,"ports":[{"container":5,"port":"80","host_port":1}]})"}) {
+    EXPECT_FALSE(parse_state(text)) << text;
+  }
+}
+
+TEST_F(StateFileTest, WithoutAFileThereIsNothing) {
+  EXPECT_EQ(file.load(), State{});
+  EXPECT_FALSE(std::filesystem::exists(file.path().parent_path())) << "made when it is needed";
+}
+
+TEST_F(StateFileTest, WhatWasSavedIsLoadedAndForNobodyElse) {
+  ASSERT_TRUE(file.save(some_state()));
+  EXPECT_EQ(file.load(), some_state());
+  struct stat seen {};
+  ASSERT_EQ(::stat(file.path().c_str(), &seen), 0);
+  EXPECT_EQ(seen.st_mode & 0777, 0600U);
+  ASSERT_EQ(::stat(file.path().parent_path().c_str(), &seen), 0);
+  EXPECT_EQ(seen.st_mode & 0777, 0700U);
+  EXPECT_FALSE(exists("state.json.new"));
+}
+
+TEST_F(StateFileTest, CutAtAnyByteItIsWholeOrSetAside) {
+  const std::string whole = to_text(some_state());
+  testing::internal::CaptureStderr();  // a line for each
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    write(whole.substr(0, size));
+    const State loaded = file.load();
+    if (loaded == some_state()) continue;  // only the newline at the end was missing
+    EXPECT_EQ(loaded, State{}) << size;
+    EXPECT_FALSE(exists("state.json")) << size;
+    EXPECT_EQ(read_file(file.path().string() + ".damaged"), whole.substr(0, size));
+  }
+  (void)testing::internal::GetCapturedStderr();
+}
+
+TEST_F(StateFileTest, ADamagedOneIsSaidOnce) {
+  write("nonsense");
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(file.load(), State{});
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("state.json.damaged"), std::string::npos) << said;
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(file.load(), State{});
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_TRUE(file.save(some_state()));
+  EXPECT_EQ(file.load(), some_state());
+}
+
+TEST_F(StateFileTest, OneThatIsTooLargeIsSetAside) {
+  write(to_text(some_state()) + std::string(StateFile::kMostBytes, ' '));
+  EXPECT_EQ(file.load(), State{});
+  EXPECT_TRUE(exists("state.json.damaged"));
+}
+
+/// Even root can't make a folder where a file is.
+TEST_F(StateFileTest, WhereNoFolderCanBeItSaysWhy) {
+  std::ofstream(folder.path() + "/state") << "in the way";
+  EXPECT_EQ(file.save(some_state()).error().code, ENOTDIR);
+  EXPECT_EQ(file.load(), State{});
+}
+
+TEST(StickyPorts, ForgetsTheOneThatWasUsedLongestAgo) {
+  StickyPorts sticky;
+  const StickyPorts::Key first{"web", {Protocol::Tcp, 1}};
+  EXPECT_TRUE(sticky.remember(first, 1));
+  for (std::size_t i = 2; i <= StickyPorts::kKept; ++i) {
+    EXPECT_TRUE(sticky.remember({"web", {Protocol::Tcp, static_cast<Port>(i)}}, 1));
+  }
+  EXPECT_FALSE(sticky.remember(first, 1)) << "no news, but used";
+  EXPECT_TRUE(sticky.remember({"shop", {Protocol::Tcp, 1}}, 1));
+  EXPECT_EQ(sticky.recall(first), Port{1});
+  EXPECT_EQ(sticky.recall({"web", {Protocol::Tcp, 2}}), std::nullopt);
+  EXPECT_EQ(sticky.all().size(), StickyPorts::kKept);
+  StickyPorts again;
+  again.restore(sticky.all());
+  EXPECT_EQ(again.all(), sticky.all());
+}
+
+}  // namespace
+}  // namespace portfwd
