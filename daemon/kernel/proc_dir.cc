@@ -104,10 +104,10 @@ pid_t ProcDir::parent(pid_t pid) const {
   return stat ? stat->ppid : 0;
 }
 
-std::map<std::uint64_t, std::string> ProcDir::socket_owners(std::span<const pid_t> pids,
-                                                            std::set<std::uint64_t> inodes,
-                                                            std::size_t max_links) const {
-  std::map<std::uint64_t, std::string> owners;
+std::map<std::uint64_t, pid_t> ProcDir::socket_owners(std::span<const pid_t> pids,
+                                                      std::set<std::uint64_t> inodes,
+                                                      std::size_t max_links) const {
+  std::map<std::uint64_t, pid_t> owners;
   for (const pid_t pid : pids) {
     const UniqueFd dir(
         ::openat(fd_.get(), PathBuffer(pid, "fd").get(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -118,7 +118,7 @@ std::map<std::uint64_t, std::string> ProcDir::socket_owners(std::span<const pid_
       std::array<char, 40> buffer{};
       const auto text = link_text(dir.get(), name, buffer);
       const auto inode = text ? procfs::parse_socket_link(*text) : std::nullopt;
-      if (inode && inodes.erase(*inode) > 0) owners[*inode] = comm(pid);
+      if (inode && inodes.erase(*inode) > 0) owners[*inode] = pid;
       return true;
     };
     (void)for_each_entry(dir.get(), look);
@@ -128,8 +128,8 @@ std::map<std::uint64_t, std::string> ProcDir::socket_owners(std::span<const pid_
 
 std::string ProcDir::socket_owner(std::span<const pid_t> pids, std::uint64_t inode,
                                   std::size_t max_links) const {
-  auto owners = socket_owners(pids, {inode}, max_links);
-  return owners.empty() ? "" : std::move(owners.begin()->second);
+  const auto owners = socket_owners(pids, {inode}, max_links);
+  return owners.empty() ? "" : comm(owners.begin()->second);
 }
 
 Result<std::string> read_text(int dir, const char* path, std::size_t limit) {

@@ -49,13 +49,13 @@ class ProcDir {
   /// Its parent, or 0.
   [[nodiscard]] pid_t parent(pid_t pid) const;
 
-  /// Names of the programs that have these sockets open, by the socket's inode; those that none of
-  /// `pids` can be seen to have are left out. Looks at each descriptor once, and at no more than
+  /// The processes that have these sockets open, by the socket's inode; those that none of `pids`
+  /// can be seen to have are left out. Looks at each descriptor once, and at no more than
   /// `max_links` in all.
-  [[nodiscard]] std::map<std::uint64_t, std::string> socket_owners(
-      std::span<const pid_t> pids, std::set<std::uint64_t> inodes,
-      std::size_t max_links = 16384) const;
-  /// The same for one socket; "" for nobody.
+  [[nodiscard]] std::map<std::uint64_t, pid_t> socket_owners(std::span<const pid_t> pids,
+                                                             std::set<std::uint64_t> inodes,
+                                                             std::size_t max_links = 16384) const;
+  /// The same for one socket, by name; "" for nobody.
   [[nodiscard]] std::string socket_owner(std::span<const pid_t> pids, std::uint64_t inode,
                                          std::size_t max_links = 4096) const;
 

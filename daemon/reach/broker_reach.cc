@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <map>
-#include <set>
 #include <utility>
 
 #include "base/log.h"
@@ -86,7 +84,7 @@ void BrokerReach::got_diag(Result<BrokerClient::Sockets> sockets) {
 
 void BrokerReach::on_listeners(Watcher& watcher) {
   std::vector<Listener> now = watcher.listeners();
-  name_processes(now);
+  parts_.names.name_new(container_.netns, listeners_, now);
   listeners_ = std::move(now);
   ever_listened_ |= !listeners_.empty();
   if (!listeners_.empty()) {
@@ -94,27 +92,6 @@ void BrokerReach::on_listeners(Watcher& watcher) {
     pool_->prepare(Family::V6);
   }
   parts_.observer.on_listeners(*this);
-}
-
-/// Once for each socket: who it was is kept as long as it lives.
-void BrokerReach::name_processes(std::vector<Listener>& now) const {
-  std::map<std::pair<std::uint64_t, Endpoint>, const std::string*> known;
-  for (const Listener& old : listeners_) known[{old.cookie, old.local}] = &old.process;
-  std::set<std::uint64_t> unknown;
-  for (Listener& listener : now) {
-    const auto before = known.find({listener.cookie, listener.local});
-    if (before != known.end()) {
-      listener.process = *before->second;
-    } else {
-      unknown.insert(listener.inode);
-    }
-  }
-  if (unknown.empty()) return;
-  const auto names = parts_.names.holders_of_sockets(container_.netns, std::move(unknown));
-  for (Listener& listener : now) {
-    const auto found = names.find(listener.inode);
-    if (found != names.end()) listener.process = found->second;
-  }
 }
 
 }  // namespace portfwd

@@ -59,7 +59,6 @@ class BrokerReach final : public Reach, private WatchObserver, private DiagProvi
   void need_diag(PortWatch& watch) override;
   void on_listeners(Watcher& watcher) override;
   void got_diag(Result<BrokerClient::Sockets> sockets);
-  void name_processes(std::vector<Listener>& now) const;
 
   Parts parts_;
   const Container& container_;

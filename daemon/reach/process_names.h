@@ -3,23 +3,26 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <set>
+#include <span>
 #include <string>
-#include <utility>
+#include <string_view>
+#include <vector>
 
 #include "discover/discovery.h"
-#include "discover/names.h"
 #include "kernel/proc_dir.h"
+#include "watch/watcher.h"
 
 namespace portfwd {
 
 class ProcessNames {
  public:
-  /// @return the name (comm) of a process in `netns` that holds the socket, fit to be shown, by the
-  /// socket's inode; those of which none is found are left out
-  [[nodiscard]] virtual std::map<std::uint64_t, std::string> holders_of_sockets(
-      std::uint64_t netns, std::set<std::uint64_t> inodes) = 0;
+  /// Fills in process, command and opted_out of those listeners of whom they can be known.
+  /// @param listeners in the network namespace `netns`; not named so far
+  virtual void name(std::uint64_t netns, std::span<Listener* const> listeners) = 0;
+  /// The same for a new set. Who a socket's program was is kept for the socket's life, so only
+  /// those that are not in `before` are looked for.
+  void name_new(std::uint64_t netns, const std::vector<Listener>& before,
+                std::vector<Listener>& now);
 
  protected:
   ~ProcessNames() = default;
@@ -31,16 +34,17 @@ class FoundProcessNames final : public ProcessNames {
   FoundProcessNames(const Discovery& discovery, const ProcDir& proc)
       : discovery_(discovery), proc_(proc) {}
 
-  [[nodiscard]] std::map<std::uint64_t, std::string> holders_of_sockets(
-      std::uint64_t netns, std::set<std::uint64_t> inodes) override {
-    auto found = proc_.socket_owners(discovery_.processes_in(netns), std::move(inodes));
-    for (auto& [inode, name] : found) name = names::printable(name);
-    return found;
-  }
+  void name(std::uint64_t netns, std::span<Listener* const> listeners) override;
 
  private:
   const Discovery& discovery_;
   const ProcDir& proc_;
 };
+
+/// Fills in what the process tells: its name fit to be shown, its command line, its own wish.
+void describe_process(const ProcDir& proc, pid_t pid, Listener& listener);
+
+/// The words of a command line as /proc has it, apart by single spaces.
+[[nodiscard]] std::string command_text(std::string_view cmdline);
 
 }  // namespace portfwd
