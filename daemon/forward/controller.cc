@@ -71,6 +71,12 @@ void add_facts(const DiscoveryFigures& figures, Facts& facts) {
   facts["mount_watch"] = figures.mount_watch;
 }
 
+void add_facts(const RefusedClients& refused, Facts& facts) {
+  facts["clients_refused_foreign"] = static_cast<std::int64_t>(refused.foreign);
+  facts["clients_refused_unidentified"] = static_cast<std::int64_t>(refused.unidentified);
+  facts["clients_refused_remote"] = static_cast<std::int64_t>(refused.remote);
+}
+
 std::vector<std::string> messages(const Mistakes& mistakes) {
   std::vector<std::string> out;
   for (const Mistake& m : mistakes) out.push_back(m.message());
@@ -244,6 +250,7 @@ Facts Controller::status() const {
               {"configuration_errors", messages(mistakes_)}};
   parts_.reaches.add_facts(facts);
   add_facts(parts_.discovery.figures(), facts);
+  add_facts(parts_.relay.identity.refused(), facts);
   return facts;
 }
 

@@ -62,6 +62,7 @@ void Forward::describe_missing(const std::string& container_name) {
 
 void Forward::configure(const ForwardPortSettings& settings) {
   settings_ = settings;
+  settings_.id = info_.id;
   settings_.name = fmt::format("{}:{}", info_.container_name, key_.port);
   port_->configure(settings_);
 }

@@ -55,8 +55,7 @@ ForwardPortSettings ForwardTable::port_settings() const {
   return {.hold = settings_.host.hold,
           .connect_timeout = settings_.host.connect_timeout,
           .max_connections = settings_.host.max_connections,
-          .restrict_to_user = settings_.host.restrict_to_user,
-          .name = {}};
+          .admission = {.restrict_to_user = settings_.host.restrict_to_user}};
 }
 
 std::vector<IpAddress> ForwardTable::host_addresses(const ManualRequest* request) const {

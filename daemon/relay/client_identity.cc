@@ -3,11 +3,16 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
+#include "kernel/own_address.h"
 #include "kernel/stream.h"
 
 namespace portfwd {
 
 namespace {
+
+using Standing = ClientVerdict::Standing;
 
 constexpr uid_t kOverflowUid = 65534;  // Source: user_namespaces(7)
 
@@ -34,12 +39,28 @@ bool is_closed(int socket) {
 
 }  // namespace
 
-ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client, const Endpoint& ours) {
+ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client, const Endpoint& ours,
+                                      const Admission& admission) {
+  const ClientVerdict verdict = judge(accepted, client, ours, admission);
+  refused_.foreign += verdict.standing == Standing::Foreign ? 1 : 0;
+  refused_.unidentified += verdict.standing == Standing::Unidentified ? 1 : 0;
+  refused_.remote += verdict.standing == Standing::Remote ? 1 : 0;
+  return verdict;
+}
+
+ClientVerdict ClientIdentity::judge(int accepted, const Endpoint& client, const Endpoint& ours,
+                                    const Admission& admission) {
+  if (!may_be_own_address(client.address)) {
+    return {admission.allow_remote ? Standing::LetIn : Standing::Remote, std::nullopt};
+  }
+  if (!admission.restrict_to_user) return {Standing::LetIn, std::nullopt};
   const bool wildcard = ours.address.is_any();
   const Endpoint local = wildcard ? local_endpoint(accepted).value_or(ours) : ours;
   const std::optional<uid_t> uid = live_owner(accepted, client, local);
-  if (!uid) return {};
-  return {*uid == owner_ || *uid == 0 || subuids_.contains(*uid), uid};
+  if (!uid) return {Standing::Unidentified, std::nullopt};
+  const bool welcome = *uid == owner_ || *uid == 0 || subuids_.contains(*uid) ||
+                       std::ranges::count(admission.allow_users, *uid) != 0;
+  return {welcome ? Standing::LetIn : Standing::Foreign, uid};
 }
 
 std::optional<uid_t> ClientIdentity::live_owner(int accepted, const Endpoint& client,

@@ -2,6 +2,10 @@
 // each accepted connection is asked after at the kernel, by its exact pair of addresses. Owned by
 // main, borrowed by every ForwardPort. It decides nothing but yes or no and resets nobody.
 //
+// Of a client on another machine nothing can be known: whether such are let in is one switch, for
+// all of them. A client of this machine is examined by whatever address it came, so that listening
+// on the network does not open the door to the machine's other users.
+//
 // The answer counts only for a *live* owner, by four conditions that belong together:
 //  - the socket found is neither a listener nor in TIME_WAIT (the lookup falls back to those), nor
 //    one that only now begins to connect from the same port;
@@ -16,15 +20,33 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "kernel/sock_diag.h"
 #include "relay/subuids.h"
 
 namespace portfwd {
 
+/// Whom one forward lets in, besides its user's own clients, those of its subuids, and root's.
+struct Admission {
+  bool restrict_to_user = true;    ///< false: every user of this machine
+  std::vector<uid_t> allow_users;  ///< these too
+  bool allow_remote = false;       ///< clients of other machines
+  friend bool operator==(const Admission&, const Admission&) = default;
+};
+
 struct ClientVerdict {
-  bool allowed = false;
-  std::optional<uid_t> uid;  ///< nothing: no live owner could be found
+  enum class Standing : std::uint8_t { LetIn, Foreign, Unidentified, Remote };
+  Standing standing = Standing::Unidentified;
+  std::optional<uid_t> uid;  ///< nothing: not asked, or no live owner could be found
+  [[nodiscard]] bool let_in() const { return standing == Standing::LetIn; }
+};
+
+/// Whom all forwards together refused since the start, by the reason.
+struct RefusedClients {
+  std::uint64_t foreign = 0;
+  std::uint64_t unidentified = 0;
+  std::uint64_t remote = 0;
 };
 
 class ClientIdentity {
@@ -37,15 +59,20 @@ class ClientIdentity {
   /// To be asked right after accept(2), before one byte is read. Synchronous, a few µs.
   /// @param client, ours both ends as accept(2) and the listener have them: the socket itself
   /// forgets them with a reset. A wildcard `ours` is looked up.
-  [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client, const Endpoint& ours);
+  [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client, const Endpoint& ours,
+                                      const Admission& admission);
+  [[nodiscard]] const RefusedClients& refused() const { return refused_; }
 
  private:
+  [[nodiscard]] ClientVerdict judge(int accepted, const Endpoint& client, const Endpoint& ours,
+                                    const Admission& admission);
   [[nodiscard]] std::optional<uid_t> live_owner(int accepted, const Endpoint& client,
                                                 const Endpoint& ours);
 
   SockDiag diag_;
   Subuids subuids_;
   uid_t owner_;
+  RefusedClients refused_;
 };
 
 }  // namespace portfwd

@@ -9,7 +9,31 @@ namespace portfwd {
 
 namespace {
 
+using Standing = ClientVerdict::Standing;
+
 constexpr Duration kRefusalLogInterval = std::chrono::seconds(1);
+
+/// Who was refused, and what would let such a client in.
+struct Refused {
+  std::string who;
+  std::string_view remedy;
+};
+
+Refused describe(const Arrival& arrival, const ClientVerdict& verdict) {
+  switch (verdict.standing) {
+    case Standing::Foreign:
+      return {fmt::format("of user {}", verdict.uid.value_or(0)),
+              "to let that user in, name it in allow_users; to let in every user of this machine, "
+              "set restrict_to_user = false"};
+    case Standing::Remote:
+      return {fmt::format("of another machine ({})", arrival.client.address.text()),
+              "to let such clients in, set allow_remote = true"};
+    default:
+      return {"whose owner could not be told (it closed at once?)",
+              "one that waits for an answer can be told; or let in every user of this machine: set "
+              "restrict_to_user = false"};
+  }
+}
 
 }  // namespace
 
@@ -81,18 +105,17 @@ void ForwardPort::on_client(Arrival arrival) {
 }
 
 bool ForwardPort::let_in(const Arrival& arrival) {
-  if (!settings_.restrict_to_user) return true;
-  const ClientVerdict verdict =
-      services_.identity.examine(arrival.socket.get(), arrival.client, arrival.arrived_at);
-  if (verdict.allowed) return true;
+  const ClientVerdict verdict = services_.identity.examine(arrival.socket.get(), arrival.client,
+                                                           arrival.arrived_at, settings_.admission);
+  if (verdict.let_in()) return true;
   ++counters_.refused;
-  log_refusal(verdict);
+  log_refusal(arrival, verdict);
   return false;
 }
 
 /// At most one line a second, with what was left unsaid: a refused client can try as often as it
 /// likes.
-void ForwardPort::log_refusal(const ClientVerdict& verdict) {
+void ForwardPort::log_refusal(const Arrival& arrival, const ClientVerdict& verdict) {
   const TimePoint now = services_.context.loop().now();
   if (now < may_log_refusal_) {
     ++unlogged_refusals_;
@@ -100,14 +123,12 @@ void ForwardPort::log_refusal(const ClientVerdict& verdict) {
   }
   may_log_refusal_ = now + kRefusalLogInterval;
   const std::uint64_t more = std::exchange(unlogged_refusals_, 0);
-  const std::string who = verdict.uid ? fmt::format("of user {}", *verdict.uid)
-                                      : "whose owner could not be told (it closed at once?)";
+  const Refused refused = describe(arrival, verdict);
   log::write(log::Level::Notice,
-             fmt::format("{}: refused a client {}{}; to let every user of this machine in, set "
-                         "restrict_to_user = false",
-                         settings_.name, who, more > 0 ? fmt::format(", and {} more", more) : ""),
+             fmt::format("{}: refused a client {}{}; {}", settings_.name, refused.who,
+                         more > 0 ? fmt::format(", and {} more", more) : "", refused.remedy),
              {{"MESSAGE_ID", std::string(log::message_id::kClientRefused)},
-              {"PORTFWD_FORWARD", settings_.name},
+              {"PORTFWD_FORWARD", settings_.id},
               {"PORTFWD_CLIENT_UID", verdict.uid ? std::to_string(*verdict.uid) : ""}});
 }
 

@@ -30,7 +30,8 @@ struct ForwardPortSettings {
   Duration hold = std::chrono::seconds(5);  ///< 0: refuse at once instead of holding
   Duration connect_timeout = std::chrono::seconds(10);
   unsigned max_connections = 0;  ///< 0: as many as descriptors allow
-  bool restrict_to_user = true;
+  Admission admission = {};
+  std::string id;    ///< of the forward, for the journal: "f1"
   std::string name;  ///< for log lines: "web:8080"
 };
 
@@ -88,7 +89,7 @@ class ForwardPort final : public Retirable,
   void on_relay_over(Relay& relay) override;
 
   [[nodiscard]] bool let_in(const Arrival& arrival);
-  void log_refusal(const ClientVerdict& verdict);
+  void log_refusal(const Arrival& arrival, const ClientVerdict& verdict);
   void engage(WaitingClient& client);
   void dismiss(WaitingClient& client);
   void dismiss_all();

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -255,10 +256,40 @@ TEST_P(ClientIdentityTest, AHeldClientWasExaminedWhileItLived) {
 }
 
 TEST_P(ClientIdentityTest, WithoutRestrictionEverybodyIsLetIn) {
-  port.configure({.restrict_to_user = false, .name = "test"});
+  port.configure({.admission = {.restrict_to_user = false}, .name = "test"});
   UserProcess other(kOther);
   visit(other);
   expect_let_in();
+}
+
+TEST_P(ClientIdentityTest, AUserWhoIsNamedIsLetInAndNobodyElse) {
+  port.configure({.admission = {.allow_users = {kOther}}, .name = "test"});
+  UserProcess stranger(kOther + 1);
+  visit(stranger);
+  expect_refused(1);
+  UserProcess other(kOther);
+  visit(other);
+  ASSERT_TRUE(until([&] { return target_was_dialled(); }));
+  EXPECT_EQ(port.counters().refused, 1U);
+}
+
+/// One line a second at most, which names the forward and what would let the client in.
+TEST_P(ClientIdentityTest, WhoIsRefusedIsCountedApartAndToldWithTheRemedy) {
+  port.configure({.id = "f7", .name = "web:8080"});
+  testing::internal::CaptureStderr();
+  UserProcess foreign(kOther);
+  visit(foreign);
+  expect_refused(1);
+  UserProcess gone(kOther);
+  visit(gone);
+  EXPECT_EQ(gone.close(), 0);
+  expect_refused(2);
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
+  EXPECT_TRUE(said.starts_with("portfwd: web:8080: refused a client of user 61002; ")) << said;
+  EXPECT_NE(said.find("allow_users"), std::string::npos) << said;
+  EXPECT_EQ(identity.refused().foreign, 1U);
+  EXPECT_EQ(identity.refused().unidentified, 1U);
 }
 
 /// A connection past the forward, for questions that no client can bring about in good time.
@@ -272,7 +303,7 @@ struct ClientVerdictTest : testing::TestWithParam<Family> {
     return {*SockDiag::open(), owner, Subuids("/nonexistent", "", owner)};
   }
   static void expect_unknown(const ClientVerdict& verdict) {
-    EXPECT_FALSE(verdict.allowed);
+    EXPECT_EQ(verdict.standing, ClientVerdict::Standing::Unidentified);
     EXPECT_EQ(verdict.uid, std::nullopt);
   }
 };
@@ -285,7 +316,7 @@ TEST_P(ClientVerdictTest, TheOverflowUidIsNobodyEvenForAnOwnerOfThatNumber) {
   ASSERT_EQ(client.connect(ours), 0);
   const UniqueFd accepted = accept_from(listener);
   const Endpoint theirs = *peer_endpoint(accepted.get());
-  expect_unknown(identity_for(kOverflow).examine(accepted.get(), theirs, ours));
+  expect_unknown(identity_for(kOverflow).examine(accepted.get(), theirs, ours, {}));
 }
 
 /// The lookup falls back to a listener on the client's port, which says nothing of the client.
@@ -295,7 +326,7 @@ TEST_P(ClientVerdictTest, AListenerOnTheClientsPortDoesNotVouchForIt) {
   const UniqueFd accepted = accept_from(listener);
   const UniqueFd mine = listen_at(loopback);
   const Endpoint theirs = *local_endpoint(mine.get());
-  expect_unknown(identity_for(kDaemon).examine(accepted.get(), theirs, ours));
+  expect_unknown(identity_for(kDaemon).examine(accepted.get(), theirs, ours, {}));
 }
 
 TEST_P(ClientVerdictTest, AWildcardOfOursIsLookedUp) {
@@ -304,7 +335,7 @@ TEST_P(ClientVerdictTest, AWildcardOfOursIsLookedUp) {
   const UniqueFd accepted = accept_from(listener);
   const Endpoint wildcard{IpAddress::any(GetParam()), ours.port};
   const Endpoint theirs = *peer_endpoint(accepted.get());
-  EXPECT_TRUE(identity_for(kDaemon).examine(accepted.get(), theirs, wildcard).allowed);
+  EXPECT_TRUE(identity_for(kDaemon).examine(accepted.get(), theirs, wildcard, {}).let_in());
 }
 
 }  // namespace
