@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "kernel/stream.h"
+#include "relay/proxy_header.h"
 
 namespace portfwd {
 
@@ -143,7 +144,23 @@ void ForwardPort::engage(WaitingClient& client) {
   }
 }
 
+/// Before anything else the target learns whose connection it is. The header is sent whole, in one
+/// call on a socket that has sent nothing, or else the connection is good for nothing.
+bool ForwardPort::introduce(int client, int target) const {
+  if (settings_.proxy_protocol == ProxyProtocol::Off) return true;
+  const auto from = peer_endpoint(client);
+  const auto to = local_endpoint(client);
+  if (!from || !to) return false;  // it has reset the connection meanwhile
+  const std::string header = proxy_header(settings_.proxy_protocol, *from, *to);
+  return send_some(target, std::as_bytes(std::span(header))).bytes == header.size();
+}
+
 void ForwardPort::on_connected(WaitingClient& client, UniqueFd target) {
+  if (!introduce(client.socket(), target.get())) {
+    ++counters_.failed;
+    reset_on_close(target.get());
+    return dismiss(client);
+  }
   RelayObserver& self = *this;
   Relay& relay = relays_.add(std::make_unique<Relay>(services_.context, client.release(),
                                                      std::move(target), counters_, self));

@@ -9,6 +9,7 @@
 #include <array>
 #include <string>
 
+#include "config/rule.h"
 #include "relay/client_identity.h"
 #include "relay/counters.h"
 #include "relay/dial_order.h"
@@ -31,8 +32,9 @@ struct ForwardPortSettings {
   Duration connect_timeout = std::chrono::seconds(10);
   unsigned max_connections = 0;  ///< 0: as many as descriptors allow
   Admission admission = {};
-  std::string id;    ///< of the forward, for the journal: "f1"
-  std::string name;  ///< for log lines: "web:8080"
+  ProxyProtocol proxy_protocol = ProxyProtocol::Off;  ///< spoken towards the target
+  std::string id;                                     ///< of the forward, for the journal: "f1"
+  std::string name;                                   ///< for log lines: "web:8080"
 };
 
 class ForwardPort;
@@ -91,6 +93,7 @@ class ForwardPort final : public Retirable,
   [[nodiscard]] bool let_in(const Arrival& arrival);
   void log_refusal(const Arrival& arrival, const ClientVerdict& verdict);
   void engage(WaitingClient& client);
+  [[nodiscard]] bool introduce(int client, int target) const;
   void dismiss(WaitingClient& client);
   void dismiss_all();
   void drop_relay(Relay& relay);

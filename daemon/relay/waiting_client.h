@@ -40,6 +40,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
 
   [[nodiscard]] Family family() const { return family_; }
   [[nodiscard]] bool dialling() const { return dial_ != nullptr; }
+  [[nodiscard]] int socket() const { return client_.get(); }
   /// Gives up the client's socket, which nothing watches from then on.
   [[nodiscard]] UniqueFd release();
 

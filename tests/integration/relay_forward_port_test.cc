@@ -7,90 +7,13 @@
 #include <fstream>
 #include <functional>
 
-#include "relay/forward_port.h"
-#include "relay/netns_dialer.h"
-#include "support/socket_tap.h"
+#include "support/forward_rig.h"
 
 namespace portfwd {
 namespace {
 
 using namespace std::chrono_literals;
 using namespace testing_support;
-
-constexpr Port kHostPort = 8080;
-constexpr std::array kBoth{Endpoint{IpAddress::loopback(Family::V4), kHostPort},
-                           Endpoint{IpAddress::loopback(Family::V6), kHostPort}};
-
-/// A forward whose target is a listener of the test.
-struct Rig : ForwardPortObserver, AcceptGateObserver {
-  explicit Rig(ForwardPortSettings settings = {.name = "test"})
-      : port(std::make_unique<ForwardPort>(RelayServices{context, gate, identity}, settings,
-                                           static_cast<ForwardPortObserver&>(*this))) {}
-
-  void on_target_refused(ForwardPort&, const Error&) override {
-    ++target_refusals;
-    if (on_refusal) on_refusal();
-  }
-  void on_drained(ForwardPort& which) override {
-    ++drained;
-    EXPECT_EQ(&which, port.get());
-    loop.retire(std::move(port));
-  }
-  void on_descriptors_short(const Error& error) override {
-    ++shortages;
-    EXPECT_EQ(error.code, EMFILE);
-  }
-
-  [[nodiscard]] bool bind() { return port->bind(kBoth).has_value(); }
-  [[nodiscard]] bool serve() {
-    const ListenAddress there{*local_endpoint(target.get()), false};
-    return port->serve(dialer, std::span(&there, 1)).has_value();
-  }
-  [[nodiscard]] bool hold() { return port->hold().has_value(); }
-  /// Binds and serves.
-  void start() { ASSERT_TRUE(bind() && serve()); }
-
-  bool until(const std::function<bool()>& done) {
-    const TimePoint deadline = loop.now() + 20s;
-    while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(10ms));
-    return done();
-  }
-  Received receive(const UniqueFd& fd, std::size_t at_least) {
-    Received got;
-    EXPECT_TRUE(until([&] {
-      read_available(fd, got);
-      return got.ending != Ending::None || got.text.size() >= at_least;
-    })) << "got "
-        << got.text.size() << " bytes";
-    return got;
-  }
-  Ending ending_of(const UniqueFd& fd) { return receive(fd, SIZE_MAX).ending; }
-  UniqueFd accept_inside() {
-    EXPECT_TRUE(until([&] { return wait_for(target.get(), POLLIN, 0); }));
-    return accept_from(target);
-  }
-  /// A client and the target's end of its connection.
-  StreamPair connect_through(const Endpoint& to = kBoth[0]) {
-    UniqueFd client = connect_to_port(to);
-    UniqueFd inside = accept_inside();
-    EXPECT_TRUE(until([&] { return port->waiting() == 0; }));
-    return {std::move(client), std::move(inside)};
-  }
-
-  SystemClock clock;
-  EventLoop loop{clock};
-  RelayContext context{loop};
-  AcceptGate gate{loop, *this};
-  ClientIdentity identity{*SockDiag::open(), ::geteuid(), Subuids("/nonexistent", "", 0)};
-  UniqueFd target = listen_on_loopback(Family::V4);
-  SocketTap sockets;
-  NetnsDialer dialer{context, sockets};
-  std::unique_ptr<ForwardPort> port;
-  int target_refusals = 0;
-  int drained = 0;
-  int shortages = 0;
-  std::function<void()> on_refusal;
-};
 
 int connect_outcome(const Endpoint& to) {
   const UniqueFd fd = new_socket(to.address.family());
@@ -101,7 +24,7 @@ int connect_outcome(const Endpoint& to) {
 }
 
 struct ForwardPortTest : testing::Test {
-  Rig rig;
+  ForwardRig rig;
 };
 
 TEST_F(ForwardPortTest, ClientsOfBothFamiliesReachTheTarget) {
@@ -135,7 +58,7 @@ TEST_F(ForwardPortTest, AFamilyThatThisHostLacksIsLeftOut) {
   ASSERT_TRUE(std::ofstream(knob) << 1 << std::flush);
   const auto bound = rig.port->bind(kBoth);
   const std::vector<Endpoint> endpoints = rig.port->endpoints();
-  Rig v6_alone;
+  ForwardRig v6_alone;
   const auto nothing_left = v6_alone.port->bind(std::span(&kBoth[1], 1));
   ASSERT_TRUE(std::ofstream(knob) << 0 << std::flush);
   EXPECT_TRUE(bound);
@@ -191,7 +114,7 @@ TEST_F(ForwardPortTest, HeldClientsAreServedWhenThereIsATarget) {
 }
 
 TEST(ForwardPortHoldTest, AClientIsHeldNoLongerThanTold) {
-  Rig rig({.hold = 30ms, .name = "test"});
+  ForwardRig rig({.hold = 30ms, .name = "test"});
   ASSERT_TRUE(rig.bind() && rig.hold());
   const TimePoint before = rig.loop.now();
   const UniqueFd client = connect_to_port(kBoth[0]);
@@ -211,12 +134,12 @@ TEST_F(ForwardPortTest, AHeldClientThatResetsIsForgottenAtOnce) {
 }
 
 TEST(ForwardPortHoldTest, WithoutHoldClientsAreRefusedWhileThePortStaysOurs) {
-  Rig rig({.hold = 0s, .name = "test"});
+  ForwardRig rig({.hold = 0s, .name = "test"});
   ASSERT_TRUE(rig.bind() && rig.hold());
   for (int round = 0; round < 2; ++round) {
     for (const Endpoint& at : kBoth) {
       EXPECT_EQ(connect_outcome(at), ECONNREFUSED);
-      Rig other;
+      ForwardRig other;
       EXPECT_FALSE(other.bind()) << "the port is taken";
     }
     ASSERT_TRUE(rig.serve());
@@ -299,7 +222,7 @@ TEST_F(ForwardPortTest, ItsEndResetsEverybody) {
 }
 
 TEST(ForwardPortLimitTest, BeyondMaxConnectionsClientsWaitInTheQueue) {
-  Rig rig({.max_connections = 2, .name = "test"});
+  ForwardRig rig({.max_connections = 2, .name = "test"});
   rig.start();
   auto [one, one_inside] = rig.connect_through();
   auto [two, two_inside] = rig.connect_through();
@@ -325,7 +248,7 @@ TEST(ForwardPortLimitTest, WithoutDescriptorsAcceptingPausesAndNobodyIsLost) {
     ours.reset();
     const rlimit few{64, 64};
     ::setrlimit(RLIMIT_NOFILE, &few);
-    Rig rig;
+    ForwardRig rig;
     rig.target.reset();
     const ListenAddress listener{there, false};
     const bool up = rig.bind() && rig.port->serve(rig.dialer, std::span(&listener, 1)).has_value();
