@@ -20,6 +20,7 @@ struct Container {
   uid_t uid = 0;  ///< its owner on the host
   pid_t pid = 0;  ///< a process in it, as the host counts; 0 for one known only by its path
   std::uint64_t netns = 0;  ///< inode of its network namespace; 0 when it cannot be seen
+  std::uint64_t cgroup_id = 0;  ///< inode of its cgroup v2 folder; 0 when it cannot be known
   UniqueFd netns_fd;  ///< pins the namespace, so the inode is nobody else's; invalid if unseen
   std::string image;
   std::map<std::string, std::string> labels;

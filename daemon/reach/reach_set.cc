@@ -1,20 +1,44 @@
 #include "reach/reach_set.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include "reach/broker_access.h"
+
 namespace portfwd {
+
+namespace {
+
+/// A container whose namespace cannot be told from others has one for itself.
+std::string namespace_of(const Container& container) {
+  return container.netns != 0 ? fmt::format("net:{}", container.netns) : container.id;
+}
+
+std::string why_not(const Container& container, const Error& error) {
+  if (error.code == EPERM) {
+    return fmt::format(
+        "its network namespace belongs to another user (uid {}): run it rootless as "
+        "this user, or run portfwd as its owner",
+        container.uid);
+  }
+  return fmt::format("it can't be entered: {}", error.text());
+}
+
+}  // namespace
 
 ReachSet::ReachSet(const Parts& parts, const Settings& settings)
     : parts_(parts), pace_(parts.loop, settings.detect) {}
 
 std::vector<Reach*> ReachSet::all() const {
   std::vector<Reach*> out;
-  out.reserve(reaches_.size());
-  for (const auto& [id, reach] : reaches_) out.push_back(reach.get());
+  out.reserve(places_.size());
+  for (const auto& [id, place] : places_) out.push_back(place.reach);
   return out;
 }
 
 Reach* ReachSet::find(std::string_view id) const {
-  const auto found = reaches_.find(id);
-  return found == reaches_.end() ? nullptr : found->second.get();
+  const auto found = places_.find(id);
+  return found == places_.end() ? nullptr : found->second.reach;
 }
 
 void ReachSet::add_facts(Facts& facts) const {
@@ -28,27 +52,50 @@ void ReachSet::add_facts(Facts& facts) const {
   facts["broker_failures"] = static_cast<std::int64_t>(parts_.brokers.failures());
 }
 
+SharedNetns::Way ReachSet::open(const Container& container, AccessObserver& observer) {
+  if (!container.inaccessible.empty()) return {nullptr, container.inaccessible};
+  auto broker = parts_.brokers.enter(container.netns_fd.get());
+  if (!broker) return {nullptr, why_not(container, broker.error())};
+  UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC, 0));  // may outlive this one
+  if (!netns.valid()) return {nullptr, why_not(container, {errno, "fcntl"})};
+  return {std::make_unique<BrokerAccess>(
+              Access::Parts{{parts_.loop, pace_, storm_}, parts_.names, observer}, parts_.relay,
+              BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
+                                  std::move(*broker), parts_.sock_diag.has_value()}),
+          ""};
+}
+
 void ReachSet::on_container_added(const Container& container) {
-  auto reach = std::make_unique<BrokerReach>(
-      BrokerReach::Parts{parts_.loop, pace_, storm_, parts_.relay, parts_.names,
-                         parts_.sock_diag.has_value(), *this},
-      container, parts_.brokers.enter(container.netns_fd.get()));
-  BrokerReach& added = *(reaches_[container.id] = std::move(reach));
+  const auto [netns, fresh] =
+      shared_.try_emplace(namespace_of(container), *observer_,
+                          [&](AccessObserver& observer) { return open(container, observer); });
+  ContainerReach& added = netns->second.add(container);
+  places_[container.id] = {&added, netns};
   observer_->on_reach_added(added);
+  netns->second.deal();
 }
 
 void ReachSet::on_container_changed(const Container& container) {
-  observer_->on_reach_changed(*reaches_.at(container.id));
+  const Place& place = places_.at(container.id);
+  observer_->on_reach_changed(*place.reach);
+  place.netns->second.deal();
 }
 
 void ReachSet::on_container_removed(const Container& container, RemovalReason reason) {
-  const auto found = reaches_.find(container.id);
-  observer_->on_reach_removed(*found->second, reason);
-  reaches_.erase(found);  // its sockets with it: they pin the namespace
+  const auto found = places_.find(container.id);
+  const Place place = found->second;
+  observer_->on_reach_removed(*place.reach, reason);
+  places_.erase(found);
+  place.netns->second.remove(*place.reach);
+  if (place.netns->second.empty()) {
+    shared_.erase(place.netns);  // its sockets with it: they pin the namespace
+  } else {
+    place.netns->second.deal();
+  }
 }
 
 void ReachSet::on_sign_of_life(const Container& container) {
-  reaches_.at(container.id)->hurry();
+  places_.at(container.id).reach->hurry();
 }
 
 }  // namespace portfwd

@@ -1,6 +1,6 @@
 // A Reach for each container of the registry, by the best way there is. Owned by main. It turns
-// what the registry tells into what the forward table needs, and keeps one pace for all the
-// looking.
+// what the registry tells into what the forward table needs: containers that share a network
+// namespace share the access to it, and all looking has one pace.
 #pragma once
 
 #include <map>
@@ -10,13 +10,15 @@
 #include <vector>
 
 #include "base/facts.h"
+#include "broker/client/broker_set.h"
 #include "config/settings.h"
 #include "discover/registry.h"
-#include "reach/broker_reach.h"
+#include "reach/shared_netns.h"
+#include "relay/relay_context.h"
 
 namespace portfwd {
 
-class ReachSet final : public RegistryObserver, private BrokerReachObserver {
+class ReachSet final : public RegistryObserver {
  public:
   struct Parts {
     EventLoop& loop;
@@ -42,13 +44,19 @@ class ReachSet final : public RegistryObserver, private BrokerReachObserver {
   void on_sign_of_life(const Container& container) override;
 
  private:
-  void on_listeners(BrokerReach& reach) override { observer_->on_listeners(reach); }
+  using Shared = std::map<std::string, SharedNetns>;
+  struct Place {
+    ContainerReach* reach;
+    Shared::iterator netns;
+  };
+  [[nodiscard]] SharedNetns::Way open(const Container& container, AccessObserver& observer);
 
   Parts parts_;
   Pace pace_;
   CloseStorm storm_;
   ReachObserver* observer_ = nullptr;
-  std::map<std::string, std::unique_ptr<BrokerReach>, std::less<>> reaches_;
+  Shared shared_;                                     ///< by what tells one namespace from another
+  std::map<std::string, Place, std::less<>> places_;  ///< by the container's id
 };
 
 }  // namespace portfwd

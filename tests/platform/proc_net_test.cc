@@ -125,5 +125,14 @@ TEST_F(ProcNetFacts, ATableOfManyRowsIsReadWhole) {
   EXPECT_EQ(table->listeners()->size(), open.size());
 }
 
+TEST_F(ProcNetFacts, EachNamespaceHasFilesOfItsOwn) {
+  const TestNetns other;
+  const auto of = [](pid_t pid) { return proc_net::identity(pid).value_or(0); };
+  EXPECT_NE(of(ns.pid()), 0U);
+  EXPECT_NE(of(ns.pid()), of(other.pid()));
+  EXPECT_NE(of(ns.pid()), of(::getpid()));
+  EXPECT_EQ(of(::getppid()), of(::getpid()));
+}
+
 }  // namespace
 }  // namespace portfwd

@@ -1,0 +1,62 @@
+// The way into one network namespace: a watch on its listeners and a dialer, whatever they are made
+// of. Owned by the SharedNetns; its open files and sockets pin the namespace, so it dies with the
+// last container in there. It knows neither containers nor forwards.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "reach/process_names.h"
+#include "reach/reach.h"
+#include "watch/port_watch.h"
+
+namespace portfwd {
+
+class Access;
+
+class AccessObserver {
+ public:
+  /// `access.listeners()` is not what it was. Called from the loop.
+  virtual void on_listeners(Access& access) = 0;
+
+ protected:
+  ~AccessObserver() = default;
+};
+
+/// An implementation says what the watch looks with (DiagProvider) and what is dialled.
+class Access : private WatchObserver, protected DiagProvider {
+ public:
+  struct Parts {
+    PortWatch::Shared watching;
+    ProcessNames& names;
+    AccessObserver& observer;
+  };
+  Access(const Access&) = delete;
+  Access& operator=(const Access&) = delete;
+  virtual ~Access() = default;
+
+  [[nodiscard]] virtual ReachKind kind() const = 0;
+  [[nodiscard]] virtual Dialer& dialer() = 0;
+  /// Ordered, process names filled in as far as they can be known.
+  [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
+  void hurry() { watch_.hurry(); }
+
+ protected:
+  /// @param pid, netns as PortWatch has them
+  Access(const Parts& parts, pid_t pid, std::uint64_t netns);
+
+  /// These are the listeners now: the last chance to have sockets ready for them.
+  virtual void prepare(std::vector<Listener>& now) = 0;
+  [[nodiscard]] PortWatch& watch() { return watch_; }
+
+ private:
+  void on_listeners(Watcher& watcher) override;
+
+  ProcessNames& names_;
+  AccessObserver& observer_;
+  const std::uint64_t netns_;
+  std::vector<Listener> listeners_;
+  PortWatch watch_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,55 @@
+#include "reach/broker_access.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/log.h"
+#include "broker/client/broker_messages.h"
+
+namespace portfwd {
+
+namespace {
+
+constexpr std::uint32_t kDiagSockets = 2;  // one dumps, one hears of closes
+
+}  // namespace
+
+BrokerAccess::BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry)
+    : Access(parts, entry.pid, entry.netns),
+      entry_(std::move(entry)),
+      pool_(parts.watching.loop, entry_.broker, entry_.netns_fd.get()),
+      dialer_(relay, pool_) {}
+
+void BrokerAccess::need_diag(PortWatch& watch) {
+  if (!entry_.sock_diag) {
+    if (!watch.use_procfs()) watch.diag_failed();
+    return;
+  }
+  diag_call_ = entry_.broker->call(
+      sock_diag_sockets(kDiagSockets), entry_.netns_fd.get(),
+      [this](Result<BrokerClient::Sockets> sockets) { got_diag(std::move(sockets)); });
+}
+
+void BrokerAccess::got_diag(Result<BrokerClient::Sockets> sockets) {
+  if (sockets) {
+    failure_told_ = false;
+    watch().give_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));
+    return;
+  }
+  watch().diag_failed();
+  if (std::exchange(failure_told_, true)) return;
+  log::write(log::Level::Warning,
+             fmt::format("{} can't be entered now: {}; it is tried again", entry_.name,
+                         sockets.error().text()),
+             {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)},
+              {"PORTFWD_CONTAINER", entry_.name}});
+}
+
+void BrokerAccess::prepare(std::vector<Listener>& now) {
+  if (now.empty()) return;
+  pool_.prepare(Family::V4);
+  pool_.prepare(Family::V6);
+}
+
+}  // namespace portfwd

@@ -1,0 +1,43 @@
+// A network namespace entered through a broker: sockets made inside watch its listeners and dial
+// them. Nothing is started before a socket is in use inside: until then the watch is dormant, and
+// the broker is only known by name.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "broker/client/broker_set.h"
+#include "broker/client/socket_pool.h"
+#include "reach/access.h"
+#include "relay/netns_dialer.h"
+
+namespace portfwd {
+
+class BrokerAccess final : public Access {
+ public:
+  struct Entry {
+    std::string name;  ///< of the container, for the log
+    pid_t pid = 0;
+    std::uint64_t netns = 0;
+    UniqueFd netns_fd;
+    std::shared_ptr<BrokerClient> broker;
+    bool sock_diag = true;  ///< false: tcp_diag is missing, so listeners are read from /proc
+  };
+  BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry);
+
+  [[nodiscard]] ReachKind kind() const override { return ReachKind::Broker; }
+  [[nodiscard]] Dialer& dialer() override { return dialer_; }
+
+ private:
+  void need_diag(PortWatch& watch) override;
+  void prepare(std::vector<Listener>& now) override;
+  void got_diag(Result<BrokerClient::Sockets> sockets);
+
+  Entry entry_;
+  bool failure_told_ = false;  ///< until it works again
+  SocketPool pool_;
+  NetnsDialer dialer_;
+  BrokerCall diag_call_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,51 @@
+// The reach of one container: a view on the access to its network namespace, with those of the
+// listeners in there that are its own. Owned by the SharedNetns, which deals them out.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "reach/access.h"
+
+namespace portfwd {
+
+class ContainerReach final : public Reach {
+ public:
+  /// @param container borrowed
+  /// @param access borrowed; null for one that can't be entered @param reason why not, then
+  ContainerReach(const Container& container, Access* access, std::string reason)
+      : container_(container), access_(access), reason_(std::move(reason)) {}
+
+  [[nodiscard]] const Container& container() const override { return container_; }
+  [[nodiscard]] ContainerState state() const override {
+    return access_ != nullptr ? ContainerState::Watched : ContainerState::Inaccessible;
+  }
+  [[nodiscard]] ReachKind kind() const override {
+    return access_ != nullptr ? access_->kind() : ReachKind::None;
+  }
+  [[nodiscard]] const std::string& reason() const override { return reason_; }
+  [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
+  [[nodiscard]] bool ever_listened() const override { return ever_listened_; }
+  /// Only for one that is watched.
+  [[nodiscard]] Dialer& dialer() override { return access_->dialer(); }
+  void hurry() override {
+    if (access_ != nullptr) access_->hurry();
+  }
+
+  /// @return whether that is a change
+  bool show(std::vector<Listener> listeners) {
+    if (listeners == listeners_) return false;
+    listeners_ = std::move(listeners);
+    ever_listened_ |= !listeners_.empty();
+    return true;
+  }
+
+ private:
+  const Container& container_;
+  Access* access_;
+  std::string reason_;
+  std::vector<Listener> listeners_;
+  bool ever_listened_ = false;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,42 @@
+// One network namespace and the containers in it: a pod's share one, most have one for themselves.
+// It has one access for all of them and deals out the listeners: each belongs to the container
+// whose cgroup made it, else to the namespace's first. Owned by the ReachSet.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "reach/container_reach.h"
+
+namespace portfwd {
+
+class SharedNetns final : private AccessObserver {
+ public:
+  /// How the namespace is entered, or why it can't be.
+  struct Way {
+    std::unique_ptr<Access> access;  ///< null: there is none
+    std::string reason;
+  };
+  using Open = std::function<Way(AccessObserver& observer)>;
+
+  /// @param observer borrowed; hears of listeners only
+  SharedNetns(ReachObserver& observer, const Open& open) : observer_(observer), way_(open(*this)) {}
+
+  /// @param container borrowed until removed. Its listeners are dealt by the next deal().
+  ContainerReach& add(const Container& container);
+  void remove(const ContainerReach& reach);
+  [[nodiscard]] bool empty() const { return members_.empty(); }
+
+  /// Who is a member, or a member's cgroup, is not what it was.
+  void deal();
+
+ private:
+  void on_listeners(Access&) override { deal(); }
+
+  ReachObserver& observer_;
+  Way way_;
+  std::vector<std::unique_ptr<ContainerReach>> members_;  ///< as they came
+};
+
+}  // namespace portfwd

@@ -1,0 +1,90 @@
+// Which container a listener belongs to, and what containers of one network namespace share.
+#include "reach/reach_set.h"
+
+#include <gmock/gmock.h>
+
+#include "support/reach_fixture.h"
+#include "support/test_netns.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
+
+struct ReachSetTest : ReachTest {
+  /// In a namespace of their own, with one listener made by this test's cgroup.
+  TestNetns ns;
+  UniqueFd server = ns.listen({kLoopback, 8080});
+};
+
+TEST_F(ReachSetTest, AListenerBelongsToTheNamespacesOnlyContainer) {
+  Reach& web = add(container("web", ns.pid()));
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_EQ(web.state(), ContainerState::Watched);
+  EXPECT_EQ(web.kind(), ReachKind::Broker);
+  EXPECT_THAT(told, ElementsAre("web: 8080"));
+}
+
+TEST_F(ReachSetTest, OfAPodTheOneWhoseCgroupMadeTheListenerHasIt) {
+  Reach& infra = add(container("infra", ns.pid()));
+  ASSERT_TRUE(listens_on(infra, 1));
+  Container& second = container("db", ns.pid());
+  second.cgroup_id = infra.listeners().front().cgroup_id;
+  ASSERT_NE(second.cgroup_id, 0U);
+  Reach& db = add(second);
+  EXPECT_THAT(infra.listeners(), IsEmpty());
+  EXPECT_EQ(db.listeners().size(), 1U);
+  EXPECT_THAT(told, ElementsAre("infra: 8080", "infra:", "db: 8080"));
+}
+
+TEST_F(ReachSetTest, AListenerThatNobodyClaimsBelongsToTheFirstAndThenToTheNext) {
+  Container& first = container("first", ns.pid());
+  Reach& next = (add(first), add(container("next", ns.pid())));
+  ASSERT_TRUE(listens_on(*reaches.find("first"), 1));
+  remove(first);
+  EXPECT_EQ(next.listeners().size(), 1U);
+  EXPECT_THAT(told, ElementsAre("first: 8080", "next: 8080"));
+}
+
+TEST_F(ReachSetTest, ACgroupThatBecomesKnownLaterCountsFromThenOn) {
+  Reach& first = add(container("first", ns.pid()));
+  Container& late = container("late", ns.pid());
+  Reach& second = add(late);
+  ASSERT_TRUE(listens_on(first, 1));
+  late.cgroup_id = first.listeners().front().cgroup_id;
+  reaches.on_container_changed(late);
+  EXPECT_EQ(second.listeners().size(), 1U);
+}
+
+TEST_F(ReachSetTest, ThoseOfOneNamespaceShareItsDialerAndOthersDoNot) {
+  const TestNetns elsewhere;
+  Reach& one = add(container("one", ns.pid()));
+  Reach& other = add(container("other", ns.pid()));
+  Reach& stranger = add(container("stranger", elsewhere.pid()));
+  EXPECT_EQ(&one.dialer(), &other.dialer());
+  EXPECT_NE(&one.dialer(), &stranger.dialer());
+}
+
+TEST_F(ReachSetTest, TheAccessOutlivesTheContainerThatOpenedIt) {
+  Container& first = container("first", ns.pid());
+  Reach& next = (add(first), add(container("next", ns.pid())));
+  remove(first);
+  const UniqueFd more = ns.listen({kLoopback, 8081});
+  EXPECT_TRUE(listens_on(next, 2));
+}
+
+TEST_F(ReachSetTest, OneThatCannotBeEnteredSaysWhy) {
+  Container& sealed = container("sealed", ns.pid());
+  sealed.inaccessible = "no way in";
+  const Reach& reach = add(sealed);
+  EXPECT_EQ(reach.state(), ContainerState::Inaccessible);
+  EXPECT_EQ(reach.kind(), ReachKind::None);
+  EXPECT_EQ(reach.reason(), "no way in");
+}
+
+}  // namespace
+}  // namespace portfwd

@@ -1,0 +1,83 @@
+// A ReachSet with the real broker program behind it, containers made by hand, and a log of what it
+// told. It knows no discovery: a test says itself which containers there are.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <list>
+#include <memory>
+#include <string>
+
+#include "base/log.h"
+#include "reach/reach_set.h"
+#include "support/sandbox.h"
+
+namespace portfwd::testing_support {
+
+struct ReachTest : testing::Test, ReachObserver {
+  ReachTest() {
+    log::set_level(log::Level::Error);
+    reaches.set_observer(*this);
+  }
+  ~ReachTest() override {
+    while (!containers.empty()) remove(containers.front());
+    turn_until([this] { return launcher->dying() == 0; });
+    log::set_level(log::Level::Info);
+  }
+
+  void on_reach_added(Reach&) override {}
+  void on_reach_changed(Reach&) override {}
+  void on_listeners(Reach& reach) override {
+    std::string ports = reach.container().name + ":";
+    for (const Listener& l : reach.listeners()) ports += " " + std::to_string(l.local.port);
+    told.push_back(ports);
+  }
+  void on_reach_removed(Reach&, RemovalReason) override {}
+
+  /// One as discovery would have found it, whose process is `pid`.
+  Container& container(const std::string& name, pid_t pid) {
+    Container& made = containers.emplace_back();
+    made.id = made.name = name;
+    made.pid = pid;
+    made.netns = netns_of(pid);
+    const std::string path = "/proc/" + std::to_string(pid) + "/ns/net";
+    made.netns_fd = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    return made;
+  }
+  Reach& add(const Container& container) {
+    reaches.on_container_added(container);
+    return *reaches.find(container.id);
+  }
+  void remove(Container& container) {
+    if (reaches.find(container.id) != nullptr) {
+      reaches.on_container_removed(container, RemovalReason::Gone);
+    }
+    containers.remove_if([&](const Container& c) { return &c == &container; });
+  }
+  bool turn_until(const std::function<bool()>& done) {
+    const TimePoint limit = clock.now() + std::chrono::seconds(20);
+    while (!done() && clock.now() < limit) EXPECT_TRUE(loop.turn(std::chrono::milliseconds(50)));
+    return done();
+  }
+  bool listens_on(const Reach& reach, std::size_t count) {
+    return turn_until([&] { return reach.listeners().size() == count; });
+  }
+
+  struct NoNames final : ProcessNames {
+    void name(std::uint64_t, std::span<Listener* const>) override {}
+  };
+
+  SystemClock clock;
+  EventLoop loop{clock};
+  RelayContext relay{loop};
+  NoNames names;
+  std::shared_ptr<SpawnLauncher> launcher =
+      std::make_shared<SpawnLauncher>(loop, PORTFWD_BROKER_PATH);
+  BrokerSet brokers{loop, launcher, NamespaceOwner::this_process()};
+  ReachSet reaches{{loop, brokers, relay, names, {}}, Settings()};
+  std::list<Container> containers;
+  std::vector<std::string> told;
+};
+
+}  // namespace portfwd::testing_support
