@@ -18,7 +18,6 @@ struct NotYet {
 constexpr std::array kNotYet{
     NotYet{"detect", "udp", "false"},
     NotYet{"host", "allow_remote", "false"},
-    NotYet{"host", "allocation", "\"same-port\""},
     NotYet{"rule", "", ""},
     NotYet{"forward", "", ""},
 };

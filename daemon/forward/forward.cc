@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <tuple>
 
 namespace portfwd {
@@ -41,6 +42,14 @@ ForwardInfo Forward::info() const {
     out.reason = out.container_id.empty() ? kNoContainer : kNoListener;
   }
   return out;
+}
+
+bool Forward::holds(const Endpoint& endpoint) const {
+  return std::ranges::any_of(port_->endpoints(), [&](const Endpoint& ours) {
+    const bool overlap =
+        ours.address == endpoint.address || ours.address.is_any() || endpoint.address.is_any();
+    return ours.port == endpoint.port && overlap;
+  });
 }
 
 bool Forward::describe(const Container& container) {

@@ -56,6 +56,8 @@ class Forward final : public Retirable {
   [[nodiscard]] Origin origin() const { return info_.origin; }
   [[nodiscard]] ForwardState state() const { return info_.state; }
   [[nodiscard]] Port host_port() const { return info_.host_port; }
+  /// Whether it keeps everybody else off this endpoint.
+  [[nodiscard]] bool holds(const Endpoint& endpoint) const;
   [[nodiscard]] const std::string& container_name() const { return info_.container_name; }
   /// A copy for outside, counters as of now.
   [[nodiscard]] ForwardInfo info() const;

@@ -29,16 +29,18 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
       settings_(settings),
       conflict_retry_(parts.loop, [this] { retry_conflicts(); }) {
   sticky_.restore(state.ports);
+  addresses_.restore(state.addresses);
 }
 
 State ForwardTable::state() const {
-  return {.ports = sticky_.all()};
+  return {.ports = sticky_.all(), .addresses = addresses_.all()};
 }
 
 // ---- settings ----------------------------------------------------------------------------------
 
 void ForwardTable::apply(const Settings& settings) {
-  const bool other_address = settings.host.bind != settings_.host.bind;
+  const bool other_address = settings.host.bind != settings_.host.bind ||
+                             settings.host.allocation != settings_.host.allocation;
   settings_ = settings;
   for (auto& [key, tied] : forwards_) tied.forward->configure(port_settings());
   if (other_address) {
@@ -58,9 +60,14 @@ ForwardPortSettings ForwardTable::port_settings() const {
           .admission = {.restrict_to_user = settings_.host.restrict_to_user}};
 }
 
-std::vector<IpAddress> ForwardTable::host_addresses(const ManualRequest* request) const {
+std::vector<IpAddress> ForwardTable::host_addresses(const Forward& forward,
+                                                    const ManualRequest* request) {
   if (request != nullptr && !request->options.bind.empty()) {
     if (const auto address = IpAddress::parse(request->options.bind)) return {*address};
+  } else if (settings_.host.allocation == Allocation::PerContainer) {
+    const auto given = addresses_.address_of(forward.container_name());
+    if (given.news) parts_.observer.on_state_changed();
+    return {given.address};
   } else if (settings_.host.bind.only) {
     return {*settings_.host.bind.only};
   }
@@ -211,6 +218,23 @@ void ForwardTable::on_reach_changed(Reach& reach) {
       told_change(tied);
     }
   }
+  leave_other_addresses(entry);
+}
+
+/// With an address for each container, a container that has got another name moves to that one's.
+void ForwardTable::leave_other_addresses(Entry& entry) {
+  if (settings_.host.allocation != Allocation::PerContainer) return;
+  const Container& container = entry.reach->container();
+  const IpAddress own = addresses_.address_of(container.name).address;
+  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
+       it != forwards_.end() && it->first.container == container.id;) {
+    const auto next = std::next(it);
+    const Forward& forward = *it->second.forward;
+    const bool at_home = forward.holds({own, forward.host_port()});
+    if (forward.origin() == Origin::Auto && !at_home) withdraw(it, "replaced");
+    it = next;
+  }
+  reconcile(entry);
 }
 
 void ForwardTable::on_listeners(Reach& reach) {

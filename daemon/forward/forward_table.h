@@ -16,6 +16,7 @@
 #include "base/refusal.h"
 #include "config/settings.h"
 #include "event/event_loop.h"
+#include "forward/container_addresses.h"
 #include "forward/forward.h"
 #include "forward/manual_requests.h"
 #include "forward/policy.h"
@@ -122,17 +123,20 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   Forward& create(const ForwardKey& key, const Wanted& wanted);
   /// Whether the host port could be had; if not, the forward is in `conflict` with a reason.
   bool bind(Forward& forward, const ManualRequest* request);
+  [[nodiscard]] bool remembers_ports() const;
   void remember_port(const Forward& forward);
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
   void retry_conflicts();
   void adopt(Entry& entry);
+  void leave_other_addresses(Entry& entry);
   void rekey(const ForwardKey& from, ForwardKey to);
   void withdraw(Forwards::iterator tied, std::string_view reason);
   void drain(std::unique_ptr<ForwardPort> port);
   void announce(const std::vector<Tied*>& created);
   void tell_added(const std::vector<Tied*>& bound);
   void told_change(const Tied& tied);
-  [[nodiscard]] std::vector<IpAddress> host_addresses(const ManualRequest* request) const;
+  [[nodiscard]] std::vector<IpAddress> host_addresses(const Forward& forward,
+                                                      const ManualRequest* request);
   [[nodiscard]] ForwardPortSettings port_settings() const;
   [[nodiscard]] ManualRequest* request_of(std::string_view forward_id);
   [[nodiscard]] Forwards::iterator by_id(std::string_view id);
@@ -144,6 +148,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   Parts parts_;
   Settings settings_;
   StickyPorts sticky_;
+  ContainerAddresses addresses_;
   std::map<std::string, Entry> entries_;  ///< by container id
   Forwards forwards_;
   std::list<ManualRequest> requests_;

@@ -150,7 +150,7 @@ std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
     return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
   }
   for (const auto& [key, tied] : forwards_) {
-    if (tied.forward->host_port() != port) continue;
+    if (!tied.forward->holds(failure.endpoint)) continue;
     return fmt::format("port {} is held by container {} (forward {})", port,
                        tied.forward->container_name(), tied.forward->id());
   }
@@ -159,8 +159,13 @@ std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
   return fmt::format("port {} is held by {}", port, holder);
 }
 
+/// With an address of its own a container has every port number to itself.
+bool ForwardTable::remembers_ports() const {
+  return settings_.host.sticky && settings_.host.allocation == Allocation::SamePort;
+}
+
 void ForwardTable::remember_port(const Forward& forward) {
-  if (!settings_.host.sticky || forward.host_port() == 0) return;
+  if (!remembers_ports() || forward.host_port() == 0) return;
   const StickyPorts::Key key{forward.container_name(), target_of(forward.key())};
   if (sticky_.remember(key, forward.host_port())) parts_.observer.on_state_changed();
 }
@@ -169,10 +174,9 @@ bool ForwardTable::bind(Forward& forward, const ManualRequest* request) {
   const ForwardKey& key = forward.key();
   const StickyPorts::Key memory{forward.container_name(), target_of(key)};
   const auto fixed = request == nullptr ? std::nullopt : request->options.host_port;
-  const auto addresses = host_addresses(request);
-  HostPortPlan plan(settings_,
-                    {key.port, settings_.host.sticky ? sticky_.recall(memory) : std::nullopt,
-                     first_unprivileged_port()});
+  const auto addresses = host_addresses(forward, request);
+  HostPortPlan plan(settings_, {key.port, remembers_ports() ? sticky_.recall(memory) : std::nullopt,
+                                first_unprivileged_port()});
   std::string taken;  // about the port that a person would expect
   for (auto port = fixed ? fixed : plan.next(); port; port = fixed ? std::nullopt : plan.next()) {
     const auto bound = forward.bind(addresses, *port);

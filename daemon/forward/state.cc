@@ -18,6 +18,10 @@ Json json_of(const StickyPort& p) {
   return {{"container", p.container}, {"port", p.target.text()}, {"host_port", p.host_port}};
 }
 
+Json json_of(const ContainerAddress& a) {
+  return {{"container", a.container}, {"address", a.address.text()}};
+}
+
 /// Reads the members of one object; afterwards `good` says whether all were there and made sense.
 class Reader {
  public:
@@ -37,6 +41,11 @@ class Reader {
     const auto parsed = parse_target(text(key));
     good_ &= parsed.has_value();
     return parsed.value_or(Target{});
+  }
+  IpAddress address(const char* key) {
+    const auto parsed = IpAddress::parse(text(key));
+    good_ &= parsed.has_value();
+    return parsed.value_or(IpAddress{});
   }
   [[nodiscard]] bool good() const { return good_; }
 
@@ -59,11 +68,18 @@ bool read(const Json& object, StickyPort& into) {
   return reader.good();
 }
 
-/// @return what is wrong, "" for nothing
+bool read(const Json& object, ContainerAddress& into) {
+  Reader reader(object);
+  into = {reader.text("container"), reader.address("address")};
+  return reader.good();
+}
+
+/// A list that is not there is empty. @return what is wrong, "" for nothing
 template <class Entry>
 std::string read_list(const Json& document, const char* key, std::vector<Entry>& into) {
   const auto list = document.find(key);
-  if (list == document.end() || !list->is_array()) return fmt::format("\"{}\" is no list", key);
+  if (list == document.end()) return "";
+  if (!list->is_array()) return fmt::format("\"{}\" is no list", key);
   for (const Json& object : *list) {
     if (!object.is_object() || !read(object, into.emplace_back())) {
       return fmt::format("entry {} of \"{}\" makes no sense", into.size(), key);
@@ -88,7 +104,8 @@ std::string text_of_list(std::string_view key, const std::vector<Entry>& entries
 }  // namespace
 
 std::string to_text(const State& state) {
-  return fmt::format("{{\"version\":{}{}}}\n", kVersion, text_of_list("ports", state.ports));
+  return fmt::format("{{\"version\":{}{}{}}}\n", kVersion, text_of_list("ports", state.ports),
+                     text_of_list("addresses", state.addresses));
 }
 
 std::expected<State, std::string> parse_state(std::string_view text) {
@@ -99,9 +116,9 @@ std::expected<State, std::string> parse_state(std::string_view text) {
     return std::unexpected(fmt::format("it is not of version {}", kVersion));
   }
   State state;
-  if (auto wrong = read_list(document, "ports", state.ports); !wrong.empty()) {
-    return std::unexpected(std::move(wrong));
-  }
+  std::string wrong = read_list(document, "ports", state.ports);
+  if (wrong.empty()) wrong = read_list(document, "addresses", state.addresses);
+  if (!wrong.empty()) return std::unexpected(std::move(wrong));
   return state;
 }
 

@@ -20,8 +20,17 @@ struct StickyPort {
   friend bool operator==(const StickyPort&, const StickyPort&) = default;
 };
 
+/// The loopback address that is a container's own.
+struct ContainerAddress {
+  std::string container;
+  IpAddress address;
+  friend bool operator==(const ContainerAddress&, const ContainerAddress&) = default;
+};
+
+/// Of each, the one that was used longest ago comes first.
 struct State {
-  std::vector<StickyPort> ports;  ///< the one that was used longest ago comes first
+  std::vector<StickyPort> ports;
+  std::vector<ContainerAddress> addresses;
   friend bool operator==(const State&, const State&) = default;
 };
 

@@ -1,142 +1,22 @@
 // The forward table on real host ports: listeners, requests and settings in, forwards out.
-// Containers are stood in for by a Reach whose "inside" is 127.0.0.2 of this test's own network
-// namespace.
 #include "forward/forward_table.h"
 
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <sys/socket.h>
 
 #include <random>
 
-#include "relay/netns_dialer.h"
-#include "support/test_relay.h"
+#include "support/forward_table_fixture.h"
 
 namespace portfwd {
 namespace {
 
 using namespace std::chrono_literals;
+using namespace testing_support;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-const IpAddress kInside = IpAddress::v4(127, 0, 0, 2);
-
-UniqueFd listen_on(const Endpoint& at) {
-  UniqueFd fd(::socket(address_family(at.address.family()), SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const SockAddr address = to_sockaddr(at);
-  EXPECT_EQ(::bind(fd.get(), address.get(), address.length), 0) << std::strerror(errno);
-  EXPECT_EQ(::listen(fd.get(), 16), 0);
-  return fd;
-}
-
-class TestReach final : public Reach {
- public:
-  TestReach(RelayContext& relay, std::string id, std::string name) : dialer_(relay, sockets_) {
-    container_.id = std::move(id);
-    container_.name = std::move(name);
-    container_.engine = "test";
-  }
-  void set_ports(std::vector<Port> ports) {
-    listeners_.clear();
-    for (const Port port : ports) {
-      Listener l;
-      l.local = {kInside, port};
-      l.cookie = port;
-      listeners_.push_back(l);
-    }
-  }
-  const Container& container() const override { return container_; }
-  ContainerState state() const override { return ContainerState::Watched; }
-  ReachKind kind() const override { return ReachKind::Broker; }
-  const std::string& reason() const override { return reason_; }
-  const std::vector<Listener>& listeners() const override { return listeners_; }
-  bool ever_listened() const override { return !listeners_.empty(); }
-  Dialer& dialer() override { return dialer_; }
-  void hurry() override { ++hurried; }
-
-  int hurried = 0;
-
- private:
-  Container container_;
-  std::string reason_;
-  std::vector<Listener> listeners_;
-  testing_support::LocalSockets sockets_;
-  NetnsDialer dialer_;
-};
-
-struct Told final : TableObserver {
-  void on_forward_created(const ForwardInfo&) override {}
-  void on_forward_changed(const ForwardInfo& f) override {
-    changes.push_back(fmt::format("{} {}", f.container_port, name_of(f.state)));
-  }
-  void on_forward_destroyed(const ForwardInfo&) override {}
-  void on_port_added(const ForwardInfo& f, std::uint32_t index, std::uint32_t count) override {
-    ports.push_back(fmt::format("+{}:{}@{} {}/{}", f.container_name, f.container_port, f.host_port,
-                                index, count));
-  }
-  void on_port_removed(const ForwardInfo& f, std::string_view reason) override {
-    ports.push_back(fmt::format("-{}:{} {}", f.container_name, f.container_port, reason));
-  }
-  void on_limit(const Container& c, unsigned limit) override {
-    ports.push_back(fmt::format("!{} {}", c.name, limit));
-  }
-  void on_state_changed() override { ++state_changes; }
-  std::vector<std::string> take() { return std::exchange(ports, {}); }
-  std::vector<std::string> ports, changes;
-  int state_changes = 0;
-};
-
-struct Holder final : PortHolder {
-  std::string holder_of(const Endpoint&) const override { return "python3 (pid 42)"; }
-};
-
-struct ForwardTableTest : testing::Test {
-  ForwardTableTest() {
-    settings.host.linger = 20ms;
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, State{});
-  }
-  ~ForwardTableTest() override {
-    table->stop();
-    turn_until([this] { return !table->draining(); });
-  }
-  TestReach& container(std::string name) {
-    auto& reach = *reaches.emplace_back(
-        std::make_unique<TestReach>(relay.context, "id-" + name + std::to_string(++ids), name));
-    table->on_reach_added(reach);
-    return reach;
-  }
-  void show(TestReach& reach, std::vector<Port> ports) {
-    reach.set_ports(std::move(ports));
-    table->on_listeners(reach);
-  }
-  ForwardInfo only() {
-    const auto infos = table->infos();
-    EXPECT_EQ(infos.size(), 1U);
-    return infos.empty() ? ForwardInfo{} : infos.front();
-  }
-  Answer<std::string> ask(TestReach* reach, Port port, ForwardOptions options = {},
-                          std::string name = "") {
-    ManualRequest request{.target = {Protocol::Tcp, port}, .options = std::move(options)};
-    request.container_name = std::move(name);
-    return table->add(reach, std::move(request));
-  }
-  void turn_until(const std::function<bool()>& done) {
-    const TimePoint deadline = relay.loop.now() + 10s;
-    while (!done() && relay.loop.now() < deadline) ASSERT_TRUE(relay.loop.turn(100ms));
-    EXPECT_TRUE(done());
-  }
-
-  testing_support::TestRelay relay;
-  Settings settings;
-  Holder holder;
-  Told told;
-  std::optional<ForwardTable> table;
-  std::vector<std::unique_ptr<TestReach>> reaches;
-  int ids = 0;
-};
 
 TEST_F(ForwardTableTest, AListenerGetsItsOwnPortOnBothLoopbacks) {
   show(container("web"), {8080, 8081});
@@ -342,20 +222,6 @@ TEST_F(ForwardTableTest, WithoutAnyHostPortLeftItIsAConflictUntilOneIsFree) {
   first.reset();
   turn_until([&] { return only().state == ForwardState::Active; });
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
-}
-
-TEST_F(ForwardTableTest, TheNextTableKnowsTheHostPortsOfThisOne) {
-  auto taken = listen_on({IpAddress::loopback(Family::V4), 8080});
-  show(container("web"), {8080});
-  const State state = table->state();
-  EXPECT_THAT(state.ports, ElementsAre(StickyPort{"web", {Protocol::Tcp, 8080}, 20000}));
-  EXPECT_EQ(told.state_changes, 1);
-  table->stop();
-  taken.reset();
-  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, state);
-  show(container("web"), {8080});
-  EXPECT_EQ(only().host_port, 20000);
-  EXPECT_EQ(told.state_changes, 1) << "nothing new to be written";
 }
 
 /// Whatever came in between, the forwards are those of the last state; doing it twice is doing it

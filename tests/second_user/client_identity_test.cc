@@ -46,7 +46,7 @@ struct SubuidFile {
   std::string folder = testing::TempDir() + "/second_userXXXXXX";
 };
 
-struct ClientIdentityTest : testing::TestWithParam<Family>,
+struct ClientIdentityTest : testing::TestWithParam<IpAddress>,
                             ForwardPortObserver,
                             AcceptGateObserver {
   ClientIdentityTest() {
@@ -94,7 +94,7 @@ struct ClientIdentityTest : testing::TestWithParam<Family>,
 
   SubuidFile file;
   AsUser daemon{kDaemon};
-  Endpoint entry{IpAddress::loopback(GetParam()), 8080};
+  Endpoint entry{GetParam(), 8080};
   UniqueFd target = listen_on_loopback(Family::V4);
   SystemClock clock;
   EventLoop loop{clock};
@@ -110,8 +110,14 @@ struct ClientIdentityTest : testing::TestWithParam<Family>,
 std::string family_name(const testing::TestParamInfo<Family>& info) {
   return info.param == Family::V4 ? "V4" : "V6";
 }
-INSTANTIATE_TEST_SUITE_P(Loopback, ClientIdentityTest, testing::Values(Family::V4, Family::V6),
-                         family_name);
+const IpAddress kOfOneContainer = IpAddress::v4(127, 77, 3, 2);
+INSTANTIATE_TEST_SUITE_P(At, ClientIdentityTest,
+                         testing::Values(IpAddress::loopback(Family::V4),
+                                         IpAddress::loopback(Family::V6), kOfOneContainer),
+                         [](const auto& which) {
+                           if (which.param == kOfOneContainer) return "AContainersOwnAddress";
+                           return which.param.family() == Family::V4 ? "Ipv4" : "Ipv6";
+                         });
 
 TEST_P(ClientIdentityTest, OnesOwnClientIsLetIn) {
   UserProcess client(kDaemon);

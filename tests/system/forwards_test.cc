@@ -1,4 +1,6 @@
 // A port in a container becomes a port on the host: what is told, what is reachable, for how long.
+#include <set>
+
 #include "support/system_fixture.h"
 
 namespace portfwd {
@@ -159,6 +161,30 @@ TEST_F(SystemForwards, TwoContainersWithOnePortGetTwoHostPorts) {
   const std::string why = two["reason"];
   EXPECT_NE(why.find(one["container"]["name"].get<std::string>()), std::string::npos) << why;
   EXPECT_EQ(greeting({kV4, 20000}), "8080 here\n");
+}
+
+TEST_F(SystemForwards, WithAnAddressPerContainerEachKeepsItsPorts) {
+  configure("[host]\nallocation = \"per-container\"\n");
+  std::ofstream("/proc/sys/net/ipv4/ip_unprivileged_port_start") << 0 << std::flush;
+  start();
+  const Box first;
+  ASSERT_EQ(first.open(80), 0);
+  ASSERT_TRUE(wait_for_added(80));
+  const Box second;
+  ASSERT_EQ(second.open(80), 0);
+  ASSERT_TRUE(wait_for_added(80, 2));
+  std::ofstream("/proc/sys/net/ipv4/ip_unprivileged_port_start") << 1024 << std::flush;
+  std::set<std::string> addresses;
+  for (const Box* box : {&first, &second}) {
+    const Json forward = forward_of(80, box->pid());
+    const std::string address = forward["host_address"];
+    addresses.insert(address);
+    EXPECT_EQ(forward["host_port"], 80);
+    EXPECT_EQ(forward["host_addresses"], Json({address}));
+    EXPECT_EQ(forward["url"], "http://" + address + ":80/");
+    EXPECT_EQ(greeting({*IpAddress::parse(address), 80}), "80 here\n");
+  }
+  EXPECT_EQ(addresses.size(), 2U);
 }
 
 TEST_F(SystemForwards, APrivilegedPortMovesBy8000) {

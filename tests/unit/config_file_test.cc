@@ -105,10 +105,9 @@ TEST(Config, AContradictionIsToldWhereItStands) {
 }
 
 TEST(Config, WhatNoPartObeysYetIsRefusedWithOneSentence) {
-  EXPECT_THAT(
-      mistakes_of("[host]\nallocation = \"per-container\"\n"),
-      ElementsAre("c.toml:2:14: expected \"same-port\": this version knows no other value"));
-  EXPECT_THAT(mistakes_of("[host]\nallocation = 'same-port'\n[detect]\nudp = false\n"),
+  EXPECT_THAT(mistakes_of("[detect]\nudp = true\n"),
+              ElementsAre("c.toml:2:7: expected false: this version knows no other value"));
+  EXPECT_THAT(mistakes_of("[host]\nallocation = 'per-container'\n[detect]\nudp = false\n"),
               testing::IsEmpty());
 }
 

@@ -16,7 +16,9 @@ namespace {
 State some_state() {
   return {.ports = {{"web", {Protocol::Tcp, 8080}, 20000},
                     {"a \"name\"\\ of\nhostile\x01 bytes", {Protocol::Udp, 1}, 65535},
-                    {"Übersicht", {Protocol::Tcp, 65535}, 1}}};
+                    {"Übersicht", {Protocol::Tcp, 65535}, 1}},
+          .addresses = {{"web", IpAddress::v4(127, 1, 2, 3)},
+                        {"shop", IpAddress::v4(127, 254, 255, 254)}}};
 }
 
 std::string read_file(const std::filesystem::path& path) {
@@ -42,6 +44,7 @@ class StateFileTest : public testing::Test {
 TEST(StateText, ComesBackAsItWas) {
   EXPECT_EQ(parse_state(to_text(some_state())), some_state());
   EXPECT_EQ(parse_state(to_text(State{})), State{});
+  EXPECT_EQ(parse_state("{\"version\":1}"), State{});
 }
 
 TEST(StateText, TakesBytesThatAreNoUtf8) {
@@ -53,12 +56,13 @@ TEST(StateText, TakesBytesThatAreNoUtf8) {
 TEST(StateText, IsRefusedWhenItIsNotOurs) {
   for (const char* text :
        {"", "{}", "[]", "null", "{\"version\":2,\"ports\":[]}", "{\"version\":\"1\",\"ports\":[]}",
-        "{\"version\":1}", "{\"version\":1,\"ports\":{}}", "{\"version\":1,\"ports\":[1]}",
+        "{\"version\":1,\"ports\":{}}", "{\"version\":1,\"ports\":[1]}",
         R"({"version":1,"ports":[{"container":"a","port":"80"}]})",
         R"({"version":1,"ports":[{"container":"a","port":"80","host_port":0}]})",
         R"({"version":1,"ports":[{"container":"a","port":"80","host_port":65536}]})",
         R"({"version":1,"ports":[{"container":"a","port":"80","host_port":-1}]})",
         R"({"version":1,"ports":[{"container":"a","port":80,"host_port":1}]})",
+        R"({"version":1,"addresses":[{"container":"a","address":"localhost"}]})",
         R"({"version":1,"ports":[{"container":5,"port":"80","host_port":1}]})"}) {
     EXPECT_FALSE(parse_state(text)) << text;
   }

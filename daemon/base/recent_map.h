@@ -1,0 +1,47 @@
+// A map that holds so much and no more: what was used longest ago is forgotten first. It knows
+// nothing of what it holds.
+#pragma once
+
+#include <cstddef>
+#include <list>
+#include <map>
+#include <utility>
+
+namespace portfwd {
+
+template <class Key, class Value>
+class RecentMap {
+ public:
+  using Entries = std::list<std::pair<Key, Value>>;
+
+  /// @param most entries
+  explicit RecentMap(std::size_t most) : most_(most) {}
+
+  /// Null when it was never known, or is forgotten. No use of it.
+  [[nodiscard]] const Value* find(const Key& key) const {
+    const auto found = index_.find(key);
+    return found == index_.end() ? nullptr : &found->second->second;
+  }
+  /// Counts as a use. @return whether this is news: it had another value before, or none
+  bool put(const Key& key, Value value) {
+    const Value* before = find(key);
+    const bool news = before == nullptr || *before != value;
+    if (before != nullptr) entries_.erase(index_.at(key));
+    entries_.emplace_back(key, std::move(value));
+    index_.insert_or_assign(key, std::prev(entries_.end()));
+    if (entries_.size() > most_) {
+      index_.erase(entries_.front().first);
+      entries_.pop_front();
+    }
+    return news;
+  }
+  /// The one that was used longest ago comes first.
+  [[nodiscard]] const Entries& entries() const { return entries_; }
+
+ private:
+  std::size_t most_;
+  Entries entries_;
+  std::map<Key, typename Entries::iterator> index_;
+};
+
+}  // namespace portfwd
