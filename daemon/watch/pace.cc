@@ -75,16 +75,15 @@ TimePoint Pace::round_due(const Seat& seat) const {
 }
 
 /// A program that was started needs a millisecond or some seconds until it listens, hence steps
-/// that double; they are a luxury for which the bucket must be half full.
+/// that double. They are few; the looks every quick_interval_ that follow for 15 s are many, so
+/// those leave half of the bucket to the first steps after other signs of life.
 TimePoint Pace::extra_due(const Seat& seat) const {
   if (seat.urgent_) return holds_more_than_at(Duration::zero());
   if (!quick(seat) || seat.last_ == TimePoint::min()) return TimePoint::max();
-  TimePoint due = seat.last_ + quick_interval_;
-  if (tokens_ > bucket_size() / 2) {
-    const Duration since = seat.last_ - seat.hurried_;
-    due = std::min(due, seat.hurried_ + std::max(kFirstStep, 2 * since));
-  }
-  return std::max(due, holds_more_than_at(bucket_size() / 4));
+  const TimePoint step = seat.hurried_ + std::max(kFirstStep, 2 * (seat.last_ - seat.hurried_));
+  const TimePoint again = seat.last_ + quick_interval_;
+  return std::min(std::max(step, holds_more_than_at(bucket_size() / 4)),
+                  std::max(again, holds_more_than_at(bucket_size() / 2)));
 }
 
 void Pace::arm() {

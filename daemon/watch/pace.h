@@ -7,7 +7,8 @@
 // what the round leaves, fills a bucket, from which everything that is asked for in between is
 // paid: a seat with a sign of life (kQuickFor), one that has news, events read. An empty bucket
 // delays those to the next round; it never stops the round. Its last quarter is kept for news, so
-// that a close is told at once however many containers are being looked at often.
+// that a close is told at once however many containers are being looked at often, and the one above
+// it for the first looks after a sign of life.
 // All looks that are nearly due share one wake-up.
 #pragma once
 

@@ -116,6 +116,22 @@ TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
   EXPECT_GT(one.longest, 100ms) << "the sign of life is forgotten after 15 s";
 }
 
+TEST_F(PaceTest, SignsOfLifeOfOthersDoNotPutOffTheFirstLooks) {
+  settings.cpu_budget = 0.3;
+  pace.configure(settings);
+  const auto all = probes(10);
+  for (const auto& probe : all) probe->glance = 10us;
+  pass(20s);
+  for (int i = 0; i < 40; ++i) {
+    Probe& one = *all[static_cast<std::size_t>(i) % all.size()];
+    pass(1600ms);
+    one.looks = 0;
+    one.seat.hurry();
+    pass(10ms);
+    EXPECT_GE(one.looks, 2) << "sign " << i;
+  }
+}
+
 TEST_F(PaceTest, HintsWithoutEndStayWithinTheBudget) {
   const auto all = probes(20);
   pass(20s);
