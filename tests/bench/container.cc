@@ -1,13 +1,10 @@
 #include "bench/container.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -24,25 +21,12 @@
 #include <utility>
 #include <vector>
 
+#include "support/own_namespaces.h"
+
 namespace portfwd::bench {
 namespace {
 
 constexpr int kAnswerFd = 3;
-
-void write_file(const char* path, const std::string& text) {
-  const UniqueFd fd(::open(path, O_WRONLY | O_CLOEXEC));
-  if (::write(fd.get(), text.data(), text.size()) < 0) {
-    give_up(fmt::format("write {}: {}", path, std::strerror(errno)));
-  }
-}
-
-void raise_lo() {
-  const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  ifreq lo{};
-  std::strcpy(lo.ifr_name, "lo");
-  lo.ifr_flags = IFF_UP;
-  if (::ioctl(any.get(), SIOCSIFFLAGS, &lo) != 0) give_up("lo can't be raised");
-}
 
 UniqueFd listen_on(std::uint16_t port) {
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -66,19 +50,12 @@ void answer(int fd, Clock::time_point when) {
 }  // namespace
 
 pid_t fork_into_namespaces() {
-  const std::string uid = "0 " + std::to_string(::geteuid()) + " 1";
-  const std::string gid = "0 " + std::to_string(::getegid()) + " 1";
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) {
-    give_up(
-        fmt::format("unshare: {} (unprivileged user namespaces are needed)", std::strerror(errno)));
+  if (const int error = testing_support::enter_own_namespaces(CLONE_NEWUSER | CLONE_NEWNET)) {
+    give_up(fmt::format("{} (unprivileged user namespaces are needed)", std::strerror(error)));
   }
-  write_file("/proc/self/setgroups", "deny");
-  write_file("/proc/self/uid_map", uid);
-  write_file("/proc/self/gid_map", gid);
-  raise_lo();
   return 0;
 }
 

@@ -12,11 +12,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <span>
 
 #include "base/unique_fd.h"
 #include "broker/serve.h"
+#include "support/own_namespaces.h"
 
 namespace {
 
@@ -72,12 +72,8 @@ void remove_sockets() {
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  const auto uid = ::geteuid();
-  const auto gid = ::getegid();
-  const bool alone = ::unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) == 0;
-  std::ofstream("/proc/self/setgroups") << "deny";  // who makes a file must be mapped
-  std::ofstream("/proc/self/uid_map") << "0 " << uid << " 1";
-  std::ofstream("/proc/self/gid_map") << "0 " << gid << " 1";
+  constexpr int kOwn = CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS;
+  const bool alone = portfwd::testing_support::enter_own_namespaces(kOwn) == 0;
   if (!alone || ::mount("none", kRoot, "tmpfs", 0, nullptr) != 0) {
     std::perror("this target needs unprivileged user namespaces");
     return 1;

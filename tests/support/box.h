@@ -31,6 +31,7 @@
 
 #include "base/endpoint.h"
 #include "base/unique_fd.h"
+#include "support/own_namespaces.h"
 #include "support/streams.h"
 
 namespace portfwd::testing_support {
@@ -166,21 +167,7 @@ class Box {
       if (::setns(there.get(), kUserAndNet) != 0) return errno;
     }
     if (flags == 0) return 0;
-    const std::string map = "0 " + std::to_string(::geteuid()) + " 1";
-    const std::string group_map = "0 " + std::to_string(::getegid()) + " 1";
-    if (::unshare(flags) != 0) return errno;
-    write_file("/proc/self/setgroups", "deny");
-    write_file("/proc/self/uid_map", map);
-    write_file("/proc/self/gid_map", group_map);
-    return raise_lo();
-  }
-
-  static int raise_lo() {
-    const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    ifreq lo{};
-    std::strcpy(lo.ifr_name, "lo");
-    lo.ifr_flags = IFF_UP;
-    return ::ioctl(any.get(), SIOCSIFFLAGS, &lo) == 0 ? 0 : errno;
+    return enter_own_namespaces(flags);
   }
 
   static int add_to_lo(const Endpoint& address) {
@@ -190,11 +177,6 @@ class Box {
     const SockAddr wanted = to_sockaddr(address);
     std::memcpy(&alias.ifr_addr, wanted.get(), wanted.length);
     return ::ioctl(any.get(), SIOCSIFADDR, &alias) == 0 ? 0 : errno;
-  }
-
-  static void write_file(const char* path, const std::string& text) {
-    const UniqueFd fd(::open(path, O_WRONLY | O_CLOEXEC));
-    if (::write(fd.get(), text.data(), text.size()) < 0) ::_exit(1);  // seen as ECHILD
   }
 
   static int open_inside(BoxInside& inside, const Endpoint& at, bool v6only) {

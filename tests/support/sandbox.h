@@ -23,6 +23,7 @@
 #include <utility>
 
 #include "base/unique_fd.h"
+#include "support/own_namespaces.h"
 
 namespace portfwd::testing_support {
 
@@ -98,29 +99,16 @@ class Sandbox {
   [[noreturn]] static void run(int test, int flags, const std::function<int()>& inside,
                                UniqueFd theirs) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    std::array<int, 2> report{unshare(flags), 0};
+    std::array<int, 2> report{enter_own_namespaces(flags), 0};
     if (report[0] == 0 && inside) report[1] = inside();
     ::send(theirs.get(), report.data(), sizeof report, MSG_NOSIGNAL);
     Do what{};
     while (::recv(theirs.get(), &what, sizeof what, 0) == sizeof what) {
       if (what == Do::Exec) ::execl("/bin/sleep", "sleep", "1000", nullptr);
-      const int reply = what == Do::Fork ? fork_another(test) : unshare(kUserAndNet);
+      const int reply = what == Do::Fork ? fork_another(test) : enter_own_namespaces(kUserAndNet);
       ::send(theirs.get(), &reply, sizeof reply, MSG_NOSIGNAL);
     }
     for (;;) ::pause();
-  }
-
-  /// @return errno or 0
-  static int unshare(int flags) {
-    const std::string map = "0 " + std::to_string(::geteuid()) + " 1";
-    const std::string group_map = "0 " + std::to_string(::getegid()) + " 1";
-    if (flags != 0 && ::unshare(flags) != 0) return errno;
-    if ((flags & CLONE_NEWUSER) != 0) {  // unmapped, it could make no others below
-      write_file("/proc/self/setgroups", "deny");
-      write_file("/proc/self/uid_map", map);
-      write_file("/proc/self/gid_map", group_map);
-    }
-    return 0;
   }
 
   /// Ends with the test at the latest. @param test its pidfd
@@ -134,11 +122,6 @@ class Sandbox {
 
   static UniqueFd pidfd_of(pid_t pid) {
     return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  }
-
-  static void write_file(const char* path, const std::string& text) {
-    const UniqueFd fd(::open(path, O_WRONLY | O_CLOEXEC));
-    if (::write(fd.get(), text.data(), text.size()) < 0) ::_exit(1);  // seen as ECHILD
   }
 
   UniqueFd peer_;

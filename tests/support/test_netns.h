@@ -4,11 +4,9 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -21,6 +19,7 @@
 
 #include "base/endpoint.h"
 #include "base/unique_fd.h"
+#include "support/own_namespaces.h"
 
 namespace portfwd::testing_support {
 
@@ -82,7 +81,7 @@ class TestNetns {
  private:
   [[noreturn]] static void serve(UniqueFd theirs) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    int error = ::unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 ? raise_lo() : errno;
+    int error = enter_own_namespaces(CLONE_NEWUSER | CLONE_NEWNET);
     ::send(theirs.get(), &error, sizeof error, MSG_NOSIGNAL);
     std::array<int, 3> wanted{};
     while (::recv(theirs.get(), wanted.data(), sizeof wanted, 0) == sizeof wanted) {
@@ -91,14 +90,6 @@ class TestNetns {
       ::send(theirs.get(), &error, sizeof error, MSG_NOSIGNAL);
     }
     ::_exit(0);
-  }
-
-  static int raise_lo() {
-    const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    ifreq lo{};
-    std::strcpy(lo.ifr_name, "lo");
-    lo.ifr_flags = IFF_UP;
-    return ::ioctl(any.get(), SIOCSIFFLAGS, &lo) == 0 ? 0 : errno;
   }
 
   struct FdMessage {

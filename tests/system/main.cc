@@ -2,12 +2,8 @@
 // with lo up and /proc and /run of their own. They need no privilege, meet nobody's ports and
 // processes, and leave nothing behind. Where that is refused the run fails and says so.
 #include <gtest/gtest.h>
-#include <net/if.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,34 +11,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <string>
 
-#include "base/unique_fd.h"
+#include "support/own_namespaces.h"
 
 namespace {
 
-bool write_file(const char* path, const std::string& text) {
-  std::ofstream out(path);
-  return static_cast<bool>(out << text << std::flush);
-}
-
-bool raise_lo() {
-  const portfwd::UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  ifreq lo{};
-  std::strcpy(lo.ifr_name, "lo");
-  lo.ifr_flags = IFF_UP;
-  return ::ioctl(any.get(), SIOCSIFFLAGS, &lo) == 0;
-}
-
-bool unshare_all() {
-  const auto uid = std::to_string(::geteuid());
-  const auto gid = std::to_string(::getegid());
-  if (::unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS) != 0) return false;
-  return write_file("/proc/self/setgroups", "deny") &&
-         write_file("/proc/self/uid_map", "0 " + uid + " 1") &&
-         write_file("/proc/self/gid_map", "0 " + gid + " 1") && raise_lo();
-}
+using portfwd::testing_support::enter_own_namespaces;
 
 /// As the first process of the pid namespace, whose /proc it has to be.
 bool mount_own() {
@@ -51,11 +25,11 @@ bool mount_own() {
          ::mount("portfwd-test", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755") == 0;
 }
 
-int refused(const char* what) {
+int refused(const char* what, int error) {
   std::fprintf(stderr,
                "system tests need unprivileged user namespaces (%s: %s): allow them with "
                "sysctl user.max_user_namespaces=10000\n",
-               what, std::strerror(errno));
+               what, std::strerror(error));
   return 1;
 }
 
@@ -70,7 +44,7 @@ int refused(const char* what) {
 /// The first process reaps; the tests run in the second, and everything ends with the first.
 int run_as_init() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (!mount_own()) return refused("mount");
+  if (!mount_own()) return refused("mount", errno);
   const pid_t tests = ::fork();
   if (tests != 0) end_with(tests);
   std::signal(SIGPIPE, SIG_IGN);
@@ -82,7 +56,8 @@ int run_as_init() {
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (GTEST_FLAG_GET(list_tests)) return RUN_ALL_TESTS();
-  if (!unshare_all()) return refused("unshare");
+  constexpr int kAll = CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS;
+  if (const int error = enter_own_namespaces(kAll); error != 0) return refused("unshare", error);
   const pid_t init = ::fork();
   if (init == 0) return run_as_init();
   end_with(init);

@@ -1,0 +1,50 @@
+// Puts the calling process into namespaces of its own, as `unshare --map-root-user` does, so that a
+// test needs no privilege and meets nobody's ports. Each function gives errno, or 0 when done.
+#pragma once
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "base/unique_fd.h"
+
+namespace portfwd::testing_support {
+
+/// Where the process is root of its network namespace: lo is down in a new one.
+inline int raise_lo() {
+  const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq lo{};
+  std::strcpy(lo.ifr_name, "lo");
+  lo.ifr_flags = IFF_UP;
+  return ::ioctl(any.get(), SIOCSIFFLAGS, &lo) == 0 ? 0 : errno;
+}
+
+inline int write_file(const char* path, const std::string& text) {
+  const UniqueFd fd(::open(path, O_WRONLY | O_CLOEXEC));
+  return ::write(fd.get(), text.data(), text.size()) < 0 ? errno : 0;
+}
+
+/// @param flags of unshare(2): CLONE_NEWUSER, by which the process becomes root inside,
+/// CLONE_NEWNET, in which lo is raised, and others that need nothing more
+inline int enter_own_namespaces(int flags) {
+  const std::string uid = "0 " + std::to_string(::geteuid()) + " 1";
+  const std::string gid = "0 " + std::to_string(::getegid()) + " 1";
+  if (::unshare(flags) != 0) return errno;
+  int error = 0;
+  if ((flags & CLONE_NEWUSER) != 0) {
+    error = write_file("/proc/self/setgroups", "deny");
+    if (error == 0) error = write_file("/proc/self/uid_map", uid);
+    if (error == 0) error = write_file("/proc/self/gid_map", gid);
+  }
+  if (error == 0 && (flags & CLONE_NEWNET) != 0) error = raise_lo();
+  return error;
+}
+
+}  // namespace portfwd::testing_support
