@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 
@@ -38,6 +39,12 @@ ProcessUsage process_usage() {
           .resident_bytes = resident_bytes(),
           .open_fds = open_fds(),
           .max_fds = static_cast<std::int64_t>(fds.rlim_cur)};
+}
+
+Duration thread_cpu_time() {
+  timespec used{};
+  (void)::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return std::chrono::seconds(used.tv_sec) + Duration(used.tv_nsec);
 }
 
 }  // namespace portfwd

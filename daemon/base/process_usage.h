@@ -17,4 +17,8 @@ struct ProcessUsage {
 /// Source: getrusage(2), proc(5) (statm, fd).
 [[nodiscard]] ProcessUsage process_usage();
 
+/// CPU time that the calling thread has used: unlike a clock it stands still while others run.
+/// Source: clock_gettime(2), CLOCK_THREAD_CPUTIME_ID.
+[[nodiscard]] Duration thread_cpu_time();
+
 }  // namespace portfwd

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <array>
-#include <ctime>
 
+#include "base/process_usage.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {
@@ -20,13 +20,6 @@ constexpr Duration kLeastPause = 50ms;   // each young process would wake us at 
 constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork without exec waits
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
-
-/// CPU time of this thread, so that a scan that was preempted does not count as dear.
-Duration cpu_time() {
-  timespec t{};
-  (void)::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
-}
 
 }  // namespace
 
@@ -92,30 +85,40 @@ void Discovery::tick() {
   const TimePoint now = loop_.now();
   if (pace_.due(now) <= now) {
     (void)scan(pace_.full_due() <= now);  // a /proc that fails once is read again
-  } else if (table_.young_due() <= now) {
-    table_.look_at_young(now);
-    reconcile();
+  } else if (young_due() <= now) {
+    look_at_young(now);
   }
   arm();
+}
+
+TimePoint Discovery::young_due() const {
+  return std::max(table_.young_due(), pace_.affordable_at());
+}
+
+void Discovery::look_at_young(TimePoint now) {
+  const Duration before = thread_cpu_time();
+  table_.look_at_young(now);
+  reconcile();
+  pace_.charge(thread_cpu_time() - before);
 }
 
 void Discovery::arm() {
   const TimePoint now = loop_.now();
   const Duration calm = exec_hints_.granted() ? kHintedTick : kTick;
   const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : calm;
-  const TimePoint soonest = std::min(pace_.due(now), table_.young_due());
+  const TimePoint soonest = std::min(pace_.due(now), young_due());
   const Duration least = pace_.hurrying(now) ? Duration() : kLeastPause;
   tick_.arm_at(std::clamp(soonest, now + least, now + pause));
 }
 
 Result<void> Discovery::scan(bool full) {
-  const Duration before = cpu_time();
+  const Duration before = thread_cpu_time();
   const TimePoint now = loop_.now();
   if (full) outside_.clear();
   auto listed = table_.refresh(now, full);
   if (listed) reconcile();
   if (listed && full) give_up_orphans();
-  pace_.done(now, cpu_time() - before, full);
+  pace_.done(now, thread_cpu_time() - before, full);
   return listed;
 }
 

@@ -76,12 +76,15 @@ class Discovery final : private Census {
 
   void on_orphans() override;
   void tick();
+  [[nodiscard]] TimePoint young_due() const;
+  void look_at_young(TimePoint now);
   void recount();
   Result<void> scan(bool full);
   void arm();
   [[nodiscard]] bool pid_moved();
 
   void on_execs(std::span<const pid_t> pids, bool lost);
+  void look_at_executed(std::span<const pid_t> pids);
   void on_mounts();
   void start_watches();
 

@@ -24,8 +24,8 @@ class ProcessTable {
     std::uint64_t folder = 0;  ///< inode of /proc/PID
     std::uint64_t netns = 0;   ///< 0 when it cannot be seen, or is ours
     TimePoint first_seen{};
-    std::uint8_t looks = 0;   ///< while young
-    std::string engine_id{};  ///< of an unseen one whose cgroup names its engine
+    std::uint8_t looks = 0;             ///< while young
+    std::string engine_id{};            ///< of an unseen one whose cgroup names its engine
     std::uint64_t looked_at_netns = 0;  ///< at the last look, ours or not
     bool ours = false;
   };

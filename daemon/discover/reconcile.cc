@@ -2,6 +2,7 @@
 // a successor, which names were not yet right. See discovery.h.
 #include <algorithm>
 
+#include "base/process_usage.h"
 #include "discover/discovery.h"
 #include "kernel/pidfd.h"
 #include "kernel/procfs.h"
@@ -111,8 +112,20 @@ void Discovery::on_mounts() {
   reconcile();
 }
 
-/// A program begins: in a container we know its listener may follow, else it may begin a container.
+/// Beyond the budget they only say that there is something to look for.
 void Discovery::on_execs(std::span<const pid_t> pids, bool lost) {
+  if (pace_.affordable_at() <= loop_.now()) {
+    const Duration before = thread_cpu_time();
+    look_at_executed(pids);
+    pace_.charge(thread_cpu_time() - before);
+  } else {
+    pace_.want();
+  }
+  if (lost) hint();
+}
+
+/// A program begins: in a container we know its listener may follow, else it may begin a container.
+void Discovery::look_at_executed(std::span<const pid_t> pids) {
   const TimePoint now = loop_.now();
   bool unknown = false;
   for (const pid_t pid : pids) {
@@ -125,7 +138,6 @@ void Discovery::on_execs(std::span<const pid_t> pids, bool lost) {
     unknown = unknown || registry_.anchor_of(key) == 0;
   }
   if (unknown) reconcile();
-  if (lost) hint();
 }
 
 /// A container whose namespaces are another user's: its cgroup tells that it is there.

@@ -18,7 +18,8 @@ class ScanPace {
   static constexpr Duration kHurry = std::chrono::seconds(1);  ///< how long a hint lasts
   static constexpr Duration kFull = std::chrono::seconds(5);   ///< between full looks
   static constexpr Duration kSaved = std::chrono::seconds(5);  ///< so long a budget is kept
-  static constexpr Duration kOwed = std::chrono::seconds(1);   ///< the longest wait for a budget
+  static constexpr Duration kWakeCost = std::chrono::microseconds(25);  ///< see Pace::kWakeCost
+  static constexpr Duration kOwed = std::chrono::seconds(1);  ///< the longest wait for a budget
 
   /// @param budget share of one core, such as 0.002; more than 0
   ScanPace(double budget, TimePoint now) : budget_(budget), last_(now - kFull), full_(last_) {
@@ -41,8 +42,8 @@ class ScanPace {
   [[nodiscard]] TimePoint full_due() const { return full_ + kFull; }
   /// Least time from the last look to the next.
   [[nodiscard]] Duration gap(TimePoint now) const {
-    const auto owed = static_cast<double>(std::max(-credit_, Duration()).count()) / budget_;
-    return std::max(hurrying(now) ? kHurriedGap : kGap, Duration(static_cast<Duration::rep>(owed)));
+    const Duration owed = time_to_earn(std::max(-credit_, Duration()));
+    return std::max(hurrying(now) ? kHurriedGap : kGap, owed);
   }
 
   /// @param cost CPU time that the look took
@@ -55,12 +56,24 @@ class ScanPace {
     ++scans_;
     spent_ += cost;
   }
+  /// Work between the looks. @param cost CPU time, the wake-up for it left out
+  void charge(Duration cost) {
+    credit_ = std::max(credit_ - cost - kWakeCost, -share_of(kOwed));
+    spent_ += cost + kWakeCost;
+  }
+  /// When more of it may be done: the distant past unless credit is owed.
+  [[nodiscard]] TimePoint affordable_at() const {
+    return credit_ < Duration() ? last_ + time_to_earn(-credit_) : TimePoint::min();
+  }
   [[nodiscard]] Duration spent() const { return spent_; }
   [[nodiscard]] std::uint64_t scans() const { return scans_; }
 
  private:
   [[nodiscard]] Duration share_of(Duration time) const {
     return Duration(static_cast<Duration::rep>(static_cast<double>(time.count()) * budget_));
+  }
+  [[nodiscard]] Duration time_to_earn(Duration credit) const {
+    return Duration(static_cast<Duration::rep>(static_cast<double>(credit.count()) / budget_));
   }
 
   double budget_;

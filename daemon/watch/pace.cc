@@ -1,7 +1,6 @@
 #include "watch/pace.h"
 
 #include <algorithm>
-#include <ctime>
 
 namespace portfwd {
 
@@ -24,12 +23,6 @@ void average_in(Duration& mean, Duration sample) {
 }
 
 }  // namespace
-
-Duration thread_cpu_time() {
-  timespec used{};
-  (void)::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-  return std::chrono::seconds(used.tv_sec) + Duration(used.tv_nsec);
-}
 
 Pace::Pace(EventLoop& loop, const Settings::Detect& settings, CpuMeter meter)
     : loop_(loop),

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/process_usage.h"
 #include "config/settings.h"
 #include "event/event_loop.h"
 
@@ -33,9 +34,6 @@ class Looker {
  protected:
   ~Looker() = default;
 };
-
-/// CPU time that the calling thread has used. Source: clock_gettime(2), CLOCK_THREAD_CPUTIME_ID.
-[[nodiscard]] Duration thread_cpu_time();
 
 class Pace {
  public:

@@ -55,6 +55,17 @@ TEST_F(ScanPaceTest, OneDearLookDelaysTheNextByASecondAtMost) {
   EXPECT_EQ(pace.due(now), now + 1s);
 }
 
+TEST_F(ScanPaceTest, WorkBetweenTheLooksIsPaidFromTheSameCreditAndWaitsForIt) {
+  pace.done(now, Duration(), true);
+  EXPECT_LE(pace.affordable_at(), now);
+  for (int i = 0; i < 20; ++i) pace.charge(500us);  // and as many wake-ups: 10.5 ms
+  EXPECT_GT(pace.affordable_at(), now + 200ms);
+  EXPECT_LE(pace.affordable_at(), now + 1s) << "it waits a second at most";
+  pace.want();
+  EXPECT_EQ(pace.due(now), pace.affordable_at()) << "and so does the next look";
+  EXPECT_EQ(pace.spent(), 10500us);
+}
+
 TEST_F(ScanPaceTest, ABurstAfterACalmTimeIsAnsweredAtTheHurriedPace) {
   pace.done(now, Duration(), true);
   pace.hurry(now);
