@@ -15,11 +15,12 @@ namespace portfwd {
 struct Container {
   std::string id;    ///< opaque, [A-Za-z0-9_-], never used twice in a daemon's life
   std::string name;  ///< what its owner calls it; shown to people, not unique
-  std::string
-      engine;     ///< "podman", "docker", "nspawn", "bubblewrap", "netns", ... or "" if unknown
-  uid_t uid = 0;  ///< its owner on the host
-  pid_t pid = 0;  ///< a process in it, as the host counts; 0 for one known only by its path
-  std::uint64_t netns = 0;  ///< inode of its network namespace; 0 when it cannot be seen
+  /// "podman", "docker", "nspawn", "bubblewrap", "netns", ... or "" if unknown
+  std::string engine;
+  std::string engine_id;        ///< the engine's own id in full, or "" when it has none
+  uid_t uid = 0;                ///< its owner on the host
+  pid_t pid = 0;                ///< a process in it, as the host counts; 0: known only by its path
+  std::uint64_t netns = 0;      ///< inode of its network namespace; 0 when it cannot be seen
   std::uint64_t cgroup_id = 0;  ///< inode of its cgroup v2 folder; 0 when it cannot be known
   UniqueFd netns_fd;  ///< pins the namespace, so the inode is nobody else's; invalid if unseen
   std::string image;
@@ -35,7 +36,7 @@ enum class RemovalReason : std::uint8_t { Gone, Detached, Replaced };
 class RegistryObserver {
  public:
   virtual void on_container_added(const Container& container) = 0;
-  /// Name, pid, image or labels changed; never the id or the namespace.
+  /// Anything but the id and the namespace changed.
   virtual void on_container_changed(const Container& container) = 0;
   /// The last call for this container; it is freed after the return.
   virtual void on_container_removed(const Container& container, RemovalReason reason) = 0;

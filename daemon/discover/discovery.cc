@@ -29,7 +29,7 @@ Discovery::Discovery(const Parts& parts, Options options)
       identifier_(parts.identifier),
       boundary_(parts.boundary),
       registry_(parts.registry),
-      table_(parts.proc, parts.identifier, std::move(options.is_ours)),
+      table_(parts.proc, parts.identifier, parts.boundary, std::move(options.is_ours)),
       netns_folder_(std::move(options.netns_folder)),
       want_exec_hints_(options.exec_hints),
       pace_(options.budget, parts.loop.now()),

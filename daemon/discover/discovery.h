@@ -91,6 +91,7 @@ class Discovery final : private Census {
   void reconcile();
   void give_up_orphans();
   [[nodiscard]] Candidates unanchored() const;
+  [[nodiscard]] ContainerKey key_of(const Process& process) const;
   void take(const ContainerKey& key, std::span<const pid_t> pids);
   void adopt(pid_t pid, const ContainerKey& key);
   void adopt_unseen(pid_t pid, const ContainerKey& key);

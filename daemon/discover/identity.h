@@ -14,9 +14,10 @@
 namespace portfwd {
 
 struct Identity {
-  std::string engine;     ///< "" when none was recognised
-  std::string engine_id;  ///< the engine's own id; "" when it has none or is not known
-  std::string name;       ///< never empty
+  std::string engine;           ///< "" when none was recognised
+  std::string engine_id;        ///< the engine's own id; "" when it has none or is not known
+  std::string name;             ///< never empty
+  std::uint64_t cgroup_id = 0;  ///< inode of its folder in the unified hierarchy; 0: not known
 };
 
 class Identifier {
@@ -25,6 +26,8 @@ class Identifier {
   explicit Identifier(const ProcDir& proc);
 
   [[nodiscard]] Identity identify(pid_t pid) const;
+  /// Identity::engine_id alone, at less cost.
+  [[nodiscard]] std::string engine_id_of(pid_t pid) const;
 
   /// The engine that the cgroup of `pid` names with certainty: works for processes whose namespaces
   /// cannot be seen. The daemon's own engine, if it runs in a container, does not count.
@@ -36,11 +39,14 @@ class Identifier {
  private:
   [[nodiscard]] std::optional<names::Guess> from_cgroup(pid_t pid) const;
   [[nodiscard]] names::Guess from_ancestors(pid_t pid) const;
+  [[nodiscard]] names::Guess from_outside(pid_t pid) const;
+  [[nodiscard]] std::uint64_t cgroup_id(pid_t pid) const;
 
   const ProcDir& proc_;
   std::vector<pid_t> lineage_;
   std::string own_engine_id_;
   std::string host_name_;
+  std::string cgroup_root_;  ///< where the unified hierarchy is mounted; "" when it is not
 };
 
 }  // namespace portfwd

@@ -94,14 +94,34 @@ void ProcessTable::look(Process& process, bool again) {
   looked_at_.push_back(process.pid);
   const auto netns = proc_.netns(process.pid);
   const std::uint64_t now = netns.value_or(0);
-  if (now != process.looked_at_netns) process.ours = is_ours_(process.pid);
+  if (now != process.looked_at_netns) {
+    process.ours = is_ours_(process.pid);
+    process.engine_id.clear();
+  }
   process.looked_at_netns = now;
   process.netns = process.ours ? 0 : now;
-  const bool unseen = !netns && netns.error().code == EACCES && !process.ours;
-  if (unseen && (again || process.looks == 0) && process.engine_id.empty()) {
-    const auto guess = identifier_.engine_of_cgroup(process.pid);
-    if (guess && !is_ours_(process.pid)) process.engine_id = guess->id;
+  if (process.ours || !process.engine_id.empty()) return;
+  if (netns && !boundary_.is_ours(now)) process.engine_id = engine_id_of(process);
+  const bool unseen = !netns && netns.error().code == EACCES;
+  if (unseen && (again || process.looks == 0)) {
+    process.engine_id = unseen_engine_id_of(process.pid);
   }
+}
+
+/// A child is in its parent's container, and costs one read then.
+std::string ProcessTable::engine_id_of(const Process& process) const {
+  const pid_t parent = proc_.parent(process.pid);
+  for (const auto* known : {&next_, &processes_}) {  // next_ while refresh() builds it
+    const auto place = std::ranges::lower_bound(*known, parent, {}, &Process::pid);
+    if (place == known->end() || place->pid != parent) continue;
+    if (place->netns == process.netns && !place->engine_id.empty()) return place->engine_id;
+  }
+  return identifier_.engine_id_of(process.pid);
+}
+
+std::string ProcessTable::unseen_engine_id_of(pid_t pid) const {
+  const auto guess = identifier_.engine_of_cgroup(pid);
+  return guess && !is_ours_(pid) ? guess->id : "";
 }
 
 void ProcessTable::note_youth(const Process& process) {

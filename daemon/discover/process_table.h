@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "discover/boundary.h"
 #include "discover/identity.h"
 #include "kernel/proc_dir.h"
 
@@ -25,7 +26,7 @@ class ProcessTable {
     std::uint64_t netns = 0;   ///< 0 when it cannot be seen, or is ours
     TimePoint first_seen{};
     std::uint8_t looks = 0;             ///< while young
-    std::string engine_id{};            ///< of an unseen one whose cgroup names its engine
+    std::string engine_id{};            ///< of its container, when its engine is known
     std::uint64_t looked_at_netns = 0;  ///< at the last look, ours or not
     bool ours = false;
   };
@@ -33,8 +34,9 @@ class ProcessTable {
 
   /// @param is_ours a process that makes no container, such as a broker; asked when a process
   /// is found in a namespace where it was not before
-  ProcessTable(const ProcDir& proc, const Identifier& identifier, IsOurs is_ours)
-      : proc_(proc), identifier_(identifier), is_ours_(std::move(is_ours)) {}
+  ProcessTable(const ProcDir& proc, const Identifier& identifier, const Boundary& boundary,
+               IsOurs is_ours)
+      : proc_(proc), identifier_(identifier), boundary_(boundary), is_ours_(std::move(is_ours)) {}
 
   /// Takes in who came and who went. @param full looks at everyone
   Result<void> refresh(TimePoint now, bool full);
@@ -53,10 +55,13 @@ class ProcessTable {
 
  private:
   void look(Process& process, bool again);
+  [[nodiscard]] std::string engine_id_of(const Process& process) const;
+  [[nodiscard]] std::string unseen_engine_id_of(pid_t pid) const;
   void note_youth(const Process& process);
 
   const ProcDir& proc_;
   const Identifier& identifier_;
+  const Boundary& boundary_;
   IsOurs is_ours_;
   std::vector<Process> processes_;  ///< ascending by pid
   std::vector<Process> next_;       ///< what refresh() builds; kept for its memory

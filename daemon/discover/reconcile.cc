@@ -1,6 +1,7 @@
 // What a look at the processes means for the Registry: which namespaces are new, which anchors need
 // a successor, which names were not yet right. See discovery.h.
 #include <algorithm>
+#include <ranges>
 
 #include "base/process_usage.h"
 #include "discover/discovery.h"
@@ -9,9 +10,10 @@
 
 namespace portfwd {
 
+/// Engines' containers first, which are last in the map: processes of no engine may be theirs.
 void Discovery::reconcile() {
   review_young_anchors();
-  for (const auto& [key, pids] : unanchored()) take(key, pids);
+  for (const auto& [key, pids] : std::views::reverse(unanchored())) take(key, pids);
   for (const auto& [netns, path] : mounts_.paths()) adopt_named(netns, path);
 }
 
@@ -20,13 +22,22 @@ void Discovery::give_up_orphans() {
   for (const ContainerKey& key : registry_.orphans()) registry_.settle(key, 0, UniqueFd());
 }
 
-/// Every namespace, and every engine's unseen container, that has processes but no anchor.
+/// A process of no engine belongs to its namespace's first container, and so does one in a sandbox
+/// with a namespace of its own inside an engine's container.
+ContainerKey Discovery::key_of(const Process& process) const {
+  ContainerKey own{process.netns, process.engine_id};
+  if (own.netns == 0 || registry_.knows(own)) return own;
+  if (!own.engine_id.empty() && !registry_.knows_engine_id(own.engine_id)) return own;
+  return registry_.first_in(own.netns).value_or(ContainerKey{own.netns, ""});
+}
+
+/// Every container that has processes but no anchor.
 Discovery::Candidates Discovery::unanchored() const {
   Candidates candidates;
   for (const Process& process : table_.all()) {
     if (process.netns == 0 && process.engine_id.empty()) continue;
     if (boundary_.is_ours(process.netns) || outside_.contains(process.netns)) continue;
-    ContainerKey key{process.netns, process.netns == 0 ? process.engine_id : ""};
+    ContainerKey key = key_of(process);
     if (registry_.anchor_of(key) == 0) candidates[std::move(key)].push_back(process.pid);
   }
   return candidates;
@@ -34,6 +45,8 @@ Discovery::Candidates Discovery::unanchored() const {
 
 /// The first process that serves the container itself becomes its anchor.
 void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
+  const bool others = key.engine_id.empty() && registry_.first_in(key.netns).value_or(key) != key;
+  if (others && !registry_.knows(key)) return;
   for (const pid_t pid : pids) {
     if (names::is_plumbing(proc_.comm(pid))) continue;
     if (key.netns != 0) {
@@ -65,7 +78,9 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
   sighting.uid = verdict.owner;
   sighting.inaccessible = verdict.inaccessible;
   sighting.identity = identity_of(pid, key.netns);
-  if (const auto named = mounts_.paths().find(key.netns); named != mounts_.paths().end()) {
+  if (!key.engine_id.empty()) sighting.identity.engine_id = key.engine_id;
+  if (const auto named = mounts_.paths().find(key.netns);
+      named != mounts_.paths().end() && sighting.identity.engine_id.empty()) {
     sighting.path = named->second;
   }
   registry_.add(std::move(sighting));
@@ -132,7 +147,7 @@ void Discovery::look_at_executed(std::span<const pid_t> pids) {
     const Process* process = table_.look_at(pid, now);
     if (process == nullptr || boundary_.is_ours(process->netns)) continue;
     if (process->netns == 0 && process->engine_id.empty()) continue;
-    const ContainerKey key{process->netns, process->netns == 0 ? process->engine_id : ""};
+    const ContainerKey key = key_of(*process);
     if (registry_.anchor_of(key) == pid) registry_.identify(key, identity_of(pid, key.netns));
     registry_.sign_of_life(key);
     unknown = unknown || registry_.anchor_of(key) == 0;
@@ -165,10 +180,11 @@ void Discovery::review_young_anchors() {
     if (!std::ranges::binary_search(table_.looked_at(), pid)) continue;
     const Process* process = table_.find(pid);
     if (process == nullptr) continue;  // its pidfd will tell
-    if (process->netns != key.netns) {
+    const ContainerKey own{process->netns, process->engine_id};
+    if (own.netns != key.netns || (own != key && registry_.knows(own))) {
       registry_.drop_anchor(key);
       on_orphans();
-    } else if (process->netns != 0 && table_.is_young(*process, loop_.now())) {
+    } else if (own.netns != 0 && table_.is_young(*process, loop_.now())) {
       registry_.identify(key, identity_of(pid, key.netns));
     }
   }

@@ -38,27 +38,37 @@ const Container* Registry::find(std::string_view id) const {
 
 bool Registry::knows_engine_id(std::string_view engine_id) const {
   return !engine_id.empty() && std::ranges::any_of(entries_, [engine_id](const auto& known) {
-    return known.second->engine_id == engine_id;
+    return known.first.engine_id == engine_id;
   });
 }
 
+std::optional<ContainerKey> Registry::first_in(std::uint64_t netns) const {
+  const Entry* first = nullptr;
+  for (auto it = entries_.lower_bound({netns, ""}); it != entries_.end(); ++it) {
+    if (it->first.netns != netns) break;
+    if (first == nullptr || it->second->place < first->place) first = it->second.get();
+  }
+  return first == nullptr ? std::nullopt : std::optional(first->key);
+}
+
 const Container* Registry::add(Sighting sighting) {
-  ContainerKey key{sighting.netns ? sighting.netns->inode() : 0, ""};
   Identity& identity = sighting.identity;
-  const ContainerKey unseen{0, identity.engine_id};
-  if (key.netns == 0) key = unseen;
+  ContainerKey key{sighting.netns ? sighting.netns->inode() : 0, identity.engine_id};
   if (knows(key)) return nullptr;
-  if (key != unseen && knows(unseen)) remove(unseen, RemovalReason::Replaced);
+  const ContainerKey unseen{0, identity.engine_id};
+  if (key.netns != 0 && knows(unseen)) remove(unseen, RemovalReason::Replaced);
   if (knows_engine_id(identity.engine_id)) {  // a sandbox inside that engine's container
     identity.engine.clear();
     identity.engine_id.clear();
     if (!sighting.named)
       identity.name = names::from_program(proc_.comm(sighting.pid), sighting.pid);
+    key.engine_id.clear();
+    if (knows(key)) return nullptr;
   }
 
-  auto made = std::make_unique<Entry>(*this, key, std::move(sighting));
+  auto made = std::make_unique<Entry>(*this, key, ++found_, std::move(sighting));
   Entry& entry = *made;
-  entry.container.id = new_id(entry.engine_id);
+  entry.container.id = new_id(key.engine_id);
   entries_.emplace(std::move(key), std::move(made));
   announce(entry);
   return &entry.container;
@@ -137,16 +147,29 @@ std::vector<std::pair<ContainerKey, pid_t>> Registry::anchors() const {
 void Registry::identify(const ContainerKey& key, const Identity& identity) {
   const auto it = entries_.find(key);
   if (it == entries_.end()) return;
-  Entry& entry = *it->second;
-  if (identity.engine_id != entry.engine_id && knows_engine_id(identity.engine_id)) return;
+  const bool other = identity.engine_id != key.engine_id;
+  if (other && (!key.engine_id.empty() || knows_engine_id(identity.engine_id))) return;
+  Entry& entry = other ? rename_key(it, identity.engine_id) : *it->second;
   Container& container = entry.container;
   const bool same = (entry.named_by_person || container.name == identity.name) &&
-                    container.engine == identity.engine;
-  entry.engine_id = identity.engine_id;
+                    container.engine == identity.engine && !other &&
+                    container.cgroup_id == identity.cgroup_id;
   if (same) return;
   container.engine = identity.engine;
+  container.cgroup_id = identity.cgroup_id;
   if (!entry.named_by_person) container.name = identity.name;
   changed(entry);
+}
+
+/// A young container's engine became known.
+Registry::Entry& Registry::rename_key(Entries::const_iterator entry, std::string engine_id) {
+  auto node = entries_.extract(entry);
+  node.key().engine_id = std::move(engine_id);
+  Entry& renamed = *node.mapped();
+  renamed.key = node.key();
+  renamed.container.engine_id = node.key().engine_id;
+  entries_.insert(std::move(node));
+  return renamed;
 }
 
 void Registry::sign_of_life(const ContainerKey& key) {
@@ -160,6 +183,7 @@ void Registry::sign_of_life(const ContainerKey& key) {
 void Registry::set_paths(const std::map<std::uint64_t, std::string>& paths) {
   std::vector<ContainerKey> lost;
   for (const auto& [key, entry] : entries_) {
+    if (!key.engine_id.empty()) continue;  // it ends with its processes
     const auto found = paths.find(key.netns);
     const std::string now = found == paths.end() ? std::string() : found->second;
     if (std::exchange(entry->container.path, now) != now && now.empty()) lost.push_back(key);

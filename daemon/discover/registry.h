@@ -4,13 +4,17 @@
 //
 // An entry lives as long as something holds it: an anchor (a process in it, by pidfd), or a path (a
 // named namespace), or the person who attached its descriptor. When the anchor exits, the census is
-// asked for another process of that namespace. A detached container stays as an entry that nobody
+// asked for another process of that container. A detached container stays as an entry that nobody
 // sees, with its namespace pinned, so that it is not found again while it lives.
+//
+// Several containers may share a network namespace, as in a pod; an engine's id tells them apart.
+// Processes that no engine's id is known of belong to the first that was found there.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,10 +28,10 @@
 
 namespace portfwd {
 
-/// What tells one container from another: its namespace, or the engine's id when that is unseen.
+/// What tells one container from another.
 struct ContainerKey {
-  std::uint64_t netns = 0;
-  std::string engine_id;  ///< only when netns is 0
+  std::uint64_t netns = 0;  ///< 0 when it cannot be seen
+  std::string engine_id;    ///< "" when it has none or is not known
   friend auto operator<=>(const ContainerKey&, const ContainerKey&) = default;
 };
 
@@ -70,6 +74,8 @@ class Registry {
   void set_census(Census* census) noexcept { census_ = census; }
   [[nodiscard]] bool knows(const ContainerKey& key) const { return entries_.contains(key); }
   [[nodiscard]] bool knows_engine_id(std::string_view engine_id) const;
+  /// The one that was found first of those in that namespace, forgotten ones too.
+  [[nodiscard]] std::optional<ContainerKey> first_in(std::uint64_t netns) const;
   /// @return nullptr when it is known already.
   const Container* add(Sighting sighting);
   [[nodiscard]] std::vector<ContainerKey> orphans() const;
@@ -80,7 +86,7 @@ class Registry {
   /// The containers that a process holds, forgotten ones too.
   [[nodiscard]] std::vector<std::pair<ContainerKey, pid_t>> anchors() const;
   [[nodiscard]] pid_t anchor_of(const ContainerKey& key) const;
-  /// A name that a person gave is kept.
+  /// A name that a person gave is kept, and so is an engine's id once it is known.
   void identify(const ContainerKey& key, const Identity& identity);
   void sign_of_life(const ContainerKey& key);
   /// The named namespaces there are now, by inode: what had a path and is not among them loses it.
@@ -95,6 +101,7 @@ class Registry {
   void remove_if_unheld(const ContainerKey& key);
   void announce(Entry& entry);
   void changed(const Entry& entry);
+  Entry& rename_key(Entries::const_iterator entry, std::string engine_id);
   const Container* attach(Sighting sighting, std::string_view name);
   std::string new_id(const std::string& engine_id);
   [[nodiscard]] std::string path_of(const Netns& netns) const;
@@ -109,6 +116,7 @@ class Registry {
   Entries entries_;
   std::vector<std::uint64_t> used_engine_ids_;  ///< sorted; first 12 hex digits of each
   std::uint64_t made_ids_ = 0;
+  std::uint64_t found_ = 0;  ///< entries ever made
 };
 
 }  // namespace portfwd

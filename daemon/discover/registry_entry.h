@@ -12,10 +12,12 @@ namespace portfwd {
 
 class Registry::Entry {
  public:
-  Entry(Registry& owner, ContainerKey the_key, Sighting sighting)
-      : key(std::move(the_key)), engine_id(sighting.identity.engine_id), registry_(owner) {
+  Entry(Registry& owner, ContainerKey the_key, std::uint64_t the_place, Sighting sighting)
+      : key(std::move(the_key)), place(the_place), registry_(owner) {
     container.name = std::move(sighting.identity.name);
     container.engine = std::move(sighting.identity.engine);
+    container.engine_id = key.engine_id;
+    container.cgroup_id = sighting.identity.cgroup_id;
     container.uid = sighting.uid;
     container.pid = sighting.pid;
     container.netns = key.netns;
@@ -65,8 +67,8 @@ class Registry::Entry {
   [[nodiscard]] bool held() const { return anchor || orphan || kept || !container.path.empty(); }
 
   Container container;
-  const ContainerKey key;
-  std::string engine_id;  ///< in full; container.id begins like it
+  ContainerKey key;
+  const std::uint64_t place;  ///< in the order in which containers were found
   std::unique_ptr<Anchor> anchor;
   bool orphan = false;     ///< its anchor has exited, the census has not yet answered
   bool forgotten = false;  ///< detached: nobody sees it

@@ -61,7 +61,7 @@ Answer<const Container*> Registry::resolve(std::string_view text) const {
     if (entry->forgotten) continue;
     const Container& container = entry->container;
     if (container.name == text) named.push_back(&container);
-    const bool begins = container.id.starts_with(text) || entry->engine_id.starts_with(text);
+    const bool begins = container.id.starts_with(text) || container.engine_id.starts_with(text);
     if (begins) begun.push_back(&container);
   }
   const auto& hits = named.empty() ? begun : named;
@@ -112,7 +112,9 @@ Answer<const Container*> Registry::attach_netns(UniqueFd fd, std::string_view na
 }
 
 const Container* Registry::attach(Sighting sighting, std::string_view name) {
-  const ContainerKey key{sighting.netns->inode(), ""};
+  ContainerKey key{sighting.netns->inode(), sighting.identity.engine_id};
+  const bool new_there = !key.engine_id.empty() && !knows_engine_id(key.engine_id);
+  if (!knows(key) && !new_there) key = first_in(key.netns).value_or(key);
   sighting.attached = true;
   sighting.named = !name.empty();
   if (sighting.named) sighting.identity.name = names::printable(name);
@@ -127,7 +129,7 @@ const Container* Registry::attach(Sighting sighting, std::string_view name) {
   if (sighting.named) entry.container.name = sighting.identity.name;
   entry.named_by_person = entry.named_by_person || sighting.named;
   if (std::exchange(entry.forgotten, false)) {
-    entry.container.id = new_id(entry.engine_id);
+    entry.container.id = new_id(entry.container.engine_id);
     announce(entry);
   } else {
     changed(entry);

@@ -88,6 +88,17 @@ std::vector<std::string> parse_cgroup(std::string_view text) {
   return paths;
 }
 
+std::optional<std::string> parse_unified_cgroup(std::string_view text) {
+  while (!text.empty()) {
+    std::string_view line = cut(text, '\n');
+    if (!line.starts_with("0::/")) continue;
+    line.remove_prefix(3);
+    if (line.starts_with("/..")) return std::nullopt;
+    return std::string(line);
+  }
+  return std::nullopt;
+}
+
 std::vector<std::string> split_strings(std::string_view text) {
   std::vector<std::string> strings;
   while (!text.empty()) strings.emplace_back(cut(text, '\0'));

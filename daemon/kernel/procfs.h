@@ -31,6 +31,9 @@ struct Stat {
 
 /// The paths of /proc/PID/cgroup, that of the unified hierarchy ("0::") first; cgroups(7).
 [[nodiscard]] std::vector<std::string> parse_cgroup(std::string_view text);
+/// That of the unified hierarchy alone; nothing when the process is in a part of it that cannot be
+/// seen from here ("/../..": outside of our cgroup namespace).
+[[nodiscard]] std::optional<std::string> parse_unified_cgroup(std::string_view text);
 
 /// /proc/PID/cmdline and environ: strings that end in NUL; the last one may have been cut.
 [[nodiscard]] std::vector<std::string> split_strings(std::string_view text);

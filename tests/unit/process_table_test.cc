@@ -20,7 +20,8 @@ struct ProcessTableTest : testing::Test {
   testing_support::FakeProc fake;
   ProcDir proc{fake.path()};
   Identifier identifier{proc};
-  ProcessTable table{proc, identifier, [](pid_t pid) { return pid == 999; }};
+  Boundary boundary{proc, identifier};
+  ProcessTable table{proc, identifier, boundary, [](pid_t pid) { return pid == 999; }};
   TimePoint now{100s};
 };
 
@@ -100,7 +101,7 @@ TEST_F(ProcessTableTest, AnEmptyProcIsNoFailureButAMissingOneIs) {
   refresh();
   EXPECT_THAT(table.all(), IsEmpty());
   const ProcDir nowhere("/nowhere/proc");
-  ProcessTable blind(nowhere, identifier, [](pid_t) { return false; });
+  ProcessTable blind(nowhere, identifier, boundary, [](pid_t) { return false; });
   EXPECT_EQ(blind.refresh(now, true).error().code, EBADF);
 }
 
