@@ -18,7 +18,7 @@ struct NotYet {
 constexpr std::array kNotYet{
     NotYet{"detect", "udp", "false"},
     NotYet{"host", "allow_remote", "false"},
-    NotYet{"rule", "", ""},
+    NotYet{"rule", "allow_remote", "false"},
     NotYet{"forward", "", ""},
 };
 

@@ -10,6 +10,7 @@ namespace {
 constexpr Port kPrivilegedOffset = 8000;
 
 Port preferred_port(const HostPortPlan::Wish& wish) {
+  if (wish.asked) return *wish.asked;
   if (wish.container_port >= wish.first_unprivileged) return wish.container_port;
   return static_cast<Port>(kPrivilegedOffset + wish.container_port);
 }
@@ -20,26 +21,31 @@ HostPortPlan::HostPortPlan(const Settings& settings, const Wish& wish)
     : settings_(settings),
       wish_(wish),
       preferred_(preferred_port(wish)),
-      fallback_(settings.host.fallback_range.first) {}
+      fallback_(settings.host.fallback_range.first) {
+  if (wish.asked) first_.push_back(*wish.asked);
+  if (wish.sticky && !wish.only_preferred) offer(*wish.sticky);
+  offer(preferred_);
+}
+
+/// One that nobody asked for by its number.
+void HostPortPlan::offer(Port port) {
+  if (allowed(port) && !offered(port)) first_.push_back(port);
+}
+
+bool HostPortPlan::offered(Port port) const {
+  return std::ranges::find(first_, port) != first_.end();
+}
 
 bool HostPortPlan::allowed(Port port) const {
-  return port >= wish_.first_unprivileged &&
-         std::ranges::none_of(settings_.host.avoid,
-                              [port](const PortRange& r) { return r.contains(port); });
+  return port >= wish_.first_unprivileged && !contains(settings_.host.avoid, port);
 }
 
 std::optional<Port> HostPortPlan::next() {
-  if (stage_ == Stage::Sticky) {
-    stage_ = Stage::Preferred;
-    if (wish_.sticky && allowed(*wish_.sticky)) return wish_.sticky;
-  }
-  if (stage_ == Stage::Preferred) {
-    stage_ = Stage::Fallback;
-    if (allowed(preferred_) && wish_.sticky != preferred_) return preferred_;
-  }
+  if (next_ < first_.size()) return first_[next_++];
+  if (wish_.only_preferred) return std::nullopt;
   while (fallback_ <= settings_.host.fallback_range.last) {
     const Port port = static_cast<Port>(fallback_++);
-    if (allowed(port) && port != preferred_ && wish_.sticky != port) return port;
+    if (allowed(port) && !offered(port)) return port;
   }
   return std::nullopt;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "base/endpoint.h"
 #include "config/settings.h"
@@ -15,6 +16,8 @@ class HostPortPlan {
   struct Wish {
     Port container_port = 0;
     std::optional<Port> sticky;      ///< what it had before
+    std::optional<Port> asked;       ///< by a person, who needs not heed `avoid`
+    bool only_preferred = false;     ///< no other than preferred()
     Port first_unprivileged = 1024;  ///< net.ipv4.ip_unprivileged_port_start
   };
   /// @param settings borrowed while the plan is used
@@ -22,18 +25,21 @@ class HostPortPlan {
 
   /// The next one to try; nothing when the fall-back range is used up.
   [[nodiscard]] std::optional<Port> next();
-  /// The one that a person would expect: the same number, or 8000 + N for a privileged one.
+  /// The one that a person would expect: what was asked for, else the same number, or 8000 + N for
+  /// a privileged one.
   [[nodiscard]] Port preferred() const { return preferred_; }
 
  private:
-  enum class Stage : std::uint8_t { Sticky, Preferred, Fallback };
+  void offer(Port port);
   [[nodiscard]] bool allowed(Port port) const;
+  [[nodiscard]] bool offered(Port port) const;
 
   const Settings& settings_;
   Wish wish_;
   Port preferred_;
-  Stage stage_ = Stage::Sticky;
-  std::uint32_t fallback_;  ///< the next of the range; wider than Port so that 65535 can be passed
+  std::vector<Port> first_;  ///< what comes before the range; each once
+  std::size_t next_ = 0;     ///< of first_
+  std::uint32_t fallback_;   ///< the next of the range; wider than Port so that 65535 can be passed
 };
 
 /// Reads net.ipv4.ip_unprivileged_port_start; 1024 when it can't be read. Source: ip(7).

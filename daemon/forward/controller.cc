@@ -22,23 +22,6 @@ std::string random_id() {
   return fmt::format("{:02x}", fmt::join(bytes, ""));
 }
 
-ContainerInfo info_of(const Reach& reach) {
-  const Container& c = reach.container();
-  return {.id = c.id,
-          .name = c.name,
-          .engine = c.engine,
-          .uid = c.uid,
-          .pid = c.pid,
-          .netns = c.netns,
-          .image = c.image,
-          .labels = c.labels,
-          .state = reach.state(),
-          .reach = reach.kind(),
-          .reason = reach.reason(),
-          .listeners = reach.listeners(),
-          .ever_listened = reach.ever_listened()};
-}
-
 Answer<std::string> id_of(const Answer<const Container*>& attached) {
   if (!attached) return std::unexpected(attached.error());
   return (*attached)->id;
@@ -108,6 +91,28 @@ void Controller::share_cpu_budget() {
 void Controller::stop() {
   keeper_.finish();  // what the table forgets from here on is to be known again
   table_.stop();
+}
+
+/// A container that can be entered and none of whose ports is wanted is ignored.
+ContainerInfo Controller::info_of(const Reach& reach) const {
+  const Container& c = reach.container();
+  ContainerInfo info{.id = c.id,
+                     .name = c.name,
+                     .engine = c.engine,
+                     .uid = c.uid,
+                     .pid = c.pid,
+                     .netns = c.netns,
+                     .image = c.image,
+                     .labels = c.labels,
+                     .state = reach.state(),
+                     .reach = reach.kind(),
+                     .reason = reach.reason(),
+                     .listeners = reach.listeners(),
+                     .ever_listened = reach.ever_listened()};
+  if (info.state != ContainerState::Watched) return info;
+  info.reason = ignored_whole(settings_, c);
+  if (!info.reason.empty()) info.state = ContainerState::Ignored;
+  return info;
 }
 
 // ---- what people ask
@@ -182,11 +187,13 @@ Answer<Facts> Controller::explain(std::string_view container, std::string_view t
   const auto automatic = std::ranges::count_if(forwards, [&](const ForwardInfo& f) {
     return f.container_id == c.id && f.origin == Origin::Auto;
   });
-  return portfwd::explain(settings_, {.container = info_of(*parts_.reaches.find(c.id)),
-                                      .target = *port,
-                                      .forward = table_.find({c.id, port->protocol, port->port}),
-                                      .suppressed = table_.suppressed(c, *port),
-                                      .auto_forwards = static_cast<std::size_t>(automatic)});
+  return portfwd::explain({settings_, ephemeral_ports()},
+                          {.subject = c,
+                           .container = info_of(*parts_.reaches.find(c.id)),
+                           .target = *port,
+                           .forward = table_.find({c.id, port->protocol, port->port}),
+                           .suppressed = table_.suppressed(c, *port),
+                           .auto_forwards = static_cast<std::size_t>(automatic)});
 }
 
 Answer<void> Controller::reload() {
@@ -202,6 +209,7 @@ Answer<void> Controller::reload() {
   settings_ = std::move(*read);
   share_cpu_budget();
   table_.apply(settings_);
+  for (Reach* reach : parts_.reaches.all()) tell_changed(*reach);  // some may be ignored now
   log::write(log::Level::Info, "configuration read",
              {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
   return {};
@@ -270,15 +278,18 @@ void Controller::on_reach_added(Reach& reach) {
   table_.on_reach_added(reach);
 }
 
-void Controller::on_reach_changed(Reach& reach) {
+void Controller::tell_changed(const Reach& reach) {
   const ContainerInfo info = info_of(reach);
   for (ControlObserver* observer : observers_) observer->on_container_changed(info);
+}
+
+void Controller::on_reach_changed(Reach& reach) {
+  tell_changed(reach);
   table_.on_reach_changed(reach);
 }
 
 void Controller::on_listeners(Reach& reach) {
-  const ContainerInfo info = info_of(reach);
-  for (ControlObserver* observer : observers_) observer->on_container_changed(info);
+  tell_changed(reach);
   table_.on_listeners(reach);
 }
 

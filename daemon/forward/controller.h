@@ -74,6 +74,8 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void on_state_changed() override { keeper_.changed(); }
 
   void share_cpu_budget();
+  [[nodiscard]] ContainerInfo info_of(const Reach& reach) const;
+  void tell_changed(const Reach& reach);
   void tell(Event event);
   Answer<const Container*> container_for(std::string_view text, Target target) const;
 

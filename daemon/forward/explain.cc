@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "forward/policy.h"
-
 namespace portfwd {
 
 namespace {
@@ -40,13 +38,25 @@ std::string host_sentence(const ForwardInfo& f) {
   return text;
 }
 
+/// Of the listener that decides: the first that is to be forwarded, else the first.
+Decision decision_of(const PolicyContext& policy, const Known& known,
+                     const std::vector<Listener>& listeners) {
+  std::optional<Decision> first;
+  for (const Listener& listener : listeners) {
+    Decision decision = decide(policy, known.subject, listener);
+    if (decision.forward) return decision;
+    if (!first) first = std::move(decision);
+  }
+  return first.value_or(Decision{});
+}
+
 struct Verdict {
   std::string decision;
   std::string remedy;
 };
 
 /// For a port without a forward: the first thing that stands in its way.
-Verdict what_stands_in_the_way(const Settings& settings, const Known& known,
+Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known,
                                const std::vector<Listener>& listeners) {
   if (known.container.state == ContainerState::Inaccessible) {
     return {"the container can't be entered", known.container.reason};
@@ -61,11 +71,11 @@ Verdict what_stands_in_the_way(const Settings& settings, const Known& known,
             fmt::format("`portfwdctl forward {} {}` brings it back", known.container.name,
                         known.target.text())};
   }
-  Decision decision = decide(settings, listeners);
+  Decision decision = decision_of(policy, known, listeners);
   if (!decision.forward) {
     return {std::move(decision.because), "change portfwd.toml, then `portfwdctl reload`"};
   }
-  if (known.auto_forwards >= settings.host.max_forwards) {
+  if (known.auto_forwards >= policy.settings.host.max_forwards) {
     return {fmt::format("the container has {} forwards already", known.auto_forwards),
             "raise [host] max_forwards, or forward this port by hand"};
   }
@@ -74,7 +84,7 @@ Verdict what_stands_in_the_way(const Settings& settings, const Known& known,
 
 }  // namespace
 
-Facts explain(const Settings& settings, const Known& known) {
+Facts explain(const PolicyContext& policy, const Known& known) {
   const std::vector<Listener> listeners = listeners_on(known);
   Facts facts{{"container", known.container.name},
               {"port", std::int64_t{known.target.port}},
@@ -86,7 +96,7 @@ Facts explain(const Settings& settings, const Known& known) {
     facts["host"] = host_sentence(f);
     facts["decision"] = f.origin == Origin::Manual ? "asked for by hand"
                         : listeners.empty()        ? "its listener has just gone"
-                                                   : decide(settings, listeners).because;
+                                                   : decision_of(policy, known, listeners).because;
     facts["remedy"] = f.state == ForwardState::Conflict
                           ? "free that port, or widen [host] fallback_range"
                           : fmt::format("`portfwdctl unforward {}` ends it", f.id);
@@ -94,7 +104,7 @@ Facts explain(const Settings& settings, const Known& known) {
                                    known.container.name, name_of(f.state), host_sentence(f));
     return facts;
   }
-  Verdict verdict = what_stands_in_the_way(settings, known, listeners);
+  Verdict verdict = what_stands_in_the_way(policy, known, listeners);
   facts["forwarded"] = false;
   facts["host"] = std::string("no host port is held for it");
   facts["summary"] = fmt::format("port {} of {} is not forwarded: {}", known.target.text(),

@@ -5,14 +5,15 @@
 #include <optional>
 
 #include "base/facts.h"
-#include "config/settings.h"
 #include "forward/model.h"
+#include "forward/policy.h"
 
 namespace portfwd {
 
 /// What is known of one container's port.
 struct Known {
-  ContainerInfo container;
+  const Container& subject;  ///< of the rules
+  ContainerInfo container;   ///< the same, as it is shown
   Target target;
   std::optional<ForwardInfo> forward;
   bool suppressed = false;        ///< a person ended it, and its listener still lives
@@ -20,6 +21,6 @@ struct Known {
 };
 
 /// @return the keys that Control::explain names, and `container`, `port`
-[[nodiscard]] Facts explain(const Settings& settings, const Known& known);
+[[nodiscard]] Facts explain(const PolicyContext& policy, const Known& known);
 
 }  // namespace portfwd

@@ -15,11 +15,10 @@ constexpr std::string_view kNoListener = "nothing listens on it yet";
 }  // namespace
 
 Forward::Forward(const RelayServices& relay, ForwardObserver& observer, std::string id,
-                 ForwardKey key, Origin origin, const ForwardPortSettings& settings)
+                 ForwardKey key, Origin origin)
     : relay_(relay),
       observer_(observer),
       key_(std::move(key)),
-      settings_(settings),
       port_(make_port()),
       linger_(relay.context.loop(), [this] { observer_.on_linger_over(*this); }) {
   info_.id = std::move(id);
@@ -76,7 +75,25 @@ void Forward::configure(const ForwardPortSettings& settings) {
   port_->configure(settings_);
 }
 
+bool Forward::treat(const Treatment& treatment, const ForwardPortSettings& settings) {
+  treatment_ = treatment;
+  configure(settings);
+  const auto before = std::tie(info_.label, info_.on_auto_forward, info_.url);
+  const std::string address = info_.host_addresses.empty() ? "" : url();
+  const auto now = std::tie(treatment_.label, treatment_.on_auto_forward, address);
+  if (before == now) return false;
+  info_.label = treatment_.label;
+  info_.on_auto_forward = treatment_.on_auto_forward;
+  info_.url = address;
+  return true;
+}
+
+std::string Forward::url() const {
+  return fmt::format("{}://{}/", treatment_.scheme, port_->endpoints().front().text());
+}
+
 std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& addresses, Port port) {
+  tried_ = addresses;
   std::vector<Endpoint> endpoints;
   for (const IpAddress& address : addresses) endpoints.push_back({address, port});
   auto bound = port_->bind(endpoints);
@@ -86,7 +103,7 @@ std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& add
     info_.host_addresses.push_back(endpoint.address.text());
   }
   info_.host_port = port;
-  info_.url = fmt::format("http://{}/", port_->endpoints().front().text());
+  info_.url = url();
   info_.state = ForwardState::Waiting;
   return bound;
 }

@@ -20,6 +20,7 @@
 #include "discover/container.h"
 #include "event/event_loop.h"
 #include "forward/model.h"
+#include "forward/policy.h"
 #include "relay/dialer.h"
 #include "relay/forward_port.h"
 
@@ -47,9 +48,10 @@ class ForwardObserver : public ForwardPortObserver {
 
 class Forward final : public Retirable {
  public:
-  /// @param id opaque, never used twice @param settings without a name; references are borrowed
+  /// To be treated before anything else. @param id opaque, never used twice; references are
+  /// borrowed
   Forward(const RelayServices& relay, ForwardObserver& observer, std::string id, ForwardKey key,
-          Origin origin, const ForwardPortSettings& settings);
+          Origin origin);
 
   [[nodiscard]] const ForwardKey& key() const { return key_; }
   [[nodiscard]] const std::string& id() const { return info_.id; }
@@ -66,8 +68,10 @@ class Forward final : public Retirable {
   bool describe(const Container& container);
   void describe_missing(const std::string& container_name);
   void rekey(ForwardKey key) { key_ = std::move(key); }
-  void set_label(std::string label) { info_.label = std::move(label); }
-  void set_on_auto_forward(std::string value) { info_.on_auto_forward = std::move(value); }
+  /// How it is to be, from now on; where it is on the host only says what bind() is to try.
+  /// @param settings of its host side, without a name @return whether anything changed for people
+  bool treat(const Treatment& treatment, const ForwardPortSettings& settings);
+  [[nodiscard]] const Treatment& treatment() const { return treatment_; }
   /// @param why it has another host port than a person would expect; "" when it has not
   void set_remapped(std::string why) {
     info_.remapped = !why.empty();
@@ -77,13 +81,14 @@ class Forward final : public Retirable {
 
   /// Takes the host port on every address, or on none. @return which address failed and why
   std::expected<void, BindFailure> bind(const std::vector<IpAddress>& addresses, Port port);
+  /// Those of the last bind().
+  [[nodiscard]] const std::vector<IpAddress>& tried_addresses() const { return tried_; }
   void mark_conflict(std::string reason);
 
   /// Listeners are there: clients are dialled, held ones at once. @return whether anything changed
   bool serve(Dialer& dialer, const std::vector<Listener>& listeners);
   /// No listener (any more): the host port is held, clients wait. @return whether anything changed
   bool wait(Duration linger);
-  void configure(const ForwardPortSettings& settings);
 
   /// Ends it: whoever takes the port object drains it. The forward is good for nothing afterwards.
   [[nodiscard]] std::unique_ptr<ForwardPort> withdraw();
@@ -92,12 +97,16 @@ class Forward final : public Retirable {
  private:
   bool enter(ForwardState state);
   bool lose_port(const BindFailure& failure);
+  void configure(const ForwardPortSettings& settings);
   [[nodiscard]] std::unique_ptr<ForwardPort> make_port();
+  [[nodiscard]] std::string url() const;
 
   RelayServices relay_;
   ForwardObserver& observer_;
   ForwardKey key_;
   ForwardInfo info_;
+  Treatment treatment_;
+  std::vector<IpAddress> tried_;
   ForwardPortSettings settings_;
   std::unique_ptr<ForwardPort> port_;
   std::vector<Listener> listeners_;

@@ -27,7 +27,9 @@ ForwardKey key_in(const Container& container, Target target) {
 ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const State& state)
     : parts_(parts),
       settings_(settings),
-      conflict_retry_(parts.loop, [this] { retry_conflicts(); }) {
+      ephemeral_(ephemeral_ports()),
+      conflict_retry_(parts.loop, [this] { retry_conflicts(); }),
+      settle_over_(parts.loop, [this] { reconcile_settled(); }) {
   sticky_.restore(state.ports);
   addresses_.restore(state.addresses);
 }
@@ -39,38 +41,36 @@ State ForwardTable::state() const {
 // ---- settings ----------------------------------------------------------------------------------
 
 void ForwardTable::apply(const Settings& settings) {
-  const bool other_address = settings.host.bind != settings_.host.bind ||
-                             settings.host.allocation != settings_.host.allocation;
   settings_ = settings;
-  for (auto& [key, tied] : forwards_) tied.forward->configure(port_settings());
-  if (other_address) {
-    for (auto it = forwards_.begin(); it != forwards_.end();) {
-      const auto next = std::next(it);
-      if (it->second.forward->origin() == Origin::Auto) withdraw(it, "rule");
-      it = next;
-    }
-  }
+  ephemeral_ = ephemeral_ports();
+  for (auto& [key, tied] : forwards_) (void)treat(*tied.forward, tied.forward->treatment());
   for (auto& [id, entry] : entries_) reconcile(entry);
 }
 
-ForwardPortSettings ForwardTable::port_settings() const {
+bool ForwardTable::treat(Forward& forward, const Treatment& treatment) {
+  return forward.treat(treatment, port_settings(treatment));
+}
+
+ForwardPortSettings ForwardTable::port_settings(const Treatment& treatment) const {
   return {.hold = settings_.host.hold,
           .connect_timeout = settings_.host.connect_timeout,
           .max_connections = settings_.host.max_connections,
-          .admission = {.restrict_to_user = settings_.host.restrict_to_user}};
+          .admission = {.restrict_to_user = treatment.restrict_to_user,
+                        .allow_users = treatment.allow_users,
+                        .allow_remote = treatment.allow_remote},
+          .proxy_protocol = treatment.proxy_protocol};
 }
 
-std::vector<IpAddress> ForwardTable::host_addresses(const Forward& forward,
-                                                    const ManualRequest* request) {
-  if (request != nullptr && !request->options.bind.empty()) {
-    if (const auto address = IpAddress::parse(request->options.bind)) return {*address};
-  } else if (settings_.host.allocation == Allocation::PerContainer) {
-    const auto given = addresses_.address_of(forward.container_name());
+/// A rule or a person may say where; else each container has its own address, or all have one.
+std::vector<IpAddress> ForwardTable::host_addresses(const std::string& container,
+                                                    const std::optional<Bind>& said) {
+  if (!said && settings_.host.allocation == Allocation::PerContainer) {
+    const auto given = addresses_.address_of(container);
     if (given.news) parts_.observer.on_state_changed();
     return {given.address};
-  } else if (settings_.host.bind.only) {
-    return {*settings_.host.bind.only};
   }
+  const Bind bind = said.value_or(settings_.host.bind);
+  if (bind.only) return {*bind.only};
   return {IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
 }
 
@@ -86,7 +86,6 @@ Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
   }
   const ForwardKey key =
       reach != nullptr ? key_in(reach->container(), request.target) : away_key(request);
-  std::string label = request.options.label;
   if (const auto there = forwards_.find(key); there != forwards_.end()) {
     Forward& forward = *there->second.forward;
     if (forward.origin() == Origin::Manual) {
@@ -102,7 +101,7 @@ Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
     if (same && forward.state() != ForwardState::Conflict) {
       request.forward_id = forward.id();
       forward.become(Origin::Manual);
-      if (!label.empty()) forward.set_label(std::move(label));
+      treat(forward, treatment_of(request, reach != nullptr ? &reach->container() : nullptr, {}));
       requests_.push_back(std::move(request));
       told_change(there->second);
       if (reach != nullptr) reconcile(entries_.at(key.container));
@@ -112,13 +111,14 @@ Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
   }
   requests_.push_back(std::move(request));
   const ManualRequest& kept = requests_.back();
-  Forward& forward = create(key, {{}, &kept, {true, "by hand"}});
+  const Container* container = reach != nullptr ? &reach->container() : nullptr;
+  Forward& forward = create(key, {{}, &kept, treatment_of(kept, container, {})});
   if (reach != nullptr) {
     forward.describe(reach->container());
   } else {
     forward.describe_missing(kept.container_name);
   }
-  if (!bind(forward, &kept) && kept.options.host_port) {
+  if (!bind(forward) && kept.options.host_port) {
     std::string reason = forward.info().reason;
     requests_.pop_back();
     forwards_.erase(key);
@@ -162,6 +162,7 @@ void ForwardTable::stop() {
   while (!forwards_.empty()) withdraw(forwards_.begin(), "daemon-stopped");
   requests_.clear();
   conflict_retry_.disarm();
+  settle_over_.disarm();
 }
 
 // ---- reading -----------------------------------------------------------------------------------
@@ -194,12 +195,6 @@ ForwardTable::Forwards::iterator ForwardTable::by_id(std::string_view id) {
                               [id](const auto& entry) { return entry.second.forward->id() == id; });
 }
 
-ManualRequest* ForwardTable::request_of(std::string_view forward_id) {
-  const auto found = std::ranges::find_if(
-      requests_, [&](const ManualRequest& r) { return r.forward_id == forward_id; });
-  return found == requests_.end() ? nullptr : &*found;
-}
-
 // ---- containers --------------------------------------------------------------------------------
 
 void ForwardTable::on_reach_added(Reach& reach) {
@@ -218,23 +213,7 @@ void ForwardTable::on_reach_changed(Reach& reach) {
       told_change(tied);
     }
   }
-  leave_other_addresses(entry);
-}
-
-/// With an address for each container, a container that has got another name moves to that one's.
-void ForwardTable::leave_other_addresses(Entry& entry) {
-  if (settings_.host.allocation != Allocation::PerContainer) return;
-  const Container& container = entry.reach->container();
-  const IpAddress own = addresses_.address_of(container.name).address;
-  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
-       it != forwards_.end() && it->first.container == container.id;) {
-    const auto next = std::next(it);
-    const Forward& forward = *it->second.forward;
-    const bool at_home = forward.holds({own, forward.host_port()});
-    if (forward.origin() == Origin::Auto && !at_home) withdraw(it, "replaced");
-    it = next;
-  }
-  reconcile(entry);
+  reconcile(entry);  // with another name it may be to have another address
 }
 
 void ForwardTable::on_listeners(Reach& reach) {
@@ -346,7 +325,7 @@ void ForwardTable::on_drained(ForwardPort& port) {
 void ForwardTable::retry_conflicts() {
   for (auto& [key, tied] : forwards_) {
     if (tied.forward->state() != ForwardState::Conflict) continue;
-    if (!bind(*tied.forward, request_of(tied.forward->id()))) {
+    if (!bind(*tied.forward)) {
       conflict_retry_.arm_after(kConflictRetry);
       continue;
     }

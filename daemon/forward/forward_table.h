@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "event/event_loop.h"
 #include "forward/container_addresses.h"
 #include "forward/forward.h"
+#include "forward/listener_ages.h"
 #include "forward/manual_requests.h"
 #include "forward/policy.h"
 #include "forward/sticky_ports.h"
@@ -98,13 +100,15 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   struct Entry {
     Reach* reach = nullptr;
     std::set<Target> suppressed;
+    ListenerAges ages;
+    TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
     bool limit_told = false;
   };
   /// What a (protocol, port) of one container should have.
   struct Wanted {
     std::vector<Listener> listeners;
     const ManualRequest* request = nullptr;
-    Decision decision;
+    Treatment treatment;
   };
   struct Tied {
     std::unique_ptr<Forward> forward;
@@ -115,6 +119,10 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
 
   void reconcile(Entry& entry);
   [[nodiscard]] Plan plan_of(Entry& entry);
+  [[nodiscard]] Wanted detected(Entry& entry, std::span<const Listener> group);
+  [[nodiscard]] Treatment treatment_of(const ManualRequest& request, const Container* container,
+                                       std::span<const Listener> listeners) const;
+  void reconcile_settled();
   void limit(Entry& entry, Plan& plan);
   void update_existing(Entry& entry, const Plan& plan);
   [[nodiscard]] static bool lost_port(const Tied& tied);
@@ -122,23 +130,23 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void create_missing(Entry& entry, const Plan& plan);
   Forward& create(const ForwardKey& key, const Wanted& wanted);
   /// Whether the host port could be had; if not, the forward is in `conflict` with a reason.
-  bool bind(Forward& forward, const ManualRequest* request);
+  bool bind(Forward& forward);
   [[nodiscard]] bool remembers_ports() const;
   void remember_port(const Forward& forward);
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
   void retry_conflicts();
   void adopt(Entry& entry);
-  void leave_other_addresses(Entry& entry);
   void rekey(const ForwardKey& from, ForwardKey to);
   void withdraw(Forwards::iterator tied, std::string_view reason);
   void drain(std::unique_ptr<ForwardPort> port);
   void announce(const std::vector<Tied*>& created);
   void tell_added(const std::vector<Tied*>& bound);
   void told_change(const Tied& tied);
-  [[nodiscard]] std::vector<IpAddress> host_addresses(const Forward& forward,
-                                                      const ManualRequest* request);
-  [[nodiscard]] ForwardPortSettings port_settings() const;
-  [[nodiscard]] ManualRequest* request_of(std::string_view forward_id);
+  [[nodiscard]] std::vector<IpAddress> host_addresses(const std::string& container,
+                                                      const std::optional<Bind>& said);
+  [[nodiscard]] bool misplaced(const Forward& forward, const Treatment& now);
+  bool treat(Forward& forward, const Treatment& treatment);
+  [[nodiscard]] ForwardPortSettings port_settings(const Treatment& treatment) const;
   [[nodiscard]] Forwards::iterator by_id(std::string_view id);
 
   void on_linger_over(Forward& forward) override;
@@ -147,6 +155,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
 
   Parts parts_;
   Settings settings_;
+  PortRange ephemeral_;
   StickyPorts sticky_;
   ContainerAddresses addresses_;
   std::map<std::string, Entry> entries_;  ///< by container id
@@ -154,6 +163,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   std::list<ManualRequest> requests_;
   std::list<std::unique_ptr<ForwardPort>> draining_;
   Timer conflict_retry_;
+  Timer settle_over_;
   std::uint64_t next_id_ = 1;
   bool stopped_ = false;
 };

@@ -3,51 +3,163 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <fstream>
+
+#include "forward/attributes.h"
+#include "forward/rules.h"
 
 namespace portfwd {
 
 namespace {
 
-const PortRange* range_with(const std::vector<PortRange>& ranges, Port port) {
-  const auto found =
-      std::ranges::find_if(ranges, [port](const PortRange& r) { return r.contains(port); });
-  return found == ranges.end() ? nullptr : &*found;
+constexpr Duration kEphemeralSettle = std::chrono::milliseconds(300);
+
+const Rule* first_match(const Settings& settings, const Container& container,
+                        const Listener& listener) {
+  const auto found = std::ranges::find_if(
+      settings.rules, [&](const Rule& rule) { return matches(rule, container, listener); });
+  return found == settings.rules.end() ? nullptr : &*found;
 }
 
-bool ignored(const Settings& settings, const Listener& listener) {
-  return std::ranges::find(settings.ports.ignore_addresses, listener.local.address) !=
-         settings.ports.ignore_addresses.end();
+std::string name_of(const Rule& rule) {
+  return fmt::format("the rule at {}", rule.place.text());
+}
+
+bool names_port(const Rule* rule) {
+  return rule != nullptr && !rule->ports.empty();
+}
+
+bool ignores(const std::optional<std::string>& on_auto_forward) {
+  return on_auto_forward == "ignore";
+}
+
+/// Nothing said: whoever comes later in the order decides.
+std::optional<Decision> by_rule(const Rule* rule) {
+  if (rule == nullptr || !ignores(rule->on_auto_forward)) return std::nullopt;
+  return Decision{false, name_of(*rule) + " says on_auto_forward = \"ignore\""};
+}
+
+std::optional<Decision> by_attributes(const Rule* rule, const Attributes& attributes) {
+  if (rule != nullptr && rule->on_auto_forward) return std::nullopt;  // the user's word wins
+  if (!ignores(attributes.on_auto_forward)) return std::nullopt;
+  return Decision{false, attributes.source};
+}
+
+Decision by_ports(const Settings& settings, const Rule* rule, const Listener& listener) {
+  const Settings::Ports& ports = settings.ports;
+  const Port port = listener.local.port;
+  const bool asked = rule != nullptr && rule->on_auto_forward;
+  if (!asked && ignores(ports.on_auto_forward)) {
+    return {false, "[ports] on_auto_forward = \"ignore\""};
+  }
+  if (names_port(rule)) return {true, name_of(*rule) + " names it"};
+  if (contains(ports.exclude, port)) {
+    return {false, fmt::format("[ports] exclude names port {}", port)};
+  }
+  if (!contains(ports.include, port)) {
+    return {false, fmt::format("[ports] include does not name port {}", port)};
+  }
+  return {true, "[ports] include names it and nothing excludes it"};
+}
+
+/// What comes before any rule.
+std::optional<Decision> by_detection(const Settings& settings, const Rule* rule,
+                                     const Listener& listener) {
+  if (listener.protocol == Protocol::Udp && !settings.detect.udp) {
+    return Decision{false, "UDP is not detected: [detect] udp = false"};
+  }
+  const bool names_address = rule != nullptr && rule->address;
+  if (!names_address &&
+      std::ranges::count(settings.ports.ignore_addresses, listener.local.address) > 0) {
+    return Decision{false, fmt::format("it listens on {}, which [ports] ignore_addresses names",
+                                       listener.local.address.text())};
+  }
+  return std::nullopt;
+}
+
+Duration settle_of(const PolicyContext& context, const Rule* rule, Port port) {
+  if (rule != nullptr && rule->settle) return *rule->settle;
+  if (names_port(rule) || !context.ephemeral.contains(port)) return Duration::zero();
+  return kEphemeralSettle;
+}
+
+/// What the rule says, over what holds without it.
+Treatment treatment_of(const Settings& settings, const Rule* rule, Port port) {
+  Treatment out = default_treatment(settings);
+  if (rule == nullptr) return out;
+  out.on_auto_forward = rule->on_auto_forward.value_or(out.on_auto_forward);
+  out.label = rule->label.value_or("");
+  out.scheme = rule->scheme.value_or(out.scheme);
+  if (rule->host_port) {
+    out.host_port = static_cast<Port>(*rule->host_port + port - rule->ports.front().first);
+  }
+  out.require_host_port = rule->require_host_port.value_or(false);
+  out.bind = rule->bind;
+  out.restrict_to_user = rule->restrict_to_user.value_or(out.restrict_to_user);
+  out.allow_remote = rule->allow_remote.value_or(out.allow_remote);
+  out.allow_users = rule->allow_users.value_or(out.allow_users);
+  out.proxy_protocol = rule->proxy_protocol.value_or(out.proxy_protocol);
+  return out;
 }
 
 }  // namespace
 
-Decision decide(const Settings& settings, std::span<const Listener> listeners) {
-  const Listener& first = listeners.front();
-  const Port port = first.local.port;
-  if (first.protocol == Protocol::Udp && !settings.detect.udp) {
-    return {false, "UDP is not detected: [detect] udp = false"};
-  }
-  if (std::ranges::all_of(listeners, [&](const Listener& l) { return ignored(settings, l); })) {
-    return {false, fmt::format("it listens on {}, which [ports] ignore_addresses names",
-                               first.local.address.text())};
-  }
-  if (range_with(settings.ports.exclude, port) != nullptr) {
-    return {false, fmt::format("[ports] exclude names port {}", port)};
-  }
-  if (range_with(settings.ports.include, port) == nullptr) {
-    return {false, fmt::format("[ports] include does not name port {}", port)};
-  }
-  if (settings.ports.on_auto_forward == "ignore") {
-    return {false, "[ports] on_auto_forward = \"ignore\""};
-  }
-  return {true, "[ports] include names it and nothing excludes it", settings.ports.on_auto_forward};
+Treatment default_treatment(const Settings& settings) {
+  return {.on_auto_forward = settings.ports.on_auto_forward,
+          .restrict_to_user = settings.host.restrict_to_user,
+          .allow_remote = settings.host.allow_remote};
 }
 
-std::vector<Listener> dialable(const Settings& settings, std::span<const Listener> listeners) {
-  std::vector<Listener> out;
-  std::ranges::copy_if(listeners, std::back_inserter(out),
-                       [&](const Listener& l) { return !ignored(settings, l); });
+Decision decide(const PolicyContext& context, const Container& container,
+                const Listener& listener) {
+  const Settings& settings = context.settings;
+  const Rule* rule = first_match(settings, container, listener);
+  auto decided = by_detection(settings, rule, listener);
+  if (!decided) decided = by_rule(rule);
+  if (!decided) decided = by_attributes(rule, attributes_of(container, listener));
+  if (!decided) decided = by_ports(settings, rule, listener);
+  decided->settle = settle_of(context, rule, listener.local.port);
+  decided->treatment = treatment_of(settings, rule, listener.local.port);
+  return std::move(*decided);
+}
+
+std::vector<std::string> rules_tried(const Settings& settings, const Container& container,
+                                     const Listener& listener) {
+  std::vector<std::string> out;
+  bool decided = false;
+  for (const Rule& rule : settings.rules) {
+    const std::string mismatch = mismatch_text(rule, container, listener);
+    if (decided) {
+      out.push_back(name_of(rule) + " is not asked: one before it matches");
+    } else if (mismatch.empty()) {
+      decided = true;
+      out.push_back(name_of(rule) + " matches");
+    } else {
+      out.push_back(fmt::format("{} does not match: {}", name_of(rule), mismatch));
+    }
+  }
   return out;
+}
+
+std::string ignored_whole(const Settings& settings, const Container& container) {
+  for (const Rule& rule : settings.rules) {
+    if (!may_match(rule, container)) continue;
+    const bool whole = matches_whole(rule, container);
+    if (whole && ignores(rule.on_auto_forward)) return name_of(rule) + " ignores it";
+    if (whole && !rule.on_auto_forward) break;  // what the container asks for may yet hold
+    return "";
+  }
+  const Attributes attributes = attributes_of(container);
+  return ignores(attributes.on_auto_forward) ? attributes.source : "";
+}
+
+PortRange ephemeral_ports() {
+  std::ifstream in("/proc/sys/net/ipv4/ip_local_port_range");
+  unsigned first = 0;
+  unsigned last = 0;
+  const bool read = static_cast<bool>(in >> first >> last);
+  if (!read || first < 1 || last > 65535 || first > last) return {32768, 60999};
+  return {static_cast<Port>(first), static_cast<Port>(last)};
 }
 
 }  // namespace portfwd

@@ -1,29 +1,63 @@
-// Which listeners are worth a forward, and why: pure functions of a listener and the settings.
-// Rules per container and process join here; nothing else decides.
+// What is to be done with a listener, and why: the user's rules, then what the container asks for,
+// then [ports] and [host]. Pure functions of container, listener and settings; nothing else
+// decides.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "config/settings.h"
+#include "discover/container.h"
 #include "watch/watcher.h"
 
 namespace portfwd {
 
-/// What was decided about one (protocol, port) of a container, with the sentence `explain` shows.
-struct Decision {
-  bool forward = false;
-  std::string because;
+/// How a forward is to be, every key decided.
+struct Treatment {
   std::string on_auto_forward = "notify";
+  std::string label;
+  std::string scheme = "http";
+  std::optional<Port> host_port;   ///< wished for; nothing: the port's own number
+  bool require_host_port = false;  ///< that one, or `conflict`
+  std::optional<Bind> bind;        ///< nothing: as [host] has it
+  bool restrict_to_user = true;
+  bool allow_remote = false;
+  std::vector<uid_t> allow_users;
+  ProxyProtocol proxy_protocol = ProxyProtocol::Off;
+  friend bool operator==(const Treatment&, const Treatment&) = default;
 };
 
-/// @param listeners all of one container that have this protocol and port; at least one
-[[nodiscard]] Decision decide(const Settings& settings, std::span<const Listener> listeners);
+struct Decision {
+  bool forward = false;
+  std::string because;  ///< one sentence, as `explain` shows it
+  Duration settle{};    ///< so long the listener must have lived first
+  Treatment treatment;
+};
 
-/// Where to dial for these listeners, nearest to loopback first; the relay sorts by the client's
-/// family. Ignored addresses are left out.
-[[nodiscard]] std::vector<Listener> dialable(const Settings& settings,
-                                             std::span<const Listener> listeners);
+/// What is known of the host and matters to a decision.
+struct PolicyContext {
+  const Settings& settings;
+  PortRange ephemeral;  ///< net.ipv4.ip_local_port_range
+};
+
+[[nodiscard]] Decision decide(const PolicyContext& context, const Container& container,
+                              const Listener& listener);
+
+/// For a forward that was asked for, not detected: as [host] has it.
+[[nodiscard]] Treatment default_treatment(const Settings& settings);
+
+/// Each rule in order, with why it did or didn't decide; a sentence each.
+[[nodiscard]] std::vector<std::string> rules_tried(const Settings& settings,
+                                                   const Container& container,
+                                                   const Listener& listener);
+
+/// Why none of the container's ports is forwarded automatically, whatever they are; "" when some
+/// might be.
+[[nodiscard]] std::string ignored_whole(const Settings& settings, const Container& container);
+
+/// Reads net.ipv4.ip_local_port_range; the kernel's default when it can't be read. Source: ip(7).
+[[nodiscard]] PortRange ephemeral_ports();
 
 }  // namespace portfwd

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "forward/allocation.h"
 #include "forward/forward_table.h"
@@ -44,18 +45,77 @@ ForwardTable::Plan ForwardTable::plan_of(Entry& entry) {
   std::map<Target, std::vector<Listener>> by_target;
   for (const Listener& l : listeners) by_target[target_of(l)].push_back(l);
   std::erase_if(entry.suppressed, [&](const Target& t) { return !by_target.contains(t); });
+  entry.ages.update(listeners, {parts_.loop.now(), parts_.loop.clock().wall()});
+  entry.settled = TimePoint::max();
 
   Plan plan;
   for (const auto& [target, group] : by_target) {
-    Decision decision = decide(settings_, group);
-    if (!decision.forward || entry.suppressed.contains(target)) continue;
-    plan[target] = {dialable(settings_, group), nullptr, std::move(decision)};
+    if (entry.suppressed.contains(target)) continue;
+    Wanted wanted = detected(entry, group);
+    if (!wanted.listeners.empty()) plan[target] = std::move(wanted);
+  }
+  if (entry.settled < TimePoint::max() &&
+      (!settle_over_.armed() || entry.settled < settle_over_.when())) {
+    settle_over_.arm_at(entry.settled);
   }
   for (const ManualRequest& request : requests_) {
-    if (request.container_id != entry.reach->container().id) continue;
-    plan[request.target] = {listeners_meant(request, listeners), &request, {true, "by hand"}};
+    const Container& container = entry.reach->container();
+    if (request.container_id != container.id) continue;
+    auto meant = listeners_meant(request, listeners);
+    Treatment treatment = treatment_of(request, &container, meant);
+    plan[request.target] = {std::move(meant), &request, std::move(treatment)};
   }
   return plan;
+}
+
+/// Those listeners of one port that are to be forwarded now. One that comes back to its forward has
+/// not to settle again.
+ForwardTable::Wanted ForwardTable::detected(Entry& entry, std::span<const Listener> group) {
+  const Container& container = entry.reach->container();
+  const Target target = target_of(group.front());
+  const bool exists = forwards_.contains({container.id, target.protocol, target.port});
+  Wanted wanted;
+  for (const Listener& listener : group) {
+    Decision decision = decide({settings_, ephemeral_}, container, listener);
+    if (!decision.forward) continue;
+    const TimePoint settled = entry.ages.of(listener).at + decision.settle;
+    if (!exists && settled > parts_.loop.now()) {
+      entry.settled = std::min(entry.settled, settled);
+      continue;
+    }
+    if (wanted.listeners.empty()) wanted.treatment = std::move(decision.treatment);
+    wanted.listeners.push_back(listener);
+  }
+  return wanted;
+}
+
+void ForwardTable::reconcile_settled() {
+  TimePoint next = TimePoint::max();
+  for (auto& [id, entry] : entries_) {
+    if (entry.settled <= parts_.loop.now()) reconcile(entry);
+    next = std::min(next, entry.settled);
+  }
+  if (next < TimePoint::max()) settle_over_.arm_at(next);
+}
+
+/// What was asked for is treated as if it had been detected, but where it is on the host is for the
+/// one who asked to say. @param container null while it is away
+Treatment ForwardTable::treatment_of(const ManualRequest& request, const Container* container,
+                                     std::span<const Listener> listeners) const {
+  Listener listener;
+  listener.protocol = request.target.protocol;
+  listener.local = {IpAddress::loopback(Family::V4), request.target.port};
+  if (!listeners.empty()) listener = listeners.front();
+  Treatment treatment = container == nullptr
+                            ? default_treatment(settings_)
+                            : decide({settings_, ephemeral_}, *container, listener).treatment;
+  if (!request.options.label.empty()) treatment.label = request.options.label;
+  treatment.on_auto_forward = "notify";
+  treatment.host_port = request.options.host_port;
+  treatment.require_host_port = request.options.host_port.has_value();
+  treatment.bind.reset();
+  if (!request.options.bind.empty()) treatment.bind = Bind{IpAddress::parse(request.options.bind)};
+  return treatment;
 }
 
 /// Those that are there stay; of the others the lowest ports come first.
@@ -88,7 +148,9 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
     const auto wanted = plan.find(target);
     const bool listens =
         std::ranges::any_of(listeners, [&](const Listener& l) { return target_of(l) == target; });
-    if (wanted != plan.end()) {
+    if (wanted != plan.end() && misplaced(*it->second.forward, wanted->second.treatment)) {
+      withdraw(it, "replaced");  // and made anew, where it is to be now
+    } else if (wanted != plan.end()) {
       update(it->second, entry, wanted->second);
       if (lost_port(it->second)) withdraw(it, "replaced");  // and made anew, elsewhere
     } else if (listens) {
@@ -100,16 +162,27 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
   }
 }
 
+/// Whether a detected forward is to be elsewhere on the host: by another rule, [host], or name of
+/// its container. One that was asked for stays.
+bool ForwardTable::misplaced(const Forward& forward, const Treatment& now) {
+  if (forward.origin() != Origin::Auto) return false;
+  const Treatment& was = forward.treatment();
+  return std::tie(was.host_port, was.require_host_port) !=
+             std::tie(now.host_port, now.require_host_port) ||
+         forward.tried_addresses() != host_addresses(forward.container_name(), now.bind);
+}
+
 /// It had a host port, and somebody else took it between bind and listen.
 bool ForwardTable::lost_port(const Tied& tied) {
   return tied.announced && tied.forward->state() == ForwardState::Conflict;
 }
 
 void ForwardTable::update(Tied& tied, Entry& entry, const Wanted& wanted) {
+  const bool treated = treat(*tied.forward, wanted.treatment);
   const bool changed = wanted.listeners.empty()
                            ? tied.forward->wait(settings_.host.linger)
                            : tied.forward->serve(entry.reach->dialer(), wanted.listeners);
-  if (changed) told_change(tied);
+  if (treated || changed) told_change(tied);
 }
 
 void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
@@ -120,7 +193,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
     if (forwards_.contains(key)) continue;
     Forward& forward = create(key, wanted);
     forward.describe(container);
-    bind(forward, wanted.request);
+    bind(forward);
     if (wanted.listeners.empty()) {
       forward.wait(settings_.host.linger);
     } else {
@@ -136,10 +209,8 @@ Forward& ForwardTable::create(const ForwardKey& key, const Wanted& wanted) {
   const Origin origin = request == nullptr ? Origin::Auto : Origin::Manual;
   std::string id = request != nullptr ? request->forward_id : fmt::format("f{}", next_id_++);
   ForwardObserver& self = *this;  // a private base: visible here, not in make_unique
-  auto forward =
-      std::make_unique<Forward>(parts_.relay, self, std::move(id), key, origin, port_settings());
-  if (request != nullptr) forward->set_label(request->options.label);
-  forward->set_on_auto_forward(wanted.decision.on_auto_forward);
+  auto forward = std::make_unique<Forward>(parts_.relay, self, std::move(id), key, origin);
+  (void)treat(*forward, wanted.treatment);
   return *(forwards_[key] = Tied{std::move(forward), false}).forward;
 }
 
@@ -170,18 +241,22 @@ void ForwardTable::remember_port(const Forward& forward) {
   if (sticky_.remember(key, forward.host_port())) parts_.observer.on_state_changed();
 }
 
-bool ForwardTable::bind(Forward& forward, const ManualRequest* request) {
+bool ForwardTable::bind(Forward& forward) {
   const ForwardKey& key = forward.key();
+  const Treatment& treatment = forward.treatment();
   const StickyPorts::Key memory{forward.container_name(), target_of(key)};
-  const auto fixed = request == nullptr ? std::nullopt : request->options.host_port;
-  const auto addresses = host_addresses(forward, request);
-  HostPortPlan plan(settings_, {key.port, remembers_ports() ? sticky_.recall(memory) : std::nullopt,
-                                first_unprivileged_port()});
+  const auto addresses = host_addresses(forward.container_name(), treatment.bind);
+  HostPortPlan plan(settings_, {.container_port = key.port,
+                                .sticky = remembers_ports() ? sticky_.recall(memory) : std::nullopt,
+                                .asked = treatment.host_port,
+                                .only_preferred = treatment.require_host_port,
+                                .first_unprivileged = first_unprivileged_port()});
   std::string taken;  // about the port that a person would expect
-  for (auto port = fixed ? fixed : plan.next(); port; port = fixed ? std::nullopt : plan.next()) {
+  for (auto port = plan.next(); port; port = plan.next()) {
     const auto bound = forward.bind(addresses, *port);
     if (bound) {
-      forward.set_remapped(fixed ? "" : remap_reason(plan, key.port, *port, taken));
+      forward.set_remapped(
+          treatment.host_port == port ? "" : remap_reason(plan, key.port, *port, taken));
       remember_port(forward);
       return true;
     }

@@ -83,14 +83,57 @@ TEST(Config, ABrokenFileNamesLineAndColumn) {
 }
 
 TEST(Config, RefusesValuesOutOfRange) {
-  for (const char* text :
-       {"[detect]\ncpu_budget = 0", "[detect]\ninterval = \"0s\"", "[host]\nbind = \"0.0.0.0\"",
-        "[host]\navoid = [0]", "[host]\navoid = [65536]", "[host]\navoid = [\"9-1\"]",
-        "[host]\nmax_forwards = -1", "[host]\nallow_remote = true", "[ports]\nexclude = 22",
-        "[ports]\non_auto_forward = \"shout\"", "host = 1", "[[rule]]\nports = [1]",
-        "[detect]\nmin_interval = \"2s\"\nmax_interval = \"1s\""}) {
+  for (const char* text : {"[detect]\ncpu_budget = 0",
+                           "[detect]\ninterval = \"0s\"",
+                           "[host]\nbind = \"0.0.0.0\"",
+                           "[host]\navoid = [0]",
+                           "[host]\navoid = [65536]",
+                           "[host]\navoid = [\"9-1\"]",
+                           "[host]\nmax_forwards = -1",
+                           "[host]\nallow_remote = true",
+                           "[ports]\nexclude = 22",
+                           "[ports]\non_auto_forward = \"shout\"",
+                           "host = 1",
+                           "[rule]\nports = [1]",
+                           "rule = [1]",
+                           "[[rule]]\nports = []",
+                           "[[rule]]\nprocess = \"(\"",
+                           "[[rule]]\nlabel = 1",
+                           "[[rule]]\nhost_port = 1",
+                           "[[rule]]\nports = [80]\nhost_port = 0",
+                           "[[rule]]\nports = [\"1-2\"]\nhost_port = 65535",
+                           "[[rule]]\nscheme = \"ftp\"",
+                           "[[rule]]\nallow_users = [\"nobody-of-this-name\"]",
+                           "[[rule]]\nallow_users = [-1]",
+                           "[[rule]]\nlabels = {a = 1}",
+                           "[[rule]]\nsettle = 300",
+                           "[[rule]]\nbind = \"::\"",
+                           "[detect]\nmin_interval = \"2s\"\nmax_interval = \"1s\""}) {
     EXPECT_EQ(mistakes_of(text).size(), 1U) << text;
   }
+}
+
+TEST(Config, RulesKeepTheirOrderThroughAllFiles) {
+  const auto read = parse_config(R"toml(
+[[rule]]
+container = "db-*"
+label = {stage = "test"}
+process = "post(gres|master)"
+ports = [1, "5-6"]
+[[rule]]
+label = "the rest"
+allow_users = ["root"]
+)toml",
+                                 "c.toml");
+  ASSERT_TRUE(read) << text_of(read.error());
+  ASSERT_EQ(read->rules.size(), 2U);
+  EXPECT_EQ(read->rules[0].container, "db-*");
+  EXPECT_EQ(read->rules[0].labels.at("stage"), "test");
+  EXPECT_EQ(read->rules[0].process->text(), "post(gres|master)");
+  EXPECT_EQ(read->rules[0].ports, (PortRanges{{1, 1}, {5, 6}}));
+  EXPECT_EQ(read->rules[0].place.text(), "c.toml:2");
+  EXPECT_EQ(read->rules[1].label, "the rest");
+  EXPECT_EQ(read->rules[1].allow_users, std::vector<uid_t>{0});
 }
 
 TEST(Config, OtherMachinesAreLetInByTwoKeys) {

@@ -21,15 +21,17 @@ struct ExplainTest : testing::Test {
     known.container.listeners = {listener};
   }
   std::string text(const std::string& key) {
-    return std::get<std::string>(explain(settings, known).at(key));
+    return std::get<std::string>(explain({settings, {32768, 60999}}, known).at(key));
   }
   Settings settings;
-  Known known;
+  Container container;
+  Known known{.subject = container};
 };
 
 TEST_F(ExplainTest, SaysWhatWasSeen) {
-  EXPECT_THAT(std::get<std::vector<std::string>>(explain(settings, known).at("seen")),
-              testing::ElementsAre("nginx listens on 127.0.0.1:8080 (uid 0 inside)"));
+  EXPECT_THAT(
+      std::get<std::vector<std::string>>(explain({settings, {32768, 60999}}, known).at("seen")),
+      testing::ElementsAre("nginx listens on 127.0.0.1:8080 (uid 0 inside)"));
 }
 
 TEST_F(ExplainTest, NamesTheFirstObstacleAndItsRemedy) {
@@ -55,7 +57,7 @@ TEST_F(ExplainTest, TellsWhereAForwardIsAndWhyThere) {
   known.forward = forward;
   EXPECT_EQ(text("host"), "127.0.0.1 and ::1 at 20000: port 8080 is held by python3");
   EXPECT_THAT(text("remedy"), HasSubstr("portfwdctl unforward f7"));
-  EXPECT_TRUE(std::get<bool>(explain(settings, known).at("forwarded")));
+  EXPECT_TRUE(std::get<bool>(explain({settings, {32768, 60999}}, known).at("forwarded")));
 }
 
 }  // namespace

@@ -1,97 +1,220 @@
-// Which listeners are forwarded, to which host port, and what the event log remembers.
+// Rule cases as data: a configuration and a listener in, what is decided and why out.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "forward/allocation.h"
-#include "forward/event_log.h"
+#include "config/config_file.h"
 #include "forward/policy.h"
 
 namespace portfwd {
 namespace {
 
+using namespace std::chrono_literals;
 using testing::ElementsAre;
+using testing::HasSubstr;
 
-Listener listener(Port port, IpAddress address = IpAddress::loopback(Family::V4)) {
+constexpr PortRange kEphemeral{32768, 60999};
+
+Container container() {
+  Container c;
+  c.name = "db-1";
+  c.engine = "podman";
+  c.image = "docker.io/library/postgres:16";
+  c.labels = {{"com.docker.compose.project", "shop"}, {"stage", "test-7"}};
+  return c;
+}
+
+Listener listener(Port port = 5432) {
   Listener l;
-  l.local = {address, port};
+  l.local = {IpAddress::any(Family::V4), port};
+  l.process = "postgres";
+  l.command = "/usr/lib/postgresql/16/bin/postgres -D /data";
+  l.uid = 70;
   return l;
 }
 
-Decision decide_one(const Settings& settings, const Listener& l) {
-  return decide(settings, std::span(&l, 1));
+Settings read(const std::string& text) {
+  auto settings = parse_config(text, "c.toml");
+  EXPECT_TRUE(settings) << text << "\n" << text_of(settings.error());
+  return settings ? std::move(*settings) : Settings{};
 }
 
-TEST(Policy, ForwardsByDefaultAndSaysWhyNot) {
-  Settings settings;
-  EXPECT_TRUE(decide_one(settings, listener(8080)).forward);
-  EXPECT_EQ(decide_one(settings, listener(22)).because, "[ports] exclude names port 22");
-  settings.ports.include = {{5000, 6000}};
-  EXPECT_EQ(decide_one(settings, listener(8080)).because,
-            "[ports] include does not name port 8080");
-  EXPECT_TRUE(decide_one(settings, listener(6000)).forward);
+Decision decide_in(const Settings& settings, const Container& c, const Listener& l) {
+  return decide({settings, kEphemeral}, c, l);
 }
 
-TEST(Policy, AnIgnoredAddressCountsOnlyWhileTheListenerHasNoOther) {
-  const Settings settings;
-  const std::vector both{listener(53000, IpAddress::v4(127, 0, 0, 11)), listener(53000)};
-  EXPECT_FALSE(decide(settings, std::span(both).first(1)).forward);
-  EXPECT_TRUE(decide(settings, both).forward);
-  EXPECT_THAT(dialable(settings, both), ElementsAre(both[1]));
+struct Case {
+  const char* config;
+  bool forward;
+  const char* because;
+  Listener seen = listener();
+};
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.config;
 }
 
-std::vector<Port> first_ports(HostPortPlan plan, std::size_t n) {
-  std::vector<Port> out;
-  while (out.size() < n) {
-    const auto port = plan.next();
-    if (!port) break;
-    out.push_back(*port);
-  }
-  return out;
+struct RuleCases : testing::TestWithParam<Case> {};
+
+TEST_P(RuleCases, DecideAsWritten) {
+  const Case& c = GetParam();
+  const Decision decision = decide_in(read(c.config), container(), c.seen);
+  EXPECT_EQ(decision.forward, c.forward);
+  EXPECT_EQ(decision.because, c.because);
 }
 
-TEST(Allocation, TriesTheSameNumberThenTheFallbackRange) {
-  const Settings settings;
-  EXPECT_THAT(first_ports({settings, {8080, {}, 1024}}, 3), ElementsAre(8080, 20000, 20001));
+constexpr const char* kDefault = "[ports] include names it and nothing excludes it";
+constexpr const char* kIgnored = "the rule at c.toml:1 says on_auto_forward = \"ignore\"";
+
+#define IGNORE_IF(condition) "[[rule]]\n" condition "\non_auto_forward = \"ignore\"\n"
+
+INSTANTIATE_TEST_SUITE_P(Defaults, RuleCases,
+                         testing::Values(Case{"", true, kDefault},
+                                         Case{"", false, "[ports] exclude names port 22",
+                                              listener(22)},
+                                         Case{"[ports]\ninclude = [\"8000-9000\"]", false,
+                                              "[ports] include does not name port 5432"},
+                                         Case{"[ports]\non_auto_forward = \"ignore\"", false,
+                                              "[ports] on_auto_forward = \"ignore\""}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Conditions, RuleCases,
+    testing::Values(Case{IGNORE_IF(""), false, kIgnored},
+                    Case{IGNORE_IF("container = \"db-*\""), false, kIgnored},
+                    Case{IGNORE_IF("container = \"db\""), true, kDefault},
+                    Case{IGNORE_IF("engine = \"podman\""), false, kIgnored},
+                    Case{IGNORE_IF("engine = \"docker\""), true, kDefault},
+                    Case{IGNORE_IF("image = \"*/postgres:*\""), false, kIgnored},
+                    Case{IGNORE_IF("image = \"postgres\""), true, kDefault},
+                    Case{IGNORE_IF("project = \"sho?\""), false, kIgnored},
+                    Case{IGNORE_IF("project = \"blog\""), true, kDefault},
+                    Case{IGNORE_IF("label = {stage = \"test-*\"}"), false, kIgnored},
+                    Case{IGNORE_IF("labels = {stage = \"test-*\", other = \"*\"}"), true, kDefault},
+                    Case{IGNORE_IF("process = \"^post\""), false, kIgnored},
+                    Case{IGNORE_IF("process = \"-D /data$\""), false, kIgnored},
+                    Case{IGNORE_IF("process = \"nginx\""), true, kDefault},
+                    Case{IGNORE_IF("uid = 70"), false, kIgnored},
+                    Case{IGNORE_IF("uid = 0"), true, kDefault},
+                    Case{IGNORE_IF("address = \"0.0.0.0\""), false, kIgnored},
+                    Case{IGNORE_IF("address = \"127.0.0.1\""), true, kDefault},
+                    Case{IGNORE_IF("ports = [80, \"5000-6000\"]"), false, kIgnored},
+                    Case{IGNORE_IF("ports = [80]"), true, kDefault},
+                    Case{IGNORE_IF("container = \"db-*\"\nengine = \"docker\""), true, kDefault}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Order, RuleCases,
+    testing::Values(Case{"[[rule]]\ncontainer = \"*\"\non_auto_forward = \"silent\"\n[[rule]]\n"
+                         "on_auto_forward = \"ignore\"",
+                         true, kDefault},
+                    Case{"[[rule]]\nports = [22]", true, "the rule at c.toml:1 names it",
+                         listener(22)},
+                    Case{"[[rule]]\ncontainer = \"db-*\"", false, "[ports] exclude names port 22",
+                         listener(22)},
+                    Case{"[ports]\non_auto_forward = \"ignore\"\n[[rule]]\nports = [5432]", false,
+                         "[ports] on_auto_forward = \"ignore\""},
+                    Case{"[ports]\non_auto_forward = \"ignore\"\n[[rule]]\nuid = 70\n"
+                         "on_auto_forward = \"notify\"",
+                         true, kDefault}));
+
+TEST(Policy, AContainersOwnWishHoldsUnlessTheUserSaysOtherwise) {
+  Container c = container();
+  c.labels["portfwd"] = "off";
+  EXPECT_EQ(decide_in(read(""), c, listener()).because,
+            "the container's label portfwd=off asks for it");
+  EXPECT_FALSE(decide_in(read("[[rule]]\nports = [5432]"), c, listener()).forward);
+  EXPECT_TRUE(decide_in(read("[[rule]]\non_auto_forward = \"silent\""), c, listener()).forward);
+  Listener l = listener();
+  l.opted_out = true;
+  EXPECT_THAT(decide_in(read(""), container(), l).because, HasSubstr("PORTFWD=off"));
 }
 
-TEST(Allocation, APrivilegedPortMovesBy8000UnlessTheHostAllowsIt) {
-  const Settings settings;
-  EXPECT_THAT(first_ports({settings, {80, {}, 1024}}, 2), ElementsAre(8080, 20000));
-  EXPECT_THAT(first_ports({settings, {80, {}, 0}}, 1), ElementsAre(80));
+TEST(Policy, AProgramThatCantBeKnownMatchesNoProcessRule) {
+  Listener l = listener();
+  l.process = l.command = "";
+  EXPECT_TRUE(decide_in(read(IGNORE_IF("process = \".*\"")), container(), l).forward);
 }
 
-TEST(Allocation, WhatItHadBeforeComesFirstAndOnce) {
-  const Settings settings;
-  EXPECT_THAT(first_ports({settings, {8080, Port{20001}, 1024}}, 4),
-              ElementsAre(20001, 8080, 20000, 20002));
-  EXPECT_THAT(first_ports({settings, {8080, Port{8080}, 1024}}, 2), ElementsAre(8080, 20000));
+TEST(Policy, AnIgnoredAddressCountsUnlessARuleNamesIt) {
+  Listener l = listener();
+  l.local.address = IpAddress::v4(127, 0, 0, 11);
+  EXPECT_EQ(decide_in(read(""), container(), l).because,
+            "it listens on 127.0.0.11, which [ports] ignore_addresses names");
+  EXPECT_TRUE(decide_in(read("[[rule]]\naddress = \"127.0.0.11\""), container(), l).forward);
 }
 
-TEST(Allocation, LeavesTheAvoidedPortsAndEndsWithTheRange) {
-  Settings settings;
-  settings.host.avoid = {{8080, 8080}, {65534, 65534}};
-  settings.host.fallback_range = {65533, 65535};
-  EXPECT_THAT(first_ports({settings, {8080, {}, 1024}}, 9), ElementsAre(65533, 65535));
+TEST(Policy, ARuleDecidesEveryKey) {
+  const Settings settings = read(R"(
+[[rule]]
+ports = ["5430-5440", 9000]
+on_auto_forward = "silent"
+host_port = 15430
+require_host_port = true
+settle = "2s"
+scheme = "https"
+proxy_protocol = "v2"
+restrict_to_user = false
+allow_users = ["root", 1234]
+bind = "127.0.0.9"
+label = "the database"
+)");
+  const Decision decision = decide_in(settings, container(), listener());
+  EXPECT_EQ(decision.settle, 2s);
+  const Treatment wanted{.on_auto_forward = "silent",
+                         .label = "the database",
+                         .scheme = "https",
+                         .host_port = Port{15432},
+                         .require_host_port = true,
+                         .bind = Bind{IpAddress::v4(127, 0, 0, 9)},
+                         .restrict_to_user = false,
+                         .allow_users = {0, 1234},
+                         .proxy_protocol = ProxyProtocol::V2};
+  EXPECT_EQ(decision.treatment, wanted);
 }
 
-TEST(EventLog, NumbersWithoutGapsAndGivesWhatCameAfter) {
-  EventLog log;
-  for (int i = 0; i < 3; ++i) log.append({});
-  const auto after = log.after(1);
-  ASSERT_EQ(after.size(), 2U);
-  EXPECT_EQ(after[0].seq, 2U);
-  EXPECT_TRUE(log.after(3).empty());
+TEST(Policy, WhatARuleLeavesOutFallsToTheSections) {
+  const Settings settings = read(
+      "[host]\nrestrict_to_user = false\n[ports]\n"
+      "on_auto_forward = \"silent\"\n[[rule]]\nlabel = \"x\"\n");
+  const Treatment treatment = decide_in(settings, container(), listener()).treatment;
+  EXPECT_EQ(treatment.on_auto_forward, "silent");
+  EXPECT_FALSE(treatment.bind);
+  EXPECT_FALSE(treatment.restrict_to_user);
+  EXPECT_EQ(treatment.scheme, "http");
 }
 
-TEST(EventLog, SaysWhatItForgot) {
-  EventLog log;
-  for (std::size_t i = 0; i < EventLog::kKept + 5; ++i) log.append({});
-  const auto all = log.after(0);
-  ASSERT_EQ(all.size(), EventLog::kKept + 1);
-  EXPECT_EQ(all.front().type, Event::Type::Gap);
-  EXPECT_EQ(all.front().seq, 5U);
-  EXPECT_EQ(all[1].seq, 6U);
-  EXPECT_EQ(log.after(5).front().type, Event::Type::PortAdded) << "nothing is missing after 5";
+TEST(Policy, EphemeralPortsSettleUnlessARuleNamesThem) {
+  EXPECT_EQ(decide_in(read(""), container(), listener(5432)).settle, 0s);
+  EXPECT_EQ(decide_in(read(""), container(), listener(40000)).settle, 300ms);
+  EXPECT_EQ(decide_in(read("[[rule]]\nlabel = \"x\""), container(), listener(40000)).settle, 300ms);
+  EXPECT_EQ(decide_in(read("[[rule]]\nports = [40000]"), container(), listener(40000)).settle, 0s);
+  EXPECT_EQ(decide_in(read("[[rule]]\nsettle = \"0s\""), container(), listener(40000)).settle, 0s);
+}
+
+TEST(Policy, TellsOfEachRuleWhyItDidOrDidNotDecide) {
+  const Settings settings = read(
+      "[[rule]]\ncontainer = \"web\"\nprocess = \"nginx\"\n[[rule]]\nuid = 70\n[[rule]]\n"
+      "labels = {stage = \"prod\"}\n");
+  EXPECT_THAT(
+      rules_tried(settings, container(), listener()),
+      ElementsAre(
+          "the rule at c.toml:1 does not match: container is \"db-1\", not \"web\"; process "
+          "is \"postgres\", started as \"/usr/lib/postgresql/16/bin/postgres -D /data\", not "
+          "\"nginx\"",
+          "the rule at c.toml:4 matches",
+          "the rule at c.toml:6 is not asked: one before it matches"));
+}
+
+TEST(Policy, AContainerIsIgnoredWholeWhenNoPortOfItCouldBeForwarded) {
+  const auto why = [](const char* config) { return ignored_whole(read(config), container()); };
+  EXPECT_EQ(why(""), "");
+  EXPECT_EQ(why(IGNORE_IF("container = \"db-*\"")), "the rule at c.toml:1 ignores it");
+  EXPECT_EQ(why(IGNORE_IF("container = \"web\"")), "");
+  EXPECT_EQ(why(IGNORE_IF("ports = [1]")), "");
+  EXPECT_EQ(why("[[rule]]\nports = [1]\n" IGNORE_IF("")), "") << "port 1 would be forwarded";
+  EXPECT_EQ(why("[[rule]]\nlabel = \"x\"\n" IGNORE_IF("")), "") << "the first one matches";
+  Container c = container();
+  c.labels["portfwd"] = "off";
+  EXPECT_THAT(ignored_whole(read("[[rule]]\nlabel = \"x\""), c), HasSubstr("portfwd=off"));
+  EXPECT_EQ(ignored_whole(read("[[rule]]\non_auto_forward = \"notify\""), c), "");
 }
 
 }  // namespace

@@ -1,0 +1,42 @@
+// When each listener of a container was first seen, for `settle` and for `explain`. A part of the
+// table's entry for that container.
+#pragma once
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "watch/watcher.h"
+
+namespace portfwd {
+
+struct FirstSeen {
+  TimePoint at{};
+  WallTime wall{};
+};
+
+class ListenerAges {
+ public:
+  /// @param listeners all there are now; the others are forgotten
+  void update(const std::vector<Listener>& listeners, const FirstSeen& now) {
+    std::map<Key, FirstSeen> next;
+    for (const Listener& l : listeners) {
+      const auto known = first_.find(key_of(l));
+      next.emplace(key_of(l), known == first_.end() ? now : known->second);
+    }
+    first_ = std::move(next);
+  }
+  /// @param listener one of those of the last update
+  [[nodiscard]] const FirstSeen& of(const Listener& listener) const {
+    return first_.at(key_of(listener));
+  }
+
+ private:
+  using Key = std::pair<std::uint64_t, Endpoint>;
+  static Key key_of(const Listener& l) { return {l.cookie, l.local}; }
+
+  std::map<Key, FirstSeen> first_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,93 @@
+// What rules make of forwards, on real host ports.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/forward_table_fixture.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+TEST_F(ForwardTableTest, ARuleGivesHostPortsByOffsetAndTheSecondComerTheFallback) {
+  Rule rule;
+  rule.ports = {{5000, 5010}};
+  rule.host_port = 15000;
+  rule.label = "the database";
+  rule.scheme = "https";
+  settings.rules = {rule};
+  table->apply(settings);
+  show(container("web"), {5003});
+  show(container("api"), {5003});
+  EXPECT_THAT(told.take(), ElementsAre("+web:5003@15003 0/1", "+api:5003@20000 0/1"));
+  const auto infos = table->infos();
+  EXPECT_THAT(infos[0].reason, HasSubstr("port 15003 is held by container web"));
+  EXPECT_EQ(infos[1].reason, "") << "it is where it was asked for";
+  EXPECT_EQ(infos[1].label, "the database");
+  EXPECT_EQ(infos[1].url, "https://127.0.0.1:15003/");
+}
+
+TEST_F(ForwardTableTest, ARequiredHostPortThatIsTakenIsAConflictUntilItIsFree) {
+  Rule rule;
+  rule.ports = {{8080, 8080}};
+  rule.host_port = 15000;
+  rule.require_host_port = true;
+  settings.rules = {rule};
+  table->apply(settings);
+  auto other = listen_on({IpAddress::loopback(Family::V4), 15000});
+  show(container("web"), {8080});
+  EXPECT_EQ(only().state, ForwardState::Conflict);
+  EXPECT_EQ(only().reason, "port 15000 is held by python3 (pid 42)");
+  other.reset();
+  turn_until([&] { return only().state == ForwardState::Active; });
+  EXPECT_EQ(only().host_port, 15000);
+}
+
+TEST_F(ForwardTableTest, AReloadThatMovesAForwardReplacesItAndLeavesTheOthers) {
+  show(container("web"), {8080, 9090});
+  const std::string stays = table->infos().back().id;
+  told.take();
+  Rule rule;
+  rule.ports = {{8080, 8080}};
+  rule.host_port = 15000;
+  settings.rules = {rule};
+  table->apply(settings);
+  EXPECT_THAT(told.take(), ElementsAre("-web:8080 replaced", "+web:8080@15000 0/1"));
+  settings.rules[0].label = "renamed";
+  table->apply(settings);
+  EXPECT_THAT(told.take(), IsEmpty()) << "a label is no reason to move";
+  EXPECT_EQ(table->infos().front().label, "renamed");
+  EXPECT_EQ(table->infos().back().id, stays);
+}
+
+TEST_F(ForwardTableTest, AListenerThatHasToSettleIsForwardedOnlyIfItLives) {
+  Rule rule;
+  rule.settle = 50ms;
+  settings.rules = {rule};
+  table->apply(settings);
+  TestReach& web = container("web");
+  show(web, {8080, 9090});
+  EXPECT_EQ(table->size(), 0U);
+  show(web, {9090});
+  turn_until([&] { return table->size() == 1; });
+  EXPECT_EQ(only().container_port, 9090);
+  show(web, {});
+  show(web, {9090});
+  EXPECT_EQ(only().state, ForwardState::Active) << "one that comes back settles no second time";
+}
+
+TEST_F(ForwardTableTest, ARuleMayBindAnotherLoopbackAddress) {
+  Rule rule;
+  rule.bind = Bind{IpAddress::v4(127, 0, 0, 9)};
+  settings.rules = {rule};
+  table->apply(settings);
+  show(container("web"), {8080});
+  EXPECT_THAT(only().host_addresses, ElementsAre("127.0.0.9"));
+}
+
+}  // namespace
+}  // namespace portfwd
