@@ -155,15 +155,19 @@ Guess from_lxc(std::span<const std::string> argv) {
   return {"lxc", name, printable(name)};
 }
 
+/// What a sequence that begins so must be long; 0: none begins so.
+std::size_t length_by_first_byte(unsigned char first) {
+  if (first < 0x80) return 1;
+  if (first < 0xC2) return 0;  // a byte of the middle, or an overlong form
+  if (first < 0xE0) return 2;
+  if (first < 0xF0) return 3;
+  return first < 0xF5 ? 4 : 0;
+}
+
 /// Length of the valid UTF-8 sequence at the front of `text`, or 0; RFC 3629.
 std::size_t utf8_length(std::string_view text) {
   const auto at = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const std::size_t n = at(0) < 0x80   ? 1
-                        : at(0) < 0xC2 ? 0
-                        : at(0) < 0xE0 ? 2
-                        : at(0) < 0xF0 ? 3
-                        : at(0) < 0xF5 ? 4
-                                       : 0;
+  const std::size_t n = length_by_first_byte(at(0));
   if (n == 0 || text.size() < n) return 0;
   for (std::size_t i = 1; i < n; ++i) {
     if ((at(i) & 0xC0) != 0x80) return 0;

@@ -70,6 +70,20 @@ Result<std::optional<Datagram>> ReceiveBuffer::receive(int fd) {
   }
 }
 
+Result<Message> Answers::next() {
+  while (true) {
+    while (const auto message = messages_.next()) {
+      if (message->header.nlmsg_seq == sequence_) return *message;
+    }
+    damaged_ |= messages_.malformed();
+    const auto datagram = buffer_.receive(fd_);
+    if (!datagram) return std::unexpected(datagram.error());
+    if (!*datagram) return fail("netlink answer", EBADMSG);
+    damaged_ |= (*datagram)->truncated;
+    messages_ = Messages((*datagram)->bytes);
+  }
+}
+
 Result<UniqueFd> open(int protocol) {
   UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
   if (!fd.valid()) return fail("socket(netlink)");

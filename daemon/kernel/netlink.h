@@ -94,6 +94,26 @@ class ReceiveBuffer {
   std::array<std::byte, kInlineSize> inline_;  // not zeroed: it is written before it is read
 };
 
+/// The messages that answer one request, which the kernel has queued by the time the request is
+/// sent; leftovers of an earlier one are skipped.
+class Answers {
+ public:
+  /// @param fd borrowed @param sequence of the request
+  Answers(int fd, std::uint32_t sequence) : fd_(fd), sequence_(sequence) {}
+  /// @return the next one, whose payload is good until the call after; EBADMSG: there is no more,
+  /// although every answer has an end; else as ReceiveBuffer::receive
+  [[nodiscard]] Result<Message> next();
+  /// Something that came so far was cut off or no message: others may be missing.
+  [[nodiscard]] bool damaged() const { return damaged_; }
+
+ private:
+  int fd_;
+  std::uint32_t sequence_;
+  bool damaged_ = false;
+  Messages messages_{Bytes()};
+  ReceiveBuffer buffer_;
+};
+
 /// A netlink socket in the caller's network namespace, non-blocking.
 [[nodiscard]] Result<UniqueFd> open(int protocol);
 

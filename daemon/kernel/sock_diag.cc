@@ -87,27 +87,21 @@ Result<std::uint32_t> SockDiag::send(std::uint16_t type, std::uint16_t flags,
   return sequence_;
 }
 
-/// Reads the answer to `sequence` to its end; leftovers of an earlier request are skipped.
+/// Reads the answer to `sequence` to its end.
 Result<void> SockDiag::collect(std::uint32_t sequence, Dump& into) {
-  netlink::ReceiveBuffer buffer;
+  netlink::Answers answers(socket_.get(), sequence);
   while (true) {
-    const auto datagram = buffer.receive(socket_.get());
-    if (!datagram) return std::unexpected(datagram.error());
-    if (!*datagram) return fail("sock_diag dump", EBADMSG);  // it always ends with DONE or ERROR
-    into.interrupted |= (*datagram)->truncated;
-    netlink::Messages messages((*datagram)->bytes);
-    while (const auto message = messages.next()) {
-      if (message->header.nlmsg_seq != sequence) continue;
-      into.interrupted |= (message->header.nlmsg_flags & NLM_F_DUMP_INTR) != 0;
-      const auto type = message->header.nlmsg_type;
-      if (type == NLMSG_DONE || type == NLMSG_ERROR) {
-        const int status = netlink::status_of(*message);
-        return status == 0 ? Result<void>{} : fail("sock_diag dump", status);
-      }
-      const auto socket = parse_diag_socket(message->payload);
-      if (socket && socket->state == TCP_LISTEN) into.sockets.push_back(*socket);
+    const auto message = answers.next();
+    if (!message) return std::unexpected(message.error());
+    into.interrupted |= (message->header.nlmsg_flags & NLM_F_DUMP_INTR) != 0;
+    into.interrupted |= answers.damaged();
+    const auto type = message->header.nlmsg_type;
+    if (type == NLMSG_DONE || type == NLMSG_ERROR) {
+      const int status = netlink::status_of(*message);
+      return status == 0 ? Result<void>{} : fail("sock_diag dump", status);
     }
-    into.interrupted |= messages.malformed();
+    const auto socket = parse_diag_socket(message->payload);
+    if (socket && socket->state == TCP_LISTEN) into.sockets.push_back(*socket);
   }
 }
 
@@ -181,24 +175,17 @@ Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const
   request.id = socket_id(local, remote);
   const auto sequence = send(SOCK_DIAG_BY_FAMILY, 0, request);
   if (!sequence) return std::unexpected(sequence.error());
-  netlink::ReceiveBuffer buffer;
-  while (true) {
-    const auto datagram = buffer.receive(socket_.get());
-    if (!datagram) return std::unexpected(datagram.error());
-    if (!*datagram) return fail("sock_diag lookup", EBADMSG);
-    netlink::Messages messages((*datagram)->bytes);
-    while (const auto message = messages.next()) {
-      if (message->header.nlmsg_seq != *sequence) continue;  // an answer that nobody waited for
-      if (message->header.nlmsg_type == NLMSG_ERROR) {
-        const int status = netlink::status_of(*message);
-        if (status == ENOENT) return std::nullopt;
-        return fail("sock_diag lookup", status == 0 ? EBADMSG : status);
-      }
-      const auto socket = parse_diag_socket(message->payload);
-      if (!socket) return fail("sock_diag lookup", EBADMSG);
-      return SocketOwner{socket->uid, socket->inode, socket->state};
-    }
+  netlink::Answers answers(socket_.get(), *sequence);
+  const auto answer = answers.next();
+  if (!answer) return std::unexpected(answer.error());
+  if (answer->header.nlmsg_type == NLMSG_ERROR) {
+    const int status = netlink::status_of(*answer);
+    if (status == ENOENT) return std::nullopt;
+    return fail("sock_diag lookup", status == 0 ? EBADMSG : status);
   }
+  const auto socket = parse_diag_socket(answer->payload);
+  if (!socket) return fail("sock_diag lookup", EBADMSG);
+  return SocketOwner{socket->uid, socket->inode, socket->state};
 }
 
 Result<void> SockDiag::self_test() {
