@@ -5,13 +5,13 @@
 
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <span>
 #include <vector>
 
 #include "base/log.h"
 #include "broker/client/broker_client.h"
 #include "broker/client/broker_messages.h"
+#include "broker/client/fd_passing.h"
 #include "support/manual_clock.h"
 
 namespace {
@@ -31,22 +31,8 @@ class Peer final : public BrokerLauncher {
   void discard(BrokerProcess) override {}
 
   void send(std::span<const std::uint8_t> bytes, std::size_t fds) const {
-    const std::vector<int> numbers(fds, theirs_.get());
-    std::vector<char> control(CMSG_SPACE(sizeof(int) * fds));
-    iovec part{const_cast<std::uint8_t*>(bytes.data()), bytes.size()};
-    msghdr header{};
-    header.msg_iov = &part;
-    header.msg_iovlen = 1;
-    if (fds > 0) {
-      header.msg_control = control.data();
-      header.msg_controllen = control.size();
-      cmsghdr* item = CMSG_FIRSTHDR(&header);
-      item->cmsg_level = SOL_SOCKET;
-      item->cmsg_type = SCM_RIGHTS;
-      item->cmsg_len = CMSG_LEN(sizeof(int) * fds);
-      std::memcpy(CMSG_DATA(item), numbers.data(), sizeof(int) * fds);
-    }
-    (void)::sendmsg(theirs_.get(), &header, MSG_NOSIGNAL);  // the client may have hung up
+    const std::vector<int> copies(fds, theirs_.get());
+    (void)send_with_fds(theirs_.get(), std::as_bytes(bytes), copies);  // it may have hung up
   }
 
  private:

@@ -10,11 +10,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <span>
 
 #include "base/unique_fd.h"
+#include "broker/client/fd_passing.h"
 #include "broker/serve.h"
 #include "support/own_namespaces.h"
 
@@ -30,24 +30,6 @@ struct Things {
   UniqueFd netns{::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)};
 };
 
-void send(int socket, std::span<const std::uint8_t> bytes, std::span<const int> fds) {
-  iovec part{const_cast<std::uint8_t*>(bytes.data()), bytes.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))]{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  if (!fds.empty()) {
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    cmsghdr* item = CMSG_FIRSTHDR(&header);
-    item->cmsg_level = SOL_SOCKET;
-    item->cmsg_type = SCM_RIGHTS;
-    item->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(item), fds.data(), fds.size_bytes());
-  }
-  if (::sendmsg(socket, &header, MSG_NOSIGNAL) < 0) std::abort();
-}
-
 void send_all(int socket, std::span<const std::uint8_t> input, const Things& things) {
   const int fds[] = {things.root.get(), things.netns.get()};
   for (int i = 0; i < kMostMessages && input.size() >= 3; ++i) {
@@ -58,7 +40,7 @@ void send_all(int socket, std::span<const std::uint8_t> input, const Things& thi
     const std::span<const int> along = kind == 0   ? std::span<const int>()
                                        : kind == 3 ? std::span<const int>(fds)
                                                    : std::span<const int>(fds + kind - 1, 1);
-    send(socket, input.first(size), along);
+    if (!portfwd::send_with_fds(socket, std::as_bytes(input.first(size)), along)) std::abort();
     input = input.subspan(size);
   }
 }

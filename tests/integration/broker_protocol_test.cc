@@ -26,7 +26,7 @@ struct BrokerProtocolTest : testing::Test {
   }
 
   void send(std::span<const std::byte> bytes, int fd = -1) const {
-    const auto sent = send_with_fd(process.socket.get(), bytes, fd);
+    const auto sent = send_with_fds(process.socket.get(), bytes, {&fd, fd >= 0 ? 1U : 0U});
     ASSERT_TRUE(sent) << sent.error().text();
   }
   void send(const broker::Request& request, int fd = -1) const {
@@ -40,8 +40,8 @@ struct BrokerProtocolTest : testing::Test {
     bytes.error = -1;
     const auto got =
         receive_with_fds(process.socket.get(), std::as_writable_bytes(std::span(&bytes, 1)));
-    EXPECT_EQ(got.outcome, Received::Outcome::Message) << "the broker has ended";
-    EXPECT_EQ(got.fds.size(), got.outcome == Received::Outcome::Message ? bytes.count : 0);
+    EXPECT_EQ(got.outcome, ReceivedMessage::Outcome::Message) << "the broker has ended";
+    EXPECT_EQ(got.fds.size(), got.outcome == ReceivedMessage::Outcome::Message ? bytes.count : 0);
     return bytes;
   }
   [[nodiscard]] broker::Reply answer_to(const broker::Request& request, int fd = -1) const {

@@ -36,28 +36,16 @@ class FakeBroker final : public BrokerLauncher {
   [[nodiscard]] std::optional<broker::Request> next_request() const {
     broker::Request request;
     const auto got = receive_with_fds(theirs.get(), std::as_writable_bytes(std::span(&request, 1)));
-    if (got.outcome != Received::Outcome::Message || got.size != sizeof request) return {};
+    if (got.outcome != ReceivedMessage::Outcome::Message || got.size != sizeof request) return {};
     return request;
   }
 
   /// Sends `size` bytes of the reply and `fds` copies of our end's descriptor.
   void send(const broker::Reply& reply, std::size_t fds, std::size_t size = sizeof(broker::Reply)) {
-    std::vector<int> numbers(fds, theirs.get());
-    std::vector<char> control(CMSG_SPACE(sizeof(int) * fds));
-    iovec part{const_cast<broker::Reply*>(&reply), size};
-    msghdr header{};
-    header.msg_iov = &part;
-    header.msg_iovlen = 1;
-    if (fds > 0) {
-      header.msg_control = control.data();
-      header.msg_controllen = control.size();
-      cmsghdr* item = CMSG_FIRSTHDR(&header);
-      item->cmsg_level = SOL_SOCKET;
-      item->cmsg_type = SCM_RIGHTS;
-      item->cmsg_len = CMSG_LEN(sizeof(int) * fds);
-      std::memcpy(CMSG_DATA(item), numbers.data(), sizeof(int) * fds);
-    }
-    EXPECT_GE(::sendmsg(theirs.get(), &header, MSG_NOSIGNAL), 0) << std::strerror(errno);
+    const std::vector<int> copies(fds, theirs.get());
+    const auto bytes = std::as_bytes(std::span(&reply, 1)).first(size);
+    const auto sent = send_with_fds(theirs.get(), bytes, copies);
+    EXPECT_TRUE(sent) << sent.error().text();
   }
 
   /// Answers everything that waits as a good broker would. @return how many, joins not counted

@@ -19,6 +19,7 @@
 
 #include "base/endpoint.h"
 #include "base/unique_fd.h"
+#include "broker/client/fd_passing.h"
 #include "support/own_namespaces.h"
 
 namespace portfwd::testing_support {
@@ -92,39 +93,18 @@ class TestNetns {
     ::_exit(0);
   }
 
-  struct FdMessage {
-    FdMessage() {
-      header.msg_iov = &iov;
-      header.msg_iovlen = 1;
-      header.msg_control = control.data();
-      header.msg_controllen = control.size();
-    }
-    char byte = 0;
-    iovec iov{&byte, 1};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr header{};
-  };
-
   static void send_fd(int peer, const UniqueFd& fd) {
-    FdMessage message;
-    cmsghdr* control = CMSG_FIRSTHDR(&message.header);
     const int number = fd.get();
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SCM_RIGHTS;
-    control->cmsg_len = CMSG_LEN(sizeof number);
-    std::memcpy(CMSG_DATA(control), &number, sizeof number);
-    if (!fd.valid()) message.header.msg_controllen = 0;
-    ::sendmsg(peer, &message.header, MSG_NOSIGNAL);
+    const std::span<const int> along(&number, fd.valid() ? 1 : 0);
+    (void)send_with_fds(peer, std::as_bytes(std::span("", 1)), along);
   }
 
   [[nodiscard]] UniqueFd receive_fd() const {
-    FdMessage message;
-    if (::recvmsg(ours_.get(), &message.header, MSG_CMSG_CLOEXEC) <= 0) return {};
-    const cmsghdr* control = CMSG_FIRSTHDR(&message.header);
-    if (control == nullptr) return {};
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(control), sizeof number);
-    return UniqueFd(number);
+    pollfd ready{ours_.get(), POLLIN, 0};
+    ::poll(&ready, 1, -1);
+    std::array<std::byte, 1> byte{};
+    auto got = receive_with_fds(ours_.get(), byte);
+    return got.fds.empty() ? UniqueFd() : std::move(got.fds.front());
   }
 
   UniqueFd ours_;

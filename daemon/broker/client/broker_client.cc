@@ -97,9 +97,9 @@ Result<void> BrokerClient::send_waiting() {
   while (in_flight_ < std::min(kMostInFlight, calls_.size())) {
     Call& call = calls_[in_flight_];
     const auto bytes = std::as_bytes(std::span(&call.request, 1));
-    if (auto sent = send_with_fd(process_->process.socket.get(), bytes, call.fd); !sent) {
-      return sent;
-    }
+    const std::span<const int> along(&call.fd, call.fd >= 0 ? 1 : 0);
+    auto sent = send_with_fds(process_->process.socket.get(), bytes, along);
+    if (!sent) return sent;
     call.deadline = loop_.now() + kDeadline;
     ++in_flight_;
   }
@@ -126,10 +126,10 @@ void BrokerClient::on_io(IoSource&, std::uint32_t) {
 /// @return false when there is no more for now, or no broker any more
 bool BrokerClient::receive_one() {
   broker::Reply bytes;
-  Received got = receive_with_fds(process_->process.socket.get(),
-                                  std::as_writable_bytes(std::span(&bytes, 1)));
-  if (got.outcome == Received::Outcome::Nothing) return false;
-  if (got.outcome == Received::Outcome::End) return broken(kDied), false;
+  ReceivedMessage got = receive_with_fds(process_->process.socket.get(),
+                                         std::as_writable_bytes(std::span(&bytes, 1)));
+  if (got.outcome == ReceivedMessage::Outcome::Nothing) return false;
+  if (got.outcome == ReceivedMessage::Outcome::End) return broken(kDied), false;
   const auto reply = in_flight_ == 0
                          ? std::nullopt
                          : parse_reply(std::as_bytes(std::span(&bytes, 1)).first(got.size),

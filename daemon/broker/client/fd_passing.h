@@ -12,10 +12,11 @@
 
 namespace portfwd {
 
-/// @param fd goes along unless it is -1. EAGAIN when the peer does not keep up. Source: unix(7).
-Result<void> send_with_fd(int socket, std::span<const std::byte> bytes, int fd);
+/// @param fds copies of them go along, at most 253. EAGAIN when the peer does not keep up. Source:
+/// unix(7).
+Result<void> send_with_fds(int socket, std::span<const std::byte> bytes, std::span<const int> fds);
 
-struct Received {
+struct ReceivedMessage {
   enum class Outcome : std::uint8_t { Message, Nothing, End };
   Outcome outcome = Outcome::Nothing;
   std::size_t size = 0;        ///< bytes stored
@@ -25,6 +26,6 @@ struct Received {
 };
 /// Takes one message and up to SCM_MAX_FD descriptors. An empty message counts as the end, since
 /// the kernel tells them apart for nobody.
-[[nodiscard]] Received receive_with_fds(int socket, std::span<std::byte> buffer);
+[[nodiscard]] ReceivedMessage receive_with_fds(int socket, std::span<std::byte> buffer);
 
 }  // namespace portfwd
