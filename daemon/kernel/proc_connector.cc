@@ -14,11 +14,14 @@
 namespace portfwd {
 namespace {
 
+/// PROC_EVENT_EXEC, which the headers of Linux 6.5 have within proc_event and later ones beside it.
+constexpr std::uint32_t kExec = 2;
+
 /// `struct proc_input` of Linux 6.6, which older headers lack. An older kernel ignores the request
 /// because of its length, which is what we want of it: it would send every fork and exit too.
 struct Request {
   std::uint32_t operation = PROC_CN_MCAST_LISTEN;
-  std::uint32_t events = proc_event::PROC_EVENT_EXEC;
+  std::uint32_t events = kExec;
 };
 constexpr std::size_t kEventAt = NLMSG_HDRLEN + sizeof(cn_msg);
 constexpr std::size_t kDataAt = kEventAt + offsetof(proc_event, event_data);
@@ -53,7 +56,7 @@ std::optional<pid_t> parse_exec_event(std::span<const std::byte> datagram) {
   cn_msg message{};
   std::memcpy(&message, datagram.data() + NLMSG_HDRLEN, sizeof message);
   if (message.id.idx != CN_IDX_PROC || message.id.val != CN_VAL_PROC) return std::nullopt;
-  if (word_at(datagram, kEventAt) != proc_event::PROC_EVENT_EXEC) return std::nullopt;
+  if (word_at(datagram, kEventAt) != kExec) return std::nullopt;
   const auto pid = static_cast<pid_t>(word_at(datagram, kDataAt + sizeof(std::uint32_t)));
   if (pid <= 0) return std::nullopt;
   return pid;
