@@ -64,6 +64,8 @@ class ForwardPort final : public Retirable,
   /// Takes the port on all of `endpoints` or on none, see HostListener::bind. Clients are refused
   /// until hold() or serve().
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints);
+  /// The same on sockets that somebody else has bound, see HostListener::adopt.
+  void adopt(std::vector<BoundSocket> sockets) { listener_.adopt(std::move(sockets)); }
   /// Nothing listens inside: clients wait, or are refused with settings.hold 0. Clients for which a
   /// dial is under way wait again. Live relays go on.
   [[nodiscard]] std::expected<void, BindFailure> hold();

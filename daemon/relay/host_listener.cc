@@ -20,7 +20,6 @@ Result<UniqueFd> open_bound(const Endpoint& endpoint) {
   set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   const SockAddr address = to_sockaddr(endpoint);
   if (::bind(fd.get(), address.get(), address.length) != 0) return fail("bind");
-  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 0);
   return fd;
 }
 
@@ -53,20 +52,28 @@ HostListener::~HostListener() {
 
 std::expected<void, BindFailure> HostListener::bind(std::span<const Endpoint> endpoints) {
   BindFailure failure{};
+  std::vector<BoundSocket> bound;
   for (const Endpoint& endpoint : endpoints) {
     auto socket = open_bound(endpoint);
-    if (!socket) {
-      failure = {endpoint, socket.error()};
-      if (host_lacks(endpoint, socket.error())) continue;
-      close();
-      return std::unexpected(failure);
+    if (socket) {
+      bound.push_back({endpoint, std::move(*socket)});
+      continue;
     }
-    context_.tune(socket->get());
-    sockets_.emplace_back(*this, std::move(*socket), endpoint);
-    endpoints_.push_back(endpoint);
+    failure = {endpoint, socket.error()};
+    if (!host_lacks(endpoint, socket.error())) return std::unexpected(failure);
   }
-  if (sockets_.empty()) return std::unexpected(failure);
+  if (bound.empty()) return std::unexpected(failure);
+  adopt(std::move(bound));
   return {};
+}
+
+void HostListener::adopt(std::vector<BoundSocket> sockets) {
+  for (BoundSocket& bound : sockets) {
+    set_option(bound.socket.get(), SOL_SOCKET, SO_REUSEADDR, 0);
+    context_.tune(bound.socket.get());
+    sockets_.emplace_back(*this, std::move(bound.socket), bound.endpoint);
+    endpoints_.push_back(bound.endpoint);
+  }
 }
 
 std::expected<void, BindFailure> HostListener::accept() {

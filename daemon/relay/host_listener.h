@@ -1,5 +1,6 @@
-// The host side of one forward: one port on a few addresses, held together or not at all. Owned by
-// its ForwardPort. It accepts and hands over; it knows neither users nor containers.
+// The listening side of one forward: one port on a few addresses, held together or not at all; on
+// the host, or on sockets that were made in a container. Owned by its ForwardPort. It accepts and
+// hands over; it knows neither users nor containers.
 //
 // Three states. *Refusing*: bound but not listening, so the port is ours and a client is told the
 // truth at once. *Accepting*. *Closed*. Never SO_REUSEPORT: somebody else's server must not share
@@ -21,6 +22,12 @@ namespace portfwd {
 struct BindFailure {
   Endpoint endpoint;  ///< the one that could not be had
   Error error;        ///< EADDRINUSE, EACCES, EADDRNOTAVAIL, ...
+};
+
+/// A stream socket that is bound and does not listen, wherever it was made.
+struct BoundSocket {
+  Endpoint endpoint;
+  UniqueFd socket;  ///< non-blocking
 };
 
 /// A client as accept(2) gives it.
@@ -52,6 +59,8 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
   /// From closed to refusing, on all of `endpoints` (at least one) or on none. A loopback address
   /// of a family that this host lacks is left out, as long as one remains.
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints);
+  /// From closed to refusing, on sockets that somebody else has bound (at least one).
+  void adopt(std::vector<BoundSocket> sockets);
   /// From refusing to accepting. EADDRINUSE is possible still: then it goes on refusing.
   [[nodiscard]] std::expected<void, BindFailure> accept();
   /// From accepting back to refusing; whoever waits in the queue is reset. The port stays ours.
