@@ -45,7 +45,7 @@ struct Request {
   std::uint32_t count = 0;     ///< Sockets: 1 ... kMaxCount
   std::uint8_t address[16]{};  ///< Listen: network order; IPv4 uses the first four bytes
   std::uint32_t port = 0;      ///< Listen: host order, 0 for any
-  std::int32_t backlog = 0;    ///< Listen, UnixListen
+  std::int32_t backlog = 0;    ///< Listen, UnixListen; negative with Listen: bind only
   std::uint32_t v6only = 0;    ///< Listen: 0 or 1
   std::uint32_t uid = 0;       ///< UnixListen: owner of the path, as the user namespace counts
   std::uint32_t gid = 0;       ///< UnixListen

@@ -67,9 +67,8 @@ Outcome make_listener(const Request& request, FdBatch& made) {
   if (!socket.valid()) return failed(Step::Socket);
   if (!set_options(socket.get(), request)) return failed(Step::SetOption);
   if (!bind_to(socket.get(), request)) return failed(Step::Bind);
-  if (request.type == SOCK_STREAM && ::listen(socket.get(), request.backlog) != 0) {
-    return failed(Step::Listen);
-  }
+  const bool listens = request.type == SOCK_STREAM && request.backlog >= 0;
+  if (listens && ::listen(socket.get(), request.backlog) != 0) return failed(Step::Listen);
   made.add(std::move(socket));
   return {};
 }

@@ -10,7 +10,8 @@ namespace portfwd::broker {
 /// Op::Sockets. All of them or none.
 Outcome make_sockets(const Request& request, FdBatch& made);
 
-/// Op::Listen. SO_REUSEADDR is set, as every server does; a datagram socket is only bound.
+/// Op::Listen. SO_REUSEADDR is set, as every server does; a datagram socket is only bound, and so is
+/// every one with a negative backlog.
 Outcome make_listener(const Request& request, FdBatch& made);
 
 }  // namespace portfwd::broker

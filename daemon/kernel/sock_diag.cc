@@ -4,6 +4,7 @@
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <iterator>
@@ -197,6 +198,12 @@ Result<void> SockDiag::self_test() {
   if (!found) return std::unexpected(found.error());
   if (std::ranges::count(*found, *cookie, &DiagSocket::cookie) == 1) return {};
   return fail("sock_diag self-test", ENOENT);
+}
+
+Result<std::uint32_t> socket_inode(int fd) {
+  struct stat seen {};
+  if (::fstat(fd, &seen) != 0) return fail("fstat");
+  return static_cast<std::uint32_t>(seen.st_ino);
 }
 
 Result<std::uint64_t> socket_cookie(int fd) {

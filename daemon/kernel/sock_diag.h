@@ -85,6 +85,10 @@ class SockDiag {
   bool one_pass_ = true;  ///< the old request dumps both families at once: half the price
 };
 
+/// The number by which dumps and /proc/net/tcp name a socket as long as a process has it open; what
+/// fstat(2) says of it. Source: sock_i_ino in net/core/sock.c.
+[[nodiscard]] Result<std::uint32_t> socket_inode(int fd);
+
 /// The identity by which dumps and destroy events name a socket. Source: socket(7), SO_COOKIE.
 [[nodiscard]] Result<std::uint64_t> socket_cookie(int fd);
 

@@ -3,6 +3,7 @@
 // last container in there. It knows neither containers nor forwards.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,10 @@ class Access : private WatchObserver, protected DiagProvider {
   /// Ordered, process names filled in as far as they can be known.
   [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
   void hurry() { watch_.hurry(); }
+  /// See Reach.
+  [[nodiscard]] virtual std::unique_ptr<InsidePort> take_port(Port, InsidePortHandler&) {
+    return nullptr;
+  }
 
  protected:
   /// @param pid, netns as PortWatch has them

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "broker/client/broker_messages.h"
+#include "reach/broker_inside_port.h"
 
 namespace portfwd {
 
@@ -44,6 +45,11 @@ void BrokerAccess::got_diag(Result<BrokerClient::Sockets> sockets) {
                          sockets.error().text()),
              {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)},
               {"PORTFWD_CONTAINER", entry_.name}});
+}
+
+std::unique_ptr<InsidePort> BrokerAccess::take_port(Port port, InsidePortHandler& handler) {
+  return std::make_unique<BrokerInsidePort>(
+      BrokerInsidePort::Parts{*entry_.broker, entry_.netns_fd.get(), watch()}, port, handler);
 }
 
 void BrokerAccess::prepare(std::vector<Listener>& now) {

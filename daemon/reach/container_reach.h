@@ -32,6 +32,11 @@ class ContainerReach final : public Reach {
     if (access_ != nullptr) access_->hurry();
   }
 
+  [[nodiscard]] std::unique_ptr<InsidePort> take_port(Port port,
+                                                      InsidePortHandler& handler) override {
+    return access_ == nullptr ? nullptr : access_->take_port(port, handler);
+  }
+
   /// @return whether that is a change
   bool show(std::vector<Listener> listeners) {
     if (listeners == listeners_) return false;

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "discover/container.h"
+#include "reach/inside_port.h"
 #include "relay/dialer.h"
 #include "watch/watcher.h"
 
@@ -34,6 +36,12 @@ class Reach {
   [[nodiscard]] virtual Dialer& dialer() = 0;
   /// A client waits or was refused: look soon.
   virtual void hurry() = 0;
+  /// Asks for a port of the container's loopback for ourselves. @param handler borrowed until
+  /// called, or until the result is destroyed @return null where no socket of ours can be made
+  /// inside
+  [[nodiscard]] virtual std::unique_ptr<InsidePort> take_port(Port, InsidePortHandler&) {
+    return nullptr;
+  }
 };
 
 class ReachObserver {

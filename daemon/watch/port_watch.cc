@@ -168,7 +168,7 @@ void PortWatch::dump_failed(const Error& error) {
 void PortWatch::adopt(const std::vector<DiagSocket>& found) {
   std::vector<Listener> now;
   for (const DiagSocket& socket : found) {
-    if (socket.cookie != 0 && std::ranges::count(ignored_, socket.cookie) != 0) continue;
+    if (std::ranges::count(ignored_, socket.inode) != 0) continue;
     now.push_back(to_listener(socket));
   }
   std::ranges::sort(now);
@@ -183,11 +183,11 @@ void PortWatch::replace(std::vector<Listener> now) {
   changed_.arm_now();
 }
 
-void PortWatch::ignore(std::uint64_t cookie) {
-  ignored_.push_back(cookie);
+void PortWatch::ignore(std::uint32_t inode) {
+  ignored_.push_back(inode);
   std::vector<Listener> others;
   std::ranges::copy_if(listeners_, std::back_inserter(others),
-                       [cookie](const Listener& l) { return l.cookie != cookie; });
+                       [inode](const Listener& l) { return l.inode != inode; });
   replace(std::move(others));
 }
 

@@ -63,9 +63,10 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
   void hurry() override { seat_.hurry(); }
 
-  /// A socket of our own making inside: it is nobody's listener. Until forget().
-  void ignore(std::uint64_t cookie);
-  void forget(std::uint64_t cookie) { std::erase(ignored_, cookie); }
+  /// A socket of our own making inside: it is nobody's listener, until forget().
+  /// @param inode of the socket, by which /proc knows it too
+  void ignore(std::uint32_t inode);
+  void forget(std::uint32_t inode) { std::erase(ignored_, inode); }
 
   /// Whether what was open at the start is known by now (or cannot be: diag_failed).
   [[nodiscard]] bool first_look_done() const { return first_look_done_; }
@@ -102,7 +103,7 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
 
   std::variant<std::monostate, SockDiag, ProcNetTcp> source_;
   std::vector<Listener> listeners_;  ///< ordered
-  std::vector<std::uint64_t> ignored_;
+  std::vector<std::uint32_t> ignored_;
   std::uint64_t dumps_ = 0;
   bool first_look_done_ = false;
 

@@ -238,7 +238,7 @@ TEST_F(PortWatchTest, AListenerThatADuplicateHoldsOpenIsStillThere) {
 TEST_F(PortWatchTest, SocketsOfOurOwnMakingAreNotReported) {
   Watched c(shared);
   const UniqueFd ours = c.ns.listen({kLoopback4, 0});
-  c.watch.ignore(*socket_cookie(ours.get()));
+  c.watch.ignore(*socket_inode(ours.get()));
   const UniqueFd theirs = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
   EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(theirs)));
@@ -248,7 +248,7 @@ TEST_F(PortWatchTest, OneKnownAlreadyIsTakenBackWhenItTurnsOutToBeOurs) {
   Watched c(shared);
   const UniqueFd ours = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
-  c.watch.ignore(*socket_cookie(ours.get()));
+  c.watch.ignore(*socket_inode(ours.get()));
   EXPECT_TRUE(c.until_listeners(0));
   const int before = c.changes;
   c.look_again();

@@ -92,6 +92,13 @@ TEST(BrokerRequest, AListenerCarriesItsAddressInNetworkOrder) {
   EXPECT_EQ(request.v6only, 1u);
 }
 
+TEST(BrokerRequest, ABoundStreamDoesNotListenAndTakesItsOwnFamilyOnly) {
+  const auto request = bound_stream({IpAddress::loopback(Family::V6), 5432});
+  EXPECT_EQ(request.op, broker::Op::Listen);
+  EXPECT_LT(request.backlog, 0);
+  EXPECT_EQ(request.v6only, 1u);
+}
+
 TEST(BrokerRequest, APathIsAbsoluteWholeAndFitsWithItsEnd) {
   EXPECT_EQ(unix_connection("relative").error().code, EINVAL);
   EXPECT_EQ(unix_connection("").error().code, EINVAL);

@@ -73,6 +73,10 @@ Request listener(Protocol protocol, const Endpoint& local, int backlog, bool v6o
   return request;
 }
 
+Request bound_stream(const Endpoint& local) {
+  return listener(Protocol::Tcp, local, -1, true);
+}
+
 Result<Request> unix_connection(std::string_view path) {
   return with_path(Op::UnixConnect, path);
 }

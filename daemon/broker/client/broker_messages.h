@@ -26,6 +26,10 @@ namespace portfwd {
 [[nodiscard]] broker::Request listener(Protocol protocol, const Endpoint& local, int backlog,
                                        bool v6only);
 
+/// A stream socket that does not listen yet: until it does, nobody else sees it. IPv6 alone with an
+/// IPv6 address.
+[[nodiscard]] broker::Request bound_stream(const Endpoint& local);
+
 /// @param path absolute in the container's root. ENAMETOOLONG, EINVAL.
 [[nodiscard]] Result<broker::Request> unix_connection(std::string_view path);
 

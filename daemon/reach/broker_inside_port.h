@@ -1,0 +1,39 @@
+// An InsidePort whose sockets a broker makes: one for each family, both or neither. Owned by
+// whoever took the port.
+#pragma once
+
+#include <vector>
+
+#include "broker/client/broker_client.h"
+#include "reach/inside_port.h"
+#include "watch/port_watch.h"
+
+namespace portfwd {
+
+class BrokerInsidePort final : public InsidePort {
+ public:
+  struct Parts {
+    BrokerClient& broker;
+    int netns;  ///< borrowed descriptor
+    PortWatch& watch;
+  };
+  /// All references are borrowed.
+  BrokerInsidePort(const Parts& parts, Port port, InsidePortHandler& handler);
+  BrokerInsidePort(const BrokerInsidePort&) = delete;
+  BrokerInsidePort& operator=(const BrokerInsidePort&) = delete;
+  ~BrokerInsidePort() override;
+
+ private:
+  void ask(Family family);
+  void got(Family family, Result<BrokerClient::Sockets> made);
+  [[nodiscard]] Result<void> keep(Family family, UniqueFd socket);
+
+  Parts parts_;
+  Port port_;
+  InsidePortHandler& handler_;
+  std::vector<BoundSocket> sockets_;
+  std::vector<std::uint32_t> ignored_;
+  BrokerCall call_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,29 @@
+// A port inside a container that is ours: sockets on its own loopback, made there, on which the
+// daemon listens. The seam for reverse forwards; nothing above knows how the sockets come about.
+#pragma once
+
+#include <vector>
+
+#include "relay/host_listener.h"
+
+namespace portfwd {
+
+class InsidePortHandler {
+ public:
+  /// @param sockets bound, not listening: 127.0.0.1, and ::1 where the container has it; or why the
+  /// port can't be had: EADDRINUSE, EACCES, ... or what the broker failed with
+  /// Called once, never from within Reach::take_port().
+  virtual void on_inside_port(Result<std::vector<BoundSocket>> sockets) = 0;
+
+ protected:
+  ~InsidePortHandler() = default;
+};
+
+/// As long as it lives, what listens on these sockets is no listener of the container's. Destroying
+/// it gives up a request under way. It dies before its Reach, and after the sockets.
+class InsidePort {
+ public:
+  virtual ~InsidePort() = default;
+};
+
+}  // namespace portfwd

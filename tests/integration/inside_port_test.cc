@@ -1,0 +1,95 @@
+// A port inside a container that is ours: made by the real broker, unseen by the watch.
+#include <gmock/gmock.h>
+#include <sys/socket.h>
+
+#include "support/reach_fixture.h"
+#include "support/test_netns.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr Endpoint kInside4{IpAddress::loopback(Family::V4), 5432};
+constexpr Endpoint kInside6{IpAddress::loopback(Family::V6), 5432};
+
+struct InsidePortTest : ReachTest, InsidePortHandler {
+  void on_inside_port(Result<std::vector<BoundSocket>> sockets) override {
+    EXPECT_FALSE(outcome) << "called once";
+    outcome = std::move(sockets);
+  }
+  /// Asks for the port and waits for the outcome.
+  void take() {
+    port = web.take_port(kInside4.port, *this);
+    ASSERT_NE(port, nullptr);
+    ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
+  }
+  [[nodiscard]] int error() const { return *outcome ? 0 : outcome->error().code; }
+
+  TestNetns ns;
+  Reach& web = add(container("web", ns.pid()));
+  std::optional<Result<std::vector<BoundSocket>>> outcome;
+  std::unique_ptr<InsidePort> port;
+};
+
+TEST_F(InsidePortTest, IsBoundOnBothLoopbacksAndReachedFromInside) {
+  take();
+  ASSERT_EQ(error(), 0) << outcome->error().text();
+  ASSERT_EQ((*outcome)->size(), 2U);
+  EXPECT_EQ((**outcome)[0].endpoint, kInside4);
+  EXPECT_EQ((**outcome)[1].endpoint, kInside6);
+  for (const BoundSocket& bound : **outcome) {
+    EXPECT_EQ(::listen(bound.socket.get(), 8), 0);
+    connect_to(ns.socket(address_family(bound.endpoint.address.family()), SOCK_STREAM),
+               bound.endpoint);
+    const UniqueFd accepted(::accept4(bound.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    EXPECT_TRUE(accepted.valid());
+  }
+}
+
+/// The container's own listener comes after ours and is reported; ours never was.
+TEST_F(InsidePortTest, IsNoListenerOfTheContainers) {
+  take();
+  for (const BoundSocket& bound : **outcome) EXPECT_EQ(::listen(bound.socket.get(), 8), 0);
+  const UniqueFd theirs = ns.listen({IpAddress::loopback(Family::V4), 8080});
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_THAT(told, ElementsAre("web: 8080"));
+}
+
+TEST_F(InsidePortTest, ThatIsTakenSaysSo) {
+  const UniqueFd theirs = ns.listen({IpAddress::any(Family::V4), kInside4.port});
+  take();
+  EXPECT_EQ(error(), EADDRINUSE);
+}
+
+TEST_F(InsidePortTest, ThatIsTakenInOneFamilyIsHadInNeither) {
+  const UniqueFd theirs = ns.listen(kInside6);
+  take();
+  EXPECT_EQ(error(), EADDRINUSE);
+  EXPECT_TRUE(ns.listen(kInside4).valid());
+}
+
+TEST_F(InsidePortTest, MayBePrivileged) {
+  port = web.take_port(80, *this);
+  ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
+  EXPECT_EQ(error(), 0);
+}
+
+TEST_F(InsidePortTest, GivenUpBeforeItIsThereIsGivenBack) {
+  port = web.take_port(kInside4.port, *this);
+  port.reset();
+  take();  // answers come in order, so the first one has been and gone
+  EXPECT_EQ(error(), 0) << outcome->error().text();
+}
+
+TEST_F(InsidePortTest, OfAContainerThatCannotBeEnteredThereIsNone) {
+  Container& closed = container("closed", ns.pid());
+  closed.netns = 0;
+  closed.inaccessible = "no way";
+  EXPECT_EQ(add(closed).take_port(kInside4.port, *this), nullptr);
+}
+
+}  // namespace
+}  // namespace portfwd
