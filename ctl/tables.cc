@@ -94,6 +94,10 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+bool is_reverse(const Json& forward) {
+  return forward["direction"] == "reverse";
+}
+
 /// [::1]:80, 127.0.0.1:80; both loopback addresses are "localhost".
 std::string host_text(const Json& forward) {
   const Json& addresses = forward["host_addresses"];
@@ -152,8 +156,7 @@ std::string printable(std::string_view utf8) {
 }
 
 std::string forward_text(const Json& forward) {
-  const bool reverse = forward["direction"] == "reverse";
-  return fmt::format("{} {} {}:{}", host_text(forward), reverse ? "<-" : "->",
+  return fmt::format("{} {} {}:{}", host_text(forward), is_reverse(forward) ? "<-" : "->",
                      container_text(forward["container"]), target_text(forward));
 }
 
@@ -162,9 +165,10 @@ std::string forwards_table(const std::vector<Object>& forwards, bool colour) {
   Table table(
       {"HOST", "CONTAINER", "PORT", "PROCESS", "STATE", "ORIGIN", "CONN", "LABEL", "ID", "NOTE"});
   for (const auto& [path, f] : forwards) {
-    table.add({host_text(f), container_text(f["container"]), target_text(f), text(f["process"]),
-               text(f["state"]), text(f["origin"]), connections_text(f["connections"]),
-               text(f["label"]), text(f["id"]), text(f["reason"])});
+    table.add({host_text(f) + (is_reverse(f) ? " <-" : ""), container_text(f["container"]),
+               target_text(f), text(f["process"]), text(f["state"]), text(f["origin"]),
+               connections_text(f["connections"]), text(f["label"]), text(f["id"]),
+               text(f["reason"])});
   }
   return table.text(colour);
 }

@@ -53,7 +53,7 @@ int run(const Options& options, const Settings& settings) {
     if (signal != SIGHUP) return shutdown.begin("asked to end");
     (void)controller.reload();  // it has said what is wrong
   });
-  if (auto started = found.discovery.start(); !started) {
+  if (auto started = controller.start(); !started) {
     return fail_with(kFailed, started.error().text());
   }
   controller.add_observer(**bus);

@@ -74,6 +74,7 @@ Controller::Controller(Parts parts, const Settings& settings)
       keeper_(parts_.loop, parts_.state_file, [this] { return table_.state(); }),
       table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_,
              parts_.state_file.load()),
+      reverse_(parts_.loop, parts_.relay, *this, settings_),
       instance_id_(random_id()),
       started_(parts_.loop.now()) {
   share_cpu_budget();
@@ -88,9 +89,15 @@ void Controller::share_cpu_budget() {
   parts_.discovery.set_budget(settings_.detect.cpu_budget / 100 * kDiscoveryShare);
 }
 
+Result<void> Controller::start() {
+  reverse_.start();
+  return parts_.discovery.start();
+}
+
 void Controller::stop() {
   keeper_.finish();  // what the table forgets from here on is to be known again
   table_.stop();
+  reverse_.stop();
 }
 
 /// A container that can be entered and none of whose ports is wanted is ignored.
@@ -129,15 +136,25 @@ Answer<std::string> Controller::forward(std::string_view container, std::string_
     const bool may_come = options.allow_missing && found.error().kind == Kind::NoSuchContainer;
     if (!may_come || container.empty()) return std::unexpected(found.error());
     request.container_name = container;
-    return table_.add(nullptr, std::move(request));
+    return add(nullptr, std::move(request));
   }
   Reach* reach = parts_.reaches.find((*found)->id);
   if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
-  return table_.add(reach, std::move(request));
+  return add(reach, std::move(request));
+}
+
+Answer<std::string> Controller::add(Reach* reach, ManualRequest request) {
+  const bool reverse = request.options.direction == Direction::Reverse;
+  return reverse ? reverse_.add(reach, std::move(request)) : table_.add(reach, std::move(request));
 }
 
 Answer<void> Controller::unforward(std::string_view forward_id) {
-  return table_.remove(forward_id);
+  return reverse_.find(forward_id) ? reverse_.remove(forward_id) : table_.remove(forward_id);
+}
+
+void Controller::lifeline_ended(std::string_view bus_name) {
+  table_.end_lifeline(bus_name);
+  reverse_.end_lifeline(bus_name);
 }
 
 Answer<std::string> Controller::attach_pid(pid_t pid, std::string_view name) {
@@ -209,6 +226,7 @@ Answer<void> Controller::reload() {
   settings_ = std::move(*read);
   share_cpu_budget();
   table_.apply(settings_);
+  reverse_.apply(settings_);
   for (Reach* reach : parts_.reaches.all()) tell_changed(*reach);  // some may be ignored now
   log::write(log::Level::Info, "configuration read",
              {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
@@ -232,8 +250,15 @@ std::vector<ContainerInfo> Controller::containers() const {
   return out;
 }
 
+std::vector<ForwardInfo> Controller::forwards() const {
+  std::vector<ForwardInfo> all = table_.infos();
+  std::ranges::move(reverse_.infos(), std::back_inserter(all));
+  return all;
+}
+
 std::optional<ForwardInfo> Controller::find_forward(std::string_view id) const {
-  return table_.find(id);
+  auto found = table_.find(id);
+  return found ? found : reverse_.find(id);
 }
 
 std::optional<ContainerInfo> Controller::find_container(std::string_view id) const {
@@ -248,7 +273,7 @@ Facts Controller::status() const {
               {"instance_id", instance_id_},
               {"uptime_seconds", seconds(parts_.loop.now() - started_)},
               {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
-              {"forwards", static_cast<std::int64_t>(table_.size())},
+              {"forwards", static_cast<std::int64_t>(table_.size() + reverse_.size())},
               {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
               {"longest_turn_usec", usec(parts_.loop.longest_turn())},
               {"cpu_seconds", seconds(usage.cpu)},
@@ -276,6 +301,7 @@ void Controller::on_reach_added(Reach& reach) {
   for (ControlObserver* observer : observers_) observer->on_container_added(info);
   tell({.type = Event::Type::ContainerAdded, .subject = info});
   table_.on_reach_added(reach);
+  reverse_.on_reach_added(reach);
 }
 
 void Controller::tell_changed(const Reach& reach) {
@@ -286,6 +312,7 @@ void Controller::tell_changed(const Reach& reach) {
 void Controller::on_reach_changed(Reach& reach) {
   tell_changed(reach);
   table_.on_reach_changed(reach);
+  reverse_.on_reach_changed(reach);
 }
 
 void Controller::on_listeners(Reach& reach) {
@@ -295,6 +322,7 @@ void Controller::on_listeners(Reach& reach) {
 
 void Controller::on_reach_removed(Reach& reach, RemovalReason reason) {
   table_.on_reach_removed(reach, reason);
+  reverse_.on_reach_removed(reach, reason);
   const ContainerInfo info = info_of(reach);
   for (ControlObserver* observer : observers_) observer->on_container_removed(info);
   tell({.type = Event::Type::ContainerRemoved,

@@ -13,6 +13,7 @@
 #include "forward/control.h"
 #include "forward/event_log.h"
 #include "forward/forward_table.h"
+#include "forward/reverse_forwards.h"
 #include "forward/state_keeper.h"
 #include "reach/reach_set.h"
 
@@ -36,9 +37,12 @@ class Controller final : public Control, public ReachObserver, private TableObse
   /// @param observer borrowed until removed; called in the order of adding
   void add_observer(ControlObserver& observer) { observers_.push_back(&observer); }
   void remove_observer(ControlObserver& observer) { std::erase(observers_, &observer); }
+  /// Makes the forwards that wait for no listener, then begins to look for containers. @return why
+  /// that can't be done
+  Result<void> start();
   /// Ends every forward; then draining() tells when the last connection is over.
   void stop();
-  [[nodiscard]] bool draining() const { return table_.draining(); }
+  [[nodiscard]] bool draining() const { return table_.draining() || reverse_.draining(); }
 
   Answer<std::string> forward(std::string_view container, std::string_view target,
                               const ForwardOptions& options) override;
@@ -48,13 +52,13 @@ class Controller final : public Control, public ReachObserver, private TableObse
   Answer<void> detach(std::string_view container_id) override;
   Answer<Facts> explain(std::string_view container, std::string_view target) override;
   Answer<void> reload() override;
-  void lifeline_ended(std::string_view bus_name) override { table_.end_lifeline(bus_name); }
+  void lifeline_ended(std::string_view bus_name) override;
 
   [[nodiscard]] std::vector<Event> events_after(std::uint64_t seq) const override;
   [[nodiscard]] Facts status() const override;
   [[nodiscard]] std::string instance_id() const override { return instance_id_; }
   [[nodiscard]] std::uint64_t poll_interval_usec() const override;
-  [[nodiscard]] std::vector<ForwardInfo> forwards() const override { return table_.infos(); }
+  [[nodiscard]] std::vector<ForwardInfo> forwards() const override;
   [[nodiscard]] std::vector<ContainerInfo> containers() const override;
   [[nodiscard]] std::optional<ForwardInfo> find_forward(std::string_view id) const override;
   [[nodiscard]] std::optional<ContainerInfo> find_container(std::string_view id) const override;
@@ -77,6 +81,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   [[nodiscard]] ContainerInfo info_of(const Reach& reach) const;
   void tell_changed(const Reach& reach);
   void tell(Event event);
+  Answer<std::string> add(Reach* reach, ManualRequest request);
   Answer<const Container*> container_for(std::string_view text, Target target) const;
 
   Parts parts_;
@@ -85,6 +90,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   EventLog log_;
   StateKeeper keeper_;
   ForwardTable table_;
+  ReverseForwards reverse_;
   std::vector<ControlObserver*> observers_;
   std::string instance_id_;
   TimePoint started_;

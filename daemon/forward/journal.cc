@@ -26,20 +26,28 @@ log::Fields fields_of(const ContainerInfo& c, std::string_view message_id) {
           {"PORTFWD_ENGINE", c.engine}};
 }
 
+/// "web port 8080 is at 127.0.0.1:8080", "web port 5432 leads to 127.0.0.1:5432".
+std::string sentence(const ForwardInfo& f, std::string_view in, std::string_view reverse) {
+  return fmt::format("{} port {} {} {}:{}", f.container_name, f.container_port,
+                     f.direction == Direction::In ? in : reverse, f.host_addresses.front(),
+                     f.host_port);
+}
+
 void tell_added(const ForwardInfo& f) {
   const auto id = f.remapped ? log::message_id::kPortRemapped : log::message_id::kPortAdded;
   const std::string why = f.remapped ? fmt::format(" ({})", f.reason) : "";
-  log::write(log::Level::Notice,
-             fmt::format("{} port {} is at {}:{}{}", f.container_name, f.container_port,
-                         f.host_addresses.front(), f.host_port, why),
-             fields_of(f, id));
+  log::write(log::Level::Notice, sentence(f, "is at", "leads to") + why, fields_of(f, id));
 }
 
 void tell_removed(const ForwardInfo& f, std::string_view reason) {
   log::write(log::Level::Notice,
-             fmt::format("{} port {} is no longer at {}:{}: {}", f.container_name, f.container_port,
-                         f.host_addresses.front(), f.host_port, reason),
+             fmt::format("{}: {}", sentence(f, "is no longer at", "no longer leads to"), reason),
              fields_of(f, log::message_id::kPortRemoved));
+}
+
+std::string_view remedy_of_conflict(const ForwardInfo& f) {
+  return f.direction == Direction::In ? "free the port, or widen [host] fallback_range"
+                                      : "free the port inside, and it is taken within seconds";
 }
 
 void tell_container(const ContainerInfo& c, bool added, std::string_view reason) {
@@ -56,9 +64,8 @@ void tell_container(const ContainerInfo& c, bool added, std::string_view reason)
 void Journal::on_forward_changed(const ForwardInfo& f) {
   if (f.state != ForwardState::Conflict) return;
   log::write(log::Level::Warning,
-             fmt::format("{} port {} is not forwarded: {}; free the port, or widen [host] "
-                         "fallback_range",
-                         f.container_name, f.container_port, f.reason),
+             fmt::format("{} port {} is not forwarded: {}; {}", f.container_name, f.container_port,
+                         f.reason, remedy_of_conflict(f)),
              fields_of(f, log::message_id::kPortConflict));
 }
 

@@ -26,9 +26,11 @@ Answer<Target> check_target(std::string_view text) {
 }
 
 Answer<void> check_options(const ForwardOptions& options) {
-  if (options.direction == Direction::Reverse) {
+  const bool reverse = options.direction == Direction::Reverse;
+  if (reverse && (!options.bind.empty() || !options.container_address.empty())) {
     return refuse(Kind::InvalidArgument,
-                  "this version forwards into containers only: leave out the reverse direction");
+                  "a reverse forward leads from the container's own loopback to the host's: leave "
+                  "out the addresses");
   }
   if (options.persist) {
     return refuse(Kind::InvalidArgument,

@@ -1,0 +1,134 @@
+#include "forward/reverse_forward.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace portfwd {
+
+namespace {
+
+constexpr std::array kLoopbacks{IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
+
+void add(Counters& sum, const Counters& more) {
+  sum.active += more.active;
+  sum.total += more.total;
+  sum.failed += more.failed;
+  sum.bytes_in += more.bytes_in;
+  sum.bytes_out += more.bytes_out;
+}
+
+ForwardInfo info_of(Origin origin, const ManualRequest& request, WallTime since) {
+  ForwardInfo info;
+  info.id = request.forward_id;
+  info.container_name = request.container_name;
+  info.protocol = request.target.protocol;
+  info.direction = Direction::Reverse;
+  info.target = request.target.text();
+  info.container_address = kLoopbacks.front().text();
+  info.container_port = request.target.port;
+  for (const IpAddress& address : kLoopbacks) info.host_addresses.push_back(address.text());
+  info.host_port = request.options.host_port.value_or(request.target.port);
+  info.origin = origin;
+  info.state = ForwardState::Waiting;
+  info.label = request.options.label;
+  info.on_auto_forward = "silent";  // nothing on the host has become reachable
+  info.since = since;
+  return info;
+}
+
+}  // namespace
+
+ReverseForward::ReverseForward(const Parts& parts, Origin origin, ManualRequest request,
+                               const ForwardPortSettings& settings)
+    : parts_(parts),
+      request_(std::move(request)),
+      info_(info_of(origin, request_, parts.relay.context.loop().clock().wall())) {
+  configure(settings);
+  port_ = make_port();
+}
+
+std::unique_ptr<ForwardPort> ReverseForward::make_port() const {
+  return std::make_unique<ForwardPort>(parts_.relay, settings_, parts_.ports);
+}
+
+void ReverseForward::configure(const ForwardPortSettings& settings) {
+  settings_ = settings;
+  settings_.admission = {.restrict_to_user = false, .allow_remote = true};
+  settings_.id = info_.id;
+  settings_.name = fmt::format("{}:{} (reverse)", info_.container_name, info_.container_port);
+  if (port_) port_->configure(settings_);
+}
+
+/// "In" is towards the container, and here the relay's clients are inside.
+ForwardInfo ReverseForward::info() const {
+  ForwardInfo out = info_;
+  out.counters = past_;
+  add(out.counters, port_->counters());
+  std::swap(out.counters.bytes_in, out.counters.bytes_out);
+  if (out.state == ForwardState::Waiting) {
+    out.reason = reach_ == nullptr ? "its container is not there" : "its port is being opened";
+  }
+  return out;
+}
+
+void ReverseForward::attach(Reach& reach) {
+  reach_ = &reach;
+  const Container& container = reach.container();
+  info_.container_id = request_.container_id = container.id;
+  info_.container_name = request_.container_name = container.name;
+  info_.container_engine = container.engine;
+  inside_ = reach.take_port(info_.container_port, *this);
+  if (inside_) return;
+  const std::string& reason = reach.reason();
+  settle(ForwardState::Conflict, reason.empty() ? "no socket can be made in there" : reason);
+}
+
+std::unique_ptr<ForwardPort> ReverseForward::leave(Duration limit) {
+  auto left = std::exchange(port_, make_port());
+  add(past_, left->counters());
+  past_.active = 0;
+  left->drain(limit);  // closes what listens, so that nobody sees it when inside_ goes
+  inside_.reset();
+  reach_ = nullptr;
+  request_.container_id.clear();
+  info_.container_id.clear();
+  info_.state = ForwardState::Waiting;
+  info_.reason.clear();
+  return left;
+}
+
+void ReverseForward::on_inside_port(Result<std::vector<BoundSocket>> sockets) {
+  if (!sockets) return settle(ForwardState::Conflict, why_not(sockets.error()));
+  port_->adopt(std::move(*sockets));
+  std::vector<ListenAddress> there;
+  for (const IpAddress& address : kLoopbacks) there.push_back({{address, info_.host_port}, true});
+  if (const auto served = port_->serve(parts_.host, there); !served) {
+    port_ = make_port();
+    return settle(ForwardState::Conflict, why_not(served.error().error));
+  }
+  settle(ForwardState::Active, "");
+}
+
+void ReverseForward::settle(ForwardState state, const std::string& reason) {
+  if (state == ForwardState::Conflict) inside_.reset();
+  const bool other_state = std::exchange(info_.state, state) != state;
+  const bool other_reason = std::exchange(info_.reason, reason) != reason;
+  parts_.observer.on_settled(*this, other_state || other_reason);
+}
+
+std::string ReverseForward::why_not(const Error& error) const {
+  if (error.code != EADDRINUSE) {
+    return fmt::format("port {} can't be opened inside: {}", info_.container_port, error.text());
+  }
+  const auto& listeners = reach_->listeners();
+  const auto holder = std::ranges::find_if(listeners, [&](const Listener& l) {
+    return l.protocol == Protocol::Tcp && l.local.port == info_.container_port &&
+           !l.process.empty();
+  });
+  const std::string by = holder == listeners.end() ? "" : " by " + holder->process;
+  return fmt::format("port {} is taken inside{}", info_.container_port, by);
+}
+
+}  // namespace portfwd

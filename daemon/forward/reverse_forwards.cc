@@ -1,0 +1,221 @@
+#include "forward/reverse_forwards.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace portfwd {
+
+namespace {
+
+using Kind = Refusal::Kind;
+
+bool says(const DeclaredForward& declared, const ReverseForward& forward) {
+  const ManualRequest& request = forward.request();
+  return declared.direction == Direction::Reverse && declared.target == request.target &&
+         declared.container == request.container_name &&
+         declared.host_port == request.options.host_port && declared.label == request.options.label;
+}
+
+}  // namespace
+
+ReverseForwards::ReverseForwards(EventLoop& loop, const RelayServices& relay,
+                                 TableObserver& observer, const Settings& settings)
+    : loop_(loop),
+      relay_(relay),
+      observer_(observer),
+      settings_(settings),
+      sockets_(loop),
+      host_(relay.context, sockets_),
+      draining_(loop),
+      conflict_retry_(loop, [this] { retry_conflicts(); }) {}
+
+// ---- settings ----------------------------------------------------------------------------------
+
+ForwardPortSettings ReverseForwards::port_settings() const {
+  return {.hold = settings_.host.hold,
+          .connect_timeout = settings_.host.connect_timeout,
+          .max_connections = settings_.host.max_connections};
+}
+
+void ReverseForwards::apply(const Settings& settings) {
+  settings_ = settings;
+  for (auto it = forwards_.begin(); it != forwards_.end();) {
+    const auto next = std::next(it);
+    ReverseForward& forward = *it->second.forward;
+    forward.configure(port_settings());
+    const bool declared = std::ranges::any_of(
+        settings_.forwards, [&](const DeclaredForward& d) { return says(d, forward); });
+    if (forward.origin() == Origin::Declared && !declared) withdraw(it, "rule");
+    it = next;
+  }
+  for (const DeclaredForward& declared : settings_.forwards) create_declared(declared);
+}
+
+/// One that was asked for by hand already keeps its place.
+void ReverseForwards::create_declared(const DeclaredForward& declared) {
+  if (declared.direction != Direction::Reverse) return;
+  if (find_target(declared.container, declared.target) != nullptr) return;
+  ManualRequest request{.container_name = declared.container, .target = declared.target};
+  request.options.host_port = declared.host_port;
+  request.options.label = declared.label;
+  Reach* reach = reach_for(request);
+  create(Origin::Declared, std::move(request), reach);
+}
+
+// ---- requests ----------------------------------------------------------------------------------
+
+Answer<std::string> ReverseForwards::add(Reach* reach, ManualRequest request) {
+  if (stopped_)
+    return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
+  if (reach != nullptr) request.container_name = reach->container().name;
+  if (const ReverseForward* there = find_target(request.container_name, request.target)) {
+    return refuse(
+        Kind::InvalidArgument,
+        fmt::format("port {} of {} leads to the host already: end that forward first with "
+                    "`portfwdctl unforward {}`",
+                    request.target.text(), request.container_name, there->id()));
+  }
+  return create(Origin::Manual, std::move(request), reach).id();
+}
+
+ReverseForward& ReverseForwards::create(Origin origin, ManualRequest request, Reach* reach) {
+  request.forward_id = fmt::format("r{}", next_id_++);
+  const std::string id = request.forward_id;
+  ReverseForwardObserver& self = *this;  // private bases: visible here, not in make_unique
+  ForwardPortObserver& ports = *this;
+  auto made = std::make_unique<ReverseForward>(ReverseForward::Parts{relay_, host_, ports, self},
+                                               origin, std::move(request), port_settings());
+  ReverseForward& forward = *(forwards_[id] = {std::move(made), false}).forward;
+  observer_.on_forward_created(forward.info());
+  if (reach != nullptr) attach(forward, *reach);
+  return forward;
+}
+
+void ReverseForwards::attach(ReverseForward& forward, Reach& reach) {
+  forward.attach(reach);
+  observer_.on_forward_changed(forward.info());
+}
+
+Reach* ReverseForwards::reach_for(const ManualRequest& request) const {
+  const auto found = std::ranges::find_if(
+      reaches_, [&](const auto& entry) { return request.meant(entry.second->container()); });
+  return found == reaches_.end() ? nullptr : found->second;
+}
+
+Answer<void> ReverseForwards::remove(std::string_view forward_id) {
+  const auto found = forwards_.find(forward_id);
+  if (found == forwards_.end()) {
+    return refuse(
+        Kind::NoSuchForward,
+        fmt::format("there is no forward \"{}\": `portfwdctl list` shows them", forward_id));
+  }
+  withdraw(found, "unforwarded");
+  return {};
+}
+
+void ReverseForwards::end_lifeline(std::string_view bus_name) {
+  for (auto it = forwards_.begin(); it != forwards_.end();) {
+    const auto next = std::next(it);
+    if (it->second.forward->request().options.lifeline == bus_name) withdraw(it, "unforwarded");
+    it = next;
+  }
+}
+
+void ReverseForwards::stop() {
+  stopped_ = true;
+  while (!forwards_.empty()) withdraw(forwards_.begin(), "daemon-stopped");
+  conflict_retry_.disarm();
+}
+
+void ReverseForwards::withdraw(Forwards::iterator kept, std::string_view reason) {
+  auto node = forwards_.extract(kept);
+  Kept& gone = node.mapped();
+  const ForwardInfo info = gone.forward->info();
+  draining_.add(gone.forward->leave(settings_.host.drain));
+  observer_.on_forward_destroyed(info);
+  tell_removed(gone, info, reason);
+  loop_.retire(std::move(gone.forward));
+}
+
+// ---- reading -----------------------------------------------------------------------------------
+
+std::vector<ForwardInfo> ReverseForwards::infos() const {
+  std::vector<ForwardInfo> out;
+  for (const auto& [id, kept] : forwards_) out.push_back(kept.forward->info());
+  return out;
+}
+
+std::optional<ForwardInfo> ReverseForwards::find(std::string_view id) const {
+  const auto found = forwards_.find(id);
+  return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
+}
+
+const ReverseForward* ReverseForwards::find_target(std::string_view container_name,
+                                                   Target target) const {
+  for (const auto& [id, kept] : forwards_) {
+    const ManualRequest& request = kept.forward->request();
+    if (request.container_name == container_name && request.target == target) {
+      return kept.forward.get();
+    }
+  }
+  return nullptr;
+}
+
+// ---- containers --------------------------------------------------------------------------------
+
+void ReverseForwards::on_reach_added(Reach& reach) {
+  reaches_[reach.container().id] = &reach;
+  on_reach_changed(reach);
+}
+
+void ReverseForwards::on_reach_changed(Reach& reach) {
+  for (auto& [id, kept] : forwards_) {
+    if (kept.forward->request().meant(reach.container())) attach(*kept.forward, reach);
+  }
+}
+
+void ReverseForwards::on_reach_removed(Reach& reach, RemovalReason reason) {
+  reaches_.erase(reach.container().id);
+  const bool detached = reason == RemovalReason::Detached;
+  for (auto it = forwards_.begin(); it != forwards_.end();) {
+    const auto current = it++;
+    Kept& kept = current->second;
+    if (kept.forward->reach() != &reach) continue;
+    if (detached && kept.forward->origin() == Origin::Manual) {
+      withdraw(current, "unforwarded");
+      continue;
+    }
+    const ForwardInfo before = kept.forward->info();
+    draining_.add(kept.forward->leave(Duration::zero()));
+    observer_.on_forward_changed(kept.forward->info());
+    tell_removed(kept, before, "container-gone");
+  }
+}
+
+// ---- comings and goings ------------------------------------------------------------------------
+
+void ReverseForwards::on_settled(ReverseForward& forward, bool news) {
+  Kept& kept = forwards_.at(forward.id());
+  if (news) observer_.on_forward_changed(forward.info());
+  if (forward.state() == ForwardState::Conflict) {
+    if (!conflict_retry_.armed()) conflict_retry_.arm_after(kConflictRetry);
+    return;
+  }
+  kept.announced = true;
+  observer_.on_port_added(forward.info(), 0, 1);
+}
+
+void ReverseForwards::tell_removed(Kept& kept, const ForwardInfo& info, std::string_view reason) {
+  if (std::exchange(kept.announced, false)) observer_.on_port_removed(info, reason);
+}
+
+void ReverseForwards::retry_conflicts() {
+  for (auto& [id, kept] : forwards_) {
+    if (kept.forward->state() == ForwardState::Conflict) {
+      kept.forward->attach(*kept.forward->reach());
+    }
+  }
+}
+
+}  // namespace portfwd

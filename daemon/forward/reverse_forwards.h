@@ -1,0 +1,92 @@
+// The reverse forwards that there should be, and are: those asked for by hand and those declared in
+// the configuration, never one that a container asks for. Each waits for a container of its name,
+// lives as long as that, and waits for the next. Owned by the Controller, beside the ForwardTable,
+// to whose observer it tells the same things; it knows neither the bus nor how a container is
+// reached.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/settings.h"
+#include "forward/forward_table.h"
+#include "forward/reverse_forward.h"
+#include "relay/host_sockets.h"
+#include "relay/netns_dialer.h"
+
+namespace portfwd {
+
+class ReverseForwards final : public ReachObserver,
+                              private ReverseForwardObserver,
+                              private ForwardPortObserver {
+ public:
+  static constexpr Duration kConflictRetry = std::chrono::seconds(2);
+
+  ReverseForwards(EventLoop& loop, const RelayServices& relay, TableObserver& observer,
+                  const Settings& settings);
+
+  /// Makes the declared ones.
+  void start() { apply(settings_); }
+  /// Other settings from now on; declared ones come and go.
+  void apply(const Settings& settings);
+
+  /// @param reach where the port is opened; null while the container is away (allow_missing)
+  /// @return the forward's id
+  Answer<std::string> add(Reach* reach, ManualRequest request);
+  Answer<void> remove(std::string_view forward_id);
+  void end_lifeline(std::string_view bus_name);
+  /// Ends all of them for good, with the reason `daemon-stopped`.
+  void stop();
+  [[nodiscard]] bool draining() const { return !draining_.empty(); }
+
+  [[nodiscard]] std::vector<ForwardInfo> infos() const;
+  [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
+  [[nodiscard]] std::size_t size() const { return forwards_.size(); }
+
+  void on_reach_added(Reach& reach) override;
+  void on_reach_changed(Reach& reach) override;
+  void on_listeners(Reach&) override {}
+  void on_reach_removed(Reach& reach, RemovalReason reason) override;
+
+ private:
+  struct Kept {
+    std::unique_ptr<ReverseForward> forward;
+    bool announced = false;  ///< PortAdded was told, so PortRemoved must follow
+  };
+  using Forwards = std::map<std::string, Kept, std::less<>>;  ///< by id
+
+  ReverseForward& create(Origin origin, ManualRequest request, Reach* reach);
+  void attach(ReverseForward& forward, Reach& reach);
+  void create_declared(const DeclaredForward& declared);
+  void withdraw(Forwards::iterator kept, std::string_view reason);
+  void tell_removed(Kept& kept, const ForwardInfo& info, std::string_view reason);
+  [[nodiscard]] Reach* reach_for(const ManualRequest& request) const;
+  [[nodiscard]] const ReverseForward* find_target(std::string_view container_name,
+                                                  Target target) const;
+  [[nodiscard]] ForwardPortSettings port_settings() const;
+  void retry_conflicts();
+
+  void on_settled(ReverseForward& forward, bool news) override;
+  /// Its failed counter says so; nobody can be hurried.
+  void on_target_refused(ForwardPort&, const Error&) override {}
+  void on_drained(ForwardPort& port) override { draining_.remove(port); }
+
+  EventLoop& loop_;
+  RelayServices relay_;
+  TableObserver& observer_;
+  Settings settings_;
+  HostSockets sockets_;
+  NetnsDialer host_;
+  std::map<std::string, Reach*> reaches_;  ///< by the container's id
+  Forwards forwards_;
+  DrainingPorts draining_;
+  Timer conflict_retry_;
+  std::uint64_t next_id_ = 1;
+  bool stopped_ = false;
+};
+
+}  // namespace portfwd
