@@ -1,0 +1,51 @@
+// What an engine tells of one of its containers, whichever engine it is. Plain values, as the
+// engine (or who made the container) wrote them: any length that fits the answer, any characters.
+#pragma once
+
+#include <sys/types.h>
+
+#include <compare>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/endpoint.h"
+
+namespace portfwd {
+
+/// Ports that the engine itself forwards (`-p`), `count` of them from these two on.
+struct PublishedPorts {
+  Protocol protocol = Protocol::Tcp;
+  std::string host_address;  ///< numeric; "" for all of the host's
+  Port host_port = 0;
+  Port container_port = 0;
+  unsigned count = 1;  ///< neither range goes beyond 65535
+
+  friend auto operator<=>(const PublishedPorts&, const PublishedPorts&) = default;
+};
+
+struct ContainerFacts {
+  std::string id;  ///< never empty
+  std::string name;
+  std::string image;         ///< as a person wrote it
+  std::string image_id;      ///< a digest
+  std::string state;         ///< "running", "created", "paused", ...
+  std::string pod;           ///< the name of podman's pod
+  std::string project;       ///< compose's
+  std::string service;       ///< compose's
+  std::string network_mode;  ///< Docker's: "host", "bridge", "container:ID", ...; else ""
+  pid_t pid = 0;             ///< as the host counts; 0 when it is not told
+  bool infra = false;        ///< it only holds the namespaces of a pod
+  std::map<std::string, std::string> labels;
+  std::vector<PublishedPorts> published;
+  std::vector<IpAddress> addresses;  ///< Docker's: its own, in its networks
+};
+
+/// Something has happened to a container.
+struct ContainerEvent {
+  std::string id;
+  std::string action;  ///< "start", "died", "rename", ...
+  std::string name;    ///< its name now
+};
+
+}  // namespace portfwd

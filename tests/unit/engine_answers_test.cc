@@ -1,0 +1,147 @@
+// What running engines answered, and what none should.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/answers.h"
+#include "support/captured.h"
+
+namespace portfwd {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing_support::captured;
+
+std::map<std::string, ContainerFacts> by_name(const std::string& file) {
+  std::map<std::string, ContainerFacts> all;
+  const auto list = parse_container_list(captured("engine/" + file));
+  EXPECT_TRUE(list) << file;
+  for (const ContainerFacts& facts : list.value_or(std::vector<ContainerFacts>())) {
+    EXPECT_EQ(facts.id.size(), 64U);
+    all[facts.name] = facts;
+  }
+  return all;
+}
+
+std::vector<std::string> names_in(const std::string& file) {
+  std::vector<std::string> names;
+  for (const auto& [name, facts] : by_name(file)) names.push_back(name);
+  return names;
+}
+
+TEST(EngineAnswers, Podman43TellsItAll) {
+  const auto all = by_name("podman-4.3-libpod.json");
+  const ContainerFacts& web = all.at("web");
+  EXPECT_EQ(web.image, "localhost/bb:1");
+  EXPECT_EQ(web.state, "running");
+  EXPECT_GT(web.pid, 0);
+  EXPECT_EQ(web.project, "shop");
+  EXPECT_EQ(web.service, "web");
+  EXPECT_EQ(web.pod, "");
+  EXPECT_THAT(web.published,
+              ElementsAre(PublishedPorts{Protocol::Udp, "", 18100, 8100, 3},
+                          PublishedPorts{Protocol::Tcp, "127.0.0.1", 18081, 8081, 1}));
+  EXPECT_THAT(all.at("nonet").labels, IsEmpty());
+  EXPECT_THAT(all.at("nonet").published, IsEmpty());
+}
+
+TEST(EngineAnswers, ThePodOfAContainerAndItsInfraAreTold) {
+  const auto all = by_name("podman-4.3-libpod.json");
+  EXPECT_EQ(all.at("podweb").pod, "mypod");
+  EXPECT_FALSE(all.at("podweb").infra);
+  EXPECT_TRUE(all.at("f3c5648f9d85-infra").infra);
+  EXPECT_THAT(all.at("podweb").published,
+              ElementsAre(PublishedPorts{Protocol::Tcp, "", 18099, 8099, 1}))
+      << "published by the pod";
+}
+
+TEST(EngineAnswers, PodmansCompatibleAnswerIsReadToo) {
+  const ContainerFacts web = by_name("podman-4.3-compat.json").at("web");
+  EXPECT_EQ(web.project, "shop");
+  EXPECT_EQ(web.published.size(), 2U);
+}
+
+TEST(EngineAnswers, Podman54IsRead) {
+  EXPECT_THAT(names_in("podman-5.4-compat.json"), names_in("podman-5.4-libpod.json"));
+  const auto all = by_name("podman-5.4-libpod.json");
+  EXPECT_EQ(all.at("web").service, "web");
+  EXPECT_EQ(all.at("idle").state, "created");
+  EXPECT_EQ(all.at("br").published.size(), 2U);
+}
+
+TEST(EngineAnswers, Docker2010TellsItAll) {
+  const auto all = by_name("docker-20.10.json");
+  const ContainerFacts& web = all.at("edweb");
+  EXPECT_EQ(web.image, "bb:1");
+  EXPECT_TRUE(web.image_id.starts_with("sha256:"));
+  EXPECT_EQ(web.project, "shop");
+  EXPECT_EQ(web.service, "api");
+  EXPECT_EQ(web.pid, 0) << "a list of Docker's has none";
+  EXPECT_THAT(web.published, ElementsAre(PublishedPorts{Protocol::Tcp, "127.0.0.1", 18181, 8081, 1},
+                                         PublishedPorts{Protocol::Udp, "", 18182, 8082, 1}))
+      << "both families' wildcards are one";
+  EXPECT_THAT(web.addresses, ElementsAre(IpAddress::v4(172, 17, 0, 2)));
+  EXPECT_EQ(all.at("eside").network_mode, "container:" + web.id);
+  EXPECT_EQ(all.at("ehost").network_mode, "host");
+}
+
+TEST(EngineAnswers, Docker261IsRead) {
+  EXPECT_THAT(names_in("docker-26.1.json"), ElementsAre("edweb", "eidle", "eside"));
+}
+
+TEST(EngineAnswers, ARenameIsRead) {
+  const auto docker = parse_container_event(captured("engine/docker-20.10-rename.json"));
+  ASSERT_TRUE(docker);
+  EXPECT_EQ(docker->action, "rename");
+  EXPECT_EQ(docker->name, "eside2");
+  EXPECT_EQ(docker->id.size(), 64U);
+  const auto podman = parse_container_event(captured("engine/podman-4.3-rename.json"));
+  ASSERT_TRUE(podman);
+  EXPECT_EQ(podman->action, "rename");
+  EXPECT_EQ(podman->name, "bridged2");
+}
+
+TEST(EngineAnswers, WhatIsNoListIsNothing) {
+  for (const char* text : {"", "{}", "null", "[", "\"x\"", "nonsense", "[1,]", "\xff"}) {
+    EXPECT_FALSE(parse_container_list(text)) << text;
+    EXPECT_FALSE(parse_container_event(text)) << text;
+  }
+}
+
+TEST(EngineAnswers, WhatIsOfAnotherTypeIsLeftOut) {
+  const auto list = parse_container_list(R"([1, [], {}, {"Id": 1}, {"Id": "a", "Names": "b",
+      "Labels": {"k": 1, "l": "m"}, "Pid": "7", "PodName": null, "Ports": {"x": 1}, "IsInfra": 1,
+      "HostConfig": [], "NetworkSettings": {"Networks": [1]}}])");
+  ASSERT_TRUE(list);
+  ASSERT_EQ(list->size(), 1U);
+  EXPECT_EQ(list->front().id, "a");
+  EXPECT_EQ(list->front().name, "");
+  EXPECT_EQ(list->front().pid, 0);
+  EXPECT_THAT(list->front().labels, ElementsAre(testing::Pair("l", "m")));
+}
+
+TEST(EngineAnswers, PortsThatCannotBeAreLeftOut) {
+  const auto list = parse_container_list(R"([{"Id": "a", "Ports": [
+      {"PrivatePort": 80, "Type": "tcp"}, {"PrivatePort": 0, "PublicPort": 1, "Type": "tcp"},
+      {"PrivatePort": 99999, "PublicPort": 1, "Type": "tcp"},
+      {"PrivatePort": -1, "PublicPort": 1, "Type": "tcp"},
+      {"PrivatePort": 18446744073709551615, "PublicPort": 1, "Type": "tcp"},
+      {"PrivatePort": 80, "PublicPort": 8080, "Type": "sctp"},
+      {"container_port": 65000, "host_port": 1000, "range": 1000, "protocol": "tcp"},
+      {"container_port": 80, "host_port": 8080, "range": 1, "protocol": "tcp,udp"}]}])");
+  ASSERT_TRUE(list);
+  EXPECT_THAT(list->front().published, ElementsAre(PublishedPorts{Protocol::Tcp, "", 8080, 80, 1},
+                                                   PublishedPorts{Protocol::Udp, "", 8080, 80, 1}));
+}
+
+TEST(EngineAnswers, DepthWithoutEndCostsNoMemory) {
+  const std::string deep(1 << 20, '[');
+  EXPECT_FALSE(parse_container_list(deep));
+  const auto closed = parse_container_list("[{\"Id\":\"a\",\"Labels\":" + deep +
+                                           std::string(deep.size(), ']') + "}]");
+  ASSERT_TRUE(closed);
+  EXPECT_EQ(closed->front().id, "a");
+}
+
+}  // namespace
+}  // namespace portfwd
