@@ -28,7 +28,7 @@ bool like(const std::string& pattern, const std::string& text) {
   return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   return fmt::format("\"{}\"", text);
 }
 
@@ -39,9 +39,9 @@ constexpr Condition on_text(std::string_view key) {
           [](const Wanted& w, const Container& c, const Listener&) {
             return like(*(w.*Member), TextOf(c));
           },
-          [](const Wanted& w) { return quoted(*(w.*Member)); },
+          [](const Wanted& w) { return in_quotes(*(w.*Member)); },
           [](const Wanted&, const Container& c, const Listener&) {
-            return quoted(names::printable(TextOf(c)));
+            return in_quotes(names::printable(TextOf(c)));
           }};
 }
 
@@ -65,7 +65,7 @@ bool labels_hold(const Wanted& w, const Container& c, const Listener&) {
 std::string labels_text(const std::map<std::string, std::string>& labels) {
   std::string out;
   for (const auto& [name, value] : labels) {
-    out += fmt::format("{}{} = {}", out.empty() ? "" : ", ", name, quoted(value));
+    out += fmt::format("{}{} = {}", out.empty() ? "" : ", ", name, in_quotes(value));
   }
   return fmt::format("{{{}}}", out);
 }
@@ -86,7 +86,8 @@ bool process_holds(const Wanted& w, const Container&, const Listener& l) {
 
 std::string process_seen(const Wanted&, const Container&, const Listener& l) {
   if (l.process.empty()) return "a program that can't be known";
-  return fmt::format("{}, started as {}", quoted(l.process), quoted(names::printable(l.command)));
+  return fmt::format("{}, started as {}", in_quotes(l.process),
+                     in_quotes(names::printable(l.command)));
 }
 
 std::string ports_text(const Wanted& w) {
@@ -113,7 +114,7 @@ constexpr std::array kOnListener{
                 return std::to_string(l.local.port);
               }},
     Condition{"process", [](const Wanted& w) { return w.process.has_value(); }, process_holds,
-              [](const Wanted& w) { return quoted(w.process->text()); }, process_seen},
+              [](const Wanted& w) { return in_quotes(w.process->text()); }, process_seen},
     Condition{
         "uid", [](const Wanted& w) { return w.uid.has_value(); },
         [](const Wanted& w, const Container&, const Listener& l) { return *w.uid == l.uid; },
