@@ -119,10 +119,11 @@ void read_one(Complaints& complaints, std::string_view section, const toml::node
   complaints.expect(value, fmt::format("a table: [{}]", section));
 }
 
-/// [[section]], as often as one likes
+/// [[section]], as often as one likes. @param required keys without which one makes no sense
 template <class Section, std::size_t N>
 void read_all(Complaints& complaints, std::string_view section, const toml::node& value,
-              const std::array<Key<Section>, N>& keys, std::vector<Section>& out) {
+              const std::array<Key<Section>, N>& keys,
+              std::initializer_list<std::string_view> required, std::vector<Section>& out) {
   const toml::array* array = value.as_array();
   if (array == nullptr) return complaints.expect(value, fmt::format("tables: [[{}]]", section));
   for (const toml::node& entry : *array) {
@@ -133,6 +134,11 @@ void read_all(Complaints& complaints, std::string_view section, const toml::node
     }
     out.emplace_back().place = place_of(table->source());
     read_keys(complaints, section, *table, keys, out.back());
+    for (const std::string_view key : required) {
+      if (!table->contains(key)) {
+        complaints.add(out.back().place, fmt::format("[[{}]] needs {}", section, key));
+      }
+    }
   }
 }
 
@@ -141,7 +147,6 @@ void read_all(Complaints& complaints, std::string_view section, const toml::node
 void read_sections(Complaints& complaints, const toml::table& root, Settings& settings) {
   for (const auto& [name, value] : root) {
     const std::string_view section = name.str();
-    if (refuse_not_yet(complaints, name)) continue;
     if (section == "detect") {
       read_one(complaints, section, value, kDetectKeys, settings.detect);
     } else if (section == "host") {
@@ -149,9 +154,10 @@ void read_sections(Complaints& complaints, const toml::table& root, Settings& se
     } else if (section == "ports") {
       read_one(complaints, section, value, kPortsKeys, settings.ports);
     } else if (section == "rule") {
-      read_all(complaints, section, value, kRuleKeys, settings.rules);
+      read_all(complaints, section, value, kRuleKeys, {}, settings.rules);
     } else if (section == "forward") {
-      read_all(complaints, section, value, kForwardKeys, settings.forwards);
+      read_all(complaints, section, value, kForwardKeys, {"container", "target"},
+               settings.forwards);
     } else {
       complaints.unknown(name, "section", kSections);
     }

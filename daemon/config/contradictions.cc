@@ -51,17 +51,9 @@ void check_host_ports(Complaints& complaints, const Settings& settings) {
   }
 }
 
-void check_complete(Complaints& complaints, const DeclaredForward& forward) {
-  if (forward.container.empty()) complaints.add(forward.place, "[[forward]] needs container");
-  if (forward.target.port == 0) complaints.add(forward.place, "[[forward]] needs target");
-  if (forward.direction == Direction::Reverse && !forward.host_port) {
-    complaints.add(forward.place, "a reverse [[forward]] needs host_port: where it leads to");
-  }
-}
-
 /// Two can't have one host port, nor can one port inside have two.
 void check_twins(Complaints& complaints, const DeclaredForward& a, const DeclaredForward& b) {
-  if (a.direction != b.direction) return;
+  if (a.direction != b.direction || b.container.empty() || b.target.port == 0) return;
   if (a.container == b.container && a.target == b.target) {
     complaints.add(b.place, fmt::format("port {} of {} has a [[forward]] already, at {}",
                                         b.target.text(), b.container, a.place.text()));
@@ -73,7 +65,9 @@ void check_twins(Complaints& complaints, const DeclaredForward& a, const Declare
 
 void check_forwards(Complaints& complaints, const std::vector<DeclaredForward>& forwards) {
   for (auto b = forwards.begin(); b != forwards.end(); ++b) {
-    check_complete(complaints, *b);
+    if (b->direction == Direction::Reverse && !b->host_port) {
+      complaints.add(b->place, "a reverse [[forward]] needs host_port: where it leads to");
+    }
     for (auto a = forwards.begin(); a != b; ++a) check_twins(complaints, *a, *b);
   }
 }

@@ -12,14 +12,13 @@ namespace {
 
 struct NotYet {
   std::string_view section;
-  std::string_view key;   ///< "": the section as a whole
+  std::string_view key;
   std::string_view only;  ///< the one value that may be given, as TOML writes it; "": none
 };
 constexpr std::array kNotYet{
     NotYet{"detect", "udp", "false"},
     NotYet{"host", "allow_remote", "false"},
     NotYet{"rule", "allow_remote", "false"},
-    NotYet{"forward", "", ""},
 };
 
 const NotYet* find(std::string_view section, std::string_view key) {
@@ -35,13 +34,6 @@ std::string as_toml(const toml::node& value) {
 }
 
 }  // namespace
-
-bool refuse_not_yet(Complaints& complaints, const toml::key& section) {
-  if (find(section.str(), "") == nullptr) return false;
-  complaints.add(place_of(section.source()),
-                 fmt::format("[[{}]] is not supported by this version", section.str()));
-  return true;
-}
 
 bool refuse_not_yet(Complaints& complaints, std::string_view section, const toml::key& key,
                     const toml::node& value) {

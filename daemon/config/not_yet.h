@@ -6,9 +6,7 @@
 
 namespace portfwd {
 
-/// For a section as a whole. @return whether it was complained of
-bool refuse_not_yet(Complaints& complaints, const toml::key& section);
-/// For a key with a value that it has not yet.
+/// For a key with a value that it has not yet. @return whether it was complained of
 bool refuse_not_yet(Complaints& complaints, std::string_view section, const toml::key& key,
                     const toml::node& value);
 

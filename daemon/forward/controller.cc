@@ -90,6 +90,7 @@ void Controller::share_cpu_budget() {
 }
 
 Result<void> Controller::start() {
+  table_.declare();
   reverse_.start();
   return parts_.discovery.start();
 }
@@ -204,11 +205,14 @@ Answer<Facts> Controller::explain(std::string_view container, std::string_view t
   const auto automatic = std::ranges::count_if(forwards, [&](const ForwardInfo& f) {
     return f.container_id == c.id && f.origin == Origin::Auto;
   });
+  auto forward = table_.find({c.id, port->protocol, port->port});
+  std::string asked_by = forward ? table_.asked_by(forward->id) : "";
   return portfwd::explain({settings_, ephemeral_ports()},
                           {.subject = c,
                            .container = info_of(*parts_.reaches.find(c.id)),
                            .target = *port,
-                           .forward = table_.find({c.id, port->protocol, port->port}),
+                           .forward = std::move(forward),
+                           .asked_by = std::move(asked_by),
                            .suppressed = table_.suppressed(c, *port),
                            .auto_forwards = static_cast<std::size_t>(automatic)});
 }

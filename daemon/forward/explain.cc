@@ -94,9 +94,9 @@ Facts explain(const PolicyContext& policy, const Known& known) {
     const ForwardInfo& f = *known.forward;
     facts["forwarded"] = f.state != ForwardState::Conflict;
     facts["host"] = host_sentence(f);
-    facts["decision"] = f.origin == Origin::Manual ? "asked for by hand"
-                        : listeners.empty()        ? "its listener has just gone"
-                                                   : decision_of(policy, known, listeners).because;
+    facts["decision"] = !known.asked_by.empty() ? known.asked_by
+                        : listeners.empty()     ? "its listener has just gone"
+                                                : decision_of(policy, known, listeners).because;
     facts["remedy"] = f.state == ForwardState::Conflict
                           ? "free that port, or widen [host] fallback_range"
                           : fmt::format("`portfwdctl unforward {}` ends it", f.id);

@@ -16,6 +16,7 @@ struct Known {
   ContainerInfo container;   ///< the same, as it is shown
   Target target;
   std::optional<ForwardInfo> forward;
+  std::string asked_by;           ///< as ForwardTable::asked_by says
   bool suppressed = false;        ///< a person ended it, and its listener still lives
   std::size_t auto_forwards = 0;  ///< how many the container has
 };

@@ -126,6 +126,7 @@ bool Forward::enter(ForwardState state) {
 }
 
 bool Forward::serve(Dialer& dialer, const std::vector<Listener>& listeners) {
+  last_ = listeners.front();
   if (info_.state == ForwardState::Conflict) return false;
   linger_.disarm();
   const bool other = listeners != listeners_;
@@ -136,8 +137,8 @@ bool Forward::serve(Dialer& dialer, const std::vector<Listener>& listeners) {
       return lose_port(served.error());
   }
   listeners_ = listeners;
-  info_.container_address = listeners.front().local.address.text();
-  info_.process = listeners.front().process;
+  info_.container_address = last_.local.address.text();
+  info_.process = last_.process;
   return enter(ForwardState::Active) || other;
 }
 

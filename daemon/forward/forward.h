@@ -87,6 +87,8 @@ class Forward final : public Retirable {
 
   /// Listeners are there: clients are dialled, held ones at once. @return whether anything changed
   bool serve(Dialer& dialer, const std::vector<Listener>& listeners);
+  /// The one dialled first; with no listener, who that was. Only after serve().
+  [[nodiscard]] const Listener& last_listener() const { return last_; }
   /// No listener (any more): the host port is held, clients wait. @return whether anything changed
   bool wait(Duration linger);
 
@@ -110,6 +112,7 @@ class Forward final : public Retirable {
   ForwardPortSettings settings_;
   std::unique_ptr<ForwardPort> port_;
   std::vector<Listener> listeners_;
+  Listener last_;
   Timer linger_;
 };
 

@@ -8,19 +8,9 @@ namespace portfwd {
 
 namespace {
 
-using Kind = Refusal::Kind;
 using namespace std::chrono_literals;
 
 constexpr Duration kConflictRetry = 2s;
-
-/// The key of a manual forward whose container is away; '?' is in no container's id.
-ForwardKey away_key(const ManualRequest& request) {
-  return {"?" + request.container_name, request.target.protocol, request.target.port};
-}
-
-ForwardKey key_in(const Container& container, Target target) {
-  return {container.id, target.protocol, target.port};
-}
 
 }  // namespace
 
@@ -43,7 +33,8 @@ State ForwardTable::state() const {
 void ForwardTable::apply(const Settings& settings) {
   settings_ = settings;
   ephemeral_ = ephemeral_ports();
-  for (auto& [key, tied] : forwards_) (void)treat(*tied.forward, tied.forward->treatment());
+  declare();
+  treat_waiting();
   for (auto& [id, entry] : entries_) reconcile(entry);
 }
 
@@ -74,89 +65,6 @@ std::vector<IpAddress> ForwardTable::host_addresses(const std::string& container
   return {IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
 }
 
-// ---- requests ----------------------------------------------------------------------------------
-
-Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
-  if (stopped_)
-    return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
-  request.forward_id = fmt::format("f{}", next_id_++);
-  if (reach != nullptr) {
-    request.container_id = reach->container().id;
-    request.container_name = reach->container().name;
-  }
-  const ForwardKey key =
-      reach != nullptr ? key_in(reach->container(), request.target) : away_key(request);
-  if (const auto there = forwards_.find(key); there != forwards_.end()) {
-    Forward& forward = *there->second.forward;
-    if (forward.origin() == Origin::Manual) {
-      return refuse(
-          Kind::InvalidArgument,
-          fmt::format("port {} of {} is forwarded by hand already, to host port {}: end "
-                      "that one first with `portfwdctl unforward {}`",
-                      key.port, request.container_name, forward.host_port(), forward.id()));
-    }
-    const bool same =
-        request.options.bind.empty() && request.options.container_address.empty() &&
-        request.options.host_port.value_or(forward.host_port()) == forward.host_port();
-    if (same && forward.state() != ForwardState::Conflict) {
-      request.forward_id = forward.id();
-      forward.become(Origin::Manual);
-      treat(forward, treatment_of(request, reach != nullptr ? &reach->container() : nullptr, {}));
-      requests_.push_back(std::move(request));
-      told_change(there->second);
-      if (reach != nullptr) reconcile(entries_.at(key.container));
-      return requests_.back().forward_id;
-    }
-    withdraw(there, "replaced");
-  }
-  requests_.push_back(std::move(request));
-  const ManualRequest& kept = requests_.back();
-  const Container* container = reach != nullptr ? &reach->container() : nullptr;
-  Forward& forward = create(key, {{}, &kept, treatment_of(kept, container, {})});
-  if (reach != nullptr) {
-    forward.describe(reach->container());
-  } else {
-    forward.describe_missing(kept.container_name);
-  }
-  if (!bind(forward) && kept.options.host_port) {
-    std::string reason = forward.info().reason;
-    requests_.pop_back();
-    forwards_.erase(key);
-    if (reach != nullptr) reconcile(entries_.at(reach->container().id));
-    return refuse(Kind::PortInUse,
-                  reason + ": name another one with --host-port, or none to let portfwd choose");
-  }
-  forward.wait(settings_.host.linger);
-  std::string id = forward.id();
-  announce({&forwards_.at(key)});
-  if (reach != nullptr) reconcile(entries_.at(reach->container().id));
-  return id;
-}
-
-Answer<void> ForwardTable::remove(std::string_view forward_id) {
-  const auto found = by_id(forward_id);
-  if (found == forwards_.end()) {
-    return refuse(
-        Kind::NoSuchForward,
-        fmt::format("there is no forward \"{}\": `portfwdctl list` shows them", forward_id));
-  }
-  const ForwardKey key = found->first;
-  requests_.remove_if([&](const ManualRequest& r) { return r.forward_id == forward_id; });
-  if (const auto entry = entries_.find(key.container); entry != entries_.end()) {
-    entry->second.suppressed.insert({key.protocol, key.port});
-  }
-  withdraw(found, "unforwarded");
-  return {};
-}
-
-void ForwardTable::end_lifeline(std::string_view bus_name) {
-  std::vector<std::string> ended;
-  for (const ManualRequest& request : requests_) {
-    if (request.options.lifeline == bus_name) ended.push_back(request.forward_id);
-  }
-  for (const std::string& id : ended) (void)remove(id);
-}
-
 void ForwardTable::stop() {
   stopped_ = true;
   while (!forwards_.empty()) withdraw(forwards_.begin(), "daemon-stopped");
@@ -185,6 +93,11 @@ std::optional<ForwardInfo> ForwardTable::find(const ForwardKey& key) const {
   return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
 }
 
+std::string ForwardTable::asked_by(std::string_view forward_id) const {
+  const auto found = std::ranges::find(requests_, forward_id, &ManualRequest::forward_id);
+  return found == requests_.end() ? "" : found->asked_by;
+}
+
 bool ForwardTable::suppressed(const Container& container, Target target) const {
   const auto entry = entries_.find(container.id);
   return entry != entries_.end() && entry->second.suppressed.contains(target);
@@ -206,6 +119,7 @@ void ForwardTable::on_reach_added(Reach& reach) {
 
 void ForwardTable::on_reach_changed(Reach& reach) {
   Entry& entry = entries_.at(reach.container().id);
+  release_misnamed(reach.container());
   adopt(entry);
   for (auto& [key, tied] : forwards_) {
     if (key.container == reach.container().id && tied.forward->describe(reach.container())) {
@@ -222,17 +136,7 @@ void ForwardTable::on_listeners(Reach& reach) {
 
 void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
   const std::string id = reach.container().id;
-  for (ManualRequest& request : requests_) {
-    if (request.container_id != id || !request.options.allow_missing) continue;
-    request.container_id.clear();
-    const ForwardKey away = away_key(request);
-    rekey({id, request.target.protocol, request.target.port}, away);
-    Tied& tied = forwards_.at(away);
-    tied.forward->wait(settings_.host.linger);
-    tied.forward->describe_missing(request.container_name);
-    told_change(tied);
-  }
-  requests_.remove_if([&](const ManualRequest& r) { return r.container_id == id; });
+  release_all(id);
   const std::string_view why = reason == RemovalReason::Gone       ? "container-gone"
                                : reason == RemovalReason::Detached ? "unforwarded"
                                                                    : "replaced";
@@ -243,31 +147,7 @@ void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
     it = next;
   }
   entries_.erase(id);
-}
-
-/// Manual forwards that waited for a container of this name become its own.
-void ForwardTable::adopt(Entry& entry) {
-  const Container& container = entry.reach->container();
-  for (ManualRequest& request : requests_) {
-    if (!request.meant(container)) continue;
-    const ForwardKey away = away_key(request);
-    const ForwardKey key = key_in(container, request.target);
-    if (const auto automatic = forwards_.find(key); automatic != forwards_.end()) {
-      withdraw(automatic, "replaced");
-    }
-    request.container_id = container.id;
-    rekey(away, key);
-    Tied& tied = forwards_.at(key);
-    tied.forward->describe(container);
-    told_change(tied);
-  }
-}
-
-void ForwardTable::rekey(const ForwardKey& from, ForwardKey to) {
-  auto node = forwards_.extract(from);
-  node.mapped().forward->rekey(to);
-  node.key() = std::move(to);
-  forwards_.insert(std::move(node));
+  if (Reach* other = named(reach.container().name)) on_reach_changed(*other);  // may take over
 }
 
 // ---- comings and goings ------------------------------------------------------------------------

@@ -73,6 +73,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// appears, what stays keeps its connections.
   void apply(const Settings& settings);
 
+  /// Makes the forwards that the settings declare; apply() does so too.
+  void declare();
   /// @param reach where the forward leads; null while the container is away (allow_missing)
   /// @return the forward's id
   Answer<std::string> add(Reach* reach, ManualRequest request);
@@ -88,6 +90,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
   [[nodiscard]] std::optional<ForwardInfo> find(const ForwardKey& key) const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
+  /// How a forward came to be asked for, such as "declared at FILE:LINE"; "" for a detected one.
+  [[nodiscard]] std::string asked_by(std::string_view forward_id) const;
   /// Whether a person ended this container's forward of the port and its listener still lives.
   [[nodiscard]] bool suppressed(const Container& container, Target target) const;
 
@@ -122,6 +126,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   [[nodiscard]] Wanted detected(Entry& entry, std::span<const Listener> group);
   [[nodiscard]] Treatment treatment_of(const ManualRequest& request, const Container* container,
                                        std::span<const Listener> listeners) const;
+  void add_lingering(const Entry& entry, Plan& plan);
   void reconcile_settled();
   void limit(Entry& entry, Plan& plan);
   void update_existing(Entry& entry, const Plan& plan);
@@ -135,7 +140,18 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void remember_port(const Forward& forward);
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
   void retry_conflicts();
+  static bool serves(const Forward& forward, const ManualRequest& request);
+  std::string take_over(Tied& tied, ManualRequest request);
+  Answer<std::string> make(Reach* reach, const ForwardKey& key, ManualRequest request);
+  void end(Forwards::iterator tied, std::string_view reason);
+  void declare(const DeclaredForward& declared);
+  void treat_waiting();
+  [[nodiscard]] bool at_home(const ManualRequest& request);
+  [[nodiscard]] Reach* named(const std::string& container) const;
   void adopt(Entry& entry);
+  void release(ManualRequest& request);
+  void release_all(const std::string& container_id);
+  void release_misnamed(const Container& container);
   void rekey(const ForwardKey& from, ForwardKey to);
   void withdraw(Forwards::iterator tied, std::string_view reason);
   void drain(std::unique_ptr<ForwardPort> port);

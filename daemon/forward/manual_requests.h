@@ -1,5 +1,5 @@
-// What people asked for by hand: one request for each manual forward, kept while the container is
-// away if it was said so. Owned by the ForwardTable.
+// What people asked for, by hand or in the configuration: one request for each manual or declared
+// forward, kept while the container is away if it was said so. Owned by the ForwardTable.
 #pragma once
 
 #include <string>
@@ -18,6 +18,8 @@ struct ManualRequest {
   std::string container_name;  ///< as it is called, or as it was typed
   Target target;
   ForwardOptions options;
+  Origin origin = Origin::Manual;              ///< or Declared
+  std::string asked_by = "asked for by hand";  ///< for `explain`
 
   /// Whether a container that has come is the one that was meant.
   [[nodiscard]] bool meant(const Container& container) const {

@@ -58,6 +58,7 @@ ForwardTable::Plan ForwardTable::plan_of(Entry& entry) {
       (!settle_over_.armed() || entry.settled < settle_over_.when())) {
     settle_over_.arm_at(entry.settled);
   }
+  add_lingering(entry, plan);
   for (const ManualRequest& request : requests_) {
     const Container& container = entry.reach->container();
     if (request.container_id != container.id) continue;
@@ -89,6 +90,22 @@ ForwardTable::Wanted ForwardTable::detected(Entry& entry, std::span<const Listen
   return wanted;
 }
 
+/// Those whose listener has gone are wanted as if it were there, for a while: see Forward::wait.
+void ForwardTable::add_lingering(const Entry& entry, Plan& plan) {
+  const Container& container = entry.reach->container();
+  const auto& listeners = entry.reach->listeners();
+  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
+       it != forwards_.end() && it->first.container == container.id; ++it) {
+    const Forward& forward = *it->second.forward;
+    const Target target = target_of(it->first);
+    const bool listens =
+        std::ranges::any_of(listeners, [&](const Listener& l) { return target_of(l) == target; });
+    if (listens || forward.origin() != Origin::Auto) continue;
+    Decision decision = decide({settings_, ephemeral_}, container, forward.last_listener());
+    if (decision.forward) plan[target] = {{}, nullptr, std::move(decision.treatment)};
+  }
+}
+
 void ForwardTable::reconcile_settled() {
   TimePoint next = TimePoint::max();
   for (auto& [id, entry] : entries_) {
@@ -96,26 +113,6 @@ void ForwardTable::reconcile_settled() {
     next = std::min(next, entry.settled);
   }
   if (next < TimePoint::max()) settle_over_.arm_at(next);
-}
-
-/// What was asked for is treated as if it had been detected, but where it is on the host is for the
-/// one who asked to say. @param container null while it is away
-Treatment ForwardTable::treatment_of(const ManualRequest& request, const Container* container,
-                                     std::span<const Listener> listeners) const {
-  Listener listener;
-  listener.protocol = request.target.protocol;
-  listener.local = {IpAddress::loopback(Family::V4), request.target.port};
-  if (!listeners.empty()) listener = listeners.front();
-  Treatment treatment = container == nullptr
-                            ? default_treatment(settings_)
-                            : decide({settings_, ephemeral_}, *container, listener).treatment;
-  if (!request.options.label.empty()) treatment.label = request.options.label;
-  treatment.on_auto_forward = "notify";
-  treatment.host_port = request.options.host_port;
-  treatment.require_host_port = request.options.host_port.has_value();
-  treatment.bind.reset();
-  if (!request.options.bind.empty()) treatment.bind = Bind{IpAddress::parse(request.options.bind)};
-  return treatment;
 }
 
 /// Those that are there stay; of the others the lowest ports come first.
@@ -139,24 +136,18 @@ void ForwardTable::limit(Entry& entry, Plan& plan) {
 }
 
 void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
-  const Container& container = entry.reach->container();
-  const auto& listeners = entry.reach->listeners();
-  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
-       it != forwards_.end() && it->first.container == container.id;) {
+  const std::string& id = entry.reach->container().id;
+  for (auto it = forwards_.lower_bound({id, Protocol::Tcp, 0});
+       it != forwards_.end() && it->first.container == id;) {
     const auto next = std::next(it);
-    const Target target = target_of(it->first);
-    const auto wanted = plan.find(target);
-    const bool listens =
-        std::ranges::any_of(listeners, [&](const Listener& l) { return target_of(l) == target; });
-    if (wanted != plan.end() && misplaced(*it->second.forward, wanted->second.treatment)) {
+    const auto wanted = plan.find(target_of(it->first));
+    if (wanted == plan.end()) {
+      withdraw(it, "rule");  // the settings want it no longer
+    } else if (misplaced(*it->second.forward, wanted->second.treatment)) {
       withdraw(it, "replaced");  // and made anew, where it is to be now
-    } else if (wanted != plan.end()) {
+    } else {
       update(it->second, entry, wanted->second);
       if (lost_port(it->second)) withdraw(it, "replaced");  // and made anew, elsewhere
-    } else if (listens) {
-      withdraw(it, "rule");  // it is there, and the settings want it no longer
-    } else if (it->second.forward->wait(settings_.host.linger)) {
-      told_change(it->second);
     }
     it = next;
   }
@@ -190,7 +181,8 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
   std::vector<Tied*> added;
   for (const auto& [target, wanted] : plan) {
     const ForwardKey key{container.id, target.protocol, target.port};
-    if (forwards_.contains(key)) continue;
+    const bool lingered = wanted.listeners.empty() && wanted.request == nullptr;
+    if (lingered || forwards_.contains(key)) continue;
     Forward& forward = create(key, wanted);
     forward.describe(container);
     bind(forward);
@@ -206,7 +198,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
 
 Forward& ForwardTable::create(const ForwardKey& key, const Wanted& wanted) {
   const ManualRequest* request = wanted.request;
-  const Origin origin = request == nullptr ? Origin::Auto : Origin::Manual;
+  const Origin origin = request == nullptr ? Origin::Auto : request->origin;
   std::string id = request != nullptr ? request->forward_id : fmt::format("f{}", next_id_++);
   ForwardObserver& self = *this;  // a private base: visible here, not in make_unique
   auto forward = std::make_unique<Forward>(parts_.relay, self, std::move(id), key, origin);

@@ -80,6 +80,21 @@ TEST_F(ForwardTableTest, AListenerThatHasToSettleIsForwardedOnlyIfItLives) {
   EXPECT_EQ(only().state, ForwardState::Active) << "one that comes back settles no second time";
 }
 
+TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
+  settings.host.linger = 1min;
+  table->apply(settings);
+  TestReach& web = container("web");
+  show(web, {8080, 9090});
+  show(web, {});
+  told.take();
+  settings.ports.exclude = {{9090, 9090}};
+  settings.ports.on_auto_forward = "silent";
+  table->apply(settings);
+  EXPECT_THAT(told.take(), ElementsAre("-web:9090 rule"));
+  EXPECT_EQ(only().state, ForwardState::Lingering);
+  EXPECT_EQ(only().on_auto_forward, "silent");
+}
+
 TEST_F(ForwardTableTest, ARuleMayBindAnotherLoopbackAddress) {
   Rule rule;
   rule.bind = Bind{IpAddress::v4(127, 0, 0, 9)};

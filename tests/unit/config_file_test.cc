@@ -136,6 +136,30 @@ allow_users = ["root"]
   EXPECT_EQ(read->rules[1].allow_users, std::vector<uid_t>{0});
 }
 
+TEST(Config, TwoForwardsCantHaveOneHostPortNorOnePortTwoForwards) {
+  EXPECT_THAT(
+      mistakes_of("[[forward]]\ncontainer = \"a\"\ntarget = \"80\"\nhost_port = 8000\n"
+                  "[[forward]]\ncontainer = \"b\"\ntarget = \"80\"\nhost_port = 8000\n"
+                  "[[forward]]\ncontainer = \"b\"\ntarget = 80\n"),
+      ElementsAre("c.toml:5:1: host port 8000 is that of the [[forward]] at c.toml:1 already",
+                  "c.toml:9:1: port 80 of b has a [[forward]] already, at c.toml:5"));
+}
+
+TEST(Config, AForwardSaysWhatItTies) {
+  EXPECT_THAT(
+      mistakes_of("[[forward]]\nhost_port = 1\n[[forward]]\ncontainer = \"a\"\n"
+                  "target = \"80/udp\"\ndirection = \"reverse\"\n"),
+      ElementsAre("c.toml:1:1: [[forward]] needs container", "c.toml:1:1: [[forward]] needs target",
+                  "c.toml:5:10: expected a TCP port: this version forwards no other",
+                  "c.toml:3:1: a reverse [[forward]] needs host_port: where it leads to"));
+  const auto read =
+      parse_config("[[forward]]\ncontainer = \"a\"\ntarget = \"80\"\nlabel = \"x\"", "c.toml");
+  ASSERT_TRUE(read);
+  const DeclaredForward wanted{
+      .container = "a", .target = {Protocol::Tcp, 80}, .label = "x", .place = {"c.toml", 1, 1}};
+  EXPECT_EQ(read->forwards, std::vector{wanted});
+}
+
 TEST(Config, OtherMachinesAreLetInByTwoKeys) {
   EXPECT_THAT(mistakes_of("[host]\nhold = \"1s\"\nbind = \"0.0.0.0\"\n"),
               ElementsAre("c.toml:3:1: [host] bind = \"0.0.0.0\" is no loopback address, so other "

@@ -1,0 +1,284 @@
+// What the ForwardTable was asked for: forwards by hand and those that the configuration declares.
+// Both are requests, which outlive their forward's container if they may.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "forward/forward_table.h"
+
+namespace portfwd {
+
+namespace {
+
+using Kind = Refusal::Kind;
+
+/// The key of a forward whose container is away; '?' is in no container's id.
+ForwardKey away_key(const ManualRequest& request) {
+  return {"?" + request.container_name, request.target.protocol, request.target.port};
+}
+
+ForwardKey key_in(const Container& container, Target target) {
+  return {container.id, target.protocol, target.port};
+}
+
+ManualRequest request_for(const DeclaredForward& declared) {
+  return {
+      .container_name = declared.container,
+      .target = declared.target,
+      .options = {.host_port = declared.host_port, .label = declared.label, .allow_missing = true},
+      .origin = Origin::Declared,
+      .asked_by = "declared at " + declared.place.text()};
+}
+
+/// Whether the forward of `request` can serve for what is declared, whatever its label.
+bool same_tie(const ManualRequest& request, const DeclaredForward& declared) {
+  return declared.direction == Direction::In && request.origin == Origin::Declared &&
+         request.container_name == declared.container && request.target == declared.target &&
+         request.options.host_port == declared.host_port;
+}
+
+std::string in_the_way(const ManualRequest& request, const Forward& forward) {
+  if (forward.origin() == Origin::Declared) {
+    return fmt::format(
+        "port {} of {} is a [[forward]] of the configuration, at host port {}: "
+        "change it there",
+        request.target.port, request.container_name, forward.host_port());
+  }
+  return fmt::format(
+      "port {} of {} is forwarded by hand already, to host port {}: end that one "
+      "first with `portfwdctl unforward {}`",
+      request.target.port, request.container_name, forward.host_port(), forward.id());
+}
+
+}  // namespace
+
+Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
+  if (stopped_) {
+    return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
+  }
+  if (reach != nullptr) {
+    request.container_id = reach->container().id;
+    request.container_name = reach->container().name;
+  }
+  const ForwardKey key =
+      reach != nullptr ? key_in(reach->container(), request.target) : away_key(request);
+  if (const auto there = forwards_.find(key); there != forwards_.end()) {
+    Forward& forward = *there->second.forward;
+    if (forward.origin() != Origin::Auto) {
+      return refuse(Kind::InvalidArgument, in_the_way(request, forward));
+    }
+    if (serves(forward, request)) return take_over(there->second, std::move(request));
+    withdraw(there, "replaced");
+  }
+  request.forward_id = fmt::format("f{}", next_id_++);
+  return make(reach, key, std::move(request));
+}
+
+/// Whether a detected forward is as the request wants it.
+bool ForwardTable::serves(const Forward& forward, const ManualRequest& request) {
+  const ForwardOptions& options = request.options;
+  return options.bind.empty() && options.container_address.empty() &&
+         options.host_port.value_or(forward.host_port()) == forward.host_port() &&
+         forward.state() != ForwardState::Conflict;
+}
+
+std::string ForwardTable::take_over(Tied& tied, ManualRequest request) {
+  Forward& forward = *tied.forward;
+  request.forward_id = forward.id();
+  forward.become(request.origin);
+  requests_.push_back(std::move(request));
+  told_change(tied);
+  reconcile(entries_.at(forward.key().container));  // treats it as a request
+  return requests_.back().forward_id;
+}
+
+/// A person is told at once when the host port can't be had; the configuration's stays and tries.
+Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key, ManualRequest request) {
+  requests_.push_back(std::move(request));
+  const ManualRequest& kept = requests_.back();
+  const Container* container = reach != nullptr ? &reach->container() : nullptr;
+  Forward& forward = create(key, {{}, &kept, treatment_of(kept, container, {})});
+  if (container != nullptr) {
+    forward.describe(*container);
+  } else {
+    forward.describe_missing(kept.container_name);
+  }
+  if (!bind(forward) && kept.options.host_port && kept.origin == Origin::Manual) {
+    std::string reason = forward.info().reason;
+    requests_.pop_back();
+    forwards_.erase(key);
+    if (container != nullptr) reconcile(entries_.at(container->id));
+    return refuse(Kind::PortInUse,
+                  reason + ": name another one with --host-port, or none to let portfwd choose");
+  }
+  forward.wait(settings_.host.linger);
+  std::string id = forward.id();
+  announce({&forwards_.at(key)});
+  if (container != nullptr) reconcile(entries_.at(container->id));
+  return id;
+}
+
+Answer<void> ForwardTable::remove(std::string_view forward_id) {
+  const auto found = by_id(forward_id);
+  if (found == forwards_.end()) {
+    return refuse(
+        Kind::NoSuchForward,
+        fmt::format("there is no forward \"{}\": `portfwdctl list` shows them", forward_id));
+  }
+  const ForwardKey key = found->first;
+  if (const auto entry = entries_.find(key.container); entry != entries_.end()) {
+    entry->second.suppressed.insert({key.protocol, key.port});
+  }
+  end(found, "unforwarded");
+  return {};
+}
+
+/// With the request for it, if there is one.
+void ForwardTable::end(Forwards::iterator tied, std::string_view reason) {
+  const std::string id = tied->second.forward->id();
+  requests_.remove_if([&](const ManualRequest& r) { return r.forward_id == id; });
+  withdraw(tied, reason);
+}
+
+void ForwardTable::end_lifeline(std::string_view bus_name) {
+  std::vector<std::string> ended;
+  for (const ManualRequest& request : requests_) {
+    if (request.options.lifeline == bus_name) ended.push_back(request.forward_id);
+  }
+  for (const std::string& id : ended) (void)remove(id);
+}
+
+// ---- declared ----------------------------------------------------------------------------------
+
+/// What the settings declare and what is declared are made one: what is unchanged stays as it is.
+void ForwardTable::declare() {
+  std::vector<std::string> ended;
+  for (ManualRequest& request : requests_) {
+    const auto declared = std::ranges::find_if(
+        settings_.forwards, [&](const DeclaredForward& d) { return same_tie(request, d); });
+    if (declared != settings_.forwards.end() && at_home(request)) {
+      request.options.label = declared->label;
+      request.asked_by = request_for(*declared).asked_by;
+    } else if (request.origin == Origin::Declared) {
+      ended.push_back(request.forward_id);
+    }
+  }
+  for (const std::string& id : ended) end(by_id(id), "rule");
+  for (const DeclaredForward& declared : settings_.forwards) {
+    if (declared.direction != Direction::In) continue;  // those are ReverseForwards'
+    const bool there = std::ranges::any_of(
+        requests_, [&](const ManualRequest& r) { return same_tie(r, declared); });
+    if (!there) declare(declared);
+  }
+}
+
+void ForwardTable::declare(const DeclaredForward& declared) {
+  ManualRequest request = request_for(declared);
+  Reach* reach = named(declared.container);
+  const auto there = forwards_.find(reach != nullptr ? key_in(reach->container(), declared.target)
+                                                     : away_key(request));
+  const bool by_hand = there != forwards_.end() && there->second.forward->origin() != Origin::Auto;
+  if (by_hand) end(there, "replaced");   // the configuration is the longer-lived word
+  (void)add(reach, std::move(request));  // a host port that can't be had is a conflict, and told so
+}
+
+/// Those whose container is away, since no reconcile step meets them.
+void ForwardTable::treat_waiting() {
+  for (const ManualRequest& request : requests_) {
+    if (!request.container_id.empty()) continue;
+    const Tied& tied = forwards_.at(away_key(request));
+    if (treat(*tied.forward, treatment_of(request, nullptr, {}))) told_change(tied);
+  }
+}
+
+/// Whether its forward is at the addresses that the settings give it.
+bool ForwardTable::at_home(const ManualRequest& request) {
+  const Forward& forward = *by_id(request.forward_id)->second.forward;
+  return forward.tried_addresses() ==
+         host_addresses(request.container_name, forward.treatment().bind);
+}
+
+Reach* ForwardTable::named(const std::string& container) const {
+  const auto found = std::ranges::find_if(entries_, [&](const auto& entry) {
+    const Reach& reach = *entry.second.reach;
+    return reach.container().name == container && reach.state() == ContainerState::Watched;
+  });
+  return found == entries_.end() ? nullptr : found->second.reach;
+}
+
+// ---- their containers --------------------------------------------------------------------------
+
+/// Requests that waited for a container of this name become its own.
+void ForwardTable::adopt(Entry& entry) {
+  if (entry.reach->state() != ContainerState::Watched) return;  // perhaps another user's
+  const Container& container = entry.reach->container();
+  for (ManualRequest& request : requests_) {
+    if (!request.meant(container)) continue;
+    const ForwardKey away = away_key(request);
+    const ForwardKey key = key_in(container, request.target);
+    if (const auto there = forwards_.find(key); there != forwards_.end()) end(there, "replaced");
+    request.container_id = container.id;
+    rekey(away, key);
+    Tied& tied = forwards_.at(key);
+    tied.forward->describe(container);
+    told_change(tied);
+  }
+}
+
+void ForwardTable::rekey(const ForwardKey& from, ForwardKey to) {
+  auto node = forwards_.extract(from);
+  node.mapped().forward->rekey(to);
+  node.key() = std::move(to);
+  forwards_.insert(std::move(node));
+}
+
+/// Its forward waits for another container of that name.
+void ForwardTable::release(ManualRequest& request) {
+  const ForwardKey away = away_key(request);
+  rekey({request.container_id, request.target.protocol, request.target.port}, away);
+  request.container_id.clear();
+  Tied& tied = forwards_.at(away);
+  tied.forward->wait(settings_.host.linger);
+  tied.forward->describe_missing(request.container_name);
+  told_change(tied);
+}
+
+/// Of a container that goes: the requests that may wait do so, the others end with it.
+void ForwardTable::release_all(const std::string& container_id) {
+  for (ManualRequest& request : requests_) {
+    if (request.container_id == container_id && request.options.allow_missing) release(request);
+  }
+  requests_.remove_if([&](const ManualRequest& r) { return r.container_id == container_id; });
+}
+
+/// What the configuration declares for a name leaves a container that has got another one.
+void ForwardTable::release_misnamed(const Container& container) {
+  for (ManualRequest& request : requests_) {
+    const bool misnamed = request.origin == Origin::Declared &&
+                          request.container_id == container.id &&
+                          request.container_name != container.name;
+    if (misnamed) release(request);
+  }
+}
+
+/// What was asked for is treated as if it had been detected, but where it is on the host is for the
+/// one who asked to say. @param container null while it is away
+Treatment ForwardTable::treatment_of(const ManualRequest& request, const Container* container,
+                                     std::span<const Listener> listeners) const {
+  Listener listener;
+  listener.protocol = request.target.protocol;
+  listener.local = {IpAddress::loopback(Family::V4), request.target.port};
+  if (!listeners.empty()) listener = listeners.front();
+  Treatment treatment = container == nullptr
+                            ? default_treatment(settings_)
+                            : decide({settings_, ephemeral_}, *container, listener).treatment;
+  if (!request.options.label.empty()) treatment.label = request.options.label;
+  treatment.on_auto_forward = "notify";
+  treatment.host_port = request.options.host_port;
+  treatment.require_host_port = request.options.host_port.has_value();
+  treatment.bind.reset();
+  if (!request.options.bind.empty()) treatment.bind = Bind{IpAddress::parse(request.options.bind)};
+  return treatment;
+}
+
+}  // namespace portfwd
