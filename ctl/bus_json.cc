@@ -115,7 +115,8 @@ Json container_json(const Properties& p) {
           {"reach", text(p, "Reach")},
           {"reason", own_reason(p)},
           {"listeners", listeners_json(p)},
-          {"ever_listened", get<bool>(p, "EverListened")}};
+          {"ever_listened", get<bool>(p, "EverListened")},
+          {"attached", get<bool>(p, "Attached")}};
 }
 
 Json event_json(const std::string& type, const Properties& p) {

@@ -86,7 +86,9 @@ void containers(const Call& call) {
   std::vector<Object> found = call.client.containers();
   if (!call.line.has("--all")) {
     std::erase_if(found, [](const Object& c) {
-      return c.value["engine"] == "" && !c.value["ever_listened"].get<bool>();
+      const bool of_interest =
+          c.value["ever_listened"].get<bool>() || c.value["attached"].get<bool>();
+      return c.value["engine"] == "" && !of_interest;
     });
   }
   show(call, found, containers_table);

@@ -59,4 +59,8 @@ bool ContainerObject::EverListened() {
   return info_.ever_listened;
 }
 
+bool ContainerObject::Attached() {
+  return info_.attached;
+}
+
 }  // namespace portfwd

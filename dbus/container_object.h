@@ -35,6 +35,7 @@ class ContainerObject final : public sdbus::AdaptorInterfaces<org::portfwd1::Con
   std::string Reason() override;
   std::vector<Properties> Listeners() override;
   bool EverListened() override;
+  bool Attached() override;
 
   ContainerInfo info_;
   ContainerInfo told_;

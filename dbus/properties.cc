@@ -86,6 +86,7 @@ void add(Properties& out, const ContainerInfo& c) {
       {"StateReason", text(c.reason)},
       {"Listeners", Variant(listener_dictionaries(c.listeners))},
       {"EverListened", Variant(c.ever_listened)},
+      {"Attached", Variant(c.attached)},
   });
 }
 
@@ -165,6 +166,7 @@ std::vector<std::string> changed(const ContainerInfo& before, const ContainerInf
       .check(&ContainerInfo::reason, "Reason")
       .check(&ContainerInfo::listeners, "Listeners")
       .check(&ContainerInfo::ever_listened, "EverListened")
+      .check(&ContainerInfo::attached, "Attached")
       .names();
 }
 

@@ -116,7 +116,8 @@ ContainerInfo Controller::info_of(const Reach& reach) const {
                      .reach = reach.kind(),
                      .reason = reach.reason(),
                      .listeners = reach.listeners(),
-                     .ever_listened = reach.ever_listened()};
+                     .ever_listened = reach.ever_listened(),
+                     .attached = c.attached};
   if (info.state != ContainerState::Watched) return info;
   info.reason = ignored_whole(settings_, c);
   if (!info.reason.empty()) info.state = ContainerState::Ignored;

@@ -65,8 +65,8 @@ struct ContainerInfo {
   ReachKind reach = ReachKind::None;
   std::string reason;
   std::vector<Listener> listeners;
-  bool ever_listened =
-      false;  ///< `containers` without --all hides those with no engine and false here
+  bool ever_listened = false;  ///< `containers` without --all hides those with false here and below
+  bool attached = false;       ///< and without an engine
 };
 
 /// One thing that came or went. Sequence numbers have no gaps within an InstanceId.

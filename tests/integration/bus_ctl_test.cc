@@ -74,7 +74,7 @@ TEST_F(BusCtlTest, ContainersHasTheKeysAndTheOrderOfTheContract) {
     "image":"docker.io/library/nginx","labels":{"project":"shop"},"state":"watched",
     "reach":"broker","reason":"","listeners":[
       {"protocol":"tcp","address":"0.0.0.0","port":8080,"process":"nginx","uid":0}],
-    "ever_listened":true}])");
+    "ever_listened":true,"attached":false}])");
   EXPECT_EQ(json({"containers"}).dump(2), expected.dump(2));
 }
 
@@ -82,10 +82,13 @@ TEST_F(BusCtlTest, ContainersHidesWhatIsOfNoInterestUnlessAsked) {
   ContainerInfo sandbox = web_container("browser");
   sandbox.engine = "";
   sandbox.ever_listened = false;
-  control_.all_containers = {sandbox, web_container()};
+  ContainerInfo asked_for = sandbox;
+  asked_for.id = "asked_for";
+  asked_for.attached = true;
+  control_.all_containers = {sandbox, web_container(), asked_for};
   serve();
-  EXPECT_EQ(json({"containers"}).size(), 1U);
-  EXPECT_EQ(json({"containers", "--all"}).size(), 2U);
+  EXPECT_EQ(json({"containers"}).size(), 2U);
+  EXPECT_EQ(json({"containers", "--all"}).size(), 3U);
 }
 
 TEST_F(BusCtlTest, ListMayBeOfOneContainer) {
