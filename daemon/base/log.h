@@ -65,6 +65,7 @@ inline constexpr std::string_view kClientRefused = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a
 inline constexpr std::string_view kBrokerFailed = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e09";
 inline constexpr std::string_view kConfiguration = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e0a";
 inline constexpr std::string_view kState = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e0b";
+inline constexpr std::string_view kOpenToOthers = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e0c";
 }  // namespace message_id
 
 }  // namespace portfwd::log

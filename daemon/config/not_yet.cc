@@ -17,8 +17,6 @@ struct NotYet {
 };
 constexpr std::array kNotYet{
     NotYet{"detect", "udp", "false"},
-    NotYet{"host", "allow_remote", "false"},
-    NotYet{"rule", "allow_remote", "false"},
 };
 
 const NotYet* find(std::string_view section, std::string_view key) {

@@ -131,7 +131,8 @@ Answer<std::string> Controller::forward(std::string_view container, std::string_
                                         const ForwardOptions& options) {
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
-  if (auto checked = check_options(options); !checked) return std::unexpected(checked.error());
+  const auto checked = check_options(options, settings_.host.allow_remote);
+  if (!checked) return std::unexpected(checked.error());
   ManualRequest request{.target = *port, .options = options};
   const auto found = parts_.registry.resolve(container);
   if (!found) {

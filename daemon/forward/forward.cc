@@ -89,7 +89,9 @@ bool Forward::treat(const Treatment& treatment, const ForwardPortSettings& setti
 }
 
 std::string Forward::url() const {
-  return fmt::format("{}://{}/", treatment_.scheme, port_->endpoints().front().text());
+  Endpoint at = port_->endpoints().front();
+  if (at.address.is_any()) at.address = IpAddress::loopback(at.address.family());
+  return fmt::format("{}://{}/", treatment_.scheme, at.text());
 }
 
 std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& addresses, Port port) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/log.h"
 
 namespace portfwd {
@@ -33,10 +35,23 @@ std::string sentence(const ForwardInfo& f, std::string_view in, std::string_view
                      f.host_port);
 }
 
+bool is_open_to_others(const ForwardInfo& f) {
+  return f.direction == Direction::In &&
+         std::ranges::any_of(f.host_addresses, [](const std::string& address) {
+           return !IpAddress::parse(address).value_or(IpAddress()).is_loopback();
+         });
+}
+
 void tell_added(const ForwardInfo& f) {
   const auto id = f.remapped ? log::message_id::kPortRemapped : log::message_id::kPortAdded;
   const std::string why = f.remapped ? fmt::format(" ({})", f.reason) : "";
   log::write(log::Level::Notice, sentence(f, "is at", "leads to") + why, fields_of(f, id));
+  if (is_open_to_others(f)) {
+    log::write(log::Level::Warning,
+               fmt::format("{}: other machines can connect to it, as allow_remote has it",
+                           sentence(f, "is at", "leads to")),
+               fields_of(f, log::message_id::kOpenToOthers));
+  }
 }
 
 void tell_removed(const ForwardInfo& f, std::string_view reason) {

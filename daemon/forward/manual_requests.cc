@@ -8,6 +8,23 @@ namespace {
 
 using Kind = Refusal::Kind;
 
+Answer<void> check_bind(const std::string& bind, bool allow_remote) {
+  if (bind.empty() || bind == "localhost") return {};
+  const auto address = IpAddress::parse(bind);
+  if (!address) {
+    return refuse(
+        Kind::InvalidArgument,
+        fmt::format("\"{}\" is no IPv4 or IPv6 address: bind \"localhost\" or one address "
+                    "of this machine",
+                    bind));
+  }
+  if (address->is_loopback() || allow_remote) return {};
+  return refuse(Kind::InvalidArgument,
+                fmt::format("at {} other machines could connect: if they may, set allow_remote = "
+                            "true in [host] of portfwd.toml first, then `portfwdctl reload`",
+                            bind));
+}
+
 }  // namespace
 
 Answer<Target> check_target(std::string_view text) {
@@ -25,7 +42,7 @@ Answer<Target> check_target(std::string_view text) {
   return *target;
 }
 
-Answer<void> check_options(const ForwardOptions& options) {
+Answer<void> check_options(const ForwardOptions& options, bool allow_remote) {
   const bool reverse = options.direction == Direction::Reverse;
   if (reverse && (!options.bind.empty() || !options.container_address.empty())) {
     return refuse(Kind::InvalidArgument,
@@ -36,15 +53,7 @@ Answer<void> check_options(const ForwardOptions& options) {
     return refuse(Kind::InvalidArgument,
                   "this version keeps manual forwards only while it runs: leave out persist");
   }
-  if (!options.bind.empty() && options.bind != "localhost") {
-    const auto address = IpAddress::parse(options.bind);
-    if (!address || !address->is_loopback()) {
-      return refuse(Kind::InvalidArgument,
-                    fmt::format("\"{}\" is no loopback address: bind \"localhost\", an address of "
-                                "127.0.0.0/8, or ::1",
-                                options.bind));
-    }
-  }
+  if (auto bind = check_bind(options.bind, allow_remote); !bind) return bind;
   if (!options.container_address.empty() && !IpAddress::parse(options.container_address)) {
     return refuse(Kind::InvalidArgument,
                   fmt::format("\"{}\" is no IPv4 or IPv6 address: give the one that the listener "

@@ -29,7 +29,8 @@ struct ManualRequest {
 
 /// The checked form of what a person typed; refusals name the remedy.
 [[nodiscard]] Answer<Target> check_target(std::string_view text);
-[[nodiscard]] Answer<void> check_options(const ForwardOptions& options);
+/// @param allow_remote whether the configuration allows to listen for other machines
+[[nodiscard]] Answer<void> check_options(const ForwardOptions& options, bool allow_remote);
 
 /// The listeners of `all` that the request means: those on its port and, if it names an address
 /// inside, reachable there and then dialled there.

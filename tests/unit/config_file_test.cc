@@ -90,7 +90,6 @@ TEST(Config, RefusesValuesOutOfRange) {
                            "[host]\navoid = [65536]",
                            "[host]\navoid = [\"9-1\"]",
                            "[host]\nmax_forwards = -1",
-                           "[host]\nallow_remote = true",
                            "[ports]\nexclude = 22",
                            "[ports]\non_auto_forward = \"shout\"",
                            "host = 1",
