@@ -1,13 +1,11 @@
 // portfwd, the daemon: reads what it is told, builds its parts in order, runs until asked to end.
-#include <fmt/core.h>
-
 #include <csignal>
 
-#include "base/version.h"
 #include "event/signals.h"
 #include "forward/controller.h"
 #include "forward/host_port_holder.h"
 #include "forward/journal.h"
+#include "service/config_source.h"
 #include "service/discovery_parts.h"
 #include "service/exit_status.h"
 #include "service/manager_notifier.h"
@@ -35,8 +33,9 @@ int run(const Options& options, const Settings& settings) {
   found.registry.add_observer(reaches);
   const HostPortHolder holders(found.proc);
   const StateFile state_file(options.state_folder);
+  ConfigSource config(loop, options);
   Controller controller({loop, found.discovery, found.registry, reaches, relay.services(), holders,
-                         state_file, [&] { return read_settings(options); }},
+                         state_file, [&] { return config.read(); }},
                         settings);
   reaches.set_observer(controller);
   Journal journal;
@@ -53,6 +52,7 @@ int run(const Options& options, const Settings& settings) {
     if (signal != SIGHUP) return shutdown.begin("asked to end");
     (void)controller.reload();  // it has said what is wrong
   });
+  config.watch([&] { (void)controller.reload(); });
   if (auto started = controller.start(); !started) {
     return fail_with(kFailed, started.error().text());
   }
@@ -71,10 +71,8 @@ int main(int argc, char** argv) {
   const auto options = parse_options(argc, argv);
   if (!options) return fail_with(kUsage, options.error());
   log::set_level(options->log_level);
-  using Action = Options::Action;
-  if (options->action == Action::Help) return fmt::print("{}", usage()), kDone;
-  if (options->action == Action::Version) return fmt::print("portfwd {}\n", kVersion), kDone;
+  if (tell_about(*options)) return kDone;
   const auto settings = read_settings(*options);
   if (!settings) return fail_with(settings.error());
-  return options->action == Action::CheckConfig ? kDone : run(*options, *settings);
+  return options->action == Options::Action::CheckConfig ? kDone : run(*options, *settings);
 }

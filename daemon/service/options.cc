@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <optional>
 
+#include "base/version.h"
+
 namespace portfwd {
 
 namespace {
@@ -20,6 +22,18 @@ constexpr std::array kLong{
     option{"version", no_argument, nullptr, 'V'},
     option{nullptr, 0, nullptr, 0},
 };
+
+constexpr std::string_view kHelp =
+    "Usage: portfwd [OPTION]...\n"
+    "Makes every port that opens inside a container reachable on the host's loopback.\n"
+    "Usually run as a service: systemctl --user start portfwd\n\n"
+    "  --config FILE           read FILE instead of ~/.config/portfwd/config.toml\n"
+    "  --check-config [FILE]   read the configuration, show every mistake, and end\n"
+    "  --bus session|system    the bus to be found on (session)\n"
+    "  --log-level LEVEL       error, warning, notice, info or debug (info)\n"
+    "  --help, --version\n\n"
+    "Exit status: 0 asked to end, 1 failed, 2 usage or configuration, 4 another one runs.\n"
+    "See portfwd(8), portfwd.toml(5), portfwdctl(1).\n";
 
 std::optional<std::string> environment(const char* name) {
   const char* value = std::getenv(name);
@@ -124,17 +138,17 @@ std::expected<Settings, Mistakes> read_settings(const Options& options) {
   return read_config(config_files(options.config, options.config_required));
 }
 
-std::string usage() {
-  return "Usage: portfwd [OPTION]...\n"
-         "Makes every port that opens inside a container reachable on the host's loopback.\n"
-         "Usually run as a service: systemctl --user start portfwd\n\n"
-         "  --config FILE           read FILE instead of ~/.config/portfwd/config.toml\n"
-         "  --check-config [FILE]   read the configuration, show every mistake, and end\n"
-         "  --bus session|system    the bus to be found on (session)\n"
-         "  --log-level LEVEL       error, warning, notice, info or debug (info)\n"
-         "  --help, --version\n\n"
-         "Exit status: 0 asked to end, 1 failed, 2 usage or configuration, 4 another one runs.\n"
-         "See portfwd(8), portfwd.toml(5), portfwdctl(1).\n";
+bool tell_about(const Options& options) {
+  switch (options.action) {
+    case Options::Action::Help:
+      fmt::print("{}", kHelp);
+      return true;
+    case Options::Action::Version:
+      fmt::print("portfwd {}\n", kVersion);
+      return true;
+    default:
+      return false;
+  }
 }
 
 }  // namespace portfwd

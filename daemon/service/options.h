@@ -26,6 +26,7 @@ struct Options {
 /// The configuration that the options name.
 [[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options);
 
-[[nodiscard]] std::string usage();
+/// Prints what --help and --version ask for. @return whether that was all
+[[nodiscard]] bool tell_about(const Options& options);
 
 }  // namespace portfwd

@@ -1,0 +1,112 @@
+#include "service/config_source.h"
+
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/log.h"
+
+namespace portfwd {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint32_t kEvents = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_TO |
+                                  IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+constexpr Duration kSettle = std::chrono::milliseconds(100);  // for several files saved at once
+
+/// The folder itself, or the nearest one above it that exists.
+fs::path nearest_folder(fs::path folder) {
+  std::error_code ignored;
+  while (!fs::is_directory(folder, ignored) && folder.has_relative_path()) {
+    folder = folder.parent_path();
+  }
+  return folder.empty() ? "." : folder;
+}
+
+}  // namespace
+
+ConfigSource::ConfigSource(EventLoop& loop, const Options& options)
+    : options_(options),
+      read_(versions()),
+      inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+      source_(loop, inotify_.get(), *this),
+      settled_(loop, [this] { look(); }) {}
+
+std::expected<Settings, Mistakes> ConfigSource::read() {
+  read_ = versions();
+  return read_settings(options_);
+}
+
+void ConfigSource::watch(std::function<void()> changed) {
+  changed_ = std::move(changed);
+  if (!inotify_.valid() || !follow_folders() || !source_.watch(EPOLLIN)) {
+    log::warning("a changed configuration won't be noticed by itself ({}): use `portfwdctl reload`",
+                 Error{errno, "inotify"}.text());
+  }
+}
+
+std::vector<ConfigSource::Version> ConfigSource::versions() const {
+  std::vector<Version> out;
+  for (const fs::path& file : config_files(options_.config, options_.config_required)) {
+    Version& version = out.emplace_back(file.string());
+    struct stat st {};
+    if (::stat(version.path.c_str(), &st) != 0) continue;
+    version.device = st.st_dev;
+    version.inode = st.st_ino;
+    version.size = st.st_size;
+    version.modified_ns = std::int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
+  }
+  return out;
+}
+
+/// Those of the files, and where they are links, of what they lead to.
+std::set<std::string> ConfigSource::folders() const {
+  const fs::path home = options_.config.parent_path();
+  std::set<std::string> out{nearest_folder(home).string()};
+  std::error_code failed;
+  if (fs::is_directory(home / "config.d", failed)) out.insert((home / "config.d").string());
+  for (const fs::path& file : config_files(options_.config, options_.config_required)) {
+    const fs::path real = fs::canonical(file, failed);
+    if (!failed) out.insert(real.parent_path().string());
+  }
+  return out;
+}
+
+/// Until nothing has come between listing the folders and watching them.
+bool ConfigSource::follow_folders() {
+  for (std::set<std::string> wanted = folders();;) {
+    std::map<std::string, int> watches;
+    for (const std::string& folder : wanted) {
+      const int watch = ::inotify_add_watch(inotify_.get(), folder.c_str(), kEvents);
+      if (watch >= 0) watches[folder] = watch;
+    }
+    for (const auto& [folder, watch] : watches_) {
+      const bool kept =
+          std::ranges::any_of(watches, [&](const auto& w) { return w.second == watch; });
+      if (!kept) (void)::inotify_rm_watch(inotify_.get(), watch);  // gone already if the folder is
+    }
+    watches_ = std::move(watches);
+    std::set<std::string> now = folders();
+    if (now == wanted) return !watches_.empty();
+    wanted = std::move(now);
+  }
+}
+
+void ConfigSource::on_io(IoSource&, std::uint32_t) {
+  alignas(inotify_event) std::array<char, 4096> ignored;
+  while (::read(inotify_.get(), ignored.data(), ignored.size()) > 0) {
+  }
+  if (!settled_.armed()) settled_.arm_after(kSettle);
+}
+
+void ConfigSource::look() {
+  (void)follow_folders();
+  if (versions() != read_) changed_();
+}
+
+}  // namespace portfwd

@@ -1,0 +1,132 @@
+// The configuration as people change it while the daemon runs: what it says applies by itself, and
+// what it leaves alone goes on.
+#include <filesystem>
+#include <fstream>
+
+#include "support/system_fixture.h"
+
+namespace portfwd {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace testing_support;
+
+class SystemConfig : public SystemTest {
+ protected:
+  /// As most editors save.
+  void save(const std::string& name, const std::string& toml) {
+    std::ofstream(file(name + "~")) << toml;
+    fs::rename(file(name + "~"), file(name));
+  }
+  bool wait_for_reads(int times) {
+    return until([&] { return lines_with("configuration read") >= times; });
+  }
+  /// A container with a listener on 8080, a client that is connected, and a second port.
+  void start_with_a_client() {
+    start();
+    ASSERT_EQ(box_.open(8080), 0);
+    ASSERT_EQ(box_.open(9090), 0);
+    ASSERT_TRUE(wait_for_added(8080));
+    ASSERT_TRUE(wait_for_added(9090));
+    client_ = connect_to_port({kV4, 8080});
+    ASSERT_EQ(read_line(client_), "8080 here\n");
+  }
+
+  Box box_;
+  UniqueFd client_;
+};
+
+TEST_F(SystemConfig, AFileThatIsSavedAppliesByItselfAndConnectionsGoOn) {
+  configure("");
+  start_with_a_client();
+  save("portfwd/config.toml", "[ports]\nexclude = [9090]\n[host]\nlinger = \"1s\"\n");
+  ASSERT_TRUE(wait_for_removed(9090));
+  EXPECT_TRUE(echoes(client_, "still here"));
+  save("portfwd/config.toml", "[[rule]]\nports = [9090]\nhost_port = 19090\nlabel = \"second\"\n");
+  ASSERT_TRUE(wait_for_added(9090, 2));
+  EXPECT_EQ(forward_of(9090)["host_port"], 19090);
+  EXPECT_EQ(forward_of(9090)["label"], "second");
+  EXPECT_TRUE(echoes(client_, "still here"));
+  EXPECT_EQ(told("PortAdded", 8080).size(), 1U);
+}
+
+TEST_F(SystemConfig, FoldersAndFilesThatAppearLaterAreNoticed) {
+  fs::remove_all(file("portfwd"));
+  start_with_a_client();
+  fs::create_directories(file("portfwd/config.d"));
+  save("portfwd/config.d/20-later.toml", "[ports]\nexclude = [9090]\n");
+  ASSERT_TRUE(wait_for_removed(9090));
+  fs::remove(file("portfwd/config.d/20-later.toml"));
+  ASSERT_TRUE(wait_for_added(9090, 2));
+  fs::remove_all(file("portfwd"));
+  fs::create_directory(file("portfwd"));
+  std::ofstream(file("portfwd/config.toml")) << "[ports]\nexclude = [9090]\n";
+  EXPECT_TRUE(wait_for_removed(9090, 2));
+}
+
+TEST_F(SystemConfig, ALinkIsFollowedToWhatItLeadsTo) {
+  fs::create_directories(file("dotfiles"));
+  fs::create_directories(file("portfwd"));
+  std::ofstream(file("dotfiles/portfwd.toml")) << "";
+  fs::create_symlink(file("dotfiles/portfwd.toml"), file("portfwd/config.toml"));
+  start_with_a_client();
+  save("dotfiles/portfwd.toml", "[ports]\nexclude = [9090]\n");
+  EXPECT_TRUE(wait_for_removed(9090));
+}
+
+TEST_F(SystemConfig, ABrokenFileLeavesTheOldOneInForceUntilItIsMended) {
+  configure("[ports]\non_auto_forward = \"silent\"\n");
+  start_with_a_client();
+  save("portfwd/config.toml", "[ports]\nexclude = 9090\n[hots]\n");
+  ASSERT_TRUE(until([&] { return lines_with("config.toml:3:2: unknown section") == 1; }));
+  EXPECT_EQ(lines_with("config.toml:2:11: expected a list"), 1);
+  EXPECT_EQ(json({"status"}).at("configuration_errors").size(), 2U);
+  EXPECT_EQ(forward_of(8080)["state"], "active");
+  EXPECT_TRUE(echoes(client_, "still here"));
+  save("portfwd/config.toml", "[ports]\nexclude = [9090]\n");
+  ASSERT_TRUE(wait_for_removed(9090));
+  EXPECT_EQ(json({"status"}).at("configuration_errors").size(), 0U);
+}
+
+TEST_F(SystemConfig, WhatAPersonHasReadIsNotReadAgain) {
+  configure("");
+  start();
+  save("portfwd/config.toml", "[ports]\nexclude = [1]\n");
+  ASSERT_EQ(ctl({"reload"}).status, 0);
+  save("portfwd/unrelated.txt", "not ours");
+  save("portfwd/config.toml", "[ports]\nexclude = [2]\n");
+  ASSERT_TRUE(wait_for_reads(2));
+  EXPECT_EQ(lines_with("configuration read"), 2);
+}
+
+TEST_F(SystemConfig, ADeclaredForwardServesThoseWhoCameBeforeItsContainer) {
+  configure("[[forward]]\ncontainer = \"shop\"\ntarget = \"8080\"\nhost_port = 18080\n");
+  start();
+  const UniqueFd early = connect_to_port({kV4, 18080});
+  EXPECT_EQ(json({"list"})[0]["state"], "waiting");
+  ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box_.pid()), "--name", "shop"}).status, 0);
+  ASSERT_EQ(box_.open(8080), 0);
+  EXPECT_EQ(read_line(early), "8080 here\n");
+  const Json forward = json({"list"})[0];
+  EXPECT_EQ(forward["state"], "active");
+  EXPECT_EQ(forward["origin"], "declared");
+  EXPECT_EQ(forward["url"], "http://127.0.0.1:18080/");
+}
+
+TEST_F(SystemConfig, RulesSeeTheProgramAndTheContainer) {
+  configure(
+      "[[rule]]\nprocess = \"^server$\"\nports = [8080]\nlabel = \"a server\"\n"
+      "[[rule]]\nuid = 4294967294\n[[rule]]\ncontainer = \"*\"\non_auto_forward = \"ignore\"\n");
+  start();
+  ASSERT_EQ(box_.open(9090), 0);
+  ASSERT_EQ(box_.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  EXPECT_EQ(forward_of(8080)["label"], "a server");
+  EXPECT_TRUE(told("PortAdded", 9090).empty());
+  save("portfwd/config.toml", "[[rule]]\ncontainer = \"*\"\non_auto_forward = \"ignore\"\n");
+  ASSERT_TRUE(wait_for_removed(8080));
+  EXPECT_EQ(container_of(box_.pid())["state"], "ignored");
+}
+
+}  // namespace
+}  // namespace portfwd
