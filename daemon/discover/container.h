@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/unique_fd.h"
+#include "engine/container_facts.h"
 
 namespace portfwd {
 
@@ -23,8 +25,14 @@ struct Container {
   std::uint64_t netns = 0;      ///< inode of its network namespace; 0 when it cannot be seen
   std::uint64_t cgroup_id = 0;  ///< inode of its cgroup v2 folder; 0 when it cannot be known
   UniqueFd netns_fd;  ///< pins the namespace, so the inode is nobody else's; invalid if unseen
+  // What its engine told, as far as it was asked and answered; printable.
   std::string image;
+  std::string pod;      ///< the name of the pod it is in
+  std::string project;  ///< compose's, and
+  std::string service;  ///< its part in that
   std::map<std::string, std::string> labels;
+  std::vector<PublishedPorts> published;  ///< ports that the engine forwards itself
+
   std::string path;  ///< of a container that is a named namespace (`ip netns`, attach), else ""
   bool attached = false;     ///< asked for by attach
   std::string inaccessible;  ///< why it can't be entered, remedy included; "" when it may be tried

@@ -10,7 +10,6 @@
 namespace portfwd::names {
 namespace {
 
-constexpr std::size_t kLongestName = 64;
 constexpr std::size_t kHexId = 64;  // length of the ids that docker, podman and containerd make
 
 bool is_hex(std::string_view text) {
@@ -233,14 +232,14 @@ std::string from_program(std::string_view comm, pid_t pid) {
   return fmt::format("{}-{}", comm.empty() ? "process" : printable(comm), pid);
 }
 
-std::string printable(std::string_view text) {
+std::string printable(std::string_view text, std::size_t most) {
   std::string out;
   while (!text.empty()) {
     const std::size_t n = utf8_length(text);
     const std::string_view sequence = text.substr(0, std::max<std::size_t>(n, 1));
     const bool shown = n > 0 && !is_control(sequence);
     const std::string_view piece = shown ? sequence : std::string_view("?");
-    if (out.size() + piece.size() > kLongestName) break;
+    if (out.size() + piece.size() > most) break;
     out += piece;
     text.remove_prefix(sequence.size());
   }

@@ -41,8 +41,10 @@ struct Guess {
 /// "python3-4711".
 [[nodiscard]] std::string from_program(std::string_view comm, pid_t pid);
 
-/// At most 64 bytes of valid UTF-8 without control characters; what isn't becomes '?'.
-[[nodiscard]] std::string printable(std::string_view text);
+constexpr std::size_t kLongestName = 64;  ///< bytes
+
+/// At most `most` bytes of valid UTF-8 without control characters; what isn't becomes '?'.
+[[nodiscard]] std::string printable(std::string_view text, std::size_t most = kLongestName);
 
 [[nodiscard]] bool is_hex_id(std::string_view text);  ///< 12 to 64 lower-case hex digits
 

@@ -88,6 +88,13 @@ class Registry {
   [[nodiscard]] pid_t anchor_of(const ContainerKey& key) const;
   /// A name that a person gave is kept, and so is an engine's id once it is known.
   void identify(const ContainerKey& key, const Identity& identity);
+  /// What the container's engine says of it. A name that a person gave is kept here, too; the
+  /// engine's is from here on not replaced by one from /proc.
+  void learn(const ContainerFacts& facts);
+  /// The engine's new name for it.
+  void rename(std::string_view engine_id, std::string_view name);
+  /// Lists an engine whose containers are out of reach. @param address shown as its name
+  void add_elsewhere(std::string_view engine, std::string_view address, std::string reason);
   void sign_of_life(const ContainerKey& key);
   /// The named namespaces there are now, by inode: what had a path and is not among them loses it.
   void set_paths(const std::map<std::uint64_t, std::string>& paths);
@@ -106,6 +113,7 @@ class Registry {
   std::string new_id(const std::string& engine_id);
   [[nodiscard]] std::string path_of(const Netns& netns) const;
   [[nodiscard]] Entries::const_iterator entry_of(std::string_view id) const;
+  [[nodiscard]] Entry* entry_of_engine_id(std::string_view engine_id) const;
 
   EventLoop& loop_;
   const ProcDir& proc_;

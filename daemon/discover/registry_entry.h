@@ -64,6 +64,14 @@ class Registry::Entry {
     loop.retire(std::move(anchor));
     orphan = true;
   }
+  /// @return whether that changes the name
+  bool rename_by_engine(std::string_view name) {
+    std::string shown = names::printable(name);
+    if (shown.empty() || named_by_person) return false;
+    named_by_engine = true;
+    return std::exchange(container.name, std::move(shown)) != container.name;
+  }
+  [[nodiscard]] bool named() const { return named_by_person || named_by_engine; }
   [[nodiscard]] bool held() const { return anchor || orphan || kept || !container.path.empty(); }
 
   Container container;
@@ -74,6 +82,7 @@ class Registry::Entry {
   bool forgotten = false;  ///< detached: nobody sees it
   bool kept = false;       ///< a person attached its descriptor, nothing else may hold it
   bool named_by_person = false;
+  bool named_by_engine = false;
 
  private:
   Registry& registry_;

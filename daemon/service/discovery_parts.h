@@ -1,10 +1,11 @@
-// Discovery put together for this machine: its /proc, the registry it fills, and the names of the
-// programs it has seen. Owned by main.
+// Discovery put together for this machine: its /proc, the registry it fills, the engines that may be
+// asked, and the names of the programs it has seen. Owned by main.
 #pragma once
 
 #include <unistd.h>
 
 #include "discover/discovery.h"
+#include "discover/engine_facts.h"
 #include "reach/process_names.h"
 
 namespace portfwd {
@@ -14,13 +15,19 @@ struct DiscoveryParts {
   explicit DiscoveryParts(EventLoop& loop)
       : registry(loop, proc, identifier, boundary),
         discovery({loop, proc, identifier, boundary, registry},
-                  {.is_ours = [this](pid_t pid) { return proc.parent(pid) == ::getpid(); }}) {}
+                  {.is_ours = [this](pid_t pid) { return proc.parent(pid) == ::getpid(); }}),
+        http(loop),
+        engines(loop, registry, http, engine_sockets(environment),
+                environment.runtime_dir + "/libpod/tmp/events/events.log") {}
 
   const ProcDir proc;
   const Identifier identifier{proc};
   const Boundary boundary{proc, identifier};
   Registry registry;
   Discovery discovery;
+  const EngineEnvironment environment = EngineEnvironment::of_this_process();
+  HttpClient http;
+  EngineFacts engines;
   FoundProcessNames names{discovery, proc};
 };
 

@@ -18,7 +18,8 @@ TEST(ContainerAddresses, AreTheSameForTheSameNameEverywhere) {
   EXPECT_TRUE(here.address_of("web").news);
   EXPECT_FALSE(here.address_of("web").news);
   EXPECT_EQ(here.address_of("web").address, elsewhere.address_of("web").address);
-  EXPECT_EQ(here.address_of("web").address.text(), "127.203.244.218") << "not even by a new version";
+  EXPECT_EQ(here.address_of("web").address.text(), "127.203.244.218")
+      << "not even by a new version";
 }
 
 TEST(ContainerAddresses, AreOfNobodyElse) {

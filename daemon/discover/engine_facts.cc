@@ -1,0 +1,84 @@
+// See engine_facts.h.
+#include "discover/engine_facts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace portfwd {
+
+EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
+                         EngineSockets sockets, std::string podman_events)
+    : loop_(loop),
+      registry_(registry),
+      http_(http),
+      elsewhere_(std::move(sockets.elsewhere)),
+      podman_events_path_(std::move(podman_events)),
+      podman_(loop, http, EngineKind::Podman, std::move(sockets.podman),
+              [this](const std::string&, const ContainerFacts& facts) { registry_.learn(facts); }),
+      docker_(loop, http, EngineKind::Docker, std::move(sockets.docker),
+              [this](const std::string& socket, const ContainerFacts& facts) {
+                registry_.learn(facts);
+                follow_docker(socket, facts.id);
+              }),
+      podman_events_(loop, [this](const ContainerEvent& event) { on_event(event); }),
+      begin_(loop, [this] { list_elsewhere(); }) {
+  registry_.add_observer(*this);
+  begin_.arm_now();  // when everybody observes
+}
+
+void EngineFacts::list_elsewhere() {
+  for (const EngineElsewhere& engine : elsewhere_) {
+    registry_.add_elsewhere(
+        name_of(engine.kind), engine.address,
+        fmt::format("{} is not a Unix socket: its containers are on another machine, or portfwd "
+                    "cannot know where; run portfwd there, or forward with ssh -L",
+                    engine.variable));
+  }
+}
+
+/// A podman container whose namespace cannot be seen is another user's: ours would not know it.
+void EngineFacts::consider(const Container& container) {
+  const bool podman = container.engine == "podman" && container.netns != 0;
+  if (!podman && container.engine != "docker") return;
+  if (container.engine_id.empty() || !considered_.insert(container.engine_id).second) return;
+  (podman ? podman_ : docker_).ask(container.engine_id);
+  if (podman && !podman_followed_) {
+    podman_followed_ = podman_events_.start(podman_events_path_).has_value();
+  }
+}
+
+void EngineFacts::on_container_removed(const Container& container, RemovalReason) {
+  considered_.erase(container.engine_id);
+  podman_.forget(container.engine_id);
+  docker_.forget(container.engine_id);
+  const auto known = docker_socket_of_.find(container.engine_id);
+  if (known == docker_socket_of_.end()) return;
+  const std::string socket = known->second;
+  docker_socket_of_.erase(known);
+  const bool last = std::ranges::none_of(docker_socket_of_,
+                                         [&](const auto& other) { return other.second == socket; });
+  if (last) docker_events_.erase(socket);
+}
+
+void EngineFacts::follow_docker(const std::string& socket, const std::string& id) {
+  if (!considered_.contains(id)) return;
+  docker_socket_of_[id] = socket;
+  auto& events = docker_events_[socket];
+  if (events) return;
+  events = std::make_unique<DockerEvents>(
+      loop_, http_, socket, [this](const ContainerEvent& event) { on_event(event); },
+      [this, socket] { ask_again(socket); });
+}
+
+void EngineFacts::ask_again(const std::string& socket) {
+  for (const auto& [id, at] : docker_socket_of_) {
+    if (at == socket) docker_.ask(id);
+  }
+}
+
+void EngineFacts::on_event(const ContainerEvent& event) {
+  if (event.action == "rename") registry_.rename(event.id, event.name);
+}
+
+}  // namespace portfwd

@@ -1,0 +1,57 @@
+// Asks engines for what /proc does not show of their containers: names, images, labels, pods and
+// projects, published ports. Owned by main; it observes the Registry, and tells it. It finds no
+// containers.
+//
+// Each container is asked for once, when it was found; an engine that is absent or silent changes
+// nothing. Nothing is asked while no container of an engine runs, and no podman is kept running.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "discover/registry.h"
+#include "engine/container_asker.h"
+#include "engine/docker_events.h"
+#include "engine/podman_events.h"
+
+namespace portfwd {
+
+class EngineFacts final : public RegistryObserver {
+ public:
+  /// @param podman_events where podman may write its events; the others outlive this
+  EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http, EngineSockets sockets,
+              std::string podman_events);
+  EngineFacts(const EngineFacts&) = delete;
+  EngineFacts& operator=(const EngineFacts&) = delete;
+  ~EngineFacts() { registry_.remove_observer(*this); }
+
+  void on_container_added(const Container& container) override { consider(container); }
+  void on_container_changed(const Container& container) override { consider(container); }
+  void on_container_removed(const Container& container, RemovalReason reason) override;
+  void on_sign_of_life(const Container&) override {}
+
+ private:
+  void consider(const Container& container);
+  void list_elsewhere();
+  void follow_docker(const std::string& socket, const std::string& id);
+  void ask_again(const std::string& socket);
+  void on_event(const ContainerEvent& event);
+
+  EventLoop& loop_;
+  Registry& registry_;
+  HttpClient& http_;
+  const std::vector<EngineElsewhere> elsewhere_;
+  const std::string podman_events_path_;
+  std::set<std::string> considered_;  ///< engines' ids
+  ContainerAsker podman_;
+  ContainerAsker docker_;
+  PodmanEvents podman_events_;
+  bool podman_followed_ = false;
+  std::map<std::string, std::string> docker_socket_of_;  ///< by the engine's id of a container
+  std::map<std::string, std::unique_ptr<DockerEvents>> docker_events_;  ///< by socket
+  Timer begin_;
+};
+
+}  // namespace portfwd

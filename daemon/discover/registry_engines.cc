@@ -1,0 +1,63 @@
+// What engines tell the Registry of their containers. See registry.h.
+#include <algorithm>
+
+#include "discover/registry_entry.h"
+
+namespace portfwd {
+namespace {
+
+constexpr std::size_t kLongest = 256;  // bytes of an image's or a pod's name
+
+/// @return whether that is news
+bool take_text(std::string& known, std::string_view told) {
+  std::string now = names::printable(told, kLongest);
+  if (now == known) return false;
+  known = std::move(now);
+  return true;
+}
+
+template <class Value>
+bool take(Value& known, const Value& told) {
+  if (known == told) return false;
+  known = told;
+  return true;
+}
+
+}  // namespace
+
+Registry::Entry* Registry::entry_of_engine_id(std::string_view engine_id) const {
+  const auto found = std::ranges::find_if(entries_, [engine_id](const auto& known) {
+    return !engine_id.empty() && known.first.engine_id == engine_id;
+  });
+  return found == entries_.end() ? nullptr : found->second.get();
+}
+
+void Registry::learn(const ContainerFacts& facts) {
+  Entry* entry = entry_of_engine_id(facts.id);
+  if (entry == nullptr) return;
+  Container& container = entry->container;
+  bool news = entry->rename_by_engine(facts.name);
+  news = take_text(container.image, facts.image) || news;
+  news = take_text(container.pod, facts.pod) || news;
+  news = take_text(container.project, facts.project) || news;
+  news = take_text(container.service, facts.service) || news;
+  news = take(container.labels, facts.labels) || news;
+  news = take(container.published, facts.published) || news;
+  if (news) changed(*entry);
+}
+
+void Registry::rename(std::string_view engine_id, std::string_view name) {
+  Entry* entry = entry_of_engine_id(engine_id);
+  if (entry != nullptr && entry->rename_by_engine(name)) changed(*entry);
+}
+
+void Registry::add_elsewhere(std::string_view engine, std::string_view address,
+                             std::string reason) {
+  Sighting sighting;
+  sighting.identity = {std::string(engine), std::string(address), names::printable(address)};
+  sighting.inaccessible = std::move(reason);
+  sighting.kept = true;
+  add(std::move(sighting));
+}
+
+}  // namespace portfwd

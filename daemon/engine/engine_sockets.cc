@@ -1,0 +1,58 @@
+// See engine_sockets.h. Sources: docker(1), podman(1), podman-system-service(1).
+#include "engine/engine_sockets.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace portfwd {
+namespace {
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+void add(std::vector<std::string>& sockets, std::string path) {
+  if (std::ranges::find(sockets, path) == sockets.end()) sockets.push_back(std::move(path));
+}
+
+/// "unix:///run/docker.sock"; podman takes a bare path as well.
+std::string socket_path(std::string_view address) {
+  if (address.starts_with("unix://")) address.remove_prefix(7);
+  return address.starts_with('/') ? std::string(address) : std::string();
+}
+
+}  // namespace
+
+std::string_view name_of(EngineKind kind) {
+  return kind == EngineKind::Podman ? "podman" : "docker";
+}
+
+EngineEnvironment EngineEnvironment::of_this_process() {
+  return {variable("DOCKER_HOST"), variable("CONTAINER_HOST"), variable("XDG_RUNTIME_DIR")};
+}
+
+EngineSockets engine_sockets(const EngineEnvironment& environment) {
+  EngineSockets out;
+  const auto take_named = [&](EngineKind kind, const char* name, const std::string& address) {
+    if (address.empty()) return;
+    auto& sockets = kind == EngineKind::Podman ? out.podman : out.docker;
+    std::string path = socket_path(address);
+    if (path.empty()) {
+      out.elsewhere.push_back({kind, name, address});
+    } else {
+      add(sockets, std::move(path));
+    }
+  };
+  take_named(EngineKind::Podman, "CONTAINER_HOST", environment.container_host);
+  take_named(EngineKind::Docker, "DOCKER_HOST", environment.docker_host);
+  if (!environment.runtime_dir.empty()) {
+    add(out.podman, environment.runtime_dir + "/podman/podman.sock");
+    add(out.docker, environment.runtime_dir + "/docker.sock");
+  }
+  add(out.podman, "/run/podman/podman.sock");
+  add(out.docker, "/run/docker.sock");
+  return out;
+}
+
+}  // namespace portfwd

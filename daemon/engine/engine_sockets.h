@@ -1,0 +1,37 @@
+// Where this user's container engines may be asked: the environment's word first, then the places
+// where their packages put them. Pure; whether anybody is there shows when one is asked.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace portfwd {
+
+enum class EngineKind : std::uint8_t { Podman, Docker };
+[[nodiscard]] std::string_view name_of(EngineKind kind);  ///< "podman", "docker"
+
+struct EngineEnvironment {
+  std::string docker_host;     ///< $DOCKER_HOST
+  std::string container_host;  ///< $CONTAINER_HOST, podman's
+  std::string runtime_dir;     ///< $XDG_RUNTIME_DIR
+  [[nodiscard]] static EngineEnvironment of_this_process();
+};
+
+/// One that is not asked, since its containers are on another machine.
+struct EngineElsewhere {
+  EngineKind kind;
+  std::string variable;  ///< which named it
+  std::string address;
+};
+
+struct EngineSockets {
+  std::vector<std::string> podman;  ///< paths of Unix sockets, best first, none twice
+  std::vector<std::string> docker;
+  std::vector<EngineElsewhere> elsewhere;
+};
+
+[[nodiscard]] EngineSockets engine_sockets(const EngineEnvironment& environment);
+
+}  // namespace portfwd

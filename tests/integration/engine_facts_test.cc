@@ -1,0 +1,129 @@
+// What an engine says of its containers reaches the registry: a real process under a conmon, and a
+// server that answers as podman does.
+#include "discover/engine_facts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "support/finder.h"
+#include "support/http_server.h"
+#include "support/kept_process.h"
+
+namespace portfwd {
+namespace {
+
+using testing::ElementsAre;
+using testing_support::Finder;
+using testing_support::HttpReply;
+using testing_support::HttpServer;
+using testing_support::KeptProcess;
+using testing_support::Sandbox;
+using testing_support::TempDir;
+
+const std::string kId(64, 'c');
+
+std::string answer(const std::string& name) {
+  return R"([{"Id":")" + kId + R"(","Names":[")" + name + R"("],"Image":"docker.io/nginx:1",
+      "PodName":"pod","Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"w"},
+      "Ports":[{"host_ip":"","container_port":80,"host_port":8080,"range":1,"protocol":"tcp"}]}])";
+}
+
+struct EngineFactsTest : testing::Test {
+  const Container* container() {
+    for (const Container* known : finder.registry.containers()) {
+      if (known->engine_id == kId) return known;
+    }
+    return nullptr;
+  }
+  bool until_name_is(const std::string& name) {
+    return finder.until([&] { return container() != nullptr && container()->name == name; });
+  }
+  void serve(std::string text) {
+    server.emplace(finder.loop, socket, [text](const std::string&) { return HttpReply::ok(text); });
+  }
+
+  TempDir folder;
+  const std::string socket = folder.path() + "/podman.sock";
+  Finder finder;
+  HttpClient http{finder.loop};
+  std::optional<HttpServer> server;
+  EngineFacts facts{
+      finder.loop, finder.registry, http, {.podman = {socket}}, folder.path() + "/events.log"};
+  Sandbox sandbox;
+};
+
+TEST_F(EngineFactsTest, AContainerGetsItsEnginesWordOnce) {
+  serve(answer("web"));
+  const KeptProcess process(sandbox, kId, "");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(until_name_is("web"));
+  EXPECT_EQ(container()->image, "docker.io/nginx:1");
+  EXPECT_EQ(container()->pod, "pod");
+  EXPECT_EQ(container()->project, "shop");
+  EXPECT_EQ(container()->service, "w");
+  EXPECT_EQ(container()->labels.size(), 2U);
+  EXPECT_THAT(container()->published, ElementsAre(PublishedPorts{Protocol::Tcp, "", 8080, 80, 1}));
+  const auto scans = finder.discovery.figures().scans;
+  finder.discovery.hint();
+  ASSERT_TRUE(finder.until([&] { return finder.discovery.figures().scans > scans + 2; }));
+  EXPECT_EQ(container()->name, "web") << "not that from /proc again";
+  EXPECT_EQ(server->requests().size(), 1U);
+}
+
+TEST_F(EngineFactsTest, WithoutAnEngineWhatProcShowsStays) {
+  const KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  EXPECT_TRUE(until_name_is("from-conmon"));
+  ASSERT_TRUE(finder.until([&] { return http.calls() == 0; }));
+  EXPECT_EQ(container()->name, "from-conmon");
+}
+
+TEST_F(EngineFactsTest, ASilentEngineDoesNotKeepTheContainerFromBeingFound) {
+  server.emplace(finder.loop, socket, [](const std::string&) {
+    return HttpReply{"", HttpReply::Then::Stay};
+  });
+  const KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  EXPECT_TRUE(until_name_is("from-conmon"));
+}
+
+TEST_F(EngineFactsTest, ARenameThatPodmanWroteDownIsFollowed) {
+  serve(answer("web"));
+  std::ofstream(folder.path() + "/events.log") << "{}\n";
+  const KeptProcess process(sandbox, kId, "");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(until_name_is("web"));
+  std::ofstream(folder.path() + "/events.log", std::ios::app)
+      << R"({"ID":")" + kId + R"(","Name":"web2","Status":"rename","Type":"container"})"
+      << "\n";
+  EXPECT_TRUE(until_name_is("web2"));
+}
+
+TEST_F(EngineFactsTest, ANamePeopleGaveIsKept) {
+  serve(answer("web"));
+  const KeptProcess process(sandbox, kId, "");
+  sandbox.end();
+  ASSERT_TRUE(finder.registry.attach_pid(process.pid(), "mine"));
+  ASSERT_TRUE(finder.until([&] { return container()->image == "docker.io/nginx:1"; }));
+  EXPECT_EQ(container()->name, "mine");
+}
+
+TEST_F(EngineFactsTest, AnEngineElsewhereIsListedAsOutOfReach) {
+  EngineSockets sockets;
+  sockets.elsewhere = {{EngineKind::Docker, "DOCKER_HOST", "ssh://me@far"}};
+  const EngineFacts other(finder.loop, finder.registry, http, sockets, "");
+  ASSERT_TRUE(finder.until([&] { return !finder.registry.containers().empty(); }));
+  const Container& listed = *finder.registry.containers().front();
+  EXPECT_EQ(listed.name, "ssh://me@far");
+  EXPECT_EQ(listed.engine, "docker");
+  EXPECT_THAT(listed.inaccessible, testing::HasSubstr("DOCKER_HOST"));
+}
+
+}  // namespace
+}  // namespace portfwd

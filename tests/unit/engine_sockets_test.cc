@@ -1,0 +1,39 @@
+// Where engines are looked for.
+#include "engine/engine_sockets.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace portfwd {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(EngineSockets, AreTheUsersThenTheSystems) {
+  const auto found = engine_sockets({.runtime_dir = "/run/user/7"});
+  EXPECT_THAT(found.podman,
+              ElementsAre("/run/user/7/podman/podman.sock", "/run/podman/podman.sock"));
+  EXPECT_THAT(found.docker, ElementsAre("/run/user/7/docker.sock", "/run/docker.sock"));
+  EXPECT_TRUE(found.elsewhere.empty());
+}
+
+TEST(EngineSockets, AreTheEnvironmentsFirstAndNoneTwice) {
+  const auto found = engine_sockets({.docker_host = "unix:///run/docker.sock",
+                                     .container_host = "unix:///a/b",
+                                     .runtime_dir = ""});
+  EXPECT_THAT(found.podman, ElementsAre("/a/b", "/run/podman/podman.sock"));
+  EXPECT_THAT(found.docker, ElementsAre("/run/docker.sock"));
+}
+
+TEST(EngineSockets, OnOtherMachinesAreNamedAndNotAsked) {
+  const auto found = engine_sockets(
+      {.docker_host = "ssh://me@far", .container_host = "tcp://10.0.0.1:8080", .runtime_dir = ""});
+  EXPECT_THAT(found.docker, ElementsAre("/run/docker.sock"));
+  ASSERT_EQ(found.elsewhere.size(), 2U);
+  EXPECT_EQ(found.elsewhere[0].variable, "CONTAINER_HOST");
+  EXPECT_EQ(found.elsewhere[1].kind, EngineKind::Docker);
+  EXPECT_EQ(found.elsewhere[1].address, "ssh://me@far");
+}
+
+}  // namespace
+}  // namespace portfwd
