@@ -66,6 +66,18 @@ Json listeners_json(const Properties& p) {
   return list;
 }
 
+Json published_json(const Properties& p) {
+  Json list = Json::array();
+  for (const Properties& ports : get<std::vector<Properties>>(p, "Published")) {
+    list.push_back({{"protocol", text(ports, "Protocol")},
+                    {"host_address", text(ports, "HostAddress")},
+                    {"host_port", port(ports, "HostPort")},
+                    {"container_port", port(ports, "ContainerPort")},
+                    {"count", get<std::uint32_t>(ports, "Count")}});
+  }
+  return list;
+}
+
 }  // namespace
 
 Json forward_json(const Properties& p) {
@@ -116,7 +128,11 @@ Json container_json(const Properties& p) {
           {"reason", own_reason(p)},
           {"listeners", listeners_json(p)},
           {"ever_listened", get<bool>(p, "EverListened")},
-          {"attached", get<bool>(p, "Attached")}};
+          {"attached", get<bool>(p, "Attached")},
+          {"pod", text(p, "Pod")},
+          {"project", text(p, "Project")},
+          {"service", text(p, "Service")},
+          {"published", published_json(p)}};
 }
 
 Json event_json(const std::string& type, const Properties& p) {

@@ -40,8 +40,20 @@ std::uint64_t ContainerObject::Netns() {
 std::string ContainerObject::Image() {
   return bus_text(info_.image);
 }
+std::string ContainerObject::Pod() {
+  return bus_text(info_.pod);
+}
+std::string ContainerObject::Project() {
+  return bus_text(info_.project);
+}
+std::string ContainerObject::Service() {
+  return bus_text(info_.service);
+}
 std::map<std::string, std::string> ContainerObject::Labels() {
   return bus_texts(info_.labels);
+}
+std::vector<Properties> ContainerObject::Published() {
+  return published_dictionaries(info_.published);
 }
 std::string ContainerObject::State() {
   return std::string(name_of(info_.state));

@@ -29,7 +29,11 @@ class ContainerObject final : public sdbus::AdaptorInterfaces<org::portfwd1::Con
   std::uint32_t Pid() override;
   std::uint64_t Netns() override;
   std::string Image() override;
+  std::string Pod() override;
+  std::string Project() override;
+  std::string Service() override;
   std::map<std::string, std::string> Labels() override;
+  std::vector<Properties> Published() override;
   std::string State() override;
   std::string Reach() override;
   std::string Reason() override;

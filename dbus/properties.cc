@@ -80,7 +80,11 @@ void add(Properties& out, const ContainerInfo& c) {
       {"Pid", Variant(static_cast<std::uint32_t>(c.pid))},
       {"Netns", Variant(c.netns)},
       {"Image", text(c.image)},
+      {"Pod", text(c.pod)},
+      {"Project", text(c.project)},
+      {"Service", text(c.service)},
       {"Labels", Variant(bus_texts(c.labels))},
+      {"Published", Variant(published_dictionaries(c.published))},
       {"State", text(name_of(c.state))},
       {"Reach", text(name_of(c.reach))},
       {"StateReason", text(c.reason)},
@@ -122,6 +126,18 @@ std::map<std::string, std::string> bus_texts(const std::map<std::string, std::st
   return out;
 }
 
+std::vector<Properties> published_dictionaries(const std::vector<PublishedPorts>& published) {
+  std::vector<Properties> out;
+  for (const PublishedPorts& p : published) {
+    out.push_back({{"Protocol", text(name_of(p.protocol))},
+                   {"HostAddress", text(p.host_address)},
+                   {"HostPort", Variant(p.host_port)},
+                   {"ContainerPort", Variant(p.container_port)},
+                   {"Count", Variant(std::uint32_t{p.count})}});
+  }
+  return out;
+}
+
 std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners) {
   std::vector<Properties> out;
   for (const Listener& l : listeners) {
@@ -160,7 +176,11 @@ std::vector<std::string> changed(const ContainerInfo& before, const ContainerInf
       .check(&ContainerInfo::uid, "Uid")
       .check(&ContainerInfo::pid, "Pid")
       .check(&ContainerInfo::image, "Image")
+      .check(&ContainerInfo::pod, "Pod")
+      .check(&ContainerInfo::project, "Project")
+      .check(&ContainerInfo::service, "Service")
       .check(&ContainerInfo::labels, "Labels")
+      .check(&ContainerInfo::published, "Published")
       .check(&ContainerInfo::state, "State")
       .check(&ContainerInfo::reach, "Reach")
       .check(&ContainerInfo::reason, "Reason")

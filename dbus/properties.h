@@ -18,6 +18,10 @@ namespace portfwd {
 /// The `Listeners` property of a container.
 [[nodiscard]] std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners);
 
+/// The `Published` property of a container.
+[[nodiscard]] std::vector<Properties> published_dictionaries(
+    const std::vector<PublishedPorts>& published);
+
 /// Properties that announce their changes and differ.
 [[nodiscard]] std::vector<std::string> changed(const ForwardInfo& before, const ForwardInfo& after);
 [[nodiscard]] std::vector<std::string> changed(const ContainerInfo& before,

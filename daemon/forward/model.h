@@ -60,7 +60,11 @@ struct ContainerInfo {
   pid_t pid = 0;
   std::uint64_t netns = 0;
   std::string image;
+  std::string pod;
+  std::string project;  ///< compose's
+  std::string service;  ///< compose's
   std::map<std::string, std::string> labels;
+  std::vector<PublishedPorts> published;  ///< by the engine itself
   ContainerState state = ContainerState::Watched;
   ReachKind reach = ReachKind::None;
   std::string reason;

@@ -74,7 +74,9 @@ TEST_F(BusCtlTest, ContainersHasTheKeysAndTheOrderOfTheContract) {
     "image":"docker.io/library/nginx","labels":{"project":"shop"},"state":"watched",
     "reach":"broker","reason":"","listeners":[
       {"protocol":"tcp","address":"0.0.0.0","port":8080,"process":"nginx","uid":0}],
-    "ever_listened":true,"attached":false}])");
+    "ever_listened":true,"attached":false,"pod":"back","project":"shop","service":"web",
+    "published":[{"protocol":"tcp","host_address":"127.0.0.1","host_port":8081,
+      "container_port":80,"count":1}]}])");
   EXPECT_EQ(json({"containers"}).dump(2), expected.dump(2));
 }
 

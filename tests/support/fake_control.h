@@ -39,6 +39,10 @@ inline ContainerInfo web_container(const std::string& id = "c_1") {
   c.netns = 4026532281;
   c.image = "docker.io/library/nginx";
   c.labels = {{"project", "shop"}};
+  c.pod = "back";
+  c.project = "shop";
+  c.service = "web";
+  c.published = {{Protocol::Tcp, "127.0.0.1", 8081, 80, 1}};
   c.reach = ReachKind::Broker;
   c.listeners = {Listener{.local = {IpAddress::any(Family::V4), 8080}, .process = "nginx"}};
   c.ever_listened = true;
