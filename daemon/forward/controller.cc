@@ -71,9 +71,9 @@ std::vector<std::string> messages(const Mistakes& mistakes) {
 Controller::Controller(Parts parts, const Settings& settings)
     : parts_(std::move(parts)),
       settings_(settings),
-      keeper_(parts_.loop, parts_.state_file, [this] { return table_.state(); }),
-      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_,
-             parts_.state_file.load()),
+      last_life_(parts_.state_file.load()),
+      keeper_(parts_.loop, parts_.state_file, [this] { return state(); }),
+      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_, last_life_),
       reverse_(parts_.loop, parts_.relay, *this, settings_),
       instance_id_(random_id()),
       started_(parts_.loop.now()) {
@@ -91,8 +91,22 @@ void Controller::share_cpu_budget() {
 
 Result<void> Controller::start() {
   table_.declare();
-  reverse_.start();
+  reverse_.declare();
+  for (const KeptForward& kept : std::exchange(last_life_, {}).forwards) restore(kept);
   return parts_.discovery.start();
+}
+
+/// What the configuration declares by now needs no keeping.
+void Controller::restore(const KeptForward& kept) {
+  if (const auto restored = add(nullptr, restored_request(kept)); !restored) {
+    log::info("a forward that was kept is not made: {}", restored.error().text);
+  }
+}
+
+State Controller::state() const {
+  State state = table_.state();
+  std::ranges::move(reverse_.kept(), std::back_inserter(state.forwards));
+  return state;
 }
 
 void Controller::stop() {

@@ -82,10 +82,13 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void tell_changed(const Reach& reach);
   void tell(Event event);
   Answer<std::string> add(Reach* reach, ManualRequest request);
+  void restore(const KeptForward& kept);
+  [[nodiscard]] State state() const;
   Answer<const Container*> container_for(std::string_view text, Target target) const;
 
   Parts parts_;
   Settings settings_;
+  State last_life_;
   Mistakes mistakes_;  ///< of the last reload; the settings before it are in force
   EventLog log_;
   StateKeeper keeper_;

@@ -18,6 +18,7 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
     : parts_(parts),
       settings_(settings),
       ephemeral_(ephemeral_ports()),
+      draining_(parts.loop),
       conflict_retry_(parts.loop, [this] { retry_conflicts(); }),
       settle_over_(parts.loop, [this] { reconcile_settled(); }) {
   sticky_.restore(state.ports);
@@ -25,7 +26,11 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
 }
 
 State ForwardTable::state() const {
-  return {.ports = sticky_.all(), .addresses = addresses_.all()};
+  State state{.ports = sticky_.all(), .addresses = addresses_.all()};
+  for (const ManualRequest& request : requests_) {
+    if (request.options.persist) state.forwards.push_back(kept_form(request));
+  }
+  return state;
 }
 
 // ---- settings ----------------------------------------------------------------------------------
@@ -183,23 +188,12 @@ void ForwardTable::withdraw(Forwards::iterator tied, std::string_view reason) {
   auto node = forwards_.extract(tied);
   Forward& forward = *node.mapped().forward;
   const ForwardInfo info = forward.info();
-  drain(forward.withdraw());
+  auto port = forward.withdraw();
+  port->drain(settings_.host.drain);
+  draining_.add(std::move(port));
   parts_.loop.retire(std::move(node.mapped().forward));  // its own timer may be what called
   parts_.observer.on_forward_destroyed(info);
   if (node.mapped().announced) parts_.observer.on_port_removed(info, reason);
-}
-
-void ForwardTable::drain(std::unique_ptr<ForwardPort> port) {
-  ForwardPort& draining = *port;
-  draining_.push_back(std::move(port));
-  draining.drain(settings_.host.drain);
-}
-
-void ForwardTable::on_drained(ForwardPort& port) {
-  const auto done =
-      std::ranges::find_if(draining_, [&](const auto& kept) { return kept.get() == &port; });
-  parts_.loop.retire(std::move(*done));
-  draining_.erase(done);
 }
 
 void ForwardTable::retry_conflicts() {

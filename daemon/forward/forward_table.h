@@ -18,6 +18,7 @@
 #include "config/settings.h"
 #include "event/event_loop.h"
 #include "forward/container_addresses.h"
+#include "forward/draining_ports.h"
 #include "forward/forward.h"
 #include "forward/listener_ages.h"
 #include "forward/manual_requests.h"
@@ -154,7 +155,6 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void release_misnamed(const Container& container);
   void rekey(const ForwardKey& from, ForwardKey to);
   void withdraw(Forwards::iterator tied, std::string_view reason);
-  void drain(std::unique_ptr<ForwardPort> port);
   void announce(const std::vector<Tied*>& created);
   void tell_added(const std::vector<Tied*>& bound);
   void told_change(const Tied& tied);
@@ -167,7 +167,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
 
   void on_linger_over(Forward& forward) override;
   void on_target_refused(ForwardPort& port, const Error& error) override;
-  void on_drained(ForwardPort& port) override;
+  void on_drained(ForwardPort& port) override { draining_.remove(port); }
 
   Parts parts_;
   Settings settings_;
@@ -177,7 +177,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   std::map<std::string, Entry> entries_;  ///< by container id
   Forwards forwards_;
   std::list<ManualRequest> requests_;
-  std::list<std::unique_ptr<ForwardPort>> draining_;
+  DrainingPorts draining_;
   Timer conflict_retry_;
   Timer settle_over_;
   std::uint64_t next_id_ = 1;

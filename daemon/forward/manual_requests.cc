@@ -27,6 +27,38 @@ Answer<void> check_bind(const std::string& bind, bool allow_remote) {
 
 }  // namespace
 
+KeptForward kept_form(const ManualRequest& request) {
+  const ForwardOptions& options = request.options;
+  return {.container = request.container_name,
+          .target = request.target,
+          .direction = options.direction,
+          .host_port = options.host_port,
+          .bind = options.bind,
+          .container_address = options.container_address,
+          .label = options.label};
+}
+
+ManualRequest restored_request(const KeptForward& kept) {
+  return {.container_name = kept.container,
+          .target = kept.target,
+          .options = {.host_port = kept.host_port,
+                      .bind = kept.bind,
+                      .container_address = kept.container_address,
+                      .label = kept.label,
+                      .persist = true,
+                      .direction = kept.direction},
+          .asked_by = "asked for by hand, and kept",
+          .restored = true};
+}
+
+Answer<void> check_count(std::size_t count) {
+  if (count < kMostManualRequests) return {};
+  return refuse(Kind::LimitExceeded,
+                fmt::format("there are {} forwards by hand already: end some with `portfwdctl "
+                            "unforward`",
+                            count));
+}
+
 Answer<Target> check_target(std::string_view text) {
   const auto target = parse_target(text);
   if (!target) {
@@ -49,9 +81,10 @@ Answer<void> check_options(const ForwardOptions& options, bool allow_remote) {
                   "a reverse forward leads from the container's own loopback to the host's: leave "
                   "out the addresses");
   }
-  if (options.persist) {
+  if (options.persist && !options.lifeline.empty()) {
     return refuse(Kind::InvalidArgument,
-                  "this version keeps manual forwards only while it runs: leave out persist");
+                  "a forward that ends with your connection can't be kept: leave out persist, or "
+                  "while_connected");
   }
   if (auto bind = check_bind(options.bind, allow_remote); !bind) return bind;
   if (!options.container_address.empty() && !IpAddress::parse(options.container_address)) {

@@ -9,6 +9,7 @@
 #include "base/refusal.h"
 #include "discover/container.h"
 #include "forward/control.h"
+#include "forward/state.h"
 
 namespace portfwd {
 
@@ -20,12 +21,26 @@ struct ManualRequest {
   ForwardOptions options;
   Origin origin = Origin::Manual;              ///< or Declared
   std::string asked_by = "asked for by hand";  ///< for `explain`
+  bool restored = false;  ///< nobody waits for an answer: a host port that is taken is a conflict
+
+  /// Whether it outlives its container.
+  [[nodiscard]] bool may_wait() const { return options.allow_missing || options.persist; }
 
   /// Whether a container that has come is the one that was meant.
   [[nodiscard]] bool meant(const Container& container) const {
     return container_id.empty() && container_name == container.name;
   }
 };
+
+/// More than a person asks for, by hand and at a time.
+inline constexpr std::size_t kMostManualRequests = 256;
+
+/// Of one with `persist`, for the daemon's next life, and back.
+[[nodiscard]] KeptForward kept_form(const ManualRequest& request);
+[[nodiscard]] ManualRequest restored_request(const KeptForward& kept);
+
+/// `count` are there already: whether there may be one more.
+[[nodiscard]] Answer<void> check_count(std::size_t count);
 
 /// The checked form of what a person typed; refusals name the remedy.
 [[nodiscard]] Answer<Target> check_target(std::string_view text);

@@ -19,7 +19,7 @@ void add(Counters& sum, const Counters& more) {
   sum.bytes_out += more.bytes_out;
 }
 
-ForwardInfo info_of(Origin origin, const ManualRequest& request, WallTime since) {
+ForwardInfo info_of(const ManualRequest& request, WallTime since) {
   ForwardInfo info;
   info.id = request.forward_id;
   info.container_name = request.container_name;
@@ -30,7 +30,7 @@ ForwardInfo info_of(Origin origin, const ManualRequest& request, WallTime since)
   info.container_port = request.target.port;
   for (const IpAddress& address : kLoopbacks) info.host_addresses.push_back(address.text());
   info.host_port = request.options.host_port.value_or(request.target.port);
-  info.origin = origin;
+  info.origin = request.origin;
   info.state = ForwardState::Waiting;
   info.label = request.options.label;
   info.on_auto_forward = "silent";  // nothing on the host has become reachable
@@ -40,11 +40,11 @@ ForwardInfo info_of(Origin origin, const ManualRequest& request, WallTime since)
 
 }  // namespace
 
-ReverseForward::ReverseForward(const Parts& parts, Origin origin, ManualRequest request,
+ReverseForward::ReverseForward(const Parts& parts, ManualRequest request,
                                const ForwardPortSettings& settings)
     : parts_(parts),
       request_(std::move(request)),
-      info_(info_of(origin, request_, parts.relay.context.loop().clock().wall())) {
+      info_(info_of(request_, parts.relay.context.loop().clock().wall())) {
   configure(settings);
   port_ = make_port();
 }

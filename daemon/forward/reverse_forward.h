@@ -38,8 +38,7 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
     ReverseForwardObserver& observer;
   };
   /// @param request with its id, name, target and host port @param settings without id and name
-  ReverseForward(const Parts& parts, Origin origin, ManualRequest request,
-                 const ForwardPortSettings& settings);
+  ReverseForward(const Parts& parts, ManualRequest request, const ForwardPortSettings& settings);
 
   [[nodiscard]] const std::string& id() const { return info_.id; }
   [[nodiscard]] Origin origin() const { return info_.origin; }

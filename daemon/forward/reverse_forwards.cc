@@ -49,18 +49,29 @@ void ReverseForwards::apply(const Settings& settings) {
     if (forward.origin() == Origin::Declared && !declared) withdraw(it, "rule");
     it = next;
   }
-  for (const DeclaredForward& declared : settings_.forwards) create_declared(declared);
+  declare();
 }
 
-/// One that was asked for by hand already keeps its place.
-void ReverseForwards::create_declared(const DeclaredForward& declared) {
-  if (declared.direction != Direction::Reverse) return;
-  if (find_target(declared.container, declared.target) != nullptr) return;
-  ManualRequest request{.container_name = declared.container, .target = declared.target};
-  request.options.host_port = declared.host_port;
-  request.options.label = declared.label;
-  Reach* reach = reach_for(request);
-  create(Origin::Declared, std::move(request), reach);
+void ReverseForwards::declare() {
+  for (const DeclaredForward& declared : settings_.forwards) {
+    if (declared.direction == Direction::Reverse) declare(declared);
+  }
+}
+
+/// One that was asked for by hand gives way: the configuration is the longer-lived word.
+void ReverseForwards::declare(const DeclaredForward& declared) {
+  if (const ReverseForward* there = find_target(declared.container, declared.target)) {
+    if (there->origin() == Origin::Declared) return;
+    withdraw(forwards_.find(there->id()), "replaced");
+  }
+  create({.container_name = declared.container,
+          .target = declared.target,
+          .options = {.host_port = declared.host_port,
+                      .label = declared.label,
+                      .allow_missing = true,
+                      .direction = Direction::Reverse},
+          .origin = Origin::Declared},
+         named(declared.container));
 }
 
 // ---- requests ----------------------------------------------------------------------------------
@@ -68,6 +79,7 @@ void ReverseForwards::create_declared(const DeclaredForward& declared) {
 Answer<std::string> ReverseForwards::add(Reach* reach, ManualRequest request) {
   if (stopped_)
     return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
+  if (auto room = check_count(forwards_.size()); !room) return std::unexpected(room.error());
   if (reach != nullptr) request.container_name = reach->container().name;
   if (const ReverseForward* there = find_target(request.container_name, request.target)) {
     return refuse(
@@ -76,16 +88,18 @@ Answer<std::string> ReverseForwards::add(Reach* reach, ManualRequest request) {
                     "`portfwdctl unforward {}`",
                     request.target.text(), request.container_name, there->id()));
   }
-  return create(Origin::Manual, std::move(request), reach).id();
+  if (reach == nullptr) reach = named(request.container_name);
+  if (request.options.persist) observer_.on_state_changed();
+  return create(std::move(request), reach).id();
 }
 
-ReverseForward& ReverseForwards::create(Origin origin, ManualRequest request, Reach* reach) {
+ReverseForward& ReverseForwards::create(ManualRequest request, Reach* reach) {
   request.forward_id = fmt::format("r{}", next_id_++);
   const std::string id = request.forward_id;
   ReverseForwardObserver& self = *this;  // private bases: visible here, not in make_unique
   ForwardPortObserver& ports = *this;
   auto made = std::make_unique<ReverseForward>(ReverseForward::Parts{relay_, host_, ports, self},
-                                               origin, std::move(request), port_settings());
+                                               std::move(request), port_settings());
   ReverseForward& forward = *(forwards_[id] = {std::move(made), false}).forward;
   observer_.on_forward_created(forward.info());
   if (reach != nullptr) attach(forward, *reach);
@@ -97,9 +111,16 @@ void ReverseForwards::attach(ReverseForward& forward, Reach& reach) {
   observer_.on_forward_changed(forward.info());
 }
 
-Reach* ReverseForwards::reach_for(const ManualRequest& request) const {
-  const auto found = std::ranges::find_if(
-      reaches_, [&](const auto& entry) { return request.meant(entry.second->container()); });
+/// One that can't be entered is perhaps another user's, who chose its name.
+bool ReverseForwards::may_attach(const ReverseForward& forward, const Reach& reach) {
+  return reach.state() == ContainerState::Watched && forward.request().meant(reach.container());
+}
+
+Reach* ReverseForwards::named(const std::string& container) const {
+  const auto found = std::ranges::find_if(reaches_, [&](const auto& entry) {
+    const Reach& reach = *entry.second;
+    return reach.container().name == container && reach.state() == ContainerState::Watched;
+  });
   return found == reaches_.end() ? nullptr : found->second;
 }
 
@@ -132,6 +153,7 @@ void ReverseForwards::withdraw(Forwards::iterator kept, std::string_view reason)
   auto node = forwards_.extract(kept);
   Kept& gone = node.mapped();
   const ForwardInfo info = gone.forward->info();
+  if (gone.forward->request().options.persist) observer_.on_state_changed();
   draining_.add(gone.forward->leave(settings_.host.drain));
   observer_.on_forward_destroyed(info);
   tell_removed(gone, info, reason);
@@ -149,6 +171,15 @@ std::vector<ForwardInfo> ReverseForwards::infos() const {
 std::optional<ForwardInfo> ReverseForwards::find(std::string_view id) const {
   const auto found = forwards_.find(id);
   return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
+}
+
+std::vector<KeptForward> ReverseForwards::kept() const {
+  std::vector<KeptForward> out;
+  for (const auto& [id, kept] : forwards_) {
+    const ManualRequest& request = kept.forward->request();
+    if (request.options.persist) out.push_back(kept_form(request));
+  }
+  return out;
 }
 
 const ReverseForward* ReverseForwards::find_target(std::string_view container_name,
@@ -171,7 +202,7 @@ void ReverseForwards::on_reach_added(Reach& reach) {
 
 void ReverseForwards::on_reach_changed(Reach& reach) {
   for (auto& [id, kept] : forwards_) {
-    if (kept.forward->request().meant(reach.container())) attach(*kept.forward, reach);
+    if (may_attach(*kept.forward, reach)) attach(*kept.forward, reach);
   }
 }
 

@@ -29,8 +29,8 @@ class ReverseForwards final : public ReachObserver,
   ReverseForwards(EventLoop& loop, const RelayServices& relay, TableObserver& observer,
                   const Settings& settings);
 
-  /// Makes the declared ones.
-  void start() { apply(settings_); }
+  /// Makes those that the settings declare; apply() does so too.
+  void declare();
   /// Other settings from now on; declared ones come and go.
   void apply(const Settings& settings);
 
@@ -46,6 +46,8 @@ class ReverseForwards final : public ReachObserver,
   [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
+  /// Those that the next life of the daemon is to know.
+  [[nodiscard]] std::vector<KeptForward> kept() const;
 
   void on_reach_added(Reach& reach) override;
   void on_reach_changed(Reach& reach) override;
@@ -59,12 +61,13 @@ class ReverseForwards final : public ReachObserver,
   };
   using Forwards = std::map<std::string, Kept, std::less<>>;  ///< by id
 
-  ReverseForward& create(Origin origin, ManualRequest request, Reach* reach);
+  ReverseForward& create(ManualRequest request, Reach* reach);
   void attach(ReverseForward& forward, Reach& reach);
-  void create_declared(const DeclaredForward& declared);
+  void declare(const DeclaredForward& declared);
   void withdraw(Forwards::iterator kept, std::string_view reason);
   void tell_removed(Kept& kept, const ForwardInfo& info, std::string_view reason);
-  [[nodiscard]] Reach* reach_for(const ManualRequest& request) const;
+  [[nodiscard]] static bool may_attach(const ReverseForward& forward, const Reach& reach);
+  [[nodiscard]] Reach* named(const std::string& container) const;
   [[nodiscard]] const ReverseForward* find_target(std::string_view container_name,
                                                   Target target) const;
   [[nodiscard]] ForwardPortSettings port_settings() const;

@@ -22,6 +22,17 @@ Json json_of(const ContainerAddress& a) {
   return {{"container", a.container}, {"address", a.address.text()}};
 }
 
+Json json_of(const KeptForward& f) {
+  Json object{{"container", f.container},
+              {"target", f.target.text()},
+              {"reverse", f.direction == Direction::Reverse},
+              {"bind", f.bind},
+              {"address", f.container_address},
+              {"label", f.label}};
+  if (f.host_port) object["host_port"] = *f.host_port;
+  return object;
+}
+
 /// Reads the members of one object; afterwards `good` says whether all were there and made sense.
 class Reader {
  public:
@@ -36,6 +47,14 @@ class Reader {
     if (value == nullptr) return 0;
     good_ &= *value >= 1 && *value <= 65535;
     return static_cast<Port>(*value);
+  }
+  /// Nothing when it is not there.
+  std::optional<Port> optional_port(const char* key) {
+    return object_.contains(key) ? std::optional(port(key)) : std::nullopt;
+  }
+  bool flag(const char* key) {
+    const auto* value = member<Json::boolean_t>(key);
+    return value != nullptr && *value;
   }
   Target target(const char* key) {
     const auto parsed = parse_target(text(key));
@@ -74,6 +93,18 @@ bool read(const Json& object, ContainerAddress& into) {
   return reader.good();
 }
 
+bool read(const Json& object, KeptForward& into) {
+  Reader reader(object);
+  into = {.container = reader.text("container"),
+          .target = reader.target("target"),
+          .direction = reader.flag("reverse") ? Direction::Reverse : Direction::In,
+          .host_port = reader.optional_port("host_port"),
+          .bind = reader.text("bind"),
+          .container_address = reader.text("address"),
+          .label = reader.text("label")};
+  return reader.good();
+}
+
 /// A list that is not there is empty. @return what is wrong, "" for nothing
 template <class Entry>
 std::string read_list(const Json& document, const char* key, std::vector<Entry>& into) {
@@ -104,8 +135,9 @@ std::string text_of_list(std::string_view key, const std::vector<Entry>& entries
 }  // namespace
 
 std::string to_text(const State& state) {
-  return fmt::format("{{\"version\":{}{}{}}}\n", kVersion, text_of_list("ports", state.ports),
-                     text_of_list("addresses", state.addresses));
+  return fmt::format("{{\"version\":{}{}{}{}}}\n", kVersion, text_of_list("ports", state.ports),
+                     text_of_list("addresses", state.addresses),
+                     text_of_list("forwards", state.forwards));
 }
 
 std::expected<State, std::string> parse_state(std::string_view text) {
@@ -118,6 +150,7 @@ std::expected<State, std::string> parse_state(std::string_view text) {
   State state;
   std::string wrong = read_list(document, "ports", state.ports);
   if (wrong.empty()) wrong = read_list(document, "addresses", state.addresses);
+  if (wrong.empty()) wrong = read_list(document, "forwards", state.forwards);
   if (!wrong.empty()) return std::unexpected(std::move(wrong));
   return state;
 }

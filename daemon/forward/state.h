@@ -4,11 +4,13 @@
 #pragma once
 
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/endpoint.h"
+#include "config/rule.h"
 
 namespace portfwd {
 
@@ -27,10 +29,23 @@ struct ContainerAddress {
   friend bool operator==(const ContainerAddress&, const ContainerAddress&) = default;
 };
 
-/// Of each, the one that was used longest ago comes first.
+/// A forward that a person asked for and wanted kept.
+struct KeptForward {
+  std::string container;  ///< its name
+  Target target;
+  Direction direction = Direction::In;
+  std::optional<Port> host_port;
+  std::string bind;  ///< as it was asked for, as the next two
+  std::string container_address;
+  std::string label;
+  friend bool operator==(const KeptForward&, const KeptForward&) = default;
+};
+
+/// Of ports and addresses, the one that was used longest ago comes first.
 struct State {
   std::vector<StickyPort> ports;
   std::vector<ContainerAddress> addresses;
+  std::vector<KeptForward> forwards;
   friend bool operator==(const State&, const State&) = default;
 };
 

@@ -71,8 +71,8 @@ void StateFile::set_aside(std::string_view why) const {
   const bool moved = std::rename(path().c_str(), aside.c_str()) == 0;
   log::write(
       log::Level::Warning,
-      fmt::format("{} can't be used ({}) and {}: sticky host ports start anew", path().string(),
-                  why, moved ? "is set aside as " + aside : "will be overwritten"),
+      fmt::format("{} can't be used ({}) and {}: host ports and kept forwards are forgotten",
+                  path().string(), why, moved ? "is set aside as " + aside : "will be overwritten"),
       {{"MESSAGE_ID", std::string(log::message_id::kState)}});
 }
 

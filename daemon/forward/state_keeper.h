@@ -21,10 +21,12 @@ class StateKeeper {
       : file_(file), read_(std::move(read)), write_(loop, [this] { write(); }) {}
 
   void changed() {
-    if (!write_.armed()) write_.arm_after(kDelay);
+    if (!finished_ && !write_.armed()) write_.arm_after(kDelay);
   }
-  /// Writes now what has changed, if anything has.
+  /// Writes now what has changed, if anything has, and nothing from then on: what is given up at
+  /// the end is to be known again.
   void finish() {
+    finished_ = true;
     if (write_.armed()) write();
   }
 
@@ -34,6 +36,7 @@ class StateKeeper {
   const StateFile& file_;
   Read read_;
   Timer write_;
+  bool finished_ = false;
   bool failure_told_ = false;
 };
 

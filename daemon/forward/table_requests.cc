@@ -60,6 +60,9 @@ Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
     request.container_id = reach->container().id;
     request.container_name = reach->container().name;
   }
+  if (request.origin == Origin::Manual) {
+    if (auto room = check_count(requests_.size()); !room) return std::unexpected(room.error());
+  }
   const ForwardKey key =
       reach != nullptr ? key_in(reach->container(), request.target) : away_key(request);
   if (const auto there = forwards_.find(key); there != forwards_.end()) {
@@ -86,6 +89,7 @@ std::string ForwardTable::take_over(Tied& tied, ManualRequest request) {
   Forward& forward = *tied.forward;
   request.forward_id = forward.id();
   forward.become(request.origin);
+  if (request.options.persist) parts_.observer.on_state_changed();
   requests_.push_back(std::move(request));
   told_change(tied);
   reconcile(entries_.at(forward.key().container));  // treats it as a request
@@ -103,7 +107,7 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key, Manu
   } else {
     forward.describe_missing(kept.container_name);
   }
-  if (!bind(forward) && kept.options.host_port && kept.origin == Origin::Manual) {
+  if (!bind(forward) && kept.options.host_port && kept.origin == Origin::Manual && !kept.restored) {
     std::string reason = forward.info().reason;
     requests_.pop_back();
     forwards_.erase(key);
@@ -111,6 +115,7 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key, Manu
     return refuse(Kind::PortInUse,
                   reason + ": name another one with --host-port, or none to let portfwd choose");
   }
+  if (kept.options.persist) parts_.observer.on_state_changed();
   forward.wait(settings_.host.linger);
   std::string id = forward.id();
   announce({&forwards_.at(key)});
@@ -136,7 +141,11 @@ Answer<void> ForwardTable::remove(std::string_view forward_id) {
 /// With the request for it, if there is one.
 void ForwardTable::end(Forwards::iterator tied, std::string_view reason) {
   const std::string id = tied->second.forward->id();
-  requests_.remove_if([&](const ManualRequest& r) { return r.forward_id == id; });
+  const auto request = std::ranges::find(requests_, id, &ManualRequest::forward_id);
+  if (request != requests_.end()) {
+    if (request->options.persist) parts_.observer.on_state_changed();
+    requests_.erase(request);
+  }
   withdraw(tied, reason);
 }
 
@@ -246,7 +255,7 @@ void ForwardTable::release(ManualRequest& request) {
 /// Of a container that goes: the requests that may wait do so, the others end with it.
 void ForwardTable::release_all(const std::string& container_id) {
   for (ManualRequest& request : requests_) {
-    if (request.container_id == container_id && request.options.allow_missing) release(request);
+    if (request.container_id == container_id && request.may_wait()) release(request);
   }
   requests_.remove_if([&](const ManualRequest& r) { return r.container_id == container_id; });
 }

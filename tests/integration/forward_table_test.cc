@@ -224,6 +224,16 @@ TEST_F(ForwardTableTest, WithoutAnyHostPortLeftItIsAConflictUntilOneIsFree) {
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
 }
 
+TEST_F(ForwardTableTest, APersonMayAskForSoManyAndNoMore) {
+  for (std::size_t i = 0; i < kMostManualRequests; ++i) {
+    ASSERT_TRUE(ask(nullptr, static_cast<Port>(9000 + i), {.allow_missing = true}, "later"));
+  }
+  const auto refused = ask(nullptr, 8000, {.allow_missing = true}, "later");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, Refusal::Kind::LimitExceeded);
+  EXPECT_THAT(refused.error().text, HasSubstr("unforward"));
+}
+
 /// Whatever came in between, the forwards are those of the last state; doing it twice is doing it
 /// once.
 TEST_F(ForwardTableTest, AnyOrderOfEventsEndsInTheSameForwards) {

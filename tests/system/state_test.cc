@@ -69,6 +69,67 @@ TEST_F(SystemState, ADamagedFileIsSetAsideAndSaidOnce) {
   EXPECT_EQ(lines_with("is set aside"), 0);
 }
 
+TEST_F(SystemState, AForwardByHandThatIsToBeKeptIsThereAgain) {
+  start();
+  Box box;
+  ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box.pid()), "--name", "shop"}).status, 0);
+  ASSERT_EQ(ctl({"forward", "shop", "9000:19000", "--label", "mine", "--persist"}).status, 0);
+  ASSERT_EQ(ctl({"forward", "shop", "5432:15432", "--reverse", "--persist"}).status, 0);
+  ASSERT_EQ(ctl({"forward", "shop", "9001:19001"}).status, 0);
+  daemon_->signal(SIGTERM);
+  ASSERT_EQ(ended(), 0);
+  box.end();
+
+  start();
+  const Json waiting = forward_of(9000);
+  EXPECT_EQ(waiting["state"], "waiting");
+  EXPECT_EQ(waiting["origin"], "manual");
+  EXPECT_EQ(waiting["label"], "mine");
+  EXPECT_EQ(waiting["host_port"], 19000);
+  EXPECT_EQ(forward_of(5432)["state"], "waiting");
+  EXPECT_EQ(forward_of(9001), nullptr) << "nobody wanted it kept";
+  const UniqueFd early = connect_to_port({kV4, 19000});
+  for (int time = 1; time <= 2; ++time) {  // of its containers, too
+    Box next;
+    ASSERT_EQ(ctl({"attach", "--pid", std::to_string(next.pid()), "--name", "shop"}).status, 0);
+    ASSERT_EQ(next.open(9000), 0);
+    if (time == 1) {
+      EXPECT_EQ(read_line(early), "9000 here\n");
+    }
+    EXPECT_TRUE(until([&] { return forward_of(9000)["state"] == "active"; }));
+    EXPECT_TRUE(until([&] { return forward_of(5432)["state"] == "active"; }));
+    next.end();
+    ASSERT_TRUE(until([&] { return forward_of(9000)["state"] == "waiting"; }));
+  }
+  ASSERT_EQ(ctl({"unforward", "19000"}).status, 0);
+  daemon_->signal(SIGTERM);
+  ASSERT_EQ(ended(), 0);
+  start();
+  EXPECT_EQ(json({"list"}).size(), 1U) << "what was ended stays ended";
+  EXPECT_EQ(forward_of(5432)["direction"], "reverse");
+}
+
+TEST_F(SystemState, AKeptForwardWhoseHostPortIsTakenIsAConflictUntilItIsFree) {
+  start();
+  ASSERT_EQ(ctl({"forward", "shop", "9000:19000", "--persist", "--allow-missing"}).status, 0);
+  ASSERT_TRUE(until([&] { return saved() && saved()->forwards.size() == 1; }));
+  daemon_->signal(SIGKILL);
+  EXPECT_EQ(ended(), -SIGKILL);
+  UniqueFd taken = listen_at({kV4, 19000});
+  start();
+  EXPECT_EQ(forward_of(9000)["state"], "conflict");
+  EXPECT_EQ(forward_of(9000)["reason"], "port 19000 is held by system_tests");
+  taken.reset();
+  EXPECT_TRUE(until([&] { return forward_of(9000)["state"] == "waiting"; }));
+}
+
+TEST_F(SystemState, WhatEndsWithItsCallerCanNotBeKept) {
+  start();
+  const auto made = bus().manager("Forward", "ssa{sv}", "shop", "9000", 3, "persist", "b", 1,
+                                  "while_connected", "b", 1, "allow_missing", "b", 1);
+  EXPECT_EQ(made.error, "org.portfwd1.Error.InvalidArgument") << made.text;
+}
+
 /// A step of writing the file, as inotify(7) tells it of state.json.new or state.json.
 struct Step {
   const char* name;

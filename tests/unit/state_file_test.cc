@@ -18,7 +18,15 @@ State some_state() {
                     {"a \"name\"\\ of\nhostile\x01 bytes", {Protocol::Udp, 1}, 65535},
                     {"Übersicht", {Protocol::Tcp, 65535}, 1}},
           .addresses = {{"web", IpAddress::v4(127, 1, 2, 3)},
-                        {"shop", IpAddress::v4(127, 254, 255, 254)}}};
+                        {"shop", IpAddress::v4(127, 254, 255, 254)}},
+          .forwards = {{.container = "web", .target = {Protocol::Tcp, 80}},
+                       {.container = "db",
+                        .target = {Protocol::Tcp, 5432},
+                        .direction = Direction::Reverse,
+                        .host_port = 15432,
+                        .bind = "::1",
+                        .container_address = "10.0.0.1",
+                        .label = "mine"}}};
 }
 
 std::string read_file(const std::filesystem::path& path) {
@@ -63,6 +71,9 @@ TEST(StateText, IsRefusedWhenItIsNotOurs) {
         R"({"version":1,"ports":[{"container":"a","port":"80","host_port":-1}]})",
         R"({"version":1,"ports":[{"container":"a","port":80,"host_port":1}]})",
         R"({"version":1,"addresses":[{"container":"a","address":"localhost"}]})",
+        R"({"version":1,"forwards":[{"container":"a","target":"80","reverse":false}]})",
+        R"({"version":1,"forwards":[{"container":"a","target":"80","reverse":1,"bind":"",
+            "address":"","label":""}]})",
         R"({"version":1,"ports":[{"container":5,"port":"80","host_port":1}]})"}) {
     EXPECT_FALSE(parse_state(text)) << text;
   }
