@@ -115,9 +115,11 @@ std::string span_text(double seconds) {
 
 std::string explanation(const Json& facts, bool colour) {
   const std::string summary = facts.contains("summary") ? item_text(facts["summary"]) + "\n" : "";
-  return summary + layout(facts_in_order(facts, {"seen", "decision", "host", "reach", "remedy"},
-                                         {"summary", "forwarded", "container", "port", "target"}),
-                          colour);
+  return summary +
+         layout(facts_in_order(facts,
+                               {"seen", "rules", "decision", "tried", "host", "reach", "remedy"},
+                               {"summary", "forwarded", "container", "port", "target"}),
+                colour);
 }
 
 std::string status_text(const Json& facts, bool colour) {

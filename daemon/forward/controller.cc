@@ -8,7 +8,8 @@
 #include "base/log.h"
 #include "base/process_usage.h"
 #include "base/version.h"
-#include "forward/explain.h"
+#include "forward/container_info.h"
+#include "forward/explainer.h"
 
 namespace portfwd {
 
@@ -115,33 +116,6 @@ void Controller::stop() {
   reverse_.stop();
 }
 
-/// A container that can be entered and none of whose ports is wanted is ignored.
-ContainerInfo Controller::info_of(const Reach& reach) const {
-  const Container& c = reach.container();
-  ContainerInfo info{.id = c.id,
-                     .name = c.name,
-                     .engine = c.engine,
-                     .uid = c.uid,
-                     .pid = c.pid,
-                     .netns = c.netns,
-                     .image = c.image,
-                     .pod = c.pod,
-                     .project = c.project,
-                     .service = c.service,
-                     .labels = c.labels,
-                     .published = c.published,
-                     .state = reach.state(),
-                     .reach = reach.kind(),
-                     .reason = reach.reason(),
-                     .listeners = reach.listeners(),
-                     .ever_listened = reach.ever_listened(),
-                     .attached = c.attached};
-  if (info.state != ContainerState::Watched) return info;
-  info.reason = ignored_whole(settings_, c);
-  if (!info.reason.empty()) info.state = ContainerState::Ignored;
-  return info;
-}
-
 // ---- what people ask
 // -----------------------------------------------------------------------------
 
@@ -190,51 +164,11 @@ Answer<void> Controller::detach(std::string_view container_id) {
   return parts_.registry.detach(container_id);
 }
 
-/// Without a container's name: the one that has this port, forwarded or listening.
-Answer<const Container*> Controller::container_for(std::string_view text, Target target) const {
-  if (!text.empty()) return parts_.registry.resolve(text);
-  const Container* found = nullptr;
-  for (const Reach* reach : parts_.reaches.all()) {
-    const bool has = std::ranges::any_of(reach->listeners(), [&](const Listener& l) {
-      return Target{l.protocol, l.local.port} == target;
-    });
-    if (!has && !table_.find({reach->container().id, target.protocol, target.port})) continue;
-    if (found != nullptr) {
-      return refuse(Kind::Ambiguous,
-                    fmt::format("port {} is open in {} and in {}: name one of them", target.text(),
-                                found->name, reach->container().name));
-    }
-    found = &reach->container();
-  }
-  if (found == nullptr) {
-    return refuse(Kind::NoSuchContainer,
-                  fmt::format("port {} is open in no container that is watched: `portfwdctl "
-                              "containers --all` lists them, those that can't be entered too",
-                              target.text()));
-  }
-  return found;
-}
-
 Answer<Facts> Controller::explain(std::string_view container, std::string_view target) {
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
-  const auto found = container_for(container, *port);
-  if (!found) return std::unexpected(found.error());
-  const Container& c = **found;
-  const auto forwards = table_.infos();
-  const auto automatic = std::ranges::count_if(forwards, [&](const ForwardInfo& f) {
-    return f.container_id == c.id && f.origin == Origin::Auto;
-  });
-  auto forward = table_.find({c.id, port->protocol, port->port});
-  std::string asked_by = forward ? table_.asked_by(forward->id) : "";
-  return portfwd::explain({settings_, ephemeral_ports()},
-                          {.subject = c,
-                           .container = info_of(*parts_.reaches.find(c.id)),
-                           .target = *port,
-                           .forward = std::move(forward),
-                           .asked_by = std::move(asked_by),
-                           .suppressed = table_.suppressed(c, *port),
-                           .auto_forwards = static_cast<std::size_t>(automatic)});
+  return Explainer({parts_.registry, parts_.reaches, table_, reverse_, settings_})
+      .explain(container, *port);
 }
 
 Answer<void> Controller::reload() {
@@ -270,7 +204,7 @@ std::uint64_t Controller::poll_interval_usec() const {
 
 std::vector<ContainerInfo> Controller::containers() const {
   std::vector<ContainerInfo> out;
-  for (const Reach* reach : parts_.reaches.all()) out.push_back(info_of(*reach));
+  for (const Reach* reach : parts_.reaches.all()) out.push_back(info_of(*reach, settings_));
   return out;
 }
 
@@ -287,7 +221,7 @@ std::optional<ForwardInfo> Controller::find_forward(std::string_view id) const {
 
 std::optional<ContainerInfo> Controller::find_container(std::string_view id) const {
   const Reach* reach = parts_.reaches.find(id);
-  return reach == nullptr ? std::nullopt : std::optional(info_of(*reach));
+  return reach == nullptr ? std::nullopt : std::optional(info_of(*reach, settings_));
 }
 
 Facts Controller::status() const {
@@ -321,7 +255,7 @@ void Controller::tell(Event event) {
 }
 
 void Controller::on_reach_added(Reach& reach) {
-  const ContainerInfo info = info_of(reach);
+  const ContainerInfo info = info_of(reach, settings_);
   for (ControlObserver* observer : observers_) observer->on_container_added(info);
   tell({.type = Event::Type::ContainerAdded, .subject = info});
   table_.on_reach_added(reach);
@@ -329,7 +263,7 @@ void Controller::on_reach_added(Reach& reach) {
 }
 
 void Controller::tell_changed(const Reach& reach) {
-  const ContainerInfo info = info_of(reach);
+  const ContainerInfo info = info_of(reach, settings_);
   for (ControlObserver* observer : observers_) observer->on_container_changed(info);
 }
 
@@ -347,7 +281,7 @@ void Controller::on_listeners(Reach& reach) {
 void Controller::on_reach_removed(Reach& reach, RemovalReason reason) {
   table_.on_reach_removed(reach, reason);
   reverse_.on_reach_removed(reach, reason);
-  const ContainerInfo info = info_of(reach);
+  const ContainerInfo info = info_of(reach, settings_);
   for (ControlObserver* observer : observers_) observer->on_container_removed(info);
   tell({.type = Event::Type::ContainerRemoved,
         .reason = std::string(reason_text(reason)),

@@ -78,13 +78,11 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void on_state_changed() override { keeper_.changed(); }
 
   void share_cpu_budget();
-  [[nodiscard]] ContainerInfo info_of(const Reach& reach) const;
   void tell_changed(const Reach& reach);
   void tell(Event event);
   Answer<std::string> add(Reach* reach, ManualRequest request);
   void restore(const KeptForward& kept);
   [[nodiscard]] State state() const;
-  Answer<const Container*> container_for(std::string_view text, Target target) const;
 
   Parts parts_;
   Settings settings_;

@@ -1,5 +1,6 @@
 #include "forward/explain.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,46 +9,84 @@ namespace portfwd {
 
 namespace {
 
-std::vector<Listener> listeners_on(const Known& known) {
-  std::vector<Listener> out;
-  std::ranges::copy_if(known.container.listeners, std::back_inserter(out), [&](const Listener& l) {
-    return Target{l.protocol, l.local.port} == known.target;
-  });
-  return out;
+using Sentences = std::vector<std::string>;
+
+std::string clock_text(WallTime time) {
+  return fmt::format("{:%F %T} UTC", fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
 }
 
-std::vector<std::string> seen(const std::vector<Listener>& listeners) {
-  if (listeners.empty()) return {"nothing listens on it inside"};
-  std::vector<std::string> out;
-  for (const Listener& l : listeners) {
+bool is_reverse(const Known& known) {
+  return known.forward && known.forward->direction == Direction::Reverse;
+}
+
+Sentences seen(const Known& known) {
+  if (known.subject == nullptr) return {"no container of this name is there"};
+  if (is_reverse(known)) return {"portfwd itself listens on it inside, for a service of the host"};
+  if (known.listeners.empty()) return {"nothing listens on it inside"};
+  Sentences out;
+  for (const auto& [l, since, settling] : known.listeners) {
     const std::string who = l.process.empty() ? "a program that can't be named" : l.process;
-    out.push_back(fmt::format("{} listens on {} (uid {} inside)", who, l.local.text(), l.uid));
+    out.push_back(fmt::format("{} listens on {} (uid {} inside), seen since {}", who,
+                              l.local.text(), l.uid, clock_text(since)));
   }
   return out;
 }
 
-std::string reach_sentence(const ContainerInfo& container) {
-  if (container.state != ContainerState::Watched) return container.reason;
+/// What the rules would be asked about if the port was open: a server of which nothing is known.
+Listener imagined(Target target) {
+  Listener listener;
+  listener.protocol = target.protocol;
+  listener.local = {IpAddress::loopback(Family::V4), target.port};
+  return listener;
+}
+
+/// Of each listener, by its address if there are several.
+Sentences rules(const PolicyContext& policy, const Known& known) {
+  if (known.subject == nullptr || is_reverse(known)) return {};
+  if (known.listeners.empty()) {
+    return rules_tried(policy.settings, *known.subject, imagined(known.target));
+  }
+  Sentences out;
+  for (const SeenListener& seen : known.listeners) {
+    for (const std::string& rule : rules_tried(policy.settings, *known.subject, seen.listener)) {
+      const std::string whose = known.listeners.size() > 1 ? seen.listener.local.text() + ": " : "";
+      out.push_back(whose + rule);
+    }
+  }
+  return out;
+}
+
+std::string reach_sentence(const Known& known) {
+  const ContainerInfo& container = known.container;
+  if (known.subject == nullptr) return "it is looked for by its name";
+  if (container.reach == ReachKind::None) return container.reason;
   return fmt::format("entered through {}: its own loopback is dialled", name_of(container.reach));
 }
 
 std::string host_sentence(const ForwardInfo& f) {
   if (f.state == ForwardState::Conflict) return f.reason;
   std::string text = fmt::format("{} at {}", fmt::join(f.host_addresses, " and "), f.host_port);
+  if (f.direction == Direction::Reverse) text = "it leads to " + text;
   if (!f.reason.empty()) text += ": " + f.reason;
   return text;
 }
 
-/// Of the listener that decides: the first that is to be forwarded, else the first.
-Decision decision_of(const PolicyContext& policy, const Known& known,
-                     const std::vector<Listener>& listeners) {
-  std::optional<Decision> first;
-  for (const Listener& listener : listeners) {
-    Decision decision = decide(policy, known.subject, listener);
-    if (decision.forward) return decision;
-    if (!first) first = std::move(decision);
+/// The listener that decides, the first that is to be forwarded or else the first, and how.
+struct Decided {
+  const SeenListener* seen = nullptr;  ///< null: imagined
+  Decision decision;
+};
+
+Decided decided(const PolicyContext& policy, const Known& known) {
+  Decided out;
+  for (const SeenListener& seen : known.listeners) {
+    Decision decision = decide(policy, *known.subject, seen.listener);
+    const bool forward = decision.forward;
+    if (forward || out.seen == nullptr) out = {&seen, std::move(decision)};
+    if (forward) break;
   }
-  return first.value_or(Decision{});
+  if (out.seen == nullptr) out.decision = decide(policy, *known.subject, imagined(known.target));
+  return out;
 }
 
 struct Verdict {
@@ -55,25 +94,38 @@ struct Verdict {
   std::string remedy;
 };
 
+Verdict nothing_listens(const Known& known, const Decision& decision) {
+  const std::string open = fmt::format("hold the port with `portfwdctl forward {} {}`",
+                                       known.container.name, known.target.text());
+  if (decision.forward) {
+    return {"there is nothing to forward", "start the server, or " + open};
+  }
+  return {
+      fmt::format("there is nothing to forward, and a server would not be: {}", decision.because),
+      open};
+}
+
 /// For a port without a forward: the first thing that stands in its way.
-Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known,
-                               const std::vector<Listener>& listeners) {
+Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) {
   if (known.container.state == ContainerState::Inaccessible) {
     return {"the container can't be entered", known.container.reason};
   }
-  if (listeners.empty()) {
-    return {"there is nothing to forward",
-            fmt::format("start the server, or hold the port with `portfwdctl forward {} {}`",
-                        known.container.name, known.target.text())};
-  }
+  const auto [seen, decision] = decided(policy, known);
+  if (seen == nullptr) return nothing_listens(known, decision);
   if (known.suppressed) {
     return {"it was ended by hand and its listener has not gone since",
             fmt::format("`portfwdctl forward {} {}` brings it back", known.container.name,
                         known.target.text())};
   }
-  Decision decision = decision_of(policy, known, listeners);
   if (!decision.forward) {
-    return {std::move(decision.because), "change portfwd.toml, then `portfwdctl reload`"};
+    return {decision.because, fmt::format("change portfwd.toml, or `portfwdctl forward {} {}`",
+                                          known.container.name, known.target.text())};
+  }
+  if (seen->settling > Duration::zero()) {
+    return {
+        fmt::format("{}; but a listener must live {} ms first", decision.because,
+                    std::chrono::duration_cast<std::chrono::milliseconds>(decision.settle).count()),
+        "look again, or give a rule for it with settle = \"0s\""};
   }
   if (known.auto_forwards >= policy.settings.host.max_forwards) {
     return {fmt::format("the container has {} forwards already", known.auto_forwards),
@@ -82,35 +134,59 @@ Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known,
   return {"it is about to be forwarded", "look again"};
 }
 
-}  // namespace
+std::string decision_sentence(const PolicyContext& policy, const Known& known) {
+  if (!known.asked_by.empty()) return known.asked_by;
+  if (known.forward->origin == Origin::Declared) return "a [[forward]] of portfwd.toml declares it";
+  if (known.forward->origin == Origin::Manual) return "asked for by hand";
+  if (known.listeners.empty()) return "its listener has just gone";
+  return decided(policy, known).decision.because;
+}
 
-Facts explain(const PolicyContext& policy, const Known& known) {
-  const std::vector<Listener> listeners = listeners_on(known);
-  Facts facts{{"container", known.container.name},
-              {"port", std::int64_t{known.target.port}},
-              {"seen", seen(listeners)},
-              {"reach", reach_sentence(known.container)}};
-  if (known.forward) {
-    const ForwardInfo& f = *known.forward;
-    facts["forwarded"] = f.state != ForwardState::Conflict;
-    facts["host"] = host_sentence(f);
-    facts["decision"] = !known.asked_by.empty() ? known.asked_by
-                        : listeners.empty()     ? "its listener has just gone"
-                                                : decision_of(policy, known, listeners).because;
-    facts["remedy"] = f.state == ForwardState::Conflict
-                          ? "free that port, or widen [host] fallback_range"
-                          : fmt::format("`portfwdctl unforward {}` ends it", f.id);
-    facts["summary"] = fmt::format("port {} of {} is {}: {}", known.target.text(),
-                                   known.container.name, name_of(f.state), host_sentence(f));
-    return facts;
+std::string remedy_sentence(const PolicyContext& policy, const Known& known) {
+  const ForwardInfo& f = *known.forward;
+  if (f.origin == Origin::Declared) return "change its [[forward]] in portfwd.toml";
+  if (f.state != ForwardState::Conflict) {
+    return fmt::format("`portfwdctl unforward {}` ends it", f.id);
   }
-  Verdict verdict = what_stands_in_the_way(policy, known, listeners);
+  const bool only =
+      f.origin == Origin::Auto && decided(policy, known).decision.treatment.require_host_port;
+  return only ? "free that port, or allow others with require_host_port = false"
+              : "free that port, or widen [host] fallback_range";
+}
+
+void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) {
+  const ForwardInfo& f = *known.forward;
+  facts["forwarded"] = f.state != ForwardState::Conflict;
+  facts["host"] = host_sentence(f);
+  facts["decision"] = decision_sentence(policy, known);
+  facts["remedy"] = remedy_sentence(policy, known);
+  facts["summary"] = fmt::format("port {} of {} is {}: {}", known.target.text(),
+                                 known.container.name, name_of(f.state), host_sentence(f));
+}
+
+void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
   facts["forwarded"] = false;
   facts["host"] = std::string("no host port is held for it");
   facts["summary"] = fmt::format("port {} of {} is not forwarded: {}", known.target.text(),
                                  known.container.name, verdict.decision);
   facts["decision"] = std::move(verdict.decision);
   facts["remedy"] = std::move(verdict.remedy);
+}
+
+}  // namespace
+
+Facts explain(const PolicyContext& policy, const Known& known) {
+  Facts facts{{"container", known.container.name},
+              {"port", std::int64_t{known.target.port}},
+              {"seen", seen(known)},
+              {"rules", rules(policy, known)},
+              {"tried", known.tried},
+              {"reach", reach_sentence(known)}};
+  if (known.forward) {
+    add_forward(policy, known, facts);
+  } else {
+    add_verdict(what_stands_in_the_way(policy, known), known, facts);
+  }
   return facts;
 }
 

@@ -1,8 +1,11 @@
-// Why a port is or isn't forwarded, in sentences: what was seen, what decided, which host port, how
-// the container is reached, what would change it. A pure function of what the controller knows.
+// Why a port is or isn't forwarded, in sentences: what was seen and when, which rules were tried,
+// what decided, which host addresses were tried, how the container is reached, what would change
+// it. A pure function of what is known.
 #pragma once
 
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "base/facts.h"
 #include "forward/model.h"
@@ -10,15 +13,24 @@
 
 namespace portfwd {
 
+/// A listener on the port in question.
+struct SeenListener {
+  Listener listener;
+  WallTime since{};     ///< when it was first seen
+  Duration settling{};  ///< so much longer it must live; zero or less: it has settled
+};
+
 /// What is known of one container's port.
 struct Known {
-  const Container& subject;  ///< of the rules
-  ContainerInfo container;   ///< the same, as it is shown
+  const Container* subject = nullptr;  ///< of the rules; null when no such container is there
+  ContainerInfo container;             ///< the same as it is shown; without one only its name
   Target target;
+  std::vector<SeenListener> listeners;
   std::optional<ForwardInfo> forward;
-  std::string asked_by;           ///< as ForwardTable::asked_by says
-  bool suppressed = false;        ///< a person ended it, and its listener still lives
-  std::size_t auto_forwards = 0;  ///< how many the container has
+  std::string asked_by;            ///< as ForwardTable::asked_by says
+  std::vector<std::string> tried;  ///< host addresses that could not be had, with who holds them
+  bool suppressed = false;         ///< a person ended it, and its listener still lives
+  std::size_t auto_forwards = 0;   ///< how many the container has
 };
 
 /// @return the keys that Control::explain names, and `container`, `port`

@@ -9,6 +9,7 @@ namespace portfwd {
 
 namespace {
 
+constexpr std::size_t kFailuresKept = 16;
 constexpr std::string_view kNoContainer = "its container is not there";
 constexpr std::string_view kNoListener = "nothing listens on it yet";
 
@@ -99,7 +100,10 @@ std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& add
   std::vector<Endpoint> endpoints;
   for (const IpAddress& address : addresses) endpoints.push_back({address, port});
   auto bound = port_->bind(endpoints);
-  if (!bound) return bound;
+  if (!bound) {
+    if (failures_.size() < kFailuresKept) failures_.push_back(bound.error());
+    return bound;
+  }
   info_.host_addresses.clear();
   for (const Endpoint& endpoint : port_->endpoints()) {
     info_.host_addresses.push_back(endpoint.address.text());

@@ -34,6 +34,11 @@ struct ForwardKey {
   friend auto operator<=>(const ForwardKey&, const ForwardKey&) = default;
 };
 
+/// Of a forward whose container is away; '?' is in no container's id.
+[[nodiscard]] inline ForwardKey away_key(std::string_view container_name, Target target) {
+  return {"?" + std::string(container_name), target.protocol, target.port};
+}
+
 class Forward;
 
 /// The table, to which a forward and its host side report. Outlives both: a host port that still
@@ -83,6 +88,9 @@ class Forward final : public Retirable {
   std::expected<void, BindFailure> bind(const std::vector<IpAddress>& addresses, Port port);
   /// Those of the last bind().
   [[nodiscard]] const std::vector<IpAddress>& tried_addresses() const { return tried_; }
+  /// What bind() failed with since they were forgotten; the first few.
+  [[nodiscard]] const std::vector<BindFailure>& failures() const { return failures_; }
+  void forget_failures() { failures_.clear(); }
   void mark_conflict(std::string reason);
 
   /// Listeners are there: clients are dialled, held ones at once. @return whether anything changed
@@ -109,6 +117,7 @@ class Forward final : public Retirable {
   ForwardInfo info_;
   Treatment treatment_;
   std::vector<IpAddress> tried_;
+  std::vector<BindFailure> failures_;
   ForwardPortSettings settings_;
   std::unique_ptr<ForwardPort> port_;
   std::vector<Listener> listeners_;

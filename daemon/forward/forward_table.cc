@@ -103,6 +103,30 @@ std::string ForwardTable::asked_by(std::string_view forward_id) const {
   return found == requests_.end() ? "" : found->asked_by;
 }
 
+std::vector<SeenListener> ForwardTable::seen(const Container& container, Target target) const {
+  std::vector<SeenListener> out;
+  const auto entry = entries_.find(container.id);
+  if (entry == entries_.end()) return out;
+  for (const Listener& listener : entry->second.reach->listeners()) {
+    if (Target{listener.protocol, listener.local.port} != target) continue;
+    const FirstSeen* first = entry->second.ages.find(listener);
+    if (first == nullptr) continue;
+    const Duration settle = decide({settings_, ephemeral_}, container, listener).settle;
+    out.push_back({listener, first->wall, first->at + settle - parts_.loop.now()});
+  }
+  return out;
+}
+
+std::vector<std::string> ForwardTable::tried(const ForwardKey& key) const {
+  std::vector<std::string> out;
+  const auto found = forwards_.find(key);
+  if (found == forwards_.end()) return out;
+  for (const BindFailure& failure : found->second.forward->failures()) {
+    out.push_back(fmt::format("{}: {}", failure.endpoint.text(), taken_sentence(failure)));
+  }
+  return out;
+}
+
 bool ForwardTable::suppressed(const Container& container, Target target) const {
   const auto entry = entries_.find(container.id);
   return entry != entries_.end() && entry->second.suppressed.contains(target);

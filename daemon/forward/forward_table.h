@@ -19,6 +19,7 @@
 #include "event/event_loop.h"
 #include "forward/container_addresses.h"
 #include "forward/draining_ports.h"
+#include "forward/explain.h"
 #include "forward/forward.h"
 #include "forward/listener_ages.h"
 #include "forward/manual_requests.h"
@@ -93,6 +94,11 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
   /// How a forward came to be asked for, such as "declared at FILE:LINE"; "" for a detected one.
   [[nodiscard]] std::string asked_by(std::string_view forward_id) const;
+  /// The container's listeners on a port, with what is known of each.
+  [[nodiscard]] std::vector<SeenListener> seen(const Container& container, Target target) const;
+  /// The host addresses that a forward could not have when it looked for one, with who holds them
+  /// now; the first few.
+  [[nodiscard]] std::vector<std::string> tried(const ForwardKey& key) const;
   /// Whether a person ended this container's forward of the port and its listener still lives.
   [[nodiscard]] bool suppressed(const Container& container, Target target) const;
 

@@ -27,9 +27,10 @@ class ListenerAges {
     }
     first_ = std::move(next);
   }
-  /// @param listener one of those of the last update
-  [[nodiscard]] const FirstSeen& of(const Listener& listener) const {
-    return first_.at(key_of(listener));
+  /// Null for one that was not there at the last update.
+  [[nodiscard]] const FirstSeen* find(const Listener& listener) const {
+    const auto found = first_.find(key_of(listener));
+    return found == first_.end() ? nullptr : &found->second;
   }
 
  private:

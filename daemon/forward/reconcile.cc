@@ -79,7 +79,7 @@ ForwardTable::Wanted ForwardTable::detected(Entry& entry, std::span<const Listen
   for (const Listener& listener : group) {
     Decision decision = decide({settings_, ephemeral_}, container, listener);
     if (!decision.forward) continue;
-    const TimePoint settled = entry.ages.of(listener).at + decision.settle;
+    const TimePoint settled = entry.ages.find(listener)->at + decision.settle;
     if (!exists && settled > parts_.loop.now()) {
       entry.settled = std::min(entry.settled, settled);
       continue;
@@ -243,6 +243,7 @@ bool ForwardTable::bind(Forward& forward) {
                                 .asked = treatment.host_port,
                                 .only_preferred = treatment.require_host_port,
                                 .first_unprivileged = first_unprivileged_port()});
+  forward.forget_failures();
   std::string taken;  // about the port that a person would expect
   for (auto port = plan.next(); port; port = plan.next()) {
     const auto bound = forward.bind(addresses, *port);

@@ -105,7 +105,7 @@ constexpr std::array kOnContainer{
               [](const Wanted& w) { return labels_text(w.labels); }, labels_seen},
 };
 constexpr std::array kOnListener{
-    Condition{"ports", [](const Wanted& w) { return !w.ports.empty(); },
+    Condition{"port", [](const Wanted& w) { return !w.ports.empty(); },
               [](const Wanted& w, const Container&, const Listener& l) {
                 return contains(w.ports, l.local.port);
               },

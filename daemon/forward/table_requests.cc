@@ -12,9 +12,8 @@ namespace {
 
 using Kind = Refusal::Kind;
 
-/// The key of a forward whose container is away; '?' is in no container's id.
 ForwardKey away_key(const ManualRequest& request) {
-  return {"?" + request.container_name, request.target.protocol, request.target.port};
+  return portfwd::away_key(request.container_name, request.target);
 }
 
 ForwardKey key_in(const Container& container, Target target) {

@@ -104,6 +104,10 @@ TEST_F(SystemConfig, ADeclaredForwardServesThoseWhoCameBeforeItsContainer) {
   start();
   const UniqueFd early = connect_to_port({kV4, 18080});
   EXPECT_EQ(json({"list"})[0]["state"], "waiting");
+  const Json why = json({"explain", "shop", "8080"});
+  EXPECT_EQ(why["forwarded"], true);
+  EXPECT_EQ(why["seen"][0], "no container of this name is there");
+  EXPECT_EQ(why["decision"], "declared at " + file("portfwd/config.toml") + ":1");
   ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box_.pid()), "--name", "shop"}).status, 0);
   ASSERT_EQ(box_.open(8080), 0);
   EXPECT_EQ(read_line(early), "8080 here\n");
@@ -123,6 +127,10 @@ TEST_F(SystemConfig, RulesSeeTheProgramAndTheContainer) {
   ASSERT_TRUE(wait_for_added(8080));
   EXPECT_EQ(forward_of(8080)["label"], "a server");
   EXPECT_TRUE(told("PortAdded", 9090).empty());
+  const Json why = json({"explain", "9090"});
+  EXPECT_EQ(why["rules"].size(), 3U);
+  EXPECT_NE(why["rules"][0].get<std::string>().find("port is 9090, not 8080"), std::string::npos);
+  EXPECT_NE(why["rules"][2].get<std::string>().find("matches"), std::string::npos);
   save("portfwd/config.toml", "[[rule]]\ncontainer = \"*\"\non_auto_forward = \"ignore\"\n");
   ASSERT_TRUE(wait_for_removed(8080));
   EXPECT_EQ(container_of(box_.pid())["state"], "ignored");

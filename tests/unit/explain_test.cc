@@ -8,44 +8,104 @@
 namespace portfwd {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 struct ExplainTest : testing::Test {
   ExplainTest() {
-    known.container.name = "web";
+    container.name = known.container.name = "web";
     known.container.reach = ReachKind::Broker;
     known.target = {Protocol::Tcp, 8080};
-    Listener listener;
-    listener.local = {IpAddress::loopback(Family::V4), 8080};
-    listener.process = "nginx";
-    known.container.listeners = {listener};
+    listen_on(IpAddress::loopback(Family::V4));
   }
-  std::string text(const std::string& key) {
-    return std::get<std::string>(explain({settings, {32768, 60999}}, known).at(key));
+  void listen_on(IpAddress address) {
+    SeenListener seen{.since = WallTime(std::chrono::seconds(1'700'000'000))};
+    seen.listener.local = {address, 8080};
+    seen.listener.process = "nginx";
+    known.listeners.push_back(seen);
+  }
+  Fact fact(const std::string& key) { return explain({settings, {32768, 60999}}, known).at(key); }
+  std::string text(const std::string& key) { return std::get<std::string>(fact(key)); }
+  std::vector<std::string> list(const std::string& key) {
+    return std::get<std::vector<std::string>>(fact(key));
+  }
+  void rule(std::optional<std::string> name, std::optional<std::string> on_auto_forward = {}) {
+    Rule& added = settings.rules.emplace_back();
+    added.container = std::move(name);
+    added.on_auto_forward = std::move(on_auto_forward);
+    added.place = {"c.toml", static_cast<std::uint32_t>(settings.rules.size()), 1};
   }
   Settings settings;
   Container container;
-  Known known{.subject = container};
+  Known known{.subject = &container};
 };
 
-TEST_F(ExplainTest, SaysWhatWasSeen) {
-  EXPECT_THAT(
-      std::get<std::vector<std::string>>(explain({settings, {32768, 60999}}, known).at("seen")),
-      testing::ElementsAre("nginx listens on 127.0.0.1:8080 (uid 0 inside)"));
+TEST_F(ExplainTest, SaysWhatWasSeenAndSinceWhen) {
+  EXPECT_THAT(list("seen"),
+              ElementsAre("nginx listens on 127.0.0.1:8080 (uid 0 inside), seen since "
+                          "2023-11-14 22:13:20 UTC"));
 }
 
 TEST_F(ExplainTest, NamesTheFirstObstacleAndItsRemedy) {
   known.auto_forwards = 64;
   EXPECT_THAT(text("decision"), HasSubstr("64 forwards already"));
+  known.listeners[0].settling = std::chrono::milliseconds(10);
+  EXPECT_THAT(text("decision"), HasSubstr("must live"));
   settings.ports.exclude = {{8080, 8080}};
   EXPECT_THAT(text("decision"), HasSubstr("exclude names port 8080"));
   known.suppressed = true;
   EXPECT_THAT(text("remedy"), HasSubstr("portfwdctl forward web 8080"));
-  known.container.listeners.clear();
-  EXPECT_THAT(text("decision"), HasSubstr("nothing to forward"));
+  known.listeners.clear();
+  EXPECT_THAT(text("decision"),
+              HasSubstr("nothing to forward, and a server would not be: [ports]"));
   known.container.state = ContainerState::Inaccessible;
   known.container.reason = "it is root's";
   EXPECT_EQ(text("remedy"), "it is root's");
+}
+
+TEST_F(ExplainTest, TellsOfEachRuleForEachListenerWhatBecameOfIt) {
+  rule("db");
+  rule("web", "ignore");
+  EXPECT_THAT(list("rules"),
+              ElementsAre("the rule at c.toml:1 does not match: container is \"web\", not \"db\"",
+                          "the rule at c.toml:2 matches"));
+  EXPECT_EQ(text("decision"), "the rule at c.toml:2 says on_auto_forward = \"ignore\"");
+  listen_on(IpAddress::loopback(Family::V6));
+  EXPECT_THAT(list("rules"),
+              ElementsAre(HasSubstr("127.0.0.1:8080: the rule at c.toml:1"), HasSubstr("c.toml:2"),
+                          HasSubstr("[::1]:8080: the rule at c.toml:1"), HasSubstr("c.toml:2")));
+  known.listeners.clear();
+  EXPECT_EQ(list("rules").size(), 2U) << "of a server that might be";
+}
+
+TEST_F(ExplainTest, AForwardWhoseContainerIsAwaySaysSo) {
+  known.subject = nullptr;
+  known.listeners.clear();
+  known.asked_by = "declared at c.toml:3";
+  ForwardInfo forward;
+  forward.origin = Origin::Declared;
+  forward.state = ForwardState::Waiting;
+  forward.host_addresses = {"127.0.0.1"};
+  forward.host_port = 18080;
+  forward.reason = "its container is not there";
+  known.forward = forward;
+  EXPECT_THAT(list("seen"), ElementsAre("no container of this name is there"));
+  EXPECT_EQ(text("decision"), "declared at c.toml:3");
+  EXPECT_EQ(text("host"), "127.0.0.1 at 18080: its container is not there");
+}
+
+TEST_F(ExplainTest, AConflictNamesWhatWouldEndIt) {
+  ForwardInfo forward;
+  forward.state = ForwardState::Conflict;
+  forward.reason = "port 8080 is held by python3";
+  known.forward = forward;
+  known.tried = {"127.0.0.1:8080: port 8080 is held by python3"};
+  EXPECT_FALSE(std::get<bool>(fact("forwarded")));
+  EXPECT_EQ(list("tried"), known.tried);
+  EXPECT_THAT(text("remedy"), HasSubstr("fallback_range"));
+  rule("web");
+  settings.rules[0].require_host_port = true;
+  EXPECT_THAT(text("remedy"), HasSubstr("require_host_port"));
 }
 
 TEST_F(ExplainTest, TellsWhereAForwardIsAndWhyThere) {
@@ -57,7 +117,7 @@ TEST_F(ExplainTest, TellsWhereAForwardIsAndWhyThere) {
   known.forward = forward;
   EXPECT_EQ(text("host"), "127.0.0.1 and ::1 at 20000: port 8080 is held by python3");
   EXPECT_THAT(text("remedy"), HasSubstr("portfwdctl unforward f7"));
-  EXPECT_TRUE(std::get<bool>(explain({settings, {32768, 60999}}, known).at("forwarded")));
+  EXPECT_TRUE(std::get<bool>(fact("forwarded")));
 }
 
 }  // namespace

@@ -1,0 +1,34 @@
+#include "forward/container_info.h"
+
+#include "forward/policy.h"
+
+namespace portfwd {
+
+/// A container that can be entered and none of whose ports is wanted is ignored.
+ContainerInfo info_of(const Reach& reach, const Settings& settings) {
+  const Container& c = reach.container();
+  ContainerInfo info{.id = c.id,
+                     .name = c.name,
+                     .engine = c.engine,
+                     .uid = c.uid,
+                     .pid = c.pid,
+                     .netns = c.netns,
+                     .image = c.image,
+                     .pod = c.pod,
+                     .project = c.project,
+                     .service = c.service,
+                     .labels = c.labels,
+                     .published = c.published,
+                     .state = reach.state(),
+                     .reach = reach.kind(),
+                     .reason = reach.reason(),
+                     .listeners = reach.listeners(),
+                     .ever_listened = reach.ever_listened(),
+                     .attached = c.attached};
+  if (info.state != ContainerState::Watched) return info;
+  info.reason = ignored_whole(settings, c);
+  if (!info.reason.empty()) info.state = ContainerState::Ignored;
+  return info;
+}
+
+}  // namespace portfwd

@@ -1,0 +1,41 @@
+// Gathers what is known of a port, for explain(): from the registry, the reaches and the table.
+// Made for one question by the Controller. It decides and words nothing.
+#pragma once
+
+#include <string_view>
+
+#include "discover/registry.h"
+#include "forward/explain.h"
+#include "forward/forward_table.h"
+#include "forward/reverse_forwards.h"
+#include "reach/reach_set.h"
+
+namespace portfwd {
+
+class Explainer {
+ public:
+  /// All borrowed.
+  struct Parts {
+    const Registry& registry;
+    const ReachSet& reaches;
+    const ForwardTable& table;
+    const ReverseForwards& reverse;
+    const Settings& settings;
+  };
+  explicit Explainer(const Parts& parts) : parts_(parts) {}
+
+  /// @param container as a person names it; "": the one that has this port
+  [[nodiscard]] Answer<Facts> explain(std::string_view container, Target target) const;
+
+ private:
+  [[nodiscard]] Answer<Known> known(std::string_view container, Target target) const;
+  [[nodiscard]] Answer<Known> known_by_port(Target target) const;
+  [[nodiscard]] Known present(const Reach& reach, Target target) const;
+  [[nodiscard]] Known missing(const ForwardInfo& forward, Target target) const;
+  void add_forward(const ForwardKey& key, Known& known) const;
+  [[nodiscard]] PolicyContext policy() const { return {parts_.settings, ephemeral_ports()}; }
+
+  Parts parts_;
+};
+
+}  // namespace portfwd
