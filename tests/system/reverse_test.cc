@@ -133,6 +133,32 @@ TEST_F(SystemReverse, AnEndedOneLeavesThePortToTheContainer) {
   EXPECT_EQ(forward_of(5432)["direction"], "in");
 }
 
+TEST_F(SystemReverse, TheConfigurationMayDeclareOne) {
+  const std::string declared =
+      "[[forward]]\ncontainer = \"shop\"\ntarget = \"5432\"\nhost_port = 25432\n"
+      "direction = \"reverse\"\n";
+  configure(declared);
+  const UniqueFd service = listen_at({kV4, 25432});
+  start();
+  EXPECT_EQ(forward_of(5432)["state"], "waiting");
+  EXPECT_EQ(forward_of(5432)["origin"], "declared");
+  const Box box;
+  ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box.pid()), "--name", "shop"}).status, 0);
+  ASSERT_TRUE(wait_for_added(5432));
+  ASSERT_EQ(connect_inside(box, kInside4), 0);
+  const UniqueFd served = accept_from(service);
+  ASSERT_TRUE(echoes(served, "ping"));
+  configure(declared + "[host]\nhold = \"1s\"\n");
+  ASSERT_EQ(ctl({"reload"}).status, 0);
+  EXPECT_TRUE(echoes(served, "the connection of one that stays goes on"));
+  configure("");
+  ASSERT_EQ(ctl({"reload"}).status, 0);
+  ASSERT_TRUE(wait_for_removed(5432));
+  EXPECT_EQ(told("PortRemoved", 5432)[0].body[1]["Reason"], "rule");
+  EXPECT_EQ(forward_of(5432), nullptr);
+  EXPECT_EQ(connect_inside(box, kInside4), ECONNREFUSED);
+}
+
 TEST_F(SystemReverse, TheAddressesAreNotForTheAskerToChoose) {
   start();
   const Said said = ctl({"forward", "shop", "5432", "--reverse", "--bind", "::1"});
