@@ -221,9 +221,9 @@ Guess from_environment(std::span<const std::string> environment, std::string_vie
 }
 
 bool is_plumbing(std::string_view comm) {
-  static constexpr std::array<std::string_view, 9> kExact{"slirp4netns", "pasta.avx2",   "pasta",
-                                                          "netavark",    "aardvark-dns", "conmon",
-                                                          "runc",        "crun",         "youki"};
+  static constexpr std::array<std::string_view, 11> kExact{
+      "catatonit",    "pause",  "slirp4netns", "pasta.avx2", "pasta", "netavark",
+      "aardvark-dns", "conmon", "runc",        "crun",       "youki"};
   return std::ranges::find(kExact, comm) != kExact.end() || comm.starts_with("runc:[") ||
          comm.starts_with("rootlessport") || comm.starts_with("portfwd-broker");
 }

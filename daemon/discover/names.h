@@ -34,8 +34,8 @@ struct Guess {
                                      std::string_view host_name);
 
 /// Programs that sit in a container's network namespace to serve its engine. They make no container
-/// and give no name: slirp4netns, pasta, aardvark-dns, runtimes that have not yet started the
-/// container's program, our own broker.
+/// and give no name: slirp4netns, pasta, aardvark-dns, what holds a pod's namespaces and does
+/// nothing else, runtimes that have not yet started the container's program, our own broker.
 [[nodiscard]] bool is_plumbing(std::string_view comm);
 
 /// "python3-4711".

@@ -67,7 +67,7 @@ SharedNetns::Way ReachSet::open(const Container& container, AccessObserver& obse
 
 void ReachSet::on_container_added(const Container& container) {
   const auto [netns, fresh] =
-      shared_.try_emplace(namespace_of(container), *observer_,
+      shared_.try_emplace(namespace_of(container), parts_.loop, *observer_,
                           [&](AccessObserver& observer) { return open(container, observer); });
   ContainerReach& added = netns->second.add(container);
   places_[container.id] = {&added, netns};

@@ -1,12 +1,19 @@
 // One network namespace and the containers in it: a pod's share one, most have one for themselves.
 // It has one access for all of them and deals out the listeners: each belongs to the container
 // whose cgroup made it, else to the namespace's first. Owned by the ReachSet.
+//
+// A server may listen before discovery has seen its container. So what the cgroup of a stranger
+// made in an engine's namespace is kept back for a moment, once: its container may be about to be
+// found.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <vector>
 
+#include "event/event_loop.h"
 #include "reach/container_reach.h"
 
 namespace portfwd {
@@ -21,7 +28,8 @@ class SharedNetns final : private AccessObserver {
   using Open = std::function<Way(AccessObserver& observer)>;
 
   /// @param observer borrowed; hears of listeners only
-  SharedNetns(ReachObserver& observer, const Open& open) : observer_(observer), way_(open(*this)) {}
+  SharedNetns(EventLoop& loop, ReachObserver& observer, const Open& open)
+      : observer_(observer), way_(open(*this)), claim_(loop, [this] { end_waiting(); }) {}
 
   /// @param container borrowed until removed. Its listeners are dealt by the next deal().
   ContainerReach& add(const Container& container);
@@ -33,10 +41,15 @@ class SharedNetns final : private AccessObserver {
 
  private:
   void on_listeners(Access&) override { deal(); }
+  [[nodiscard]] std::optional<std::size_t> owner_of(const Listener& listener);
+  void end_waiting();
 
   ReachObserver& observer_;
   Way way_;
   std::vector<std::unique_ptr<ContainerReach>> members_;  ///< as they came
+  std::set<std::uint64_t> waiting_;                       ///< cgroups that somebody may yet claim
+  std::set<std::uint64_t> unclaimed_;                     ///< that nobody has claimed in time
+  Timer claim_;
 };
 
 }  // namespace portfwd

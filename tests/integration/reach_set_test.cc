@@ -60,6 +60,34 @@ TEST_F(ReachSetTest, ACgroupThatBecomesKnownLaterCountsFromThenOn) {
   EXPECT_EQ(second.listeners().size(), 1U);
 }
 
+TEST_F(ReachSetTest, WhatAStrangerMadeInAPodWaitsForItsContainerToBeFound) {
+  Container& first = container("first", ns.pid());
+  first.engine_id = "f";
+  first.cgroup_id = ~0UL;
+  Reach& known = add(first);
+  Container& late = container("late", ns.pid());
+  std::uint64_t cgroup = 0;
+  {
+    const TestNetns other;
+    Reach& probe = add(container("probe", other.pid()));
+    const UniqueFd socket = other.listen({kLoopback, 8080});
+    ASSERT_TRUE(listens_on(probe, 1));
+    cgroup = probe.listeners().front().cgroup_id;
+  }
+  late.cgroup_id = cgroup;
+  Reach& found = add(late);
+  ASSERT_TRUE(listens_on(found, 1));
+  EXPECT_THAT(known.listeners(), IsEmpty());
+}
+
+TEST_F(ReachSetTest, WhatNobodyClaimsInTimeBelongsToTheFirst) {
+  Container& first = container("first", ns.pid());
+  first.engine_id = "f";
+  first.cgroup_id = ~0UL;
+  Reach& reach = add(first);
+  EXPECT_TRUE(listens_on(reach, 1));
+}
+
 TEST_F(ReachSetTest, ThoseOfOneNamespaceShareItsDialerAndOthersDoNot) {
   const TestNetns elsewhere;
   Reach& one = add(container("one", ns.pid()));

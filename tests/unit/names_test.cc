@@ -113,11 +113,11 @@ TEST(NamesPrintable, ALongNameIsCutBetweenCharacters) {
 }
 
 TEST(NamesPlumbing, EnginesHelpersMakeNoContainer) {
-  for (const char* comm : {"slirp4netns", "pasta", "pasta.avx2", "aardvark-dns", "runc:[2:INIT]",
-                           "crun", "portfwd-broker", "rootlessport-ch"}) {
+  for (const char* comm : {"slirp4netns", "pasta", "pasta.avx2", "aardvark-dns", "catatonit",
+                           "pause", "runc:[2:INIT]", "crun", "portfwd-broker", "rootlessport-ch"}) {
     EXPECT_TRUE(is_plumbing(comm)) << comm;
   }
-  for (const char* comm : {"nginx", "bash", "python3", "catatonit", ""}) {
+  for (const char* comm : {"nginx", "bash", "python3", "podman-init", ""}) {
     EXPECT_FALSE(is_plumbing(comm)) << comm;
   }
 }
