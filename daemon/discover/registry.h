@@ -107,6 +107,7 @@ class Registry {
   void remove(const ContainerKey& key, RemovalReason reason);
   void remove_if_unheld(const ContainerKey& key);
   void announce(Entry& entry);
+  void share_published(const Entry& owner);
   void changed(const Entry& entry);
   Entry& rename_key(Entries::const_iterator entry, std::string engine_id);
   const Container* attach(Sighting sighting, std::string_view name);

@@ -16,6 +16,12 @@ bool take_text(std::string& known, std::string_view told) {
   return true;
 }
 
+/// Docker tells of the ports of a container that has joined another's network only there.
+std::string network_owner_of(const ContainerFacts& facts) {
+  constexpr std::string_view kJoined = "container:";
+  return facts.network_mode.starts_with(kJoined) ? facts.network_mode.substr(kJoined.size()) : "";
+}
+
 template <class Value>
 bool take(Value& known, const Value& told) {
   if (known == told) return false;
@@ -42,8 +48,19 @@ void Registry::learn(const ContainerFacts& facts) {
   news = take_text(container.project, facts.project) || news;
   news = take_text(container.service, facts.service) || news;
   news = take(container.labels, facts.labels) || news;
-  news = take(container.published, facts.published) || news;
+  entry->network_owner = network_owner_of(facts);
+  const Entry* owner = entry_of_engine_id(entry->network_owner);
+  const auto& published = owner == nullptr ? facts.published : owner->container.published;
+  news = take(container.published, published) || news;
   if (news) changed(*entry);
+  share_published(*entry);
+}
+
+void Registry::share_published(const Entry& owner) {
+  for (const auto& [key, entry] : entries_) {
+    if (key.engine_id.empty() || entry->network_owner != owner.key.engine_id) continue;
+    if (take(entry->container.published, owner.container.published)) changed(*entry);
+  }
 }
 
 void Registry::rename(std::string_view engine_id, std::string_view name) {

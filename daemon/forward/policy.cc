@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "forward/attributes.h"
+#include "forward/published.h"
 #include "forward/rules.h"
 
 namespace portfwd {
@@ -43,6 +44,17 @@ std::optional<Decision> by_attributes(const Rule* rule, const Attributes& attrib
   if (rule != nullptr && rule->on_auto_forward) return std::nullopt;  // the user's word wins
   if (!ignores(attributes.on_auto_forward)) return std::nullopt;
   return Decision{false, attributes.source};
+}
+
+/// A second forward beside the engine's own would only confuse, unless a rule asks for it.
+std::optional<Decision> by_engine(const Rule* rule, const Container& container,
+                                  const Listener& listener) {
+  const std::string published = published_at(container, listener);
+  if (published.empty() || names_port(rule)) return std::nullopt;
+  return Decision{false, fmt::format("{} publishes it itself, at {}; a rule with ports = [{}] "
+                                     "forwards it nevertheless",
+                                     container.engine.empty() ? "the engine" : container.engine,
+                                     published, listener.local.port)};
 }
 
 Decision by_ports(const Settings& settings, const Rule* rule, const Listener& listener) {
@@ -117,6 +129,7 @@ Decision decide(const PolicyContext& context, const Container& container,
   auto decided = by_detection(settings, rule, listener);
   if (!decided) decided = by_rule(rule);
   if (!decided) decided = by_attributes(rule, attributes_of(container, listener));
+  if (!decided) decided = by_engine(rule, container, listener);
   if (!decided) decided = by_ports(settings, rule, listener);
   decided->settle = settle_of(context, rule, listener.local.port);
   decided->treatment = treatment_of(settings, rule, listener.local.port);

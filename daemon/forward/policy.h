@@ -1,6 +1,6 @@
 // What is to be done with a listener, and why: the user's rules, then what the container asks for,
-// then [ports] and [host]. Pure functions of container, listener and settings; nothing else
-// decides.
+// then what its engine does already, then [ports] and [host]. Pure functions of container, listener
+// and settings; nothing else decides.
 #pragma once
 
 #include <optional>

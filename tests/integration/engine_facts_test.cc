@@ -114,6 +114,19 @@ TEST_F(EngineFactsTest, ANamePeopleGaveIsKept) {
   EXPECT_EQ(container()->name, "mine");
 }
 
+TEST_F(EngineFactsTest, WhoHasJoinedAnothersNetworkHasItsPublishedPorts) {
+  const std::string other(64, 'd');
+  const KeptProcess owner(sandbox, other, "owner"), joined(sandbox, kId, "joined");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(until_name_is("joined"));
+  finder.registry.learn({.id = kId, .network_mode = "container:" + other});
+  EXPECT_THAT(container()->published, testing::IsEmpty());
+  const PublishedPorts ports{Protocol::Tcp, "", 8080, 80, 1};
+  finder.registry.learn({.id = other, .published = {ports}});
+  EXPECT_THAT(container()->published, ElementsAre(ports)) << "in whichever order they are told";
+}
+
 TEST_F(EngineFactsTest, AnEngineElsewhereIsListedAsOutOfReach) {
   EngineSockets sockets;
   sockets.elsewhere = {{EngineKind::Docker, "DOCKER_HOST", "ssh://me@far"}};

@@ -4,6 +4,7 @@
 
 #include "config/config_file.h"
 #include "forward/policy.h"
+#include "forward/published.h"
 
 namespace portfwd {
 namespace {
@@ -215,6 +216,41 @@ TEST(Policy, AContainerIsIgnoredWholeWhenNoPortOfItCouldBeForwarded) {
   c.labels["portfwd"] = "off";
   EXPECT_THAT(ignored_whole(read("[[rule]]\nlabel = \"x\""), c), HasSubstr("portfwd=off"));
   EXPECT_EQ(ignored_whole(read("[[rule]]\non_auto_forward = \"notify\""), c), "");
+}
+
+struct PublishedPortTest : testing::Test {
+  PublishedPortTest() { web.published = {{Protocol::Tcp, "", 18080, 5430, 10}}; }
+  Container web = container();
+};
+
+TEST_F(PublishedPortTest, IsNotForwardedASecondTime) {
+  const Decision decision = decide_in(read(""), web, listener());
+  EXPECT_FALSE(decision.forward);
+  EXPECT_THAT(decision.because, HasSubstr("podman publishes it itself, at port 18082 of every"));
+}
+
+TEST_F(PublishedPortTest, NamesTheAddressThatItIsPublishedAt) {
+  web.published = {{Protocol::Tcp, "127.0.0.1", 18080, 5432, 1}};
+  EXPECT_EQ(published_at(web, listener()), "127.0.0.1:18080");
+  web.published = {{Protocol::Tcp, "::1", 18080, 5432, 1}};
+  EXPECT_EQ(published_at(web, listener()), "[::1]:18080");
+}
+
+TEST_F(PublishedPortTest, IsForwardedWhenItsListenerIsOnLoopbackWhereTheEngineDoesNotLead) {
+  Listener loopback = listener();
+  loopback.local.address = IpAddress::loopback(Family::V4);
+  EXPECT_TRUE(decide_in(read(""), web, loopback).forward);
+}
+
+TEST_F(PublishedPortTest, IsForwardedWhenARuleNamesIt) {
+  EXPECT_TRUE(decide_in(read("[[rule]]\nports = [5432]\n"), web, listener()).forward);
+}
+
+TEST_F(PublishedPortTest, SaysNothingOfOtherPortsAndProtocols) {
+  EXPECT_TRUE(decide_in(read(""), web, listener(5440)).forward);
+  EXPECT_TRUE(decide_in(read(""), web, listener(5429)).forward);
+  web.published = {{Protocol::Udp, "", 18080, 5432, 1}};
+  EXPECT_TRUE(decide_in(read(""), web, listener()).forward);
 }
 
 }  // namespace
