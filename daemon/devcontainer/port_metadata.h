@@ -1,0 +1,78 @@
+// What a dev container's metadata says about ports: forwardPorts, appPort, portsAttributes and
+// otherPortsAttributes, of the label `devcontainer.metadata` and of devcontainer.json, as values.
+// Pure. It comes from images and repositories that anybody may have written, so a value can name
+// neither a path, nor a program, nor a host address, nor a host port below 1024.
+// Source: https://containers.dev/implementors/json_reference/
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/endpoint.h"
+#include "config/port_range.h"
+#include "config/regex.h"
+
+namespace portfwd::devcontainer {
+
+/// A port that is to be forwarded whether or not anything listens there yet.
+struct WantedPort {
+  std::string service;            ///< compose's; "" for the container that the metadata is of
+  Port port = 0;                  ///< inside; 1 to 65535
+  std::optional<Port> host_port;  ///< 1024 or more
+  friend bool operator==(const WantedPort&, const WantedPort&) = default;
+};
+
+struct PortAttributes {
+  std::optional<std::string> on_auto_forward;  ///< as portfwd.toml(5) has it
+  std::string label;
+  std::optional<std::string> scheme;  ///< "http", "https"
+  bool require_host_port = false;     ///< requireLocalPort: the same number on the host
+  bool elevate = false;               ///< elevateIfNeeded, which nothing here does: a hint is due
+  friend bool operator==(const PortAttributes&, const PortAttributes&) = default;
+};
+
+/// "db:5432": a port of another compose service; "localhost" is the container itself.
+struct ServicePort {
+  std::string service;
+  Port port = 0;
+  friend bool operator==(const ServicePort&, const ServicePort&) = default;
+};
+
+/// Which ports attributes are for. A regular expression is matched against the command line.
+using PortSelector = std::variant<PortRange, ServicePort, Regex>;
+
+struct PortMetadata {
+  struct Entry {
+    PortSelector selector;
+    PortAttributes attributes;
+    friend bool operator==(const Entry&, const Entry&) = default;
+  };
+  std::vector<WantedPort> wanted;
+  std::vector<Entry> attributes;
+  std::optional<PortAttributes> others;  ///< for ports that no entry is for
+  std::vector<std::string> complaints;   ///< about what was left out, a sentence each
+
+  [[nodiscard]] bool empty() const { return wanted.empty() && attributes.empty() && !others; }
+  friend bool operator==(const PortMetadata&, const PortMetadata&) = default;
+};
+
+/// @param text a JSON object or an array of such, of which later ones win; comments and commas
+/// before a closing bracket are allowed. Whatever can't be understood is left out and complained of
+[[nodiscard]] PortMetadata parse_port_metadata(std::string_view text);
+
+/// Puts `later` over `earlier`: wanted ports of both, attributes of the later by selector.
+[[nodiscard]] PortMetadata merge(PortMetadata earlier, PortMetadata later);
+
+/// The attributes for a port: those of its very number (or, of another service, "service:port"),
+/// else of a range, else of a matching expression, else otherPortsAttributes.
+/// @param service compose's name of the container, "" if unknown
+/// @param own whether the metadata is of this container itself, not of another of its project
+/// @param command of the listener; "" if unknown, which no expression matches
+[[nodiscard]] const PortAttributes* attributes_for(const PortMetadata& metadata,
+                                                   std::string_view service, bool own, Port port,
+                                                   std::string_view command);
+
+}  // namespace portfwd::devcontainer
