@@ -72,6 +72,7 @@ struct DeclaredForward {
   std::optional<Port> host_port;  ///< nothing: as for a detected one; always there with Reverse
   Direction direction = Direction::In;
   std::string label;
+  bool by_container = false;  ///< its own metadata asks for it, which gives way to the user's word
   Place place;
   friend bool operator==(const DeclaredForward&, const DeclaredForward&) = default;
 };

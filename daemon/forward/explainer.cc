@@ -39,7 +39,7 @@ Refusal several_have(Target target, const std::string& one, const std::string& o
 Answer<Facts> Explainer::explain(std::string_view container, Target target) const {
   const auto gathered = container.empty() ? known_by_port(target) : known(container, target);
   if (!gathered) return std::unexpected(gathered.error());
-  return portfwd::explain(policy(), *gathered);
+  return portfwd::explain(parts_.table.policy(), *gathered);
 }
 
 /// A container that is away is known by the forward that waits for it.

@@ -33,7 +33,6 @@ class Explainer {
   [[nodiscard]] Known present(const Reach& reach, Target target) const;
   [[nodiscard]] Known missing(const ForwardInfo& forward, Target target) const;
   void add_forward(const ForwardKey& key, Known& known) const;
-  [[nodiscard]] PolicyContext policy() const { return {parts_.settings, ephemeral_ports()}; }
 
   Parts parts_;
 };

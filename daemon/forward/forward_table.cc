@@ -18,9 +18,11 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
     : parts_(parts),
       settings_(settings),
       ephemeral_(ephemeral_ports()),
+      wishes_(parts.owner),
       draining_(parts.loop),
       conflict_retry_(parts.loop, [this] { retry_conflicts(); }),
-      settle_over_(parts.loop, [this] { reconcile_settled(); }) {
+      settle_over_(parts.loop, [this] { reconcile_settled(); }),
+      forget_wishes_(parts.loop, [this] { forget_wishes(); }) {
   sticky_.restore(state.ports);
   addresses_.restore(state.addresses);
 }
@@ -76,6 +78,7 @@ void ForwardTable::stop() {
   requests_.clear();
   conflict_retry_.disarm();
   settle_over_.disarm();
+  forget_wishes_.disarm();
 }
 
 // ---- reading -----------------------------------------------------------------------------------
@@ -111,7 +114,7 @@ std::vector<SeenListener> ForwardTable::seen(const Container& container, Target 
     if (Target{listener.protocol, listener.local.port} != target) continue;
     const FirstSeen* first = entry->second.ages.find(listener);
     if (first == nullptr) continue;
-    const Duration settle = decide({settings_, ephemeral_}, container, listener).settle;
+    const Duration settle = decide(policy(), container, listener).settle;
     out.push_back({listener, first->wall, first->at + settle - parts_.loop.now()});
   }
   return out;
@@ -143,6 +146,7 @@ void ForwardTable::on_reach_added(Reach& reach) {
   Entry& entry = entries_[reach.container().id];
   entry.reach = &reach;
   adopt(entry);
+  follow_wishes(reach);
   reconcile(entry);
 }
 
@@ -150,6 +154,7 @@ void ForwardTable::on_reach_changed(Reach& reach) {
   Entry& entry = entries_.at(reach.container().id);
   release_misnamed(reach.container());
   adopt(entry);
+  follow_wishes(reach);
   for (auto& [key, tied] : forwards_) {
     if (key.container == reach.container().id && tied.forward->describe(reach.container())) {
       remember_port(*tied.forward);  // by the name that it has now
@@ -176,6 +181,8 @@ void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
     it = next;
   }
   entries_.erase(id);
+  wishes_.gone(reach.container(), parts_.loop.now());
+  forget_wishes();
   if (Reach* other = named(reach.container().name)) on_reach_changed(*other);  // may take over
 }
 

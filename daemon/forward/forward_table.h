@@ -18,6 +18,7 @@
 #include "config/settings.h"
 #include "event/event_loop.h"
 #include "forward/container_addresses.h"
+#include "forward/container_wishes.h"
 #include "forward/draining_ports.h"
 #include "forward/explain.h"
 #include "forward/forward.h"
@@ -64,6 +65,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
     RelayServices relay;
     const PortHolder& holders;
     TableObserver& observer;
+    uid_t owner;  ///< whose files may say what a container asks for
   };
   /// @param state what state() gave in the life before
   ForwardTable(const Parts& parts, const Settings& settings, const State& state);
@@ -99,6 +101,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// The host addresses that a forward could not have when it looked for one, with who holds them
   /// now; the first few.
   [[nodiscard]] std::vector<std::string> tried(const ForwardKey& key) const;
+  /// What decides on listeners. Its parts are borrowed.
+  [[nodiscard]] PolicyContext policy() const { return {settings_, ephemeral_, wishes_}; }
   /// Whether a person ended this container's forward of the port and its listener still lives.
   [[nodiscard]] bool suppressed(const Container& container, Target target) const;
 
@@ -151,7 +155,10 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   std::string take_over(Tied& tied, ManualRequest request);
   Answer<std::string> make(Reach* reach, const ForwardKey& key, ManualRequest request);
   void end(Forwards::iterator tied, std::string_view reason);
+  [[nodiscard]] std::vector<DeclaredForward> declared() const;
   void declare(const DeclaredForward& declared);
+  void follow_wishes(const Reach& reach);
+  void forget_wishes();
   void treat_waiting();
   [[nodiscard]] bool at_home(const ManualRequest& request);
   [[nodiscard]] Reach* named(const std::string& container) const;
@@ -180,12 +187,14 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   PortRange ephemeral_;
   StickyPorts sticky_;
   ContainerAddresses addresses_;
+  ContainerWishes wishes_;
   std::map<std::string, Entry> entries_;  ///< by container id
   Forwards forwards_;
   std::list<ManualRequest> requests_;
   DrainingPorts draining_;
   Timer conflict_retry_;
   Timer settle_over_;
+  Timer forget_wishes_;
   std::uint64_t next_id_ = 1;
   bool stopped_ = false;
 };

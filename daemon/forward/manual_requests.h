@@ -20,6 +20,7 @@ struct ManualRequest {
   Target target;
   ForwardOptions options;
   Origin origin = Origin::Manual;              ///< or Declared
+  bool by_container = false;                   ///< its own metadata asks for it, not the user
   std::string asked_by = "asked for by hand";  ///< for `explain`
   bool restored = false;  ///< nobody waits for an answer: a host port that is taken is a conflict
 

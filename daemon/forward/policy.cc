@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <fstream>
 
-#include "forward/attributes.h"
 #include "forward/published.h"
 #include "forward/rules.h"
 
@@ -14,6 +13,10 @@ namespace portfwd {
 namespace {
 
 constexpr Duration kEphemeralSettle = std::chrono::milliseconds(300);
+constexpr Port kFirstHostPort = 1024;  // that a container's own word can have
+constexpr const char* kNeverElevated =
+    "; elevateIfNeeded is not met, since portfwd never has more rights than you: `sysctl "
+    "net.ipv4.ip_unprivileged_port_start=80` lets every user have such ports";
 
 const Rule* first_match(const Settings& settings, const Container& container,
                         const Listener& listener) {
@@ -95,17 +98,29 @@ Duration settle_of(const PolicyContext& context, const Rule* rule, Port port) {
   return kEphemeralSettle;
 }
 
-/// What the rule says, over what holds without it.
-Treatment treatment_of(const Settings& settings, const Rule* rule, Port port) {
+/// What the container asks for, over what holds for all.
+Treatment wished_treatment(const Settings& settings, const Attributes& wished, Port port) {
   Treatment out = default_treatment(settings);
+  out.on_auto_forward = wished.on_auto_forward.value_or(out.on_auto_forward);
+  out.label = wished.label;
+  out.scheme = wished.scheme.value_or(out.scheme);
+  if (wished.require_host_port && port >= kFirstHostPort) {
+    out.host_port = port;
+    out.require_host_port = true;
+  }
+  return out;
+}
+
+/// What the rule says, over that.
+Treatment treatment_of(Treatment out, const Rule* rule, Port port) {
   if (rule == nullptr) return out;
   out.on_auto_forward = rule->on_auto_forward.value_or(out.on_auto_forward);
-  out.label = rule->label.value_or("");
+  out.label = rule->label.value_or(out.label);
   out.scheme = rule->scheme.value_or(out.scheme);
   if (rule->host_port) {
     out.host_port = static_cast<Port>(*rule->host_port + port - rule->ports.front().first);
   }
-  out.require_host_port = rule->require_host_port.value_or(false);
+  out.require_host_port = rule->require_host_port.value_or(out.require_host_port);
   out.bind = rule->bind;
   out.restrict_to_user = rule->restrict_to_user.value_or(out.restrict_to_user);
   out.allow_remote = rule->allow_remote.value_or(out.allow_remote);
@@ -128,11 +143,15 @@ Decision decide(const PolicyContext& context, const Container& container,
   const Rule* rule = first_match(settings, container, listener);
   auto decided = by_detection(settings, rule, listener);
   if (!decided) decided = by_rule(rule);
-  if (!decided) decided = by_attributes(rule, attributes_of(container, listener));
+  const Attributes wished = context.wishes.attributes(container, listener);
+  if (!decided) decided = by_attributes(rule, wished);
   if (!decided) decided = by_engine(rule, container, listener);
   if (!decided) decided = by_ports(settings, rule, listener);
   decided->settle = settle_of(context, rule, listener.local.port);
-  decided->treatment = treatment_of(settings, rule, listener.local.port);
+  const Port port = listener.local.port;
+  decided->treatment = treatment_of(wished_treatment(settings, wished, port), rule, port);
+  if (decided->forward && wished.elevate && port < kFirstHostPort)
+    decided->because += kNeverElevated;
   return std::move(*decided);
 }
 
@@ -162,7 +181,7 @@ std::string ignored_whole(const Settings& settings, const Container& container) 
     if (whole && !rule.on_auto_forward) break;  // what the container asks for may yet hold
     return "";
   }
-  const Attributes attributes = attributes_of(container);
+  const Attributes attributes = ContainerWishes::attributes(container);
   return ignores(attributes.on_auto_forward) ? attributes.source : "";
 }
 

@@ -10,6 +10,7 @@
 
 #include "config/settings.h"
 #include "discover/container.h"
+#include "forward/container_wishes.h"
 #include "watch/watcher.h"
 
 namespace portfwd {
@@ -39,7 +40,8 @@ struct Decision {
 /// What is known of the host and matters to a decision.
 struct PolicyContext {
   const Settings& settings;
-  PortRange ephemeral;  ///< net.ipv4.ip_local_port_range
+  PortRange ephemeral;            ///< net.ipv4.ip_local_port_range
+  const ContainerWishes& wishes;  ///< borrowed
 };
 
 [[nodiscard]] Decision decide(const PolicyContext& context, const Container& container,

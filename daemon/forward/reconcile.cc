@@ -77,7 +77,7 @@ ForwardTable::Wanted ForwardTable::detected(Entry& entry, std::span<const Listen
   const bool exists = forwards_.contains({container.id, target.protocol, target.port});
   Wanted wanted;
   for (const Listener& listener : group) {
-    Decision decision = decide({settings_, ephemeral_}, container, listener);
+    Decision decision = decide(policy(), container, listener);
     if (!decision.forward) continue;
     const TimePoint settled = entry.ages.find(listener)->at + decision.settle;
     if (!exists && settled > parts_.loop.now()) {
@@ -101,7 +101,7 @@ void ForwardTable::add_lingering(const Entry& entry, Plan& plan) {
     const bool listens =
         std::ranges::any_of(listeners, [&](const Listener& l) { return target_of(l) == target; });
     if (listens || forward.origin() != Origin::Auto) continue;
-    Decision decision = decide({settings_, ephemeral_}, container, forward.last_listener());
+    Decision decision = decide(policy(), container, forward.last_listener());
     if (decision.forward) plan[target] = {{}, nullptr, std::move(decision.treatment)};
   }
 }

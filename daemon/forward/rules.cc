@@ -12,6 +12,15 @@ namespace portfwd {
 
 namespace {
 
+/// Docker's and podman's compose have labels of their own.
+std::string compose_label(const Container& container, const std::string& what) {
+  for (const char* tool : {"com.docker.compose.", "io.podman.compose."}) {
+    const auto label = container.labels.find(tool + what);
+    if (label != container.labels.end()) return label->second;
+  }
+  return "";
+}
+
 using Wanted = Conditions;
 
 /// One condition of a rule: how to tell whether it is given and holds, and how to speak of it.
@@ -173,11 +182,11 @@ std::string mismatch_text(const Conditions& when, const Container& container,
 /// Docker's and Podman's compose name it alike. Source: docker compose's and podman-compose's
 /// labels.
 std::string compose_project(const Container& container) {
-  for (const char* name : {"com.docker.compose.project", "io.podman.compose.project"}) {
-    const auto label = container.labels.find(name);
-    if (label != container.labels.end()) return label->second;
-  }
-  return "";
+  return compose_label(container, "project");
+}
+
+std::string compose_service(const Container& container) {
+  return compose_label(container, "service");
 }
 
 }  // namespace portfwd

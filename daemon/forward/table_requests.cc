@@ -26,6 +26,7 @@ ManualRequest request_for(const DeclaredForward& declared) {
       .target = declared.target,
       .options = {.host_port = declared.host_port, .label = declared.label, .allow_missing = true},
       .origin = Origin::Declared,
+      .by_container = declared.by_container,
       .asked_by = "declared at " + declared.place.text()};
 }
 
@@ -160,24 +161,39 @@ void ForwardTable::end_lifeline(std::string_view bus_name) {
 
 /// What the settings declare and what is declared are made one: what is unchanged stays as it is.
 void ForwardTable::declare() {
-  std::vector<std::string> ended;
+  const std::vector<DeclaredForward> all = declared();
+  std::vector<std::pair<std::string, std::string_view>> ended;
   for (ManualRequest& request : requests_) {
-    const auto declared = std::ranges::find_if(
-        settings_.forwards, [&](const DeclaredForward& d) { return same_tie(request, d); });
-    if (declared != settings_.forwards.end() && at_home(request)) {
+    const auto declared =
+        std::ranges::find_if(all, [&](const DeclaredForward& d) { return same_tie(request, d); });
+    if (declared != all.end() && at_home(request)) {
       request.options.label = declared->label;
       request.asked_by = request_for(*declared).asked_by;
     } else if (request.origin == Origin::Declared) {
-      ended.push_back(request.forward_id);
+      const bool gone = request.by_container && request.container_id.empty();
+      ended.emplace_back(request.forward_id, gone ? "container-gone" : "rule");
     }
   }
-  for (const std::string& id : ended) end(by_id(id), "rule");
-  for (const DeclaredForward& declared : settings_.forwards) {
+  for (const auto& [id, why] : ended) end(by_id(id), why);
+  for (const DeclaredForward& declared : all) {
     if (declared.direction != Direction::In) continue;  // those are ReverseForwards'
     const bool there = std::ranges::any_of(
         requests_, [&](const ManualRequest& r) { return same_tie(r, declared); });
     if (!there) declare(declared);
   }
+}
+
+/// The user's own, and what containers ask for besides.
+std::vector<DeclaredForward> ForwardTable::declared() const {
+  std::vector<DeclaredForward> all = settings_.forwards;
+  for (DeclaredForward& wish : wishes_.declared()) {
+    const bool said = std::ranges::any_of(all, [&](const DeclaredForward& d) {
+      return d.container == wish.container && d.target == wish.target &&
+             d.direction == wish.direction;
+    });
+    if (!said) all.push_back(std::move(wish));
+  }
+  return all;
 }
 
 void ForwardTable::declare(const DeclaredForward& declared) {
@@ -186,8 +202,20 @@ void ForwardTable::declare(const DeclaredForward& declared) {
   const auto there = forwards_.find(reach != nullptr ? key_in(reach->container(), declared.target)
                                                      : away_key(request));
   const bool by_hand = there != forwards_.end() && there->second.forward->origin() != Origin::Auto;
+  if (by_hand && declared.by_container) return;
   if (by_hand) end(there, "replaced");   // the configuration is the longer-lived word
   (void)add(reach, std::move(request));  // a host port that can't be had is a conflict, and told so
+}
+
+/// Only a container that can be entered is asked.
+void ForwardTable::follow_wishes(const Reach& reach) {
+  if (reach.state() == ContainerState::Watched && wishes_.update(reach.container())) declare();
+}
+
+/// Those of containers that were not made anew in time.
+void ForwardTable::forget_wishes() {
+  if (wishes_.forget(parts_.loop.now())) declare();
+  if (const auto next = wishes_.forget_at()) forget_wishes_.arm_at(*next);
 }
 
 /// Those whose container is away, since no reconcile step meets them.
@@ -277,14 +305,14 @@ Treatment ForwardTable::treatment_of(const ManualRequest& request, const Contain
   listener.protocol = request.target.protocol;
   listener.local = {IpAddress::loopback(Family::V4), request.target.port};
   if (!listeners.empty()) listener = listeners.front();
-  Treatment treatment = container == nullptr
-                            ? default_treatment(settings_)
-                            : decide({settings_, ephemeral_}, *container, listener).treatment;
+  Treatment treatment = container == nullptr ? default_treatment(settings_)
+                                             : decide(policy(), *container, listener).treatment;
   if (!request.options.label.empty()) treatment.label = request.options.label;
   treatment.on_auto_forward = "notify";
   treatment.host_port = request.options.host_port;
   treatment.require_host_port = request.options.host_port.has_value();
   treatment.bind.reset();
+  if (request.by_container && settings_.host.bind.is_remote()) treatment.bind = Bind{};
   if (!request.options.bind.empty()) treatment.bind = Bind{IpAddress::parse(request.options.bind)};
   return treatment;
 }

@@ -38,6 +38,9 @@ class TestReach final : public Reach {
       listeners_.push_back(l);
     }
   }
+  void set_labels(std::map<std::string, std::string> labels) {
+    container_.labels = std::move(labels);
+  }
   void rename(std::string name) { container_.name = std::move(name); }
   const Container& container() const override { return container_; }
   ContainerState state() const override { return ContainerState::Watched; }
@@ -87,7 +90,8 @@ struct Holder final : PortHolder {
 struct ForwardTableTest : testing::Test {
   ForwardTableTest() {
     settings.host.linger = std::chrono::milliseconds(20);
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, State{});
+    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()},
+                  settings, State{});
   }
   ~ForwardTableTest() override {
     table->stop();

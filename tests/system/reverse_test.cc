@@ -6,8 +6,8 @@ namespace {
 
 using namespace testing_support;
 
-constexpr Endpoint kInside4{kV4, 5432};
-constexpr Endpoint kInside6{kV6, 5432};
+const Endpoint kInside4{kV4, 5432};
+const Endpoint kInside6{kV6, 5432};
 
 class SystemReverse : public SystemTest {
  protected:

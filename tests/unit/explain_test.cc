@@ -24,7 +24,9 @@ struct ExplainTest : testing::Test {
     seen.listener.process = "nginx";
     known.listeners.push_back(seen);
   }
-  Fact fact(const std::string& key) { return explain({settings, {32768, 60999}}, known).at(key); }
+  Fact fact(const std::string& key) {
+    return explain({settings, {32768, 60999}, wishes}, known).at(key);
+  }
   std::string text(const std::string& key) { return std::get<std::string>(fact(key)); }
   std::vector<std::string> list(const std::string& key) {
     return std::get<std::vector<std::string>>(fact(key));
@@ -36,6 +38,7 @@ struct ExplainTest : testing::Test {
     added.place = {"c.toml", static_cast<std::uint32_t>(settings.rules.size()), 1};
   }
   Settings settings;
+  ContainerWishes wishes{0};
   Container container;
   Known known{.subject = &container};
 };

@@ -40,7 +40,8 @@ Settings read(const std::string& text) {
 }
 
 Decision decide_in(const Settings& settings, const Container& c, const Listener& l) {
-  return decide({settings, kEphemeral}, c, l);
+  const ContainerWishes wishes(0);
+  return decide({settings, kEphemeral, wishes}, c, l);
 }
 
 struct Case {

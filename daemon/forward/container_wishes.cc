@@ -1,0 +1,161 @@
+#include "forward/container_wishes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "devcontainer/workspace.h"
+#include "forward/rules.h"
+
+namespace portfwd {
+
+namespace {
+
+using devcontainer::PortAttributes;
+using devcontainer::PortMetadata;
+using devcontainer::WantedPort;
+
+constexpr const char* kMetadataLabel = "devcontainer.metadata";
+constexpr const char* kSource = "the dev container's metadata";
+
+Attributes from_metadata(const PortAttributes* said) {
+  if (said == nullptr) return {};
+  return {.on_auto_forward = said->on_auto_forward,
+          .label = said->label,
+          .scheme = said->scheme,
+          .require_host_port = said->require_host_port,
+          .elevate = said->elevate,
+          .source = std::string(kSource) + " asks for it"};
+}
+
+}  // namespace
+
+/// The label comes with the image, the file is nearer to the user.
+PortMetadata ContainerWishes::read(const Container& container) const {
+  PortMetadata all;
+  if (const auto label = container.labels.find(kMetadataLabel); label != container.labels.end()) {
+    all = devcontainer::parse_port_metadata(label->second);
+  }
+  for (const std::string& path : devcontainer::config_paths(container.labels)) {
+    const auto text = devcontainer::read_config(path, owner_);
+    if (!text && text.error().code == ENOENT) continue;
+    if (text) return merge(std::move(all), devcontainer::parse_port_metadata(*text));
+    all.complaints.push_back(fmt::format("{}: {}", path, text.error().text()));
+    break;
+  }
+  return all;
+}
+
+bool ContainerWishes::update(const Container& container) {
+  const auto before = declared();
+  std::erase_if(known_, [&](const auto& entry) {
+    return entry.second.gone && entry.second.name == container.name;
+  });
+  Known& known = known_[container.id];
+  const bool read_before = known.labels == container.labels && !known.name.empty();
+  known.name = container.name;
+  if (!read_before) {
+    known.labels = container.labels;
+    known.project = compose_project(container);
+    known.service = compose_service(container);
+    known.metadata = read(container);
+    for (const std::string& complaint : known.metadata.complaints) {
+      log::write(log::Level::Warning,
+                 fmt::format("the dev container metadata of {}: {}", container.name, complaint),
+                 {{"PORTFWD_CONTAINER", container.name}});
+    }
+  }
+  return declared() != before;
+}
+
+void ContainerWishes::gone(const Container& container, TimePoint now) {
+  const auto known = known_.find(container.id);
+  if (known == known_.end()) return;
+  known->second.gone = now;
+  if (known->second.metadata.wanted.empty() && known->second.service.empty()) known_.erase(known);
+}
+
+std::optional<TimePoint> ContainerWishes::forget_at() const {
+  std::optional<TimePoint> next;
+  for (const auto& [id, known] : known_) {
+    if (known.gone) next = std::min(next.value_or(TimePoint::max()), *known.gone + kReplacement);
+  }
+  return next;
+}
+
+bool ContainerWishes::forget(TimePoint now) {
+  const auto before = declared();
+  std::erase_if(known_, [&](const auto& entry) {
+    return entry.second.gone && *entry.second.gone + kReplacement <= now;
+  });
+  return declared() != before;
+}
+
+std::string ContainerWishes::name_of_service(const Known& of, const std::string& service) const {
+  if (service.empty() || service == of.service) return of.name;
+  if (of.project.empty()) return "";
+  const auto found = std::ranges::find_if(known_, [&](const auto& entry) {
+    return entry.second.project == of.project && entry.second.service == service;
+  });
+  return found == known_.end() ? "" : found->second.name;
+}
+
+std::vector<DeclaredForward> ContainerWishes::declared() const {
+  std::vector<DeclaredForward> out;
+  for (const auto& [id, known] : known_) {
+    for (const WantedPort& wanted : known.metadata.wanted) {
+      DeclaredForward forward;
+      forward.container = name_of_service(known, wanted.service);
+      if (forward.container.empty()) continue;
+      forward.target = {Protocol::Tcp, wanted.port};
+      forward.host_port = wanted.host_port;
+      forward.by_container = true;
+      forward.place.file = fmt::format("the dev container metadata of {}", known.name);
+      const bool own = forward.container == known.name;
+      const auto* attributes = devcontainer::attributes_for(
+          known.metadata, own ? known.service : wanted.service, own, wanted.port, "");
+      if (attributes != nullptr) forward.label = attributes->label;
+      const bool twice = std::ranges::any_of(out, [&](const DeclaredForward& other) {
+        return other.container == forward.container && other.target == forward.target;
+      });
+      if (!twice) out.push_back(std::move(forward));
+    }
+  }
+  return out;
+}
+
+/// Its own metadata first, then what another container of its compose project says of its service.
+const PortAttributes* ContainerWishes::find(const Container& container, Port port,
+                                            const std::string& command) const {
+  const auto self = known_.find(container.id);
+  if (self == known_.end()) return nullptr;
+  const Known& known = self->second;
+  const auto* own =
+      devcontainer::attributes_for(known.metadata, known.service, true, port, command);
+  if (own != nullptr || known.project.empty() || known.service.empty()) return own;
+  for (const auto& [id, other] : known_) {
+    if (id == container.id || other.project != known.project) continue;
+    const auto* said =
+        devcontainer::attributes_for(other.metadata, known.service, false, port, command);
+    if (said != nullptr) return said;
+  }
+  return nullptr;
+}
+
+Attributes ContainerWishes::attributes(const Container& container) {
+  const auto label = container.labels.find("portfwd");
+  if (label == container.labels.end() || label->second != "off") return {};
+  return {.on_auto_forward = "ignore", .source = "the container's label portfwd=off asks for it"};
+}
+
+Attributes ContainerWishes::attributes(const Container& container, const Listener& listener) const {
+  if (Attributes whole = attributes(container); whole.on_auto_forward) return whole;
+  if (listener.opted_out) {
+    return {.on_auto_forward = "ignore",
+            .source = "PORTFWD=off in its program's environment asks for it"};
+  }
+  return from_metadata(find(container, listener.local.port, listener.command));
+}
+
+}  // namespace portfwd

@@ -1,0 +1,73 @@
+// What containers ask for themselves: labels, their programs' environment, and the metadata of dev
+// containers, from the label and from the devcontainer.json of their folder. Owned by the
+// Controller, which tells it of every container; read once for each and again when its labels
+// change. The user's own rules and forwards come first; policy and the table see to that.
+//
+// A container that has gone keeps its wishes for kReplacement, so that one which is made anew under
+// its name finds its host ports held.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "config/rule.h"
+#include "devcontainer/port_metadata.h"
+#include "discover/container.h"
+#include "watch/watcher.h"
+
+namespace portfwd {
+
+/// About one port; it can ask for nothing that opens the port to anybody else.
+struct Attributes {
+  std::optional<std::string> on_auto_forward;
+  std::string label;
+  std::optional<std::string> scheme;
+  bool require_host_port = false;
+  bool elevate = false;  ///< a privileged host port is wished for, which we never take by force
+  std::string source;    ///< who says so, as the beginning of a sentence; "" when nobody does
+};
+
+class ContainerWishes {
+ public:
+  static constexpr Duration kReplacement = std::chrono::minutes(1);
+
+  /// @param owner whose devcontainer.json files are read
+  explicit ContainerWishes(uid_t owner) : owner_(owner) {}
+
+  /// A container that has come or changed. @return whether declared() is not what it was
+  bool update(const Container& container);
+  void gone(const Container& container, TimePoint now);
+  /// Forgets those that were not made anew. @return whether declared() is not what it was
+  bool forget(TimePoint now);
+  /// When to forget() next; nothing while none is gone.
+  [[nodiscard]] std::optional<TimePoint> forget_at() const;
+
+  /// The ports that are to be forwarded whether or not anything listens, by container. One of a
+  /// compose service that is not there yet is left out until it is.
+  [[nodiscard]] std::vector<DeclaredForward> declared() const;
+  [[nodiscard]] Attributes attributes(const Container& container, const Listener& listener) const;
+  /// About all of its ports.
+  [[nodiscard]] static Attributes attributes(const Container& container);
+
+ private:
+  struct Known {
+    std::string name;
+    std::string project;  ///< compose's, as the next
+    std::string service;
+    std::map<std::string, std::string> labels;
+    devcontainer::PortMetadata metadata;
+    std::optional<TimePoint> gone;
+  };
+  [[nodiscard]] devcontainer::PortMetadata read(const Container& container) const;
+  [[nodiscard]] std::string name_of_service(const Known& of, const std::string& service) const;
+  [[nodiscard]] const devcontainer::PortAttributes* find(const Container& container, Port port,
+                                                         const std::string& command) const;
+
+  uid_t owner_;
+  std::map<std::string, Known> known_;  ///< by container id
+};
+
+}  // namespace portfwd

@@ -1,0 +1,93 @@
+// What the metadata of dev containers asks for, on real host ports: declared ports that outlive a
+// container's replacement, attributes of detected ones, and what it may not have.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include "support/forward_table_fixture.h"
+#include "support/streams.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+struct DevcontainerForwards : ForwardTableTest {
+  TestReach& devcontainer(const std::string& metadata) {
+    auto& reach = *reaches.emplace_back(
+        std::make_unique<TestReach>(relay.context, "id-app" + std::to_string(++ids), "app"));
+    reach.set_labels({{"devcontainer.metadata", metadata}});
+    table->on_reach_added(reach);
+    return reach;
+  }
+};
+
+TEST_F(DevcontainerForwards, AForwardPortIsHeldBeforeAnythingListens) {
+  devcontainer(R"([{"forwardPorts": [18085],
+                    "portsAttributes": {"18085": {"label": "the app", "protocol": "https"}}}])");
+  const ForwardInfo forward = only();
+  EXPECT_EQ(forward.origin, Origin::Declared);
+  EXPECT_EQ(forward.state, ForwardState::Waiting);
+  EXPECT_EQ(forward.label, "the app");
+  EXPECT_EQ(forward.url, "https://127.0.0.1:18085/");
+  EXPECT_EQ(table->asked_by(forward.id), "declared at the dev container metadata of app");
+}
+
+TEST_F(DevcontainerForwards, AClientThatComesWhileTheContainerIsReplacedIsServedByTheNewOne) {
+  const std::string metadata = R"({"forwardPorts": [18085]})";
+  TestReach& first = devcontainer(metadata);
+  show(first, {18085});
+  EXPECT_EQ(only().state, ForwardState::Active);
+  table->on_reach_removed(first, RemovalReason::Gone);
+  EXPECT_EQ(only().state, ForwardState::Waiting);
+
+  const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const SockAddr address = to_sockaddr({IpAddress::loopback(Family::V4), 18085});
+  ASSERT_EQ(::connect(client.get(), address.get(), address.length), -1);
+  turn_until([&] { return only().counters.total == 1; });
+  const UniqueFd server = listen_on({kInside, 18085});
+  show(devcontainer(metadata), {18085});
+  pollfd arrives{server.get(), POLLIN, 0};
+  turn_until([&] { return ::poll(&arrives, 1, 0) == 1; });
+  EXPECT_THAT(told.ports, ElementsAre("+app:18085@18085 0/1")) << "one forward all the time";
+}
+
+TEST_F(DevcontainerForwards, TheUsersOwnWordComesFirst) {
+  settings.forwards = {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}};
+  table->apply(settings);
+  devcontainer(R"({"forwardPorts": [18085], "portsAttributes": {"18085": {"label": "theirs"}}})");
+  EXPECT_EQ(only().host_port, 18086);
+}
+
+TEST_F(DevcontainerForwards, AttributesAreForDetectedPortsToo) {
+  TestReach& app = devcontainer(R"({"portsAttributes": {
+      "18085": {"onAutoForward": "openBrowserOnce", "label": "docs"},
+      "18087": {"onAutoForward": "ignore"}}})");
+  show(app, {18085, 18087});
+  EXPECT_EQ(only().label, "docs");
+  EXPECT_EQ(only().on_auto_forward, "open-browser-once");
+}
+
+TEST_F(DevcontainerForwards, ItHasNoPrivilegedHostPortAndNoAddressBeyondLoopback) {
+  settings.host.bind.only = IpAddress::v4(0, 0, 0, 0);
+  settings.host.allow_remote = true;
+  table->apply(settings);
+  devcontainer(R"({"appPort": "80:18085"})");
+  EXPECT_GE(only().host_port, 1024);
+  for (const std::string& address : only().host_addresses) {
+    EXPECT_THAT(address, testing::AnyOf("127.0.0.1", "::1"));
+  }
+}
+
+TEST_F(DevcontainerForwards, APortThatIsRequiredButTakenIsAConflict) {
+  const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 18085});
+  TestReach& app = devcontainer(R"({"portsAttributes": {"18085": {"requireLocalPort": true}}})");
+  show(app, {18085});
+  EXPECT_EQ(only().state, ForwardState::Conflict);
+}
+
+}  // namespace
+}  // namespace portfwd

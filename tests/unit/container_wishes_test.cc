@@ -1,0 +1,133 @@
+// What containers ask for themselves: whose word counts for which port, and for how long.
+#include "forward/container_wishes.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "support/temp_dir.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct ContainerWishesTest : testing::Test {
+  static Container container(std::string id, std::string name,
+                             std::map<std::string, std::string> labels = {}) {
+    Container out;
+    out.id = std::move(id);
+    out.name = std::move(name);
+    out.labels = std::move(labels);
+    return out;
+  }
+  static std::map<std::string, std::string> compose(std::string service, std::string metadata) {
+    return {{"com.docker.compose.project", "shop"},
+            {"com.docker.compose.service", std::move(service)},
+            {"devcontainer.metadata", std::move(metadata)}};
+  }
+  static Listener on(Port port, std::string command = "") {
+    Listener listener;
+    listener.local.port = port;
+    listener.command = std::move(command);
+    return listener;
+  }
+  [[nodiscard]] std::vector<std::string> declared() const {
+    std::vector<std::string> out;
+    for (const DeclaredForward& forward : wishes.declared()) {
+      out.push_back(forward.container + ":" + forward.target.text());
+    }
+    return out;
+  }
+  using Names = std::vector<std::string>;
+
+  ContainerWishes wishes{::geteuid()};
+  TimePoint now{100s};
+};
+
+TEST_F(ContainerWishesTest, AContainerWithoutMetadataAsksForNothing) {
+  EXPECT_FALSE(wishes.update(container("1", "web")));
+  EXPECT_TRUE(wishes.declared().empty());
+  EXPECT_FALSE(wishes.attributes(container("1", "web"), on(80)).on_auto_forward);
+}
+
+TEST_F(ContainerWishesTest, ForwardPortsOfTheLabelAreDeclared) {
+  const auto web =
+      container("1", "web", {{"devcontainer.metadata", R"([{"forwardPorts": [3000]}])"}});
+  EXPECT_TRUE(wishes.update(web));
+  EXPECT_EQ(declared(), Names{"web:3000"});
+  EXPECT_TRUE(wishes.declared()[0].by_container);
+  EXPECT_FALSE(wishes.update(web)) << "nothing new";
+}
+
+TEST_F(ContainerWishesTest, TheFileOfTheFolderComesOverTheLabel) {
+  const testing_support::TempDir folder;
+  std::filesystem::create_directory(folder.path() + "/.devcontainer");
+  std::ofstream(folder.path() + "/.devcontainer/devcontainer.json")
+      << R"({"portsAttributes": {"3000": {"label": "mine"}}, /* one more */ "forwardPorts": [8080]})";
+  const auto web = container(
+      "1", "web",
+      {{"devcontainer.local_folder", folder.path()},
+       {"devcontainer.metadata",
+        R"({"forwardPorts": [3000], "portsAttributes": {"3000": {"label": "theirs"}}})"}});
+  EXPECT_TRUE(wishes.update(web));
+  EXPECT_EQ(declared(), (Names{"web:3000", "web:8080"}));
+  EXPECT_EQ(wishes.attributes(web, on(3000)).label, "mine");
+}
+
+TEST_F(ContainerWishesTest, APortOfAnotherServiceIsThatContainersAsSoonAsItIsThere) {
+  const auto app = container("1", "shop-app-1", compose("app", R"({
+      "forwardPorts": ["db:5432"],
+      "portsAttributes": {"db:5432": {"label": "database", "onAutoForward": "silent"}},
+      "otherPortsAttributes": {"onAutoForward": "ignore"}})"));
+  const auto db = container("2", "shop-db-1", compose("db", ""));
+  EXPECT_FALSE(wishes.update(app)) << "there is no such service yet";
+  EXPECT_TRUE(wishes.update(db));
+  EXPECT_EQ(declared(), Names{"shop-db-1:5432"});
+  EXPECT_EQ(wishes.declared()[0].label, "database");
+  EXPECT_EQ(wishes.attributes(db, on(5432)).on_auto_forward, "silent");
+  EXPECT_FALSE(wishes.attributes(db, on(9999)).on_auto_forward) << "the others are app's own";
+  EXPECT_EQ(wishes.attributes(app, on(9999)).on_auto_forward, "ignore");
+}
+
+TEST_F(ContainerWishesTest, AServiceOfAnotherProjectIsNotMeant) {
+  wishes.update(container("1", "app", compose("app", R"({"forwardPorts": ["db:5432"]})")));
+  auto other = container("2", "other-db", compose("db", ""));
+  other.labels["com.docker.compose.project"] = "other";
+  EXPECT_FALSE(wishes.update(other));
+  EXPECT_TRUE(declared().empty());
+}
+
+TEST_F(ContainerWishesTest, TheyOutliveTheContainerUntilItIsMadeAnewOrAMinuteHasPassed) {
+  const auto label =
+      std::map<std::string, std::string>{{"devcontainer.metadata", R"({"forwardPorts": [1]})"}};
+  const auto first = container("1", "web", label);
+  wishes.update(first);
+  wishes.gone(first, now);
+  EXPECT_EQ(declared(), Names{"web:1"});
+  EXPECT_EQ(wishes.forget_at(), now + 1min);
+  EXPECT_FALSE(wishes.forget(now + 59s));
+
+  const auto second = container("2", "web", label);
+  EXPECT_FALSE(wishes.update(second)) << "nothing changes for the forward";
+  EXPECT_FALSE(wishes.forget_at());
+  wishes.gone(second, now);
+  EXPECT_TRUE(wishes.forget(now + 1min));
+  EXPECT_TRUE(declared().empty());
+}
+
+TEST_F(ContainerWishesTest, ALabelOrAnEnvironmentThatSaysOffIsObeyed) {
+  EXPECT_EQ(
+      ContainerWishes::attributes(container("1", "web", {{"portfwd", "off"}})).on_auto_forward,
+      "ignore");
+  EXPECT_FALSE(
+      ContainerWishes::attributes(container("1", "web", {{"portfwd", "on"}})).on_auto_forward);
+  Listener listener = on(80);
+  listener.opted_out = true;
+  EXPECT_EQ(wishes.attributes(container("1", "web"), listener).on_auto_forward, "ignore");
+}
+
+}  // namespace
+}  // namespace portfwd
