@@ -60,7 +60,7 @@ std::string reach_sentence(const Known& known) {
   const ContainerInfo& container = known.container;
   if (known.subject == nullptr) return "it is looked for by its name";
   if (container.reach == ReachKind::None) return container.reason;
-  return fmt::format("entered through {}: its own loopback is dialled", name_of(container.reach));
+  return std::string(how(container.reach));
 }
 
 std::string host_sentence(const ForwardInfo& f) {
@@ -116,6 +116,9 @@ Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) 
     return {"it was ended by hand and its listener has not gone since",
             fmt::format("`portfwdctl forward {} {}` brings it back", known.container.name,
                         known.target.text())};
+  }
+  if (!decision.forward && !seen->listener.unreachable.empty()) {
+    return {"it can't be dialled", seen->listener.unreachable};
   }
   if (!decision.forward) {
     return {decision.because, fmt::format("change portfwd.toml, or `portfwdctl forward {} {}`",

@@ -105,7 +105,7 @@ std::vector<Listener> listeners_meant(const ManualRequest& request,
   std::vector<Listener> meant;
   for (Listener listener : all) {
     if (listener.protocol != request.target.protocol) continue;
-    if (listener.local.port != request.target.port) continue;
+    if (listener.local.port != request.target.port || !listener.unreachable.empty()) continue;
     if (address) {
       if (listener.local.address != *address && !listener.local.address.is_any()) continue;
       listener.local.address = *address;

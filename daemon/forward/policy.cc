@@ -89,6 +89,7 @@ std::optional<Decision> by_detection(const Settings& settings, const Rule* rule,
     return Decision{false, fmt::format("it listens on {}, which [ports] ignore_addresses names",
                                        listener.local.address.text())};
   }
+  if (!listener.unreachable.empty()) return Decision{false, listener.unreachable};
   return std::nullopt;
 }
 

@@ -40,6 +40,19 @@ Result<std::string_view> read(int fd, std::span<char> buffer) {
   return std::string_view(buffer.data(), filled);
 }
 
+Result<std::string> read_all(int fd) {
+  std::string text(16384, '\0');
+  while (true) {
+    const auto got = read(fd, text);
+    if (!got) return std::unexpected(got.error());
+    if (got->size() < text.size()) {
+      text.resize(got->size());
+      return text;
+    }
+    text.resize(text.size() * 4);
+  }
+}
+
 std::string_view next_line(std::string_view& text) {
   const std::size_t end = std::min(text.find('\n'), text.size());
   const std::string_view line = text.substr(0, end);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/error.h"
@@ -31,6 +32,9 @@ namespace portfwd::proc_net {
 
 /// @return what the file says from its start on, as much as fits into `buffer`
 [[nodiscard]] Result<std::string_view> read(int fd, std::span<char> buffer);
+
+/// The whole file from its start on, however long.
+[[nodiscard]] Result<std::string> read_all(int fd);
 
 /// Takes the next line off `text`, without its newline.
 [[nodiscard]] std::string_view next_line(std::string_view& text);

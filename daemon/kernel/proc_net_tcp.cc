@@ -39,7 +39,7 @@ std::optional<DiagSocket> parse_row(std::string_view line, Family family) {
   const auto state = proc_net::number<std::uint8_t>(column[3], 16);
   const auto uid = proc_net::number<std::uint32_t>(column[7]);
   const auto inode = proc_net::number<std::uint32_t>(column[9]);
-  if (!local || !remote || state != TCP_LISTEN || !uid || !inode) return std::nullopt;
+  if (!local || !remote || !state || !uid || !inode) return std::nullopt;
   DiagSocket socket;
   socket.local = *local;
   socket.remote = *remote;
@@ -47,19 +47,6 @@ std::optional<DiagSocket> parse_row(std::string_view line, Family family) {
   socket.uid = *uid;
   socket.inode = *inode;
   return socket;
-}
-
-Result<std::string> read_all(const UniqueFd& file) {
-  std::string text(16384, '\0');
-  while (true) {
-    const auto got = proc_net::read(file.get(), text);
-    if (!got) return std::unexpected(got.error());
-    if (got->size() < text.size()) {
-      text.resize(got->size());
-      return text;
-    }
-    text.resize(text.size() * 4);
-  }
 }
 
 }  // namespace
@@ -81,15 +68,28 @@ Result<ProcNetTcp> ProcNetTcp::open(pid_t pid, std::uint64_t netns) {
   return ProcNetTcp(std::move(*v4), v6 ? std::move(*v6) : UniqueFd{});
 }
 
-Result<std::vector<DiagSocket>> ProcNetTcp::listeners() const {
-  const auto text = read_all(v4_);
+Result<std::vector<DiagSocket>> ProcNetTcp::read() const {
+  const auto text = proc_net::read_all(v4_.get());
   if (!text) return std::unexpected(text.error());
   auto found = parse_tcp_table(*text, Family::V4);
   if (!v6_.valid()) return found;
-  const auto text6 = read_all(v6_);
+  const auto text6 = proc_net::read_all(v6_.get());
   if (!text6) return std::unexpected(text6.error());
   std::ranges::move(parse_tcp_table(*text6, Family::V6), std::back_inserter(found));
   return found;
+}
+
+Result<std::vector<DiagSocket>> ProcNetTcp::listeners() const {
+  auto found = read();
+  if (found) std::erase_if(*found, [](const DiagSocket& s) { return s.state != TCP_LISTEN; });
+  return found;
+}
+
+Result<bool> ProcNetTcp::has_connection(const Endpoint& local, const Endpoint& remote) const {
+  const auto found = read();
+  if (!found) return std::unexpected(found.error());
+  return std::ranges::any_of(
+      *found, [&](const DiagSocket& s) { return s.local == local && s.remote == remote; });
 }
 
 }  // namespace portfwd

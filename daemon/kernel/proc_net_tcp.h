@@ -15,7 +15,7 @@
 
 namespace portfwd {
 
-/// The rows in LISTEN state; lines that are none are skipped. The uid is as the reader counts.
+/// The rows, in whatever state; lines that are none are skipped. The uid is as the reader counts.
 [[nodiscard]] std::vector<DiagSocket> parse_tcp_table(std::string_view text, Family family);
 
 class ProcNetTcp {
@@ -23,8 +23,14 @@ class ProcNetTcp {
   /// @param netns see Sockstat::open
   [[nodiscard]] static Result<ProcNetTcp> open(pid_t pid, std::uint64_t netns = 0);
   [[nodiscard]] Result<std::vector<DiagSocket>> listeners() const;
+  /// Whether this end of a connection is in the namespace, in whatever state. A client whose
+  /// handshake is over finds its far end here even when the server has closed it already.
+  /// Fact: ProcNetFacts.AConnectionIsShownInTheNamespaceOfItsEnd
+  [[nodiscard]] Result<bool> has_connection(const Endpoint& local, const Endpoint& remote) const;
 
  private:
+  [[nodiscard]] Result<std::vector<DiagSocket>> read() const;
+
   ProcNetTcp(UniqueFd v4, UniqueFd v6) : v4_(std::move(v4)), v6_(std::move(v6)) {}
   UniqueFd v4_;
   UniqueFd v6_;  ///< invalid on a kernel without IPv6

@@ -50,8 +50,11 @@ class Access : private WatchObserver, protected DiagProvider {
   /// @param pid, netns as PortWatch has them
   Access(const Parts& parts, pid_t pid, std::uint64_t netns);
 
-  /// These are the listeners now: the last chance to have sockets ready for them.
+  /// These are the listeners now: marks those that can't be dialled, has sockets ready for the
+  /// others.
   virtual void prepare(std::vector<Listener>& now) = 0;
+  /// What can be dialled may have changed: prepares anew and tells.
+  void reconsider();
   [[nodiscard]] PortWatch& watch() { return watch_; }
 
  private:

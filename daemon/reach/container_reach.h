@@ -2,6 +2,8 @@
 // listeners in there that are its own. Owned by the SharedNetns, which deals them out.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <string>
 #include <vector>
 
@@ -42,10 +44,24 @@ class ContainerReach final : public Reach {
     if (listeners == listeners_) return false;
     listeners_ = std::move(listeners);
     ever_listened_ |= !listeners_.empty();
+    reason_ = what_is_missing();
     return true;
   }
 
  private:
+  /// The first listener on a usual address that is not reached. A program's own further loopback
+  /// addresses (docker's resolver at 127.0.0.11) are nobody else's business.
+  [[nodiscard]] std::string what_is_missing() const {
+    for (const Listener& l : listeners_) {
+      const IpAddress& address = l.local.address;
+      const bool usual = !address.is_loopback() || address == IpAddress::loopback(address.family());
+      if (usual && !l.unreachable.empty()) {
+        return fmt::format("port {} is not reached: {}", l.local.port, l.unreachable);
+      }
+    }
+    return {};
+  }
+
   const Container& container_;
   Access* access_;
   std::string reason_;

@@ -28,4 +28,18 @@ std::string_view name_of(ReachKind v) {
   return "";
 }
 
+std::string_view how(ReachKind v) {
+  switch (v) {
+    case ReachKind::None:
+      return "not at all";
+    case ReachKind::Broker:
+      return "entered through broker: its own loopback is dialled";
+    case ReachKind::Helper:
+      return "entered through helper: its own loopback is dialled";
+    case ReachKind::Bridge:
+      return "seen from outside: its own address is dialled, its loopback can't be";
+  }
+  return "";
+}
+
 }  // namespace portfwd

@@ -22,13 +22,15 @@ enum class ReachKind : std::uint8_t { None, Broker, Helper, Bridge };
 [[nodiscard]] std::string_view name_of(ContainerState v);  ///< "watched", "inaccessible", "ignored"
 [[nodiscard]] std::string_view name_of(ReachKind v);       ///< "none", "broker", "helper", "bridge"
 
+[[nodiscard]] std::string_view how(ReachKind v);  ///< a sentence for `explain`
+
 class Reach {
  public:
   virtual ~Reach() = default;
   [[nodiscard]] virtual const Container& container() const = 0;
   [[nodiscard]] virtual ContainerState state() const = 0;
   [[nodiscard]] virtual ReachKind kind() const = 0;
-  /// Why it is inaccessible, remedy included; "" while it is watched.
+  /// Why it is inaccessible, or what of it is not reached, remedy included; else "".
   [[nodiscard]] virtual const std::string& reason() const = 0;
   /// Ordered, process names filled in as far as they can be known.
   [[nodiscard]] virtual const std::vector<Listener>& listeners() const = 0;

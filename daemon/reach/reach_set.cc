@@ -2,16 +2,21 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include "kernel/proc_net.h"
+#include "reach/bridge_access.h"
 #include "reach/broker_access.h"
 
 namespace portfwd {
 
 namespace {
 
-/// A container whose namespace cannot be told from others has one for itself.
+/// What tells its network namespace from others. One that can't be told has one for itself.
 std::string namespace_of(const Container& container) {
-  return container.netns != 0 ? fmt::format("net:{}", container.netns) : container.id;
+  if (container.netns != 0) return fmt::format("net:{}", container.netns);
+  const auto identity = proc_net::identity(container.pid);
+  return identity ? fmt::format("files:{}", *identity) : container.id;
 }
 
 std::string why_not(const Container& container, const Error& error) {
@@ -24,10 +29,18 @@ std::string why_not(const Container& container, const Error& error) {
   return fmt::format("it can't be entered: {}", error.text());
 }
 
+/// For a listener that only a way inside would reach.
+std::string remedy_for(const Container& container) {
+  const std::string_view group = container.engine == "docker" ? "join the group docker, " : "";
+  return fmt::format("{}let the server listen on 0.0.0.0, or run the container rootless", group);
+}
+
 }  // namespace
 
 ReachSet::ReachSet(const Parts& parts, const Settings& settings)
-    : parts_(parts), pace_(parts.loop, settings.detect) {}
+    : parts_(parts),
+      pace_(parts.loop, settings.detect),
+      own_netns_(proc_net::identity(::getpid()).value_or(0)) {}
 
 std::vector<Reach*> ReachSet::all() const {
   std::vector<Reach*> out;
@@ -53,15 +66,29 @@ void ReachSet::add_facts(Facts& facts) const {
 }
 
 SharedNetns::Way ReachSet::open(const Container& container, AccessObserver& observer) {
-  if (!container.inaccessible.empty()) return {nullptr, container.inaccessible};
+  const Access::Parts parts{{parts_.loop, pace_, storm_}, parts_.names, observer};
+  if (!container.inaccessible.empty()) return open_from_outside(container, parts);
   auto broker = parts_.brokers.enter(container.netns_fd.get());
   if (!broker) return {nullptr, why_not(container, broker.error())};
   UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC, 0));  // may outlive this one
   if (!netns.valid()) return {nullptr, why_not(container, {errno, "fcntl"})};
   return {std::make_unique<BrokerAccess>(
-              Access::Parts{{parts_.loop, pace_, storm_}, parts_.names, observer}, parts_.relay,
+              parts, parts_.relay,
               BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
                                   std::move(*broker), parts_.sock_diag.has_value()}),
+          ""};
+}
+
+SharedNetns::Way ReachSet::open_from_outside(const Container& container,
+                                             const Access::Parts& parts) {
+  if (container.pid == 0) return {nullptr, container.inaccessible};
+  if (proc_net::identity(container.pid).value_or(0) == own_netns_) {
+    return {nullptr, "it uses the host's own network: its ports are open on the host already"};
+  }
+  auto inside = BridgeDialer::Inside::open(container.pid);
+  if (!inside) return {nullptr, container.inaccessible};
+  return {std::make_unique<BridgeAccess>(parts, parts_.relay, container.pid, std::move(*inside),
+                                         remedy_for(container)),
           ""};
 }
 

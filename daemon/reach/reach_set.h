@@ -50,9 +50,12 @@ class ReachSet final : public RegistryObserver {
     Shared::iterator netns;
   };
   [[nodiscard]] SharedNetns::Way open(const Container& container, AccessObserver& observer);
+  [[nodiscard]] SharedNetns::Way open_from_outside(const Container& container,
+                                                   const Access::Parts& parts);
 
   Parts parts_;
   Pace pace_;
+  const std::uint64_t own_netns_;  ///< as proc_net::identity has it
   CloseStorm storm_;
   ReachObserver* observer_ = nullptr;
   Shared shared_;                                     ///< by what tells one namespace from another

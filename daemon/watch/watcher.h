@@ -23,7 +23,8 @@ struct Listener {
   std::uint64_t cgroup_id = 0;  ///< inode of the cgroup that made it; 0 when it cannot be known
   std::string process;          ///< the program's name (comm); empty when it cannot be known
   std::string command;  ///< its command line, words apart by a space, the first 4 KiB; as `process`
-  bool opted_out = false;  ///< its environment says PORTFWD=off
+  bool opted_out = false;   ///< its environment says PORTFWD=off
+  std::string unreachable;  ///< why it can't be dialled, remedy included; "" when it can
 
   friend auto operator<=>(const Listener&, const Listener&) = default;
 };

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "kernel/net_snmp.h"
+#include "kernel/proc_net_addresses.h"
 #include "kernel/proc_net_tcp.h"
 #include "kernel/sockstat.h"
 
@@ -12,6 +13,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)portfwd::parse_in_use(text, "TCP");
   (void)portfwd::parse_in_use(text, "TCP6");
   (void)portfwd::parse_tcp_opens(text);
+  for (const auto& address : portfwd::parse_fib_trie(text)) {
+    if (address.is_loopback()) std::abort();
+  }
+  (void)portfwd::parse_if_inet6(text);
   for (const auto family : {portfwd::Family::V4, portfwd::Family::V6}) {
     for (const auto& socket : portfwd::parse_tcp_table(text, family)) {
       if (socket.local.port == 0 && socket.cookie != 0) std::abort();

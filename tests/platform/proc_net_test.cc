@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernel/net_snmp.h"
+#include "kernel/proc_net_addresses.h"
 #include "kernel/proc_net_tcp.h"
 #include "kernel/sockstat.h"
 #include "support/test_netns.h"
@@ -132,6 +133,26 @@ TEST_F(ProcNetFacts, EachNamespaceHasFilesOfItsOwn) {
   EXPECT_NE(of(ns.pid()), of(other.pid()));
   EXPECT_NE(of(ns.pid()), of(::getpid()));
   EXPECT_EQ(of(::getppid()), of(::getpid()));
+}
+
+TEST_F(ProcNetFacts, AConnectionIsShownInTheNamespaceOfItsEnd) {
+  const UniqueFd server = ns.listen({kLoopback4, 0});
+  const UniqueFd client = ns.socket(AF_INET, SOCK_STREAM);
+  connect_to(client, local_endpoint(server));
+  const auto inside = ProcNetTcp::open(ns.pid());
+  const auto outside = ProcNetTcp::open(::getpid());
+  ASSERT_TRUE(inside && outside);
+  const Endpoint near = local_endpoint(client);
+  const Endpoint far = local_endpoint(server);
+  EXPECT_TRUE(inside->has_connection(far, near).value());  // not even accepted
+  EXPECT_FALSE(outside->has_connection(far, near).value());
+  EXPECT_FALSE(inside->has_connection(far, {kLoopback4, 1}).value());
+}
+
+TEST_F(ProcNetFacts, TheAddressesAreThoseOfTheNamespaceButLoopback) {
+  const auto inside = ProcNetAddresses::open(ns.pid());
+  ASSERT_TRUE(inside);
+  EXPECT_TRUE(inside->read().empty());
 }
 
 }  // namespace

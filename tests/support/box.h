@@ -64,6 +64,8 @@ class Box {
 
   /// Namespaces of its own below the test's.
   Box() : Box(nullptr, kUserAndNet) {}
+  /// A network namespace of its own in the test's user namespace, as root makes them.
+  static Box of_roots() { return Box(nullptr, CLONE_NEWNET); }
   /// Below the other's namespaces.
   static Box nested_in(const Box& outer) { return Box(&outer, kUserAndNet); }
   /// A second process in the other's namespaces.
@@ -124,7 +126,7 @@ class Box {
     BoxArgument argument;
   };
 
-  Box(const Box* other, int flags) {
+  Box(const Box* other, int flags) : namespaces_(other != nullptr ? other->namespaces_ : flags) {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
       ADD_FAILURE() << "socketpair: " << std::strerror(errno);
@@ -164,7 +166,7 @@ class Box {
   static int enter(const Box* other, int flags) {
     if (other != nullptr) {
       const UniqueFd there(static_cast<int>(::syscall(SYS_pidfd_open, other->pid_, 0)));
-      if (::setns(there.get(), kUserAndNet) != 0) return errno;
+      if (::setns(there.get(), other->namespaces_) != 0) return errno;
     }
     if (flags == 0) return 0;
     return enter_own_namespaces(flags);
@@ -245,6 +247,7 @@ class Box {
     if (got <= 0 || ::send(client.get(), bytes.data(), size, MSG_NOSIGNAL) < 0) client.reset();
   }
 
+  const int namespaces_;  ///< which of its own it has
   UniqueFd peer_;
   pid_t pid_ = -1;
 };

@@ -45,6 +45,14 @@ struct ReachTest : testing::Test, ReachObserver {
     made.netns_fd = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     return made;
   }
+  /// One of another user's: neither its namespace nor its sockets can be seen.
+  Container& sealed_container(const std::string& name, pid_t pid) {
+    Container& made = container(name, pid);
+    made.netns = 0;
+    made.netns_fd.reset();
+    made.inaccessible = "its namespaces belong to another user";
+    return made;
+  }
   Reach& add(const Container& container) {
     reaches.on_container_added(container);
     return *reaches.find(container.id);

@@ -56,6 +56,9 @@ TEST_F(ExplainTest, NamesTheFirstObstacleAndItsRemedy) {
   EXPECT_THAT(text("decision"), HasSubstr("must live"));
   settings.ports.exclude = {{8080, 8080}};
   EXPECT_THAT(text("decision"), HasSubstr("exclude names port 8080"));
+  known.listeners[0].listener.unreachable = "let it listen on 0.0.0.0";
+  EXPECT_THAT(text("decision"), HasSubstr("can't be dialled"));
+  EXPECT_EQ(text("remedy"), "let it listen on 0.0.0.0");
   known.suppressed = true;
   EXPECT_THAT(text("remedy"), HasSubstr("portfwdctl forward web 8080"));
   known.listeners.clear();

@@ -135,6 +135,12 @@ TEST(Policy, AProgramThatCantBeKnownMatchesNoProcessRule) {
   EXPECT_TRUE(decide_in(read(IGNORE_IF("process = \".*\"")), container(), l).forward);
 }
 
+TEST(Policy, WhatCantBeDialledIsNotForwardedWhateverARuleSays) {
+  Listener l = listener();
+  l.unreachable = "no way there";
+  EXPECT_EQ(decide_in(read("[[rule]]\nports = [5432]"), container(), l).because, "no way there");
+}
+
 TEST(Policy, AnIgnoredAddressCountsUnlessARuleNamesIt) {
   Listener l = listener();
   l.local.address = IpAddress::v4(127, 0, 0, 11);

@@ -3,16 +3,21 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 
 #include <fstream>
 #include <sstream>
 
 #include "kernel/net_snmp.h"
+#include "kernel/proc_net_addresses.h"
 #include "kernel/proc_net_tcp.h"
 #include "kernel/sockstat.h"
 
 namespace portfwd {
 namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 std::string captured(const std::string& name) {
   std::ifstream file(std::string(PORTFWD_TEST_DATA) + "/proc_net/" + name);
@@ -58,13 +63,17 @@ TEST(NetSnmp, ColumnsMayMoveButNotBeMissing) {
   EXPECT_FALSE(parse_tcp_opens(""));
 }
 
-TEST(TcpTable, ReadsTheRowsInListenState) {
+TEST(TcpTable, ReadsTheRowsWithTheirStates) {
   const auto rows = parse_tcp_table(captured("tcp"), Family::V4);
-  ASSERT_EQ(rows.size(), 2U);
+  ASSERT_EQ(rows.size(), 4U);
+  EXPECT_EQ(rows[0].state, TCP_LISTEN);
   EXPECT_EQ(rows[0].local, (Endpoint{IpAddress::any(Family::V4), 20002}));
   EXPECT_EQ(rows[0].uid, 65534U);
   EXPECT_EQ(rows[0].inode, 1221943U);
   EXPECT_EQ(rows[1].local, (Endpoint{IpAddress::v4(127, 0, 0, 53), 20001}));
+  EXPECT_EQ(rows[2].state, TCP_ESTABLISHED);
+  EXPECT_EQ(rows[2].local, rows[3].remote);
+  EXPECT_EQ(rows[2].remote, rows[3].local);
 }
 
 TEST(TcpTable, ReadsIpv6Addresses) {
@@ -77,7 +86,7 @@ TEST(TcpTable, ReadsIpv6Addresses) {
 TEST(TcpTable, ARowCutAnywhereIsSkippedOrWhole) {
   const std::string text = captured("tcp");
   for (std::size_t length = 0; length < text.size(); ++length) {
-    EXPECT_LE(parse_tcp_table(text.substr(0, length), Family::V4).size(), 2U);
+    EXPECT_LE(parse_tcp_table(text.substr(0, length), Family::V4).size(), 4U);
   }
 }
 
@@ -86,6 +95,30 @@ TEST(TcpTable, RowsThatMakeNoSenseAreSkipped) {
   EXPECT_TRUE(parse_tcp_table(captured("tcp"), Family::V6).empty());
   const std::string row = "0: 0100007X:1F90 00000000:0000 0A 0:0 0:0 0 1 0 2 1\n";
   EXPECT_TRUE(parse_tcp_table(row, Family::V4).empty());
+}
+
+TEST(FibTrie, HasTheNamespacesOwnAddressesOnceAndWithoutLoopback) {
+  EXPECT_THAT(parse_fib_trie(captured("fib_trie")),
+              ElementsAre(IpAddress::v4(10, 9, 8, 7), IpAddress::v4(172, 17, 0, 2)));
+}
+
+TEST(FibTrie, WhatMakesNoSenseIsSkipped) {
+  EXPECT_THAT(parse_fib_trie("/32 host LOCAL\n|-- 10.0.0.1\n/32 host\n"), IsEmpty());
+  EXPECT_THAT(parse_fib_trie("|-- 10.0.0.300\n/32 host LOCAL\n"), IsEmpty());
+  EXPECT_THAT(parse_fib_trie("|-- 10.0.0.1\n/32 universe UNICAST\n"), IsEmpty());
+}
+
+TEST(IfInet6, HasGlobalAddressesThatAreInUse) {
+  EXPECT_THAT(parse_if_inet6(captured("if_inet6")), ElementsAre(*IpAddress::parse("fd00::7")));
+}
+
+TEST(IfInet6, WhatMakesNoSenseIsSkipped) {
+  const std::string good = "fd000000000000000000000000000007 02 40 00 80 eth0\n";
+  EXPECT_EQ(parse_if_inet6(good).size(), 1U);
+  for (std::size_t length = 0; length + 6 < good.size(); ++length) {
+    EXPECT_THAT(parse_if_inet6(good.substr(0, length)), IsEmpty()) << length;
+  }
+  EXPECT_THAT(parse_if_inet6("fd00000000000000000000000000000g 02 40 00 80 eth0\n"), IsEmpty());
 }
 
 }  // namespace

@@ -1,0 +1,54 @@
+// Dials a container from the host, at its own address: for one whose network namespace can't be
+// entered. What listens on a wildcard inside is reached so; its loopback is not. Owned per network
+// namespace; it knows no listeners.
+//
+// The container says itself which addresses it has, and another machine may have the same one: so
+// the first connection to an address counts only when /proc shows its far end inside. Nothing is
+// sent before.
+#pragma once
+
+#include <set>
+#include <vector>
+
+#include "kernel/proc_net_addresses.h"
+#include "kernel/proc_net_tcp.h"
+#include "relay/host_sockets.h"
+#include "relay/netns_dialer.h"
+
+namespace portfwd {
+
+class BridgeDialer final : public Dialer {
+ public:
+  /// What is known of the namespace from outside.
+  struct Inside {
+    ProcNetAddresses addresses;
+    ProcNetTcp table;
+    [[nodiscard]] static Result<Inside> open(pid_t pid);
+  };
+  /// @param context borrowed; outlives every Dial.
+  BridgeDialer(RelayContext& context, Inside inside)
+      : context_(context),
+        inside_(std::move(inside)),
+        sockets_(context.loop()),
+        dialer_(context, sockets_) {}
+
+  /// A loopback address among `candidates` stands for a wildcard: the container's own addresses of
+  /// that family are dialled. EHOSTUNREACH: it has none, or another machine answered.
+  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Endpoint> candidates, TimePoint deadline,
+                                           DialHandler& handler) override;
+
+  [[nodiscard]] std::vector<IpAddress> addresses() const { return inside_.addresses.read(); }
+
+ private:
+  class Attempt;
+  [[nodiscard]] std::vector<Endpoint> outside_of(std::span<const Endpoint> candidates);
+  [[nodiscard]] bool leads_inside(int connected);
+
+  RelayContext& context_;
+  Inside inside_;
+  std::set<IpAddress> proven_;  ///< a connection to it was seen inside, and it has it still
+  HostSockets sockets_;
+  NetnsDialer dialer_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,100 @@
+// A container that can't be entered: what is seen of it, and which of its listeners are reached.
+#include <gmock/gmock.h>
+
+#include "reach/reach_set.h"
+#include "support/box.h"
+#include "support/reach_fixture.h"
+#include "support/veth.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr IpAddress kAny4 = IpAddress::any(Family::V4);
+constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
+
+struct BridgeAccessTest : ReachTest {
+  bool becomes_reachable(const Reach& reach) {
+    return turn_until([&] {
+      return !reach.listeners().empty() && reach.listeners().front().unreachable.empty();
+    });
+  }
+  Box box = Box::of_roots();
+};
+
+TEST_F(BridgeAccessTest, AWildcardListenerIsReached) {
+  const Veth veth(box.pid(), 1);
+  ASSERT_EQ(box.open({kAny4, 8080}), 0);
+  Reach& web = add(sealed_container("web", box.pid()));
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_EQ(web.state(), ContainerState::Watched);
+  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(web.reason(), "");
+  EXPECT_THAT(web.listeners().front().unreachable, IsEmpty());
+}
+
+TEST_F(BridgeAccessTest, AListenerOnLoopbackIsSeenWithTheRemedy) {
+  const Veth veth(box.pid(), 1);
+  ASSERT_EQ(box.open({kLoopback4, 8080}), 0);
+  Container& docker = sealed_container("web", box.pid());
+  docker.engine = "docker";
+  Reach& web = add(docker);
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_THAT(web.listeners().front().unreachable, HasSubstr("127.0.0.1 inside"));
+  EXPECT_THAT(web.reason(), HasSubstr("port 8080"));
+  EXPECT_THAT(web.reason(), HasSubstr("join the group docker"));
+}
+
+TEST_F(BridgeAccessTest, AnEnginesResolverInsideIsNoReasonToComplain) {
+  ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);
+  Reach& web = add(sealed_container("web", box.pid()));
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_EQ(web.reason(), "");
+}
+
+TEST_F(BridgeAccessTest, AListenerIsReachedAsSoonAsTheContainerHasAnAddress) {
+  ASSERT_EQ(box.open({kAny4, 8080}), 0);
+  Reach& web = add(sealed_container("web", box.pid()));
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_THAT(web.reason(), HasSubstr("no address"));
+  const Veth veth(box.pid(), 1);
+  EXPECT_TRUE(becomes_reachable(web));
+  EXPECT_EQ(web.reason(), "");
+}
+
+TEST_F(BridgeAccessTest, ListenersComeAndGo) {
+  const Veth veth(box.pid(), 1);
+  Reach& web = add(sealed_container("web", box.pid()));
+  ASSERT_EQ(box.open({kAny4, 8080}), 0);
+  ASSERT_EQ(box.open({kAny4, 8081}), 0);
+  ASSERT_TRUE(listens_on(web, 2));
+  box.close(8080);
+  EXPECT_TRUE(listens_on(web, 1));
+}
+
+TEST_F(BridgeAccessTest, ThoseOfOneNamespaceShareIt) {
+  const Box beside = Box::beside(box);
+  Reach& one = add(sealed_container("one", box.pid()));
+  Reach& two = add(sealed_container("two", beside.pid()));
+  EXPECT_EQ(&one.dialer(), &two.dialer());
+}
+
+TEST_F(BridgeAccessTest, OnTheHostsNetworkThereIsNothingToForward) {
+  const Sandbox here(0);
+  const Reach& web = add(sealed_container("web", here.pid()));
+  EXPECT_EQ(web.state(), ContainerState::Inaccessible);
+  EXPECT_THAT(web.reason(), HasSubstr("the host's own network"));
+}
+
+TEST_F(BridgeAccessTest, OneWithoutAProcessCannotBeSeenInto) {
+  Container& named = sealed_container("named", 0);
+  const Reach& reach = add(named);
+  EXPECT_EQ(reach.state(), ContainerState::Inaccessible);
+  EXPECT_EQ(reach.reason(), named.inaccessible);
+}
+
+}  // namespace
+}  // namespace portfwd

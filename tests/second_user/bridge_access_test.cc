@@ -1,0 +1,69 @@
+// What an ordinary user gets of a container that root has made: the daemon's side is one, the
+// container is root's, in a network namespace with a device to the host.
+#include <gmock/gmock.h>
+
+#include "support/box.h"
+#include "support/reach_fixture.h"
+#include "support/veth.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+using testing::HasSubstr;
+
+constexpr uid_t kDaemon = 61001;
+constexpr IpAddress kAny = IpAddress::any(Family::V4);
+constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
+
+/// The test is root and acts as the daemon's user while this lives: without its capabilities.
+struct AsUser {
+  AsUser() { EXPECT_EQ(::seteuid(kDaemon), 0); }
+  ~AsUser() { EXPECT_EQ(::seteuid(0), 0); }
+};
+
+struct RootsContainerTest : ReachTest, DialHandler {
+  void on_dialled(Result<UniqueFd> connected) override { outcome = std::move(connected); }
+
+  Box box = Box::of_roots();
+  Veth veth{box.pid(), 1};
+  std::optional<Result<UniqueFd>> outcome;
+};
+
+TEST_F(RootsContainerTest, ItsNamespaceCannotBeSeen) {
+  const AsUser user;
+  EXPECT_EQ(container("web", box.pid()).netns, 0U);
+}
+
+TEST_F(RootsContainerTest, ItsWildcardListenerIsDialledOverTheBridge) {
+  ASSERT_EQ(box.open({kAny, 8080}), 0);
+  const AsUser user;
+  Reach& web = add(sealed_container("web", box.pid()));
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  const std::vector<Endpoint> candidates{{kLoopback, 8080}};
+  const auto attempt = web.dialer().dial(candidates, loop.now() + 10s, *this);
+  ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
+  ASSERT_TRUE(*outcome) << outcome->error().text();
+  EXPECT_EQ(peer_endpoint((*outcome)->get()), (Endpoint{veth.v4(), 8080}));
+}
+
+TEST_F(RootsContainerTest, ItsLoopbackListenerIsSeenWithTheRemedy) {
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  const AsUser user;
+  Reach& web = add(sealed_container("web", box.pid()));
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_THAT(web.reason(), HasSubstr("let the server listen on 0.0.0.0"));
+}
+
+TEST_F(RootsContainerTest, TwoOfOneNamespaceAreKnownToShareIt) {
+  const Box beside = Box::beside(box);
+  const AsUser user;
+  Reach& one = add(sealed_container("one", box.pid()));
+  Reach& two = add(sealed_container("two", beside.pid()));
+  EXPECT_EQ(&one.dialer(), &two.dialer());
+}
+
+}  // namespace
+}  // namespace portfwd
