@@ -11,6 +11,7 @@
 #include "service/manager_notifier.h"
 #include "service/options.h"
 #include "service/process_setup.h"
+#include "service/reach_parts.h"
 #include "service/relay_parts.h"
 #include "service/shutdown.h"
 
@@ -26,18 +27,18 @@ int run(const Options& options, const Settings& settings) {
   const auto sock_diag = check_sock_diag(*diag);
 
   RelayParts relay(loop, std::move(*diag));
-  BrokerSet brokers(loop, std::make_shared<SpawnLauncher>(loop, broker_path()),
-                    NamespaceOwner::this_process());
   DiscoveryParts found(loop);
-  ReachSet reaches({loop, brokers, relay.context(), found.names, sock_diag}, settings);
-  found.registry.add_observer(reaches);
+  ReachParts reach({loop, found.http, engine_sockets(found.environment).docker, relay.context(),
+                    found.names, sock_diag},
+                   options, settings);
+  found.registry.add_observer(reach.reaches);
   const HostPortHolder holders(found.proc);
   const StateFile state_file(options.state_folder);
   ConfigSource config(loop, options);
-  Controller controller({loop, found.discovery, found.registry, reaches, relay.services(), holders,
-                         state_file, [&] { return config.read(); }},
+  Controller controller({loop, found.discovery, found.registry, reach.reaches, relay.services(),
+                         holders, state_file, [&] { return config.read(); }},
                         settings);
-  reaches.set_observer(controller);
+  reach.reaches.set_observer(controller);
   Journal journal;
   ManagerNotifier notifier(loop, controller);
   controller.add_observer(journal);

@@ -1,13 +1,15 @@
 // portfwd-broker: makes sockets inside a container's namespaces and hands them to the daemon,
 // nothing else. One process per user namespace, started by the daemon, which holds the other end of
-// kSocketFd; it ends when the daemon closes that. Static and without dependencies, because the same
-// file also runs inside containers. It shares protocol.h and unique_fd.h with the daemon and knows
-// no more of it.
+// kSocketFd; or one per network namespace, started there by an engine with a socket's path as its
+// argument, where it fetches its end. It ends when the daemon closes the other one. Static and
+// without dependencies, because the same file also runs inside containers. It shares protocol.h and
+// unique_fd.h with the daemon and knows no more of it.
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "broker/channel.h"
 #include "broker/join.h"
+#include "broker/rendezvous.h"
 #include "broker/serve.h"
 
 namespace portfwd::broker {
@@ -28,10 +30,12 @@ bool wait_for_join(const Channel& channel, UniqueFd& home) {
   return false;
 }
 
-int run() {
+/// @param path of the daemon's socket, or null: the end of the pair is there already
+int run(const char* path) {
   // Root of a container that shares our pid namespace has our uid there: it must not trace us.
   if (::prctl(PR_SET_DUMPABLE, 0) != 0 || ::chdir("/") != 0) return 1;
-  const Channel channel(kSocketFd);
+  const UniqueFd end = path != nullptr ? fetch_channel(path) : UniqueFd(kSocketFd);
+  const Channel channel(end.get());
   UniqueFd home;
   if (!wait_for_join(channel, home)) return 1;
   serve(channel, home.get());
@@ -42,6 +46,6 @@ int run() {
 
 }  // namespace portfwd::broker
 
-int main() {
-  return portfwd::broker::run();
+int main(int argc, char** argv) {
+  return portfwd::broker::run(argc > 1 ? argv[1] : nullptr);
 }

@@ -3,34 +3,31 @@
 // each with what would help.
 #pragma once
 
-#include <memory>
 #include <string>
 
 #include "reach/access.h"
-#include "relay/bridge_dialer.h"
+#include "reach/outside.h"
 
 namespace portfwd {
 
 class BridgeAccess final : public Access {
  public:
-  /// How often it is looked whether an address has come for what could not be dialled.
-  static constexpr Duration kAddressPause = std::chrono::seconds(2);
-
-  /// @param pid a process inside, held by the caller's pidfd
-  /// @param remedy what would make all of it reachable, as a sentence's end
+  /// @param pid a process inside, held by the caller's pidfd @param remedy as Outside has it
   BridgeAccess(const Parts& parts, RelayContext& relay, pid_t pid, BridgeDialer::Inside inside,
-               std::string remedy);
+               std::string remedy)
+      : Access(parts, pid, 0),
+        outside_(relay, std::move(inside), std::move(remedy), [this] { reconsider(); }) {}
 
   [[nodiscard]] ReachKind kind() const override { return ReachKind::Bridge; }
-  [[nodiscard]] Dialer& dialer() override { return dialer_; }
+  [[nodiscard]] Dialer& dialer() override { return outside_.dialer(); }
 
  private:
-  void need_diag(PortWatch& watch) override;
-  void prepare(std::vector<Listener>& now) override;
+  void need_diag(PortWatch& watch) override {
+    (void)watch.use_procfs();  // on a failure it asks again
+  }
+  void prepare(std::vector<Listener>& now) override { outside_.mark(now); }
 
-  std::string remedy_;
-  BridgeDialer dialer_;
-  Timer look_again_;
+  Outside outside_;
 };
 
 }  // namespace portfwd

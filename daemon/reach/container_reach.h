@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "reach/access.h"
+#include "reach/outside.h"
 
 namespace portfwd {
 
@@ -49,15 +50,10 @@ class ContainerReach final : public Reach {
   }
 
  private:
-  /// The first listener on a usual address that is not reached. A program's own further loopback
-  /// addresses (docker's resolver at 127.0.0.11) are nobody else's business.
   [[nodiscard]] std::string what_is_missing() const {
     for (const Listener& l : listeners_) {
-      const IpAddress& address = l.local.address;
-      const bool usual = !address.is_loopback() || address == IpAddress::loopback(address.family());
-      if (usual && !l.unreachable.empty()) {
-        return fmt::format("port {} is not reached: {}", l.local.port, l.unreachable);
-      }
+      if (l.unreachable.empty() || l.local.address == kEnginesResolver) continue;
+      return fmt::format("port {} is not reached: {}", l.local.port, l.unreachable);
     }
     return {};
   }

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "kernel/proc_dir.h"
 #include "kernel/proc_net.h"
 #include "reach/bridge_access.h"
 #include "reach/broker_access.h"
+#include "reach/helper_access.h"
 
 namespace portfwd {
 
@@ -29,6 +31,25 @@ std::string why_not(const Container& container, const Error& error) {
   return fmt::format("it can't be entered: {}", error.text());
 }
 
+/// The daemon's own network namespace and its ancestors'.
+std::set<std::uint64_t> hosts_own() {
+  const ProcDir proc;
+  std::set<std::uint64_t> all;
+  for (pid_t pid = ::getpid(); pid > 0; pid = proc.parent(pid)) {
+    if (const auto identity = proc_net::identity(pid)) all.insert(*identity);
+  }
+  return all;
+}
+
+/// Whether the process is in the daemon's own user namespace: its files say so for anybody's. One
+/// in a user namespace of its own is another user's rootless container, which no bridge leads to.
+/// Fact: ProcFacts.TheIdMapOfAnotherUserNamespaceIsAnother
+bool is_roots(pid_t pid) {
+  const ProcDir proc;
+  const auto map = proc.read(pid, "uid_map");
+  return map && *map == proc.read(::getpid(), "uid_map").value_or("");
+}
+
 /// For a listener that only a way inside would reach.
 std::string remedy_for(const Container& container) {
   const std::string_view group = container.engine == "docker" ? "join the group docker, " : "";
@@ -38,9 +59,7 @@ std::string remedy_for(const Container& container) {
 }  // namespace
 
 ReachSet::ReachSet(const Parts& parts, const Settings& settings)
-    : parts_(parts),
-      pace_(parts.loop, settings.detect),
-      own_netns_(proc_net::identity(::getpid()).value_or(0)) {}
+    : parts_(parts), pace_(parts.loop, settings.detect), hosts_(hosts_own()) {}
 
 std::vector<Reach*> ReachSet::all() const {
   std::vector<Reach*> out;
@@ -82,11 +101,18 @@ SharedNetns::Way ReachSet::open(const Container& container, AccessObserver& obse
 SharedNetns::Way ReachSet::open_from_outside(const Container& container,
                                              const Access::Parts& parts) {
   if (container.pid == 0) return {nullptr, container.inaccessible};
-  if (proc_net::identity(container.pid).value_or(0) == own_netns_) {
+  if (hosts_.contains(proc_net::identity(container.pid).value_or(0))) {
     return {nullptr, "it uses the host's own network: its ports are open on the host already"};
   }
   auto inside = BridgeDialer::Inside::open(container.pid);
-  if (!inside) return {nullptr, container.inaccessible};
+  if (!inside || !is_roots(container.pid)) return {nullptr, container.inaccessible};
+  if (auto launcher = parts_.helpers.launcher_for(container)) {
+    return {std::make_unique<HelperAccess>(
+                parts, parts_.relay,
+                HelperAccess::Entry{container.pid, std::move(*inside), remedy_for(container),
+                                    std::move(launcher), parts_.sock_diag.has_value()}),
+            ""};
+  }
   return {std::make_unique<BridgeAccess>(parts, parts_.relay, container.pid, std::move(*inside),
                                          remedy_for(container)),
           ""};

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "broker/client/broker_set.h"
 #include "config/settings.h"
 #include "discover/registry.h"
+#include "reach/helper_containers.h"
 #include "reach/shared_netns.h"
 #include "relay/relay_context.h"
 
@@ -23,6 +25,7 @@ class ReachSet final : public RegistryObserver {
   struct Parts {
     EventLoop& loop;
     BrokerSet& brokers;
+    HelperContainers& helpers;
     RelayContext& relay;
     ProcessNames& names;
     Result<void> sock_diag;  ///< SockDiag::self_test()
@@ -55,7 +58,7 @@ class ReachSet final : public RegistryObserver {
 
   Parts parts_;
   Pace pace_;
-  const std::uint64_t own_netns_;  ///< as proc_net::identity has it
+  const std::set<std::uint64_t> hosts_;  ///< whose ports are the host's; as proc_net::identity
   CloseStorm storm_;
   ReachObserver* observer_ = nullptr;
   Shared shared_;                                     ///< by what tells one namespace from another

@@ -52,6 +52,15 @@ std::filesystem::path state_folder() {
   return user_folder("XDG_STATE_HOME", ".local/state") / "portfwd";
 }
 
+/// Likewise, RUNTIME_DIRECTORY.
+std::filesystem::path runtime_folder() {
+  if (const auto given = environment("RUNTIME_DIRECTORY")) {
+    return given->substr(0, given->find(':'));
+  }
+  const auto user = environment("XDG_RUNTIME_DIR");
+  return user ? std::filesystem::path(*user) / "portfwd" : std::filesystem::path();
+}
+
 using Checked = std::expected<void, std::string>;
 
 Checked set_level(Options& options, const std::string& text) {
@@ -80,6 +89,7 @@ void set_config(Options& options, std::string path) {
 Checked from_environment(Options& options) {
   options.config = user_folder("XDG_CONFIG_HOME", ".config") / "portfwd/config.toml";
   options.state_folder = state_folder();
+  options.runtime_folder = runtime_folder();
   if (auto path = environment("PORTFWD_CONFIG")) set_config(options, std::move(*path));
   if (const auto level = environment("PORTFWD_LOG_LEVEL")) return set_level(options, *level);
   return {};

@@ -16,6 +16,7 @@ struct Options {
   std::filesystem::path config;  ///< the main configuration file
   bool config_required = false;  ///< it was named, so it must be there
   std::filesystem::path state_folder;
+  std::filesystem::path runtime_folder;  ///< empty: there is none
   bool system_bus = false;
   log::Level log_level = log::Level::Info;
 };

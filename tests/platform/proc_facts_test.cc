@@ -102,6 +102,16 @@ TEST(ProcFacts, AnotherUsersProcessHidesItsNamespacesButNotItsCgroup) {
   EXPECT_EQ(asker.answer(), 0);
 }
 
+TEST(ProcFacts, TheIdMapOfAnotherUserNamespaceIsAnother) {
+  const Sandbox beside(0), below;
+  const ProcDir proc;
+  const auto own = proc.read(::getpid(), "uid_map");
+  ASSERT_TRUE(own);
+  EXPECT_EQ(proc.read(beside.pid(), "uid_map").value_or(""), *own);
+  EXPECT_NE(proc.read(below.pid(), "uid_map").value_or(*own), *own);
+  EXPECT_TRUE(proc.read(1, "uid_map")) << "it is anybody's to read";
+}
+
 TEST(ProcFacts, TheOwnerOfASocketIsFoundByItsInode) {
   const UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   struct stat st {};

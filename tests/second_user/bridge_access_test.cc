@@ -57,6 +57,15 @@ TEST_F(RootsContainerTest, ItsLoopbackListenerIsSeenWithTheRemedy) {
   EXPECT_THAT(web.reason(), HasSubstr("let the server listen on 0.0.0.0"));
 }
 
+TEST_F(RootsContainerTest, AnotherUsersRootlessOneIsLeftAlone) {
+  const Box rootless;
+  const AsUser user;
+  Container& theirs = sealed_container("web", rootless.pid());
+  const Reach& web = add(theirs);
+  EXPECT_EQ(web.state(), ContainerState::Inaccessible);
+  EXPECT_EQ(web.reason(), theirs.inaccessible);
+}
+
 TEST_F(RootsContainerTest, TwoOfOneNamespaceAreKnownToShareIt) {
   const Box beside = Box::beside(box);
   const AsUser user;

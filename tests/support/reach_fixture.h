@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "reach/reach_set.h"
 #include "support/sandbox.h"
+#include "support/temp_dir.h"
 
 namespace portfwd::testing_support {
 
@@ -83,7 +84,14 @@ struct ReachTest : testing::Test, ReachObserver {
   std::shared_ptr<SpawnLauncher> launcher =
       std::make_shared<SpawnLauncher>(loop, PORTFWD_BROKER_PATH);
   BrokerSet brokers{loop, launcher, NamespaceOwner::this_process()};
-  ReachSet reaches{{loop, brokers, relay, names, {}}, Settings()};
+  TempDir folder;
+  HttpClient http{loop};
+  HelperContainers helpers{{loop,
+                            http,
+                            folder.path() + "/runtime",
+                            PORTFWD_BROKER_PATH,
+                            {folder.path() + "/other.sock", folder.path() + "/engine.sock"}}};
+  ReachSet reaches{{loop, brokers, helpers, relay, names, {}}, Settings()};
   std::list<Container> containers;
   std::vector<std::string> told;
 };

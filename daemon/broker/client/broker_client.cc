@@ -100,7 +100,8 @@ Result<void> BrokerClient::send_waiting() {
     const std::span<const int> along(&call.fd, call.fd >= 0 ? 1 : 0);
     auto sent = send_with_fds(process_->process.socket.get(), bytes, along);
     if (!sent) return sent;
-    call.deadline = loop_.now() + kDeadline;
+    const bool joins = call.request.op == broker::Op::Join;
+    call.deadline = loop_.now() + (joins ? launcher_->patience() : kDeadline);
     ++in_flight_;
   }
   arm_deadline();
@@ -146,12 +147,21 @@ void BrokerClient::settle(const broker::Reply& reply, Sockets sockets, bool cut_
   Call call = std::move(calls_.front());
   calls_.pop_front();
   --in_flight_;
+  if (call.request.op == broker::Op::Join) {
+    joined();
+  } else {
+    pause_ = {};
+  }
   arm_deadline();
-  if (call.request.op != broker::Op::Join) pause_ = {};
   Result<Sockets> result = std::move(sockets);
   if (cut_off) result = fail("recvmsg", EMFILE);
   if (reply.error != 0) result = fail(name_of(reply.step), reply.error);
   if (call.done) call.done(std::move(result));
+}
+
+/// What was sent along with the join is only read from now on.
+void BrokerClient::joined() {
+  for (std::size_t i = 0; i < in_flight_; ++i) calls_[i].deadline = loop_.now() + kDeadline;
 }
 
 void BrokerClient::broken(Error error) {

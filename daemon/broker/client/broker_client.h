@@ -58,8 +58,8 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   using Done = std::move_only_function<void(Result<Sockets>)>;
   [[nodiscard]] static bool is_brokers_failure(const Error& e) { return e.op == kOwnOp; }
 
-  static constexpr Duration kDeadline =
-      std::chrono::seconds(2);  ///< of a request, from its sending
+  /// Of a request, from its sending or from the join, if that is later.
+  static constexpr Duration kDeadline = std::chrono::seconds(2);
   static constexpr Duration kShortestPause = std::chrono::milliseconds(100);
   static constexpr Duration kLongestPause = std::chrono::seconds(5);
   static constexpr std::string_view kOwnOp = "broker";
@@ -102,6 +102,7 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   Result<void> send_waiting();
   [[nodiscard]] bool receive_one();
   void settle(const broker::Reply& reply, Sockets sockets, bool cut_off);
+  void joined();
   void broken(Error error);
   void cancel(std::uint32_t id);
   void arm_deadline();

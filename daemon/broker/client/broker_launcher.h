@@ -24,6 +24,8 @@ class BrokerLauncher {
  public:
   virtual ~BrokerLauncher() = default;
   [[nodiscard]] virtual Result<BrokerProcess> launch() = 0;
+  /// How long its first answer may take, from the launch.
+  [[nodiscard]] virtual Duration patience() const { return std::chrono::seconds(2); }
   /// Ends it, whatever state it is in, and waits for nothing.
   virtual void discard(BrokerProcess process) = 0;
 };

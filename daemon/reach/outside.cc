@@ -1,4 +1,4 @@
-#include "reach/bridge_access.h"
+#include "reach/outside.h"
 
 #include <fmt/format.h>
 
@@ -22,33 +22,23 @@ bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addre
 
 }  // namespace
 
-BridgeAccess::BridgeAccess(const Parts& parts, RelayContext& relay, pid_t pid,
-                           BridgeDialer::Inside inside, std::string remedy)
-    : Access(parts, pid, 0),
-      remedy_(std::move(remedy)),
-      dialer_(relay, std::move(inside)),
-      look_again_(relay.loop(), [this] { reconsider(); }) {}
-
-void BridgeAccess::need_diag(PortWatch& watch) {
-  (void)watch.use_procfs();  // on a failure it asks again
-}
-
-void BridgeAccess::prepare(std::vector<Listener>& now) {
+void Outside::mark(std::vector<Listener>& listeners, const std::string& trouble) {
   const std::vector<IpAddress> addresses = dialer_.addresses();
   bool lacks_address = false;
-  for (Listener& listener : now) {
+  for (Listener& listener : listeners) {
     if (shows_outside(listener, addresses)) continue;
     const IpAddress& bound = listener.local.address;
     lacks_address |= !bound.is_loopback();
+    const std::string what =
+        bound.is_any() ? "the container has no address that the host could dial"
+                       : fmt::format("{} inside can't be dialled from outside", bound.text());
     listener.unreachable =
-        bound.is_any()
-            ? "the container has no address that the host could dial: " + remedy_
-            : fmt::format("{} inside can't be dialled from outside: {}", bound.text(), remedy_);
+        fmt::format("{}{}: {}", what, trouble.empty() ? "" : ", and " + trouble, remedy_);
   }
   if (lacks_address) {
-    look_again_.arm_after(kAddressPause);
+    again_.arm_after(kAddressPause);
   } else {
-    look_again_.disarm();
+    again_.disarm();
   }
 }
 

@@ -1,0 +1,76 @@
+#include "reach/helper_access.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "broker/client/broker_messages.h"
+
+namespace portfwd {
+
+namespace {
+
+constexpr std::uint32_t kDiagSockets = 2;  // one dumps, one hears of closes
+
+bool needs_a_way_inside(const Listener& listener) {
+  return !listener.unreachable.empty() && listener.local.address != kEnginesResolver;
+}
+
+}  // namespace
+
+HelperAccess::HelperAccess(const Parts& parts, RelayContext& relay, Entry entry)
+    : Access(parts, entry.pid, 0),
+      relay_(relay),
+      launcher_(std::move(entry.launcher)),
+      sock_diag_(entry.sock_diag),
+      outside_(relay, std::move(entry.inside), std::move(entry.remedy), [this] { reconsider(); }),
+      retry_(relay.loop(), [this] { reconsider(); }) {}
+
+std::unique_ptr<Dial> HelperAccess::dial(std::span<const Endpoint> candidates, TimePoint deadline,
+                                         DialHandler& handler) {
+  Dialer& way = inside_ ? static_cast<Dialer&>(inside_->dialer) : outside_.dialer();
+  return way.dial(candidates, deadline, handler);
+}
+
+void HelperAccess::need_diag(PortWatch& watch) {
+  (void)watch.use_procfs();  // on a failure it asks again
+}
+
+void HelperAccess::prepare(std::vector<Listener>& now) {
+  if (inside_) {
+    if (now.empty()) return;
+    inside_->pool.prepare(Family::V4);
+    return inside_->pool.prepare(Family::V6);
+  }
+  outside_.mark(now, trouble_);
+  if (std::ranges::any_of(now, needs_a_way_inside)) start_helper();
+}
+
+void HelperAccess::start_helper() {
+  if (broker_ || retry_.armed()) return;
+  broker_ =
+      std::make_shared<BrokerClient>(relay_.loop(), launcher_, UniqueFd(), broker::Home::Here);
+  call_ = broker_->call(
+      sock_diag_ ? sock_diag_sockets(kDiagSockets) : stream_sockets(Family::V4, 1), -1,
+      [this](Result<BrokerClient::Sockets> sockets) { helper_answered(std::move(sockets)); });
+}
+
+void HelperAccess::helper_answered(Result<BrokerClient::Sockets> sockets) {
+  if (sockets) {
+    inside_.emplace(relay_, broker_);
+    outside_.retire();
+    if (sock_diag_) watch().give_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));
+    return reconsider();
+  }
+  const std::string& why = launcher_->failure();
+  trouble_ = fmt::format("a helper container can't be had ({})",
+                         why.empty() ? sockets.error().text() : why);
+  log::write(log::Level::Warning, trouble_ + "; it is tried again in a minute",
+             {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
+  broker_.reset();
+  retry_.arm_after(kRetry);
+  reconsider();
+}
+
+}  // namespace portfwd

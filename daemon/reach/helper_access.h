@@ -1,0 +1,63 @@
+// A network namespace of root's that an engine lets us into: seen and dialled from outside, as long
+// as that is enough. The first listener that only a way inside would reach has a helper container
+// started; from then on it watches and dials inside. If the helper does not come, all stays as it
+// was, and it is tried again now and then.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "broker/client/socket_pool.h"
+#include "reach/access.h"
+#include "reach/helper_containers.h"
+#include "reach/outside.h"
+#include "relay/netns_dialer.h"
+
+namespace portfwd {
+
+class HelperAccess final : public Access, private Dialer {
+ public:
+  static constexpr Duration kRetry = std::chrono::seconds(60);
+
+  struct Entry {
+    pid_t pid = 0;  ///< a process inside, held by the caller's pidfd
+    BridgeDialer::Inside inside;
+    std::string remedy;
+    std::shared_ptr<HelperLauncher> launcher;
+    bool sock_diag = true;  ///< false: tcp_diag is missing, so listeners are read from /proc
+  };
+  HelperAccess(const Parts& parts, RelayContext& relay, Entry entry);
+
+  [[nodiscard]] ReachKind kind() const override {
+    return inside_ ? ReachKind::Helper : ReachKind::Bridge;
+  }
+  [[nodiscard]] Dialer& dialer() override { return *this; }
+
+ private:
+  struct Inside {
+    Inside(RelayContext& relay, std::shared_ptr<BrokerClient> broker)
+        : pool(relay.loop(), std::move(broker), -1), dialer(relay, pool) {}
+    SocketPool pool;
+    NetnsDialer dialer;
+  };
+
+  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Endpoint> candidates, TimePoint deadline,
+                                           DialHandler& handler) override;
+  void need_diag(PortWatch& watch) override;
+  void prepare(std::vector<Listener>& now) override;
+  void start_helper();
+  void helper_answered(Result<BrokerClient::Sockets> sockets);
+
+  RelayContext& relay_;
+  std::shared_ptr<HelperLauncher> launcher_;
+  const bool sock_diag_;
+  Outside outside_;
+  std::string trouble_;  ///< with the last helper
+  std::shared_ptr<BrokerClient> broker_;
+  std::optional<Inside> inside_;
+  BrokerCall call_;
+  Timer retry_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,127 @@
+#include "reach/helper_messages.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "discover/names.h"
+
+namespace portfwd::helper {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::string_view kVersion = "/v1.40";
+constexpr const char* kProgram = "/portfwd-broker";  // inside
+constexpr const char* kSocket = "/portfwd.sock";
+constexpr const char* kMark = "portfwd.helper";
+constexpr const char* kFolder = "portfwd.folder";
+constexpr std::size_t kLongestMessage = 300;
+
+/// Throws nothing: what is no UTF-8 is replaced.
+std::string text_of(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Json parse(std::string_view text) {
+  return Json::parse(text, nullptr, false);
+}
+
+std::string member(const Json& object, const char* key) {
+  if (!object.is_object()) return {};
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+Json bind_mount(const std::string& source, const char* target, bool read_only) {
+  return {{"Type", "bind"}, {"Source", source}, {"Target", target}, {"ReadOnly", read_only}};
+}
+
+std::string percent_encoded(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (plain) {
+      out += c;
+    } else {
+      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+std::string container_path(std::string_view id, std::string_view rest) {
+  return fmt::format("{}/containers/{}{}", kVersion, percent_encoded(id), rest);
+}
+
+}  // namespace
+
+/// label=disable: SELinux would keep a confined container from the socket; elsewhere no effect.
+std::string creation(const Spec& spec) {
+  const Json host{
+      {"NetworkMode", "container:" + spec.container_id},
+      {"AutoRemove", true},
+      {"ReadonlyRootfs", true},
+      {"CapDrop", Json::array({"ALL"})},
+      {"SecurityOpt", Json::array({"no-new-privileges", "label=disable"})},
+      {"LogConfig", {{"Type", "none"}}},
+      {"Mounts", Json::array({bind_mount(spec.program, kProgram, true),
+                              bind_mount(spec.socket, kSocket, false)})},
+  };
+  return text_of({{"Image", spec.image_id},
+                  {"Entrypoint", Json::array({kProgram})},
+                  {"Cmd", Json::array({kSocket})},
+                  {"User", fmt::format("{}:{}", spec.uid, spec.gid)},
+                  {"WorkingDir", "/"},
+                  {"Healthcheck", {{"Test", Json::array({"NONE"})}}},
+                  {"Labels", {{kMark, "1"}, {kFolder, spec.folder}}},
+                  {"HostConfig", host}});
+}
+
+std::string inspect_path(std::string_view container_id) {
+  return container_path(container_id, "/json");
+}
+
+std::string create_path() {
+  return fmt::format("{}/containers/create", kVersion);
+}
+
+std::string start_path(std::string_view id) {
+  return container_path(id, "/start");
+}
+
+std::string remove_path(std::string_view id) {
+  return container_path(id, "?force=1&v=1");
+}
+
+std::string list_path(std::string_view folder) {
+  const Json filters{
+      {"label", Json::array({fmt::format("{}=1", kMark), fmt::format("{}={}", kFolder, folder)})}};
+  return fmt::format("{}/containers/json?all=1&filters={}", kVersion,
+                     percent_encoded(text_of(filters)));
+}
+
+std::string image_of(std::string_view inspected) {
+  return member(parse(inspected), "Image");
+}
+
+std::string id_of(std::string_view created) {
+  return member(parse(created), "Id");
+}
+
+std::string message_of(std::string_view failure) {
+  return names::printable(member(parse(failure), "message"), kLongestMessage);
+}
+
+std::vector<std::string> ids_of(std::string_view list) {
+  std::vector<std::string> ids;
+  const Json all = parse(list);
+  if (!all.is_array()) return ids;
+  for (const Json& container : all) {
+    if (std::string id = member(container, "Id"); names::is_hex_id(id)) ids.push_back(id);
+  }
+  return ids;
+}
+
+}  // namespace portfwd::helper

@@ -1,0 +1,141 @@
+// A container of root's whose engine obeys us: when a helper container is started, what it gives,
+// and what becomes of the listeners when there is none. The broker in it is the real one.
+#include <gmock/gmock.h>
+
+#include "support/box.h"
+#include "support/fake_engine.h"
+#include "support/reach_fixture.h"
+#include "support/veth.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr IpAddress kAny = IpAddress::any(Family::V4);
+constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
+
+struct HelperAccessTest : ReachTest, DialHandler {
+  void on_dialled(Result<UniqueFd> connected) override { outcome = std::move(connected); }
+
+  Reach& add_container() {
+    Container& made = sealed_container("web", box.pid());
+    made.engine = "docker";
+    made.engine_id = std::string(64, 'a');
+    return add(made);
+  }
+  bool becomes(const Reach& reach, ReachKind kind) {
+    return turn_until([&] { return reach.kind() == kind && reach.reason().empty(); });
+  }
+  std::optional<Endpoint> dial(Reach& reach, Port port) {
+    const std::vector<Endpoint> candidates{{kLoopback, port}};
+    const auto attempt = reach.dialer().dial(candidates, loop.now() + 10s, *this);
+    turn_until([&] { return outcome.has_value(); });
+    return outcome && *outcome ? peer_endpoint((*outcome)->get()) : std::nullopt;
+  }
+
+  Box box = Box::of_roots();
+  Veth veth{box.pid(), 1};
+  FakeEngine engine{loop, folder.path() + "/engine.sock", box.pid()};
+  std::optional<Result<UniqueFd>> outcome;
+};
+
+TEST_F(HelperAccessTest, AListenerOnLoopbackIsReachedThroughAHelper) {
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  Reach& web = add_container();
+  ASSERT_TRUE(becomes(web, ReachKind::Helper));
+  EXPECT_EQ(web.state(), ContainerState::Watched);
+  EXPECT_EQ(dial(web, 8080), (Endpoint{kLoopback, 8080}));
+}
+
+TEST_F(HelperAccessTest, OneHelperServesAllThatComesLater) {
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  Reach& web = add_container();
+  ASSERT_TRUE(becomes(web, ReachKind::Helper));
+  ASSERT_EQ(box.open({kLoopback, 8081}), 0);
+  ASSERT_TRUE(listens_on(web, 2));
+  EXPECT_EQ(dial(web, 8081), (Endpoint{kLoopback, 8081}));
+  EXPECT_EQ(engine.asked("POST /v1.40/containers/create"), 1U);
+}
+
+TEST_F(HelperAccessTest, WithoutAListenerOnLoopbackThereIsNone) {
+  ASSERT_EQ(box.open({kAny, 8080}), 0);
+  ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);  // the engine's own resolver
+  Reach& web = add_container();
+  ASSERT_TRUE(listens_on(web, 2));
+  EXPECT_EQ(dial(web, 8080), (Endpoint{veth.v4(), 8080}));
+  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(engine.asked("POST "), 0U);
+}
+
+TEST_F(HelperAccessTest, TheHelperMayDoNothingAndIsRecognised) {
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  ASSERT_TRUE(becomes(add_container(), ReachKind::Helper));
+  const nlohmann::json& host = engine.created["HostConfig"];
+  EXPECT_EQ(engine.created["Image"], "sha256:1234");
+  EXPECT_EQ(engine.created["User"], fmt::format("{}:{}", ::geteuid(), ::getegid()));
+  EXPECT_EQ(engine.created["Labels"]["portfwd.helper"], "1");
+  EXPECT_EQ(host["NetworkMode"], "container:" + std::string(64, 'a'));
+  EXPECT_THAT(host["CapDrop"], ElementsAre("ALL"));
+  EXPECT_EQ(host["ReadonlyRootfs"], true);
+  EXPECT_EQ(host["AutoRemove"], true);
+  EXPECT_EQ(host["Mounts"][0]["ReadOnly"], true);
+}
+
+TEST_F(HelperAccessTest, TheHelperGoesWithTheContainer) {
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  ASSERT_TRUE(becomes(add_container(), ReachKind::Helper));
+  EXPECT_EQ(engine.helpers(), 1U);
+  remove(containers.front());
+  EXPECT_TRUE(turn_until([&] { return engine.helpers() == 0; }));
+  EXPECT_TRUE(turn_until(
+      [&] { return engine.asked("DELETE /v1.40/containers/0123456789abcdef?force=1") == 1; }));
+  EXPECT_THAT(std::filesystem::directory_iterator(folder.path() + "/runtime"),
+              testing::Truly([](auto it) { return it == std::filesystem::directory_iterator(); }));
+}
+
+TEST_F(HelperAccessTest, AnEngineThatRefusesIsQuotedAndTheBridgeStays) {
+  engine.refuse_with = "no such image: sha256:1234";
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  ASSERT_EQ(box.open({kAny, 8081}), 0);
+  Reach& web = add_container();
+  ASSERT_TRUE(turn_until([&] { return web.reason().find("no such image") != std::string::npos; }));
+  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(dial(web, 8081), (Endpoint{veth.v4(), 8081}));
+  EXPECT_EQ(engine.asked("POST "), 1U);
+}
+
+TEST_F(HelperAccessTest, AnEngineThatDoesNotKnowTheContainerIsPassedOver) {
+  const HttpServer other(loop, folder.path() + "/other.sock", [](const std::string&) {
+    return HttpReply::with(404, R"({"message":"No such container"})");
+  });
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  EXPECT_TRUE(becomes(add_container(), ReachKind::Helper));
+}
+
+TEST_F(HelperAccessTest, WhatAKilledDaemonHasLeftIsRemoved) {
+  engine.leftovers = R"([{"Id":"fedcba987654"},{"Id":"../images/x"}])";
+  add_container();
+  EXPECT_TRUE(
+      turn_until([&] { return engine.asked("DELETE /v1.40/containers/fedcba987654") == 1; }));
+  EXPECT_EQ(engine.asked("DELETE "), 1U);
+  EXPECT_EQ(engine.asked("GET /v1.40/containers/json?all=1&filters="), 1U);
+}
+
+TEST_F(HelperAccessTest, OneOfAnEngineThatWeMayNotAskIsSeenFromOutside) {
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  Container& made = sealed_container("web", box.pid());
+  made.engine = "podman";
+  made.engine_id = std::string(64, 'b');
+  Reach& web = add(made);
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_THAT(web.reason(), HasSubstr("rootless"));
+}
+
+}  // namespace
+}  // namespace portfwd

@@ -1,0 +1,41 @@
+// What engines are told and tell about helper containers.
+#include "reach/helper_messages.h"
+
+#include <gmock/gmock.h>
+
+namespace portfwd::helper {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+TEST(HelperMessages, PathsAreEncoded) {
+  EXPECT_EQ(inspect_path("../x"), "/v1.40/containers/%2E%2E%2Fx/json");
+  EXPECT_EQ(start_path("ab12"), "/v1.40/containers/ab12/start");
+  EXPECT_EQ(remove_path("ab12"), "/v1.40/containers/ab12?force=1&v=1");
+  EXPECT_EQ(list_path("/run/a b").find(' '), std::string::npos);
+}
+
+TEST(HelperMessages, AFolderThatIsNoUtf8IsNoReasonToThrow) {
+  EXPECT_NO_THROW((void)list_path("/run/\xff"));
+  EXPECT_NO_THROW((void)creation(
+      {.container_id = "\xff", .image_id = {}, .program = {}, .socket = {}, .folder = {}}));
+}
+
+TEST(HelperMessages, AnswersOfAnyFormGiveWhatTheyHave) {
+  EXPECT_EQ(image_of(R"({"Image":"sha256:12"})"), "sha256:12");
+  EXPECT_EQ(id_of(R"({"Id":"ab","Warnings":null})"), "ab");
+  EXPECT_EQ(message_of("{\"message\":\"no\\u0007 such\"}"), "no? such");
+  for (const char* wrong : {"", "[]", "{", "null", R"({"Image":1,"Id":[],"message":{}})"}) {
+    EXPECT_EQ(image_of(wrong) + id_of(wrong) + message_of(wrong), "") << wrong;
+    EXPECT_THAT(ids_of(wrong), IsEmpty()) << wrong;
+  }
+}
+
+TEST(HelperMessages, OnlyWhatIsAnIdIsTakenForOne) {
+  EXPECT_THAT(ids_of(R"([{"Id":"0123456789ab"},{"Id":"/etc"},{"Name":"x"},7])"),
+              ElementsAre("0123456789ab"));
+}
+
+}  // namespace
+}  // namespace portfwd::helper
