@@ -76,10 +76,11 @@ TEST_F(SocketPoolTest, NothingIsAskedForUntilAConnectionMayCome) {
 TEST_F(SocketPoolTest, AHalfEmptyShelfIsFilledUp) {
   pool.prepare(Family::V4);
   serve();
-  for (int i = 0; i < 7; ++i) EXPECT_TRUE(pool.take(Family::V4).valid());
+  constexpr std::uint32_t kHalf = SocketPool::kFirstBatch / 2;
+  for (std::uint32_t i = 1; i < kHalf; ++i) EXPECT_TRUE(pool.take(Family::V4).valid());
   EXPECT_EQ(serve(), 0u);
   EXPECT_TRUE(pool.take(Family::V4).valid());
-  EXPECT_EQ(serve(), 8u);
+  EXPECT_EQ(serve(), kHalf);
   EXPECT_EQ(pool.stock(Family::V4), SocketPool::kFirstBatch);
 }
 

@@ -27,7 +27,7 @@ namespace portfwd {
 
 class SocketPool final : public SocketSource {
  public:
-  static constexpr std::uint32_t kFirstBatch = 16;
+  static constexpr std::uint32_t kFirstBatch = 8;
   static constexpr std::uint32_t kLargestBatch = 64;
   static constexpr Duration kQuiet = std::chrono::seconds(10);
   static constexpr Duration kScarcePause = std::chrono::milliseconds(50);
