@@ -13,6 +13,12 @@ Place place_of(const toml::source_region& region) {
   return {region.path ? *region.path : "", region.begin.line, region.begin.column};
 }
 
+void Complaints::add(Place place, std::string text) {
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  mistakes_.push_back({std::move(place), std::move(text)});
+}
+
 void Complaints::expect(const toml::node& value, std::string_view expected) {
   add(place_of(value.source()), fmt::format("expected {}", expected));
 }

@@ -80,6 +80,14 @@ TEST(Config, EveryMistakeOfAFileIsShownAtOnceWithItsPlace) {
 
 TEST(Config, ABrokenFileNamesLineAndColumn) {
   EXPECT_THAT(mistakes_of("[host\n"), ElementsAre(HasSubstr("c.toml:1:6: ")));
+  EXPECT_THAT(mistakes_of("[[#"), ElementsAre(HasSubstr("c.toml:1:3: ")));
+  EXPECT_THAT(mistakes_of("[host]\nhold = \"1s\"\xef\xbb\x9f"),
+              ElementsAre(HasSubstr("c.toml:2:")));
+}
+
+TEST(Config, WhatAMistakeQuotesIsFitToBeShown) {
+  EXPECT_THAT(mistakes_of("[host]\n\"a\\n\\u001b[2J\" = 1"),
+              ElementsAre("c.toml:2:1: unknown key \"a??[2J\""));
 }
 
 TEST(Config, RefusesValuesOutOfRange) {
