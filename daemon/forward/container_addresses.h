@@ -13,7 +13,7 @@ namespace portfwd {
 
 class ContainerAddresses {
  public:
-  static constexpr std::size_t kKept = 4096;
+  static constexpr std::size_t kKept = 1024;
 
   struct Given {
     IpAddress address;

@@ -12,7 +12,8 @@ namespace portfwd {
 
 class StateKeeper {
  public:
-  /// Rarely enough that fsync(2), which the loop waits for, is no load; soon enough for a crash.
+  /// Rarely enough that fsync(2), which the loop waits for, is no load; soon enough for a crash. A
+  /// full state is 120 kB: 3 ms in all where fsync(2) takes 2.
   static constexpr Duration kDelay = std::chrono::seconds(1);
   using Read = std::move_only_function<State()>;
 

@@ -14,7 +14,7 @@ namespace portfwd {
 
 class StickyPorts {
  public:
-  static constexpr std::size_t kKept = 4096;
+  static constexpr std::size_t kKept = 1024;
   /// By the container's name, since its id does not outlive it.
   using Key = std::pair<std::string, Target>;
 
