@@ -1,0 +1,52 @@
+// Loads for a relay: a server that plays every part, and clients that measure. One header on each
+// connection says what it is for, so that one forwarded port carries all loads and every relay sees
+// the same bytes. Owned by relay_bench; it knows no relay.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+#include "base/unique_fd.h"
+#include "bench/figures.h"
+
+namespace portfwd::bench {
+
+enum class LoadKind : std::uint32_t { Up, Down, Echo, ConnectEcho };
+
+struct Load {
+  std::string_view name;
+  LoadKind kind;
+  std::uint32_t connections;  ///< at a time
+  std::uint32_t size = 1;     ///< bytes of a message; of bulk loads: does not matter
+
+  [[nodiscard]] bool is_bulk() const { return kind == LoadKind::Up || kind == LoadKind::Down; }
+};
+
+/// The nine whose geometric mean stands for a relay.
+inline constexpr std::array kLoads{
+    Load{"up, 1 stream", LoadKind::Up, 1},
+    Load{"down, 1 stream", LoadKind::Down, 1},
+    Load{"up, 8 streams", LoadKind::Up, 8},
+    Load{"down, 8 streams", LoadKind::Down, 8},
+    Load{"request/response, 1 connection", LoadKind::Echo, 1},
+    Load{"64 connections x 64 B", LoadKind::Echo, 64, 64},
+    Load{"1000 connections x 1 KiB", LoadKind::Echo, 1000, 1024},
+    Load{"connect-request-response-close, 1 at a time", LoadKind::ConnectEcho, 1},
+    Load{"connect-request-response-close, 16 at a time", LoadKind::ConnectEcho, 16},
+};
+
+struct LoadResult {
+  double rate = 0;   ///< bytes a second of bulk loads, else operations a second; 0: it did not work
+  double bytes = 0;  ///< carried in all, of bulk loads, the warming up included
+  double fairness = 1;  ///< slowest over fastest stream
+};
+
+/// Serves loads for ever.
+[[noreturn]] void serve_loads(UniqueFd listener);
+
+/// Through 127.0.0.1:port of the caller's network namespace.
+LoadResult run_load(const Load& load, std::uint16_t port, std::chrono::milliseconds duration);
+
+}  // namespace portfwd::bench
