@@ -8,6 +8,7 @@ namespace portfwd {
 Boundary::Boundary(const ProcDir& proc, const Identifier& identifier) {
   for (const pid_t pid : identifier.lineage()) {
     if (const auto inode = proc.netns(pid)) ours_.insert(*inode);
+    if (const auto files = proc.net_files(pid)) ours_.insert(*files);
   }
 }
 

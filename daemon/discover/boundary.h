@@ -17,7 +17,7 @@ class Boundary {
   /// since nor can any other process in it.
   Boundary(const ProcDir& proc, const Identifier& identifier);
 
-  /// The daemon's own or an ancestor's.
+  /// The daemon's own or an ancestor's. @param netns its inode, or what ProcDir::net_files says
   [[nodiscard]] bool is_ours(std::uint64_t netns) const { return ours_.contains(netns); }
 
   struct Verdict {

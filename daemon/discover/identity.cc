@@ -57,12 +57,6 @@ std::optional<names::Guess> Identifier::from_cgroup(pid_t pid) const {
   return std::nullopt;
 }
 
-std::optional<names::Guess> Identifier::engine_of_cgroup(pid_t pid) const {
-  auto guess = from_cgroup(pid);
-  if (guess && guess->certain && !guess->id.empty()) return guess;
-  return std::nullopt;
-}
-
 names::Guess Identifier::from_ancestors(pid_t pid) const {
   for (int i = 0; i < kAncestors && pid > 1; ++i, pid = proc_.parent(pid)) {
     if (std::ranges::find(lineage_, pid) != lineage_.end()) break;

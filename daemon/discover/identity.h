@@ -29,10 +29,6 @@ class Identifier {
   /// Identity::engine_id alone, at less cost.
   [[nodiscard]] std::string engine_id_of(pid_t pid) const;
 
-  /// The engine that the cgroup of `pid` names with certainty: works for processes whose namespaces
-  /// cannot be seen. The daemon's own engine, if it runs in a container, does not count.
-  [[nodiscard]] std::optional<names::Guess> engine_of_cgroup(pid_t pid) const;
-
   /// The daemon and its ancestors, nearest first.
   [[nodiscard]] const std::vector<pid_t>& lineage() const noexcept { return lineage_; }
 

@@ -18,13 +18,6 @@ TimePoint due(const ProcessTable::Process& process) {
                                             : TimePoint::max();
 }
 
-/// At its last two looks. The engine of an unseen process only makes a container be listed that
-/// can't be entered, which is in no hurry; to read the cgroup at every look costs most of all where
-/// others' programs come and go.
-bool has_settled(const ProcessTable::Process& process) {
-  return process.looks + 1U >= kYoungLooks.size();
-}
-
 }  // namespace
 
 Result<void> ProcessTable::refresh(TimePoint now, bool full) {
@@ -42,10 +35,10 @@ Result<void> ProcessTable::refresh(TimePoint now, bool full) {
     if (!same) {
       process.pid = entry.pid;
       process.first_seen = now;
-      look(process, false);
+      look(process);
     } else if (const bool aged = due(process) <= now; full || aged) {
       while (due(process) <= now) ++process.looks;
-      look(process, aged && has_settled(process));
+      look(process);
     }
     note_youth(process);
   }
@@ -59,7 +52,7 @@ void ProcessTable::look_at_young(TimePoint now) {
   for (Process& process : processes_) {
     if (due(process) <= now) {
       while (due(process) <= now) ++process.looks;
-      look(process, has_settled(process));
+      look(process);
     }
     note_youth(process);
   }
@@ -69,12 +62,12 @@ const ProcessTable::Process* ProcessTable::look_at(pid_t pid, TimePoint now) {
   looked_at_.clear();
   const auto place = std::ranges::lower_bound(processes_, pid, {}, &Process::pid);
   if (place != processes_.end() && place->pid == pid) {
-    look(*place, true);
+    look(*place);
     return &*place;
   }
   Process process{.pid = pid, .first_seen = now};  // the listing will give its folder's inode
-  look(process, false);
-  if (process.netns == 0 && process.engine_id.empty()) return nullptr;
+  look(process);
+  if (process.netns == 0) return nullptr;
   note_youth(process);
   return &*processes_.insert(place, std::move(process));
 }
@@ -89,23 +82,20 @@ bool ProcessTable::is_young(const Process& process, TimePoint now) {
 }
 
 /// Whether it is ours is asked where the answer may have changed, since it costs as much as a look.
-/// @param again the engine is asked for again, since a young one may not be in its cgroup yet
-void ProcessTable::look(Process& process, bool again) {
+void ProcessTable::look(Process& process) {
   looked_at_.push_back(process.pid);
   const auto netns = proc_.netns(process.pid);
-  const std::uint64_t now = netns.value_or(0);
+  process.unseen = !netns && netns.error().code == EACCES;
+  const auto files = process.unseen ? proc_.net_files(process.pid) : fail("stat", ENOENT);
+  const std::uint64_t now = netns.value_or(files.value_or(0));
   if (now != process.looked_at_netns) {
     process.ours = is_ours_(process.pid);
     process.engine_id.clear();
   }
   process.looked_at_netns = now;
   process.netns = process.ours ? 0 : now;
-  if (process.ours || !process.engine_id.empty()) return;
-  if (netns && !boundary_.is_ours(now)) process.engine_id = engine_id_of(process);
-  const bool unseen = !netns && netns.error().code == EACCES;
-  if (unseen && (again || process.looks == 0)) {
-    process.engine_id = unseen_engine_id_of(process.pid);
-  }
+  if (process.netns == 0 || !process.engine_id.empty()) return;
+  if (!boundary_.is_ours(now)) process.engine_id = engine_id_of(process);
 }
 
 /// A child is in its parent's container, and costs one read then.
@@ -117,11 +107,6 @@ std::string ProcessTable::engine_id_of(const Process& process) const {
     if (place->netns == process.netns && !place->engine_id.empty()) return place->engine_id;
   }
   return identifier_.engine_id_of(process.pid);
-}
-
-std::string ProcessTable::unseen_engine_id_of(pid_t pid) const {
-  const auto guess = identifier_.engine_of_cgroup(pid);
-  return guess && !is_ours_(pid) ? guess->id : "";
 }
 
 void ProcessTable::note_youth(const Process& process) {

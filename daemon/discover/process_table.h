@@ -23,7 +23,10 @@ class ProcessTable {
   struct Process {
     pid_t pid = 0;
     std::uint64_t folder = 0;  ///< inode of /proc/PID
-    std::uint64_t netns = 0;   ///< 0 when it cannot be seen, or is ours
+    /// Inode of its network namespace; where that can't be seen what ProcDir::net_files says; 0
+    /// when neither is to be had, or the process is ours.
+    std::uint64_t netns = 0;
+    bool unseen = false;  ///< its namespace can't be seen
     TimePoint first_seen{};
     std::uint8_t looks = 0;             ///< while young
     std::string engine_id{};            ///< of its container, when its engine is known
@@ -54,9 +57,8 @@ class ProcessTable {
   [[nodiscard]] TimePoint young_due() const noexcept { return young_due_; }
 
  private:
-  void look(Process& process, bool again);
+  void look(Process& process);
   [[nodiscard]] std::string engine_id_of(const Process& process) const;
-  [[nodiscard]] std::string unseen_engine_id_of(pid_t pid) const;
   void note_youth(const Process& process);
 
   const ProcDir& proc_;

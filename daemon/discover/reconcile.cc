@@ -35,7 +35,7 @@ ContainerKey Discovery::key_of(const Process& process) const {
 Discovery::Candidates Discovery::unanchored() const {
   Candidates candidates;
   for (const Process& process : table_.all()) {
-    if (process.netns == 0 && process.engine_id.empty()) continue;
+    if (process.netns == 0) continue;
     if (boundary_.is_ours(process.netns) || outside_.contains(process.netns)) continue;
     ContainerKey key = key_of(process);
     if (registry_.anchor_of(key) == 0) candidates[std::move(key)].push_back(process.pid);
@@ -49,14 +49,12 @@ void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
   if (others && !registry_.knows(key)) return;
   for (const pid_t pid : pids) {
     if (names::is_plumbing(proc_.comm(pid))) continue;
-    if (key.netns != 0) {
-      adopt(pid, key);
-    } else if (registry_.knows(key)) {
-      if (auto pidfd = open_pidfd(pid); pidfd && !has_exited(pidfd->get())) {
-        registry_.settle(key, pid, std::move(*pidfd));
-      }
-    } else if (!registry_.knows_engine_id(key.engine_id)) {
+    const Process* process = table_.find(pid);
+    if (process == nullptr) continue;
+    if (process->unseen) {
       adopt_unseen(pid, key);
+    } else {
+      adopt(pid, key);
     }
     if (registry_.anchor_of(key) != 0 || outside_.contains(key.netns)) return;
   }
@@ -146,7 +144,7 @@ void Discovery::look_at_executed(std::span<const pid_t> pids) {
   for (const pid_t pid : pids) {
     const Process* process = table_.look_at(pid, now);
     if (process == nullptr || boundary_.is_ours(process->netns)) continue;
-    if (process->netns == 0 && process->engine_id.empty()) continue;
+    if (process->netns == 0) continue;
     const ContainerKey key = key_of(*process);
     if (registry_.anchor_of(key) == pid) registry_.identify(key, identity_of(pid, key.netns));
     registry_.sign_of_life(key);
@@ -155,16 +153,19 @@ void Discovery::look_at_executed(std::span<const pid_t> pids) {
   if (unknown) reconcile();
 }
 
-/// A container whose namespaces are another user's: its cgroup tells that it is there.
+/// A container whose namespaces are another user's: its files under /proc tell that it is there.
 void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
   auto pidfd = open_pidfd(pid);
   const auto uid = procfs::parse_status_uid(proc_.read(pid, "status").value_or(""));
-  if (!pidfd || !uid || has_exited(pidfd->get())) return;
+  const bool there = proc_.net_files(pid).value_or(0) == key.netns;
+  if (!pidfd || !uid || !there || has_exited(pidfd->get())) return;
+  if (registry_.knows(key)) return registry_.settle(key, pid, std::move(*pidfd));
   Sighting sighting;
   sighting.pid = pid;
   sighting.pidfd = std::move(*pidfd);
+  sighting.net_files = key.netns;
   sighting.uid = *uid;
-  sighting.identity = identifier_.identify(pid);
+  sighting.identity = identity_of(pid, key.netns);
   sighting.identity.engine_id = key.engine_id;
   sighting.inaccessible =
       "its namespaces belong to another user, most likely root: run portfwd as that user, or run "

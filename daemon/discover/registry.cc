@@ -53,10 +53,13 @@ std::optional<ContainerKey> Registry::first_in(std::uint64_t netns) const {
 
 const Container* Registry::add(Sighting sighting) {
   Identity& identity = sighting.identity;
-  ContainerKey key{sighting.netns ? sighting.netns->inode() : 0, identity.engine_id};
+  ContainerKey key{sighting.netns ? sighting.netns->inode() : sighting.net_files,
+                   identity.engine_id};
   if (knows(key)) return nullptr;
-  const ContainerKey unseen{0, identity.engine_id};
-  if (key.netns != 0 && knows(unseen)) remove(unseen, RemovalReason::Replaced);
+  const Entry* same = entry_of_engine_id(identity.engine_id);
+  if (sighting.netns && same != nullptr && same->container.netns == 0) {  // it can be seen now
+    remove(ContainerKey(same->key), RemovalReason::Replaced);
+  }
   if (knows_engine_id(identity.engine_id)) {  // a sandbox inside that engine's container
     identity.engine.clear();
     identity.engine_id.clear();

@@ -30,7 +30,7 @@ namespace portfwd {
 
 /// What tells one container from another.
 struct ContainerKey {
-  std::uint64_t netns = 0;  ///< 0 when it cannot be seen
+  std::uint64_t netns = 0;  ///< or what stands for one that can't be seen; 0: nothing does
   std::string engine_id;    ///< "" when it has none or is not known
   friend auto operator<=>(const ContainerKey&, const ContainerKey&) = default;
 };

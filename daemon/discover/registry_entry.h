@@ -20,8 +20,10 @@ class Registry::Entry {
     container.cgroup_id = sighting.identity.cgroup_id;
     container.uid = sighting.uid;
     container.pid = sighting.pid;
-    container.netns = key.netns;
-    if (sighting.netns) container.netns_fd = sighting.netns->release();
+    if (sighting.netns) {
+      container.netns = key.netns;
+      container.netns_fd = sighting.netns->release();
+    }
     container.path = std::move(sighting.path);
     container.attached = sighting.attached;
     named_by_person = sighting.named;

@@ -16,7 +16,8 @@ namespace portfwd {
 struct Sighting {
   pid_t pid = 0;  ///< the anchor; 0 for a namespace known by its path alone
   UniqueFd pidfd;
-  std::optional<Netns> netns;  ///< nothing when it cannot be seen
+  std::optional<Netns> netns;   ///< nothing when it cannot be seen
+  std::uint64_t net_files = 0;  ///< then what stands for it, as ProcDir has it; 0: nothing does
   uid_t uid = 0;
   Identity identity;
   std::string path;          ///< of a named namespace

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,6 +82,12 @@ Result<std::uint64_t> ProcDir::netns(pid_t pid) const {
   const auto inode = procfs::parse_netns_link(*text);
   if (!inode) return fail("readlink", EINVAL);
   return *inode;
+}
+
+Result<std::uint64_t> ProcDir::net_files(pid_t pid) const {
+  struct stat st {};
+  if (::fstatat(fd_.get(), PathBuffer(pid, "net/tcp").get(), &st, 0) != 0) return fail("stat");
+  return st.st_ino;
 }
 
 Result<Netns> ProcDir::open_netns(pid_t pid) const {

@@ -39,6 +39,11 @@ class ProcDir {
   /// Inode of the process's network namespace. @return EACCES for another user's process, ENOENT
   /// for one that is gone or a zombie.
   [[nodiscard]] Result<std::uint64_t> netns(pid_t pid) const;
+  /// What stands for it where it can't be seen: the inode of the process's net/tcp, which is
+  /// anybody's to look at, the same for all processes of a namespace and no namespace's own number,
+  /// since the kernel gives out both from one pool. Source: fs/proc/generic.c, proc_alloc_inum.
+  /// Fact: ProcNetFacts.EachNamespaceHasFilesOfItsOwn
+  [[nodiscard]] Result<std::uint64_t> net_files(pid_t pid) const;
   [[nodiscard]] Result<Netns> open_netns(pid_t pid) const;
 
   /// The first `limit` bytes of /proc/PID/`file`.

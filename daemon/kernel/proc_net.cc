@@ -21,12 +21,6 @@ bool is_in(pid_t pid, std::uint64_t netns) {
   return st.st_ino == netns;
 }
 
-Result<std::uint64_t> identity(pid_t pid) {
-  struct stat st {};
-  if (::stat(fmt::format("/proc/{}/net/tcp", pid).c_str(), &st) != 0) return fail("stat(net/tcp)");
-  return st.st_ino;
-}
-
 Result<std::string_view> read(int fd, std::span<char> buffer) {
   std::size_t filled = 0;
   while (filled < buffer.size()) {

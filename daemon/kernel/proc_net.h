@@ -25,11 +25,6 @@ namespace portfwd::proc_net {
 /// cannot, and the answer is yes. @param netns 0: not known, the answer is yes
 [[nodiscard]] bool is_in(pid_t pid, std::uint64_t netns);
 
-/// What tells the process's network namespace from any other that exists, for processes whose
-/// ns/net can't be seen too: each namespace has files of its own, and so inodes. Not the number of
-/// ns/net. Test: ProcNetFacts.EachNamespaceHasFilesOfItsOwn
-[[nodiscard]] Result<std::uint64_t> identity(pid_t pid);
-
 /// @return what the file says from its start on, as much as fits into `buffer`
 [[nodiscard]] Result<std::string_view> read(int fd, std::span<char> buffer);
 

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "kernel/proc_dir.h"
-#include "kernel/proc_net.h"
 #include "reach/bridge_access.h"
 #include "reach/broker_access.h"
 #include "reach/helper_access.h"
@@ -17,8 +16,8 @@ namespace {
 /// What tells its network namespace from others. One that can't be told has one for itself.
 std::string namespace_of(const Container& container) {
   if (container.netns != 0) return fmt::format("net:{}", container.netns);
-  const auto identity = proc_net::identity(container.pid);
-  return identity ? fmt::format("files:{}", *identity) : container.id;
+  const auto files = ProcDir().net_files(container.pid);
+  return files ? fmt::format("net:{}", *files) : container.id;
 }
 
 std::string why_not(const Container& container, const Error& error) {
@@ -29,16 +28,6 @@ std::string why_not(const Container& container, const Error& error) {
         container.uid);
   }
   return fmt::format("it can't be entered: {}", error.text());
-}
-
-/// The daemon's own network namespace and its ancestors'.
-std::set<std::uint64_t> hosts_own() {
-  const ProcDir proc;
-  std::set<std::uint64_t> all;
-  for (pid_t pid = ::getpid(); pid > 0; pid = proc.parent(pid)) {
-    if (const auto identity = proc_net::identity(pid)) all.insert(*identity);
-  }
-  return all;
 }
 
 /// Whether the process is in the daemon's own user namespace: its files say so for anybody's. One
@@ -59,7 +48,7 @@ std::string remedy_for(const Container& container) {
 }  // namespace
 
 ReachSet::ReachSet(const Parts& parts, const Settings& settings)
-    : parts_(parts), pace_(parts.loop, settings.detect), hosts_(hosts_own()) {}
+    : parts_(parts), pace_(parts.loop, settings.detect) {}
 
 std::vector<Reach*> ReachSet::all() const {
   std::vector<Reach*> out;
@@ -101,9 +90,6 @@ SharedNetns::Way ReachSet::open(const Container& container, AccessObserver& obse
 SharedNetns::Way ReachSet::open_from_outside(const Container& container,
                                              const Access::Parts& parts) {
   if (container.pid == 0) return {nullptr, container.inaccessible};
-  if (hosts_.contains(proc_net::identity(container.pid).value_or(0))) {
-    return {nullptr, "it uses the host's own network: its ports are open on the host already"};
-  }
   auto inside = BridgeDialer::Inside::open(container.pid);
   if (!inside || !is_roots(container.pid)) return {nullptr, container.inaccessible};
   if (auto launcher = parts_.helpers.launcher_for(container)) {

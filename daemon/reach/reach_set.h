@@ -5,7 +5,6 @@
 
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,7 +57,6 @@ class ReachSet final : public RegistryObserver {
 
   Parts parts_;
   Pace pace_;
-  const std::set<std::uint64_t> hosts_;  ///< whose ports are the host's; as proc_net::identity
   CloseStorm storm_;
   ReachObserver* observer_ = nullptr;
   Shared shared_;                                     ///< by what tells one namespace from another

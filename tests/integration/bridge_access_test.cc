@@ -82,13 +82,6 @@ TEST_F(BridgeAccessTest, ThoseOfOneNamespaceShareIt) {
   EXPECT_EQ(&one.dialer(), &two.dialer());
 }
 
-TEST_F(BridgeAccessTest, OnTheHostsNetworkThereIsNothingToForward) {
-  const Sandbox here(0);
-  const Reach& web = add(sealed_container("web", here.pid()));
-  EXPECT_EQ(web.state(), ContainerState::Inaccessible);
-  EXPECT_THAT(web.reason(), HasSubstr("the host's own network"));
-}
-
 TEST_F(BridgeAccessTest, OneWithoutAProcessCannotBeSeenInto) {
   Container& named = sealed_container("named", 0);
   const Reach& reach = add(named);

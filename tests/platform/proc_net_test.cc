@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernel/net_snmp.h"
+#include "kernel/proc_dir.h"
 #include "kernel/proc_net_addresses.h"
 #include "kernel/proc_net_tcp.h"
 #include "kernel/sockstat.h"
@@ -128,7 +129,8 @@ TEST_F(ProcNetFacts, ATableOfManyRowsIsReadWhole) {
 
 TEST_F(ProcNetFacts, EachNamespaceHasFilesOfItsOwn) {
   const TestNetns other;
-  const auto of = [](pid_t pid) { return proc_net::identity(pid).value_or(0); };
+  const ProcDir proc;
+  const auto of = [&](pid_t pid) { return proc.net_files(pid).value_or(0); };
   EXPECT_NE(of(ns.pid()), 0U);
   EXPECT_NE(of(ns.pid()), of(other.pid()));
   EXPECT_NE(of(ns.pid()), of(::getpid()));

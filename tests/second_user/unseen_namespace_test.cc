@@ -1,0 +1,69 @@
+// What discovery finds of namespaces that an ordinary user can't see: root has made them, and no
+// engine's name tells that they are there.
+#include <gmock/gmock.h>
+
+#include "support/finder.h"
+#include "support/sandbox.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+
+constexpr uid_t kDaemon = 61001;
+
+/// The test is root and acts as the daemon's user while this lives: without its capabilities.
+struct AsUser {
+  AsUser() { EXPECT_EQ(::seteuid(kDaemon), 0); }
+  ~AsUser() { EXPECT_EQ(::seteuid(0), 0); }
+};
+
+struct UnseenNamespaceTest : testing::Test {
+  const Container* of(pid_t pid) {
+    for (const Container* container : finder->registry.containers()) {
+      if (container->pid == pid) return container;
+    }
+    return nullptr;
+  }
+  const Container* wait_for(pid_t pid) {
+    finder->until([&] { return of(pid) != nullptr; });
+    return of(pid);
+  }
+
+  Sandbox roots{CLONE_NEWNET};
+  AsUser user;
+  std::unique_ptr<Finder> finder = std::make_unique<Finder>();
+};
+
+TEST_F(UnseenNamespaceTest, OneOfRootsIsFoundAndCannotBeEntered) {
+  finder->start();
+  const Container* found = wait_for(roots.pid());
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->netns, 0U);
+  EXPECT_EQ(found->uid, 0U);
+  EXPECT_NE(found->inaccessible, "");
+}
+
+TEST_F(UnseenNamespaceTest, ItsProcessesAreOneContainerUntilTheLastHasGone) {
+  const pid_t second = roots.tell(Sandbox::Do::Fork);
+  finder->start();
+  ASSERT_NE(wait_for(roots.pid()), nullptr);
+  EXPECT_EQ(of(second), nullptr);
+  const std::string id = of(roots.pid())->id;
+  ASSERT_EQ(::seteuid(0), 0);  // to kill root's
+  roots.end();
+  ASSERT_EQ(::seteuid(kDaemon), 0);
+  const Container* left = wait_for(second);
+  ASSERT_NE(left, nullptr);
+  EXPECT_EQ(left->id, id);
+}
+
+TEST_F(UnseenNamespaceTest, RootsProcessesOnTheHostsNetworkAreNone) {
+  const Sandbox beside(0);
+  finder->start();
+  ASSERT_NE(wait_for(roots.pid()), nullptr);
+  EXPECT_EQ(of(beside.pid()), nullptr);
+}
+
+}  // namespace
+}  // namespace portfwd
