@@ -1,5 +1,7 @@
 #include "forward/container_info.h"
 
+#include <utility>
+
 #include "forward/policy.h"
 
 namespace portfwd {
@@ -26,8 +28,10 @@ ContainerInfo info_of(const Reach& reach, const Settings& settings) {
                      .ever_listened = reach.ever_listened(),
                      .attached = c.attached};
   if (info.state != ContainerState::Watched) return info;
-  info.reason = ignored_whole(settings, c);
-  if (!info.reason.empty()) info.state = ContainerState::Ignored;
+  if (std::string why = ignored_whole(settings, c); !why.empty()) {
+    info.state = ContainerState::Ignored;
+    info.reason = std::move(why);
+  }
   return info;
 }
 
