@@ -10,6 +10,7 @@
 #include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "event/event_loop.h"
 
 namespace portfwd {
 
@@ -23,11 +24,8 @@ class DialHandler {
   ~DialHandler() = default;
 };
 
-/// An attempt under way; destroying it cancels it.
-class Dial {
- public:
-  virtual ~Dial() = default;
-};
+/// An attempt under way; destroying it cancels it. From within its outcome it is retired instead.
+class Dial : public Retirable {};
 
 class Dialer {
  public:

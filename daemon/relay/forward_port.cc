@@ -1,5 +1,6 @@
 #include "relay/forward_port.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/log.h"
@@ -57,7 +58,7 @@ std::expected<void, BindFailure> ForwardPort::hold() {
   dialer_ = nullptr;
   if (settings_.hold > Duration::zero()) {
     for (const auto& client : waiting_) {
-      if (client->dialling()) engage(*client);
+      if (client->dialling() || client->refused) engage(*client);
     }
     return start_accepting();
   }
@@ -136,6 +137,7 @@ void ForwardPort::log_refusal(const Arrival& arrival, const ClientVerdict& verdi
 /// Does for a client what the mode says.
 void ForwardPort::engage(WaitingClient& client) {
   const TimePoint now = services_.context.loop().now();
+  client.refused = false;
   if (mode_ == Mode::Serving) {
     const auto& candidates = candidates_[static_cast<std::size_t>(client.family())];
     client.dial(*dialer_, candidates, now + settings_.connect_timeout);
@@ -173,14 +175,22 @@ void ForwardPort::on_connected(WaitingClient& client, UniqueFd target) {
   }
 }
 
+/// A listener that closes refuses before anybody here knows of its end. So who is refused waits for
+/// a second look: by then hold() or serve() was called, if something has changed.
 void ForwardPort::on_dial_failed(WaitingClient& client, const Error& error) {
   log::debug("{}: {}", settings_.name, error.text());
-  ++counters_.failed;
-  dismiss(client);
+  if (error.code == ECONNREFUSED && settings_.hold > Duration::zero()) {
+    client.refused = true;
+    client.hold(services_.context.loop().now() + std::min(kSecondLook, settings_.hold));
+  } else {
+    ++counters_.failed;
+    dismiss(client);
+  }
   observer_.on_target_refused(*this, error);
 }
 
 void ForwardPort::on_hold_over(WaitingClient& client) {
+  if (client.refused) ++counters_.failed;
   dismiss(client);
 }
 

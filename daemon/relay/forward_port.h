@@ -3,7 +3,8 @@
 // do and why; this one does it. It knows no container and reads no configuration.
 //
 // A client is let in or reset at accept, before one byte of it is read. Then it is dialled for
-// (serving) or held (holding); a target that refuses means a RST for the client at once.
+// (serving) or held (holding). A target that refuses means a RST for the client, after a second
+// look: perhaps its listener has just gone and is about to come back.
 #pragma once
 
 #include <array>
@@ -41,8 +42,8 @@ class ForwardPort;
 
 class ForwardPortObserver {
  public:
-  /// A dial has failed and its client was reset: perhaps the listener is gone. The port may be told
-  /// to hold() from within.
+  /// A dial has failed: perhaps the listener is gone. The port may be told to hold() or to serve()
+  /// from within; a client that was refused and of whom nothing is heard for kSecondLook is reset.
   virtual void on_target_refused(ForwardPort& port, const Error& error) = 0;
   /// drain() is over. The last call; the port may be retired, not destroyed, from within.
   virtual void on_drained(ForwardPort& port) = 0;
@@ -56,6 +57,8 @@ class ForwardPort final : public Retirable,
                           private RelayObserver,
                           private WaitingClientObserver {
  public:
+  static constexpr Duration kSecondLook = std::chrono::milliseconds(100);
+
   ForwardPort(const RelayServices& services, ForwardPortSettings settings,
               ForwardPortObserver& observer);
   /// Resets whoever is still connected.

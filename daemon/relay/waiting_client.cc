@@ -6,7 +6,8 @@ namespace portfwd {
 
 WaitingClient::WaitingClient(EventLoop& loop, UniqueFd client, Family family,
                              WaitingClientObserver& observer)
-    : observer_(observer),
+    : loop_(loop),
+      observer_(observer),
       family_(family),
       client_(std::move(client)),
       source_(loop, client_.get(), *this),
@@ -41,6 +42,7 @@ void WaitingClient::on_io(IoSource&, std::uint32_t) {
 }
 
 void WaitingClient::on_dialled(Result<UniqueFd> connected) {
+  loop_.retire(std::move(dial_));  // which is what calls
   if (connected) {
     observer_.on_connected(*this, std::move(*connected));
   } else {

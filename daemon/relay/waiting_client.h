@@ -35,7 +35,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   void hold(TimePoint deadline);
   /// @param dialer borrowed until the outcome, or until hold() or the end of the client
   void dial(Dialer& dialer, std::span<const Endpoint> candidates, TimePoint deadline);
-  /// Ends a dial under way. Not from within its outcome.
+  /// Ends a dial under way.
   void cancel() { dial_.reset(); }
 
   [[nodiscard]] Family family() const { return family_; }
@@ -45,11 +45,13 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   [[nodiscard]] UniqueFd release();
 
   std::uint32_t slot = 0;  ///< the owner's; see Roster
+  bool refused = false;    ///< the owner's: it waits for a second look at who refused it
 
  private:
   void on_io(IoSource& source, std::uint32_t events) override;
   void on_dialled(Result<UniqueFd> connected) override;
 
+  EventLoop& loop_;
   WaitingClientObserver& observer_;
   Family family_;
   UniqueFd client_;

@@ -67,7 +67,25 @@ TEST_F(ForwardPortTest, AFamilyThatThisHostLacksIsLeftOut) {
   EXPECT_EQ(nothing_left.error().error.code, EADDRNOTAVAIL);
 }
 
-TEST_F(ForwardPortTest, ATargetThatRefusesMeansAResetAtOnce) {
+TEST_F(ForwardPortTest, WhoWasRefusedByAListenerThatHasGoneWaitsForTheNext) {
+  rig.start();
+  const Endpoint there = *local_endpoint(rig.target.get());
+  rig.target.reset();
+  const UniqueFd client = connect_to_port(kBoth[0]);
+  ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
+  ASSERT_TRUE(rig.hold()) << "its end has become known";
+  Timer later(rig.loop, [] {});
+  later.arm_after(2 * ForwardPort::kSecondLook);
+  ASSERT_TRUE(rig.until([&] { return !later.armed(); }));
+  EXPECT_EQ(rig.port->waiting(), 1U);
+  rig.target = listen_at(there);
+  ASSERT_TRUE(rig.serve());
+  write_all(rig.accept_inside(), "welcome");
+  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
+  EXPECT_EQ(rig.port->counters().failed, 0U);
+}
+
+TEST_F(ForwardPortTest, ATargetThatRefusesMeansAResetAfterASecondLook) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   rig.target.reset();
@@ -76,6 +94,7 @@ TEST_F(ForwardPortTest, ATargetThatRefusesMeansAResetAtOnce) {
   EXPECT_EQ(rig.ending_of(client), Ending::Reset);
   EXPECT_EQ(rig.target_refusals, 1);
   EXPECT_EQ(rig.port->counters(), (Counters{.total = 1, .failed = 1}));
+  EXPECT_EQ(rig.port->waiting(), 0U);
   rig.target = listen_at(there);
   auto [again, inside] = rig.connect_through();
   write_all(inside, "now");
