@@ -32,6 +32,7 @@ struct Container {
   std::string service;  ///< its part in that
   std::map<std::string, std::string> labels;
   std::vector<PublishedPorts> published;  ///< ports that the engine forwards itself
+  bool publishes_unknown = false;         ///< it forwards some, and is being asked which
 
   std::string path;  ///< of a container that is a named namespace (`ip netns`, attach), else ""
   bool attached = false;     ///< asked for by attach

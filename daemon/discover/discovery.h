@@ -97,6 +97,7 @@ class Discovery final : private Census {
   void adopt_unseen(pid_t pid, const ContainerKey& key);
   void adopt_named(std::uint64_t netns, const std::string& path);
   void review_young_anchors();
+  [[nodiscard]] bool engine_publishes(std::uint64_t netns) const;
   [[nodiscard]] Identity identity_of(pid_t pid, std::uint64_t netns) const;
 
   EventLoop& loop_;

@@ -14,13 +14,17 @@ EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
       http_(http),
       elsewhere_(std::move(sockets.elsewhere)),
       podman_events_path_(std::move(podman_events)),
-      podman_(loop, http, EngineKind::Podman, std::move(sockets.podman),
-              [this](const std::string&, const ContainerFacts& facts) { registry_.learn(facts); }),
-      docker_(loop, http, EngineKind::Docker, std::move(sockets.docker),
-              [this](const std::string& socket, const ContainerFacts& facts) {
-                registry_.learn(facts);
-                follow_docker(socket, facts.id);
-              }),
+      podman_(
+          loop, http, EngineKind::Podman, std::move(sockets.podman),
+          [this](const std::string&, const ContainerFacts& facts) { registry_.learn(facts); },
+          [this](const std::string& id) { registry_.learn_nothing(id); }),
+      docker_(
+          loop, http, EngineKind::Docker, std::move(sockets.docker),
+          [this](const std::string& socket, const ContainerFacts& facts) {
+            registry_.learn(facts);
+            follow_docker(socket, facts.id);
+          },
+          [this](const std::string& id) { registry_.learn_nothing(id); }),
       podman_events_(loop, [this](const ContainerEvent& event) { on_event(event); }),
       begin_(loop, [this] { list_elsewhere(); }) {
   registry_.add_observer(*this);

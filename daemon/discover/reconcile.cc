@@ -76,12 +76,21 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
   sighting.uid = verdict.owner;
   sighting.inaccessible = verdict.inaccessible;
   sighting.identity = identity_of(pid, key.netns);
+  sighting.publishes = engine_publishes(key.netns);
   if (!key.engine_id.empty()) sighting.identity.engine_id = key.engine_id;
   if (const auto named = mounts_.paths().find(key.netns);
       named != mounts_.paths().end() && sighting.identity.engine_id.empty()) {
     sighting.path = named->second;
   }
   registry_.add(std::move(sighting));
+}
+
+/// rootlessport, podman's, has a child in the namespace that it leads to, before any program of the
+/// container runs. It is the only forwarder to be found there.
+bool Discovery::engine_publishes(std::uint64_t netns) const {
+  return std::ranges::any_of(processes_in(netns), [this](pid_t pid) {
+    return proc_.comm(pid).starts_with("rootlessport");
+  });
 }
 
 /// `ip netns add NAME` alone makes a container; an engine's own mounts wait for their processes.

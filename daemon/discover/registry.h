@@ -91,6 +91,8 @@ class Registry {
   /// What the container's engine says of it. A name that a person gave is kept here, too; the
   /// engine's is from here on not replaced by one from /proc.
   void learn(const ContainerFacts& facts);
+  /// No engine says anything of it.
+  void learn_nothing(const std::string& engine_id);
   /// The engine's new name for it.
   void rename(std::string_view engine_id, std::string_view name);
   /// Lists an engine whose containers are out of reach. @param address shown as its name

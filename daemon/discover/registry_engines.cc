@@ -52,6 +52,7 @@ void Registry::learn(const ContainerFacts& facts) {
   const Entry* owner = entry_of_engine_id(entry->network_owner);
   const auto& published = owner == nullptr ? facts.published : owner->container.published;
   news = take(container.published, published) || news;
+  news = take(container.publishes_unknown, false) || news;
   if (news) changed(*entry);
   share_published(*entry);
 }
@@ -61,6 +62,11 @@ void Registry::share_published(const Entry& owner) {
     if (key.engine_id.empty() || entry->network_owner != owner.key.engine_id) continue;
     if (take(entry->container.published, owner.container.published)) changed(*entry);
   }
+}
+
+void Registry::learn_nothing(const std::string& engine_id) {
+  Entry* entry = entry_of_engine_id(engine_id);
+  if (entry != nullptr && take(entry->container.publishes_unknown, false)) changed(*entry);
 }
 
 void Registry::rename(std::string_view engine_id, std::string_view name) {

@@ -25,6 +25,7 @@ class Registry::Entry {
       container.netns_fd = sighting.netns->release();
     }
     container.path = std::move(sighting.path);
+    container.publishes_unknown = sighting.publishes;
     container.attached = sighting.attached;
     named_by_person = sighting.named;
     kept = sighting.kept;

@@ -27,10 +27,12 @@ bool is_id(const std::string& id) {
 }  // namespace
 
 ContainerAsker::ContainerAsker(EventLoop& loop, HttpClient& http, EngineKind kind,
-                               std::vector<std::string> sockets, OnFacts on_facts)
+                               std::vector<std::string> sockets, OnFacts on_facts,
+                               OnNothing on_nothing)
     : kind_(kind),
       sockets_(std::move(sockets)),
       on_facts_(std::move(on_facts)),
+      on_nothing_(std::move(on_nothing)),
       http_(http),
       timer_(loop, [this] { begin(); }) {}
 
@@ -97,10 +99,12 @@ void ContainerAsker::take(const std::vector<ContainerFacts>& list) {
 
 void ContainerAsker::end() {
   asking_ = false;
-  for (const std::string& id : batch_) {
-    if (!somebody_there_ || ++wanted_[id] == kMostTries) wanted_.erase(id);
+  for (const std::string& id : std::exchange(batch_, {})) {
+    const auto known = wanted_.find(id);
+    if (known == wanted_.end()) continue;
+    if (!somebody_there_ || ++known->second == kMostTries) wanted_.erase(known);
+    on_nothing_(id);
   }
-  batch_.clear();
   if (wanted_.empty()) return;
   timer_.arm_after(pause_before(std::ranges::min(wanted_ | std::views::values)));
 }

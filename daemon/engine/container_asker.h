@@ -22,10 +22,12 @@ class ContainerAsker {
  public:
   /// @param socket the one that knows the container
   using OnFacts = std::function<void(const std::string& socket, const ContainerFacts& facts)>;
+  using OnNothing = std::function<void(const std::string& id)>;
 
-  /// @param sockets best first; the loop and the client outlive this
+  /// @param sockets best first @param on_nothing no engine has known the container so far;
+  /// the loop and the client outlive this
   ContainerAsker(EventLoop& loop, HttpClient& http, EngineKind kind,
-                 std::vector<std::string> sockets, OnFacts on_facts);
+                 std::vector<std::string> sockets, OnFacts on_facts, OnNothing on_nothing);
 
   /// @param id in full; what is no engine's id is passed over
   void ask(const std::string& id);
@@ -43,6 +45,7 @@ class ContainerAsker {
   const EngineKind kind_;
   const std::vector<std::string> sockets_;
   OnFacts on_facts_;
+  OnNothing on_nothing_;
   HttpClient& http_;
   std::map<std::string, unsigned> wanted_;  ///< by id: how often in vain
   std::vector<std::string> batch_;          ///< who is being asked for

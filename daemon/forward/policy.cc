@@ -52,6 +52,10 @@ std::optional<Decision> by_attributes(const Rule* rule, const Attributes& attrib
 /// A second forward beside the engine's own would only confuse, unless a rule asks for it.
 std::optional<Decision> by_engine(const Rule* rule, const Container& container,
                                   const Listener& listener) {
+  const bool may_be = container.publishes_unknown && !listener.local.address.is_loopback();
+  if (may_be && !names_port(rule)) {
+    return Decision{false, "its engine publishes ports of it and is being asked which"};
+  }
   const std::string published = published_at(container, listener);
   if (published.empty() || names_port(rule)) return std::nullopt;
   return Decision{false, fmt::format("{} publishes it itself, at {}; a rule with ports = [{}] "

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "support/finder.h"
@@ -80,6 +81,17 @@ TEST_F(EngineFactsTest, WithoutAnEngineWhatProcShowsStays) {
   EXPECT_TRUE(until_name_is("from-conmon"));
   ASSERT_TRUE(finder.until([&] { return http.calls() == 0; }));
   EXPECT_EQ(container()->name, "from-conmon");
+}
+
+TEST_F(EngineFactsTest, ThatItPublishesPortsIsSeenBeforeTheEngineSaysWhich) {
+  std::filesystem::copy_file("/bin/sleep", folder.path() + "/rootlessport-child");
+  const KeptProcess port_child(sandbox, "", "", folder.path() + "/rootlessport-child 1000");
+  const KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  ASSERT_NE(container(), nullptr);
+  EXPECT_TRUE(container()->publishes_unknown);
+  EXPECT_TRUE(finder.until([&] { return !container()->publishes_unknown; })) << "nobody says which";
 }
 
 TEST_F(EngineFactsTest, ASilentEngineDoesNotKeepTheContainerFromBeingFound) {

@@ -24,11 +24,12 @@ namespace portfwd::testing_support {
 class KeptProcess {
  public:
   /// @param id the container's, for conmon's command line; "" for no conmon at all
-  KeptProcess(const Sandbox& in, const std::string& id, const std::string& name) {
+  KeptProcess(const Sandbox& in, const std::string& id, const std::string& name,
+              const std::string& command = "sleep 1000") {
     const std::string conmon = folder_.path() + "/conmon";
     const std::string script = folder_.path() + "/script";
     std::filesystem::create_symlink("/bin/sh", conmon);
-    std::ofstream(script) << "sleep 1000 & echo $! >&3; exec 3>&-; wait\n";
+    std::ofstream(script) << command << " & echo $! >&3; exec 3>&-; wait\n";
     std::array<int, 2> told{};
     EXPECT_EQ(::pipe2(told.data(), O_CLOEXEC), 0) << std::strerror(errno);
     const UniqueFd read_end(told[0]);

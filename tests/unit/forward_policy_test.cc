@@ -253,6 +253,15 @@ TEST_F(PublishedPortTest, IsForwardedWhenARuleNamesIt) {
   EXPECT_TRUE(decide_in(read("[[rule]]\nports = [5432]\n"), web, listener()).forward);
 }
 
+TEST_F(PublishedPortTest, IsWaitedForWhileTheEngineIsAskedWhichTheyAre) {
+  web.published.clear();
+  web.publishes_unknown = true;
+  EXPECT_FALSE(decide_in(read(""), web, listener()).forward);
+  Listener loopback = listener();
+  loopback.local.address = IpAddress::loopback(Family::V4);
+  EXPECT_TRUE(decide_in(read(""), web, loopback).forward) << "it is forwarded in any case";
+}
+
 TEST_F(PublishedPortTest, SaysNothingOfOtherPortsAndProtocols) {
   EXPECT_TRUE(decide_in(read(""), web, listener(5440)).forward);
   EXPECT_TRUE(decide_in(read(""), web, listener(5429)).forward);
