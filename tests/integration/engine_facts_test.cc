@@ -89,7 +89,7 @@ TEST_F(EngineFactsTest, ThatItPublishesPortsIsSeenBeforeTheEngineSaysWhich) {
   const KeptProcess process(sandbox, kId, "from-conmon");
   sandbox.end();
   finder.start();
-  ASSERT_NE(container(), nullptr);
+  ASSERT_TRUE(finder.until([&] { return container() != nullptr; }));
   EXPECT_TRUE(container()->publishes_unknown);
   EXPECT_TRUE(finder.until([&] { return !container()->publishes_unknown; })) << "nobody says which";
 }

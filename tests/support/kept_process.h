@@ -49,6 +49,7 @@ class KeptProcess {
     std::array<char, 32> text{};
     EXPECT_GT(::read(read_end.get(), text.data(), text.size() - 1), 0) << "it did not start";
     pid_ = static_cast<pid_t>(std::strtol(text.data(), nullptr, 10));
+    EXPECT_TRUE(executed()) << "it is still its shell";
   }
   KeptProcess(const KeptProcess&) = delete;
   KeptProcess& operator=(const KeptProcess&) = delete;
@@ -63,6 +64,19 @@ class KeptProcess {
   }
 
  private:
+  /// Waits until the process has another name than the shell that forked it, which nothing
+  /// announces.
+  [[nodiscard]] bool executed() const {
+    const auto name_of = [](pid_t pid) {
+      std::string name;
+      std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/comm"), name);
+      return name;
+    };
+    const std::string shell = name_of(keeper_);
+    for (int i = 0; i < 10'000 && name_of(pid_) == shell; ++i) ::poll(nullptr, 0, 1);
+    return name_of(pid_) != shell;
+  }
+
   TempDir folder_;
   pid_t keeper_ = -1;
   pid_t pid_ = 0;
