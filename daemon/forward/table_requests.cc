@@ -276,6 +276,7 @@ void ForwardTable::release(ManualRequest& request) {
   Tied& tied = forwards_.at(away);
   tied.forward->wait(settings_.host.linger);
   tied.forward->describe_missing(request.container_name);
+  (void)treat(*tied.forward, treatment_of(request, nullptr, {}));  // rules were about the container
   told_change(tied);
 }
 
