@@ -20,7 +20,9 @@ class Reader {
  public:
   void add(std::string_view text, std::string_view name);
   void add_failure(const std::filesystem::path& file, const Error& error) {
-    mistakes_.push_back({{file.string()}, "cannot be read: " + error.text()});
+    Mistake& mistake = mistakes_.emplace_back();
+    mistake.place.file = file.string();
+    mistake.text = "cannot be read: " + error.text();
   }
   Read finish();
 

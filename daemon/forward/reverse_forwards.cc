@@ -64,14 +64,15 @@ void ReverseForwards::declare(const DeclaredForward& declared) {
     if (there->origin() == Origin::Declared) return;
     withdraw(forwards_.find(there->id()), "replaced");
   }
-  create({.container_name = declared.container,
-          .target = declared.target,
-          .options = {.host_port = declared.host_port,
-                      .label = declared.label,
-                      .allow_missing = true,
-                      .direction = Direction::Reverse},
-          .origin = Origin::Declared},
-         named(declared.container));
+  ManualRequest request;
+  request.container_name = declared.container;
+  request.target = declared.target;
+  request.options.host_port = declared.host_port;
+  request.options.label = declared.label;
+  request.options.allow_missing = true;
+  request.options.direction = Direction::Reverse;
+  request.origin = Origin::Declared;
+  create(std::move(request), named(declared.container));
 }
 
 // ---- requests ----------------------------------------------------------------------------------
