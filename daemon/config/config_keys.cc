@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 
 #include "config/not_yet.h"
 #include "config/value_readers.h"
@@ -24,7 +25,13 @@ struct Key {
 
 template <auto Member, auto Read, class Section>
 void set(Complaints& complaints, const toml::node& value, Section& section) {
-  if (auto read = Read(complaints, value)) section.*Member = std::move(*read);
+  auto read = Read(complaints, value);
+  if (!read) return;
+  if constexpr (std::is_same_v<std::decay_t<decltype(section.*Member)>, decltype(read)>) {
+    section.*Member = std::move(read);
+  } else {
+    section.*Member = *std::move(read);
+  }
 }
 
 /// A rule's `label`: a table is a condition, a text is the label that its forwards get.

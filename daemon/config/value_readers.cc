@@ -76,7 +76,7 @@ std::optional<uid_t> user(Complaints& c, const Node& v) {
 
 std::optional<bool> boolean(Complaints& c, const Node& v) {
   if (!v.is_boolean()) return c.expect(v, "true or false"), std::nullopt;
-  return *v.value<bool>();
+  return v.value<bool>();
 }
 
 std::optional<unsigned> count(Complaints& c, const Node& v) {

@@ -100,7 +100,7 @@ std::optional<WantedPort> parse_app_port(std::string_view text) {
   const std::string_view before = text.substr(0, last);
   const auto host = parse_port(before.substr(before.rfind(':') + 1));  // npos + 1 is 0
   if (!host) return std::nullopt;
-  return WantedPort{"", *inside, *host};
+  return WantedPort{"", *inside, host};
 }
 
 void read_app_port(PortMetadata& into, const Json& value) {
