@@ -6,7 +6,6 @@
 
 #include "base/log.h"
 #include "devcontainer/workspace.h"
-#include "forward/rules.h"
 
 namespace portfwd {
 
@@ -57,8 +56,8 @@ bool ContainerWishes::update(const Container& container) {
   known.name = container.name;
   if (!read_before) {
     known.labels = container.labels;
-    known.project = compose_project(container);
-    known.service = compose_service(container);
+    known.project = container.project;
+    known.service = container.service;
     known.metadata = read(container);
     for (const std::string& complaint : known.metadata.complaints) {
       log::write(log::Level::Warning,

@@ -12,15 +12,6 @@ namespace portfwd {
 
 namespace {
 
-/// Docker's and podman's compose have labels of their own.
-std::string compose_label(const Container& container, const std::string& what) {
-  for (const char* tool : {"com.docker.compose.", "io.podman.compose."}) {
-    const auto label = container.labels.find(tool + what);
-    if (label != container.labels.end()) return label->second;
-  }
-  return "";
-}
-
 using Wanted = Conditions;
 
 /// One condition of a rule: how to tell whether it is given and holds, and how to speak of it.
@@ -62,6 +53,9 @@ std::string engine_of(const Container& c) {
 }
 std::string image_of(const Container& c) {
   return c.image;
+}
+std::string project_of(const Container& c) {
+  return c.project;
 }
 
 bool labels_hold(const Wanted& w, const Container& c, const Listener&) {
@@ -109,7 +103,7 @@ constexpr std::array kOnContainer{
     on_text<&Conditions::container, name_of_container>("container"),
     on_text<&Conditions::engine, engine_of>("engine"),
     on_text<&Conditions::image, image_of>("image"),
-    on_text<&Conditions::project, compose_project>("project"),
+    on_text<&Conditions::project, project_of>("project"),
     Condition{"labels", [](const Wanted& w) { return !w.labels.empty(); }, labels_hold,
               [](const Wanted& w) { return labels_text(w.labels); }, labels_seen},
 };
@@ -177,16 +171,6 @@ std::string mismatch_text(const Conditions& when, const Container& container,
   add_mismatches(kOnContainer, when, container, listener, out);
   add_mismatches(kOnListener, when, container, listener, out);
   return out;
-}
-
-/// Docker's and Podman's compose name it alike. Source: docker compose's and podman-compose's
-/// labels.
-std::string compose_project(const Container& container) {
-  return compose_label(container, "project");
-}
-
-std::string compose_service(const Container& container) {
-  return compose_label(container, "service");
 }
 
 }  // namespace portfwd

@@ -25,8 +25,4 @@ namespace portfwd {
 [[nodiscard]] std::string mismatch_text(const Conditions& when, const Container& container,
                                         const Listener& listener);
 
-/// The compose project that the container belongs to, and what it is in it; "" for none.
-[[nodiscard]] std::string compose_project(const Container& container);
-[[nodiscard]] std::string compose_service(const Container& container);
-
 }  // namespace portfwd

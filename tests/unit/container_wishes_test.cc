@@ -23,10 +23,13 @@ struct ContainerWishesTest : testing::Test {
     out.labels = std::move(labels);
     return out;
   }
-  static std::map<std::string, std::string> compose(std::string service, std::string metadata) {
-    return {{"com.docker.compose.project", "shop"},
-            {"com.docker.compose.service", std::move(service)},
-            {"devcontainer.metadata", std::move(metadata)}};
+  static Container service(std::string id, std::string name, std::string service,
+                           std::string metadata) {
+    Container out =
+        container(std::move(id), std::move(name), {{"devcontainer.metadata", std::move(metadata)}});
+    out.project = "shop";
+    out.service = std::move(service);
+    return out;
   }
   static Listener on(Port port, std::string command = "") {
     Listener listener;
@@ -78,11 +81,11 @@ TEST_F(ContainerWishesTest, TheFileOfTheFolderComesOverTheLabel) {
 }
 
 TEST_F(ContainerWishesTest, APortOfAnotherServiceIsThatContainersAsSoonAsItIsThere) {
-  const auto app = container("1", "shop-app-1", compose("app", R"({
+  const auto app = service("1", "shop-app-1", "app", R"({
       "forwardPorts": ["db:5432"],
       "portsAttributes": {"db:5432": {"label": "database", "onAutoForward": "silent"}},
-      "otherPortsAttributes": {"onAutoForward": "ignore"}})"));
-  const auto db = container("2", "shop-db-1", compose("db", ""));
+      "otherPortsAttributes": {"onAutoForward": "ignore"}})");
+  const auto db = service("2", "shop-db-1", "db", "");
   EXPECT_FALSE(wishes.update(app)) << "there is no such service yet";
   EXPECT_TRUE(wishes.update(db));
   EXPECT_EQ(declared(), Names{"shop-db-1:5432"});
@@ -93,9 +96,9 @@ TEST_F(ContainerWishesTest, APortOfAnotherServiceIsThatContainersAsSoonAsItIsThe
 }
 
 TEST_F(ContainerWishesTest, AServiceOfAnotherProjectIsNotMeant) {
-  wishes.update(container("1", "app", compose("app", R"({"forwardPorts": ["db:5432"]})")));
-  auto other = container("2", "other-db", compose("db", ""));
-  other.labels["com.docker.compose.project"] = "other";
+  wishes.update(service("1", "app", "app", R"({"forwardPorts": ["db:5432"]})"));
+  auto other = service("2", "other-db", "db", "");
+  other.project = "other";
   EXPECT_FALSE(wishes.update(other));
   EXPECT_TRUE(declared().empty());
 }

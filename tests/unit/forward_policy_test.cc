@@ -20,7 +20,8 @@ Container container() {
   c.name = "db-1";
   c.engine = "podman";
   c.image = "docker.io/library/postgres:16";
-  c.labels = {{"com.docker.compose.project", "shop"}, {"stage", "test-7"}};
+  c.project = "shop";
+  c.labels = {{"stage", "test-7"}};
   return c;
 }
 
