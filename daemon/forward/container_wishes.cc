@@ -48,9 +48,11 @@ PortMetadata ContainerWishes::read(const Container& container) const {
 
 bool ContainerWishes::update(const Container& container) {
   const auto before = declared();
-  std::erase_if(known_, [&](const auto& entry) {
-    return entry.second.gone && entry.second.name == container.name;
-  });
+  if (!container.labels.empty()) {
+    std::erase_if(known_, [&](const auto& entry) {
+      return entry.second.gone && entry.second.name == container.name;
+    });
+  }
   Known& known = known_[container.id];
   const bool read_before = known.labels == container.labels && !known.name.empty();
   known.name = container.name;

@@ -4,7 +4,8 @@
 // change. The user's own rules and forwards come first; policy and the table see to that.
 //
 // A container that has gone keeps its wishes for kReplacement, so that one which is made anew under
-// its name finds its host ports held.
+// its name finds its host ports held. They give way to those of the new one as soon as its labels
+// are known, which its engine tells some time after it was found.
 #pragma once
 
 #include <map>

@@ -55,6 +55,20 @@ TEST_F(DevcontainerForwards, AClientThatComesWhileTheContainerIsReplacedIsServed
   EXPECT_THAT(told.ports, ElementsAre("+app:18085@18085 0/1")) << "one forward all the time";
 }
 
+TEST_F(DevcontainerForwards, OneThatIsMadeAnewTakesItsForwardOverBeforeItsLabelsAreKnown) {
+  const std::string metadata = R"({"forwardPorts": [18085]})";
+  TestReach& first = devcontainer(metadata);
+  const std::string id = only().id;
+  table->on_reach_removed(first, RemovalReason::Gone);
+  TestReach& second = container("app");  // as /proc shows it
+  show(second, {18085});
+  EXPECT_EQ(only().state, ForwardState::Active);
+  second.set_labels({{"devcontainer.metadata", metadata}});
+  table->on_reach_changed(second);
+  EXPECT_EQ(only().id, id);
+  EXPECT_THAT(told.ports, ElementsAre("+app:18085@18085 0/1")) << "one forward all the time";
+}
+
 TEST_F(DevcontainerForwards, TheUsersOwnWordComesFirst) {
   settings.forwards = {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}};
   table->apply(settings);

@@ -121,6 +121,20 @@ TEST_F(ContainerWishesTest, TheyOutliveTheContainerUntilItIsMadeAnewOrAMinuteHas
   EXPECT_TRUE(declared().empty());
 }
 
+TEST_F(ContainerWishesTest, TheyStayUntilTheLabelsOfTheNewOneAreKnown) {
+  const auto labels = [](const char* metadata) {
+    return std::map<std::string, std::string>{{"devcontainer.metadata", metadata}};
+  };
+  const auto first = container("1", "web", labels(R"({"forwardPorts": [1]})"));
+  wishes.update(first);
+  wishes.gone(first, now);
+  EXPECT_FALSE(wishes.update(container("2", "web"))) << "its engine has not answered yet";
+  EXPECT_EQ(declared(), Names{"web:1"});
+  EXPECT_TRUE(wishes.update(container("2", "web", labels(R"({"forwardPorts": [2]})"))));
+  EXPECT_EQ(declared(), Names{"web:2"});
+  EXPECT_FALSE(wishes.forget_at());
+}
+
 TEST_F(ContainerWishesTest, ALabelOrAnEnvironmentThatSaysOffIsObeyed) {
   EXPECT_EQ(
       ContainerWishes::attributes(container("1", "web", {{"portfwd", "off"}})).on_auto_forward,
