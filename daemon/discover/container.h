@@ -23,8 +23,9 @@ struct Container {
   uid_t uid = 0;                ///< its owner on the host
   pid_t pid = 0;                ///< a process in it, as the host counts; 0: known only by its path
   std::uint64_t netns = 0;      ///< inode of its network namespace; 0 when it cannot be seen
-  std::uint64_t cgroup_id = 0;  ///< inode of its cgroup v2 folder; 0 when it cannot be known
-  UniqueFd netns_fd;  ///< pins the namespace, so the inode is nobody else's; invalid if unseen
+  std::uint64_t cgroup_id = 0;  ///< of a process in it (see cgroup_id_of); 0: it can't be known
+  std::string cgroup{};  ///< the folder that all its processes are in or below; "": not known
+  UniqueFd netns_fd;     ///< pins the namespace, so the inode is nobody else's; invalid if unseen
   // What its engine told, as far as it was asked and answered; printable.
   std::string image;
   std::string pod;      ///< the name of the pod it is in

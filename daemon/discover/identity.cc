@@ -3,12 +3,12 @@
 #include "discover/identity.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 
+#include "kernel/cgroup_folder.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {
@@ -66,10 +66,14 @@ names::Guess Identifier::from_ancestors(pid_t pid) const {
   return {};
 }
 
-/// What the container itself cannot have made up.
+/// What the container itself cannot have made up. Flatpak's sandboxes are kept by bubblewrap, and
+/// other engines than podman use conmon, too: there the cgroup names the engine.
 names::Guess Identifier::from_outside(pid_t pid) const {
   names::Guess guess = from_ancestors(pid);
   const auto cgroup = from_cgroup(pid);
+  const bool same = cgroup && !guess.id.empty() && guess.id == cgroup->id;
+  const bool flatpak = cgroup && guess.engine == "bubblewrap" && cgroup->engine == "flatpak";
+  if (same || flatpak) guess.engine = cgroup->engine;
   const bool agree = cgroup && (guess.engine.empty() || guess.engine == cgroup->engine);
   if (agree && guess.engine.empty()) guess.engine = cgroup->engine;
   if (agree && guess.id.empty()) guess.id = cgroup->id;
@@ -81,23 +85,32 @@ std::string Identifier::engine_id_of(pid_t pid) const {
   return from_outside(pid).id;
 }
 
-/// INET_DIAG_CGROUP_ID of the sockets it makes; tests/platform/cgroup_test.cc.
-std::uint64_t Identifier::cgroup_id(pid_t pid) const {
+std::string Identifier::engine_id_by_cgroup(pid_t pid) const {
+  const auto guess = from_cgroup(pid);
+  return guess && guess->certain ? guess->id : "";
+}
+
+/// A sandbox inside an engine's container carries its cgroup, but the folder is not its own.
+void Identifier::add_cgroup(pid_t pid, Identity& identity) const {
   const auto path = procfs::parse_unified_cgroup(proc_.read(pid, "cgroup").value_or(""));
-  if (!path || cgroup_root_.empty()) return 0;
-  struct stat folder {};
-  return ::stat((cgroup_root_ + *path).c_str(), &folder) == 0 ? folder.st_ino : 0;
+  if (!path || cgroup_root_.empty()) return;
+  identity.cgroup_id = cgroup_id_of(cgroup_root_ + *path);
+  const auto guess = names::from_cgroup(*path);
+  if (guess && guess->engine == identity.engine) identity.cgroup = cgroup_root_ + guess->cgroup;
 }
 
 Identity Identifier::identify(pid_t pid) const {
   names::Guess guess = from_outside(pid);
   const std::string environment = proc_.read(pid, "environ").value_or("");
   const auto told = names::from_environment(procfs::split_strings(environment), host_name_);
-  if (guess.engine.empty()) guess.engine = told.engine;
+  const bool flatpak = guess.engine == "bubblewrap" && told.engine == "flatpak";
+  if (guess.engine.empty() || flatpak) guess.engine = told.engine;
   if (guess.name.empty() && names::is_hex_id(guess.id)) guess.name = guess.id.substr(0, 12);
   if (guess.name.empty()) guess.name = told.name;
   if (guess.name.empty()) guess.name = names::from_program(proc_.comm(pid), pid);
-  return {guess.engine, guess.id, guess.name, cgroup_id(pid)};
+  Identity identity{guess.engine, guess.id, guess.name};
+  add_cgroup(pid, identity);
+  return identity;
 }
 
 }  // namespace portfwd

@@ -17,7 +17,8 @@ struct Identity {
   std::string engine;           ///< "" when none was recognised
   std::string engine_id;        ///< the engine's own id; "" when it has none or is not known
   std::string name;             ///< never empty
-  std::uint64_t cgroup_id = 0;  ///< inode of its folder in the unified hierarchy; 0: not known
+  std::uint64_t cgroup_id = 0;  ///< as Container has it
+  std::string cgroup{};         ///< as Container has it
 };
 
 class Identifier {
@@ -28,6 +29,8 @@ class Identifier {
   [[nodiscard]] Identity identify(pid_t pid) const;
   /// Identity::engine_id alone, at less cost.
   [[nodiscard]] std::string engine_id_of(pid_t pid) const;
+  /// As far as the process's cgroup tells it beyond doubt: one file to read.
+  [[nodiscard]] std::string engine_id_by_cgroup(pid_t pid) const;
 
   /// The daemon and its ancestors, nearest first.
   [[nodiscard]] const std::vector<pid_t>& lineage() const noexcept { return lineage_; }
@@ -36,7 +39,7 @@ class Identifier {
   [[nodiscard]] std::optional<names::Guess> from_cgroup(pid_t pid) const;
   [[nodiscard]] names::Guess from_ancestors(pid_t pid) const;
   [[nodiscard]] names::Guess from_outside(pid_t pid) const;
-  [[nodiscard]] std::uint64_t cgroup_id(pid_t pid) const;
+  void add_cgroup(pid_t pid, Identity& identity) const;
 
   const ProcDir& proc_;
   std::vector<pid_t> lineage_;

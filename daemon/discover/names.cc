@@ -1,158 +1,16 @@
-// See names.h. Each engine's forms were taken from running ones; tests/unit/names_test.cc has them.
+// See names.h. What cgroups tell is in names_cgroup.cc, what command lines tell in names_keeper.cc.
 #include "discover/names.h"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
-#include <charconv>
+
+#include "discover/names_text.h"
 
 namespace portfwd::names {
 namespace {
 
-constexpr std::size_t kHexId = 64;  // length of the ids that docker, podman and containerd make
-
-bool is_hex(std::string_view text) {
-  return std::ranges::all_of(
-      text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
-
-bool take_front(std::string_view& text, std::string_view prefix) {
-  if (!text.starts_with(prefix)) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-bool take_back(std::string_view& text, std::string_view suffix) {
-  if (!text.ends_with(suffix)) return false;
-  text.remove_suffix(suffix.size());
-  return true;
-}
-
-/// systemd writes bytes that a unit name may not hold as \xHH; systemd.unit(5).
-std::string unescape_unit(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    unsigned char code = 0;
-    if (text.substr(i).starts_with("\\x") && i + 3 < text.size() &&
-        std::from_chars(text.data() + i + 2, text.data() + i + 4, code, 16).ptr ==
-            text.data() + i + 4) {
-      out.push_back(static_cast<char>(code));
-      i += 3;
-    } else {
-      out.push_back(text[i]);
-    }
-  }
-  return out;
-}
-
-struct IdPrefix {
-  std::string_view prefix;
-  std::string_view engine;
-};
-constexpr std::array kIdPrefixes{
-    // PREFIX-<64 hex>, with or without ".scope"
-    IdPrefix{"docker-", "docker"},
-    IdPrefix{"libpod-", "podman"},
-    IdPrefix{"cri-containerd-", "kubernetes"},
-    IdPrefix{"crio-", "kubernetes"},
-    IdPrefix{"nerdctl-", "containerd"},
-    IdPrefix{"crun-", "crun"},
-};
-
-std::optional<Guess> from_id_component(std::string_view component, std::string_view parent) {
-  take_back(component, ".scope");
-  if (is_hex(component) && component.size() == kHexId) {  // cgroupfs drivers name only the folder
-    const bool pod = parent.starts_with("pod") || parent.starts_with("kubepods");
-    const std::string_view engine = parent == "docker" ? "docker" : pod ? "kubernetes" : "";
-    if (engine.empty()) return std::nullopt;
-    return Guess{std::string(engine), std::string(component), ""};
-  }
-  for (const IdPrefix& known : kIdPrefixes) {
-    std::string_view id = component;
-    if (take_front(id, known.prefix) && id.size() == kHexId && is_hex(id)) {
-      return Guess{std::string(known.engine), std::string(id), ""};
-    }
-  }
-  return std::nullopt;
-}
-
-std::optional<Guess> from_machine(std::string_view machine) {
-  const std::string name = printable(unescape_unit(machine));
-  if (name.starts_with("qemu-")) return Guess{"libvirt", name, name};
-  return Guess{"nspawn", name, name};
-}
-
-std::optional<Guess> from_named_component(std::string_view component) {
-  if (take_front(component, "lxc.payload.")) {
-    return Guess{"lxc", std::string(component), printable(component)};
-  }
-  if (take_front(component, "systemd-nspawn@") && take_back(component, ".service")) {
-    return from_machine(component);
-  }
-  if (!take_back(component, ".scope")) return std::nullopt;
-  if (take_front(component, "machine-")) return from_machine(component);
-  if (!take_front(component, "app-flatpak-")) return std::nullopt;
-  const std::string_view app = component.substr(0, component.rfind('-'));  // APP-PID
-  return Guess{"flatpak", "", printable(unescape_unit(app))};
-}
-
-/// A cgroup right below the root: what runc makes of its container's id. Any program may do so.
-std::optional<Guess> from_top_level(std::string_view path) {
-  if (!take_front(path, "/") || path.empty() || path.find('/') != path.npos) return std::nullopt;
-  if (path == "payload") return Guess{"nspawn", "", "", false};
-  for (const std::string_view unit : {".slice", ".scope", ".service"}) {
-    if (path.ends_with(unit)) return std::nullopt;
-  }
-  if (path == "supervisor") return std::nullopt;
-  return Guess{"runc", std::string(path), printable(path), false};
-}
-
-std::string_view base_name(std::string_view path) {
-  const auto slash = path.rfind('/');
-  return slash == path.npos ? path : path.substr(slash + 1);
-}
-
-/// The value of an option given as "-n VALUE", "--name VALUE" or "--name=VALUE"; the first one.
-std::string option(std::span<const std::string> argv, std::string_view brief,
-                   std::string_view full) {
-  for (std::size_t i = 1; i < argv.size(); ++i) {
-    std::string_view word = argv[i];
-    if (word == "--") break;
-    const bool named = !full.empty() && take_front(word, full);
-    if ((named && word.empty()) || (!named && !brief.empty() && word == brief)) {
-      return i + 1 < argv.size() ? argv[i + 1] : std::string();
-    }
-    if (named && take_front(word, "=")) return std::string(word);
-  }
-  return {};
-}
-
-Guess from_conmon(std::span<const std::string> argv) {
-  const std::string id = option(argv, "-c", "--cid");
-  return {"podman", is_hex_id(id) ? id : "", printable(option(argv, "-n", "--name"))};
-}
-
-Guess from_shim(std::span<const std::string> argv) {
-  const std::string space = option(argv, "-namespace", "--namespace");
-  const std::string id = option(argv, "-id", "--id");
-  const char* engine = space == "moby" ? "docker" : space == "k8s.io" ? "kubernetes" : "containerd";
-  return {engine, is_hex_id(id) ? id : "", ""};
-}
-
-Guess from_nspawn(std::span<const std::string> argv) {
-  std::string name = option(argv, "-M", "--machine");
-  if (name.empty()) name = option(argv, "", "--hostname");
-  if (name.empty()) name = base_name(option(argv, "-D", "--directory"));
-  return {"nspawn", "", printable(name)};
-}
-
-/// `lxc-start -n NAME`, and liblxc's monitor, which calls itself "[lxc monitor] /var/lib/lxc NAME".
-Guess from_lxc(std::span<const std::string> argv) {
-  std::string name = option(argv, "-n", "--name");
-  if (name.empty()) name = argv[0].substr(argv[0].rfind(' ') + 1);
-  return {"lxc", name, printable(name)};
-}
+constexpr std::size_t kHexId = 64;
 
 /// What a sequence that begins so must be long; 0: none begins so.
 std::size_t length_by_first_byte(unsigned char first) {
@@ -185,38 +43,19 @@ bool is_control(std::string_view sequence) {  // C0, DEL, C1
 
 }  // namespace
 
-std::optional<Guess> from_cgroup(std::string_view path) {
-  for (std::string_view rest = path; !rest.empty();) {
-    const auto slash = rest.rfind('/');
-    const std::string_view component = slash == rest.npos ? rest : rest.substr(slash + 1);
-    rest = slash == rest.npos ? std::string_view() : rest.substr(0, slash);
-    if (auto guess = from_id_component(component, base_name(rest))) return guess;
-    if (auto guess = from_named_component(component)) return guess;
-  }
-  return from_top_level(path);
-}
-
-std::optional<Guess> from_keeper(std::span<const std::string> argv) {
-  if (argv.empty()) return std::nullopt;
-  if (argv[0].starts_with("[lxc monitor] ")) return from_lxc(argv);
-  const std::string_view program = base_name(argv[0]);
-  if (program == "conmon") return from_conmon(argv);
-  if (program.starts_with("containerd-shim")) return from_shim(argv);
-  if (program == "systemd-nspawn") return from_nspawn(argv);
-  if (program == "lxc-start") return from_lxc(argv);
-  if (program == "bwrap") return Guess{"bubblewrap", "", printable(option(argv, "", "--hostname"))};
-  return std::nullopt;
-}
-
 Guess from_environment(std::span<const std::string> environment, std::string_view host_name) {
   Guess guess;
+  std::string app;
   for (std::string_view entry : environment) {
     if (take_front(entry, "container=")) {
       guess.engine = printable(entry == "systemd-nspawn" ? "nspawn" : entry);
+    } else if (take_front(entry, "FLATPAK_ID=")) {
+      app = printable(entry);
     } else if (take_front(entry, "HOSTNAME=") && entry != host_name) {
       guess.name = printable(entry);
     }
   }
+  if (guess.engine == "flatpak" && !app.empty()) guess.name = app;
   return guess;
 }
 

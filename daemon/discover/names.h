@@ -18,7 +18,9 @@ struct Guess {
   std::string engine;  ///< "docker", "podman", "kubernetes", "nspawn", "lxc", "flatpak", ...
   std::string id;      ///< the engine's own
   std::string name;
-  bool certain = true;  ///< false: the form is not the engine's alone
+  std::string cgroup;  ///< of from_cgroup: the folder that holds all of the container's processes
+  /// Of from_cgroup; false: others than containers have such folders, too.
+  bool certain = true;
 };
 
 /// The innermost engine that a cgroup path names, such as
@@ -29,8 +31,12 @@ struct Guess {
 /// lxc-start. @param argv its command line
 [[nodiscard]] std::optional<Guess> from_keeper(std::span<const std::string> argv);
 
-/// `container=` (systemd.io/CONTAINER_INTERFACE) and HOSTNAME, as engines set them for the first
-/// process. @param host_name the host's own, which is no container's name
+/// What a command that makes a container under a name in use does away with: "web" of `podman run
+/// --replace --name web`; "" for every other. Source: podman-run(1). @param argv its command line
+[[nodiscard]] std::string name_to_replace(std::span<const std::string> argv);
+
+/// `container=` (systemd.io/CONTAINER_INTERFACE), HOSTNAME and FLATPAK_ID, as engines set them for
+/// the first process. @param host_name the host's own, which is no container's name
 [[nodiscard]] Guess from_environment(std::span<const std::string> environment,
                                      std::string_view host_name);
 

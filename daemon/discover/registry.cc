@@ -154,12 +154,13 @@ void Registry::identify(const ContainerKey& key, const Identity& identity) {
   if (other && (!key.engine_id.empty() || knows_engine_id(identity.engine_id))) return;
   Entry& entry = other ? rename_key(it, identity.engine_id) : *it->second;
   Container& container = entry.container;
-  const bool same = (entry.named() || container.name == identity.name) &&
-                    container.engine == identity.engine && !other &&
-                    container.cgroup_id == identity.cgroup_id;
+  const bool same =
+      (entry.named() || container.name == identity.name) && container.engine == identity.engine &&
+      !other && container.cgroup_id == identity.cgroup_id && container.cgroup == identity.cgroup;
   if (same) return;
   container.engine = identity.engine;
   container.cgroup_id = identity.cgroup_id;
+  container.cgroup = identity.cgroup;
   if (!entry.named()) container.name = identity.name;
   changed(entry);
 }

@@ -1,6 +1,6 @@
 // One network namespace and the containers in it: a pod's share one, most have one for themselves.
 // It has one access for all of them and deals out the listeners: each belongs to the container
-// whose cgroup made it, else to the namespace's first. Owned by the ReachSet.
+// whose cgroup, or one below that, made it, else to the namespace's first. Owned by the ReachSet.
 //
 // A server may listen before discovery has seen its container. So what the cgroup of a stranger
 // made in an engine's namespace is kept back for a moment, once: its container may be about to be
@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -41,12 +42,16 @@ class SharedNetns final : private AccessObserver {
 
  private:
   void on_listeners(Access&) override { deal(); }
-  [[nodiscard]] std::optional<std::size_t> owner_of(const Listener& listener);
+  using Makers = std::map<std::uint64_t, const ContainerReach*>;  ///< by a cgroup's number
+
+  [[nodiscard]] std::optional<std::size_t> owner_of(const Listener& listener, const Makers& known);
+  [[nodiscard]] const ContainerReach* maker_of(std::uint64_t cgroup, const Makers& known);
   void end_waiting();
 
   ReachObserver& observer_;
   Way way_;
   std::vector<std::unique_ptr<ContainerReach>> members_;  ///< as they came
+  Makers makers_;                                         ///< of the listeners that were dealt last
   std::set<std::uint64_t> waiting_;                       ///< cgroups that somebody may yet claim
   std::set<std::uint64_t> unclaimed_;                     ///< that nobody has claimed in time
   Timer claim_;

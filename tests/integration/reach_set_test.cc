@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include "kernel/proc_dir.h"
+#include "kernel/procfs.h"
 #include "support/reach_fixture.h"
 #include "support/test_netns.h"
 
@@ -13,6 +15,14 @@ using namespace testing_support;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+
+std::string cgroup2_root() {
+  const std::string text = read_text(AT_FDCWD, "/proc/self/mountinfo", 1 << 20).value_or("");
+  for (const procfs::Mount& mount : procfs::parse_mountinfo(text)) {
+    if (mount.type == "cgroup2") return mount.point;
+  }
+  return {};
+}
 
 constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
 
