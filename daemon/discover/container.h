@@ -40,7 +40,8 @@ struct Container {
   std::string inaccessible;  ///< why it can't be entered, remedy included; "" when it may be tried
 };
 
-/// Why a container is no longer there.
+/// Why a container is no longer there. Replaced: something else has taken its place, or is being
+/// made to do so, such as another container of its name.
 enum class RemovalReason : std::uint8_t { Gone, Detached, Replaced };
 
 class RegistryObserver {

@@ -90,6 +90,8 @@ class Discovery final : private Census {
 
   void reconcile();
   void give_up_orphans();
+  void note_replacements();
+  [[nodiscard]] bool runs_on_host(const Process& process) const;
   [[nodiscard]] Candidates unanchored() const;
   [[nodiscard]] ContainerKey key_of(const Process& process) const;
   void take(const ContainerKey& key, std::span<const pid_t> pids);

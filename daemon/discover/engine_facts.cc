@@ -8,12 +8,12 @@
 namespace portfwd {
 
 EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
-                         EngineSockets sockets, std::string podman_events)
+                         EngineSockets sockets, PodmanFiles podman_files)
     : loop_(loop),
       registry_(registry),
       http_(http),
       elsewhere_(std::move(sockets.elsewhere)),
-      podman_events_path_(std::move(podman_events)),
+      podman_files_(std::move(podman_files)),
       podman_(
           loop, http, EngineKind::Podman, std::move(sockets.podman),
           [this](const std::string&, const ContainerFacts& facts) { registry_.learn(facts); },
@@ -25,8 +25,14 @@ EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
             follow_docker(socket, facts.id);
           },
           [this](const std::string& id) { registry_.learn_nothing(id); }),
-      podman_events_(loop, [this](const ContainerEvent& event) { on_event(event); }),
-      begin_(loop, [this] { list_elsewhere(); }) {
+      podman_events_(loop,
+                     [this](const ContainerEvent& event) { on_event(EngineKind::Podman, event); }),
+      podman_store_(loop, [this](const std::string& id,
+                                 const std::string& name) { registry_.rename(id, name); }),
+      begin_(loop, [this] { list_elsewhere(); }),
+      read_store_(loop, [this] {
+        podman_store_followed_ = podman_store_.start(podman_files_.storage).has_value();
+      }) {
   registry_.add_observer(*this);
   begin_.arm_now();  // when everybody observes
 }
@@ -47,9 +53,15 @@ void EngineFacts::consider(const Container& container) {
   if (!podman && container.engine != "docker") return;
   if (container.engine_id.empty() || !considered_.insert(container.engine_id).second) return;
   (podman ? podman_ : docker_).ask(container.engine_id);
-  if (podman && !podman_followed_) {
-    podman_followed_ = podman_events_.start(podman_events_path_).has_value();
+  if (podman) follow_podman();
+}
+
+/// While one of its files is not there, it is looked for with each new container.
+void EngineFacts::follow_podman() {
+  if (!podman_events_followed_) {
+    podman_events_followed_ = podman_events_.start(podman_files_.events).has_value();
   }
+  if (!podman_store_followed_) read_store_.arm_now();  // when everybody knows the container
 }
 
 void EngineFacts::on_container_removed(const Container& container, RemovalReason) {
@@ -71,7 +83,8 @@ void EngineFacts::follow_docker(const std::string& socket, const std::string& id
   auto& events = docker_events_[socket];
   if (events) return;
   events = std::make_unique<DockerEvents>(
-      loop_, http_, socket, [this](const ContainerEvent& event) { on_event(event); },
+      loop_, http_, socket,
+      [this](const ContainerEvent& event) { on_event(EngineKind::Docker, event); },
       [this, socket] { ask_again(socket); });
 }
 
@@ -81,8 +94,9 @@ void EngineFacts::ask_again(const std::string& socket) {
   }
 }
 
-void EngineFacts::on_event(const ContainerEvent& event) {
+void EngineFacts::on_event(EngineKind engine, const ContainerEvent& event) {
   if (event.action == "rename") registry_.rename(event.id, event.name);
+  if (!event.replaces.empty()) registry_.expect_successor(name_of(engine), event.replaces);
 }
 
 }  // namespace portfwd

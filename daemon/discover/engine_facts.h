@@ -15,14 +15,15 @@
 #include "engine/container_asker.h"
 #include "engine/docker_events.h"
 #include "engine/podman_events.h"
+#include "engine/podman_store.h"
 
 namespace portfwd {
 
 class EngineFacts final : public RegistryObserver {
  public:
-  /// @param podman_events where podman may write its events; the others outlive this
+  /// All but the sockets and files outlive this.
   EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http, EngineSockets sockets,
-              std::string podman_events);
+              PodmanFiles podman_files);
   EngineFacts(const EngineFacts&) = delete;
   EngineFacts& operator=(const EngineFacts&) = delete;
   ~EngineFacts() { registry_.remove_observer(*this); }
@@ -35,23 +36,27 @@ class EngineFacts final : public RegistryObserver {
  private:
   void consider(const Container& container);
   void list_elsewhere();
+  void follow_podman();
   void follow_docker(const std::string& socket, const std::string& id);
   void ask_again(const std::string& socket);
-  void on_event(const ContainerEvent& event);
+  void on_event(EngineKind engine, const ContainerEvent& event);
 
   EventLoop& loop_;
   Registry& registry_;
   HttpClient& http_;
   const std::vector<EngineElsewhere> elsewhere_;
-  const std::string podman_events_path_;
+  const PodmanFiles podman_files_;
   std::set<std::string> considered_;  ///< engines' ids
   ContainerAsker podman_;
   ContainerAsker docker_;
   PodmanEvents podman_events_;
-  bool podman_followed_ = false;
+  PodmanStore podman_store_;
+  bool podman_events_followed_ = false;
+  bool podman_store_followed_ = false;
   std::map<std::string, std::string> docker_socket_of_;  ///< by the engine's id of a container
   std::map<std::string, std::unique_ptr<DockerEvents>> docker_events_;  ///< by socket
   Timer begin_;
+  Timer read_store_;
 };
 
 }  // namespace portfwd

@@ -9,6 +9,13 @@
 #include "kernel/procfs.h"
 
 namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kLongestReplacement = 2min;  // an engine waits 10 s, unless told otherwise
+
+}  // namespace
 
 /// Engines' containers first, which are last in the map: processes of no engine may be theirs.
 void Discovery::reconcile() {
@@ -19,7 +26,33 @@ void Discovery::reconcile() {
 
 /// Only when everybody was looked at since the anchor's exit is it known that nobody is left.
 void Discovery::give_up_orphans() {
-  for (const ContainerKey& key : registry_.orphans()) registry_.settle(key, 0, UniqueFd());
+  const std::vector<ContainerKey> orphans = registry_.orphans();
+  const bool engines =
+      std::ranges::any_of(orphans, [](const ContainerKey& key) { return !key.engine_id.empty(); });
+  if (engines) note_replacements();
+  for (const ContainerKey& key : orphans) registry_.settle(key, 0, UniqueFd());
+}
+
+/// A container that is to be replaced has to end before its successor can be made, and its forwards
+/// go with it: what will be told of them has to be known by then. `podman run --replace` waits for
+/// that end, so it is there to be seen; compose has its engine say so (ContainerEvent::replaces).
+/// `podman rm` and then `podman run` can't be told from the first alone. Rejected: to hold back
+/// what is told until a successor may have come, which takes 200 ms and more: the word that a
+/// forward is gone would always be late.
+void Discovery::note_replacements() {
+  const TimePoint recently = loop_.now() - kLongestReplacement;
+  for (const Process& process : table_.all()) {
+    if (process.first_seen < recently || !boundary_.is_ours(process.netns)) continue;
+    const std::string command = proc_.read(process.pid, "cmdline").value_or("");
+    registry_.expect_successor("podman", names::name_to_replace(procfs::split_strings(command)));
+  }
+}
+
+/// Whether it belongs to an engine's container that shares the host's network.
+bool Discovery::runs_on_host(const Process& process) const {
+  if (process.engine_id.empty()) return false;
+  return registry_.knows({process.netns, process.engine_id}) ||
+         !registry_.knows_engine_id(process.engine_id);
 }
 
 /// A process of no engine belongs to its namespace's first container, and so does one in a sandbox

@@ -93,6 +93,8 @@ void Registry::changed(const Entry& entry) {
 void Registry::remove(const ContainerKey& key, RemovalReason reason) {
   const auto node = entries_.extract(key);
   if (node.empty() || node.mapped()->forgotten) return;
+  const bool succeeded = loop_.now() < node.mapped()->successor_until;
+  if (succeeded && reason == RemovalReason::Gone) reason = RemovalReason::Replaced;
   for (std::size_t i = 0; i < observers_.size(); ++i) {
     observers_[i]->on_container_removed(node.mapped()->container, reason);
   }

@@ -95,6 +95,9 @@ class Registry {
   void learn_nothing(const std::string& engine_id);
   /// The engine's new name for it.
   void rename(std::string_view engine_id, std::string_view name);
+  /// The engine's container of this name, or whose id begins so, is about to make way for another
+  /// of its name: should it end within a minute, it counts as replaced.
+  void expect_successor(std::string_view engine, std::string_view name_or_id);
   /// Lists an engine whose containers are out of reach. @param address shown as its name
   void add_elsewhere(std::string_view engine, std::string_view address, std::string reason);
   void sign_of_life(const ContainerKey& key);

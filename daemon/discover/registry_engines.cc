@@ -6,7 +6,8 @@
 namespace portfwd {
 namespace {
 
-constexpr std::size_t kLongest = 256;  // bytes of an image's or a pod's name
+constexpr std::size_t kLongest = 256;                      // bytes of an image's or a pod's name
+constexpr Duration kSuccession = std::chrono::minutes(1);  // longer than engines wait for an end
 
 /// @return whether that is news
 bool take_text(std::string& known, std::string_view told) {
@@ -72,6 +73,15 @@ void Registry::learn_nothing(const std::string& engine_id) {
 void Registry::rename(std::string_view engine_id, std::string_view name) {
   Entry* entry = entry_of_engine_id(engine_id);
   if (entry != nullptr && entry->rename_by_engine(name)) changed(*entry);
+}
+
+void Registry::expect_successor(std::string_view engine, std::string_view name_or_id) {
+  if (name_or_id.empty()) return;
+  for (const auto& [key, entry] : entries_) {
+    const bool meant = entry->container.name == name_or_id || key.engine_id.starts_with(name_or_id);
+    if (!meant || entry->container.engine != engine) continue;
+    entry->successor_until = loop_.now() + kSuccession;
+  }
 }
 
 void Registry::add_elsewhere(std::string_view engine, std::string_view address,

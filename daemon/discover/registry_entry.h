@@ -86,7 +86,8 @@ class Registry::Entry {
   bool kept = false;       ///< a person attached its descriptor, nothing else may hold it
   bool named_by_person = false;
   bool named_by_engine = false;
-  std::string network_owner;  ///< the engine's id of the container whose network it has joined
+  std::string network_owner;    ///< the engine's id of the container whose network it has joined
+  TimePoint successor_until{};  ///< its end before then is the beginning of its successor
 
  private:
   Registry& registry_;

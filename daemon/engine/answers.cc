@@ -44,8 +44,8 @@ Number number_in(const Json& object, const char* key,
 }
 
 /// Docker begins a name with a slash.
-std::string name_in(const Json& container) {
-  const Json& names = member(container, "Names");
+std::string name_in(const Json& container, const char* key) {
+  const Json& names = member(container, key);
   if (!names.is_array() || names.empty() || !names.front().is_string()) return {};
   std::string name = names.front().get<std::string>();
   if (name.starts_with('/')) name.erase(0, 1);
@@ -122,7 +122,7 @@ std::vector<IpAddress> addresses_in(const Json& container) {
 ContainerFacts facts_in(const Json& container) {
   ContainerFacts facts;
   facts.id = text_in(container, "Id");
-  facts.name = name_in(container);
+  facts.name = name_in(container, "Names");
   facts.image = text_in(container, "Image");
   facts.image_id = text_in(container, "ImageID");
   facts.state = text_in(container, "State");
@@ -139,6 +139,15 @@ ContainerFacts facts_in(const Json& container) {
   return facts;
 }
 
+/// Compose calls the new one "ID_NAME" until the old one, whose id begins so, has gone. The label
+/// alone would do in some of its versions only. Source: its convergence.go, recreateContainer.
+std::string replaced_by(const Json& labels, const std::string& name) {
+  constexpr std::size_t kBrief = 12;
+  const bool says_so = !text_in(labels, "com.docker.compose.replace").empty();
+  const bool named_so = name.find_first_not_of("0123456789abcdef") == kBrief && name[kBrief] == '_';
+  return says_so && named_so ? name.substr(0, kBrief) : "";
+}
+
 }  // namespace
 
 std::optional<std::vector<ContainerFacts>> parse_container_list(std::string_view text) {
@@ -151,17 +160,33 @@ std::optional<std::vector<ContainerFacts>> parse_container_list(std::string_view
   return list;
 }
 
-/// Docker: {"Type","Action","Actor":{"ID","Attributes":{"name"}}}; podman's file: {"Type","Status",
-/// "ID","Name"}.
+/// [{"id","names":["..."], ...}]
+std::vector<ContainerFacts> parse_stored_containers(std::string_view text) {
+  const Json all = parse(text);
+  std::vector<ContainerFacts> list;
+  if (!all.is_array()) return list;
+  for (const Json& container : all) {
+    ContainerFacts facts;
+    facts.id = text_in(container, "id");
+    facts.name = name_in(container, "names");
+    if (!facts.id.empty() && !facts.name.empty()) list.push_back(std::move(facts));
+  }
+  return list;
+}
+
+/// Docker: {"Type","Action","Actor":{"ID","Attributes":{"name", and its labels}}}; podman's file:
+/// {"Type","Status","ID","Name","Attributes":{its labels}}.
 std::optional<ContainerEvent> parse_container_event(std::string_view text) {
   const Json event = parse(text);
   if (text_in(event, "Type") != "container") return std::nullopt;
   const Json& actor = member(event, "Actor");
-  ContainerEvent out{text_in(event, "ID"), text_in(event, "Status"), text_in(event, "Name")};
+  ContainerEvent out{text_in(event, "ID"), text_in(event, "Status"), text_in(event, "Name"), ""};
   if (out.id.empty()) out.id = text_in(actor, "ID");
   if (out.action.empty()) out.action = text_in(event, "Action");
   if (out.name.empty()) out.name = text_in(member(actor, "Attributes"), "name");
   if (out.id.empty() || out.action.empty()) return std::nullopt;
+  const Json& labels = member(actor.is_object() ? actor : event, "Attributes");
+  if (out.action == "create") out.replaces = replaced_by(labels, out.name);
   return out;
 }
 

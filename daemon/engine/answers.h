@@ -16,6 +16,9 @@ namespace portfwd {
 [[nodiscard]] std::optional<std::vector<ContainerFacts>> parse_container_list(
     std::string_view text);
 
+/// podman's containers.json: ids and names alone, of those that have both.
+[[nodiscard]] std::vector<ContainerFacts> parse_stored_containers(std::string_view text);
+
 /// A line of GET /events, or of podman's own file of events. @return nothing when it is of no
 /// container
 [[nodiscard]] std::optional<ContainerEvent> parse_container_event(std::string_view text);

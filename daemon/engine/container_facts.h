@@ -46,6 +46,9 @@ struct ContainerEvent {
   std::string id;
   std::string action;  ///< "start", "died", "rename", ...
   std::string name;    ///< its name now
+  /// The beginning of the id of the one that it is to take the place of, as compose says when it
+  /// makes a container anew; else "".
+  std::string replaces{};
 };
 
 }  // namespace portfwd

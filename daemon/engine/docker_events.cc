@@ -15,9 +15,10 @@ constexpr Duration kFirstPause = 250ms;
 constexpr Duration kLongestPause = 60s;
 constexpr Duration kLasted = 30s;  // a stream that lasted so long was no failure
 
-// filters={"type":["container"],"event":["rename"]}
+// filters={"type":["container"],"event":["rename","create"]}
 constexpr const char* kPath =
-    "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22rename%22%5D%7D";
+    "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22rename%22%2C"
+    "%22create%22%5D%7D";
 
 }  // namespace
 

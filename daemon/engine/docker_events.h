@@ -1,6 +1,7 @@
-// A Docker engine's stream of renames, kept open while it has containers that concern us: what else
-// happens to them is seen without asking. Owned by EngineFacts. The stream ends when the engine is
-// restarted; then it is opened again, later each time that it does not last.
+// A Docker engine's stream of events, kept open while it has containers that concern us: renames,
+// and what is made, as it may be in the place of another. What else happens to them is seen
+// without asking. Owned by EngineFacts. The stream ends when the engine is restarted; then it is
+// opened again, later each time that it does not last.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,8 @@
 // See engine_sockets.h. Sources: docker(1), podman(1), podman-system-service(1).
 #include "engine/engine_sockets.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -10,6 +12,13 @@ namespace {
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
+}
+
+/// containers-storage.conf(5): the graph root's default, of root and of others.
+std::string default_data_dir() {
+  if (::geteuid() == 0) return "/var/lib";
+  if (std::string said = variable("XDG_DATA_HOME"); !said.empty()) return said;
+  return variable("HOME") + "/.local/share";
 }
 
 void add(std::vector<std::string>& sockets, std::string path) {
@@ -29,7 +38,13 @@ std::string_view name_of(EngineKind kind) {
 }
 
 EngineEnvironment EngineEnvironment::of_this_process() {
-  return {variable("DOCKER_HOST"), variable("CONTAINER_HOST"), variable("XDG_RUNTIME_DIR")};
+  return {variable("DOCKER_HOST"), variable("CONTAINER_HOST"), variable("XDG_RUNTIME_DIR"),
+          default_data_dir()};
+}
+
+PodmanFiles podman_files(const EngineEnvironment& environment) {
+  return {environment.runtime_dir + "/libpod/tmp/events/events.log",
+          environment.data_dir + "/containers/storage"};
 }
 
 EngineSockets engine_sockets(const EngineEnvironment& environment) {

@@ -1,5 +1,6 @@
-// Where this user's container engines may be asked: the environment's word first, then the places
-// where their packages put them. Pure; whether anybody is there shows when one is asked.
+// Where this user's container engines may be asked, and where podman's files are: the environment's
+// word first, then the places where their packages put them. Whether anybody is there shows when
+// one is asked.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,16 @@ struct EngineEnvironment {
   std::string docker_host;     ///< $DOCKER_HOST
   std::string container_host;  ///< $CONTAINER_HOST, podman's
   std::string runtime_dir;     ///< $XDG_RUNTIME_DIR
+  std::string data_dir;        ///< where this user's podman keeps its storage
   [[nodiscard]] static EngineEnvironment of_this_process();
 };
+
+/// What podman tells by files of its own. Either may not be there.
+struct PodmanFiles {
+  std::string events;   ///< events.log
+  std::string storage;  ///< the graph root
+};
+[[nodiscard]] PodmanFiles podman_files(const EngineEnvironment& environment);
 
 /// One that is not asked, since its containers are on another machine.
 struct EngineElsewhere {

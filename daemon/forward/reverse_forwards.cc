@@ -221,7 +221,7 @@ void ReverseForwards::on_reach_removed(Reach& reach, RemovalReason reason) {
     const ForwardInfo before = kept.forward->info();
     draining_.add(kept.forward->leave(Duration::zero()));
     observer_.on_forward_changed(kept.forward->info());
-    tell_removed(kept, before, "container-gone");
+    tell_removed(kept, before, reason == RemovalReason::Replaced ? "replaced" : "container-gone");
   }
 }
 

@@ -1,5 +1,5 @@
-// Discovery put together for this machine: its /proc, the registry it fills, the engines that may be
-// asked, and the names of the programs it has seen. Owned by main.
+// Discovery put together for this machine: its /proc, the registry it fills, the engines that may
+// be asked, and the names of the programs it has seen. Owned by main.
 #pragma once
 
 #include <unistd.h>
@@ -17,8 +17,7 @@ struct DiscoveryParts {
         discovery({loop, proc, identifier, boundary, registry},
                   {.is_ours = [this](pid_t pid) { return proc.parent(pid) == ::getpid(); }}),
         http(loop),
-        engines(loop, registry, http, engine_sockets(environment),
-                environment.runtime_dir + "/libpod/tmp/events/events.log") {}
+        engines(loop, registry, http, engine_sockets(environment), podman_files(environment)) {}
 
   const ProcDir proc;
   const Identifier identifier{proc};

@@ -29,5 +29,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto event = portfwd::parse_container_event(text)) {
     require(!event->id.empty() && !event->action.empty());
   }
+  for (const auto& facts : portfwd::parse_stored_containers(text)) {
+    require(!facts.id.empty() && !facts.name.empty());
+  }
   return 0;
 }

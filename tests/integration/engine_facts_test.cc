@@ -50,8 +50,11 @@ struct EngineFactsTest : testing::Test {
   Finder finder;
   HttpClient http{finder.loop};
   std::optional<HttpServer> server;
-  EngineFacts facts{
-      finder.loop, finder.registry, http, {.podman = {socket}}, folder.path() + "/events.log"};
+  EngineFacts facts{finder.loop,
+                    finder.registry,
+                    http,
+                    {.podman = {socket}},
+                    {folder.path() + "/events.log", folder.path()}};
   Sandbox sandbox;
 };
 
@@ -117,6 +120,57 @@ TEST_F(EngineFactsTest, ARenameThatPodmanWroteDownIsFollowed) {
   EXPECT_TRUE(until_name_is("web2"));
 }
 
+TEST_F(EngineFactsTest, ARenameIsSeenInPodmansStorageWhereverItsEventsGo) {
+  const std::string store = folder.path() + "/vfs-containers";
+  std::filesystem::create_directory(store);
+  const auto write = [&](const std::string& name) {
+    std::ofstream(store + "/new") << R"([{"id":")" + kId + R"(","names":[")" + name + R"("]}])";
+    std::filesystem::rename(store + "/new", store + "/containers.json");
+  };
+  write("renamed-before");
+  const KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  EXPECT_TRUE(until_name_is("renamed-before"));
+  write("renamed-since");
+  EXPECT_TRUE(until_name_is("renamed-since"));
+}
+
+TEST_F(EngineFactsTest, EventsTwiceOrOfNobodyOrOutOfOrderDoNoHarm) {
+  std::ofstream(folder.path() + "/events.log") << "{}\n";
+  const KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(until_name_is("from-conmon"));
+  const auto event = [](const std::string& id, const std::string& what, const std::string& name) {
+    return R"({"ID":")" + id + R"(","Name":")" + name + R"(","Status":")" + what +
+           R"(","Type":"container"})" + "\n";
+  };
+  std::ofstream(folder.path() + "/events.log", std::ios::app)
+      << event(kId, "died", "x") << event(kId, "remove", "x") << event(kId, "rename", "one")
+      << event(kId, "rename", "one") << event(std::string(64, 'f'), "rename", "stranger")
+      << event(kId, "start", "x") << event(kId, "create", "x") << event(kId, "rename", "two");
+  EXPECT_TRUE(until_name_is("two"));
+  EXPECT_EQ(finder.log.added(container()->netns), 1);
+  EXPECT_EQ(finder.log.removed(container()->netns), 0) << "what lives is seen, not told";
+}
+
+TEST_F(EngineFactsTest, WhatComposeMakesAnewReplacesTheOldOne) {
+  std::ofstream(folder.path() + "/events.log") << "{}\n";
+  KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(until_name_is("from-conmon"));
+  std::ofstream(folder.path() + "/events.log", std::ios::app)
+      << R"({"Type":"container","Status":"create","ID":"n","Name":")" + kId.substr(0, 12) +
+             R"(_web","Attributes":{"com.docker.compose.replace":"web-1"}})" + "\n" + R"({"ID":")" +
+             kId + R"(","Name":"told","Status":"rename","Type":"container"})" + "\n";
+  ASSERT_TRUE(until_name_is("told")) << "so the line before was read, too";
+  process.end();
+  ASSERT_TRUE(finder.until([&] { return container() == nullptr; }));
+  EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Replaced);
+}
+
 TEST_F(EngineFactsTest, ANamePeopleGaveIsKept) {
   serve(answer("web"));
   const KeptProcess process(sandbox, kId, "");
@@ -142,7 +196,7 @@ TEST_F(EngineFactsTest, WhoHasJoinedAnothersNetworkHasItsPublishedPorts) {
 TEST_F(EngineFactsTest, AnEngineElsewhereIsListedAsOutOfReach) {
   EngineSockets sockets;
   sockets.elsewhere = {{EngineKind::Docker, "DOCKER_HOST", "ssh://me@far"}};
-  const EngineFacts other(finder.loop, finder.registry, http, sockets, "");
+  const EngineFacts other(finder.loop, finder.registry, http, sockets, {});
   ASSERT_TRUE(finder.until([&] { return !finder.registry.containers().empty(); }));
   const Container& listed = *finder.registry.containers().front();
   EXPECT_EQ(listed.name, "ssh://me@far");

@@ -101,6 +101,38 @@ TEST(EngineAnswers, ARenameIsRead) {
   EXPECT_EQ(podman->name, "bridged2");
 }
 
+TEST(EngineAnswers, WhatComposeMakesAnewNamesTheOldOne) {
+  const std::string docker =
+      R"({"Type":"container","Action":"create","Actor":{"ID":"d","Attributes":
+      {"com.docker.compose.replace":"web-1","name":"0123456789ab_shop-web-1"}}})";
+  EXPECT_EQ(parse_container_event(docker)->replaces, "0123456789ab");
+  const std::string podman = R"({"Type":"container","Status":"create","ID":"p",
+      "Name":"0123456789ab_shop-web-1","Attributes":{"com.docker.compose.replace":"0123"}})";
+  EXPECT_EQ(parse_container_event(podman)->replaces, "0123456789ab");
+}
+
+TEST(EngineAnswers, WhatElseIsMadeReplacesNothing) {
+  for (const char* event :
+       {R"({"Type":"container","Status":"create","ID":"p","Name":"0123456789ab_web"})",
+        R"({"Type":"container","Status":"create","ID":"p","Name":"web",
+            "Attributes":{"com.docker.compose.replace":"0123"}})",
+        R"({"Type":"container","Status":"create","ID":"p","Name":"0123456789ab",
+            "Attributes":{"com.docker.compose.replace":"0123"}})",
+        R"({"Type":"container","Status":"start","ID":"p","Name":"0123456789ab_web",
+            "Attributes":{"com.docker.compose.replace":"0123"}})"}) {
+    EXPECT_EQ(parse_container_event(event)->replaces, "") << event;
+  }
+}
+
+TEST(EngineAnswers, PodmansStorageTellsNames) {
+  const auto list = parse_stored_containers(captured("engine/podman-4.3-containers.json"));
+  ASSERT_EQ(list.size(), 2U);
+  EXPECT_EQ(list.front().id.size(), 64U);
+  EXPECT_EQ(list.front().name, "shop");
+  EXPECT_THAT(parse_stored_containers(R"([{"id":"a"}, 1, {"id":1,"names":["x"]}])"), IsEmpty());
+  EXPECT_THAT(parse_stored_containers("{}"), IsEmpty());
+}
+
 TEST(EngineAnswers, WhatIsNoListIsNothing) {
   for (const char* text : {"", "{}", "null", "[", "\"x\"", "nonsense", "[1,]", "\xff"}) {
     EXPECT_FALSE(parse_container_list(text)) << text;

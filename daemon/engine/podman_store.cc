@@ -1,0 +1,85 @@
+// See podman_store.h. Source: inotify(7), containers-storage.conf(5), storage's containers.go.
+#include "engine/podman_store.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <filesystem>
+
+#include "engine/answers.h"
+
+namespace portfwd {
+namespace {
+
+constexpr std::string_view kFile = "containers.json";
+constexpr std::size_t kLargest = 4UL << 20;  // bytes; a container takes some 500
+
+/// The folder of the storage driver in use; "" when there is none.
+std::string folder_in(const std::string& storage) {
+  std::error_code failed;
+  std::filesystem::directory_iterator entry(storage, failed);
+  for (; !failed && entry != std::filesystem::directory_iterator(); entry.increment(failed)) {
+    std::string path = entry->path().string();
+    if (path.ends_with("-containers")) return path;
+  }
+  return {};
+}
+
+/// Whether one of the events is about that file.
+bool concerns_file(std::string_view events) {
+  while (events.size() >= sizeof(inotify_event)) {
+    inotify_event event{};
+    std::memcpy(&event, events.data(), sizeof event);
+    const std::string_view name = events.data() + sizeof event;
+    if ((event.mask & IN_Q_OVERFLOW) != 0 || (event.len > 0 && name == kFile)) return true;
+    events.remove_prefix(sizeof event + event.len);
+  }
+  return false;
+}
+
+std::string read_file(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  std::string text;
+  std::array<char, 16384> chunk;
+  while (text.size() < kLargest) {
+    const ssize_t got = ::read(file.get(), chunk.data(), chunk.size());
+    if (got <= 0) return text;
+    text.append(chunk.data(), static_cast<std::size_t>(got));
+  }
+  return {};
+}
+
+}  // namespace
+
+PodmanStore::PodmanStore(EventLoop& loop, OnName on_name)
+    : on_name_(std::move(on_name)),
+      inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+      source_(loop, inotify_.get(), *this) {}
+
+Result<void> PodmanStore::start(const std::string& storage) {
+  const std::string folder = folder_in(storage);
+  if (folder.empty()) return fail("open", ENOENT);
+  if (::inotify_add_watch(inotify_.get(), folder.c_str(), IN_MOVED_TO | IN_ONLYDIR) < 0) {
+    return fail("inotify_add_watch");
+  }
+  file_ = folder + "/" + std::string(kFile);
+  read_names();
+  return source_.watch(EPOLLIN);
+}
+
+void PodmanStore::on_io(IoSource&, std::uint32_t) {
+  alignas(inotify_event) std::array<char, 4096> told;
+  const ssize_t got = ::read(inotify_.get(), told.data(), told.size());
+  if (got > 0 && concerns_file({told.data(), static_cast<std::size_t>(got)})) read_names();
+}
+
+void PodmanStore::read_names() {
+  for (const ContainerFacts& facts : parse_stored_containers(read_file(file_))) {
+    on_name_(facts.id, facts.name);
+  }
+}
+
+}  // namespace portfwd

@@ -1,0 +1,34 @@
+// The names of this user's podman containers, from the file in which podman's storage keeps them
+// (STORAGE/DRIVER-containers/containers.json): it is written anew, beside and renamed, whenever a
+// container is made, renamed or removed, so inotify tells when to look. Nothing of podman runs on
+// our account, wherever it writes its events to. Owned by EngineFacts.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/unique_fd.h"
+#include "event/event_loop.h"
+
+namespace portfwd {
+
+class PodmanStore final : private IoHandler {
+ public:
+  using OnName = std::function<void(const std::string& id, const std::string& name)>;
+  PodmanStore(EventLoop& loop, OnName on_name);
+
+  /// Tells the names that are there, and from then on those that are there after each change.
+  /// @param storage podman's graph root @return ENOENT and others when there is none
+  Result<void> start(const std::string& storage);
+
+ private:
+  void on_io(IoSource& source, std::uint32_t events) override;
+  void read_names();
+
+  OnName on_name_;
+  std::string file_;
+  UniqueFd inotify_;
+  IoSource source_;
+};
+
+}  // namespace portfwd
