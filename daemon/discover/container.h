@@ -37,6 +37,7 @@ struct Container {
 
   std::string path;  ///< of a container that is a named namespace (`ip netns`, attach), else ""
   bool attached = false;     ///< asked for by attach
+  bool on_host = false;      ///< its network is the host's, so its ports are the host's already
   std::string inaccessible;  ///< why it can't be entered, remedy included; "" when it may be tried
 };
 

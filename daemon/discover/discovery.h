@@ -97,6 +97,7 @@ class Discovery final : private Census {
   void take(const ContainerKey& key, std::span<const pid_t> pids);
   void adopt(pid_t pid, const ContainerKey& key);
   void adopt_unseen(pid_t pid, const ContainerKey& key);
+  void adopt_on_host(const Process& process, const ContainerKey& key);
   void adopt_named(std::uint64_t netns, const std::string& path);
   void review_young_anchors();
   [[nodiscard]] bool engine_publishes(std::uint64_t netns) const;

@@ -13,6 +13,9 @@ using namespace std::chrono_literals;
 /// exec on an idle machine, and some 1000 ms on a busy one.
 constexpr std::array<Duration, 6> kYoungLooks{30ms, 100ms, 300ms, 700ms, 1500ms, 2500ms};
 
+/// So old, by its looks, it is where it is to stay: a runtime has long left the host's network.
+constexpr std::uint8_t kSettledLooks = 5;
+
 TimePoint due(const ProcessTable::Process& process) {
   return process.looks < kYoungLooks.size() ? process.first_seen + kYoungLooks[process.looks]
                                             : TimePoint::max();
@@ -95,7 +98,11 @@ void ProcessTable::look(Process& process) {
   process.looked_at_netns = now;
   process.netns = process.ours ? 0 : now;
   if (process.netns == 0 || !process.engine_id.empty()) return;
-  if (!boundary_.is_ours(now)) process.engine_id = engine_id_of(process);
+  if (!boundary_.is_ours(now)) {
+    process.engine_id = engine_id_of(process);
+  } else if (process.looks >= kSettledLooks && !std::exchange(process.asked_on_host, true)) {
+    process.engine_id = identifier_.engine_id_by_cgroup(process.pid);
+  }
 }
 
 /// A child is in its parent's container, and costs one read then.

@@ -28,10 +28,13 @@ class ProcessTable {
     std::uint64_t netns = 0;
     bool unseen = false;  ///< its namespace can't be seen
     TimePoint first_seen{};
-    std::uint8_t looks = 0;             ///< while young
-    std::string engine_id{};            ///< of its container, when its engine is known
+    std::uint8_t looks = 0;  ///< while young
+    /// Of its container, when its engine is known; of one on the host's network, which is no hurry,
+    /// asked once when the process is no longer young: most of the host's never are so old.
+    std::string engine_id{};
     std::uint64_t looked_at_netns = 0;  ///< at the last look, ours or not
     bool ours = false;
+    bool asked_on_host = false;
   };
   using IsOurs = std::function<bool(pid_t)>;
 

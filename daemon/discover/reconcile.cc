@@ -69,7 +69,8 @@ Discovery::Candidates Discovery::unanchored() const {
   Candidates candidates;
   for (const Process& process : table_.all()) {
     if (process.netns == 0) continue;
-    if (boundary_.is_ours(process.netns) || outside_.contains(process.netns)) continue;
+    if (outside_.contains(process.netns)) continue;
+    if (boundary_.is_ours(process.netns) && !runs_on_host(process)) continue;
     ContainerKey key = key_of(process);
     if (registry_.anchor_of(key) == 0) candidates[std::move(key)].push_back(process.pid);
   }
@@ -84,7 +85,9 @@ void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
     if (names::is_plumbing(proc_.comm(pid))) continue;
     const Process* process = table_.find(pid);
     if (process == nullptr) continue;
-    if (process->unseen) {
+    if (boundary_.is_ours(key.netns)) {
+      adopt_on_host(*process, key);
+    } else if (process->unseen) {
       adopt_unseen(pid, key);
     } else {
       adopt(pid, key);
@@ -212,6 +215,27 @@ void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
   sighting.inaccessible =
       "its namespaces belong to another user, most likely root: run portfwd as that user, or run "
       "the container rootless";
+  registry_.add(std::move(sighting));
+}
+
+/// It is only to be known of: there is nothing to watch and nothing to forward.
+void Discovery::adopt_on_host(const Process& process, const ContainerKey& key) {
+  auto pidfd = open_pidfd(process.pid);
+  auto netns = proc_.open_netns(process.pid);  // of another user's it can't be seen
+  const auto uid = procfs::parse_status_uid(proc_.read(process.pid, "status").value_or(""));
+  if (!pidfd || !uid || has_exited(pidfd->get())) return;
+  if (netns && netns->inode() != key.netns) return;
+  if (registry_.knows(key)) return registry_.settle(key, process.pid, std::move(*pidfd));
+  Sighting sighting;
+  sighting.pid = process.pid;
+  sighting.pidfd = std::move(*pidfd);
+  if (netns) sighting.netns = std::move(*netns);
+  sighting.net_files = key.netns;
+  sighting.uid = *uid;
+  sighting.identity = identifier_.identify(process.pid);
+  sighting.identity.engine_id = key.engine_id;
+  sighting.on_host = true;
+  sighting.inaccessible = "its network is the host's, so its ports are on the host already";
   registry_.add(std::move(sighting));
 }
 

@@ -18,6 +18,8 @@ class Registry::Entry {
     container.engine = std::move(sighting.identity.engine);
     container.engine_id = key.engine_id;
     container.cgroup_id = sighting.identity.cgroup_id;
+    container.cgroup = std::move(sighting.identity.cgroup);
+    container.on_host = sighting.on_host;
     container.uid = sighting.uid;
     container.pid = sighting.pid;
     if (sighting.netns) {

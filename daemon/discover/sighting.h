@@ -23,6 +23,7 @@ struct Sighting {
   std::string path;          ///< of a named namespace
   std::string inaccessible;  ///< as in Container
   bool publishes = false;    ///< its engine's port forwarder sits in its namespace
+  bool on_host = false;      ///< its namespace is the host's
   bool attached = false;     ///< a person asked for it
   bool named = false;        ///< a person gave identity.name
   bool kept = false;         ///< nothing but the person's wish may hold it

@@ -176,9 +176,30 @@ void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
   facts["remedy"] = std::move(verdict.remedy);
 }
 
+/// Of a container that shares the host's network there is nothing to be looked at.
+Facts explain_on_host(const Known& known) {
+  const std::string port = known.target.text();
+  const std::string& name = known.container.name;
+  return {{"container", name},
+          {"port", std::int64_t{known.target.port}},
+          {"seen", Sentences{"what it listens on is the host's own and is not looked at"}},
+          {"rules", Sentences()},
+          {"tried", Sentences()},
+          {"reach", known.container.reason},
+          {"forwarded", false},
+          {"host", fmt::format("port {} itself, if {} listens on it", port, name)},
+          {"decision", std::string("what is on the host already needs no forward")},
+          {"remedy", fmt::format("connect to port {} of the host; without --network=host it would "
+                                 "be forwarded",
+                                 port)},
+          {"summary",
+           fmt::format("port {} of {} is not forwarded: {}", port, name, known.container.reason)}};
+}
+
 }  // namespace
 
 Facts explain(const PolicyContext& policy, const Known& known) {
+  if (known.subject != nullptr && known.subject->on_host) return explain_on_host(known);
   Facts facts{{"container", known.container.name},
               {"port", std::int64_t{known.target.port}},
               {"seen", seen(known)},

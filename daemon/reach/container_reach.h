@@ -21,6 +21,7 @@ class ContainerReach final : public Reach {
 
   [[nodiscard]] const Container& container() const override { return container_; }
   [[nodiscard]] ContainerState state() const override {
+    if (container_.on_host) return ContainerState::Ignored;
     return access_ != nullptr ? ContainerState::Watched : ContainerState::Inaccessible;
   }
   [[nodiscard]] ReachKind kind() const override {

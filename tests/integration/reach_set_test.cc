@@ -71,6 +71,41 @@ TEST_F(ReachSetTest, ACgroupThatBecomesKnownLaterCountsFromThenOn) {
   EXPECT_EQ(second.listeners().size(), 1U);
 }
 
+TEST_F(ReachSetTest, ACgroupBelowThatOfAContainerIsItsOwn) {
+  Container& first = container("first", ns.pid());
+  first.engine_id = "f";
+  first.cgroup_id = ~0UL;
+  Reach& infra = add(first);
+  Container& second = container("systemd", ns.pid());
+  second.engine_id = "s";
+  second.cgroup_id = ~1UL;
+  second.cgroup = cgroup2_root();  // ours is in there
+  Reach& systemd = add(second);
+  ASSERT_TRUE(listens_on(systemd, 1));
+  EXPECT_THAT(infra.listeners(), IsEmpty());
+  EXPECT_THAT(told, ElementsAre("systemd: 8080"));
+}
+
+TEST_F(ReachSetTest, OfAContainerInAContainerTheInnerOneHasTheListener) {
+  Container& outer = container("outer", ns.pid());
+  outer.cgroup = cgroup2_root();
+  add(outer);
+  Container& inner = container("inner", ns.pid());
+  inner.cgroup = cgroup2_root() + "/.";
+  Reach& reach = add(inner);
+  EXPECT_TRUE(listens_on(reach, 1));
+}
+
+TEST_F(ReachSetTest, OneOnTheHostsNetworkIsIgnoredAndSaysWhy) {
+  Container& host = container("host", ::getpid());
+  host.on_host = true;
+  host.inaccessible = "its network is the host's";
+  const Reach& reach = add(host);
+  EXPECT_EQ(reach.state(), ContainerState::Ignored);
+  EXPECT_EQ(reach.kind(), ReachKind::None);
+  EXPECT_EQ(reach.reason(), "its network is the host's");
+}
+
 TEST_F(ReachSetTest, WhatAStrangerMadeInAPodWaitsForItsContainerToBeFound) {
   Container& first = container("first", ns.pid());
   first.engine_id = "f";

@@ -12,8 +12,9 @@
 namespace portfwd::testing_support {
 
 struct Finder {
-  explicit Finder(Discovery::Options options = {})
-      : discovery({loop, proc, identifier, boundary, registry}, generous(std::move(options))) {
+  explicit Finder(Discovery::Options options = {}, std::string proc_folder = "/proc")
+      : proc(std::move(proc_folder)),
+        discovery({loop, proc, identifier, boundary, registry}, generous(std::move(options))) {
     registry.add_observer(log);
   }
   /// A sanitizer's build on a busy machine scans ten times slower; the pace has tests of its own.

@@ -84,6 +84,15 @@ TEST_F(ExplainTest, TellsOfEachRuleForEachListenerWhatBecameOfIt) {
   EXPECT_EQ(list("rules").size(), 2U) << "of a server that might be";
 }
 
+TEST_F(ExplainTest, OfAContainerOnTheHostsNetworkNothingIsForwarded) {
+  container.on_host = true;
+  known.container.reason = "its network is the host's";
+  known.listeners.clear();
+  EXPECT_FALSE(std::get<bool>(fact("forwarded")));
+  EXPECT_THAT(text("summary"), HasSubstr("its network is the host's"));
+  EXPECT_THAT(text("remedy"), HasSubstr("connect to port 8080 of the host"));
+}
+
 TEST_F(ExplainTest, AForwardWhoseContainerIsAwaySaysSo) {
   known.subject = nullptr;
   known.listeners.clear();
