@@ -1,0 +1,199 @@
+# shellcheck shell=bash
+# The end-to-end cases of rootless podman: networks, user namespaces, pods, and the life of a
+# container from its start over a new name to its successor. Sourced by tests/e2e/session, whose
+# functions they use; each starts with the daemon up and leaves no container behind.
+# shellcheck disable=SC2034,SC2154
+
+remove() { podman rm --force --time 0 "$@"; }
+
+# named NAME: the container of that name as it is listed.
+named() { portfwdctl --json containers | jq -e ".[] | select(.name == \"$1\")"; }
+
+# forwarded NAME PORT: that port of that container is, and answers.
+forwarded() {
+  local port
+  port=$(portfwdctl --json list | jq -e ".[] | select(.container.name == \"$1\" and .container_port == $2 and
+    .state == \"active\") | .host_port") && page "http://127.0.0.1:$port/"
+}
+
+# ---- networks and user namespaces
+
+podman_with_ids_of_its_own() { container_is_reached 8101 --network=none --userns=auto; }
+podman_without_the_users_id() { container_is_reached 8102 --network=none --userns=nomap; }
+
+podman_on_a_bridge() { container_is_reached 8103 --network=bridge; }
+
+podman_on_the_hosts_network() {
+  container host 8104 --network=host
+  wait_until 10 named host
+  named host | jq -e '.engine == "podman" and .state == "ignored" and (.reason | contains("host")) and .listeners == []'
+  portfwdctl explain host 8104 | grep 'on the host already'
+  page http://127.0.0.1:8104/
+  not forwarded host 8104
+  remove host
+  wait_until 10 not named host
+}
+
+podman_in_anothers_network() {
+  container first 8105 --network=none
+  container second 8106 --network=container:first
+  wait_until 10 forwarded first 8105
+  wait_until 10 forwarded second 8106
+  remove second
+  remove first
+}
+
+podman_in_a_pod() {
+  podman pod create --name pod --network=none
+  container first 8107 --pod pod
+  container second 8108 --pod pod
+  wait_until 10 forwarded first 8107
+  wait_until 10 forwarded second 8108
+  podman pod rm --force --time 0 pod
+}
+
+# A cgroup of the container's own making, as a systemd in it has many.
+podman_with_cgroups_below_its_own() {
+  podman pod create --name pod --network=none
+  container first 8109 --pod pod
+  podman run --detach --name second --pod pod --systemd=always "$image" /bin/sh -c '
+    busybox mkdir /sys/fs/cgroup/below
+    sh -c "echo \$\$ >/sys/fs/cgroup/below/cgroup.procs && exec /bin/httpd -f -p 127.0.0.1:8110 -h /www" &
+    wait'
+  wait_until 10 forwarded second 8110
+  podman pod rm --force --time 0 pod
+}
+
+# ---- its life
+
+podman_stopped_started_killed_and_restarted() {
+  follow_events
+  container web 8112 --network=none
+  added 8112
+  podman stop --time 0 web
+  removed 8112
+  podman start web
+  added 8112
+  podman kill web
+  removed 8112
+  podman start web
+  added 8112
+  podman restart --time 0 web
+  removed 8112
+  page_of "$(added 8112)"
+  remove web
+}
+
+podman_paused_and_unpaused() {
+  local event
+  follow_events
+  container web 8113 --network=none
+  event=$(added 8113)
+  podman pause web
+  not page_of "$event"
+  podman unpause web
+  page_of "$event"
+  remove web
+}
+
+podman_executes_a_server() {
+  follow_events
+  container web 8114 --network=none
+  added 8114
+  podman exec --detach web /bin/httpd -f -p 127.0.0.1:8115 -h /www
+  jq -e '.forward.container.name == "web"' <<<"$(added 8115)"
+  remove web
+}
+
+# Both ways in which a new name is learnt: podman's events, and its storage alone.
+podman_renamed() {
+  container web 8116 --network=none
+  wait_until 10 forwarded web 8116
+  podman rename web shop
+  wait_until 2 forwarded shop 8116
+  podman --events-backend none rename shop store
+  wait_until 2 forwarded store 8116
+  remove store
+}
+
+podman_made_anew_under_its_name() {
+  local event port
+  follow_events
+  container web 8117 --network=none
+  port=$(added 8117 | jq .forward.host_port)
+  container web 8117 --network=none --replace
+  jq -e '.reason == "replaced"' <<<"$(removed 8117)"
+  [ "$(added 8117 | jq .forward.host_port)" = "$port" ]
+  remove web
+  jq -e '.reason == "container-gone"' <<<"$(removed 8117)"
+}
+
+# As compose does it by the API: the new one is made beside the old one and gets its name at last.
+podman_made_anew_by_compose() {
+  local id beside
+  follow_events
+  container web 8118 --network=none
+  added 8118
+  id=$(podman inspect --format '{{.Id}}' web)
+  beside=${id:0:12}_web
+  podman create --name "$beside" --network=none --label com.docker.compose.replace=web-1 "$image" \
+    /bin/httpd -f -p 127.0.0.1:8118 -h /www
+  podman stop --time 0 web
+  jq -e '.reason == "replaced"' <<<"$(removed 8118)"
+  podman rm web
+  podman rename "$beside" web
+  podman start web
+  jq -e '.forward.container.name == "web"' <<<"$(added 8118)"
+  remove web
+}
+
+# ---- the engine
+
+podman_service_that_never_answers() {
+  follow_events
+  systemctl --user start podman.socket podman.service
+  systemctl --user kill --signal=STOP podman.service
+  container web 8119 --network=none
+  jq -e '.forward.container.name == "web"' <<<"$(added 8119)"
+  systemctl --user kill --signal=KILL podman.service
+  systemctl --user stop podman.socket podman.service
+  remove web
+}
+
+labelled() { named "$1" | jq -e '.labels.of == "e2e"'; }
+
+podman_service_stopped_and_started() {
+  systemctl --user stop podman.socket podman.service
+  container without 8120 --network=none --label of=e2e
+  wait_until 10 forwarded without 8120
+  systemctl --user start podman.socket
+  container with 8121 --network=none --label of=e2e
+  wait_until 10 labelled with
+  systemctl --user stop podman.socket podman.service
+  forwarded without 8120
+  remove without with
+}
+
+# all_fifty: each by its own name.
+all_fifty() {
+  portfwdctl --json list | jq -e 'map(select(.state == "active" and
+    .container.name == "many\(.container_port - 8200)")) | length == 50'
+}
+
+podman_fifty_at_once() {
+  local i
+  for i in {1..50}; do container "many$i" $((8200 + i)) --network=none >/dev/null & done
+  wait
+  wait_until 30 all_fifty
+  # shellcheck disable=SC2046
+  remove $(printf 'many%d ' {1..50}) >/dev/null
+  wait_until 10 not named many1
+}
+
+podman_cases=(
+  podman_with_ids_of_its_own podman_without_the_users_id podman_on_a_bridge podman_on_the_hosts_network
+  podman_in_anothers_network podman_in_a_pod podman_with_cgroups_below_its_own
+  podman_stopped_started_killed_and_restarted podman_paused_and_unpaused podman_executes_a_server podman_renamed
+  podman_made_anew_under_its_name podman_made_anew_by_compose podman_service_that_never_answers
+  podman_service_stopped_and_started podman_fifty_at_once
+)
