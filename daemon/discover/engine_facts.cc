@@ -41,9 +41,9 @@ void EngineFacts::list_elsewhere() {
   for (const EngineElsewhere& engine : elsewhere_) {
     registry_.add_elsewhere(
         name_of(engine.kind), engine.address,
-        fmt::format("{} is not a Unix socket: its containers are on another machine, or portfwd "
+        fmt::format("{} names no Unix socket: its containers are on another machine, or portfwd "
                     "cannot know where; run portfwd there, or forward with ssh -L",
-                    engine.variable));
+                    engine.named_by));
   }
 }
 

@@ -38,8 +38,10 @@ std::string_view name_of(EngineKind kind) {
 }
 
 EngineEnvironment EngineEnvironment::of_this_process() {
+  std::string docker_config = variable("DOCKER_CONFIG");
+  if (docker_config.empty()) docker_config = variable("HOME") + "/.docker";
   return {variable("DOCKER_HOST"), variable("CONTAINER_HOST"), variable("XDG_RUNTIME_DIR"),
-          default_data_dir()};
+          default_data_dir(), current_docker_context(docker_config, variable("DOCKER_CONTEXT"))};
 }
 
 PodmanFiles podman_files(const EngineEnvironment& environment) {
@@ -49,7 +51,8 @@ PodmanFiles podman_files(const EngineEnvironment& environment) {
 
 EngineSockets engine_sockets(const EngineEnvironment& environment) {
   EngineSockets out;
-  const auto take_named = [&](EngineKind kind, const char* name, const std::string& address) {
+  const auto take_named = [&](EngineKind kind, const std::string& name,
+                              const std::string& address) {
     if (address.empty()) return;
     auto& sockets = kind == EngineKind::Podman ? out.podman : out.docker;
     std::string path = socket_path(address);
@@ -61,6 +64,10 @@ EngineSockets engine_sockets(const EngineEnvironment& environment) {
   };
   take_named(EngineKind::Podman, "CONTAINER_HOST", environment.container_host);
   take_named(EngineKind::Docker, "DOCKER_HOST", environment.docker_host);
+  if (const auto& context = environment.docker_context;
+      context && environment.docker_host.empty()) {
+    take_named(EngineKind::Docker, "docker's context " + context->name, context->host);
+  }
   if (!environment.runtime_dir.empty()) {
     add(out.podman, environment.runtime_dir + "/podman/podman.sock");
     add(out.docker, environment.runtime_dir + "/docker.sock");

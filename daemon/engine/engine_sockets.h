@@ -1,12 +1,15 @@
 // Where this user's container engines may be asked, and where podman's files are: the environment's
-// word first, then the places where their packages put them. Whether anybody is there shows when
-// one is asked.
+// word first, or docker's own configuration, then the places where their packages put them. Whether
+// anybody is there shows when one is asked.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "engine/docker_context.h"
 
 namespace portfwd {
 
@@ -18,6 +21,8 @@ struct EngineEnvironment {
   std::string container_host;  ///< $CONTAINER_HOST, podman's
   std::string runtime_dir;     ///< $XDG_RUNTIME_DIR
   std::string data_dir;        ///< where this user's podman keeps its storage
+  /// What the docker command would use, did $DOCKER_HOST not overrule it.
+  std::optional<DockerContext> docker_context{};
   [[nodiscard]] static EngineEnvironment of_this_process();
 };
 
@@ -31,7 +36,7 @@ struct PodmanFiles {
 /// One that is not asked, since its containers are on another machine.
 struct EngineElsewhere {
   EngineKind kind;
-  std::string variable;  ///< which named it
+  std::string named_by;  ///< a variable, or docker's context
   std::string address;
 };
 

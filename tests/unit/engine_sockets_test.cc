@@ -30,9 +30,21 @@ TEST(EngineSockets, OnOtherMachinesAreNamedAndNotAsked) {
       {.docker_host = "ssh://me@far", .container_host = "tcp://10.0.0.1:8080", .runtime_dir = ""});
   EXPECT_THAT(found.docker, ElementsAre("/run/docker.sock"));
   ASSERT_EQ(found.elsewhere.size(), 2U);
-  EXPECT_EQ(found.elsewhere[0].variable, "CONTAINER_HOST");
+  EXPECT_EQ(found.elsewhere[0].named_by, "CONTAINER_HOST");
   EXPECT_EQ(found.elsewhere[1].kind, EngineKind::Docker);
   EXPECT_EQ(found.elsewhere[1].address, "ssh://me@far");
+}
+
+TEST(EngineSockets, AreThoseOfDockersContextUnlessTheEnvironmentNamesOne) {
+  EngineEnvironment environment{.runtime_dir = "", .docker_context = {{"near", "unix:///a/b"}}};
+  EXPECT_THAT(engine_sockets(environment).docker, ElementsAre("/a/b", "/run/docker.sock"));
+  environment.docker_context->host = "tcp://10.0.0.1:2375";
+  const auto found = engine_sockets(environment);
+  EXPECT_THAT(found.docker, ElementsAre("/run/docker.sock"));
+  ASSERT_EQ(found.elsewhere.size(), 1U);
+  EXPECT_EQ(found.elsewhere[0].named_by, "docker's context near");
+  environment.docker_host = "unix:///c/d";
+  EXPECT_TRUE(engine_sockets(environment).elsewhere.empty());
 }
 
 }  // namespace

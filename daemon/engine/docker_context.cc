@@ -1,0 +1,55 @@
+#include "engine/docker_context.h"
+
+#include <fcntl.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "kernel/proc_dir.h"
+
+namespace portfwd {
+namespace {
+
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr std::size_t kLargestFile = 1 << 16;
+
+/// Of no type when there is none.
+Json read_json(const fs::path& file) {
+  const auto text = read_text(AT_FDCWD, file.c_str(), kLargestFile);
+  return text ? Json::parse(*text, nullptr, false) : Json();
+}
+
+Json member(const Json& object, const char* key) {
+  return object.is_object() && object.contains(key) ? object.at(key) : Json();
+}
+
+std::string text_in(const Json& object, const char* key) {
+  const Json text = member(object, key);
+  return text.is_string() ? text.get<std::string>() : std::string();
+}
+
+/// Each context has a folder, whose name is a digest of the context's.
+Json description_of(const std::string& context, const fs::path& folder) {
+  std::error_code none;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, none)) {
+    Json described = read_json(entry.path() / "meta.json");
+    if (text_in(described, "Name") == context) return described;
+  }
+  return {};
+}
+
+}  // namespace
+
+std::optional<DockerContext> current_docker_context(const std::string& folder, std::string chosen) {
+  const fs::path at(folder);
+  if (chosen.empty()) chosen = text_in(read_json(at / "config.json"), "currentContext");
+  if (chosen.empty() || chosen == "default") return std::nullopt;
+  const Json described = description_of(chosen, at / "contexts/meta");
+  std::string host = text_in(member(member(described, "Endpoints"), "docker"), "Host");
+  if (host.empty()) return std::nullopt;
+  return DockerContext{std::move(chosen), std::move(host)};
+}
+
+}  // namespace portfwd
