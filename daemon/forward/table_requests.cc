@@ -50,6 +50,20 @@ std::string in_the_way(const ManualRequest& request, const Forward& forward) {
       request.target.port, request.container_name, forward.host_port(), forward.id());
 }
 
+/// @param because why the forward has no host port
+Refusal no_host_port(const Forward& forward, const std::string& because) {
+  const bool short_of_descriptors =
+      std::ranges::any_of(forward.failures(), [](const BindFailure& failure) {
+        return failure.error.code == EMFILE || failure.error.code == ENFILE;
+      });
+  if (short_of_descriptors) {
+    return {Kind::LimitExceeded,
+            because + ": end other forwards or connections, or raise LimitNOFILE= of the unit"};
+  }
+  return {Kind::PortInUse,
+          because + ": name another one with --host-port, or none to let portfwd choose"};
+}
+
 }  // namespace
 
 Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
@@ -108,12 +122,11 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key, Manu
     forward.describe_missing(kept.container_name);
   }
   if (!bind(forward) && kept.options.host_port && kept.origin == Origin::Manual && !kept.restored) {
-    std::string reason = forward.info().reason;
+    Refusal refusal = no_host_port(forward, forward.info().reason);
     requests_.pop_back();
     forwards_.erase(key);
     if (container != nullptr) reconcile(entries_.at(container->id));
-    return refuse(Kind::PortInUse,
-                  reason + ": name another one with --host-port, or none to let portfwd choose");
+    return std::unexpected(std::move(refusal));
   }
   if (kept.options.persist) parts_.observer.on_state_changed();
   forward.wait(settings_.host.linger);

@@ -132,6 +132,19 @@ TEST_F(SystemLimits, ItStartsAndServesWithVeryFewDescriptors) {
   EXPECT_EQ(ctl({"status"}).status, 0) << "it answers still";
 }
 
+TEST_F(SystemLimits, AForwardForWhichNoDescriptorIsLeftIsRefusedForWhatItIs) {
+  start({"prlimit", "--nofile=64:64", PORTFWD_PATH});
+  Said said{};
+  for (int port = 18000; port < 18064 && said.status == 0; ++port) {
+    const std::string target = "80:" + std::to_string(port);
+    said = ctl({"forward", "shop" + std::to_string(port), target, "--allow-missing"});
+  }
+  ASSERT_EQ(said.status, 1);
+  EXPECT_NE(said.err.find("Too many open files"), std::string::npos) << said.err;
+  EXPECT_NE(said.err.find("raise LimitNOFILE="), std::string::npos) << said.err;
+  EXPECT_EQ(said.err.find("--host-port"), std::string::npos) << "another port would not do";
+}
+
 #endif
 
 }  // namespace
