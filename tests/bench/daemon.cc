@@ -186,6 +186,25 @@ Clock::time_point refused(std::uint16_t port) {
   give_up(fmt::format("port {} stayed open", port));
 }
 
+Clock::duration ask_by_client(const testing_support::PrivateBus& bus,
+                              std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "portfwdctl");
+  arguments.push_back(nullptr);
+  const auto began = Clock::now();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::setenv("DBUS_SESSION_BUS_ADDRESS", bus.address().c_str(), 1);
+    (void)!std::freopen("/dev/null", "w", stdout);
+    ::execv(PORTFWDCTL_PATH, const_cast<char**>(arguments.data()));
+    ::_exit(127);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  const auto took = Clock::now() - began;
+  if (status != 0) give_up("portfwdctl failed");
+  return took;
+}
+
 BusListener::BusListener(const testing_support::PrivateBus& bus) {
   ::sd_bus_new(&bus_);
   ::sd_bus_set_address(bus_, bus.address().c_str());

@@ -1,6 +1,6 @@
 // The daemon as it is installed, under a bus of its own, with what it costs as the kernel counts
-// it; and the two who wait for it: a client on the host, and a listener on the bus. Owned by a
-// benchmark. The daemon runs with its default configuration.
+// it; and those who wait for it: a client on the host, a listener on the bus, and portfwdctl. Owned
+// by a benchmark. The daemon runs with its default configuration.
 #pragma once
 
 #include <sys/types.h>
@@ -101,6 +101,10 @@ class BusListener {
   sd_bus* bus_ = nullptr;
   std::vector<Signal> signals_;
 };
+
+/// `portfwdctl ARGUMENT` on that bus, from its start to its end; the answer goes nowhere.
+Clock::duration ask_by_client(const testing_support::PrivateBus& bus,
+                              std::vector<const char*> arguments);
 
 /// Rests so long; benchmarks do, tests never.
 void rest(Clock::duration time);

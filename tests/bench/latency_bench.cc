@@ -1,6 +1,6 @@
 // How long things take, from the container's own clock: a listener appears and is reachable, it
 // closes and is no longer `active`, its container ends and everything is gone; and what the daemon
-// uses for it. Parts: new exec exit many.
+// uses for it. Parts: new exec exit many list.
 #include <fmt/core.h>
 
 #include <list>
@@ -30,6 +30,7 @@ class Scene {
   /// The daemon looks quickly for 15 s after a sign of life.
   void settle() const { rest(options_.quick ? 1s : 17s); }
 
+  [[nodiscard]] const testing_support::PrivateBus& bus() const { return bus_; }
   Daemon& daemon() { return daemon_; }
   BusListener& signals() { return signals_; }
   std::list<Container>& containers() { return containers_; }
@@ -141,6 +142,20 @@ void tell_many(Report& report, const Options& options) {
               options.quick ? std::nullopt : std::optional(1.0));
 }
 
+void tell_list(Report& report, const Options& options) {
+  const Scene scene(200, options);
+  Samples all;
+  Samples json;
+  for (int i = 0; i < (options.quick ? 10 : 50); ++i) {
+    all.add(ask_by_client(scene.bus(), {"containers", "--all"}));
+    json.add(ask_by_client(scene.bus(), {"--json", "containers", "--all"}));
+  }
+  report.tell("200 containers: portfwdctl containers --all, median", all.median(), "ms", 50,
+              all.size());
+  report.tell("200 containers: portfwdctl --json containers --all, median", json.median(), "ms", 50,
+              json.size());
+}
+
 int run(const Options& options) {
   Report report(options);
   if (options.runs("new") || options.runs("exec") || options.runs("exit")) {
@@ -153,6 +168,7 @@ int run(const Options& options) {
     if (options.runs("exit")) tell_exit(report, options, scene);
   }
   if (options.runs("many")) tell_many(report, options);
+  if (options.runs("list")) tell_list(report, options);
   return report.status();
 }
 
