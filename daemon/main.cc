@@ -28,8 +28,8 @@ int run(const Options& options, const Settings& settings) {
 
   RelayParts relay(loop, std::move(*diag));
   DiscoveryParts found(loop);
-  ReachParts reach({loop, found.http, engine_sockets(found.environment).docker, relay.context(),
-                    found.names, sock_diag},
+  ReachParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
+                    relay.context(), found.names, sock_diag},
                    options, settings);
   found.registry.add_observer(reach.reaches);
   const HostPortHolder holders(found.proc);

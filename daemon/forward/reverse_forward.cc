@@ -79,10 +79,9 @@ void ReverseForward::attach(Reach& reach) {
   info_.container_id = request_.container_id = container.id;
   info_.container_name = request_.container_name = container.name;
   info_.container_engine = container.engine;
-  inside_ = reach.take_port(info_.container_port, *this);
-  if (inside_) return;
-  const std::string& reason = reach.reason();
-  settle(ForwardState::Conflict, reason.empty() ? "no socket can be made in there" : reason);
+  auto taken = reach.take_port(info_.container_port, *this);
+  if (!taken) return settle(ForwardState::Conflict, taken.error());
+  inside_ = std::move(*taken);
 }
 
 std::unique_ptr<ForwardPort> ReverseForward::leave(Duration limit) {

@@ -90,8 +90,19 @@ Answer<std::string> ReverseForwards::add(Reach* reach, ManualRequest request) {
                     request.target.text(), request.container_name, there->id()));
   }
   if (reach == nullptr) reach = named(request.container_name);
-  if (request.options.persist) observer_.on_state_changed();
-  return create(std::move(request), reach).id();
+  const bool persist = request.options.persist;
+  const bool restored = request.restored;
+  const ReverseForward& made = create(std::move(request), reach);
+  if (made.state() == ForwardState::Conflict && !restored) return give_back(made);
+  if (persist) observer_.on_state_changed();
+  return made.id();
+}
+
+/// A person is told at once when no port of ours can be had there at all.
+Answer<std::string> ReverseForwards::give_back(const ReverseForward& forward) {
+  const std::string because = forward.info().reason;
+  withdraw(forwards_.find(forward.id()), "unforwarded");
+  return refuse(Kind::Inaccessible, because);
 }
 
 ReverseForward& ReverseForwards::create(ManualRequest request, Reach* reach) {

@@ -62,6 +62,7 @@ class ReverseForwards final : public ReachObserver,
   using Forwards = std::map<std::string, Kept, std::less<>>;  ///< by id
 
   ReverseForward& create(ManualRequest request, Reach* reach);
+  Answer<std::string> give_back(const ReverseForward& forward);
   void attach(ReverseForward& forward, Reach& reach);
   void declare(const DeclaredForward& declared);
   void withdraw(Forwards::iterator kept, std::string_view reason);

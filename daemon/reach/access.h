@@ -42,9 +42,7 @@ class Access : private WatchObserver, protected DiagProvider {
   [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
   void hurry() { watch_.hurry(); }
   /// See Reach.
-  [[nodiscard]] virtual std::unique_ptr<InsidePort> take_port(Port, InsidePortHandler&) {
-    return nullptr;
-  }
+  [[nodiscard]] virtual TakenPort take_port(Port port, InsidePortHandler& handler) = 0;
 
  protected:
   /// @param pid, netns as PortWatch has them

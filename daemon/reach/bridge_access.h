@@ -7,19 +7,24 @@
 
 #include "reach/access.h"
 #include "reach/outside.h"
+#include "reach/way_in.h"
 
 namespace portfwd {
 
 class BridgeAccess final : public Access {
  public:
-  /// @param pid a process inside, held by the caller's pidfd @param remedy as Outside has it
-  BridgeAccess(const Parts& parts, RelayContext& relay, pid_t pid, BridgeDialer::Inside inside,
-               std::string remedy)
+  /// @param pid a process inside, held by the caller's pidfd
+  BridgeAccess(const Parts& parts, RelayContext& relay, pid_t pid, BridgeDialer::Inside inside)
       : Access(parts, pid, 0),
-        outside_(relay, std::move(inside), std::move(remedy), [this] { reconsider(); }) {}
+        outside_(
+            relay, std::move(inside), [] { return std::string(kRunItRootless); },
+            [this] { reconsider(); }) {}
 
   [[nodiscard]] ReachKind kind() const override { return ReachKind::Bridge; }
   [[nodiscard]] Dialer& dialer() override { return outside_.dialer(); }
+  [[nodiscard]] TakenPort take_port(Port, InsidePortHandler&) override {
+    return std::unexpected(outside_.closed());
+  }
 
  private:
   void need_diag(PortWatch& watch) override {

@@ -47,9 +47,9 @@ void BrokerAccess::got_diag(Result<BrokerClient::Sockets> sockets) {
               {"PORTFWD_CONTAINER", entry_.name}});
 }
 
-std::unique_ptr<InsidePort> BrokerAccess::take_port(Port port, InsidePortHandler& handler) {
+TakenPort BrokerAccess::take_port(Port port, InsidePortHandler& handler) {
   return std::make_unique<BrokerInsidePort>(
-      BrokerInsidePort::Parts{*entry_.broker, entry_.netns_fd.get(), watch()}, port, handler);
+      BrokerInsidePort::Parts{entry_.broker, entry_.netns_fd.get(), watch()}, port, handler);
 }
 
 void BrokerAccess::prepare(std::vector<Listener>& now) {

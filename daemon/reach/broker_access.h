@@ -27,8 +27,7 @@ class BrokerAccess final : public Access {
 
   [[nodiscard]] ReachKind kind() const override { return ReachKind::Broker; }
   [[nodiscard]] Dialer& dialer() override { return dialer_; }
-  [[nodiscard]] std::unique_ptr<InsidePort> take_port(Port port,
-                                                      InsidePortHandler& handler) override;
+  [[nodiscard]] TakenPort take_port(Port port, InsidePortHandler& handler) override;
 
  private:
   void need_diag(PortWatch& watch) override;

@@ -14,8 +14,8 @@ bool lacks_family(const Error& error) {
 
 }  // namespace
 
-BrokerInsidePort::BrokerInsidePort(const Parts& parts, Port port, InsidePortHandler& handler)
-    : parts_(parts), port_(port), handler_(handler) {
+BrokerInsidePort::BrokerInsidePort(Parts parts, Port port, InsidePortHandler& handler)
+    : parts_(std::move(parts)), port_(port), handler_(handler) {
   ask(Family::V4);
 }
 
@@ -24,7 +24,7 @@ BrokerInsidePort::~BrokerInsidePort() {
 }
 
 void BrokerInsidePort::ask(Family family) {
-  call_ = parts_.broker.call(
+  call_ = parts_.broker->call(
       bound_stream({IpAddress::loopback(family), port_}), parts_.netns,
       [this, family](Result<BrokerClient::Sockets> made) { got(family, std::move(made)); });
 }

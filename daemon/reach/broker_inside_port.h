@@ -2,6 +2,7 @@
 // whoever took the port.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "broker/client/broker_client.h"
@@ -13,12 +14,12 @@ namespace portfwd {
 class BrokerInsidePort final : public InsidePort {
  public:
   struct Parts {
-    BrokerClient& broker;
-    int netns;  ///< borrowed descriptor
+    std::shared_ptr<BrokerClient> broker;
+    int netns;  ///< borrowed descriptor, or -1 for where the broker is
     PortWatch& watch;
   };
-  /// All references are borrowed.
-  BrokerInsidePort(const Parts& parts, Port port, InsidePortHandler& handler);
+  /// The references are borrowed.
+  BrokerInsidePort(Parts parts, Port port, InsidePortHandler& handler);
   BrokerInsidePort(const BrokerInsidePort&) = delete;
   BrokerInsidePort& operator=(const BrokerInsidePort&) = delete;
   ~BrokerInsidePort() override;

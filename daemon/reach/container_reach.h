@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "reach/access.h"
@@ -36,14 +37,15 @@ class ContainerReach final : public Reach {
     if (access_ != nullptr) access_->hurry();
   }
 
-  [[nodiscard]] std::unique_ptr<InsidePort> take_port(Port port,
-                                                      InsidePortHandler& handler) override {
-    return access_ == nullptr ? nullptr : access_->take_port(port, handler);
+  [[nodiscard]] TakenPort take_port(Port port, InsidePortHandler& handler) override {
+    if (access_ == nullptr) return std::unexpected(reason_);
+    return access_->take_port(port, handler);
   }
 
-  /// @return whether that is a change
+  /// @return whether that is a change, or there is another way to them now
   bool show(std::vector<Listener> listeners) {
-    if (listeners == listeners_) return false;
+    const bool other_way = std::exchange(shown_kind_, kind()) != kind();
+    if (listeners == listeners_ && !other_way) return false;
     listeners_ = std::move(listeners);
     ever_listened_ |= !listeners_.empty();
     reason_ = what_is_missing();
@@ -63,6 +65,7 @@ class ContainerReach final : public Reach {
   Access* access_;
   std::string reason_;
   std::vector<Listener> listeners_;
+  ReachKind shown_kind_ = kind();
   bool ever_listened_ = false;
 };
 

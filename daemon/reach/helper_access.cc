@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "broker/client/broker_messages.h"
+#include "reach/broker_inside_port.h"
 
 namespace portfwd {
 
@@ -24,7 +25,9 @@ HelperAccess::HelperAccess(const Parts& parts, RelayContext& relay, Entry entry)
       relay_(relay),
       launcher_(std::move(entry.launcher)),
       sock_diag_(entry.sock_diag),
-      outside_(relay, std::move(entry.inside), std::move(entry.remedy), [this] { reconsider(); }),
+      outside_(
+          relay, std::move(entry.inside), [this] { return launcher_->way_in(); },
+          [this] { reconsider(); }),
       retry_(relay.loop(), [this] { reconsider(); }) {}
 
 std::unique_ptr<Dial> HelperAccess::dial(std::span<const Endpoint> candidates, TimePoint deadline,
@@ -47,8 +50,17 @@ void HelperAccess::prepare(std::vector<Listener>& now) {
   if (std::ranges::any_of(now, needs_a_way_inside)) start_helper();
 }
 
+/// What is asked of a helper that is on its way waits for it.
+TakenPort HelperAccess::take_port(Port port, InsidePortHandler& handler) {
+  start_helper();
+  if (!broker_) return std::unexpected(outside_.closed(trouble_));
+  return std::make_unique<BrokerInsidePort>(BrokerInsidePort::Parts{broker_, -1, watch()}, port,
+                                            handler);
+}
+
 void HelperAccess::start_helper() {
   if (broker_ || retry_.armed()) return;
+  if (!launcher_->usable()) return retry_.arm_after(kRetry);
   broker_ =
       std::make_shared<BrokerClient>(relay_.loop(), launcher_, UniqueFd(), broker::Home::Here);
   call_ = broker_->call(
@@ -59,15 +71,19 @@ void HelperAccess::start_helper() {
 void HelperAccess::helper_answered(Result<BrokerClient::Sockets> sockets) {
   if (sockets) {
     inside_.emplace(relay_, broker_);
+    trouble_.clear();
     outside_.retire();
     if (sock_diag_) watch().give_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));
     return reconsider();
   }
   const std::string& why = launcher_->failure();
-  trouble_ = fmt::format("a helper container can't be had ({})",
-                         why.empty() ? sockets.error().text() : why);
-  log::write(log::Level::Warning, trouble_ + "; it is tried again in a minute",
-             {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
+  std::string trouble = fmt::format("a helper container can't be had ({})",
+                                    why.empty() ? sockets.error().text() : why);
+  if (trouble != trouble_) {
+    log::write(log::Level::Warning, trouble + "; it is tried again every minute",
+               {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
+  }
+  trouble_ = std::move(trouble);
   broker_.reset();
   retry_.arm_after(kRetry);
   reconsider();

@@ -1,6 +1,7 @@
 // A network namespace of root's that an engine lets us into: seen and dialled from outside, as long
 // as that is enough. The first listener that only a way inside would reach has a helper container
-// started; from then on it watches and dials inside. If the helper does not come, all stays as it
+// started, or the first port that is to be ours; from then on it watches and dials inside. If there
+// is no helper, since it does not come or the user may not use the engine's socket, all stays as it
 // was, and it is tried again now and then.
 #pragma once
 
@@ -23,7 +24,6 @@ class HelperAccess final : public Access, private Dialer {
   struct Entry {
     pid_t pid = 0;  ///< a process inside, held by the caller's pidfd
     BridgeDialer::Inside inside;
-    std::string remedy;
     std::shared_ptr<HelperLauncher> launcher;
     bool sock_diag = true;  ///< false: tcp_diag is missing, so listeners are read from /proc
   };
@@ -33,6 +33,7 @@ class HelperAccess final : public Access, private Dialer {
     return inside_ ? ReachKind::Helper : ReachKind::Bridge;
   }
   [[nodiscard]] Dialer& dialer() override { return *this; }
+  [[nodiscard]] TakenPort take_port(Port port, InsidePortHandler& handler) override;
 
  private:
   struct Inside {

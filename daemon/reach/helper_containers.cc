@@ -5,11 +5,38 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 
 namespace portfwd {
 
+namespace {
+
+/// Never the same in two daemons of one machine since its start.
+std::string new_life() {
+  return fmt::format("{}-{}", ::getpid(),
+                     std::chrono::steady_clock::now().time_since_epoch().count());
+}
+
+}  // namespace
+
+bool HelperLauncher::usable() const {
+  return !owner_.usable().empty();
+}
+
+std::string HelperLauncher::way_in() const {
+  for (const std::string& socket : owner_.parts_.docker) {
+    if (::access(socket.c_str(), R_OK | W_OK) == 0) continue;
+    const std::string join = how_to_join(socket, owner_.parts_.user);
+    if (!join.empty()) return fmt::format("{}, or {}", kRunItRootless, join);
+  }
+  return std::string(kRunItRootless);
+}
+
 Result<BrokerProcess> HelperLauncher::launch() {
+  std::vector<std::string> engines = owner_.usable();
+  if (engines.empty()) return fail("access", EACCES);
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     return fail("socketpair");
@@ -22,7 +49,7 @@ Result<BrokerProcess> HelperLauncher::launch() {
   running_.reset();  // before its successor: its socket's path may be the same
   failure_.clear();
   running_ = std::make_unique<HelperStart>(
-      HelperStart::Parts{all.loop, all.http, engines_,
+      HelperStart::Parts{all.loop, all.http, std::move(engines),
                          [&owner = owner_](const std::string& engine, const std::string& id) {
                            owner.remove(engine, id);
                          },
@@ -32,28 +59,46 @@ Result<BrokerProcess> HelperLauncher::launch() {
                    .program = all.program,
                    .socket = fmt::format("{}/helper-{}.sock", all.folder, ++owner_.sockets_),
                    .folder = all.folder,
+                   .life = owner_.life_,
                    .uid = ::geteuid(),
                    .gid = ::getegid()},
       std::move(theirs));
   return started;
 }
 
-std::shared_ptr<HelperLauncher> HelperContainers::launcher_for(const Container& container) {
-  if (container.engine != "docker" || container.engine_id.empty()) return nullptr;
-  std::vector<std::string> usable;
-  for (const std::string& socket : parts_.docker) {
-    if (::access(socket.c_str(), R_OK | W_OK) != 0) continue;
-    usable.push_back(socket);
-    if (swept_.insert(socket).second) sweep(socket);
-  }
-  if (usable.empty()) return nullptr;
-  return std::make_shared<HelperLauncher>(*this, std::move(usable), container.engine_id);
+HelperContainers::HelperContainers(Parts parts)
+    : parts_(std::move(parts)), life_(new_life()), sweep_(parts_.loop, [this] { sweep(); }) {
+  sweep_.arm_now();
 }
 
-void HelperContainers::sweep(const std::string& engine) {
+std::shared_ptr<HelperLauncher> HelperContainers::launcher_for(const Container& container) {
+  if (container.engine != "docker" || container.engine_id.empty()) return nullptr;
+  engine_seen_ = true;
+  sweep_.arm_now();
+  return std::make_shared<HelperLauncher>(*this, container.engine_id);
+}
+
+std::vector<std::string> HelperContainers::usable() const {
+  std::vector<std::string> sockets;
+  std::ranges::copy_if(parts_.docker, std::back_inserter(sockets), [](const std::string& socket) {
+    return ::access(socket.c_str(), R_OK | W_OK) == 0;
+  });
+  return sockets;
+}
+
+/// Once each socket.
+void HelperContainers::sweep() {
+  const std::vector<std::string> sockets = usable();
+  if (sockets.empty() || !(engine_seen_ || parts_.engine_runs())) return;
+  for (const std::string& socket : sockets) {
+    if (swept_.insert(socket).second) sweep_one(socket);
+  }
+}
+
+void HelperContainers::sweep_one(const std::string& engine) {
   ask({.socket = engine, .path = helper::list_path(parts_.folder), .body = {}},
       [this, engine](const HttpAnswer& answer) {
-        for (const std::string& id : helper::ids_of(answer.body)) remove(engine, id);
+        for (const std::string& id : helper::ids_of(answer.body, life_)) remove(engine, id);
       });
 }
 

@@ -3,6 +3,7 @@
 // do, and the helper ends with its socket.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <set>
@@ -12,6 +13,7 @@
 #include "broker/client/broker_launcher.h"
 #include "discover/container.h"
 #include "reach/helper_start.h"
+#include "reach/way_in.h"
 
 namespace portfwd {
 
@@ -20,12 +22,14 @@ class HelperContainers;
 /// Starts the helpers of one container, one at a time.
 class HelperLauncher final : public BrokerLauncher {
  public:
-  /// @param engines sockets, best first; not empty
-  HelperLauncher(HelperContainers& owner, std::vector<std::string> engines,
-                 std::string container_id)
-      : owner_(owner), engines_(std::move(engines)), container_id_(std::move(container_id)) {}
+  HelperLauncher(HelperContainers& owner, std::string container_id)
+      : owner_(owner), container_id_(std::move(container_id)) {}
 
-  /// The socket is there at once; what is sent waits until the helper has come.
+  /// Whether this user may use the socket of some engine.
+  [[nodiscard]] bool usable() const;
+  /// What would let us into the container, as a sentence's end.
+  [[nodiscard]] std::string way_in() const;
+  /// The socket is there at once; what is sent waits until the helper has come. EACCES: not usable.
   [[nodiscard]] Result<BrokerProcess> launch() override;
   void discard(BrokerProcess) override { running_.reset(); }
   [[nodiscard]] Duration patience() const override { return std::chrono::seconds(20); }
@@ -34,7 +38,6 @@ class HelperLauncher final : public BrokerLauncher {
 
  private:
   HelperContainers& owner_;
-  std::vector<std::string> engines_;
   std::string container_id_;
   std::string failure_;
   std::unique_ptr<HelperStart> running_;
@@ -48,18 +51,24 @@ class HelperContainers {
     std::string folder;               ///< for sockets; made when needed
     std::string program;              ///< path of portfwd-broker
     std::vector<std::string> docker;  ///< sockets of Docker engines, best first
+    User user;
+    /// Whether some Docker engine runs. Asking a socket could start one: systemd may listen there.
+    std::function<bool()> engine_runs;
   };
-  explicit HelperContainers(Parts parts) : parts_(std::move(parts)) {}
+  /// What a daemon that was killed has left is removed from within the loop, when an engine is seen
+  /// to run.
+  explicit HelperContainers(Parts parts);
   HelperContainers(const HelperContainers&) = delete;
   HelperContainers& operator=(const HelperContainers&) = delete;
 
-  /// @return null when it is none of Docker's, or this user may use no socket of Docker's. The
-  /// first time that one is used, what a daemon that was killed has left there is removed.
+  /// @return null when it is none of Docker's
   [[nodiscard]] std::shared_ptr<HelperLauncher> launcher_for(const Container& container);
 
  private:
   friend class HelperLauncher;
-  void sweep(const std::string& engine);
+  [[nodiscard]] std::vector<std::string> usable() const;
+  void sweep();
+  void sweep_one(const std::string& engine);
   void remove(const std::string& engine, const std::string& id);
   void ask(HttpRequest request, std::function<void(const HttpAnswer&)> done);
 
@@ -67,6 +76,9 @@ class HelperContainers {
   std::uint64_t sockets_ = 0;
   std::set<std::string> swept_;  ///< sockets
   std::list<HttpCall> calls_;
+  const std::string life_;
+  bool engine_seen_ = false;
+  Timer sweep_;
 };
 
 }  // namespace portfwd

@@ -17,6 +17,7 @@ constexpr const char* kProgram = "/portfwd-broker";  // inside
 constexpr const char* kSocket = "/portfwd.sock";
 constexpr const char* kMark = "portfwd.helper";
 constexpr const char* kFolder = "portfwd.folder";
+constexpr const char* kLife = "portfwd.life";
 constexpr std::size_t kLongestMessage = 300;
 
 /// Throws nothing: what is no UTF-8 is replaced.
@@ -75,7 +76,7 @@ std::string creation(const Spec& spec) {
                   {"User", fmt::format("{}:{}", spec.uid, spec.gid)},
                   {"WorkingDir", "/"},
                   {"Healthcheck", {{"Test", Json::array({"NONE"})}}},
-                  {"Labels", {{kMark, "1"}, {kFolder, spec.folder}}},
+                  {"Labels", {{kMark, "1"}, {kFolder, spec.folder}, {kLife, spec.life}}},
                   {"HostConfig", host}});
 }
 
@@ -114,11 +115,13 @@ std::string message_of(std::string_view failure) {
   return names::printable(member(parse(failure), "message"), kLongestMessage);
 }
 
-std::vector<std::string> ids_of(std::string_view list) {
+std::vector<std::string> ids_of(std::string_view list, std::string_view but_of_life) {
   std::vector<std::string> ids;
   const Json all = parse(list);
   if (!all.is_array()) return ids;
   for (const Json& container : all) {
+    const auto labels = container.is_object() ? container.value("Labels", Json()) : Json();
+    if (member(labels, kLife) == but_of_life) continue;
     if (std::string id = member(container, "Id"); names::is_hex_id(id)) ids.push_back(id);
   }
   return ids;

@@ -17,6 +17,7 @@ struct Spec {
   std::string program;       ///< path of portfwd-broker on the host
   std::string socket;        ///< path of the socket that it is to connect to, on the host
   std::string folder;        ///< the daemon's runtime folder: tells whose helper it is
+  std::string life;          ///< of the daemon: what is of another one was left behind
   uid_t uid = 0;
   gid_t gid = 0;
 };
@@ -36,6 +37,7 @@ struct Spec {
 [[nodiscard]] std::string image_of(std::string_view inspected);
 [[nodiscard]] std::string id_of(std::string_view created);
 [[nodiscard]] std::string message_of(std::string_view failure);
-[[nodiscard]] std::vector<std::string> ids_of(std::string_view list);
+/// Of all in a list but those of that life.
+[[nodiscard]] std::vector<std::string> ids_of(std::string_view list, std::string_view but_of_life);
 
 }  // namespace portfwd::helper

@@ -2,6 +2,9 @@
 // daemon listens. The seam for reverse forwards; nothing above knows how the sockets come about.
 #pragma once
 
+#include <expected>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "relay/host_listener.h"
@@ -25,5 +28,8 @@ class InsidePort {
  public:
   virtual ~InsidePort() = default;
 };
+
+/// One that is being asked for, or why no socket of ours can be made inside, remedy included.
+using TakenPort = std::expected<std::unique_ptr<InsidePort>, std::string>;
 
 }  // namespace portfwd

@@ -25,21 +25,28 @@ bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addre
 void Outside::mark(std::vector<Listener>& listeners, const std::string& trouble) {
   const std::vector<IpAddress> addresses = dialer_.addresses();
   bool lacks_address = false;
+  std::string remedy;
   for (Listener& listener : listeners) {
     if (shows_outside(listener, addresses)) continue;
+    if (remedy.empty()) remedy = "let the server listen on 0.0.0.0, or " + way_in_();
     const IpAddress& bound = listener.local.address;
     lacks_address |= !bound.is_loopback();
     const std::string what =
         bound.is_any() ? "the container has no address that the host could dial"
                        : fmt::format("{} inside can't be dialled from outside", bound.text());
     listener.unreachable =
-        fmt::format("{}{}: {}", what, trouble.empty() ? "" : ", and " + trouble, remedy_);
+        fmt::format("{}{}: {}", what, trouble.empty() ? "" : ", and " + trouble, remedy);
   }
   if (lacks_address) {
     again_.arm_after(kAddressPause);
   } else {
     again_.disarm();
   }
+}
+
+std::string Outside::closed(const std::string& trouble) const {
+  return fmt::format("{}: {}", trouble.empty() ? "the container can't be entered" : trouble,
+                     way_in_());
 }
 
 }  // namespace portfwd

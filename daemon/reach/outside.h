@@ -17,11 +17,14 @@ class Outside {
   /// How often it is looked whether an address has come for what could not be dialled.
   static constexpr Duration kAddressPause = std::chrono::seconds(2);
 
-  /// @param remedy what would make all of it reachable, as a sentence's end
+  /// What would let us in, as a sentence's end.
+  using WayIn = std::function<std::string()>;
+
+  /// @param way_in asked when some listener can't be dialled
   /// @param again called from the loop when it is time to mark the listeners anew
-  Outside(RelayContext& relay, BridgeDialer::Inside inside, std::string remedy,
+  Outside(RelayContext& relay, BridgeDialer::Inside inside, WayIn way_in,
           std::function<void()> again)
-      : remedy_(std::move(remedy)),
+      : way_in_(std::move(way_in)),
         dialer_(relay, std::move(inside)),
         again_(relay.loop(), std::move(again)) {}
 
@@ -29,11 +32,13 @@ class Outside {
   /// Says of each listener that can't be dialled from here why not.
   /// @param trouble what else has failed, as a sentence's beginning, or ""
   void mark(std::vector<Listener>& listeners, const std::string& trouble = "");
+  /// Why no socket of ours can be made inside.
+  [[nodiscard]] std::string closed(const std::string& trouble = "") const;
   /// There is a better way now.
   void retire() { again_.disarm(); }
 
  private:
-  std::string remedy_;
+  WayIn way_in_;
   BridgeDialer dialer_;
   Timer again_;
 };

@@ -39,10 +39,9 @@ class Reach {
   /// A client waits or was refused: look soon.
   virtual void hurry() = 0;
   /// Asks for a port of the container's loopback for ourselves. @param handler borrowed until
-  /// called, or until the result is destroyed @return null where no socket of ours can be made
-  /// inside
-  [[nodiscard]] virtual std::unique_ptr<InsidePort> take_port(Port, InsidePortHandler&) {
-    return nullptr;
+  /// called, or until the result is destroyed
+  [[nodiscard]] virtual TakenPort take_port(Port, InsidePortHandler&) {
+    return std::unexpected("no socket can be made in there");
   }
 };
 

@@ -39,12 +39,6 @@ bool is_roots(pid_t pid) {
   return map && *map == proc.read(::getpid(), "uid_map").value_or("");
 }
 
-/// For a listener that only a way inside would reach.
-std::string remedy_for(const Container& container) {
-  const std::string_view group = container.engine == "docker" ? "join the group docker, " : "";
-  return fmt::format("{}let the server listen on 0.0.0.0, or run the container rootless", group);
-}
-
 }  // namespace
 
 ReachSet::ReachSet(const Parts& parts, const Settings& settings)
@@ -96,12 +90,11 @@ SharedNetns::Way ReachSet::open_from_outside(const Container& container,
   if (auto launcher = parts_.helpers.launcher_for(container)) {
     return {std::make_unique<HelperAccess>(
                 parts, parts_.relay,
-                HelperAccess::Entry{container.pid, std::move(*inside), remedy_for(container),
-                                    std::move(launcher), parts_.sock_diag.has_value()}),
+                HelperAccess::Entry{container.pid, std::move(*inside), std::move(launcher),
+                                    parts_.sock_diag.has_value()}),
             ""};
   }
-  return {std::make_unique<BridgeAccess>(parts, parts_.relay, container.pid, std::move(*inside),
-                                         remedy_for(container)),
+  return {std::make_unique<BridgeAccess>(parts, parts_.relay, container.pid, std::move(*inside)),
           ""};
 }
 

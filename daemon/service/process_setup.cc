@@ -1,7 +1,9 @@
 #include "service/process_setup.h"
 
+#include <pwd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <system_error>
@@ -27,6 +29,11 @@ void set_up_process() {
   (void)std::signal(SIGPIPE, SIG_IGN);
   raise_fd_limit();
   ::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
+}
+
+std::string login_name() {
+  const passwd* entry = ::getpwuid(::geteuid());
+  return entry == nullptr ? "" : entry->pw_name;
 }
 
 Result<void> check_sock_diag(SockDiag& diag) {

@@ -1,8 +1,9 @@
-// What the process as a whole needs before anything runs: signals, descriptors, timers, and where
-// its broker lies.
+// What the process as a whole needs before anything runs: signals, descriptors, timers, whose it
+// is, and where its broker lies.
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "kernel/sock_diag.h"
 
@@ -14,6 +15,9 @@ void set_up_process();
 
 /// tcp_diag is a module on many kernels: tells, in the log too, whether it is there.
 [[nodiscard]] Result<void> check_sock_diag(SockDiag& diag);
+
+/// Of this user; "" when it can't be known.
+[[nodiscard]] std::string login_name();
 
 /// The broker beside this program: installed (bin/ and libexec/), or in a build tree.
 [[nodiscard]] std::filesystem::path broker_path();

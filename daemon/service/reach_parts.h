@@ -12,6 +12,7 @@ struct ReachParts {
   struct Parts {
     EventLoop& loop;
     HttpClient& http;
+    const ProcDir& proc;
     std::vector<std::string> docker;  ///< sockets of Docker engines, best first
     RelayContext& relay;
     ProcessNames& names;

@@ -1,23 +1,12 @@
 #include "service/relay_parts.h"
 
 #include <fmt/format.h>
-#include <pwd.h>
 #include <unistd.h>
 
-#include <string>
-
 #include "base/log.h"
+#include "service/process_setup.h"
 
 namespace portfwd {
-
-namespace {
-
-std::string login_name() {
-  const passwd* entry = ::getpwuid(::geteuid());
-  return entry == nullptr ? "" : entry->pw_name;
-}
-
-}  // namespace
 
 RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
     : context_(loop),

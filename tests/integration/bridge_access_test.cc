@@ -16,7 +16,8 @@ using testing::IsEmpty;
 constexpr IpAddress kAny4 = IpAddress::any(Family::V4);
 constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
 
-struct BridgeAccessTest : ReachTest {
+struct BridgeAccessTest : ReachTest, InsidePortHandler {
+  void on_inside_port(Result<std::vector<BoundSocket>>) override { ADD_FAILURE(); }
   bool becomes_reachable(const Reach& reach) {
     return turn_until([&] {
       return !reach.listeners().empty() && reach.listeners().front().unreachable.empty();
@@ -39,13 +40,17 @@ TEST_F(BridgeAccessTest, AWildcardListenerIsReached) {
 TEST_F(BridgeAccessTest, AListenerOnLoopbackIsSeenWithTheRemedy) {
   const Veth veth(box.pid(), 1);
   ASSERT_EQ(box.open({kLoopback4, 8080}), 0);
-  Container& docker = sealed_container("web", box.pid());
-  docker.engine = "docker";
-  Reach& web = add(docker);
+  Reach& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_THAT(web.listeners().front().unreachable, HasSubstr("127.0.0.1 inside"));
   EXPECT_THAT(web.reason(), HasSubstr("port 8080"));
-  EXPECT_THAT(web.reason(), HasSubstr("join the group docker"));
+  EXPECT_THAT(web.reason(), HasSubstr("listen on 0.0.0.0, or run the container rootless"));
+}
+
+TEST_F(BridgeAccessTest, APortOfOursInsideIsRefusedWithTheRemedy) {
+  const auto none = add(sealed_container("web", box.pid())).take_port(5432, *this);
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error(), "the container can't be entered: run the container rootless");
 }
 
 TEST_F(BridgeAccessTest, AnEnginesResolverInsideIsNoReasonToComplain) {

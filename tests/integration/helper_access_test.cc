@@ -19,7 +19,7 @@ using testing::IsEmpty;
 constexpr IpAddress kAny = IpAddress::any(Family::V4);
 constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
 
-struct HelperAccessTest : ReachTest, DialHandler {
+struct HelperAccessTest : ReachTest, DialHandler, InsidePortHandler {
   void on_dialled(Result<UniqueFd> connected) override { outcome = std::move(connected); }
 
   Reach& add_container() {
@@ -38,10 +38,15 @@ struct HelperAccessTest : ReachTest, DialHandler {
     return outcome && *outcome ? peer_endpoint((*outcome)->get()) : std::nullopt;
   }
 
+  void on_inside_port(Result<std::vector<BoundSocket>> sockets) override {
+    inside = std::move(sockets);
+  }
+
   Box box = Box::of_roots();
   Veth veth{box.pid(), 1};
   FakeEngine engine{loop, folder.path() + "/engine.sock", box.pid()};
   std::optional<Result<UniqueFd>> outcome;
+  std::optional<Result<std::vector<BoundSocket>>> inside;
 };
 
 TEST_F(HelperAccessTest, AListenerOnLoopbackIsReachedThroughAHelper) {
@@ -124,6 +129,61 @@ TEST_F(HelperAccessTest, WhatAKilledDaemonHasLeftIsRemoved) {
       turn_until([&] { return engine.asked("DELETE /v1.40/containers/fedcba987654") == 1; }));
   EXPECT_EQ(engine.asked("DELETE "), 1U);
   EXPECT_EQ(engine.asked("GET /v1.40/containers/json?all=1&filters="), 1U);
+}
+
+TEST_F(HelperAccessTest, WhatAKilledDaemonHasLeftIsRemovedAtTheStartWhereAnEngineRuns) {
+  engine.leftovers = R"([{"Id":"fedcba987654"}])";
+  engine_runs = true;
+  EXPECT_TRUE(
+      turn_until([&] { return engine.asked("DELETE /v1.40/containers/fedcba987654") == 1; }));
+  add_container();
+  EXPECT_TRUE(loop.turn(0ms));
+  EXPECT_EQ(engine.asked("GET /v1.40/containers/json?all=1"), 1U) << "once is enough";
+}
+
+TEST_F(HelperAccessTest, AnEngineThatDoesNotRunIsNotStartedByAsking) {
+  EXPECT_TRUE(loop.turn(0ms));
+  EXPECT_EQ(http.calls(), 0U);
+}
+
+TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
+  Reach& web = add_container();
+  const auto port = web.take_port(5432, *this);
+  ASSERT_TRUE(port) << port.error();
+  ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
+  ASSERT_TRUE(*inside) << inside->error().text();
+  EXPECT_EQ(web.kind(), ReachKind::Helper);
+  EXPECT_THAT(told, ElementsAre("web:")) << "another way is news";
+  for (const BoundSocket& bound : **inside) EXPECT_EQ(::listen(bound.socket.get(), 8), 0);
+  EXPECT_EQ(box.open({kLoopback, 5432}), EADDRINUSE);
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  ASSERT_TRUE(listens_on(web, 1)) << "ours is none of the container's";
+  EXPECT_EQ(web.listeners().front().local.port, 8080);
+  inside.reset();
+}
+
+TEST_F(HelperAccessTest, APortOfOursThatNoHelperCanMakeSaysWhy) {
+  engine.refuse_with = "no such image: sha256:1234";
+  Reach& web = add_container();
+  const auto asked = web.take_port(5432, *this);
+  ASSERT_TRUE(asked) << "the helper is on its way";
+  ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
+  EXPECT_FALSE(*inside);
+  const auto again = web.take_port(5432, *this);
+  ASSERT_FALSE(again);
+  EXPECT_THAT(again.error(), HasSubstr("no such image"));
+  EXPECT_THAT(again.error(), HasSubstr("rootless"));
+  EXPECT_EQ(engine.asked("POST "), 1U);
+}
+
+TEST_F(HelperAccessTest, WithoutASocketThatWeMayUseItIsSeenFromOutside) {
+  std::filesystem::remove(folder.path() + "/engine.sock");
+  ASSERT_EQ(box.open({kLoopback, 8080}), 0);
+  Reach& web = add_container();
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_THAT(web.reason(), HasSubstr("let the server listen on 0.0.0.0"));
+  EXPECT_FALSE(web.take_port(5432, *this));
 }
 
 TEST_F(HelperAccessTest, OneOfAnEngineThatWeMayNotAskIsSeenFromOutside) {

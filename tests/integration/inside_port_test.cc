@@ -20,10 +20,14 @@ struct InsidePortTest : ReachTest, InsidePortHandler {
     EXPECT_FALSE(outcome) << "called once";
     outcome = std::move(sockets);
   }
+  void ask(Port number) {
+    auto taken = web.take_port(number, *this);
+    ASSERT_TRUE(taken) << taken.error();
+    port = std::move(*taken);
+  }
   /// Asks for the port and waits for the outcome.
   void take() {
-    port = web.take_port(kInside4.port, *this);
-    ASSERT_NE(port, nullptr);
+    ask(kInside4.port);
     ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
   }
   [[nodiscard]] int error() const { return *outcome ? 0 : outcome->error().code; }
@@ -72,13 +76,13 @@ TEST_F(InsidePortTest, ThatIsTakenInOneFamilyIsHadInNeither) {
 }
 
 TEST_F(InsidePortTest, MayBePrivileged) {
-  port = web.take_port(80, *this);
+  ask(80);
   ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
   EXPECT_EQ(error(), 0);
 }
 
 TEST_F(InsidePortTest, GivenUpBeforeItIsThereIsGivenBack) {
-  port = web.take_port(kInside4.port, *this);
+  ask(kInside4.port);
   port.reset();
   take();  // answers come in order, so the first one has been and gone
   EXPECT_EQ(error(), 0) << outcome->error().text();
@@ -88,7 +92,9 @@ TEST_F(InsidePortTest, OfAContainerThatCannotBeEnteredThereIsNone) {
   Container& closed = container("closed", ns.pid());
   closed.netns = 0;
   closed.inaccessible = "no way";
-  EXPECT_EQ(add(closed).take_port(kInside4.port, *this), nullptr);
+  const auto none = add(closed).take_port(kInside4.port, *this);
+  ASSERT_FALSE(none);
+  EXPECT_FALSE(none.error().empty());
 }
 
 }  // namespace

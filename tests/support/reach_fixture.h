@@ -86,11 +86,15 @@ struct ReachTest : testing::Test, ReachObserver {
   BrokerSet brokers{loop, launcher, NamespaceOwner::this_process()};
   TempDir folder;
   HttpClient http{loop};
-  HelperContainers helpers{{loop,
-                            http,
-                            folder.path() + "/runtime",
-                            PORTFWD_BROKER_PATH,
-                            {folder.path() + "/other.sock", folder.path() + "/engine.sock"}}};
+  bool engine_runs = false;
+  HelperContainers helpers{
+      {.loop = loop,
+       .http = http,
+       .folder = folder.path() + "/runtime",
+       .program = PORTFWD_BROKER_PATH,
+       .docker = {folder.path() + "/other.sock", folder.path() + "/engine.sock"},
+       .user = {"ann", 1000},
+       .engine_runs = [this] { return engine_runs; }}};
   ReachSet reaches{{loop, brokers, helpers, relay, names, {}}, Settings()};
   std::list<Container> containers;
   std::vector<std::string> told;

@@ -18,8 +18,12 @@ TEST(HelperMessages, PathsAreEncoded) {
 
 TEST(HelperMessages, AFolderThatIsNoUtf8IsNoReasonToThrow) {
   EXPECT_NO_THROW((void)list_path("/run/\xff"));
-  EXPECT_NO_THROW((void)creation(
-      {.container_id = "\xff", .image_id = {}, .program = {}, .socket = {}, .folder = {}}));
+  EXPECT_NO_THROW((void)creation({.container_id = "\xff",
+                                  .image_id = {},
+                                  .program = {},
+                                  .socket = {},
+                                  .folder = {},
+                                  .life = {}}));
 }
 
 TEST(HelperMessages, AnswersOfAnyFormGiveWhatTheyHave) {
@@ -28,13 +32,21 @@ TEST(HelperMessages, AnswersOfAnyFormGiveWhatTheyHave) {
   EXPECT_EQ(message_of("{\"message\":\"no\\u0007 such\"}"), "no? such");
   for (const char* wrong : {"", "[]", "{", "null", R"({"Image":1,"Id":[],"message":{}})"}) {
     EXPECT_EQ(image_of(wrong) + id_of(wrong) + message_of(wrong), "") << wrong;
-    EXPECT_THAT(ids_of(wrong), IsEmpty()) << wrong;
+    EXPECT_THAT(ids_of(wrong, "1"), IsEmpty()) << wrong;
   }
 }
 
 TEST(HelperMessages, OnlyWhatIsAnIdIsTakenForOne) {
-  EXPECT_THAT(ids_of(R"([{"Id":"0123456789ab"},{"Id":"/etc"},{"Name":"x"},7])"),
+  EXPECT_THAT(ids_of(R"([{"Id":"0123456789ab"},{"Id":"/etc"},{"Name":"x"},7])", "1"),
               ElementsAre("0123456789ab"));
+}
+
+TEST(HelperMessages, OfAListThoseOfOurOwnLifeAreLeftOut) {
+  EXPECT_THAT(ids_of(R"([{"Id":"0123456789ab","Labels":{"portfwd.life":"1"}},
+                         {"Id":"0123456789ac","Labels":{"portfwd.life":"2"}},
+                         {"Id":"0123456789ad","Labels":[]}])",
+                     "1"),
+              ElementsAre("0123456789ac", "0123456789ad"));
 }
 
 }  // namespace
