@@ -1,0 +1,106 @@
+# shellcheck shell=bash
+# Further cases of Docker's, sourced by tests/e2e/engines, with whose words they are written: names,
+# published ports, the engine's own life, helpers that were left behind, ports inside that lead out.
+# shellcheck disable=SC2034,SC2154
+
+# shown JQ: it is true of some container.
+shown() { "${CTL[@]}" --json containers | jq -e "any(.[]; $1)"; }
+# forwarded PORT: there is a forward of it.
+forwarded() { "${CTL[@]}" --json list | jq -e "any(.[]; .container_port == $1)"; }
+# decided PORT WORDS: they are in why it is forwarded or not.
+decided() { "${CTL[@]}" --json explain "$1" | jq -e ".decision | contains(\"$2\")"; }
+
+it_is_called_as_docker_calls_it() {
+  daemon user
+  web web 18098 --label com.docker.compose.project=shop --label com.docker.compose.service=front --label colour=blue
+  added 18098
+  wait_until 10 shown '.name == "web" and .engine == "docker" and .image == "portfwd-e2e" and .project == "shop" and
+    .service == "front" and .labels.colour == "blue"'
+  docker rename web front
+  wait_until 10 shown '.name == "front"'
+  "${CTL[@]}" --json list --container front | jq -e 'length == 1'
+}
+
+what_docker_publishes_is_not_forwarded_again() {
+  daemon user
+  web web 18100 --publish 127.0.0.1:18099:18100
+  wait_until 10 decided 18100 'docker publishes it itself, at 127.0.0.1:18099'
+  not forwarded 18100
+  page http://127.0.0.1:18099/
+  shown '.published[0] | .host_port == 18099 and .container_port == 18100'
+}
+
+what_is_published_in_vain_is_forwarded() {
+  daemon user
+  web web 127.0.0.1:18101 --publish 127.0.0.1:18101:18101
+  event=$(added 18101)
+  [ "$(jq .forward.host_port <<<"$event")" != 18101 ]
+  page_of "$event"
+}
+
+# live_restore BOOLEAN: whether containers outlive their engine.
+live_restore() {
+  echo "{\"live-restore\": $1}" >"$place/daemon.json"
+  kill -HUP "$(docker_pid)"
+  wait_until 10 live_restore_is "$1"
+}
+live_restore_is() { [ "$(docker info --format '{{.LiveRestoreEnabled}}')" = "$1" ]; }
+
+the_engine_is_restarted_below_its_containers() {
+  daemon user
+  web web 127.0.0.1:18102
+  event=$(added 18102)
+  live_restore true
+  stop_docker
+  page_of "$event"
+  start_docker
+  docker rename web front
+  wait_until 10 shown '.name == "front"'
+  page_of "$event"
+  [ "$("${CTL[@]}" --json list | jq '.[] | select(.container_port == 18102) | .id')" = "$(jq .forward.id <<<"$event")" ]
+  live_restore false
+}
+
+one_helper() { [ "$(helpers | wc -l)" = 1 ]; }
+
+what_a_killed_daemon_left_is_removed_at_the_start() {
+  docker create --label portfwd.helper=1 --label portfwd.folder="$private/runtime/portfwd" "$image" /bin/sleep 1
+  docker create --label portfwd.helper=1 --label portfwd.folder=/of/somebody/else "$image" /bin/sleep 1
+  daemon user
+  wait_until 10 one_helper
+  helpers | xargs docker inspect | jq -e '.[0].Config.Labels["portfwd.folder"] == "/of/somebody/else"'
+}
+
+a_port_inside_leads_to_the_host_by_a_helper() {
+  daemon user
+  web web 18103
+  added 18103
+  job busybox httpd -f -p 127.0.0.1:18104 -h "$root_folder/www"
+  "${CTL[@]}" forward web 5432:18104 --reverse
+  await '.type == "PortAdded" and .forward.direction == "reverse"'
+  [ "$(docker exec web /bin/busybox wget -q -O - http://127.0.0.1:5432/)" = "hello from the container" ]
+  one_helper
+  reached 18103 helper
+}
+
+a_port_inside_is_refused_without_the_group() {
+  daemon stranger
+  web web 18105
+  event=$(added 18105)
+  not "${CTL[@]}" forward "$(jq -r .forward.container.id <<<"$event")" 5432:18104 --reverse 2>"$work/refusal"
+  grep 'you are in the group docker: .sudo systemctl restart user@' "$work/refusal"
+  "${CTL[@]}" --json list | jq -e 'length == 1'
+}
+
+an_engine_elsewhere_is_listed_with_the_reason() {
+  DOCKER_HOST=ssh://me@far daemon user
+  shown '.name == "ssh://me@far" and .engine == "docker" and .state == "inaccessible" and
+    (.reason | contains("DOCKER_HOST") and contains("ssh -L"))'
+}
+
+docker_cases=(
+  it_is_called_as_docker_calls_it what_docker_publishes_is_not_forwarded_again
+  what_is_published_in_vain_is_forwarded the_engine_is_restarted_below_its_containers
+  what_a_killed_daemon_left_is_removed_at_the_start a_port_inside_leads_to_the_host_by_a_helper
+  a_port_inside_is_refused_without_the_group an_engine_elsewhere_is_listed_with_the_reason
+)
