@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <memory>
 
 #include "support/http_server.h"
@@ -92,7 +93,19 @@ TEST_F(ContainerAskerTest, AnEngineThatKnowsItLaterIsAskedAgain) {
   EXPECT_THAT(told, ElementsAre("nothing", "web at two"));
 }
 
+TEST_F(ContainerAskerTest, WhereNoSocketIsNobodyIsAsked) {
+  asker.ask(id_of('a'));
+  std::size_t calls = 0;
+  ASSERT_TRUE(turn_until([&] {
+    calls += http.calls();
+    return asker.idle();
+  }));
+  EXPECT_EQ(calls, 0U);
+  EXPECT_THAT(told, ElementsAre("nothing"));
+}
+
 TEST_F(ContainerAskerTest, WhereNoEngineIsNothingIsTriedAgain) {
+  for (const char* name : {"one", "two"}) std::ofstream(path(name)) << "left over";
   const TimePoint before = loop.now();
   asker.ask(id_of('a'));
   ASSERT_TRUE(turn_until([&] { return asker.idle(); }));
