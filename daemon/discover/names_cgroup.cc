@@ -121,9 +121,12 @@ std::optional<Guess> from_named_component(std::string_view component, std::strin
 /// "/default/NAME" is what containerd makes of a container that a person has named; any program
 /// may do so.
 std::optional<Guess> from_default_namespace(std::string_view path) {
-  if (!take_front(path, "/default/") || path.empty()) return std::nullopt;
-  Guess guess = named("containerd", path.substr(0, path.find('/')), false);
-  guess.cgroup = "/default/" + guess.id;
+  std::string_view name = path;
+  if (!take_front(name, "/default/") || name.empty()) return std::nullopt;
+  const auto end = name.find('/');
+  if (end != name.npos) path.remove_suffix(name.size() - end);
+  Guess guess = named("containerd", name.substr(0, end), false);
+  guess.cgroup = path;
   return guess;
 }
 

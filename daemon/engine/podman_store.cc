@@ -17,15 +17,16 @@ namespace {
 constexpr std::string_view kFile = "containers.json";
 constexpr std::size_t kLargest = 4UL << 20;  // bytes; a container takes some 500
 
-/// The folder of the storage driver in use; "" when there is none.
-std::string folder_in(const std::string& storage) {
+/// Those of the storage drivers that are or were in use.
+std::vector<std::string> folders_in(const std::string& storage) {
+  std::vector<std::string> folders;
   std::error_code failed;
   std::filesystem::directory_iterator entry(storage, failed);
   for (; !failed && entry != std::filesystem::directory_iterator(); entry.increment(failed)) {
     std::string path = entry->path().string();
-    if (path.ends_with("-containers")) return path;
+    if (path.ends_with("-containers")) folders.push_back(std::move(path));
   }
-  return {};
+  return folders;
 }
 
 /// Whether one of the events is about that file.
@@ -60,12 +61,12 @@ PodmanStore::PodmanStore(EventLoop& loop, OnName on_name)
       source_(loop, inotify_.get(), *this) {}
 
 Result<void> PodmanStore::start(const std::string& storage) {
-  const std::string folder = folder_in(storage);
-  if (folder.empty()) return fail("open", ENOENT);
-  if (::inotify_add_watch(inotify_.get(), folder.c_str(), IN_MOVED_TO | IN_ONLYDIR) < 0) {
-    return fail("inotify_add_watch");
+  files_.clear();
+  for (const std::string& folder : folders_in(storage)) {
+    if (::inotify_add_watch(inotify_.get(), folder.c_str(), IN_MOVED_TO | IN_ONLYDIR) < 0) continue;
+    files_.push_back(folder + "/" + std::string(kFile));
   }
-  file_ = folder + "/" + std::string(kFile);
+  if (files_.empty()) return fail("inotify_add_watch", ENOENT);
   read_names();
   return source_.watch(EPOLLIN);
 }
@@ -77,8 +78,10 @@ void PodmanStore::on_io(IoSource&, std::uint32_t) {
 }
 
 void PodmanStore::read_names() {
-  for (const ContainerFacts& facts : parse_stored_containers(read_file(file_))) {
-    on_name_(facts.id, facts.name);
+  for (const std::string& file : files_) {
+    for (const ContainerFacts& facts : parse_stored_containers(read_file(file))) {
+      on_name_(facts.id, facts.name);
+    }
   }
 }
 

@@ -1,11 +1,13 @@
 // The names of this user's podman containers, from the file in which podman's storage keeps them
-// (STORAGE/DRIVER-containers/containers.json): it is written anew, beside and renamed, whenever a
-// container is made, renamed or removed, so inotify tells when to look. Nothing of podman runs on
-// our account, wherever it writes its events to. Owned by EngineFacts.
+// (STORAGE/DRIVER-containers/containers.json; who has changed drivers has several): it is written
+// anew, beside and renamed, whenever a container is made, renamed or removed, so inotify tells when
+// to look. Nothing of podman runs on our account, wherever it writes its events to. Owned by
+// EngineFacts.
 #pragma once
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/unique_fd.h"
 #include "event/event_loop.h"
@@ -26,7 +28,7 @@ class PodmanStore final : private IoHandler {
   void read_names();
 
   OnName on_name_;
-  std::string file_;
+  std::vector<std::string> files_;
   UniqueFd inotify_;
   IoSource source_;
 };

@@ -20,7 +20,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto words = portfwd::procfs::split_strings(text);
   check(names::printable(text));
-  if (const auto guess = names::from_cgroup(text)) check(guess->name);
+  if (const auto guess = names::from_cgroup(text)) {
+    check(guess->name);
+    if (!text.starts_with(guess->cgroup)) std::abort();
+  }
+  check(names::name_to_replace(words));
   if (const auto guess = names::from_keeper(words)) check(guess->name);
   const auto told = names::from_environment(words, "host");
   check(told.name);

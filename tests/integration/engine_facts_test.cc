@@ -123,6 +123,7 @@ TEST_F(EngineFactsTest, ARenameThatPodmanWroteDownIsFollowed) {
 TEST_F(EngineFactsTest, ARenameIsSeenInPodmansStorageWhereverItsEventsGo) {
   const std::string store = folder.path() + "/vfs-containers";
   std::filesystem::create_directory(store);
+  std::filesystem::create_directory(folder.path() + "/overlay-containers");
   const auto write = [&](const std::string& name) {
     std::ofstream(store + "/new") << R"([{"id":")" + kId + R"(","names":[")" + name + R"("]}])";
     std::filesystem::rename(store + "/new", store + "/containers.json");

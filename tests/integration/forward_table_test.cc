@@ -102,6 +102,15 @@ TEST_F(ForwardTableTest, TheEndOfAContainerWithdrawsAtOnce) {
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 container-gone"));
 }
 
+TEST_F(ForwardTableTest, OneThatIsReplacedSaysSoAndLeavesItsHostPortToItsSuccessor) {
+  TestReach& old = container("web");
+  show(old, {8080});
+  told.take();
+  table->on_reach_removed(old, RemovalReason::Replaced);
+  show(container("web"), {8080});
+  EXPECT_THAT(told.take(), ElementsAre("-web:8080 replaced", "+web:8080@8080 0/1"));
+}
+
 TEST_F(ForwardTableTest, AManualForwardWaitsForItsListener) {
   TestReach& web = container("web");
   ASSERT_TRUE(ask(&web, 8080, {.host_port = Port{18080}}));
