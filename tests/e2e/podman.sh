@@ -117,9 +117,9 @@ podman_renamed() {
 }
 
 podman_made_anew_under_its_name() {
-  local event port
+  local port
   follow_events
-  container web 8117 --network=none
+  container web 8117 --network=none --stop-timeout 1
   port=$(added 8117 | jq .forward.host_port)
   container web 8117 --network=none --replace
   jq -e '.reason == "replaced"' <<<"$(removed 8117)"
@@ -195,5 +195,5 @@ podman_cases=(
   podman_in_anothers_network podman_in_a_pod podman_with_cgroups_below_its_own
   podman_stopped_started_killed_and_restarted podman_paused_and_unpaused podman_executes_a_server podman_renamed
   podman_made_anew_under_its_name podman_made_anew_by_compose podman_service_that_never_answers
-  podman_service_stopped_and_started podman_fifty_at_once
+  podman_service_stopped_and_started
 )
