@@ -126,7 +126,7 @@ Answer<std::string> Controller::forward(std::string_view container, std::string_
   if (!port) return std::unexpected(port.error());
   const auto checked = check_options(options, settings_.host.allow_remote);
   if (!checked) return std::unexpected(checked.error());
-  ManualRequest request{.target = *port, .options = options};
+  ForwardRequest request{.target = *port, .options = options};
   const auto found = parts_.registry.resolve(container);
   if (!found) {
     const bool may_come = options.allow_missing && found.error().kind == Kind::NoSuchContainer;
@@ -139,7 +139,7 @@ Answer<std::string> Controller::forward(std::string_view container, std::string_
   return add(reach, std::move(request));
 }
 
-Answer<std::string> Controller::add(Reach* reach, ManualRequest request) {
+Answer<std::string> Controller::add(Reach* reach, ForwardRequest request) {
   const bool reverse = request.options.direction == Direction::Reverse;
   return reverse ? reverse_.add(reach, std::move(request)) : table_.add(reach, std::move(request));
 }

@@ -80,7 +80,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void share_cpu_budget();
   void tell_changed(const Reach& reach);
   void tell(Event event);
-  Answer<std::string> add(Reach* reach, ManualRequest request);
+  Answer<std::string> add(Reach* reach, ForwardRequest request);
   void restore(const KeptForward& kept);
   [[nodiscard]] State state() const;
 

@@ -29,7 +29,7 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
 
 State ForwardTable::state() const {
   State state{.ports = sticky_.all(), .addresses = addresses_.all()};
-  for (const ManualRequest& request : requests_) {
+  for (const ForwardRequest& request : requests_) {
     if (request.options.persist) state.forwards.push_back(kept_form(request));
   }
   return state;
@@ -102,7 +102,7 @@ std::optional<ForwardInfo> ForwardTable::find(const ForwardKey& key) const {
 }
 
 std::string ForwardTable::asked_by(std::string_view forward_id) const {
-  const auto found = std::ranges::find(requests_, forward_id, &ManualRequest::forward_id);
+  const auto found = std::ranges::find(requests_, forward_id, &ForwardRequest::forward_id);
   return found == requests_.end() ? "" : found->asked_by;
 }
 

@@ -1,5 +1,5 @@
 // Which forwards there should be, and which there are. For one container at a time the table
-// derives the *desired* forwards from the listeners seen, the settings and the manual requests,
+// derives the *desired* forwards from the listeners seen, the settings and the requests,
 // compares them with the actual ones and does the difference: a new listener, a reload, a
 // container's return and a removed forward are all the same step. It owns every forward; it knows
 // neither the bus nor how a container is reached.
@@ -22,8 +22,8 @@
 #include "forward/draining_ports.h"
 #include "forward/explain.h"
 #include "forward/forward.h"
+#include "forward/forward_request.h"
 #include "forward/listener_ages.h"
-#include "forward/manual_requests.h"
 #include "forward/policy.h"
 #include "forward/sticky_ports.h"
 #include "reach/reach.h"
@@ -81,7 +81,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void declare();
   /// @param reach where the forward leads; null while the container is away (allow_missing)
   /// @return the forward's id
-  Answer<std::string> add(Reach* reach, ManualRequest request);
+  Answer<std::string> add(Reach* reach, ForwardRequest request);
   /// Ends it; an auto one stays away until its listener has gone and come back.
   Answer<void> remove(std::string_view forward_id);
   void end_lifeline(std::string_view bus_name);
@@ -122,7 +122,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// What a (protocol, port) of one container should have.
   struct Wanted {
     std::vector<Listener> listeners;
-    const ManualRequest* request = nullptr;
+    const ForwardRequest* request = nullptr;
     Treatment treatment;
   };
   struct Tied {
@@ -135,7 +135,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void reconcile(Entry& entry);
   [[nodiscard]] Plan plan_of(Entry& entry);
   [[nodiscard]] Wanted detected(Entry& entry, std::span<const Listener> group);
-  [[nodiscard]] Treatment treatment_of(const ManualRequest& request, const Container* container,
+  [[nodiscard]] Treatment treatment_of(const ForwardRequest& request, const Container* container,
                                        std::span<const Listener> listeners) const;
   void add_lingering(const Entry& entry, Plan& plan);
   void reconcile_settled();
@@ -151,19 +151,19 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void remember_port(const Forward& forward);
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
   void retry_conflicts();
-  static bool serves(const Forward& forward, const ManualRequest& request);
-  std::string take_over(Tied& tied, ManualRequest request);
-  Answer<std::string> make(Reach* reach, const ForwardKey& key, ManualRequest request);
+  static bool serves(const Forward& forward, const ForwardRequest& request);
+  std::string take_over(Tied& tied, ForwardRequest request);
+  Answer<std::string> make(Reach* reach, const ForwardKey& key, ForwardRequest request);
   void end(Forwards::iterator tied, std::string_view reason);
   [[nodiscard]] std::vector<DeclaredForward> declared() const;
   void declare(const DeclaredForward& declared);
   void follow_wishes(const Reach& reach);
   void forget_wishes();
   void treat_waiting();
-  [[nodiscard]] bool at_home(const ManualRequest& request);
+  [[nodiscard]] bool at_home(const ForwardRequest& request);
   [[nodiscard]] Reach* named(const std::string& container) const;
   void adopt(Entry& entry);
-  void release(ManualRequest& request);
+  void release(ForwardRequest& request);
   void release_all(const std::string& container_id);
   void release_misnamed(const Container& container);
   void rekey(const ForwardKey& from, ForwardKey to);
@@ -190,7 +190,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   ContainerWishes wishes_;
   std::map<std::string, Entry> entries_;  ///< by container id
   Forwards forwards_;
-  std::list<ManualRequest> requests_;
+  std::list<ForwardRequest> requests_;
   DrainingPorts draining_;
   Timer conflict_retry_;
   Timer settle_over_;

@@ -59,7 +59,7 @@ ForwardTable::Plan ForwardTable::plan_of(Entry& entry) {
     settle_over_.arm_at(entry.settled);
   }
   add_lingering(entry, plan);
-  for (const ManualRequest& request : requests_) {
+  for (const ForwardRequest& request : requests_) {
     const Container& container = entry.reach->container();
     if (request.container_id != container.id) continue;
     auto meant = listeners_meant(request, listeners);
@@ -197,7 +197,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
 }
 
 Forward& ForwardTable::create(const ForwardKey& key, const Wanted& wanted) {
-  const ManualRequest* request = wanted.request;
+  const ForwardRequest* request = wanted.request;
   const Origin origin = request == nullptr ? Origin::Auto : request->origin;
   std::string id = request != nullptr ? request->forward_id : fmt::format("f{}", next_id_++);
   ForwardObserver& self = *this;  // a private base: visible here, not in make_unique

@@ -19,7 +19,7 @@ void add(Counters& sum, const Counters& more) {
   sum.bytes_out += more.bytes_out;
 }
 
-ForwardInfo info_of(const ManualRequest& request, WallTime since) {
+ForwardInfo info_of(const ForwardRequest& request, WallTime since) {
   ForwardInfo info;
   info.id = request.forward_id;
   info.container_name = request.container_name;
@@ -40,7 +40,7 @@ ForwardInfo info_of(const ManualRequest& request, WallTime since) {
 
 }  // namespace
 
-ReverseForward::ReverseForward(const Parts& parts, ManualRequest request,
+ReverseForward::ReverseForward(const Parts& parts, ForwardRequest request,
                                const ForwardPortSettings& settings)
     : parts_(parts),
       request_(std::move(request)),

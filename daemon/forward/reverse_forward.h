@@ -12,7 +12,7 @@
 #include <string>
 
 #include "forward/draining_ports.h"
-#include "forward/manual_requests.h"
+#include "forward/forward_request.h"
 #include "forward/model.h"
 #include "reach/reach.h"
 
@@ -38,12 +38,12 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
     ReverseForwardObserver& observer;
   };
   /// @param request with its id, name, target and host port @param settings without id and name
-  ReverseForward(const Parts& parts, ManualRequest request, const ForwardPortSettings& settings);
+  ReverseForward(const Parts& parts, ForwardRequest request, const ForwardPortSettings& settings);
 
   [[nodiscard]] const std::string& id() const { return info_.id; }
   [[nodiscard]] Origin origin() const { return info_.origin; }
   [[nodiscard]] ForwardState state() const { return info_.state; }
-  [[nodiscard]] const ManualRequest& request() const { return request_; }
+  [[nodiscard]] const ForwardRequest& request() const { return request_; }
   /// Null while its container is away.
   [[nodiscard]] Reach* reach() const { return reach_; }
   /// A copy for outside, counters as of now.
@@ -64,7 +64,7 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
   [[nodiscard]] std::unique_ptr<ForwardPort> make_port() const;
 
   Parts parts_;
-  ManualRequest request_;
+  ForwardRequest request_;
   ForwardInfo info_;
   ForwardPortSettings settings_;
   Counters past_;  ///< of ports before this one

@@ -11,7 +11,7 @@ namespace {
 using Kind = Refusal::Kind;
 
 bool says(const DeclaredForward& declared, const ReverseForward& forward) {
-  const ManualRequest& request = forward.request();
+  const ForwardRequest& request = forward.request();
   return declared.direction == Direction::Reverse && declared.target == request.target &&
          declared.container == request.container_name &&
          declared.host_port == request.options.host_port && declared.label == request.options.label;
@@ -64,7 +64,7 @@ void ReverseForwards::declare(const DeclaredForward& declared) {
     if (there->origin() == Origin::Declared) return;
     withdraw(forwards_.find(there->id()), "replaced");
   }
-  ManualRequest request;
+  ForwardRequest request;
   request.container_name = declared.container;
   request.target = declared.target;
   request.options.host_port = declared.host_port;
@@ -77,7 +77,7 @@ void ReverseForwards::declare(const DeclaredForward& declared) {
 
 // ---- requests ----------------------------------------------------------------------------------
 
-Answer<std::string> ReverseForwards::add(Reach* reach, ManualRequest request) {
+Answer<std::string> ReverseForwards::add(Reach* reach, ForwardRequest request) {
   if (stopped_)
     return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
   if (auto room = check_count(forwards_.size()); !room) return std::unexpected(room.error());
@@ -105,7 +105,7 @@ Answer<std::string> ReverseForwards::give_back(const ReverseForward& forward) {
   return refuse(Kind::Inaccessible, because);
 }
 
-ReverseForward& ReverseForwards::create(ManualRequest request, Reach* reach) {
+ReverseForward& ReverseForwards::create(ForwardRequest request, Reach* reach) {
   request.forward_id = fmt::format("r{}", next_id_++);
   const std::string id = request.forward_id;
   ReverseForwardObserver& self = *this;  // private bases: visible here, not in make_unique
@@ -188,7 +188,7 @@ std::optional<ForwardInfo> ReverseForwards::find(std::string_view id) const {
 std::vector<KeptForward> ReverseForwards::kept() const {
   std::vector<KeptForward> out;
   for (const auto& [id, kept] : forwards_) {
-    const ManualRequest& request = kept.forward->request();
+    const ForwardRequest& request = kept.forward->request();
     if (request.options.persist) out.push_back(kept_form(request));
   }
   return out;
@@ -197,7 +197,7 @@ std::vector<KeptForward> ReverseForwards::kept() const {
 const ReverseForward* ReverseForwards::find_target(std::string_view container_name,
                                                    Target target) const {
   for (const auto& [id, kept] : forwards_) {
-    const ManualRequest& request = kept.forward->request();
+    const ForwardRequest& request = kept.forward->request();
     if (request.container_name == container_name && request.target == target) {
       return kept.forward.get();
     }

@@ -36,7 +36,7 @@ class ReverseForwards final : public ReachObserver,
 
   /// @param reach where the port is opened; null while the container is away (allow_missing)
   /// @return the forward's id
-  Answer<std::string> add(Reach* reach, ManualRequest request);
+  Answer<std::string> add(Reach* reach, ForwardRequest request);
   Answer<void> remove(std::string_view forward_id);
   void end_lifeline(std::string_view bus_name);
   /// Ends all of them for good, with the reason `daemon-stopped`.
@@ -61,7 +61,7 @@ class ReverseForwards final : public ReachObserver,
   };
   using Forwards = std::map<std::string, Kept, std::less<>>;  ///< by id
 
-  ReverseForward& create(ManualRequest request, Reach* reach);
+  ReverseForward& create(ForwardRequest request, Reach* reach);
   Answer<std::string> give_back(const ReverseForward& forward);
   void attach(ReverseForward& forward, Reach& reach);
   void declare(const DeclaredForward& declared);

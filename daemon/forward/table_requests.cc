@@ -12,7 +12,7 @@ namespace {
 
 using Kind = Refusal::Kind;
 
-ForwardKey away_key(const ManualRequest& request) {
+ForwardKey away_key(const ForwardRequest& request) {
   return portfwd::away_key(request.container_name, request.target);
 }
 
@@ -20,7 +20,7 @@ ForwardKey key_in(const Container& container, Target target) {
   return {container.id, target.protocol, target.port};
 }
 
-ManualRequest request_for(const DeclaredForward& declared) {
+ForwardRequest request_for(const DeclaredForward& declared) {
   return {
       .container_name = declared.container,
       .target = declared.target,
@@ -31,13 +31,13 @@ ManualRequest request_for(const DeclaredForward& declared) {
 }
 
 /// Whether the forward of `request` can serve for what is declared, whatever its label.
-bool same_tie(const ManualRequest& request, const DeclaredForward& declared) {
+bool same_tie(const ForwardRequest& request, const DeclaredForward& declared) {
   return declared.direction == Direction::In && request.origin == Origin::Declared &&
          request.container_name == declared.container && request.target == declared.target &&
          request.options.host_port == declared.host_port;
 }
 
-std::string in_the_way(const ManualRequest& request, const Forward& forward) {
+std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
   if (forward.origin() == Origin::Declared) {
     return fmt::format(
         "port {} of {} is a [[forward]] of the configuration, at host port {}: "
@@ -66,7 +66,7 @@ Refusal no_host_port(const Forward& forward, const std::string& because) {
 
 }  // namespace
 
-Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
+Answer<std::string> ForwardTable::add(Reach* reach, ForwardRequest request) {
   if (stopped_) {
     return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
   }
@@ -92,14 +92,14 @@ Answer<std::string> ForwardTable::add(Reach* reach, ManualRequest request) {
 }
 
 /// Whether a detected forward is as the request wants it.
-bool ForwardTable::serves(const Forward& forward, const ManualRequest& request) {
+bool ForwardTable::serves(const Forward& forward, const ForwardRequest& request) {
   const ForwardOptions& options = request.options;
   return options.bind.empty() && options.container_address.empty() &&
          options.host_port.value_or(forward.host_port()) == forward.host_port() &&
          forward.state() != ForwardState::Conflict;
 }
 
-std::string ForwardTable::take_over(Tied& tied, ManualRequest request) {
+std::string ForwardTable::take_over(Tied& tied, ForwardRequest request) {
   Forward& forward = *tied.forward;
   request.forward_id = forward.id();
   forward.become(request.origin);
@@ -111,9 +111,10 @@ std::string ForwardTable::take_over(Tied& tied, ManualRequest request) {
 }
 
 /// A person is told at once when the host port can't be had; the configuration's stays and tries.
-Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key, ManualRequest request) {
+Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
+                                       ForwardRequest request) {
   requests_.push_back(std::move(request));
-  const ManualRequest& kept = requests_.back();
+  const ForwardRequest& kept = requests_.back();
   const Container* container = reach != nullptr ? &reach->container() : nullptr;
   Forward& forward = create(key, {{}, &kept, treatment_of(kept, container, {})});
   if (container != nullptr) {
@@ -154,7 +155,7 @@ Answer<void> ForwardTable::remove(std::string_view forward_id) {
 /// With the request for it, if there is one.
 void ForwardTable::end(Forwards::iterator tied, std::string_view reason) {
   const std::string id = tied->second.forward->id();
-  const auto request = std::ranges::find(requests_, id, &ManualRequest::forward_id);
+  const auto request = std::ranges::find(requests_, id, &ForwardRequest::forward_id);
   if (request != requests_.end()) {
     if (request->options.persist) parts_.observer.on_state_changed();
     requests_.erase(request);
@@ -164,7 +165,7 @@ void ForwardTable::end(Forwards::iterator tied, std::string_view reason) {
 
 void ForwardTable::end_lifeline(std::string_view bus_name) {
   std::vector<std::string> ended;
-  for (const ManualRequest& request : requests_) {
+  for (const ForwardRequest& request : requests_) {
     if (request.options.lifeline == bus_name) ended.push_back(request.forward_id);
   }
   for (const std::string& id : ended) (void)remove(id);
@@ -176,7 +177,7 @@ void ForwardTable::end_lifeline(std::string_view bus_name) {
 void ForwardTable::declare() {
   const std::vector<DeclaredForward> all = declared();
   std::vector<std::pair<std::string, std::string_view>> ended;
-  for (ManualRequest& request : requests_) {
+  for (ForwardRequest& request : requests_) {
     const auto declared =
         std::ranges::find_if(all, [&](const DeclaredForward& d) { return same_tie(request, d); });
     if (declared != all.end() && at_home(request)) {
@@ -191,7 +192,7 @@ void ForwardTable::declare() {
   for (const DeclaredForward& declared : all) {
     if (declared.direction != Direction::In) continue;  // those are ReverseForwards'
     const bool there = std::ranges::any_of(
-        requests_, [&](const ManualRequest& r) { return same_tie(r, declared); });
+        requests_, [&](const ForwardRequest& r) { return same_tie(r, declared); });
     if (!there) declare(declared);
   }
 }
@@ -210,7 +211,7 @@ std::vector<DeclaredForward> ForwardTable::declared() const {
 }
 
 void ForwardTable::declare(const DeclaredForward& declared) {
-  ManualRequest request = request_for(declared);
+  ForwardRequest request = request_for(declared);
   Reach* reach = named(declared.container);
   const auto there = forwards_.find(reach != nullptr ? key_in(reach->container(), declared.target)
                                                      : away_key(request));
@@ -233,7 +234,7 @@ void ForwardTable::forget_wishes() {
 
 /// Those whose container is away, since no reconcile step meets them.
 void ForwardTable::treat_waiting() {
-  for (const ManualRequest& request : requests_) {
+  for (const ForwardRequest& request : requests_) {
     if (!request.container_id.empty()) continue;
     const Tied& tied = forwards_.at(away_key(request));
     if (treat(*tied.forward, treatment_of(request, nullptr, {}))) told_change(tied);
@@ -241,7 +242,7 @@ void ForwardTable::treat_waiting() {
 }
 
 /// Whether its forward is at the addresses that the settings give it.
-bool ForwardTable::at_home(const ManualRequest& request) {
+bool ForwardTable::at_home(const ForwardRequest& request) {
   const Forward& forward = *by_id(request.forward_id)->second.forward;
   return forward.tried_addresses() ==
          host_addresses(request.container_name, forward.treatment().bind);
@@ -261,7 +262,7 @@ Reach* ForwardTable::named(const std::string& container) const {
 void ForwardTable::adopt(Entry& entry) {
   if (entry.reach->state() != ContainerState::Watched) return;  // perhaps another user's
   const Container& container = entry.reach->container();
-  for (ManualRequest& request : requests_) {
+  for (ForwardRequest& request : requests_) {
     if (!request.meant(container)) continue;
     const ForwardKey away = away_key(request);
     const ForwardKey key = key_in(container, request.target);
@@ -282,7 +283,7 @@ void ForwardTable::rekey(const ForwardKey& from, ForwardKey to) {
 }
 
 /// Its forward waits for another container of that name.
-void ForwardTable::release(ManualRequest& request) {
+void ForwardTable::release(ForwardRequest& request) {
   const ForwardKey away = away_key(request);
   rekey({request.container_id, request.target.protocol, request.target.port}, away);
   request.container_id.clear();
@@ -295,15 +296,15 @@ void ForwardTable::release(ManualRequest& request) {
 
 /// Of a container that goes: the requests that may wait do so, the others end with it.
 void ForwardTable::release_all(const std::string& container_id) {
-  for (ManualRequest& request : requests_) {
+  for (ForwardRequest& request : requests_) {
     if (request.container_id == container_id && request.may_wait()) release(request);
   }
-  requests_.remove_if([&](const ManualRequest& r) { return r.container_id == container_id; });
+  requests_.remove_if([&](const ForwardRequest& r) { return r.container_id == container_id; });
 }
 
 /// What the configuration declares for a name leaves a container that has got another one.
 void ForwardTable::release_misnamed(const Container& container) {
-  for (ManualRequest& request : requests_) {
+  for (ForwardRequest& request : requests_) {
     const bool misnamed = request.origin == Origin::Declared &&
                           request.container_id == container.id &&
                           request.container_name != container.name;
@@ -313,7 +314,7 @@ void ForwardTable::release_misnamed(const Container& container) {
 
 /// What was asked for is treated as if it had been detected, but where it is on the host is for the
 /// one who asked to say. @param container null while it is away
-Treatment ForwardTable::treatment_of(const ManualRequest& request, const Container* container,
+Treatment ForwardTable::treatment_of(const ForwardRequest& request, const Container* container,
                                      std::span<const Listener> listeners) const {
   Listener listener;
   listener.protocol = request.target.protocol;

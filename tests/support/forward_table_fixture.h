@@ -114,7 +114,7 @@ struct ForwardTableTest : testing::Test {
   }
   Answer<std::string> ask(TestReach* reach, Port port, ForwardOptions options = {},
                           std::string name = "") {
-    ManualRequest request{.target = {Protocol::Tcp, port}, .options = std::move(options)};
+    ForwardRequest request{.target = {Protocol::Tcp, port}, .options = std::move(options)};
     request.container_name = std::move(name);
     return table->add(reach, std::move(request));
   }

@@ -1,4 +1,4 @@
-#include "forward/manual_requests.h"
+#include "forward/forward_request.h"
 
 #include <fmt/format.h>
 
@@ -27,7 +27,7 @@ Answer<void> check_bind(const std::string& bind, bool allow_remote) {
 
 }  // namespace
 
-KeptForward kept_form(const ManualRequest& request) {
+KeptForward kept_form(const ForwardRequest& request) {
   const ForwardOptions& options = request.options;
   return {.container = request.container_name,
           .target = request.target,
@@ -38,7 +38,7 @@ KeptForward kept_form(const ManualRequest& request) {
           .label = options.label};
 }
 
-ManualRequest restored_request(const KeptForward& kept) {
+ForwardRequest restored_request(const KeptForward& kept) {
   return {.container_name = kept.container,
           .target = kept.target,
           .options = {.host_port = kept.host_port,
@@ -99,7 +99,7 @@ Answer<void> check_options(const ForwardOptions& options, bool allow_remote) {
   return {};
 }
 
-std::vector<Listener> listeners_meant(const ManualRequest& request,
+std::vector<Listener> listeners_meant(const ForwardRequest& request,
                                       const std::vector<Listener>& all) {
   const auto address = IpAddress::parse(request.options.container_address);
   std::vector<Listener> meant;

@@ -13,7 +13,7 @@
 
 namespace portfwd {
 
-struct ManualRequest {
+struct ForwardRequest {
   std::string forward_id;
   std::string container_id;    ///< "" while the container is away
   std::string container_name;  ///< as it is called, or as it was typed
@@ -37,8 +37,8 @@ struct ManualRequest {
 inline constexpr std::size_t kMostManualRequests = 256;
 
 /// Of one with `persist`, for the daemon's next life, and back.
-[[nodiscard]] KeptForward kept_form(const ManualRequest& request);
-[[nodiscard]] ManualRequest restored_request(const KeptForward& kept);
+[[nodiscard]] KeptForward kept_form(const ForwardRequest& request);
+[[nodiscard]] ForwardRequest restored_request(const KeptForward& kept);
 
 /// `count` are there already: whether there may be one more.
 [[nodiscard]] Answer<void> check_count(std::size_t count);
@@ -50,7 +50,7 @@ inline constexpr std::size_t kMostManualRequests = 256;
 
 /// The listeners of `all` that the request means: those on its port and, if it names an address
 /// inside, reachable there and then dialled there.
-[[nodiscard]] std::vector<Listener> listeners_meant(const ManualRequest& request,
+[[nodiscard]] std::vector<Listener> listeners_meant(const ForwardRequest& request,
                                                     const std::vector<Listener>& all);
 
 }  // namespace portfwd
