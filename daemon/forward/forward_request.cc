@@ -51,12 +51,12 @@ ForwardRequest restored_request(const KeptForward& kept) {
           .restored = true};
 }
 
-Answer<void> check_count(std::size_t count) {
-  if (count < kMostManualRequests) return {};
+Answer<void> check_count(std::ptrdiff_t by_hand) {
+  if (by_hand < kMostManualRequests) return {};
   return refuse(Kind::LimitExceeded,
                 fmt::format("there are {} forwards by hand already: end some with `portfwdctl "
                             "unforward`",
-                            count));
+                            by_hand));
 }
 
 Answer<Target> check_target(std::string_view text) {

@@ -34,14 +34,14 @@ struct ForwardRequest {
 };
 
 /// More than a person asks for, by hand and at a time.
-inline constexpr std::size_t kMostManualRequests = 256;
+inline constexpr std::ptrdiff_t kMostManualRequests = 256;
 
 /// Of one with `persist`, for the daemon's next life, and back.
 [[nodiscard]] KeptForward kept_form(const ForwardRequest& request);
 [[nodiscard]] ForwardRequest restored_request(const KeptForward& kept);
 
-/// `count` are there already: whether there may be one more.
-[[nodiscard]] Answer<void> check_count(std::size_t count);
+/// `by_hand` are there already: whether there may be one more.
+[[nodiscard]] Answer<void> check_count(std::ptrdiff_t by_hand);
 
 /// The checked form of what a person typed; refusals name the remedy.
 [[nodiscard]] Answer<Target> check_target(std::string_view text);

@@ -80,7 +80,10 @@ void ReverseForwards::declare(const DeclaredForward& declared) {
 Answer<std::string> ReverseForwards::add(Reach* reach, ForwardRequest request) {
   if (stopped_)
     return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
-  if (auto room = check_count(forwards_.size()); !room) return std::unexpected(room.error());
+  const auto by_hand = std::ranges::count_if(forwards_, [](const auto& entry) {
+    return entry.second.forward->origin() == Origin::Manual;
+  });
+  if (auto room = check_count(by_hand); !room) return std::unexpected(room.error());
   if (reach != nullptr) request.container_name = reach->container().name;
   if (const ReverseForward* there = find_target(request.container_name, request.target)) {
     return refuse(

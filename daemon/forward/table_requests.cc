@@ -75,7 +75,8 @@ Answer<std::string> ForwardTable::add(Reach* reach, ForwardRequest request) {
     request.container_name = reach->container().name;
   }
   if (request.origin == Origin::Manual) {
-    if (auto room = check_count(requests_.size()); !room) return std::unexpected(room.error());
+    const auto by_hand = std::ranges::count(requests_, Origin::Manual, &ForwardRequest::origin);
+    if (auto room = check_count(by_hand); !room) return std::unexpected(room.error());
   }
   const ForwardKey key =
       reach != nullptr ? key_in(reach->container(), request.target) : away_key(request);

@@ -234,7 +234,11 @@ TEST_F(ForwardTableTest, WithoutAnyHostPortLeftItIsAConflictUntilOneIsFree) {
 }
 
 TEST_F(ForwardTableTest, APersonMayAskForSoManyAndNoMore) {
-  for (std::size_t i = 0; i < kMostManualRequests; ++i) {
+  DeclaredForward& declared = settings.forwards.emplace_back();  // which is not by hand
+  declared.container = "later";
+  declared.target = {Protocol::Tcp, 80};
+  table->apply(settings);
+  for (std::ptrdiff_t i = 0; i < kMostManualRequests; ++i) {
     ASSERT_TRUE(ask(nullptr, static_cast<Port>(9000 + i), {.allow_missing = true}, "later"));
   }
   const auto refused = ask(nullptr, 8000, {.allow_missing = true}, "later");
