@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "ctl/failure.h"
+#include "ctl/tables.h"
 
 namespace portfwd::ctl {
 namespace {
@@ -21,14 +22,19 @@ Matches matching(const std::vector<Object>& objects,
   return found;
 }
 
+/// An id, and what it is if ids alone would tell a person nothing.
+std::string described(const Json& value) {
+  const auto id = value["id"].get<std::string>();
+  return value.contains("host_port") ? fmt::format("{} ({})", id, forward_text(value)) : id;
+}
+
 const Object& the_only(const Matches& found, std::string_view kind, std::string_view word) {
   if (found.size() == 1) return *found.front();
-  std::string ids;
-  for (const Object* object : found) {
-    ids += fmt::format("{}{}", ids.empty() ? "" : ", ", object->value["id"].get<std::string>());
-  }
-  throw Failure(Status::Failed,
-                fmt::format("'{}' means several {}s; name one by its id: {}", word, kind, ids));
+  std::vector<std::string> ids;
+  for (const Object* object : found) ids.push_back(described(object->value));
+  std::ranges::sort(ids);
+  throw Failure(Status::Failed, fmt::format("'{}' means several {}s; name one by its id: {}", word,
+                                            kind, fmt::join(ids, ", ")));
 }
 
 bool is(const Json& value, std::string_view text) {

@@ -145,16 +145,30 @@ std::string decision_sentence(const PolicyContext& policy, const Known& known) {
   return decided(policy, known).decision.because;
 }
 
-std::string remedy_sentence(const PolicyContext& policy, const Known& known) {
-  const ForwardInfo& f = *known.forward;
+std::string what_ends(const ForwardInfo& f) {
   if (f.origin == Origin::Declared) return "change its [[forward]] in portfwd.toml";
-  if (f.state != ForwardState::Conflict) {
-    return fmt::format("`portfwdctl unforward {}` ends it", f.id);
-  }
+  return fmt::format("`portfwdctl unforward {}` ends it", f.id);
+}
+
+std::string what_ends_conflict(const PolicyContext& policy, const Known& known) {
+  const ForwardInfo& f = *known.forward;
+  if (f.direction == Direction::Reverse) return "free the port inside, or " + what_ends(f);
+  if (f.origin == Origin::Declared) return "free that port, or " + what_ends(f);
   const bool only =
       f.origin == Origin::Auto && decided(policy, known).decision.treatment.require_host_port;
   return only ? "free that port, or allow others with require_host_port = false"
               : "free that port, or widen [host] fallback_range";
+}
+
+std::string remedy_sentence(const PolicyContext& policy, const Known& known) {
+  const ForwardInfo& f = *known.forward;
+  if (f.state == ForwardState::Conflict) return what_ends_conflict(policy, known);
+  if (known.subject == nullptr) {
+    return fmt::format("it serves as soon as a container named {} is there; or {}",
+                       f.container_name, what_ends(f));
+  }
+  const bool waits = f.state == ForwardState::Waiting && f.direction == Direction::In;
+  return (waits ? "start the server inside, or " : "") + what_ends(f);
 }
 
 void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) {

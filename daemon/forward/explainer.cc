@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "forward/container_info.h"
 
@@ -16,10 +17,6 @@ bool listens(const Reach& reach, Target target) {
   return std::ranges::any_of(reach.listeners(), [&](const Listener& l) {
     return Target{l.protocol, l.local.port} == target;
   });
-}
-
-ForwardKey key_of(const Container& container, Target target) {
-  return {container.id, target.protocol, target.port};
 }
 
 Refusal nobody_has(Target target) {
@@ -44,30 +41,40 @@ Answer<Facts> Explainer::explain(std::string_view container, Target target) cons
 
 /// A container that is away is known by the forward that waits for it.
 Answer<Known> Explainer::known(std::string_view container, Target target) const {
-  if (const auto found = parts_.registry.resolve(container)) {
-    return present(*parts_.reaches.find((*found)->id), target);
-  } else if (const auto waits = parts_.table.find(away_key(container, target))) {
-    return missing(*waits, target);
-  } else {
-    return std::unexpected(found.error());
+  const auto found = parts_.registry.resolve(container);
+  if (found) return present(*parts_.reaches.find((*found)->id), target);
+  for (const ForwardInfo& f : forwards_of(target)) {
+    if (f.container_id.empty() && f.container_name == container) return missing(f);
   }
+  return std::unexpected(found.error());
 }
 
 Answer<Known> Explainer::known_by_port(Target target) const {
+  const std::vector<ForwardInfo> forwards = forwards_of(target);
   std::vector<Known> all;
   for (const Reach* reach : parts_.reaches.all()) {
-    const bool forwarded = parts_.table.find(key_of(reach->container(), target)).has_value();
+    const bool forwarded = std::ranges::any_of(
+        forwards, [&](const ForwardInfo& f) { return f.container_id == reach->container().id; });
     if (forwarded || listens(*reach, target)) all.push_back(present(*reach, target));
   }
-  for (const ForwardInfo& f : parts_.table.infos()) {
-    const bool waits = f.container_id.empty() && Target{f.protocol, f.container_port} == target;
-    if (waits) all.push_back(missing(f, target));
+  for (const ForwardInfo& f : forwards) {
+    if (f.container_id.empty()) all.push_back(missing(f));
   }
   if (all.empty()) return std::unexpected(nobody_has(target));
   if (all.size() > 1) {
     return std::unexpected(several_have(target, all[0].container.name, all[1].container.name));
   }
   return std::move(all.front());
+}
+
+/// Of this port inside, in any container; those in direction `in` come first.
+std::vector<ForwardInfo> Explainer::forwards_of(Target target) const {
+  std::vector<ForwardInfo> all = parts_.table.infos();
+  std::ranges::move(parts_.reverse.infos(), std::back_inserter(all));
+  std::erase_if(all, [&](const ForwardInfo& f) {
+    return Target{f.protocol, f.container_port} != target;
+  });
+  return all;
 }
 
 Known Explainer::present(const Reach& reach, Target target) const {
@@ -77,30 +84,32 @@ Known Explainer::present(const Reach& reach, Target target) const {
               .target = target,
               .listeners = parts_.table.seen(container, target),
               .suppressed = parts_.table.suppressed(container, target)};
-  add_forward(key_of(container, target), known);
+  for (const ForwardInfo& f : forwards_of(target)) {
+    if (f.container_id != container.id) continue;
+    add_forward(f, known);
+    break;
+  }
   for (const ForwardInfo& f : parts_.table.infos()) {
     if (f.container_id == container.id && f.origin == Origin::Auto) ++known.auto_forwards;
   }
   return known;
 }
 
-Known Explainer::missing(const ForwardInfo& forward, Target target) const {
-  Known known{.target = target};
+Known Explainer::missing(const ForwardInfo& forward) const {
+  Known known{.target = {forward.protocol, forward.container_port}};
   known.container.name = forward.container_name;
-  add_forward(away_key(forward.container_name, target), known);
+  add_forward(forward, known);
   return known;
 }
 
-void Explainer::add_forward(const ForwardKey& key, Known& known) const {
-  known.forward = parts_.table.find(key);
-  for (const ForwardInfo& f : parts_.reverse.infos()) {
-    const bool there = f.container_id == key.container &&
-                       Target{f.protocol, f.container_port} == Target{key.protocol, key.port};
-    if (there && !known.forward) known.forward = f;
+void Explainer::add_forward(const ForwardInfo& forward, Known& known) const {
+  known.forward = forward;
+  if (forward.direction == Direction::Reverse) {
+    known.asked_by = parts_.reverse.asked_by(forward.id);
+    return;
   }
-  if (!known.forward) return;
-  known.asked_by = parts_.table.asked_by(known.forward->id);
-  known.tried = parts_.table.tried(key);
+  known.asked_by = parts_.table.asked_by(forward.id);
+  known.tried = parts_.table.tried(forward.id);
 }
 
 }  // namespace portfwd

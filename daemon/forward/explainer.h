@@ -31,8 +31,9 @@ class Explainer {
   [[nodiscard]] Answer<Known> known(std::string_view container, Target target) const;
   [[nodiscard]] Answer<Known> known_by_port(Target target) const;
   [[nodiscard]] Known present(const Reach& reach, Target target) const;
-  [[nodiscard]] Known missing(const ForwardInfo& forward, Target target) const;
-  void add_forward(const ForwardKey& key, Known& known) const;
+  [[nodiscard]] Known missing(const ForwardInfo& forward) const;
+  [[nodiscard]] std::vector<ForwardInfo> forwards_of(Target target) const;
+  void add_forward(const ForwardInfo& forward, Known& known) const;
 
   Parts parts_;
 };

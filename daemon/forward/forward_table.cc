@@ -96,11 +96,6 @@ std::optional<ForwardInfo> ForwardTable::find(std::string_view id) const {
   return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
 }
 
-std::optional<ForwardInfo> ForwardTable::find(const ForwardKey& key) const {
-  const auto found = forwards_.find(key);
-  return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
-}
-
 std::string ForwardTable::asked_by(std::string_view forward_id) const {
   const auto found = std::ranges::find(requests_, forward_id, &ForwardRequest::forward_id);
   return found == requests_.end() ? "" : found->asked_by;
@@ -120,9 +115,10 @@ std::vector<SeenListener> ForwardTable::seen(const Container& container, Target 
   return out;
 }
 
-std::vector<std::string> ForwardTable::tried(const ForwardKey& key) const {
+std::vector<std::string> ForwardTable::tried(std::string_view forward_id) const {
   std::vector<std::string> out;
-  const auto found = forwards_.find(key);
+  const auto found = std::ranges::find_if(
+      forwards_, [&](const auto& entry) { return entry.second.forward->id() == forward_id; });
   if (found == forwards_.end()) return out;
   for (const BindFailure& failure : found->second.forward->failures()) {
     out.push_back(fmt::format("{}: {}", failure.endpoint.text(), taken_sentence(failure)));

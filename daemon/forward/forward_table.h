@@ -92,7 +92,6 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
 
   [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
-  [[nodiscard]] std::optional<ForwardInfo> find(const ForwardKey& key) const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
   /// How a forward came to be asked for, such as "declared at FILE:LINE"; "" for a detected one.
   [[nodiscard]] std::string asked_by(std::string_view forward_id) const;
@@ -100,7 +99,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   [[nodiscard]] std::vector<SeenListener> seen(const Container& container, Target target) const;
   /// The host addresses that a forward could not have when it looked for one, with who holds them
   /// now; the first few.
-  [[nodiscard]] std::vector<std::string> tried(const ForwardKey& key) const;
+  [[nodiscard]] std::vector<std::string> tried(std::string_view forward_id) const;
   /// What decides on listeners. Its parts are borrowed.
   [[nodiscard]] PolicyContext policy() const { return {settings_, ephemeral_, wishes_}; }
   /// Whether a person ended this container's forward of the port and its listener still lives.

@@ -44,6 +44,7 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
   [[nodiscard]] Origin origin() const { return info_.origin; }
   [[nodiscard]] ForwardState state() const { return info_.state; }
   [[nodiscard]] const ForwardRequest& request() const { return request_; }
+  void set_asked_by(std::string who) { request_.asked_by = std::move(who); }
   /// Null while its container is away.
   [[nodiscard]] Reach* reach() const { return reach_; }
   /// A copy for outside, counters as of now.

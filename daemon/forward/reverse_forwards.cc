@@ -60,8 +60,9 @@ void ReverseForwards::declare() {
 
 /// One that was asked for by hand gives way: the configuration is the longer-lived word.
 void ReverseForwards::declare(const DeclaredForward& declared) {
-  if (const ReverseForward* there = find_target(declared.container, declared.target)) {
-    if (there->origin() == Origin::Declared) return;
+  const std::string asked_by = "declared at " + declared.place.text();
+  if (ReverseForward* there = find_target(declared.container, declared.target)) {
+    if (there->origin() == Origin::Declared) return there->set_asked_by(asked_by);
     withdraw(forwards_.find(there->id()), "replaced");
   }
   ForwardRequest request;
@@ -72,6 +73,7 @@ void ReverseForwards::declare(const DeclaredForward& declared) {
   request.options.allow_missing = true;
   request.options.direction = Direction::Reverse;
   request.origin = Origin::Declared;
+  request.asked_by = asked_by;
   create(std::move(request), named(declared.container));
 }
 
@@ -188,6 +190,11 @@ std::optional<ForwardInfo> ReverseForwards::find(std::string_view id) const {
   return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
 }
 
+std::string ReverseForwards::asked_by(std::string_view id) const {
+  const auto found = forwards_.find(id);
+  return found == forwards_.end() ? "" : found->second.forward->request().asked_by;
+}
+
 std::vector<KeptForward> ReverseForwards::kept() const {
   std::vector<KeptForward> out;
   for (const auto& [id, kept] : forwards_) {
@@ -197,8 +204,7 @@ std::vector<KeptForward> ReverseForwards::kept() const {
   return out;
 }
 
-const ReverseForward* ReverseForwards::find_target(std::string_view container_name,
-                                                   Target target) const {
+ReverseForward* ReverseForwards::find_target(std::string_view container_name, Target target) const {
   for (const auto& [id, kept] : forwards_) {
     const ForwardRequest& request = kept.forward->request();
     if (request.container_name == container_name && request.target == target) {

@@ -46,6 +46,8 @@ class ReverseForwards final : public ReachObserver,
   [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
+  /// How a forward came to be asked for, such as "declared at FILE:LINE".
+  [[nodiscard]] std::string asked_by(std::string_view id) const;
   /// Those that the next life of the daemon is to know.
   [[nodiscard]] std::vector<KeptForward> kept() const;
 
@@ -69,8 +71,7 @@ class ReverseForwards final : public ReachObserver,
   void tell_removed(Kept& kept, const ForwardInfo& info, std::string_view reason);
   [[nodiscard]] static bool may_attach(const ReverseForward& forward, const Reach& reach);
   [[nodiscard]] Reach* named(const std::string& container) const;
-  [[nodiscard]] const ReverseForward* find_target(std::string_view container_name,
-                                                  Target target) const;
+  [[nodiscard]] ReverseForward* find_target(std::string_view container_name, Target target) const;
   [[nodiscard]] ForwardPortSettings port_settings() const;
   void retry_conflicts();
 

@@ -137,7 +137,9 @@ TEST_F(DeclaredForwards, FollowTheNameOfAContainer) {
   reach.rename("shop");
   table->on_reach_changed(reach);
   EXPECT_EQ(table->infos().size(), 2U);
-  EXPECT_EQ(table->find(ForwardKey{"?web", Protocol::Tcp, 8080})->state, ForwardState::Waiting);
+  EXPECT_TRUE(std::ranges::any_of(table->infos(), [](const ForwardInfo& f) {
+    return f.container_id.empty() && f.container_name == "web" && f.state == ForwardState::Waiting;
+  }));
   reach.rename("web");
   table->on_reach_changed(reach);
   EXPECT_EQ(only().state, ForwardState::Active);

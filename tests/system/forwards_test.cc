@@ -208,6 +208,8 @@ TEST_F(SystemForwards, ATakenPortMovesAndItsHolderIsNamed) {
   const Json forward = forward_of(8080);
   EXPECT_EQ(forward["host_port"], 20000);
   EXPECT_EQ(forward["reason"], "port 8080 is held by system_tests");
+  EXPECT_EQ(json({"explain", "8080"})["tried"],
+            Json::array({"[::1]:8080: port 8080 is held by system_tests"}));
   EXPECT_EQ(greeting({kV4, 20000}), "8080 here\n");
   EXPECT_TRUE(refused({kV4, 8080})) << "both or neither";
 }

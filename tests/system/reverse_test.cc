@@ -116,6 +116,40 @@ TEST_F(SystemReverse, ItEndsWithTheContainerAndComesBackWithTheNextOfThatName) {
   }
 }
 
+TEST_F(SystemReverse, OfOneWhoseContainerIsAwayItIsSaidWhatWouldBringIt) {
+  configure(
+      "[[forward]]\ncontainer = \"db\"\ntarget = \"3306\"\nhost_port = 13306\n"
+      "direction = \"reverse\"\n");
+  start();
+  ASSERT_EQ(ctl({"forward", "shop", "5432:15432", "--reverse", "--allow-missing"}).status, 0);
+  for (const auto& question : {std::vector<std::string>{"explain", "shop", "5432"},
+                               std::vector<std::string>{"explain", "5432"}}) {
+    const Json why = json(question);
+    EXPECT_EQ(why["summary"],
+              "port 5432 of shop is waiting: it leads to 127.0.0.1 and ::1 at 15432: its container "
+              "is not there");
+    EXPECT_EQ(why["decision"], "asked for by hand");
+    EXPECT_EQ(why["remedy"],
+              "it serves as soon as a container named shop is there; or `portfwdctl unforward r2` "
+              "ends it");
+  }
+  const Json declared = json({"explain", "db", "3306"});
+  EXPECT_EQ(declared["decision"], "declared at " + file("portfwd/config.toml") + ":1");
+}
+
+TEST_F(SystemReverse, AHostPortThatMeansTwoForwardsNamesBoth) {
+  start();
+  ASSERT_EQ(ctl({"forward", "shop", "5432:16432", "--reverse", "--allow-missing"}).status, 0);
+  const Said in = ctl({"forward", "shop", "5433:16432", "--allow-missing"});
+  ASSERT_EQ(in.status, 0) << in.err;
+  const Said said = ctl({"unforward", "16432"});
+  EXPECT_EQ(said.status, 1);
+  EXPECT_EQ(said.err,
+            "portfwdctl: '16432' means several forwards; name one by its id: f1 (localhost:16432 "
+            "-> shop:5433), r1 (localhost:16432 <- shop:5432)\n");
+  EXPECT_EQ(json({"list"}).size(), 2U) << "and ended none";
+}
+
 TEST_F(SystemReverse, AnEndedOneLeavesThePortToTheContainer) {
   start();
   const Box box;

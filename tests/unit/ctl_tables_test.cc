@@ -142,10 +142,11 @@ TEST(CtlObjectsTest, AForwardIsMeantByIdThenHostPortThenContainerAndPort) {
 }
 
 TEST(CtlObjectsTest, AnAmbiguousWordNamesTheIds) {
-  const std::vector<Object> forwards{forward("f1", "web", 80, 8080),
-                                     forward("f2", "web", 80, 8081)};
-  EXPECT_EQ(failure_of([&] { static_cast<void>(pick_forward(forwards, "web:80")); }),
-            "'web:80' means several forwards; name one by its id: f1, f2");
+  std::vector<Object> forwards{forward("f1", "web", 80, 8080), forward("r1", "db", 5432, 8080)};
+  forwards[1].value["direction"] = "reverse";
+  EXPECT_EQ(failure_of([&] { static_cast<void>(pick_forward(forwards, "8080")); }),
+            "'8080' means several forwards; name one by its id: f1 (localhost:8080 -> web:80), "
+            "r1 (localhost:8080 <- db:5432)");
 }
 
 TEST(CtlObjectsTest, AContainerIsMeantByIdNameOrBeginningOfItsId) {

@@ -98,6 +98,7 @@ TEST_F(ExplainTest, AForwardWhoseContainerIsAwaySaysSo) {
   known.listeners.clear();
   known.asked_by = "declared at c.toml:3";
   ForwardInfo forward;
+  forward.container_name = "web";
   forward.origin = Origin::Declared;
   forward.state = ForwardState::Waiting;
   forward.host_addresses = {"127.0.0.1"};
@@ -107,6 +108,44 @@ TEST_F(ExplainTest, AForwardWhoseContainerIsAwaySaysSo) {
   EXPECT_THAT(list("seen"), ElementsAre("no container of this name is there"));
   EXPECT_EQ(text("decision"), "declared at c.toml:3");
   EXPECT_EQ(text("host"), "127.0.0.1 at 18080: its container is not there");
+  EXPECT_EQ(text("remedy"),
+            "it serves as soon as a container named web is there; or change its [[forward]] in "
+            "portfwd.toml");
+}
+
+TEST_F(ExplainTest, AReverseForwardSaysWhereItLeadsAndWhatItWaitsFor) {
+  known.listeners.clear();
+  ForwardInfo forward;
+  forward.id = "r1";
+  forward.container_name = "web";
+  forward.direction = Direction::Reverse;
+  forward.origin = Origin::Manual;
+  forward.host_addresses = {"127.0.0.1", "::1"};
+  forward.host_port = 15432;
+  known.forward = forward;
+  EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("portfwd itself listens on it inside")));
+  EXPECT_EQ(text("host"), "it leads to 127.0.0.1 and ::1 at 15432");
+  EXPECT_EQ(text("remedy"), "`portfwdctl unforward r1` ends it");
+  known.forward->state = ForwardState::Conflict;
+  known.forward->reason = "port 8080 is taken inside by nginx";
+  EXPECT_EQ(text("remedy"), "free the port inside, or `portfwdctl unforward r1` ends it");
+  known.subject = nullptr;
+  known.forward->state = ForwardState::Waiting;
+  EXPECT_EQ(text("remedy"),
+            "it serves as soon as a container named web is there; or `portfwdctl unforward r1` "
+            "ends it");
+}
+
+TEST_F(ExplainTest, AForwardThatWaitsForItsServerSaysSo) {
+  known.listeners.clear();
+  ForwardInfo forward;
+  forward.id = "f2";
+  forward.origin = Origin::Manual;
+  forward.state = ForwardState::Waiting;
+  forward.host_addresses = {"127.0.0.1"};
+  forward.reason = "nothing listens on it yet";
+  known.forward = forward;
+  EXPECT_EQ(text("remedy"), "start the server inside, or `portfwdctl unforward f2` ends it");
 }
 
 TEST_F(ExplainTest, AConflictNamesWhatWouldEndIt) {
