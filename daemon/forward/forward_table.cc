@@ -143,6 +143,7 @@ void ForwardTable::on_reach_added(Reach& reach) {
   entry.reach = &reach;
   adopt(entry);
   follow_wishes(reach);
+  follow_names(entry);
   reconcile(entry);
 }
 
@@ -153,10 +154,10 @@ void ForwardTable::on_reach_changed(Reach& reach) {
   follow_wishes(reach);
   for (auto& [key, tied] : forwards_) {
     if (key.container == reach.container().id && tied.forward->describe(reach.container())) {
-      remember_port(*tied.forward);  // by the name that it has now
       told_change(tied);
     }
   }
+  follow_names(entry);
   reconcile(entry);  // with another name it may be to have another address
 }
 

@@ -113,6 +113,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
  private:
   struct Entry {
     Reach* reach = nullptr;
+    std::vector<std::string> names;  ///< its lasting_names() at the last look
     std::set<Target> suppressed;
     ListenerAges ages;
     TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
@@ -148,6 +149,9 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   bool bind(Forward& forward);
   [[nodiscard]] bool remembers_ports() const;
   void remember_port(const Forward& forward);
+  [[nodiscard]] std::vector<std::string> names_of(const Forward& forward) const;
+  [[nodiscard]] bool remembered_elsewhere(const Forward& forward) const;
+  void follow_names(Entry& entry);
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
   void retry_conflicts();
   static bool serves(const Forward& forward, const ForwardRequest& request);

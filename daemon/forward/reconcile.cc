@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <tuple>
 
-#include "forward/allocation.h"
 #include "forward/forward_table.h"
 
 namespace portfwd {
@@ -17,17 +16,6 @@ Target target_of(const ForwardKey& key) {
 }
 Target target_of(const Listener& l) {
   return {l.protocol, l.local.port};
-}
-
-/// Why the host port is not the container's, for list, event and log.
-std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bound,
-                         const std::string& taken) {
-  if (bound == container_port) return "";
-  if (!taken.empty()) return taken;
-  if (plan.preferred() != container_port) {
-    return fmt::format("port {} is privileged on the host", container_port);
-  }
-  return "it had this host port before";
 }
 
 }  // namespace
@@ -204,62 +192,6 @@ Forward& ForwardTable::create(const ForwardKey& key, const Wanted& wanted) {
   auto forward = std::make_unique<Forward>(parts_.relay, self, std::move(id), key, origin);
   (void)treat(*forward, wanted.treatment);
   return *(forwards_[key] = Tied{std::move(forward), false}).forward;
-}
-
-/// For people: one of our own forwards, a program that can be named, or just taken.
-std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
-  const Port port = failure.endpoint.port;
-  if (failure.error.code != EADDRINUSE) {
-    return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
-  }
-  for (const auto& [key, tied] : forwards_) {
-    if (!tied.forward->holds(failure.endpoint)) continue;
-    return fmt::format("port {} is held by container {} (forward {})", port,
-                       tied.forward->container_name(), tied.forward->id());
-  }
-  const std::string holder = parts_.holders.holder_of(failure.endpoint);
-  if (holder.empty()) return fmt::format("port {} is taken on the host", port);
-  return fmt::format("port {} is held by {}", port, holder);
-}
-
-/// With an address of its own a container has every port number to itself.
-bool ForwardTable::remembers_ports() const {
-  return settings_.host.sticky && settings_.host.allocation == Allocation::SamePort;
-}
-
-void ForwardTable::remember_port(const Forward& forward) {
-  if (!remembers_ports() || forward.host_port() == 0) return;
-  const StickyPorts::Key key{forward.container_name(), target_of(forward.key())};
-  if (sticky_.remember(key, forward.host_port())) parts_.observer.on_state_changed();
-}
-
-bool ForwardTable::bind(Forward& forward) {
-  const ForwardKey& key = forward.key();
-  const Treatment& treatment = forward.treatment();
-  const StickyPorts::Key memory{forward.container_name(), target_of(key)};
-  const auto addresses = host_addresses(forward.container_name(), treatment.bind);
-  HostPortPlan plan(settings_, {.container_port = key.port,
-                                .sticky = remembers_ports() ? sticky_.recall(memory) : std::nullopt,
-                                .asked = treatment.host_port,
-                                .only_preferred = treatment.require_host_port,
-                                .first_unprivileged = first_unprivileged_port()});
-  forward.forget_failures();
-  std::string taken;  // about the port that a person would expect
-  for (auto port = plan.next(); port; port = plan.next()) {
-    const auto bound = forward.bind(addresses, *port);
-    if (bound) {
-      forward.set_remapped(
-          treatment.host_port == port ? "" : remap_reason(plan, key.port, *port, taken));
-      remember_port(forward);
-      return true;
-    }
-    if (taken.empty()) taken = taken_sentence(bound.error());
-    const int code = bound.error().error.code;
-    if (code != EADDRINUSE && code != EACCES) break;  // such as EMFILE: no other port would do
-  }
-  if (taken.empty()) taken = "no port of [host] fallback_range is left";
-  forward.mark_conflict(taken);
-  return false;
 }
 
 }  // namespace portfwd

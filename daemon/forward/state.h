@@ -16,7 +16,7 @@ namespace portfwd {
 
 /// The host port that a container's port had last.
 struct StickyPort {
-  std::string container;  ///< its name, since its id does not outlive it
+  std::string container;  ///< one of its lasting_names(), since its id does not outlive it
   Target target;
   Port host_port = 0;
   friend bool operator==(const StickyPort&, const StickyPort&) = default;

@@ -14,16 +14,22 @@ namespace portfwd {
 
 class StickyPorts {
  public:
-  static constexpr std::size_t kKept = 1024;
-  /// By the container's name, since its id does not outlive it.
-  using Key = std::pair<std::string, Target>;
+  static constexpr std::size_t kKept = 2048;
+  using Names = std::vector<std::string>;  ///< see lasting_names()
 
-  [[nodiscard]] std::optional<Port> recall(const Key& key) const {
-    const Port* port = ports_.find(key);
-    return port == nullptr ? std::nullopt : std::optional(*port);
+  /// @return what is remembered under the first of the names that is known
+  [[nodiscard]] std::optional<Port> recall(const Names& names, Target target) const {
+    for (const std::string& name : names) {
+      if (const Port* port = ports_.find({name, target})) return *port;
+    }
+    return std::nullopt;
   }
-  /// @return whether this is news: it was another one before, or none
-  bool remember(const Key& key, Port port) { return ports_.put(key, port); }
+  /// Under all of the names. @return whether this is news: it was another one before, or none
+  bool remember(const Names& names, Target target, Port port) {
+    bool news = false;
+    for (const std::string& name : names) news |= ports_.put({name, target}, port);
+    return news;
+  }
 
   [[nodiscard]] std::vector<StickyPort> all() const {
     std::vector<StickyPort> out;
@@ -31,11 +37,11 @@ class StickyPorts {
     return out;
   }
   void restore(const std::vector<StickyPort>& ports) {
-    for (const StickyPort& p : ports) (void)remember({p.container, p.target}, p.host_port);
+    for (const StickyPort& p : ports) (void)remember({p.container}, p.target, p.host_port);
   }
 
  private:
-  RecentMap<Key, Port> ports_{kKept};
+  RecentMap<std::pair<std::string, Target>, Port> ports_{kKept};
 };
 
 }  // namespace portfwd

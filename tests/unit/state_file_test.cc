@@ -135,21 +135,33 @@ TEST_F(StateFileTest, WhereNoFolderCanBeItSaysWhy) {
   EXPECT_EQ(file.load(), State{});
 }
 
+Target tcp(std::size_t port) {
+  return {Protocol::Tcp, static_cast<Port>(port)};
+}
+
 TEST(StickyPorts, ForgetsTheOneThatWasUsedLongestAgo) {
   StickyPorts sticky;
-  const StickyPorts::Key first{"web", {Protocol::Tcp, 1}};
-  EXPECT_TRUE(sticky.remember(first, 1));
+  EXPECT_TRUE(sticky.remember({"web"}, tcp(1), 1));
   for (std::size_t i = 2; i <= StickyPorts::kKept; ++i) {
-    EXPECT_TRUE(sticky.remember({"web", {Protocol::Tcp, static_cast<Port>(i)}}, 1));
+    EXPECT_TRUE(sticky.remember({"web"}, tcp(i), 1));
   }
-  EXPECT_FALSE(sticky.remember(first, 1)) << "no news, but used";
-  EXPECT_TRUE(sticky.remember({"shop", {Protocol::Tcp, 1}}, 1));
-  EXPECT_EQ(sticky.recall(first), Port{1});
-  EXPECT_EQ(sticky.recall({"web", {Protocol::Tcp, 2}}), std::nullopt);
+  EXPECT_FALSE(sticky.remember({"web"}, tcp(1), 1)) << "no news, but used";
+  EXPECT_TRUE(sticky.remember({"shop"}, tcp(1), 1));
+  EXPECT_EQ(sticky.recall({"web"}, tcp(1)), Port{1});
+  EXPECT_EQ(sticky.recall({"web"}, tcp(2)), std::nullopt);
   EXPECT_EQ(sticky.all().size(), StickyPorts::kKept);
   StickyPorts again;
   again.restore(sticky.all());
   EXPECT_EQ(again.all(), sticky.all());
+}
+
+TEST(StickyPorts, TheFirstNameThatIsKnownCounts) {
+  StickyPorts sticky;
+  EXPECT_TRUE(sticky.remember({"{service=web}", "one"}, tcp(80), 20000));
+  EXPECT_TRUE(sticky.remember({"{service=web}", "two"}, tcp(80), 20001)) << "made anew";
+  EXPECT_EQ(sticky.recall({"{service=web}", "three"}, tcp(80)), Port{20001});
+  EXPECT_EQ(sticky.recall({"one"}, tcp(80)), Port{20000});
+  EXPECT_EQ(sticky.recall({"three"}, tcp(80)), std::nullopt);
 }
 
 }  // namespace
