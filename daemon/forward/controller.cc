@@ -6,8 +6,6 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "base/process_usage.h"
-#include "base/version.h"
 #include "forward/container_info.h"
 #include "forward/explainer.h"
 
@@ -38,33 +36,6 @@ std::string_view reason_text(RemovalReason reason) {
       return "replaced";
   }
   return "";
-}
-
-std::int64_t usec(Duration d) {
-  return std::chrono::duration_cast<std::chrono::microseconds>(d).count();
-}
-
-void add_facts(const DiscoveryFigures& figures, Facts& facts) {
-  const auto scans = static_cast<std::int64_t>(figures.scans);
-  facts["scans"] = scans;
-  facts["scan_cpu_usec"] = usec(figures.spent);
-  facts["scan_cost_usec"] = scans == 0 ? 0 : usec(figures.spent) / scans;
-  facts["processes"] = static_cast<std::int64_t>(figures.processes);
-  facts["exec_hints"] = figures.exec_hints;
-  facts["cgroup_watches"] = static_cast<std::int64_t>(figures.cgroup_watches);
-  facts["mount_watch"] = figures.mount_watch;
-}
-
-void add_facts(const RefusedClients& refused, Facts& facts) {
-  facts["clients_refused_foreign"] = static_cast<std::int64_t>(refused.foreign);
-  facts["clients_refused_unidentified"] = static_cast<std::int64_t>(refused.unidentified);
-  facts["clients_refused_remote"] = static_cast<std::int64_t>(refused.remote);
-}
-
-std::vector<std::string> messages(const Mistakes& mistakes) {
-  std::vector<std::string> out;
-  for (const Mistake& m : mistakes) out.push_back(m.message());
-  return out;
 }
 
 }  // namespace
@@ -200,7 +171,9 @@ std::vector<Event> Controller::events_after(std::uint64_t seq) const {
 }
 
 std::uint64_t Controller::poll_interval_usec() const {
-  return static_cast<std::uint64_t>(usec(parts_.reaches.poll_interval()));
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(parts_.reaches.poll_interval())
+          .count());
 }
 
 std::vector<ContainerInfo> Controller::containers() const {
@@ -223,27 +196,6 @@ std::optional<ForwardInfo> Controller::find_forward(std::string_view id) const {
 std::optional<ContainerInfo> Controller::find_container(std::string_view id) const {
   const Reach* reach = parts_.reaches.find(id);
   return reach == nullptr ? std::nullopt : std::optional(info_of(*reach, settings_));
-}
-
-Facts Controller::status() const {
-  const ProcessUsage usage = process_usage();
-  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
-  Facts facts{{"version", std::string(kVersion)},
-              {"instance_id", instance_id_},
-              {"uptime_seconds", seconds(parts_.loop.now() - started_)},
-              {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
-              {"forwards", static_cast<std::int64_t>(table_.size() + reverse_.size())},
-              {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
-              {"longest_turn_usec", usec(parts_.loop.longest_turn())},
-              {"cpu_seconds", seconds(usage.cpu)},
-              {"memory_bytes", usage.resident_bytes},
-              {"open_fds", usage.open_fds},
-              {"max_fds", usage.max_fds},
-              {"configuration_errors", messages(mistakes_)}};
-  parts_.reaches.add_facts(facts);
-  add_facts(parts_.discovery.figures(), facts);
-  add_facts(parts_.relay.identity.refused(), facts);
-  return facts;
 }
 
 // ---- what happens

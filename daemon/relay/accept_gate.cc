@@ -10,50 +10,72 @@ namespace portfwd {
 
 namespace {
 
-int first_reserved_descriptor() {
+constexpr int kNoneFree = std::numeric_limits<int>::max();
+
+int descriptor_limit() {
   rlimit limit{};
-  const bool known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
-  const auto most = static_cast<rlim_t>(std::numeric_limits<int>::max());
-  const int all = static_cast<int>(known ? std::min(limit.rlim_cur, most) : most);
-  return all - std::min(all / 8, AcceptGate::kReserve);
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return kNoneFree;
+  return static_cast<int>(std::min<rlim_t>(limit.rlim_cur, kNoneFree));
+}
+
+int lowest_free_descriptor() {
+  const UniqueFd probe(::eventfd(0, EFD_CLOEXEC));
+  return probe.valid() ? probe.get() : kNoneFree;
 }
 
 }  // namespace
 
 AcceptGate::AcceptGate(EventLoop& loop, AcceptGateObserver& observer)
-    : loop_(loop),
-      observer_(observer),
-      accept_below_(first_reserved_descriptor()),
-      reopen_(loop, [this] { try_to_open(); }) {}
+    : loop_(loop), observer_(observer), look_again_(loop, [this] { look_again(); }) {
+  const int all = descriptor_limit();
+  const int reserve = std::min(all / 8, kReserve);
+  all_wait_from_ = all - reserve;
+  busiest_wait_from_ = all_wait_from_ - reserve;
+}
 
-void AcceptGate::close(const Error& error) {
-  if (!is_open()) return;
-  closed_at_ = loop_.now();
-  reopen_.arm_at(closed_at_ + kRetry);
-  tell_members();
+/// Half of what the busiest has is few. So somebody without any is always admitted.
+bool AcceptGate::admits(const Member& member) const {
+  if (shortage_ == Shortage::None) return true;
+  return shortage_ == Shortage::BusiestWait && 2 * member.connections() <= most_connections_;
+}
+
+std::size_t AcceptGate::kept_waiting() const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(members_, [this](const Member* m) { return !admits(*m); }));
+}
+
+Shortage AcceptGate::shortage_with(int in_use) const {
+  if (in_use >= all_wait_from_ - claimed_) return Shortage::AllWait;
+  return in_use >= busiest_wait_from_ - claimed_ ? Shortage::BusiestWait : Shortage::None;
+}
+
+void AcceptGate::accepted(int fd, Member& by) {
+  if (const Shortage now = shortage_with(fd); now > shortage_)
+    return enter(now, {EMFILE, "accept"});
+  if (!admits(by)) by.on_gate();
+}
+
+void AcceptGate::enter(Shortage shortage, const Error& error) {
+  if (shortage <= shortage_) return;
+  settle(shortage);
   if (!std::exchange(reported_, true)) observer_.on_descriptors_short(error);
 }
 
-void AcceptGate::accepted(int fd) {
-  if (fd >= accept_below_) close({EMFILE, "accept"});
-}
-
 void AcceptGate::descriptor_freed() {
-  if (!is_open()) reopen_.arm_at(std::min(reopen_.when(), closed_at_ + kSoon));
+  if (look_again_.armed()) look_again_.arm_at(std::min(look_again_.when(), looked_at_ + kSoon));
 }
 
-void AcceptGate::try_to_open() {
-  if (has_room()) return tell_members();
-  closed_at_ = loop_.now();
-  reopen_.arm_at(closed_at_ + kRetry);
+void AcceptGate::look_again() {
+  settle(shortage_with(lowest_free_descriptor()));
 }
 
-bool AcceptGate::has_room() const {
-  const UniqueFd probe(::eventfd(0, EFD_CLOEXEC));
-  return probe.valid() && probe.get() < accept_below_;
-}
-
-void AcceptGate::tell_members() {
+void AcceptGate::settle(Shortage shortage) {
+  shortage_ = shortage;
+  looked_at_ = loop_.now();
+  most_connections_ = 0;
+  for (const Member* m : members_)
+    most_connections_ = std::max(most_connections_, m->connections());
+  if (shortage != Shortage::None) look_again_.arm_at(looked_at_ + kRetry);
   for (Member* member : members_) member->on_gate();
 }
 

@@ -1,15 +1,22 @@
-// One gate before all listeners: when the process runs out of descriptors, accepting stops
-// everywhere at once and comes back by itself, so that nothing spins and nobody is dropped: whoever
-// waits stays in the kernel's queue. It closes a little early, since a client that was accepted
-// needs a second descriptor to be dialled for. Owned by main; listeners join it. It accepts nothing
-// itself.
+// One gate before all listeners, for when descriptors run short: first those wait that have the
+// most connections, then all, so that one forward in a storm leaves something to the others, and
+// all of them to detection and control. Nothing spins and nobody is dropped: whoever waits stays in
+// the kernel's queue, and accepting comes back by itself. Owned by main; listeners join it. It
+// accepts nothing itself.
+//
+//   descriptors in use    0 ─────────── all − 2 × reserve ─────────── all − reserve ────── all
+//   who is admitted             all             those with few connections         nobody
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "event/event_loop.h"
 
 namespace portfwd {
+
+/// Who waits, for want of descriptors.
+enum class Shortage : std::uint8_t { None, BusiestWait, AllWait };
 
 class AcceptGateObserver {
  public:
@@ -25,11 +32,26 @@ class AcceptGate {
  public:
   class Member {
    public:
-    /// The gate has opened or closed: compute your interest anew.
+    /// Perhaps it is admitted where it was not, or the other way round: compute your interest anew.
     virtual void on_gate() = 0;
+    /// How many connections it has now.
+    [[nodiscard]] virtual std::size_t connections() const = 0;
 
    protected:
     ~Member() = default;
+  };
+
+  /// A client that was let in and has no far end yet will need a descriptor for that: it counts as
+  /// in use.
+  class Claim {
+   public:
+    explicit Claim(AcceptGate& gate) : gate_(gate) { ++gate_.claimed_; }
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+    ~Claim() { --gate_.claimed_; }
+
+   private:
+    AcceptGate& gate_;
   };
 
   /// A retry costs one accept(2) per listener that has somebody waiting.
@@ -37,8 +59,8 @@ class AcceptGate {
   /// After a descriptor came free; not at once, since re-arming costs a call per listener.
   static constexpr Duration kSoon = std::chrono::milliseconds(10);
 
-  /// Descriptors kept for what accepted clients and everybody else still need; less with a low
-  /// limit.
+  /// Descriptors kept for everybody but clients, and as many again for clients of those with few
+  /// connections; less with a low limit.
   static constexpr int kReserve = 256;
 
   /// Reads RLIMIT_NOFILE, which is to be raised before. @param observer borrowed
@@ -49,28 +71,37 @@ class AcceptGate {
   void join(Member& member) { members_.push_back(&member); }
   void leave(Member& member) noexcept { std::erase(members_, &member); }
 
-  [[nodiscard]] bool is_open() const { return !reopen_.armed(); }
+  [[nodiscard]] bool admits(const Member& member) const;
+  [[nodiscard]] Shortage shortage() const { return shortage_; }
+  /// How many members are not admitted.
+  [[nodiscard]] std::size_t kept_waiting() const;
+
   /// accept(2) failed for want of what `error` says.
-  void close(const Error& error);
+  void close(const Error& error) { enter(Shortage::AllWait, error); }
   /// accept(2) gave `fd`. The kernel gives the lowest free number, so it tells how many are in use.
-  void accepted(int fd);
+  void accepted(int fd, Member& by);
   /// A connection has ended: there may be room again.
   void descriptor_freed();
   /// Somebody has accepted all that waited: the shortage, if there was one, is over.
-  void queue_is_empty() { reported_ = !is_open(); }
+  void queue_is_empty() { reported_ = shortage_ != Shortage::None; }
 
  private:
-  void try_to_open();
-  void tell_members();
-  [[nodiscard]] bool has_room() const;
+  void enter(Shortage shortage, const Error& error);
+  void look_again();
+  void settle(Shortage shortage);
+  [[nodiscard]] Shortage shortage_with(int in_use) const;
 
   EventLoop& loop_;
   AcceptGateObserver& observer_;
   std::vector<Member*> members_;
-  int accept_below_;  ///< descriptor number
-  TimePoint closed_at_{};
+  int busiest_wait_from_;  ///< descriptors in use, as the next
+  int all_wait_from_;
+  int claimed_ = 0;
+  Shortage shortage_ = Shortage::None;
+  std::size_t most_connections_ = 0;  ///< of one member, at the last look
+  TimePoint looked_at_{};
   bool reported_ = false;
-  Timer reopen_;  ///< armed while closed
+  Timer look_again_;  ///< armed while something is short
 };
 
 }  // namespace portfwd

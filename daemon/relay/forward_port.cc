@@ -100,7 +100,7 @@ void ForwardPort::on_client(Arrival arrival) {
   if (!let_in(arrival)) return reset_on_close(arrival.socket.get());
   ++counters_.total;
   WaitingClientObserver& self = *this;
-  engage(waiting_.add(std::make_unique<WaitingClient>(services_.context.loop(),
+  engage(waiting_.add(std::make_unique<WaitingClient>(services_.context.loop(), services_.gate,
                                                       std::move(arrival.socket),
                                                       arrival.arrived_at.address.family(), self)));
   observe_limit();
@@ -225,8 +225,7 @@ void ForwardPort::connection_ended() {
 }
 
 void ForwardPort::observe_limit() {
-  const std::size_t connections = waiting_.size() + relays_.size();
-  listener_.pause(settings_.max_connections != 0 && connections >= settings_.max_connections);
+  listener_.pause(settings_.max_connections != 0 && connections() >= settings_.max_connections);
 }
 
 void ForwardPort::finish_drain() {

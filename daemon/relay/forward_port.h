@@ -90,6 +90,9 @@ class ForwardPort final : public Retirable,
   enum class Mode : std::uint8_t { Holding, Serving, Draining };
 
   void on_client(Arrival arrival) override;
+  [[nodiscard]] std::size_t connections() const override {
+    return waiting_.size() + relays_.size();
+  }
   void on_connected(WaitingClient& client, UniqueFd target) override;
   void on_dial_failed(WaitingClient& client, const Error& error) override;
   void on_hold_over(WaitingClient& client) override;

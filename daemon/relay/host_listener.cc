@@ -113,7 +113,7 @@ void HostListener::pause(bool paused) {
 }
 
 void HostListener::update_interest() {
-  const std::uint32_t events = accepting_ && !paused_ && gate_.is_open() ? EPOLLIN : 0U;
+  const std::uint32_t events = accepting_ && !paused_ && gate_.admits(*this) ? EPOLLIN : 0U;
   for (Socket& socket : sockets_) (void)socket.source.watch(events);
 }
 
@@ -126,9 +126,10 @@ void HostListener::on_io(IoSource& source, std::uint32_t) {
     from.length = sizeof from.storage;
     UniqueFd client(::accept4(source.fd(), from.get(), &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
-      gate_.accepted(client.get());
+      const int number = client.get();
       const Endpoint peer = from_sockaddr(from).value_or(Endpoint{});
       sink_.on_client({std::move(client), peer, socket->endpoint});
+      gate_.accepted(number, *this);
     } else if (errno == EAGAIN) {
       return gate_.queue_is_empty();
     } else if (no_descriptor(errno)) {

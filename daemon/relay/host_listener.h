@@ -41,6 +41,8 @@ class ClientSink {
  public:
   /// May pause the listener, not close or destroy it.
   virtual void on_client(Arrival arrival) = 0;
+  /// How many clients of the listener are still connected.
+  [[nodiscard]] virtual std::size_t connections() const = 0;
 
  protected:
   ~ClientSink() = default;
@@ -83,6 +85,7 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
 
   void on_io(IoSource& source, std::uint32_t events) override;
   void on_gate() override { update_interest(); }
+  [[nodiscard]] std::size_t connections() const override { return sink_.connections(); }
   void update_interest();
 
   RelayContext& context_;

@@ -4,9 +4,10 @@
 
 namespace portfwd {
 
-WaitingClient::WaitingClient(EventLoop& loop, UniqueFd client, Family family,
+WaitingClient::WaitingClient(EventLoop& loop, AcceptGate& gate, UniqueFd client, Family family,
                              WaitingClientObserver& observer)
     : loop_(loop),
+      claim_(gate),
       observer_(observer),
       family_(family),
       client_(std::move(client)),

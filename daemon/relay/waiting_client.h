@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "event/event_loop.h"
+#include "relay/accept_gate.h"
 #include "relay/dialer.h"
 
 namespace portfwd {
@@ -27,7 +28,9 @@ class WaitingClientObserver {
 
 class WaitingClient final : public Retirable, private IoHandler, private DialHandler {
  public:
-  WaitingClient(EventLoop& loop, UniqueFd client, Family family, WaitingClientObserver& observer);
+  /// @param gate borrowed: it is told that a far end will be needed
+  WaitingClient(EventLoop& loop, AcceptGate& gate, UniqueFd client, Family family,
+                WaitingClientObserver& observer);
   /// Resets the client unless it was released.
   ~WaitingClient() override;
 
@@ -52,6 +55,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   void on_dialled(Result<UniqueFd> connected) override;
 
   EventLoop& loop_;
+  AcceptGate::Claim claim_;
   WaitingClientObserver& observer_;
   Family family_;
   UniqueFd client_;

@@ -14,11 +14,12 @@ RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
       identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid())) {}
 
 void RelayParts::on_descriptors_short(const Error& error) {
-  log::write(log::Level::Warning,
-             fmt::format("no descriptor is left for new connections ({}): they wait until others "
-                         "end; raise LimitNOFILE= of the unit",
-                         error.text()),
-             {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)}});
+  log::write(
+      log::Level::Warning,
+      fmt::format("descriptors run short ({}): new connections wait until others end, those to "
+                  "the busiest forwards first; raise LimitNOFILE= of the unit",
+                  error.text()),
+      {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)}});
 }
 
 }  // namespace portfwd

@@ -104,8 +104,8 @@ TEST_F(SystemLimits, WithoutDescriptorsConnectionsWaitAndAreServedLater) {
   ASSERT_TRUE(wait_for_added(8080));
   std::vector<UniqueFd> clients;
   for (int i = 0; i < 100; ++i) clients.push_back(connect_to_port({kV4, 8080}));
-  ASSERT_TRUE(until([&] { return lines_with("no descriptor is left") >= 1; }));
-  EXPECT_EQ(ctl({"status"}).status, 0) << "it answers still";
+  ASSERT_TRUE(until([&] { return lines_with("descriptors run short") >= 1; }));
+  EXPECT_NE(json({"status"})["descriptor_shortage"], "none") << "it answers still, and says so";
   const double share = cpu_share(1s);
   std::printf("while connections wait for descriptors: %.2f %% of a core\n", 100 * share);
   EXPECT_LT(share, 0.05 * kSlowBuild) << "it must not spin";
@@ -114,6 +114,32 @@ TEST_F(SystemLimits, WithoutDescriptorsConnectionsWaitAndAreServedLater) {
     client.reset();
   }
   EXPECT_EQ(greeting({kV6, 8080}), "8080 here\n");
+  EXPECT_TRUE(until([&] { return json({"status"})["descriptor_shortage"] == "none"; }));
+  EXPECT_EQ(lines_with("descriptors run short"), 1) << daemon_->err();
+}
+
+TEST_F(SystemLimits, OneThatHasTakenMostDescriptorsLeavesSomeToTheOthersAndToDetection) {
+  start({"prlimit", "--nofile=1024:1024", PORTFWD_PATH});
+  const Box busy;
+  ASSERT_EQ(busy.open(8080), 0);
+  const Box quiet;
+  ASSERT_EQ(quiet.open(8081), 0);
+  ASSERT_TRUE(wait_for_added(8080) && wait_for_added(8081));
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 500; ++i) clients.push_back(connect_to_port({kV4, 8080}));
+  ASSERT_TRUE(until([&] { return lines_with("descriptors run short") >= 1; }));
+  EXPECT_EQ(greeting({kV4, 8081}), "8081 here\n");
+  ASSERT_EQ(quiet.open(8082), 0);
+  ASSERT_TRUE(wait_for_added(8082)) << "what opens is seen";
+  EXPECT_EQ(greeting({kV6, 8082}), "8082 here\n");
+  const Json status = json({"status"});
+  EXPECT_EQ(status["descriptor_shortage"], "clients of the busiest forwards wait");
+  EXPECT_EQ(status["forwards_waiting_for_descriptors"], 1);
+  clients.erase(clients.begin(), clients.begin() + 300);
+  for (const UniqueFd& client : clients) EXPECT_EQ(read_line(client), "8080 here\n");
+  clients.clear();
+  EXPECT_TRUE(until([&] { return json({"status"})["descriptor_shortage"] == "none"; }));
+  EXPECT_EQ(lines_with("descriptors run short"), 1) << daemon_->err();
 }
 
 TEST_F(SystemLimits, ItStartsAndServesWithVeryFewDescriptors) {
