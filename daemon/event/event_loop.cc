@@ -70,24 +70,25 @@ Result<void> EventLoop::run() {
 Result<void> EventLoop::turn(Duration limit) {
   for (std::size_t i = 0; i < hooks_.size(); ++i) hooks_[i]->before_wait();
   std::array<epoll_event, kBatch> events;
-  const Duration wait = wait_limit(limit);
+  const TimePoint rested = clock_.now();
+  if (woken_ > TimePoint::min()) longest_turn_ = std::max(longest_turn_, rested - woken_);
+  const Duration wait = wait_limit(rested, limit);
   const timespec timeout = to_timespec(wait);
   const int n = ::epoll_pwait2(epoll_.get(), events.data(), kBatch,
                                wait == Duration::max() ? nullptr : &timeout, nullptr);
   if (n < 0 && errno != EINTR) return fail("epoll_pwait2");
-  const TimePoint woken = clock_.now();
+  woken_ = clock_.now();
   batch_ = {events.data(), static_cast<std::size_t>(std::max(n, 0))};  // timers may disarm, too
   expire_timers();
   dispatch();
   std::exchange(retired_, {}).clear();  // the only place where finished objects die
-  longest_turn_ = std::max(longest_turn_, clock_.now() - woken);
   return {};
 }
 
-Duration EventLoop::wait_limit(Duration limit) const {
+Duration EventLoop::wait_limit(TimePoint now, Duration limit) const {
   if (stopping_) return Duration::zero();
   if (timers_.empty()) return limit;
-  return std::clamp(timers_.begin()->first - clock_.now(), Duration::zero(), limit);
+  return std::clamp(timers_.begin()->first - now, Duration::zero(), limit);
 }
 
 /// Only what was due on entry: a timer that arms itself for now must not starve the sockets.

@@ -127,6 +127,8 @@ class EventLoop {
   void add_hook(WaitHook& hook) { hooks_.push_back(&hook); }
   void remove_hook(WaitHook& hook) noexcept { std::erase(hooks_, &hook); }
 
+  /// From the end of one wait to the beginning of the next, hooks included: so long everybody else
+  /// had to wait at most.
   [[nodiscard]] Duration longest_turn() const noexcept { return longest_turn_; }
 
  private:
@@ -134,7 +136,7 @@ class EventLoop {
   friend class Timer;
   void dispatch();
   void expire_timers();
-  [[nodiscard]] Duration wait_limit(Duration limit) const;
+  [[nodiscard]] Duration wait_limit(TimePoint now, Duration limit) const;
 
   const Clock& clock_;
   UniqueFd epoll_;
@@ -143,6 +145,7 @@ class EventLoop {
   std::vector<std::unique_ptr<Retirable>> retired_;
   std::vector<WaitHook*> hooks_;
   TimePoint expiring_ = TimePoint::min();
+  TimePoint woken_ = TimePoint::min();  ///< before the first wait
   Duration longest_turn_{};
   bool stopping_ = false;
 };

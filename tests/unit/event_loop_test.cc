@@ -7,10 +7,13 @@
 #include <array>
 #include <vector>
 
+#include "support/manual_clock.h"
+
 namespace portfwd {
 namespace {
 
 using namespace std::chrono_literals;
+using testing_support::ManualClock;
 
 struct SocketPair {
   SocketPair() {
@@ -55,6 +58,27 @@ TEST_F(LoopTest, TwoHandlersOfOneBatchMayDestroyEachOther) {
   ASSERT_TRUE(second->source.watch(EPOLLIN));
   ASSERT_TRUE(loop.turn(1s));
   EXPECT_EQ(called, 1) << "the other one's event must be gone from the batch";
+}
+
+/// It takes its time before each wait, and a timer takes some more.
+struct SlowHook final : WaitHook {
+  explicit SlowHook(ManualClock& its_clock) : clock(its_clock) {}
+  void before_wait() override { clock.advance(3ms); }
+  ManualClock& clock;
+};
+
+TEST(LoopTurnTest, TheLongestLastsFromOneWaitToTheNext) {
+  ManualClock clock;
+  EventLoop loop(clock);
+  SlowHook hook(clock);
+  loop.add_hook(hook);
+  Timer timer(loop, [&] { clock.advance(5ms); });
+  timer.arm_now();
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_EQ(loop.longest_turn(), 0s) << "nobody has waited for it yet";
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_EQ(loop.longest_turn(), 8ms);
+  loop.remove_hook(hook);
 }
 
 TEST_F(LoopTest, AnEmptyMaskDeregistersSoThatHangUpDoesNotSpin) {
