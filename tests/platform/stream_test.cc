@@ -44,6 +44,17 @@ TEST_P(StreamFacts, WhatArrivedBeforeAResetCanStillBeRead) {
   EXPECT_EQ(got.ending, Ending::Reset);
 }
 
+/// Source: inet_getname in net/ipv4/af_inet.c: ENOTCONN in CLOSE.
+TEST_P(StreamFacts, OneWhosePeerHasResetHasNoPeerAnyMore) {
+  auto [ours, theirs] = tcp_pair(GetParam());
+  EXPECT_EQ(peer_endpoint(ours.get()), local_endpoint(theirs.get()));
+  ::shutdown(theirs.get(), SHUT_WR);
+  EXPECT_EQ(peer_endpoint(ours.get()), local_endpoint(theirs.get())) << "a FIN is no end";
+  write_all(ours, "unread, which makes a close a reset");
+  theirs.reset();
+  EXPECT_FALSE(peer_endpoint(ours.get()));
+}
+
 TEST_P(StreamFacts, WhatArrivedBeforeAResetCanStillBeSpliced) {
   auto [ours, theirs] = tcp_pair(GetParam());
   write_all(theirs, "last words");
