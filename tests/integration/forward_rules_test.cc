@@ -95,6 +95,16 @@ TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
   EXPECT_EQ(only().on_auto_forward, "silent");
 }
 
+TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
+  settings.host.avoid = {{8080, 8080}};
+  table->apply(settings);
+  TestReach& web = container("web");
+  show(web, {8080});
+  EXPECT_EQ(only().host_port, 20000);
+  ASSERT_TRUE(ask(&web, 8080, {.host_port = Port{8080}}));
+  EXPECT_EQ(only().host_port, 8080);
+}
+
 TEST_F(ForwardTableTest, ARuleMayBindAnotherLoopbackAddress) {
   Rule rule;
   rule.bind = Bind{IpAddress::v4(127, 0, 0, 9)};

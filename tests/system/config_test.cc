@@ -136,5 +136,22 @@ TEST_F(SystemConfig, RulesSeeTheProgramAndTheContainer) {
   EXPECT_EQ(container_of(box_.pid())["state"], "ignored");
 }
 
+TEST_F(SystemConfig, AProgramThatAsksForItIsLeftAloneUnlessARuleSaysOtherwise) {
+  configure("");
+  start();
+  const Program asks(
+      loop_, {"env", "PORTFWD=off", "unshare", "--user", "--map-root-user", "--net", "sh", "-c",
+              "ip link set lo up; exec /usr/bin/python3 -m http.server 8080"});
+  ASSERT_TRUE(until([&] {
+    return std::ranges::any_of(json({"containers", "--all"}),
+                               [](const Json& c) { return !c["listeners"].empty(); });
+  }));
+  EXPECT_EQ(json({"explain", "8080"})["decision"],
+            "PORTFWD=off in its program's environment asks for it");
+  EXPECT_EQ(json({"list"}).size(), 0U);
+  save("portfwd/config.toml", "[[rule]]\nports = [8080]\non_auto_forward = \"silent\"\n");
+  EXPECT_TRUE(wait_for_added(8080));
+}
+
 }  // namespace
 }  // namespace portfwd

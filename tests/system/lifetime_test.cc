@@ -40,6 +40,24 @@ TEST_F(SystemLifetime, CheckConfigShowsEveryMistakeAndEnds) {
   EXPECT_EQ(run({PORTFWD_PATH, "--check-config", file("portfwd/config.toml")}).status, 0);
 }
 
+TEST_F(SystemLifetime, TheCommandLineComesBeforeTheEnvironmentBeforeTheUsersFile) {
+  configure("[users]\n");
+  std::ofstream(file("environment.toml")) << "[environment]\n";
+  std::ofstream(file("command-line.toml")) << "[command_line]\n";
+  const auto complains_of = [&](std::vector<std::string> command) {
+    command.insert(command.begin(), {"env", "PORTFWD_CONFIG=" + file("environment.toml")});
+    return run(std::move(command)).err;
+  };
+  const Said users = run({PORTFWD_PATH, "--check-config"});
+  EXPECT_NE(users.err.find("\"users\""), std::string::npos) << users.err;
+  std::string said = complains_of({PORTFWD_PATH, "--check-config"});
+  EXPECT_NE(said.find("\"environment\""), std::string::npos) << said;
+  said = complains_of({PORTFWD_PATH, "--config", file("command-line.toml"), "--check-config"});
+  EXPECT_NE(said.find("\"command_line\""), std::string::npos) << said;
+  const Said level = run({"env", "PORTFWD_LOG_LEVEL=loud", PORTFWD_PATH, "--version"});
+  expect_one_line(level, 2, "loud");
+}
+
 TEST_F(SystemLifetime, WithoutABusItSaysWhatToDo) {
   ::setenv("DBUS_SESSION_BUS_ADDRESS", ("unix:path=" + file("nothing")).c_str(), 1);
   expect_one_line(run({PORTFWD_PATH}), 1, "dbus-run-session");
