@@ -1,6 +1,6 @@
 // Loads for a relay: a server that plays every part, and clients that measure. One header on each
 // connection says what it is for, so that one forwarded port carries all loads and every relay sees
-// the same bytes. Owned by relay_bench; it knows no relay.
+// the same bytes. Owned by relay_bench and fairness_bench; it knows no relay.
 #pragma once
 
 #include <array>
@@ -20,6 +20,7 @@ struct Load {
   LoadKind kind;
   std::uint32_t connections;  ///< at a time
   std::uint32_t size = 1;     ///< bytes of a message; of bulk loads: does not matter
+  bool timed = false;         ///< each answer is, which costs a little
 
   [[nodiscard]] bool is_bulk() const { return kind == LoadKind::Up || kind == LoadKind::Down; }
 };
@@ -41,6 +42,7 @@ struct LoadResult {
   double rate = 0;   ///< bytes a second of bulk loads, else operations a second; 0: it did not work
   double bytes = 0;  ///< carried in all, of bulk loads, the warming up included
   double fairness = 1;  ///< slowest over fastest stream
+  double p99 = 0;       ///< ms from a request to its answer, if `timed`
 };
 
 /// Serves loads for ever.

@@ -38,6 +38,7 @@ class LoadClient {
     if (!all_have_moved()) return {};
     run_for(kWarmUp);
     for (Slot& slot : slots_) slot.done = 0;
+    answers_ = {};
     const auto began = Clock::now();
     run_for(duration);
     return result(std::chrono::duration<double>(Clock::now() - began).count());
@@ -48,6 +49,7 @@ class LoadClient {
     UniqueFd fd;
     std::uint64_t done = 0;  ///< bytes of bulk loads, else operations
     std::size_t left = 0;    ///< bytes of the message to come back
+    Clock::time_point asked;
     bool introduced = false;
   };
 
@@ -93,6 +95,7 @@ class LoadClient {
 
   void ask(Slot& slot) {
     slot.left = load_.size;
+    if (load_.timed) slot.asked = Clock::now();
     (void)!::send(slot.fd.get(), buffer_.data(), load_.size, MSG_NOSIGNAL);
   }
 
@@ -118,6 +121,7 @@ class LoadClient {
     slot.left -= std::min(slot.left, std::size_t(n));
     if (slot.left > 0) return;
     ++slot.done;
+    if (load_.timed) answers_.add(Clock::now() - slot.asked);
     if (load_.kind == LoadKind::ConnectEcho) return begin(slot);
     ask(slot);
   }
@@ -134,7 +138,8 @@ class LoadClient {
     const auto all = static_cast<double>(sum);
     return {.rate = all / seconds,
             .bytes = static_cast<double>(carried_),
-            .fairness = most->done == 0 ? 0 : double(least->done) / double(most->done)};
+            .fairness = most->done == 0 ? 0 : double(least->done) / double(most->done),
+            .p99 = load_.timed ? answers_.percentile(99) : 0};
   }
 
   Load load_;
@@ -142,6 +147,7 @@ class LoadClient {
   std::vector<Slot> slots_;
   std::vector<char> buffer_;
   sockaddr_in at_{};
+  Samples answers_;
   std::uint64_t carried_ = 0;  ///< of bulk loads, the warming up included
 };
 

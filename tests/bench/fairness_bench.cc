@@ -1,0 +1,183 @@
+// What others notice of a forward that is busy: what a bulk stream adds to the answers of 64
+// connections beside it, and what a storm of connections does to another forward, to D-Bus and to
+// detection. Parts: bulk storm.
+#include <fmt/core.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <systemd/sd-bus.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "bench/container.h"
+#include "bench/daemon.h"
+#include "bench/load.h"
+#include "bench/relays.h"
+
+namespace portfwd::bench {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr std::uint16_t kBusy = 27'100;
+constexpr std::uint16_t kOther = 27'200;
+constexpr std::uint16_t kNew = 27'300;
+constexpr auto kVeryLong = 600s;
+
+constexpr Load kSixtyFour{"64 connections", LoadKind::Echo, 64, 64, true};
+constexpr Load kOne{"1 connection", LoadKind::Echo, 1, 64, true};
+constexpr Load kBulk{"a bulk stream", LoadKind::Down, 1};
+constexpr Load kStorm{"a storm", LoadKind::ConnectEcho, 64};
+
+/// A container that serves loads at one port.
+class Server {
+ public:
+  explicit Server(std::uint16_t port) : pid_(fork_into_namespaces()) {
+    if (pid_ == 0) serve_loads(listen_on_loopback(port));
+  }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+  ~Server() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+
+ private:
+  pid_t pid_;
+};
+
+/// A load in a process of its own, from its beginning to wait() or to the end of this object.
+class Running {
+ public:
+  Running(const Load& load, std::uint16_t port, std::chrono::milliseconds time) {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) give_up("pipe2 failed");
+    result_ = UniqueFd(ends[0]);
+    const UniqueFd to(ends[1]);
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const LoadResult result = run_load(load, port, time);
+    ::_exit(::write(to.get(), &result, sizeof result) == sizeof result ? 0 : 1);
+  }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+  ~Running() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  [[nodiscard]] LoadResult wait() const {
+    LoadResult result;
+    if (::read(result_.get(), &result, sizeof result) != sizeof result || result.rate <= 0) {
+      give_up("a load did not run");
+    }
+    return result;
+  }
+
+ private:
+  UniqueFd result_;
+  pid_t pid_ = -1;
+};
+
+LoadResult run_alone(const Load& load, std::uint16_t port, std::chrono::milliseconds time) {
+  return Running(load, port, time).wait();
+}
+
+/// A client of the daemon that asks how it is.
+class StatusCaller {
+ public:
+  explicit StatusCaller(const testing_support::PrivateBus& bus) {
+    ::sd_bus_new(&bus_);
+    ::sd_bus_set_address(bus_, bus.address().c_str());
+    ::sd_bus_set_bus_client(bus_, 1);
+    if (::sd_bus_start(bus_) < 0) give_up("no bus at " + bus.address());
+  }
+  StatusCaller(const StatusCaller&) = delete;
+  StatusCaller& operator=(const StatusCaller&) = delete;
+  ~StatusCaller() { ::sd_bus_flush_close_unref(bus_); }
+
+  /// @return how long the answer took
+  Clock::duration ask() {
+    const auto began = Clock::now();
+    sd_bus_message* answer = nullptr;
+    if (::sd_bus_call_method(bus_, "org.portfwd1", "/org/portfwd1", "org.portfwd1.Manager",
+                             "GetStatus", nullptr, &answer, "") < 0) {
+      give_up("the daemon does not answer");
+    }
+    ::sd_bus_message_unref(answer);
+    return Clock::now() - began;
+  }
+
+ private:
+  sd_bus* bus_ = nullptr;
+};
+
+/// Alone and beside the stream in turns, so that both meet the same machine.
+void tell_bulk(Report& report, const Options& options) {
+  const testing_support::PrivateBus bus;
+  const Server busy(kBusy);
+  const Server other(kOther);
+  const Daemon daemon(bus);
+  const auto time = options.quick ? 500ms : 3000ms;
+  for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until it is there
+  Samples alone;
+  Samples beside;
+  for (int round = 0; round < (options.quick ? 3 : 7); ++round) {
+    alone.add(run_alone(kSixtyFour, kOther, time).p99);
+    const Running bulk(kBulk, kBusy, kVeryLong);
+    rest(100ms);
+    beside.add(run_alone(kSixtyFour, kOther, time).p99);
+  }
+  report.tell("64 connections alone: answer, p99", alone.median(), "ms", {}, alone.size());
+  report.tell("64 connections beside a bulk stream: answer, p99", beside.median(), "ms", {},
+              beside.size());
+  report.tell("a bulk stream adds to the p99 of 64 connections", beside.median() - alone.median(),
+              "ms", 2, beside.size());
+}
+
+void tell_storm(Report& report, const Options& options) {
+  const testing_support::PrivateBus bus;
+  const Server busy(kBusy);
+  const Server other(kOther);
+  Container third;
+  const Daemon daemon(bus);
+  StatusCaller caller(bus);
+  for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until it is there
+  const auto time = options.quick ? 1000ms : 5000ms;
+  const double before = run_alone(kOne, kOther, time).p99;
+  const Running storm(kStorm, kBusy, kVeryLong);
+  rest(200ms);
+  const double during = run_alone(kOne, kOther, time).p99;
+  Samples answers;
+  for (int i = 0; i < (options.quick ? 50 : 500); ++i) {
+    answers.add(caller.ask());
+    rest(5ms);
+  }
+  Samples opened;
+  for (std::uint16_t i = 0; i < (options.quick ? 5 : 40); ++i) {
+    const auto listening = third.open(kNew + i);
+    opened.add(first_byte(kNew + i) - listening);
+  }
+  report.tell("another forward alone: answer, p99", before, "ms");
+  report.tell("another forward in a storm of connections: answer, p99", during, "ms");
+  report.tell("in a storm of connections: D-Bus answer, p99", answers.percentile(99), "ms", 50,
+              answers.size());
+  report.tell("in a storm of connections: D-Bus answer, longest", answers.percentile(100), "ms");
+  report.tell("in a storm of connections: new listener to first byte, median", opened.median(),
+              "ms", {}, opened.size());
+  report.tell("in a storm of connections: new listener to first byte, longest",
+              opened.percentile(100), "ms");
+}
+
+int run(const Options& options) {
+  Report report(options);
+  if (options.runs("bulk")) tell_bulk(report, options);
+  if (options.runs("storm")) tell_storm(report, options);
+  return report.status();
+}
+
+}  // namespace
+}  // namespace portfwd::bench
+
+int main(int argc, char** argv) {
+  return portfwd::bench::run(portfwd::bench::parse_options(argc, argv));
+}
