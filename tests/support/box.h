@@ -64,6 +64,8 @@ class Box {
 
   /// Namespaces of its own below the test's.
   Box() : Box(nullptr, kUserAndNet) {}
+  /// Another user's, for tests that run as root.
+  static Box of_user(uid_t uid) { return Box(nullptr, kUserAndNet, uid); }
   /// A network namespace of its own in the test's user namespace, as root makes them.
   static Box of_roots() { return Box(nullptr, CLONE_NEWNET); }
   /// Below the other's namespaces.
@@ -126,7 +128,10 @@ class Box {
     BoxArgument argument;
   };
 
-  Box(const Box* other, int flags) : namespaces_(other != nullptr ? other->namespaces_ : flags) {
+  static constexpr uid_t kSameUser = ~uid_t{0};  ///< Source: setresuid(2), -1
+
+  Box(const Box* other, int flags, uid_t uid = kSameUser)
+      : namespaces_(other != nullptr ? other->namespaces_ : flags) {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
       ADD_FAILURE() << "socketpair: " << std::strerror(errno);
@@ -135,7 +140,7 @@ class Box {
     peer_ = UniqueFd(ends[0]);
     UniqueFd theirs(ends[1]);
     pid_ = ::fork();
-    if (pid_ == 0) serve(other, flags, theirs.get());
+    if (pid_ == 0) serve(other, flags, uid, theirs.get());
     theirs.reset();
     int error = ECHILD;
     if (::recv(peer_.get(), &error, sizeof error, 0) != sizeof error || error != 0) {
@@ -144,13 +149,15 @@ class Box {
     }
   }
 
-  [[noreturn]] static void serve(const Box* other, int flags, int peer) {
+  [[noreturn]] static void serve(const Box* other, int flags, uid_t uid, int peer) {
+    int error = ::setresuid(uid, uid, uid) == 0 ? 0 : errno;
+    ::prctl(PR_SET_DUMPABLE, 1);  // a change of user took that away, and with it /proc/self
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     ::prctl(PR_SET_NAME, "server");
     std::signal(SIGPIPE, SIG_IGN);
     const rlimit many{20000, 20000};
     ::setrlimit(RLIMIT_NOFILE, &many);
-    const int error = enter(other, flags);
+    if (error == 0) error = enter(other, flags);
     ::send(peer, &error, sizeof error, MSG_NOSIGNAL);
     close_all_but(peer);  // what other boxes and the test hold
     BoxInside inside;

@@ -57,9 +57,10 @@ class PrivateBus {
   }
 
  private:
-  /// Policy and limit of session.conf.
+  /// Policy and limit of session.conf; any user who finds the socket may connect.
   static constexpr const char* kPolicy = R"(
     <policy context="default">
+      <allow user="*"/>
       <allow send_destination="*" eavesdrop="true"/>
       <allow eavesdrop="true"/>
       <allow own="*"/>

@@ -46,12 +46,14 @@ class UserProcess {
   int reset() { return ask({.op = Op::Reset}); }
   /// Reads to the end, which must come. @return ECONNRESET for a reset, 0 for a FIN
   int read_to_end() { return ask({.op = Op::ReadToEnd}); }
+  /// Waits for the first bytes. @return errno or 0; ENODATA for a FIN
+  int read_some() { return ask({.op = Op::ReadSome}); }
   Port local_port() { return static_cast<Port>(ask({.op = Op::LocalPort})); }
 
   static constexpr std::string_view kGreeting = "from a client";
 
  private:
-  enum class Op { Nothing, Connect, Send, ShutDown, Close, Reset, ReadToEnd, LocalPort };
+  enum class Op { Nothing, Connect, Send, ShutDown, Close, Reset, ReadToEnd, ReadSome, LocalPort };
   struct Command {
     Op op = Op::Nothing;
     Endpoint to{};
@@ -112,6 +114,8 @@ class UserProcess {
         return 0;
       case Op::ReadToEnd:
         return drain(connection);
+      case Op::ReadSome:
+        return read_once(connection);
       case Op::LocalPort:
         return local_endpoint(connection.get()).value_or(Endpoint{}).port;
     }
@@ -137,6 +141,13 @@ class UserProcess {
       if (n <= 0) return n == 0 ? 0 : errno;
     }
     return ETIMEDOUT;
+  }
+
+  static int read_once(const UniqueFd& connection) {
+    std::array<char, 256> buffer;
+    if (!wait_for(connection.get(), POLLIN)) return ETIMEDOUT;
+    const ssize_t n = ::recv(connection.get(), buffer.data(), buffer.size(), 0);
+    return n > 0 ? 0 : n == 0 ? ENODATA : errno;
   }
 
   UniqueFd ours_;
