@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "engine/answers.h"
+
 namespace portfwd {
 
 EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
@@ -27,12 +29,12 @@ EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
           [this](const std::string& id) { registry_.learn_nothing(id); }),
       podman_events_(loop,
                      [this](const ContainerEvent& event) { on_event(EngineKind::Podman, event); }),
-      podman_store_(loop, [this](const std::string& id,
-                                 const std::string& name) { registry_.rename(id, name); }),
+      podman_store_(loop,
+                    [this](const std::string& id, const std::string& name) {
+                      on_event(EngineKind::Podman, {id, "rename", name, id_to_replace(name)});
+                    }),
       begin_(loop, [this] { list_elsewhere(); }),
-      read_store_(loop, [this] {
-        podman_store_followed_ = podman_store_.start(podman_files_.storage).has_value();
-      }) {
+      read_store_(loop, [this] { read_podman_store(); }) {
   registry_.add_observer(*this);
   begin_.arm_now();  // when everybody observes
 }
@@ -61,7 +63,15 @@ void EngineFacts::follow_podman() {
   if (!podman_events_followed_) {
     podman_events_followed_ = podman_events_.start(podman_files_.events).has_value();
   }
-  if (!podman_store_followed_) read_store_.arm_now();  // when everybody knows the container
+  read_store_.arm_now();  // when everybody knows the container
+}
+
+/// conmon's command line has the name that a container was started with.
+void EngineFacts::read_podman_store() {
+  if (!podman_store_followed_) {
+    podman_store_followed_ = podman_store_.start(podman_files_.storage).has_value();
+  }
+  for (const std::string& id : considered_) registry_.rename(id, podman_store_.name_of(id));
 }
 
 void EngineFacts::on_container_removed(const Container& container, RemovalReason) {

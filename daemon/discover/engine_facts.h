@@ -37,6 +37,7 @@ class EngineFacts final : public RegistryObserver {
   void consider(const Container& container);
   void list_elsewhere();
   void follow_podman();
+  void read_podman_store();
   void follow_docker(const std::string& socket, const std::string& id);
   void ask_again(const std::string& socket);
   void on_event(EngineKind engine, const ContainerEvent& event);

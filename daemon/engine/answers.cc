@@ -139,15 +139,6 @@ ContainerFacts facts_in(const Json& container) {
   return facts;
 }
 
-/// Compose calls the new one "ID_NAME" until the old one, whose id begins so, has gone. The label
-/// alone would do in some of its versions only. Source: its convergence.go, recreateContainer.
-std::string replaced_by(const Json& labels, const std::string& name) {
-  constexpr std::size_t kBrief = 12;
-  const bool says_so = !text_in(labels, "com.docker.compose.replace").empty();
-  const bool named_so = name.find_first_not_of("0123456789abcdef") == kBrief && name[kBrief] == '_';
-  return says_so && named_so ? name.substr(0, kBrief) : "";
-}
-
 }  // namespace
 
 std::optional<std::vector<ContainerFacts>> parse_container_list(std::string_view text) {
@@ -174,6 +165,12 @@ std::vector<ContainerFacts> parse_stored_containers(std::string_view text) {
   return list;
 }
 
+std::string id_to_replace(std::string_view name) {
+  constexpr std::size_t kBrief = 12;
+  const bool so = name.find_first_not_of("0123456789abcdef") == kBrief && name[kBrief] == '_';
+  return so ? std::string(name.substr(0, kBrief)) : "";
+}
+
 /// Docker: {"Type","Action","Actor":{"ID","Attributes":{"name", and its labels}}}; podman's file:
 /// {"Type","Status","ID","Name","Attributes":{its labels}}.
 std::optional<ContainerEvent> parse_container_event(std::string_view text) {
@@ -186,7 +183,8 @@ std::optional<ContainerEvent> parse_container_event(std::string_view text) {
   if (out.name.empty()) out.name = text_in(member(actor, "Attributes"), "name");
   if (out.id.empty() || out.action.empty()) return std::nullopt;
   const Json& labels = member(actor.is_object() ? actor : event, "Attributes");
-  if (out.action == "create") out.replaces = replaced_by(labels, out.name);
+  const bool by_compose = !text_in(labels, "com.docker.compose.replace").empty();
+  if (out.action == "create" && by_compose) out.replaces = id_to_replace(out.name);
   return out;
 }
 

@@ -19,6 +19,11 @@ namespace portfwd {
 /// podman's containers.json: ids and names alone, of those that have both.
 [[nodiscard]] std::vector<ContainerFacts> parse_stored_containers(std::string_view text);
 
+/// Compose makes a new container beside the old one that it replaces, and calls it "ID_NAME" until
+/// the old one, whose id begins so, has gone. @return that beginning; "" of every other name.
+/// Source: compose's convergence.go, recreateContainer.
+[[nodiscard]] std::string id_to_replace(std::string_view name);
+
 /// A line of GET /events, or of podman's own file of events. @return nothing when it is of no
 /// container
 [[nodiscard]] std::optional<ContainerEvent> parse_container_event(std::string_view text);

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "engine/answers.h"
 
@@ -71,6 +72,11 @@ Result<void> PodmanStore::start(const std::string& storage) {
   return source_.watch(EPOLLIN);
 }
 
+std::string PodmanStore::name_of(const std::string& id) const {
+  const auto known = names_.find(id);
+  return known == names_.end() ? "" : known->second;
+}
+
 void PodmanStore::on_io(IoSource&, std::uint32_t) {
   alignas(inotify_event) std::array<char, 4096> told;
   const ssize_t got = ::read(inotify_.get(), told.data(), told.size());
@@ -78,10 +84,15 @@ void PodmanStore::on_io(IoSource&, std::uint32_t) {
 }
 
 void PodmanStore::read_names() {
+  const auto before = std::exchange(names_, {});
   for (const std::string& file : files_) {
-    for (const ContainerFacts& facts : parse_stored_containers(read_file(file))) {
-      on_name_(facts.id, facts.name);
+    for (ContainerFacts& facts : parse_stored_containers(read_file(file))) {
+      names_.emplace(std::move(facts.id), std::move(facts.name));
     }
+  }
+  for (const auto& [id, name] : names_) {
+    const auto known = before.find(id);
+    if (known == before.end() || known->second != name) on_name_(id, name);
   }
 }
 

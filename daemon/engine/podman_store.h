@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,12 +17,15 @@ namespace portfwd {
 
 class PodmanStore final : private IoHandler {
  public:
+  /// A container that is new there, or renamed.
   using OnName = std::function<void(const std::string& id, const std::string& name)>;
   PodmanStore(EventLoop& loop, OnName on_name);
 
-  /// Tells the names that are there, and from then on those that are there after each change.
+  /// Tells the names that are there, and from then on those that are new.
   /// @param storage podman's graph root @return ENOENT and others when there is none
   Result<void> start(const std::string& storage);
+  /// As last read; "" when it is not there.
+  [[nodiscard]] std::string name_of(const std::string& id) const;
 
  private:
   void on_io(IoSource& source, std::uint32_t events) override;
@@ -29,6 +33,7 @@ class PodmanStore final : private IoHandler {
 
   OnName on_name_;
   std::vector<std::string> files_;
+  std::map<std::string, std::string> names_;  ///< as last read; by id
   UniqueFd inotify_;
   IoSource source_;
 };

@@ -128,7 +128,8 @@ podman_made_anew_under_its_name() {
   jq -e '.reason == "container-gone"' <<<"$(removed 8117)"
 }
 
-# As compose does it by the API: the new one is made beside the old one and gets its name at last.
+# As compose does it by the API: the new one is made beside the old one and gets its name at last. Podman's
+# storage tells of it where its events go elsewhere.
 podman_made_anew_by_compose() {
   local id beside
   follow_events
@@ -136,7 +137,7 @@ podman_made_anew_by_compose() {
   added 8118
   id=$(podman inspect --format '{{.Id}}' web)
   beside=${id:0:12}_web
-  podman create --name "$beside" --network=none --label com.docker.compose.replace=web-1 "$image" \
+  podman --events-backend none create --name "$beside" --network=none --label com.docker.compose.replace=web-1 "$image" \
     /bin/httpd -f -p 127.0.0.1:8118 -h /www
   podman stop --time 0 web
   jq -e '.reason == "replaced"' <<<"$(removed 8118)"

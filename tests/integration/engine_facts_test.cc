@@ -137,6 +137,28 @@ TEST_F(EngineFactsTest, ARenameIsSeenInPodmansStorageWhereverItsEventsGo) {
   EXPECT_TRUE(until_name_is("renamed-since"));
 }
 
+TEST_F(EngineFactsTest, PodmansStorageTellsWhatComposeMakesAnew) {
+  const std::string store = folder.path() + "/overlay-containers";
+  std::filesystem::create_directory(store);
+  const auto write = [&](const std::string& containers) {
+    std::ofstream(store + "/new") << "[" << containers << "]";
+    std::filesystem::rename(store + "/new", store + "/containers.json");
+  };
+  const auto entry = [](const std::string& id, const std::string& name) {
+    return R"({"id":")" + id + R"(","names":[")" + name + R"("]})";
+  };
+  write(entry(kId, "web"));
+  KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(until_name_is("web"));
+  write(entry(kId, "web2") + "," + entry("n", kId.substr(0, 12) + "_web"));
+  ASSERT_TRUE(until_name_is("web2"));
+  process.end();
+  ASSERT_TRUE(finder.until([&] { return container() == nullptr; }));
+  EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Replaced);
+}
+
 TEST_F(EngineFactsTest, EventsTwiceOrOfNobodyOrOutOfOrderDoNoHarm) {
   std::ofstream(folder.path() + "/events.log") << "{}\n";
   const KeptProcess process(sandbox, kId, "from-conmon");
