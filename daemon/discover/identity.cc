@@ -57,21 +57,33 @@ std::optional<names::Guess> Identifier::from_cgroup(pid_t pid) const {
   return std::nullopt;
 }
 
+/// A rootless engine runs in a network namespace of its own, and so do its shims, with the programs
+/// that they run before the container's.
 names::Guess Identifier::from_ancestors(pid_t pid) const {
+  const pid_t process = pid;
   for (int i = 0; i < kAncestors && pid > 1; ++i, pid = proc_.parent(pid)) {
     if (std::ranges::find(lineage_, pid) != lineage_.end()) break;
     const std::string line = proc_.read(pid, "cmdline").value_or("");
-    if (auto guess = names::from_keeper(procfs::split_strings(line))) return *guess;
+    const auto guess = names::from_keeper(procfs::split_strings(line));
+    if (guess && !(guess->outside && share_network(process, pid))) return *guess;
   }
   return {};
 }
 
+/// @return false when it can't be seen
+bool Identifier::share_network(pid_t one, pid_t other) const {
+  const auto netns = proc_.netns(one);
+  return netns && proc_.netns(other).value_or(0) == *netns;
+}
+
 /// What the container itself cannot have made up. Flatpak's sandboxes are kept by bubblewrap, and
-/// other engines than podman use conmon, too: there the cgroup names the engine.
+/// other engines than podman use conmon, too: there the cgroup names the engine, if it names more
+/// than a runtime, as it does of rootless Docker's.
 names::Guess Identifier::from_outside(pid_t pid) const {
   names::Guess guess = from_ancestors(pid);
   const auto cgroup = from_cgroup(pid);
-  const bool same = cgroup && !guess.id.empty() && guess.id == cgroup->id;
+  const bool same =
+      cgroup && cgroup->engine != "runc" && !guess.id.empty() && guess.id == cgroup->id;
   const bool flatpak = cgroup && guess.engine == "bubblewrap" && cgroup->engine == "flatpak";
   if (same || flatpak) guess.engine = cgroup->engine;
   const bool agree = cgroup && (guess.engine.empty() || guess.engine == cgroup->engine);

@@ -38,6 +38,7 @@ class Identifier {
  private:
   [[nodiscard]] std::optional<names::Guess> from_cgroup(pid_t pid) const;
   [[nodiscard]] names::Guess from_ancestors(pid_t pid) const;
+  [[nodiscard]] bool share_network(pid_t one, pid_t other) const;
   [[nodiscard]] names::Guess from_outside(pid_t pid) const;
   void add_cgroup(pid_t pid, Identity& identity) const;
 

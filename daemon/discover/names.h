@@ -21,6 +21,8 @@ struct Guess {
   std::string cgroup;  ///< of from_cgroup: the folder that holds all of the container's processes
   /// Of from_cgroup; false: others than containers have such folders, too.
   bool certain = true;
+  /// Of from_keeper: what it keeps in its own network is no container yet, but makes one.
+  bool outside = false;
 };
 
 /// The innermost engine that a cgroup path names, such as

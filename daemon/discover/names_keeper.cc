@@ -1,4 +1,6 @@
 // What the command lines of programs tell; see names.h.
+#include <algorithm>
+
 #include "discover/names.h"
 #include "discover/names_text.h"
 
@@ -31,7 +33,7 @@ Guess from_shim(std::span<const std::string> argv) {
   const std::string space = option(argv, "-namespace", "--namespace");
   const std::string id = printable(option(argv, "-id", "--id"));
   const char* engine = space == "moby" ? "docker" : space == "k8s.io" ? "kubernetes" : "containerd";
-  return {engine, id, is_hex_id(id) ? "" : id, ""};
+  return {.engine = engine, .id = id, .name = is_hex_id(id) ? "" : id, .outside = true};
 }
 
 Guess from_nspawn(std::span<const std::string> argv) {
@@ -48,6 +50,17 @@ Guess from_lxc(std::span<const std::string> argv) {
   return {"lxc", printable(name), printable(name), ""};
 }
 
+/// The namespace that a rootless engine runs in itself, as by dockerd-rootless.sh. Of anybody
+/// else's use nothing is said.
+std::optional<Guess> from_rootlesskit(std::span<const std::string> argv) {
+  const bool engines_own = std::ranges::any_of(argv.subspan(1), [](const std::string& word) {
+    const std::string_view program = base_name(word);
+    return program.starts_with("dockerd") || program.starts_with("containerd");
+  });
+  if (!engines_own) return std::nullopt;
+  return Guess{"rootlesskit", "", "rootlesskit", ""};
+}
+
 }  // namespace
 
 std::optional<Guess> from_keeper(std::span<const std::string> argv) {
@@ -58,6 +71,7 @@ std::optional<Guess> from_keeper(std::span<const std::string> argv) {
   if (program.starts_with("containerd-shim")) return from_shim(argv);
   if (program == "systemd-nspawn") return from_nspawn(argv);
   if (program == "lxc-start") return from_lxc(argv);
+  if (program.ends_with("rootlesskit")) return from_rootlesskit(argv);
   if (program == "bwrap") {
     return Guess{"bubblewrap", "", printable(option(argv, "", "--hostname")), ""};
   }

@@ -5,6 +5,7 @@
 namespace portfwd {
 
 std::string published_at(const Container& container, const Listener& listener) {
+  if (container.engine == "rootlesskit") return fmt::format("port {}", listener.local.port);
   if (listener.local.address.is_loopback()) return {};
   for (const PublishedPorts& ports : container.published) {
     const int offset = listener.local.port - ports.container_port;

@@ -250,6 +250,16 @@ TEST_F(PublishedPortTest, IsForwardedWhenItsListenerIsOnLoopbackWhereTheEngineDo
   EXPECT_TRUE(decide_in(read(""), web, loopback).forward);
 }
 
+TEST_F(PublishedPortTest, IsAnyOfTheNamespaceThatARootlessEngineRunsIn) {
+  web.published.clear();
+  web.engine = "rootlesskit";
+  Listener loopback = listener(8080);
+  loopback.local.address = IpAddress::loopback(Family::V4);
+  const Decision decision = decide_in(read(""), web, loopback);
+  EXPECT_FALSE(decision.forward);
+  EXPECT_THAT(decision.because, HasSubstr("rootlesskit publishes it itself, at port 8080"));
+}
+
 TEST_F(PublishedPortTest, IsForwardedWhenARuleNamesIt) {
   EXPECT_TRUE(decide_in(read("[[rule]]\nports = [5432]\n"), web, listener()).forward);
 }

@@ -112,6 +112,10 @@ TEST(NamesFromKeeper, TheOtherEnginesPrograms) {
   const auto ctr = from_keeper(Words{"containerd-shim", "-namespace", "default", "-id", "web"});
   EXPECT_EQ(ctr->engine, "containerd");
   EXPECT_EQ(ctr->name, "web");
+  const auto rootless =
+      from_keeper(Words{"rootlesskit", "--net=slirp4netns", "/x/dockerd-rootless.sh"});
+  EXPECT_EQ(rootless->engine, "rootlesskit");
+  EXPECT_FALSE(from_keeper(Words{"rootlesskit", "--net=slirp4netns", "bash"}));
   EXPECT_EQ(from_keeper(Words{"systemd-nspawn", "-D", "/srv/deb12"})->name, "deb12");
   EXPECT_EQ(from_keeper(Words{"systemd-nspawn", "-M", "m", "-D", "/srv/x"})->name, "m");
   EXPECT_EQ(from_keeper(Words{"[lxc monitor] /var/lib/lxc box"})->name, "box");
