@@ -175,11 +175,13 @@ void ForwardPort::on_connected(WaitingClient& client, UniqueFd target) {
   }
 }
 
-/// A listener that closes refuses before anybody here knows of its end. So who is refused waits for
-/// a second look: by then hold() or serve() was called, if something has changed.
+/// A listener that closes refuses, or resets whom it had not accepted, before anybody here knows of
+/// its end; nothing was sent through either. So its client waits for a second look: by then hold()
+/// or serve() was called, if something has changed.
 void ForwardPort::on_dial_failed(WaitingClient& client, const Error& error) {
   log::debug("{}: {}", settings_.name, error.text());
-  if (error.code == ECONNREFUSED && settings_.hold > Duration::zero()) {
+  const bool turned_away = error.code == ECONNREFUSED || error.code == ECONNRESET;
+  if (turned_away && settings_.hold > Duration::zero()) {
     client.refused = true;
     client.hold(services_.context.loop().now() + std::min(kSecondLook, settings_.hold));
   } else {

@@ -82,6 +82,23 @@ TEST_F(ForwardPortTest, WhoWasRefusedByAListenerThatHasGoneWaitsForTheNext) {
   EXPECT_EQ(rig.port->counters().failed, 0U);
 }
 
+/// The kernel has taken the connection in, but the server closes before it accepts.
+TEST_F(ForwardPortTest, WhoWasResetByAListenerThatDidNotAcceptWaitsForTheNext) {
+  rig.start();
+  const Endpoint there = *local_endpoint(rig.target.get());
+  const UniqueFd client = connect_to_port(kBoth[0]);
+  ASSERT_TRUE(rig.until([&] { return wait_for(rig.target.get(), POLLIN, 0); }));
+  rig.target.reset();
+  ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
+  ASSERT_TRUE(rig.hold()) << "its end has become known";
+  EXPECT_EQ(rig.port->waiting(), 1U);
+  rig.target = listen_at(there);
+  ASSERT_TRUE(rig.serve());
+  write_all(rig.accept_inside(), "welcome");
+  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
+  EXPECT_EQ(rig.port->counters().failed, 0U);
+}
+
 TEST_F(ForwardPortTest, ATargetThatRefusesMeansAResetAfterASecondLook) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
