@@ -28,21 +28,6 @@ namespace {
 
 constexpr int kAnswerFd = 3;
 
-UniqueFd listen_on(std::uint16_t port) {
-  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_port = htons(port);
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 ||
-      ::listen(fd.get(), 1024) != 0) {
-    give_up(fmt::format("port {} inside: {}", port, std::strerror(errno)));
-  }
-  return fd;
-}
-
 void answer(int fd, Clock::time_point when) {
   ::send(fd, &when, sizeof when, MSG_NOSIGNAL);
 }
@@ -57,6 +42,21 @@ pid_t fork_into_namespaces() {
     give_up(fmt::format("{} (unprivileged user namespaces are needed)", std::strerror(error)));
   }
   return 0;
+}
+
+UniqueFd listen_on_loopback(std::uint16_t port, int flags) {
+  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+  const int on = 1;
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_port = htons(port);
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 ||
+      ::listen(fd.get(), 4096) != 0) {
+    give_up(fmt::format("port {}: {}", port, std::strerror(errno)));
+  }
+  return fd;
 }
 
 /// What runs inside: listeners by port, the clients that are held, one server that was executed.
@@ -93,7 +93,7 @@ class Container::Inside {
     if (::recv(orders_.get(), &order, sizeof order, 0) != sizeof order) ::_exit(0);
     Clock::time_point when = Clock::now();
     if (order.op == Op::Open) {
-      listeners_[order.port] = listen_on(order.port);
+      listeners_[order.port] = listen_on_loopback(order.port);
       when = Clock::now();
     } else if (order.op == Op::Close) {
       listeners_.erase(order.port);
@@ -179,7 +179,7 @@ void Container::kill() {
 
 void serve_if_asked(int argc, char** argv) {
   if (argc != 3 || std::string_view(argv[1]) != "serve") return;
-  const UniqueFd listener = listen_on(static_cast<std::uint16_t>(std::atoi(argv[2])));
+  const UniqueFd listener = listen_on_loopback(static_cast<std::uint16_t>(std::atoi(argv[2])));
   answer(kAnswerFd, Clock::now());
   for (;;) {
     const UniqueFd client(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));

@@ -52,4 +52,7 @@ void serve_if_asked(int argc, char** argv);
 /// when the machine has no unprivileged user namespaces.
 pid_t fork_into_namespaces();
 
+/// On the caller's 127.0.0.1; port 0: a free one. @param flags for socket(2), such as SOCK_NONBLOCK
+[[nodiscard]] UniqueFd listen_on_loopback(std::uint16_t port, int flags = 0);
+
 }  // namespace portfwd::bench

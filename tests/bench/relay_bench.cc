@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,7 +31,7 @@ constexpr std::uint16_t kPort = 26'100;
 class LoadContainer {
  public:
   LoadContainer() : pid_(fork_into_namespaces()) {
-    if (pid_ == 0) serve_loads(listen_on_loopback(kPort));
+    if (pid_ == 0) serve_loads(listen_on_loopback(kPort, SOCK_NONBLOCK));
   }
   LoadContainer(const LoadContainer&) = delete;
   LoadContainer& operator=(const LoadContainer&) = delete;
@@ -44,8 +45,8 @@ class LoadContainer {
   pid_t pid_;
 };
 
-/// Where one request is under way the scheduler may put both ends on one CPU or on two, which halves
-/// or doubles the time: they are kept apart. All CPUs otherwise.
+/// Where one request is under way the scheduler may put both ends on one CPU or on two, which
+/// halves or doubles the time: they are kept apart. All CPUs otherwise.
 void place(pid_t process, const Load& load, std::size_t cpu) {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);

@@ -20,6 +20,7 @@
 #include <fstream>
 #include <vector>
 
+#include "bench/container.h"
 #include "bench/load.h"
 
 namespace portfwd::bench {
@@ -84,7 +85,7 @@ void prepare_child() {
 }
 
 void start(const Peer& peer, const Target& target, std::list<Relay>& into) {
-  const UniqueFd listener = listen_on_loopback(0);
+  const UniqueFd listener = listen_on_loopback(0, SOCK_NONBLOCK);
   const std::uint16_t port = port_of(listener);
   const pid_t pid = ::fork();
   if (pid != 0) return void(into.emplace_back(peer.name, port, pid));
@@ -98,7 +99,7 @@ void start(const Peer& peer, const Target& target, std::list<Relay>& into) {
 
 /// It enters by itself and makes its listener on the host.
 void start_pasta(const Target& target, std::list<Relay>& into) {
-  UniqueFd reserved = listen_on_loopback(0);
+  UniqueFd reserved = listen_on_loopback(0, SOCK_NONBLOCK);
   const std::uint16_t port = port_of(reserved);
   reserved.reset();
   const pid_t pid = ::fork();
@@ -117,7 +118,7 @@ bool works(std::uint16_t port) {
   return false;
 }
 
-/// Of one process: utime and stime of those it has waited for, and what its threads have used.
+/// Of the threads that one process has now.
 Clock::duration used_by(pid_t pid) {
   Clock::duration sum{};
   std::error_code gone;
@@ -165,21 +166,6 @@ void enter_namespaces(pid_t pid) {
   if (::setns(process.get(), CLONE_NEWUSER | CLONE_NEWNET) != 0) {
     give_up(fmt::format("setns: {}", std::strerror(errno)));
   }
-}
-
-UniqueFd listen_on_loopback(std::uint16_t port) {
-  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const int on = 1;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_port = htons(port);
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 ||
-      ::listen(fd.get(), 4096) != 0) {
-    give_up(fmt::format("port {}: {}", port, std::strerror(errno)));
-  }
-  return fd;
 }
 
 std::uint16_t port_of(const UniqueFd& socket) {

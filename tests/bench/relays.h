@@ -31,7 +31,7 @@ class Relay final {
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::uint16_t port() const { return port_; }
-  /// CPU time of all processes of its group so far. Source: proc(5), stat and schedstat.
+  /// CPU time of all processes of its group so far. Source: proc(5), schedstat.
   [[nodiscard]] Clock::duration cpu_time() const;
 
  private:
@@ -44,8 +44,6 @@ class Relay final {
 [[nodiscard]] std::list<Relay> start_peers(const Target& target);
 /// Joins the user and network namespace of a process. Ends the program when refused.
 void enter_namespaces(pid_t pid);
-/// On the caller's 127.0.0.1; port 0: a free one.
-[[nodiscard]] UniqueFd listen_on_loopback(std::uint16_t port);
 [[nodiscard]] std::uint16_t port_of(const UniqueFd& socket);
 
 }  // namespace portfwd::bench
