@@ -13,7 +13,7 @@ namespace {
 struct NotYet {
   std::string_view section;
   std::string_view key;
-  std::string_view only;  ///< the one value that may be given, as TOML writes it; "": none
+  std::string_view only;  ///< the one value that may be given, as TOML writes it
 };
 constexpr std::array kNotYet{
     NotYet{"detect", "udp", "false"},
@@ -37,12 +37,7 @@ bool refuse_not_yet(Complaints& complaints, std::string_view section, const toml
                     const toml::node& value) {
   const NotYet* entry = find(section, key.str());
   if (entry == nullptr || entry->only == as_toml(value)) return false;
-  if (entry->only.empty()) {
-    complaints.add(place_of(key.source()),
-                   fmt::format("{} is not supported by this version", key.str()));
-  } else {
-    complaints.expect(value, fmt::format("{}: this version knows no other value", entry->only));
-  }
+  complaints.expect(value, fmt::format("{}: this version knows no other value", entry->only));
   return true;
 }
 
