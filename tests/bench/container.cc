@@ -34,13 +34,20 @@ void answer(int fd, Clock::time_point when) {
 
 }  // namespace
 
+void enter_new_namespaces() {
+  constexpr bool kKeepName = true;  // pasta does not run as root
+  if (const int error =
+          testing_support::enter_own_namespaces(CLONE_NEWUSER | CLONE_NEWNET, kKeepName)) {
+    give_up(fmt::format("{} (unprivileged user namespaces are needed)", std::strerror(error)));
+  }
+  (void)testing_support::write_file("/proc/sys/net/ipv4/tcp_congestion_control", "reno");
+}
+
 pid_t fork_into_namespaces() {
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (const int error = testing_support::enter_own_namespaces(CLONE_NEWUSER | CLONE_NEWNET)) {
-    give_up(fmt::format("{} (unprivileged user namespaces are needed)", std::strerror(error)));
-  }
+  enter_new_namespaces();
   return 0;
 }
 
@@ -57,6 +64,13 @@ UniqueFd listen_on_loopback(std::uint16_t port, int flags) {
     give_up(fmt::format("port {}: {}", port, std::strerror(errno)));
   }
   return fd;
+}
+
+void allow_all_descriptors() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /// What runs inside: listeners by port, the clients that are held, one server that was executed.
@@ -138,10 +152,7 @@ Container::Container() {
 void Container::live(UniqueFd orders) {
   ::close_range(3, static_cast<unsigned>(orders.get()) - 1, 0);  // the other containers', the bus's
   ::close_range(static_cast<unsigned>(orders.get()) + 1, ~0U, 0);
-  rlimit limit{};
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
+  allow_all_descriptors();
   answer(orders.get(), Clock::now());
   Inside(std::move(orders)).run();
 }

@@ -48,9 +48,16 @@ class Container {
 /// Never returns if that is how this program was called.
 void serve_if_asked(int argc, char** argv);
 
-/// A new process in its own namespaces, lo up. @return in both; 0 in the child. Ends the program
-/// when the machine has no unprivileged user namespaces.
+/// The calling process enters a user and a network namespace of its own, lo up, with reno: figures
+/// of loopback are of its CPUs then, not of the timers by which bbr paces, which some machines have
+/// as default. Ends the program when the machine has no unprivileged user namespaces.
+void enter_new_namespaces();
+
+/// A new process in its own namespaces. @return in both; 0 in the child
 pid_t fork_into_namespaces();
+
+/// As many as the hard limit allows, from now on and for what is started.
+void allow_all_descriptors();
 
 /// On the caller's 127.0.0.1; port 0: a free one. @param flags for socket(2), such as SOCK_NONBLOCK
 [[nodiscard]] UniqueFd listen_on_loopback(std::uint16_t port, int flags = 0);

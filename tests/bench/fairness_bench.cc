@@ -28,23 +28,6 @@ constexpr Load kOne{"1 connection", LoadKind::Echo, 1, 64, true};
 constexpr Load kBulk{"a bulk stream", LoadKind::Down, 1};
 constexpr Load kStorm{"a storm", LoadKind::ConnectEcho, 64};
 
-/// A container that serves loads at one port.
-class Server {
- public:
-  explicit Server(std::uint16_t port) : pid_(fork_into_namespaces()) {
-    if (pid_ == 0) serve_loads(listen_on_loopback(port));
-  }
-  Server(const Server&) = delete;
-  Server& operator=(const Server&) = delete;
-  ~Server() {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-
- private:
-  pid_t pid_;
-};
-
 /// A load in a process of its own, from its beginning to wait() or to the end of this object.
 class Running {
  public:
@@ -114,8 +97,8 @@ class StatusCaller {
 /// Alone and beside the stream in turns, so that both meet the same machine.
 void tell_bulk(Report& report, const Options& options) {
   const testing_support::PrivateBus bus;
-  const Server busy(kBusy);
-  const Server other(kOther);
+  const LoadContainer busy(kBusy);
+  const LoadContainer other(kOther);
   const Daemon daemon(bus);
   const auto time = options.quick ? 500ms : 3000ms;
   for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until it is there
@@ -136,8 +119,8 @@ void tell_bulk(Report& report, const Options& options) {
 
 void tell_storm(Report& report, const Options& options) {
   const testing_support::PrivateBus bus;
-  const Server busy(kBusy);
-  const Server other(kOther);
+  const LoadContainer busy(kBusy);
+  const LoadContainer other(kOther);
   Container third;
   const Daemon daemon(bus);
   StatusCaller caller(bus);

@@ -1,7 +1,6 @@
 // What the daemon takes of the machine: time to start, memory at rest, and what each idle
 // connection adds. Parts: start idle connections.
 #include <fmt/core.h>
-#include <sys/resource.h>
 
 #include <list>
 
@@ -59,10 +58,7 @@ void tell_idle(Report& report, const Options& options) {
 }
 
 void tell_connections(Report& report, const Options& options) {
-  rlimit files{};
-  ::getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &files);
+  allow_all_descriptors();
   Scene scene;
   const Daemon daemon(scene.bus);
   reach_all();

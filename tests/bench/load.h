@@ -1,7 +1,9 @@
 // Loads for a relay: a server that plays every part, and clients that measure. One header on each
 // connection says what it is for, so that one forwarded port carries all loads and every relay sees
-// the same bytes. Owned by relay_bench and fairness_bench; it knows no relay.
+// the same bytes. Owned by a benchmark's main; it knows no relay.
 #pragma once
+
+#include <sys/types.h>
 
 #include <array>
 #include <chrono>
@@ -45,8 +47,18 @@ struct LoadResult {
   double p99 = 0;       ///< ms from a request to its answer, if `timed`
 };
 
-/// Serves loads for ever.
-[[noreturn]] void serve_loads(UniqueFd listener);
+/// A container whose one process serves loads, on the port given, until this is destroyed.
+class LoadContainer {
+ public:
+  explicit LoadContainer(std::uint16_t port);
+  LoadContainer(const LoadContainer&) = delete;
+  LoadContainer& operator=(const LoadContainer&) = delete;
+  ~LoadContainer();
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_;
+};
 
 /// Through 127.0.0.1:port of the caller's network namespace.
 LoadResult run_load(const Load& load, std::uint16_t port, std::chrono::milliseconds duration);

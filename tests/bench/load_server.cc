@@ -1,12 +1,15 @@
-// The server of load.h: one process, level-triggered epoll.
+// The server of load.h and its container: one process, level-triggered epoll.
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
+#include <csignal>
 #include <map>
 #include <vector>
 
+#include "bench/container.h"
 #include "bench/load.h"
 
 namespace portfwd::bench {
@@ -116,8 +119,13 @@ class LoadServer {
 
 }  // namespace
 
-void serve_loads(UniqueFd listener) {
-  LoadServer(std::move(listener)).run();
+LoadContainer::LoadContainer(std::uint16_t port) : pid_(fork_into_namespaces()) {
+  if (pid_ == 0) LoadServer(listen_on_loopback(port, SOCK_NONBLOCK)).run();
+}
+
+LoadContainer::~LoadContainer() {
+  ::kill(pid_, SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
 }
 
 }  // namespace portfwd::bench

@@ -5,8 +5,6 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,24 +24,6 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr std::uint16_t kPort = 26'100;
-
-/// The container whose server all loads are for.
-class LoadContainer {
- public:
-  LoadContainer() : pid_(fork_into_namespaces()) {
-    if (pid_ == 0) serve_loads(listen_on_loopback(kPort, SOCK_NONBLOCK));
-  }
-  LoadContainer(const LoadContainer&) = delete;
-  LoadContainer& operator=(const LoadContainer&) = delete;
-  ~LoadContainer() {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  [[nodiscard]] pid_t pid() const { return pid_; }
-
- private:
-  pid_t pid_;
-};
 
 /// Where one request is under way the scheduler may put both ends on one CPU or on two, which
 /// halves or doubles the time: they are kept apart. All CPUs otherwise.
@@ -147,12 +127,10 @@ void tell(const Way& way, const Table& table) {
 }
 
 int run(const Options& options) {
-  rlimit limit{};
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
+  allow_all_descriptors();
+  enter_new_namespaces();
   const testing_support::PrivateBus bus;
-  const LoadContainer container;
+  const LoadContainer container(kPort);
   const Daemon daemon(bus);
   const auto peers = start_peers({container.pid(), kPort, bus.folder()});
   std::vector<Way> ways{{"direct", kPort, container.pid()},

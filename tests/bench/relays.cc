@@ -97,7 +97,8 @@ void start(const Peer& peer, const Target& target, std::list<Relay>& into) {
   execute(peer.program, peer.command(target));
 }
 
-/// It enters by itself and makes its listener on the host.
+/// It enters by itself and makes its listener on the host. It wants a network interface whose
+/// address it could lend; lo has to do, under another name inside.
 void start_pasta(const Target& target, std::list<Relay>& into) {
   UniqueFd reserved = listen_on_loopback(0, SOCK_NONBLOCK);
   const std::uint16_t port = port_of(reserved);
@@ -106,8 +107,30 @@ void start_pasta(const Target& target, std::list<Relay>& into) {
   if (pid != 0) return void(into.emplace_back("pasta", port, pid));
   prepare_child();
   ::close_range(3, ~0U, 0);
-  execute(kPasta, {"-f", "-q", "-t", fmt::format("127.0.0.1/{}:{}", port, target.port), "-T",
-                   "none", "-u", "none", "-U", "none", std::to_string(target.container)});
+  execute(kPasta, {"-f",
+                   "-q",
+                   "-4",
+                   "-i",
+                   "lo",
+                   "-I",
+                   "tap0",
+                   "-M",
+                   "02:00:00:00:00:01",
+                   "-a",
+                   "10.1.1.2",
+                   "-n",
+                   "24",
+                   "-g",
+                   "10.1.1.1",
+                   "-t",
+                   fmt::format("127.0.0.1/{}:{}", port, target.port),
+                   "-T",
+                   "none",
+                   "-u",
+                   "none",
+                   "-U",
+                   "none",
+                   std::to_string(target.container)});
 }
 
 bool works(std::uint16_t port) {

@@ -33,9 +33,13 @@ inline int write_file(const char* path, const std::string& text) {
 
 /// @param flags of unshare(2): CLONE_NEWUSER, by which the process becomes root inside,
 /// CLONE_NEWNET, in which lo is raised, and others that need nothing more
-inline int enter_own_namespaces(int flags) {
-  const std::string uid = "0 " + std::to_string(::geteuid()) + " 1";
-  const std::string gid = "0 " + std::to_string(::getegid()) + " 1";
+/// @param keep_name remains the user it was by number: what it executes has no rights then
+inline int enter_own_namespaces(int flags, bool keep_name = false) {
+  const auto map = [keep_name](const std::string& id) {
+    return (keep_name ? id : "0") + " " + id + " 1";
+  };
+  const std::string uid = map(std::to_string(::geteuid()));
+  const std::string gid = map(std::to_string(::getegid()));
   if (::unshare(flags) != 0) return errno;
   int error = 0;
   if ((flags & CLONE_NEWUSER) != 0) {
