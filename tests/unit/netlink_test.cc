@@ -75,7 +75,7 @@ TEST(Netlink, ADatagramCutAnywhereIsToldFromAWholeOne) {
 }
 
 TEST(Netlink, ALengthShorterThanTheHeaderEndsTheWalkInsteadOfSpinning) {
-  for (const std::size_t length : {0, 1, 15}) {
+  for (const std::uint32_t length : {0U, 1U, 15U}) {
     Builder b;
     b.header(length).header(16);
     Messages messages(b.bytes);
