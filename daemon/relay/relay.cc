@@ -12,12 +12,16 @@ constexpr std::uint32_t kGone = EPOLLHUP | EPOLLERR;  // reported whether asked 
 
 Relay::Relay(RelayContext& context, UniqueFd client, UniqueFd target, Counters& counters,
              RelayObserver& observer)
-    : observer_(observer),
+    : context_(context),
+      observer_(observer),
       client_(context, std::move(client), target.get(), counters.bytes_in, *this),
-      target_(context, std::move(target), client_.fd.get(), counters.bytes_out, *this) {}
+      target_(context, std::move(target), client_.fd.get(), counters.bytes_out, *this) {
+  context_.count_in();
+}
 
 Relay::~Relay() {
   abort();
+  context_.count_out();
 }
 
 Result<void> Relay::start() {

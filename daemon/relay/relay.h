@@ -66,6 +66,7 @@ class Relay final : public Retirable, private IoHandler {
   void finish();
   void close_both();
 
+  RelayContext& context_;
   RelayObserver& observer_;
   End client_;
   End target_;

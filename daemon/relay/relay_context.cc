@@ -1,8 +1,10 @@
 #include "relay/relay_context.h"
 
+#include <malloc.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -30,6 +32,16 @@ void RelayContext::tune(int socket) const {
   (void)::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (!prefer_reno_) return;
   (void)::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, kReno.data(), kReno.size());
+}
+
+void RelayContext::count_in() {
+  most_ = std::max(most_, ++live_);
+}
+
+void RelayContext::count_out() {
+  if (--live_ > most_ / 4 || most_ < kCrowd) return;
+  ::malloc_trim(0);
+  most_ = live_;
 }
 
 }  // namespace portfwd

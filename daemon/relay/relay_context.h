@@ -29,11 +29,20 @@ class RelayContext {
   /// throughput. On a listener it holds for what it accepts. Source: tcp(7); platform test.
   void tune(int socket) const;
 
+  /// A relay was made, or is about to be freed. When most of a crowd has gone, what it had goes
+  /// back to the system: the allocator keeps what lies below anything that outlived the crowd.
+  void count_in();
+  void count_out();
+
  private:
+  static constexpr std::size_t kCrowd = 512;  ///< relays; fewer are not worth the walk
+
   EventLoop& loop_;
   std::unique_ptr<std::array<std::byte, kBufferSize>> buffer_;
   PipePool pipes_;
-  bool prefer_reno_;  ///< read once
+  std::size_t live_ = 0;  ///< relays
+  std::size_t most_ = 0;  ///< at a time since memory was last given back
+  bool prefer_reno_;      ///< read once
 };
 
 }  // namespace portfwd
