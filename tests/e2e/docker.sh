@@ -61,6 +61,27 @@ the_engine_is_restarted_below_its_containers() {
   live_restore false
 }
 
+containers_of_one_namespace_share_a_helper() {
+  daemon user
+  web web 127.0.0.1:18108 --network none
+  page_of "$(added 18108)"
+  web side 127.0.0.1:18109 --network container:web
+  wait_until 10 shown '.name == "side" and .listeners[0].port == 18109'
+  wait_until 10 page http://127.0.0.1:18109/
+  one_helper
+}
+
+a_helper_that_is_killed_is_replaced() {
+  daemon user
+  web web 127.0.0.1:18110
+  event=$(added 18110)
+  helper=$(helpers)
+  docker kill "$helper"
+  for _ in {1..20}; do page_of "$event"; done
+  wait_until 10 one_helper
+  [ "$(helpers)" != "$helper" ]
+}
+
 one_helper() { [ "$(helpers | wc -l)" = 1 ]; }
 
 what_a_killed_daemon_left_is_removed_at_the_start() {
@@ -101,6 +122,7 @@ an_engine_elsewhere_is_listed_with_the_reason() {
 docker_cases=(
   it_is_called_as_docker_calls_it what_docker_publishes_is_not_forwarded_again
   what_is_published_in_vain_is_forwarded the_engine_is_restarted_below_its_containers
+  containers_of_one_namespace_share_a_helper a_helper_that_is_killed_is_replaced
   what_a_killed_daemon_left_is_removed_at_the_start a_port_inside_leads_to_the_host_by_a_helper
   a_port_inside_is_refused_without_the_group an_engine_elsewhere_is_listed_with_the_reason
 )

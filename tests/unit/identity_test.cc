@@ -67,6 +67,24 @@ TEST_F(IdentityTest, ConmonOfAnotherEngineIsToldByTheCgroup) {
   EXPECT_EQ(identify().name, "k8s_web");
 }
 
+/// A rootless engine and its shims run in a network namespace of their own.
+TEST_F(IdentityTest, AShimKeepsNoContainerInItsOwnNetwork) {
+  process(kKeeper, 1, "/", {"containerd-shim-runc-v2", "-namespace", "moby", "-id", id});
+  process(kProcess, kKeeper, "/", {"exe"});
+  EXPECT_EQ(identify().engine_id, "");
+  proc.move(kProcess, 2);
+  EXPECT_EQ(identify().engine_id, id);
+  EXPECT_EQ(identify().engine, "docker");
+}
+
+TEST_F(IdentityTest, ACgroupOfTheRuntimesNamesNotTheEngine) {
+  process(kKeeper, 1, "/", {"containerd-shim-runc-v2", "-namespace", "moby", "-id", id});
+  process(kProcess, kKeeper, "/user.slice/runc-" + id + ".scope", {"web"});
+  proc.move(kProcess, 2);
+  EXPECT_EQ(identify().engine, "docker");
+  EXPECT_EQ(identify().name, id.substr(0, 12));
+}
+
 TEST_F(IdentityTest, AContainersFolderIsAboveTheCgroupsThatItMakesItself) {
   const std::string folder = "/user.slice/libpod-" + id + ".scope";
   process(kProcess, kKeeper, folder + "/container/init.scope", {"systemd"});
