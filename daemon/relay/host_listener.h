@@ -50,7 +50,9 @@ class ClientSink {
 
 class HostListener final : private IoHandler, private AcceptGate::Member {
  public:
-  static constexpr int kAcceptsPerTurn = 64;
+  /// Then others have their turn. Each costs some 50 us with all that follows at once, so more
+  /// would make everybody else wait; fewer would cost a wait per client in a storm.
+  static constexpr int kAcceptsPerTurn = 16;
 
   /// Closed at first. All references are borrowed.
   HostListener(RelayContext& context, AcceptGate& gate, ClientSink& sink);

@@ -31,7 +31,8 @@ constexpr Load kStorm{"a storm", LoadKind::ConnectEcho, 64};
 /// A load in a process of its own, from its beginning to wait() or to the end of this object.
 class Running {
  public:
-  Running(const Load& load, std::uint16_t port, std::chrono::milliseconds time) {
+  /// @param inside the namespaces to run in; 0: the caller's
+  Running(const Load& load, std::uint16_t port, std::chrono::milliseconds time, pid_t inside = 0) {
     std::array<int, 2> ends{};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) give_up("pipe2 failed");
     result_ = UniqueFd(ends[0]);
@@ -39,6 +40,7 @@ class Running {
     pid_ = ::fork();
     if (pid_ != 0) return;
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (inside != 0) enter_namespaces(inside);
     const LoadResult result = run_load(load, port, time);
     ::_exit(::write(to.get(), &result, sizeof result) == sizeof result ? 0 : 1);
   }
@@ -61,8 +63,9 @@ class Running {
   pid_t pid_ = -1;
 };
 
-LoadResult run_alone(const Load& load, std::uint16_t port, std::chrono::milliseconds time) {
-  return Running(load, port, time).wait();
+LoadResult run_alone(const Load& load, std::uint16_t port, std::chrono::milliseconds time,
+                     pid_t inside = 0) {
+  return Running(load, port, time, inside).wait();
 }
 
 /// A client of the daemon that asks how it is.
@@ -94,27 +97,45 @@ class StatusCaller {
   sd_bus* bus_ = nullptr;
 };
 
-/// Alone and beside the stream in turns, so that both meet the same machine.
+/// What 64 connections notice of a stream beside them, alone and beside it in turns, so that both
+/// meet the same machine.
+class BulkBeside {
+ public:
+  /// @param busy, other where the loads run; 0: on the host, through the daemon
+  BulkBeside(pid_t busy, pid_t other) : busy_(busy), other_(other) {}
+  void run(std::chrono::milliseconds time) {
+    alone_.add(run_alone(kSixtyFour, kOther, time, other_).p99);
+    const Running bulk(kBulk, kBusy, kVeryLong, busy_);
+    rest(100ms);
+    beside_.add(run_alone(kSixtyFour, kOther, time, other_).p99);
+  }
+  void tell(Report& report, const std::string& way, std::optional<double> most) const {
+    report.tell(way + ", 64 connections: answer, p99", alone_.median(), "ms", {}, alone_.size());
+    report.tell(way + ", a bulk stream adds to that", beside_.median() - alone_.median(), "ms",
+                most, beside_.size());
+  }
+
+ private:
+  pid_t busy_;
+  pid_t other_;
+  Samples alone_;
+  Samples beside_;
+};
+
 void tell_bulk(Report& report, const Options& options) {
   const testing_support::PrivateBus bus;
   const LoadContainer busy(kBusy);
   const LoadContainer other(kOther);
   const Daemon daemon(bus);
-  const auto time = options.quick ? 500ms : 3000ms;
   for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until it is there
-  Samples alone;
-  Samples beside;
+  BulkBeside direct(busy.pid(), other.pid());
+  BulkBeside through(0, 0);
   for (int round = 0; round < (options.quick ? 3 : 7); ++round) {
-    alone.add(run_alone(kSixtyFour, kOther, time).p99);
-    const Running bulk(kBulk, kBusy, kVeryLong);
-    rest(100ms);
-    beside.add(run_alone(kSixtyFour, kOther, time).p99);
+    direct.run(options.quick ? 500ms : 2000ms);
+    through.run(options.quick ? 500ms : 2000ms);
   }
-  report.tell("64 connections alone: answer, p99", alone.median(), "ms", {}, alone.size());
-  report.tell("64 connections beside a bulk stream: answer, p99", beside.median(), "ms", {},
-              beside.size());
-  report.tell("a bulk stream adds to the p99 of 64 connections", beside.median() - alone.median(),
-              "ms", 2, beside.size());
+  direct.tell(report, "direct", {});
+  through.tell(report, "portfwd", 2);
 }
 
 void tell_storm(Report& report, const Options& options) {
