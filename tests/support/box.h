@@ -200,7 +200,7 @@ class Box {
     }
     const SockAddr address = to_sockaddr(at);
     if (::bind(fd.get(), address.get(), address.length) != 0) return errno;
-    if (::listen(fd.get(), 64) != 0) return errno;
+    if (::listen(fd.get(), SOMAXCONN) != 0) return errno;
     inside.listeners.push_back({at, std::move(fd)});
     return 0;
   }
