@@ -11,6 +11,7 @@ namespace portfwd {
 namespace {
 
 constexpr int kNoneFree = std::numeric_limits<int>::max();
+constexpr Duration kCalm = std::chrono::seconds(1);  ///< between one shortage and another
 
 int descriptor_limit() {
   rlimit limit{};
@@ -57,8 +58,9 @@ void AcceptGate::accepted(int fd, Member& by) {
 
 void AcceptGate::enter(Shortage shortage, const Error& error) {
   if (shortage <= shortage_) return;
+  const bool another = loop_.now() - looked_at_ >= kCalm;  // no look since, so there was no need
   settle(shortage);
-  if (!std::exchange(reported_, true)) observer_.on_descriptors_short(error);
+  if (!std::exchange(reported_, true) && another) observer_.on_descriptors_short(error);
 }
 
 void AcceptGate::descriptor_freed() {

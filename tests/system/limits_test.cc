@@ -143,6 +143,7 @@ TEST_F(SystemLimits, OneThatHasTakenMostDescriptorsLeavesSomeToTheOthersAndToDet
   }
   clients.clear();
   EXPECT_TRUE(until([&] { return json({"status"})["descriptor_shortage"] == "none"; }));
+  EXPECT_EQ(lines_with("descriptors run short"), 1) << daemon_->err();
 }
 
 TEST_F(SystemLimits, ItStartsAndServesWithVeryFewDescriptors) {
