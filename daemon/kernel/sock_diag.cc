@@ -152,8 +152,8 @@ Result<SockDiag::Dump> SockDiag::dump() {
 /// have handed out before it begins another one (EBUSY).
 void SockDiag::discard_queued() {
   netlink::ReceiveBuffer buffer;
-  auto got = buffer.receive(socket_.get());
-  while (got && *got) got = buffer.receive(socket_.get());
+  while (buffer.receive(socket_.get()).value_or(std::nullopt)) {
+  }
 }
 
 Result<std::vector<DiagSocket>> SockDiag::listeners() {
