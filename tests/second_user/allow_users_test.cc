@@ -2,6 +2,7 @@
 // rule lets alice in, and mallory is reset, whatever address the forward is at.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -21,7 +22,8 @@ using namespace testing_support;
 using namespace std::chrono_literals;
 using Json = nlohmann::json;
 
-constexpr uid_t kOwner = 61001;
+/// Nobody else's: a daemon sees all containers of its user, those of the tests beside it too.
+const uid_t kOwner = 1'500'000'000U + static_cast<uid_t>(::getpid());
 constexpr uid_t kAlice = 61002;
 constexpr uid_t kMallory = 61003;
 
