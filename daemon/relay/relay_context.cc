@@ -40,7 +40,7 @@ void RelayContext::count_in() {
 
 void RelayContext::count_out() {
   if (--live_ > most_ / 4 || most_ < kCrowd) return;
-  ::malloc_trim(0);
+  (void)::malloc_trim(0);
   most_ = live_;
 }
 
