@@ -1,37 +1,17 @@
-// See answers.h. nlohmann's parser throws when it is asked for a type that is not there, so every
-// value is asked for its type first; a depth without end would cost memory, so deep values are
-// dropped.
 #include "engine/answers.h"
 
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <nlohmann/json.hpp>
+
+#include "engine/json_reader.h"
 
 namespace portfwd {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kDeepest = 8;
 constexpr unsigned kPorts = 65536;
-
-Json parse(std::string_view text) {
-  const auto shallow = [](int depth, Json::parse_event_t, Json&) { return depth <= kDeepest; };
-  return Json::parse(text, shallow, false);
-}
-
-const Json& member(const Json& object, const char* key) {
-  static const Json nothing;
-  if (!object.is_object()) return nothing;
-  const auto found = object.find(key);
-  return found == object.end() ? nothing : *found;
-}
-
-std::string text_in(const Json& object, const char* key) {
-  const Json& value = member(object, key);
-  return value.is_string() ? value.get<std::string>() : std::string();
-}
 
 /// @return 0 for what is no number from 0 to `most`
 template <class Number>
@@ -142,7 +122,7 @@ ContainerFacts facts_in(const Json& container) {
 }  // namespace
 
 std::optional<std::vector<ContainerFacts>> parse_container_list(std::string_view text) {
-  const Json all = parse(text);
+  const Json all = parse_json(text);
   if (!all.is_array()) return std::nullopt;
   std::vector<ContainerFacts> list;
   for (const Json& container : all) {
@@ -153,7 +133,7 @@ std::optional<std::vector<ContainerFacts>> parse_container_list(std::string_view
 
 /// [{"id","names":["..."], ...}]
 std::vector<ContainerFacts> parse_stored_containers(std::string_view text) {
-  const Json all = parse(text);
+  const Json all = parse_json(text);
   std::vector<ContainerFacts> list;
   if (!all.is_array()) return list;
   for (const Json& container : all) {
@@ -174,7 +154,7 @@ std::string id_to_replace(std::string_view name) {
 /// Docker: {"Type","Action","Actor":{"ID","Attributes":{"name", and its labels}}}; podman's file:
 /// {"Type","Status","ID","Name","Attributes":{its labels}}.
 std::optional<ContainerEvent> parse_container_event(std::string_view text) {
-  const Json event = parse(text);
+  const Json event = parse_json(text);
   if (text_in(event, "Type") != "container") return std::nullopt;
   const Json& actor = member(event, "Actor");
   ContainerEvent out{text_in(event, "ID"), text_in(event, "Status"), text_in(event, "Name"), ""};

@@ -3,8 +3,8 @@
 #include <fcntl.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
+#include "engine/json_reader.h"
 #include "kernel/proc_dir.h"
 
 namespace portfwd {
@@ -18,16 +18,7 @@ constexpr std::size_t kLargestFile = 1 << 16;
 /// Of no type when there is none.
 Json read_json(const fs::path& file) {
   const auto text = read_text(AT_FDCWD, file.c_str(), kLargestFile);
-  return text ? Json::parse(*text, nullptr, false) : Json();
-}
-
-Json member(const Json& object, const char* key) {
-  return object.is_object() && object.contains(key) ? object.at(key) : Json();
-}
-
-std::string text_in(const Json& object, const char* key) {
-  const Json text = member(object, key);
-  return text.is_string() ? text.get<std::string>() : std::string();
+  return text ? parse_json(*text) : Json();
 }
 
 /// Each context has a folder, whose name is a digest of the context's.

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "discover/names.h"
+#include "engine/json_reader.h"
 
 namespace portfwd::helper {
 
@@ -23,16 +22,6 @@ constexpr std::size_t kLongestMessage = 300;
 /// Throws nothing: what is no UTF-8 is replaced.
 std::string text_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-Json parse(std::string_view text) {
-  return Json::parse(text, nullptr, false);
-}
-
-std::string member(const Json& object, const char* key) {
-  if (!object.is_object()) return {};
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
 Json bind_mount(const std::string& source, const char* target, bool read_only) {
@@ -104,25 +93,24 @@ std::string list_path(std::string_view folder) {
 }
 
 std::string image_of(std::string_view inspected) {
-  return member(parse(inspected), "Image");
+  return text_in(parse_json(inspected), "Image");
 }
 
 std::string id_of(std::string_view created) {
-  return member(parse(created), "Id");
+  return text_in(parse_json(created), "Id");
 }
 
 std::string message_of(std::string_view failure) {
-  return names::printable(member(parse(failure), "message"), kLongestMessage);
+  return names::printable(text_in(parse_json(failure), "message"), kLongestMessage);
 }
 
 std::vector<std::string> ids_of(std::string_view list, std::string_view but_of_life) {
   std::vector<std::string> ids;
-  const Json all = parse(list);
+  const Json all = parse_json(list);
   if (!all.is_array()) return ids;
   for (const Json& container : all) {
-    const auto labels = container.is_object() ? container.value("Labels", Json()) : Json();
-    if (member(labels, kLife) == but_of_life) continue;
-    if (std::string id = member(container, "Id"); names::is_hex_id(id)) ids.push_back(id);
+    if (text_in(member(container, "Labels"), kLife) == but_of_life) continue;
+    if (std::string id = text_in(container, "Id"); names::is_hex_id(id)) ids.push_back(id);
   }
   return ids;
 }
