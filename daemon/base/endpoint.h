@@ -61,6 +61,10 @@ class IpAddress {
   [[nodiscard]] constexpr bool is_loopback() const {
     return family_ == Family::V4 ? bytes_[0] == 127 : *this == loopback(Family::V6);
   }
+  /// 224.0.0.0/4 or ff00::/8: a group of hosts, none that could be connected to.
+  [[nodiscard]] constexpr bool is_multicast() const {
+    return family_ == Family::V4 ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
+  }
   [[nodiscard]] std::string text() const;  ///< "127.0.0.1", "::1"
 
   friend constexpr auto operator<=>(const IpAddress&, const IpAddress&) = default;

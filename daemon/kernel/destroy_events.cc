@@ -4,6 +4,7 @@
 #include <linux/sock_diag.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cstddef>
 
 #include "kernel/netlink.h"
@@ -66,23 +67,26 @@ Result<void> DestroyEvents::filter(std::span<const Port> ports) {
   return {};
 }
 
-Result<void> DestroyEvents::change_groups(int option) {
-  for (const int group : {SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY}) {
+Result<void> DestroyEvents::change_groups(int option, bool udp) {
+  static constexpr std::array kGroups{SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY,
+                                      SKNLGRP_INET_UDP_DESTROY, SKNLGRP_INET6_UDP_DESTROY};
+  for (const int group : std::span(kGroups).first(udp ? 4 : 2)) {
     if (::setsockopt(socket_.get(), SOL_NETLINK, option, &group, sizeof group) != 0) {
-      return fail("SKNLGRP_INET_TCP_DESTROY");
+      return fail("SKNLGRP_INET_DESTROY");
     }
   }
   return {};
 }
 
-Result<void> DestroyEvents::join() {
-  auto result = change_groups(NETLINK_ADD_MEMBERSHIP);
+Result<void> DestroyEvents::join(bool udp) {
+  auto result = change_groups(NETLINK_ADD_MEMBERSHIP, udp);
   joined_ = result.has_value();
   return result;
 }
 
 void DestroyEvents::leave() {
-  (void)change_groups(NETLINK_DROP_MEMBERSHIP);  // can fail only for a group that does not exist
+  (void)change_groups(NETLINK_DROP_MEMBERSHIP,
+                      true);  // can fail only for a group that does not exist
   joined_ = false;
 }
 

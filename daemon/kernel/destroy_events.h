@@ -1,7 +1,7 @@
-// The kernel's word that a TCP socket is gone, 0.1 ms after the last close: the multicast groups
-// SKNLGRP_INET{,6}_TCP_DESTROY of a NETLINK_SOCK_DIAG socket, unprivileged. Owned by a port watch.
-// Nothing is said after shutdown(), nor while a child still holds the fd: it supplements looking
-// and does not replace it. It keeps no list of listeners.
+// The kernel's word that a socket is gone, 0.1 ms after the last close: the multicast groups
+// SKNLGRP_INET{,6}_{TCP,UDP}_DESTROY of a NETLINK_SOCK_DIAG socket, unprivileged. Owned by a port
+// watch. Nothing is said after shutdown(), nor while a child still holds the fd: it supplements
+// looking and does not replace it. It keeps no list of listeners.
 //
 // As long as anybody has joined, the kernel builds a message for every socket closed in that
 // namespace, some 10 µs each: leave where connections come and go by the thousands.
@@ -36,7 +36,8 @@ class DestroyEvents {
 
   /// Only closes of sockets on these ports are reported from now on (destroy_filter).
   Result<void> filter(std::span<const Port> ports);
-  Result<void> join();
+  /// @param udp whether closes of UDP sockets are told too
+  Result<void> join(bool udp = false);
   void leave();
   [[nodiscard]] bool joined() const { return joined_; }
 
@@ -50,7 +51,7 @@ class DestroyEvents {
 
  private:
   static constexpr int kBatch = 64;
-  Result<void> change_groups(int option);
+  Result<void> change_groups(int option, bool udp);
 
   UniqueFd socket_;
   bool joined_ = false;

@@ -14,7 +14,14 @@ namespace portfwd {
 namespace {
 
 constexpr int kDumpAttempts = 3;
-constexpr std::uint32_t kListenStates = 1U << TCP_LISTEN;
+
+std::uint8_t listening_state(Protocol protocol) {
+  return protocol == Protocol::Tcp ? std::uint8_t{TCP_LISTEN} : kUdpUnconnected;
+}
+
+std::uint8_t number_of(Protocol protocol) {
+  return protocol == Protocol::Tcp ? std::uint8_t{IPPROTO_TCP} : std::uint8_t{IPPROTO_UDP};
+}
 
 Family family_of(std::uint8_t address_family) {
   return address_family == AF_INET ? Family::V4 : Family::V6;
@@ -89,7 +96,7 @@ Result<std::uint32_t> SockDiag::send(std::uint16_t type, std::uint16_t flags,
 }
 
 /// Reads the answer to `sequence` to its end.
-Result<void> SockDiag::collect(std::uint32_t sequence, Dump& into) {
+Result<void> SockDiag::collect(std::uint32_t sequence, std::uint8_t state, Dump& into) {
   netlink::Answers answers(socket_.get(), sequence);
   while (true) {
     const auto message = answers.next();
@@ -102,7 +109,7 @@ Result<void> SockDiag::collect(std::uint32_t sequence, Dump& into) {
       return status == 0 ? Result<void>{} : fail("sock_diag dump", status);
     }
     const auto socket = parse_diag_socket(message->payload);
-    if (socket && socket->state == TCP_LISTEN) into.sockets.push_back(*socket);
+    if (socket && socket->state == state) into.sockets.push_back(*socket);
   }
 }
 
@@ -111,40 +118,49 @@ Result<void> SockDiag::collect(std::uint32_t sequence, Dump& into) {
 Result<SockDiag::Dump> SockDiag::dump_all_families() {
   inet_diag_req request{};
   request.idiag_family = AF_UNSPEC;
-  request.idiag_states = kListenStates;
+  request.idiag_states = 1U << TCP_LISTEN;
   const auto sequence = send(TCPDIAG_GETSOCK, NLM_F_DUMP, request);
   if (!sequence) return std::unexpected(sequence.error());
   Dump dump;
-  if (const auto done = collect(*sequence, dump); !done) return std::unexpected(done.error());
+  const auto done = collect(*sequence, TCP_LISTEN, dump);
+  if (!done) return std::unexpected(done.error());
   return dump;
 }
 
-Result<SockDiag::Dump> SockDiag::dump_family(Family family) {
+Result<SockDiag::Dump> SockDiag::dump_family(Protocol protocol, std::uint8_t state, Family family) {
   inet_diag_req_v2 request{};
   request.sdiag_family = static_cast<std::uint8_t>(address_family(family));
-  request.sdiag_protocol = IPPROTO_TCP;
-  request.idiag_states = kListenStates;
+  request.sdiag_protocol = number_of(protocol);
+  request.idiag_states = 1U << state;
   const auto sequence = send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request);
   if (!sequence) return std::unexpected(sequence.error());
   Dump dump;
-  if (const auto done = collect(*sequence, dump); !done) return std::unexpected(done.error());
+  const auto done = collect(*sequence, state, dump);
+  if (!done) return std::unexpected(done.error());
   return dump;
 }
 
-/// The cheap request where the kernel takes it. `one_pass_` is given up only when the other one
-/// works: with tcp_diag missing both fail, and the module may be loaded later.
-Result<SockDiag::Dump> SockDiag::dump() {
-  if (one_pass_) {
+Result<SockDiag::Dump> SockDiag::dump_families(Protocol protocol, std::uint8_t state) {
+  auto all = dump_family(protocol, state, Family::V4);
+  if (!all) return all;
+  auto v6 = dump_family(protocol, state, Family::V6);
+  if (!v6) return v6;
+  std::ranges::move(v6->sockets, std::back_inserter(all->sockets));
+  all->interrupted |= v6->interrupted;
+  return all;
+}
+
+/// The cheap request where the kernel takes it, which it knows for TCP only. `one_pass_` is given
+/// up only when the other one works: with tcp_diag missing both fail, and the module may be loaded
+/// later.
+Result<SockDiag::Dump> SockDiag::dump_listeners(Protocol protocol) {
+  const bool tcp = protocol == Protocol::Tcp;
+  if (tcp && one_pass_) {
     auto both = dump_all_families();
     if (both) return both;
   }
-  auto all = dump_family(Family::V4);
-  if (!all) return all;
-  auto v6 = dump_family(Family::V6);
-  if (!v6) return v6;
-  one_pass_ = false;
-  std::ranges::move(v6->sockets, std::back_inserter(all->sockets));
-  all->interrupted |= v6->interrupted;
+  auto all = dump_families(protocol, listening_state(protocol));
+  if (all && tcp) one_pass_ = false;
   return all;
 }
 
@@ -156,9 +172,10 @@ void SockDiag::discard_queued() {
   }
 }
 
-Result<std::vector<DiagSocket>> SockDiag::listeners() {
+template <class Ask>
+Result<std::vector<DiagSocket>> SockDiag::dump_whole(const Ask& ask) {
   for (int attempt = 0; attempt < kDumpAttempts; ++attempt) {
-    auto result = dump();
+    Result<Dump> result = ask();
     if (!result) {
       discard_queued();
       return std::unexpected(result.error());
@@ -168,12 +185,25 @@ Result<std::vector<DiagSocket>> SockDiag::listeners() {
   return fail("sock_diag dump", EAGAIN);
 }
 
-Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const Endpoint& remote) {
+Result<std::vector<DiagSocket>> SockDiag::listeners(Protocol protocol) {
+  return dump_whole([&] { return dump_listeners(protocol); });
+}
+
+Result<std::vector<DiagSocket>> SockDiag::connected_datagrams() {
+  return dump_whole([&] { return dump_families(Protocol::Udp, TCP_ESTABLISHED); });
+}
+
+/// For UDP the kernel takes "source" to be that of a datagram to the socket; for TCP it is the
+/// socket's own end. What comes out is described by its own end always.
+/// Test: UdpSockDiagFacts.AUdpLookupFindsWhoWouldGetTheAnswer
+Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const Endpoint& remote,
+                                                    Protocol protocol) {
+  const bool tcp = protocol == Protocol::Tcp;
   inet_diag_req_v2 request{};
   request.sdiag_family = static_cast<std::uint8_t>(address_family(local.address.family()));
-  request.sdiag_protocol = IPPROTO_TCP;
+  request.sdiag_protocol = number_of(protocol);
   request.idiag_states = ~0U;
-  request.id = socket_id(local, remote);
+  request.id = tcp ? socket_id(local, remote) : socket_id(remote, local);
   const auto sequence = send(SOCK_DIAG_BY_FAMILY, 0, request);
   if (!sequence) return std::unexpected(sequence.error());
   netlink::Answers answers(socket_.get(), *sequence);
@@ -186,6 +216,7 @@ Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const
   }
   const auto socket = parse_diag_socket(answer->payload);
   if (!socket) return fail("sock_diag lookup", EBADMSG);
+  if (!tcp && socket->local.port != local.port) return std::nullopt;  // found the wrong way round
   return SocketOwner{socket->uid, socket->inode, socket->state};
 }
 

@@ -1,10 +1,11 @@
-// TCP sockets of one network namespace, asked of the kernel: all listeners, or the one socket with
-// given addresses. The namespace is the one in which the netlink socket was made, whoever holds it.
-// Owned by a port watch (dumps) and by whoever checks clients (lookups). It keeps no list of its
-// own.
+// TCP and UDP sockets of one network namespace, asked of the kernel: all listeners, or the one
+// socket with given addresses. The namespace is the one in which the netlink socket was made,
+// whoever holds it. Owned by a port watch (dumps) and by whoever checks clients (lookups). It keeps
+// no list of its own.
 //
-// Only LISTEN is ever dumped: the kernel then walks the listening hash alone, and the cost does not
-// grow with connections. Source: sock_diag(7), linux/inet_diag.h, net/ipv4/inet_diag.c.
+// Of TCP only LISTEN is ever dumped: the kernel then walks the listening hash alone, and the cost
+// does not grow with connections. Of UDP it walks all, and hands out those that are not connected.
+// Source: sock_diag(7), linux/inet_diag.h, net/ipv4/inet_diag.c, net/ipv4/udp_diag.c.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +19,22 @@
 
 namespace portfwd {
 
-/// One TCP socket as the kernel describes it.
+/// One socket as the kernel describes it.
 struct DiagSocket {
   Endpoint local;
   Endpoint remote;
-  std::uint8_t state = 0;       ///< TCP_LISTEN, ... of netinet/tcp.h
-  bool v6only = false;          ///< always false for IPv4
-  std::uint32_t uid = 0;        ///< as counted in the user namespace of the netlink socket's opener
-  std::uint32_t inode = 0;      ///< 0 when no process holds the socket any more
-  std::uint64_t cookie = 0;     ///< SO_COOKIE: unique on this machine until it reboots
+  std::uint8_t state = 0;    ///< TCP_LISTEN, ... of netinet/tcp.h; of UDP kUdpUnconnected or other
+  bool v6only = false;       ///< always false for IPv4
+  std::uint32_t uid = 0;     ///< as counted in the user namespace of the netlink socket's opener
+  std::uint32_t inode = 0;   ///< 0 when no process holds the socket any more
+  std::uint64_t cookie = 0;  ///< SO_COOKIE: unique on this machine until it reboots
   std::uint64_t cgroup_id = 0;  ///< inode of the cgroup that made it; 0 on kernels before 5.9
 
   friend bool operator==(const DiagSocket&, const DiagSocket&) = default;
 };
+
+/// TCP_CLOSE: a UDP socket that is bound and hears everybody. Source: net/ipv4/udp.c, datagram.c.
+inline constexpr std::uint8_t kUdpUnconnected = 7;
 
 /// @param payload of a TCPDIAG_GETSOCK or SOCK_DIAG_BY_FAMILY message. Unknown attributes are
 /// skipped. @return nothing when it is too short or of another family than IPv4 and IPv6.
@@ -51,16 +55,24 @@ class SockDiag {
   /// In the caller's own network namespace.
   [[nodiscard]] static Result<SockDiag> open();
 
-  /// All sockets in LISTEN state, IPv4 and IPv6, in the kernel's order. Synchronous, 10-25 µs for
-  /// a few; the cost grows with their number and with the machine's memory (hash buckets).
-  /// ENOENT: tcp_diag is missing. EAGAIN: interrupted again and again; ENOBUFS: memory is short.
-  [[nodiscard]] Result<std::vector<DiagSocket>> listeners();
+  /// All sockets in LISTEN state, of UDP those that are bound and not connected; IPv4 and IPv6, in
+  /// the kernel's order. Synchronous, 10-25 µs for a few; the cost grows with their number and with
+  /// the machine's memory (hash buckets).
+  /// ENOENT: tcp_diag or udp_diag is missing. EAGAIN: interrupted again and again; ENOBUFS: memory
+  /// is short.
+  [[nodiscard]] Result<std::vector<DiagSocket>> listeners(Protocol protocol = Protocol::Tcp);
 
-  /// The socket bound to `local` and connected to `remote`, which may be in TIME_WAIT; else a
-  /// listener that `local` leads to, in which case the state is TCP_LISTEN. Synchronous: the kernel
-  /// answers within the sending call. @return nothing when there is none.
+  /// UDP sockets that hear one peer only, ours among them. As listeners(), at the price of them
+  /// all.
+  [[nodiscard]] Result<std::vector<DiagSocket>> connected_datagrams();
+
+  /// TCP: the socket bound to `local` and connected to `remote`, which may be in TIME_WAIT; else a
+  /// listener that `local` leads to, in which case the state is TCP_LISTEN. UDP: the socket that
+  /// would get a datagram from `remote` to `local`. Synchronous: the kernel answers within the
+  /// sending call. @return nothing when there is none.
   [[nodiscard]] Result<std::optional<SocketOwner>> lookup(const Endpoint& local,
-                                                          const Endpoint& remote);
+                                                          const Endpoint& remote,
+                                                          Protocol protocol = Protocol::Tcp);
 
   /// Whether dumps work at all (tcp_diag is a module on many kernels): finds a listener of its own,
   /// opened for the moment on a free port of 127.0.0.1. To be called where the socket was made.
@@ -71,10 +83,13 @@ class SockDiag {
     std::vector<DiagSocket> sockets;
     bool interrupted = false;  ///< the set changed meanwhile or a message was lost: ask again
   };
-  [[nodiscard]] Result<Dump> dump();
+  template <class Ask>
+  [[nodiscard]] Result<std::vector<DiagSocket>> dump_whole(const Ask& ask);
+  [[nodiscard]] Result<Dump> dump_listeners(Protocol protocol);
   [[nodiscard]] Result<Dump> dump_all_families();
-  [[nodiscard]] Result<Dump> dump_family(Family family);
-  [[nodiscard]] Result<void> collect(std::uint32_t sequence, Dump& into);
+  [[nodiscard]] Result<Dump> dump_families(Protocol protocol, std::uint8_t state);
+  [[nodiscard]] Result<Dump> dump_family(Protocol protocol, std::uint8_t state, Family family);
+  [[nodiscard]] Result<void> collect(std::uint32_t sequence, std::uint8_t state, Dump& into);
   template <class Request>
   [[nodiscard]] Result<std::uint32_t> send(std::uint16_t type, std::uint16_t flags,
                                            const Request& request);

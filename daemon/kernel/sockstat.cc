@@ -8,14 +8,23 @@ namespace portfwd {
 
 namespace {
 
-/// The lines asked for are the first or second one; the rest need not fit.
-Result<std::uint32_t> in_use(const UniqueFd& fd, std::string_view label) {
-  std::array<char, 192> buffer;
+constexpr std::size_t kEnough = 192;  // bytes: the lines asked for are among the first three
+
+/// Of the one family that the file is about.
+struct InUse {
+  std::uint32_t tcp = 0;
+  std::uint32_t udp = 0;
+};
+
+Result<InUse> in_use(const UniqueFd& fd, std::string_view tcp, std::string_view udp) {
+  std::array<char, kEnough> buffer;
   const ssize_t n = ::pread(fd.get(), buffer.data(), buffer.size(), 0);
   if (n < 0) return fail("pread(sockstat)");
-  const auto count = parse_in_use({buffer.data(), static_cast<std::size_t>(n)}, label);
-  if (!count) return fail("sockstat", EBADMSG);
-  return *count;
+  const std::string_view text(buffer.data(), static_cast<std::size_t>(n));
+  const auto streams = parse_in_use(text, tcp);
+  const auto datagrams = udp.empty() ? std::optional(0U) : parse_in_use(text, udp);
+  if (!streams || !datagrams) return fail("sockstat", EBADMSG);
+  return InUse{*streams, *datagrams};
 }
 
 }  // namespace
@@ -42,13 +51,13 @@ Result<Sockstat> Sockstat::open(pid_t pid, std::uint64_t netns) {
   return Sockstat(std::move(*v4), v6 ? std::move(*v6) : UniqueFd{});
 }
 
-Result<SocketsInUse> Sockstat::read() const {
-  const auto tcp = in_use(v4_, "TCP");
-  if (!tcp) return std::unexpected(tcp.error());
-  if (!v6_.valid()) return SocketsInUse{*tcp, 0};
-  const auto tcp6 = in_use(v6_, "TCP6");
-  if (!tcp6) return std::unexpected(tcp6.error());
-  return SocketsInUse{*tcp, *tcp6};
+Result<SocketsInUse> Sockstat::read(bool udp) const {
+  const auto v4 = in_use(v4_, "TCP", udp ? "UDP" : "");
+  if (!v4) return std::unexpected(v4.error());
+  if (!v6_.valid()) return SocketsInUse{v4->tcp, 0, v4->udp, 0};
+  const auto v6 = in_use(v6_, "TCP6", udp ? "UDP6" : "");
+  if (!v6) return std::unexpected(v6.error());
+  return SocketsInUse{v4->tcp, v6->tcp, v4->udp, v6->udp};
 }
 
 }  // namespace portfwd

@@ -1,5 +1,5 @@
-// How many TCP sockets a network namespace has in use, for 3 µs a look: net/sockstat{,6} of one of
-// its processes, kept open. Owned by a port watch, which dumps only when a count has moved.
+// How many TCP and UDP sockets a network namespace has in use, for 3 µs a look: net/sockstat{,6} of
+// one of its processes, kept open. Owned by a port watch, which dumps only when a count has moved.
 // An open file of /proc/PID/net pins the namespace: it must be closed with the container.
 // Source: net/ipv4/proc.c, net/ipv6/proc.c.
 #pragma once
@@ -15,12 +15,14 @@
 
 namespace portfwd {
 
-/// Listeners and connections, those in TIME_WAIT excluded. IPv4 clients of an IPv6 wildcard count
-/// as IPv6.
+/// Of TCP listeners and connections, those in TIME_WAIT excluded. IPv4 clients of an IPv6 wildcard
+/// count as IPv6.
 struct SocketsInUse {
   std::uint32_t tcp = 0;
   std::uint32_t tcp6 = 0;
-  [[nodiscard]] bool none() const { return tcp == 0 && tcp6 == 0; }
+  std::uint32_t udp = 0;  ///< bound ones, connected or not
+  std::uint32_t udp6 = 0;
+  [[nodiscard]] bool none() const { return *this == SocketsInUse{}; }
   friend bool operator==(const SocketsInUse&, const SocketsInUse&) = default;
 };
 
@@ -35,7 +37,8 @@ class Sockstat {
   /// again; 0: not known. ESRCH: the process is gone or elsewhere now.
   [[nodiscard]] static Result<Sockstat> open(pid_t pid, std::uint64_t netns = 0);
 
-  [[nodiscard]] Result<SocketsInUse> read() const;
+  /// @param udp false: those of UDP are not counted
+  [[nodiscard]] Result<SocketsInUse> read(bool udp = false) const;
 
  private:
   Sockstat(UniqueFd v4, UniqueFd v6) : v4_(std::move(v4)), v6_(std::move(v6)) {}

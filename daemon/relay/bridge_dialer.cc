@@ -44,7 +44,7 @@ class BridgeDialer::Attempt final : public Dial, private DialHandler {
 Result<BridgeDialer::Inside> BridgeDialer::Inside::open(pid_t pid) {
   auto addresses = ProcNetAddresses::open(pid);
   if (!addresses) return std::unexpected(addresses.error());
-  auto table = ProcNetTcp::open(pid);
+  auto table = ProcNetSockets::open(pid);
   if (!table) return std::unexpected(table.error());
   return Inside{std::move(*addresses), std::move(*table)};
 }

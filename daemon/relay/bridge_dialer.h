@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernel/proc_net_addresses.h"
-#include "kernel/proc_net_tcp.h"
+#include "kernel/proc_net_sockets.h"
 #include "relay/host_sockets.h"
 #include "relay/netns_dialer.h"
 
@@ -22,7 +22,7 @@ class BridgeDialer final : public Dialer {
   /// What is known of the namespace from outside.
   struct Inside {
     ProcNetAddresses addresses;
-    ProcNetTcp table;
+    ProcNetSockets table;
     [[nodiscard]] static Result<Inside> open(pid_t pid);
   };
   /// @param context borrowed; outlives every Dial.

@@ -37,28 +37,39 @@ bool is_closed(int socket) {
 
 }  // namespace
 
-ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client, const Endpoint& ours,
-                                      const Admission& admission) {
-  const ClientVerdict verdict = judge(accepted, client, ours, admission);
-  refused_.foreign += verdict.standing == Standing::Foreign ? 1 : 0;
-  refused_.unidentified += verdict.standing == Standing::Unidentified ? 1 : 0;
-  refused_.remote += verdict.standing == Standing::Remote ? 1 : 0;
-  return verdict;
-}
-
-ClientVerdict ClientIdentity::judge(int accepted, const Endpoint& client, const Endpoint& ours,
-                                    const Admission& admission) {
+/// @param live_owner asked only if it matters
+template <class LiveOwner>
+ClientVerdict ClientIdentity::judge(const Endpoint& client, const Admission& admission,
+                                    const LiveOwner& live_owner) {
   if (!may_be_own_address(client.address)) {
-    return {admission.allow_remote ? Standing::LetIn : Standing::Remote, std::nullopt};
+    if (admission.allow_remote) return {Standing::LetIn, std::nullopt};
+    ++refused_.remote;
+    return {Standing::Remote, std::nullopt};
   }
   if (!admission.restrict_to_user) return {Standing::LetIn, std::nullopt};
-  const bool wildcard = ours.address.is_any();
-  const Endpoint local = wildcard ? local_endpoint(accepted).value_or(ours) : ours;
-  const std::optional<uid_t> uid = live_owner(accepted, client, local);
-  if (!uid) return {Standing::Unidentified, std::nullopt};
+  const std::optional<uid_t> uid = live_owner();
+  if (!uid) {
+    ++refused_.unidentified;
+    return {Standing::Unidentified, std::nullopt};
+  }
   const bool welcome = *uid == owner_ || *uid == 0 || subuids_.contains(*uid) ||
                        std::ranges::count(admission.allow_users, *uid) != 0;
+  refused_.foreign += welcome ? 0 : 1;
   return {welcome ? Standing::LetIn : Standing::Foreign, uid};
+}
+
+ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client, const Endpoint& ours,
+                                      const Admission& admission) {
+  return judge(client, admission, [&] {
+    const bool wildcard = ours.address.is_any();
+    const Endpoint local = wildcard ? local_endpoint(accepted).value_or(ours) : ours;
+    return live_owner(accepted, client, local);
+  });
+}
+
+ClientVerdict ClientIdentity::examine_sender(const Endpoint& client, const Endpoint& ours,
+                                             const Admission& admission) {
+  return judge(client, admission, [&] { return owner_of_sender(client, ours); });
 }
 
 std::optional<uid_t> ClientIdentity::live_owner(int accepted, const Endpoint& client,
@@ -68,6 +79,14 @@ std::optional<uid_t> ClientIdentity::live_owner(int accepted, const Endpoint& cl
   const SocketOwner& owner = **found;
   if (!is_connected_state(owner.state) || owner.inode == 0) return std::nullopt;
   if (owner.uid == kOverflowUid || is_closed(accepted)) return std::nullopt;
+  return owner.uid;
+}
+
+std::optional<uid_t> ClientIdentity::owner_of_sender(const Endpoint& client, const Endpoint& ours) {
+  const auto found = diag_.lookup(client, ours, Protocol::Udp);
+  if (!found || !*found) return std::nullopt;
+  const SocketOwner& owner = **found;
+  if (owner.inode == 0 || owner.uid == kOverflowUid) return std::nullopt;
   return owner.uid;
 }
 

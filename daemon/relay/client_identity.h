@@ -15,7 +15,13 @@
 //    4-tuple, but after a reset another user may have taken over the port;
 //  - the uid has a name in our user namespace: the overflow uid stands for anybody.
 // The price: a client that connects, writes and closes at once is often refused.
-// Source: inet_diag_find_one_icsk in net/ipv4/inet_diag.c; tests/second_user.
+//
+// Of a datagram the kernel does not say who sent it. What can be asked is who would get the answer:
+// the socket bound to the address that it came from, right now. So nobody but the user gets an
+// answer. But another user may send in the name of a socket of this user's (an own socket on
+// another address of this machine with the same port, IP_PKTINFO), and may take over its port when
+// it closes: a sender is examined again every now and then. Source: inet_diag_find_one_icsk in
+// net/ipv4/inet_diag.c; tests/second_user.
 #pragma once
 
 #include <cstdint>
@@ -61,13 +67,19 @@ class ClientIdentity {
   /// forgets them with a reset. A wildcard `ours` is looked up.
   [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client, const Endpoint& ours,
                                       const Admission& admission);
+  /// Of whoever sent a datagram. To be asked before it is passed on, and again now and then.
+  /// @param ours what it was sent to
+  [[nodiscard]] ClientVerdict examine_sender(const Endpoint& client, const Endpoint& ours,
+                                             const Admission& admission);
   [[nodiscard]] const RefusedClients& refused() const { return refused_; }
 
  private:
-  [[nodiscard]] ClientVerdict judge(int accepted, const Endpoint& client, const Endpoint& ours,
-                                    const Admission& admission);
+  template <class LiveOwner>
+  [[nodiscard]] ClientVerdict judge(const Endpoint& client, const Admission& admission,
+                                    const LiveOwner& live_owner);
   [[nodiscard]] std::optional<uid_t> live_owner(int accepted, const Endpoint& client,
                                                 const Endpoint& ours);
+  [[nodiscard]] std::optional<uid_t> owner_of_sender(const Endpoint& client, const Endpoint& ours);
 
   SockDiag diag_;
   Subuids subuids_;

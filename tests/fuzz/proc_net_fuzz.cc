@@ -5,7 +5,7 @@
 
 #include "kernel/net_snmp.h"
 #include "kernel/proc_net_addresses.h"
-#include "kernel/proc_net_tcp.h"
+#include "kernel/proc_net_sockets.h"
 #include "kernel/sockstat.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   (void)portfwd::parse_if_inet6(text);
   for (const auto family : {portfwd::Family::V4, portfwd::Family::V6}) {
-    for (const auto& socket : portfwd::parse_tcp_table(text, family)) {
+    for (const auto& socket : portfwd::parse_socket_table(text, family)) {
       if (socket.local.port == 0 && socket.cookie != 0) std::abort();
     }
   }

@@ -11,7 +11,7 @@
 #include "kernel/net_snmp.h"
 #include "kernel/proc_dir.h"
 #include "kernel/proc_net_addresses.h"
-#include "kernel/proc_net_tcp.h"
+#include "kernel/proc_net_sockets.h"
 #include "kernel/sockstat.h"
 #include "support/test_netns.h"
 
@@ -105,7 +105,7 @@ TEST_F(ProcNetFacts, TheTablesHaveTheSameListenersAsADump) {
   connect_to(client, {kLoopback4, 20002});
   SockDiag diag(ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
   const auto dumped = diag.listeners();
-  const auto table = ProcNetTcp::open(ns.pid());
+  const auto table = ProcNetSockets::open(ns.pid());
   ASSERT_TRUE(dumped && table);
   const auto read = table->listeners();
   ASSERT_TRUE(read) << read.error().text();
@@ -122,7 +122,7 @@ TEST_F(ProcNetFacts, TheTablesHaveTheSameListenersAsADump) {
 TEST_F(ProcNetFacts, ATableOfManyRowsIsReadWhole) {
   std::vector<UniqueFd> open;
   for (int i = 0; i < 400; ++i) open.push_back(ns.listen({kLoopback4, 0}));
-  const auto table = ProcNetTcp::open(ns.pid());
+  const auto table = ProcNetSockets::open(ns.pid());
   ASSERT_TRUE(table);
   EXPECT_EQ(table->listeners()->size(), open.size());
 }
@@ -141,8 +141,8 @@ TEST_F(ProcNetFacts, AConnectionIsShownInTheNamespaceOfItsEnd) {
   const UniqueFd server = ns.listen({kLoopback4, 0});
   const UniqueFd client = ns.socket(AF_INET, SOCK_STREAM);
   connect_to(client, local_endpoint(server));
-  const auto inside = ProcNetTcp::open(ns.pid());
-  const auto outside = ProcNetTcp::open(::getpid());
+  const auto inside = ProcNetSockets::open(ns.pid());
+  const auto outside = ProcNetSockets::open(::getpid());
   ASSERT_TRUE(inside && outside);
   const Endpoint near = local_endpoint(client);
   const Endpoint far = local_endpoint(server);

@@ -27,8 +27,8 @@ inline std::string name_of(StreamKind kind) {
 
 using StreamPair = std::pair<UniqueFd, UniqueFd>;
 
-inline UniqueFd new_socket(Family family) {
-  UniqueFd fd(::socket(address_family(family), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+inline UniqueFd new_socket(Family family, int type = SOCK_STREAM) {
+  UniqueFd fd(::socket(address_family(family), type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   EXPECT_TRUE(fd.valid()) << std::strerror(errno);
   return fd;
 }

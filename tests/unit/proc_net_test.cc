@@ -10,7 +10,7 @@
 
 #include "kernel/net_snmp.h"
 #include "kernel/proc_net_addresses.h"
-#include "kernel/proc_net_tcp.h"
+#include "kernel/proc_net_sockets.h"
 #include "kernel/sockstat.h"
 
 namespace portfwd {
@@ -64,7 +64,7 @@ TEST(NetSnmp, ColumnsMayMoveButNotBeMissing) {
 }
 
 TEST(TcpTable, ReadsTheRowsWithTheirStates) {
-  const auto rows = parse_tcp_table(captured("tcp"), Family::V4);
+  const auto rows = parse_socket_table(captured("tcp"), Family::V4);
   ASSERT_EQ(rows.size(), 4U);
   EXPECT_EQ(rows[0].state, TCP_LISTEN);
   EXPECT_EQ(rows[0].local, (Endpoint{IpAddress::any(Family::V4), 20002}));
@@ -77,7 +77,7 @@ TEST(TcpTable, ReadsTheRowsWithTheirStates) {
 }
 
 TEST(TcpTable, ReadsIpv6Addresses) {
-  const auto rows = parse_tcp_table(captured("tcp6"), Family::V6);
+  const auto rows = parse_socket_table(captured("tcp6"), Family::V6);
   ASSERT_EQ(rows.size(), 2U);
   EXPECT_EQ(rows[0].local, (Endpoint{IpAddress::any(Family::V6), 20004}));
   EXPECT_EQ(rows[1].local, (Endpoint{IpAddress::loopback(Family::V6), 20003}));
@@ -86,15 +86,15 @@ TEST(TcpTable, ReadsIpv6Addresses) {
 TEST(TcpTable, ARowCutAnywhereIsSkippedOrWhole) {
   const std::string text = captured("tcp");
   for (std::size_t length = 0; length < text.size(); ++length) {
-    EXPECT_LE(parse_tcp_table(text.substr(0, length), Family::V4).size(), 4U);
+    EXPECT_LE(parse_socket_table(text.substr(0, length), Family::V4).size(), 4U);
   }
 }
 
 TEST(TcpTable, RowsThatMakeNoSenseAreSkipped) {
-  EXPECT_TRUE(parse_tcp_table("0: 0100007F:1F90 00000000:0000 0A\n", Family::V4).empty());
-  EXPECT_TRUE(parse_tcp_table(captured("tcp"), Family::V6).empty());
+  EXPECT_TRUE(parse_socket_table("0: 0100007F:1F90 00000000:0000 0A\n", Family::V4).empty());
+  EXPECT_TRUE(parse_socket_table(captured("tcp"), Family::V6).empty());
   const std::string row = "0: 0100007X:1F90 00000000:0000 0A 0:0 0:0 0 1 0 2 1\n";
-  EXPECT_TRUE(parse_tcp_table(row, Family::V4).empty());
+  EXPECT_TRUE(parse_socket_table(row, Family::V4).empty());
 }
 
 TEST(FibTrie, HasTheNamespacesOwnAddressesOnceAndWithoutLoopback) {

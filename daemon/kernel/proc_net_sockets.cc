@@ -1,4 +1,4 @@
-#include "kernel/proc_net_tcp.h"
+#include "kernel/proc_net_sockets.h"
 
 #include <netinet/tcp.h>
 
@@ -51,7 +51,7 @@ std::optional<DiagSocket> parse_row(std::string_view line, Family family) {
 
 }  // namespace
 
-std::vector<DiagSocket> parse_tcp_table(std::string_view text, Family family) {
+std::vector<DiagSocket> parse_socket_table(std::string_view text, Family family) {
   std::vector<DiagSocket> found;
   while (!text.empty()) {
     if (const auto socket = parse_row(proc_net::next_line(text), family)) found.push_back(*socket);
@@ -59,33 +59,35 @@ std::vector<DiagSocket> parse_tcp_table(std::string_view text, Family family) {
   return found;
 }
 
-Result<ProcNetTcp> ProcNetTcp::open(pid_t pid, std::uint64_t netns) {
-  auto v4 = proc_net::open(pid, "tcp");
+Result<ProcNetSockets> ProcNetSockets::open(pid_t pid, std::uint64_t netns, Protocol protocol) {
+  const bool tcp = protocol == Protocol::Tcp;
+  auto v4 = proc_net::open(pid, tcp ? "tcp" : "udp");
   if (!v4) return std::unexpected(v4.error());
-  auto v6 = proc_net::open(pid, "tcp6");
+  auto v6 = proc_net::open(pid, tcp ? "tcp6" : "udp6");
   if (!v6 && v6.error().code != ENOENT) return std::unexpected(v6.error());
-  if (!proc_net::is_in(pid, netns)) return fail("/proc/PID/net/tcp", ESRCH);
-  return ProcNetTcp(std::move(*v4), v6 ? std::move(*v6) : UniqueFd{});
+  if (!proc_net::is_in(pid, netns)) return fail("/proc/PID/net", ESRCH);
+  return ProcNetSockets(std::move(*v4), v6 ? std::move(*v6) : UniqueFd{},
+                        tcp ? std::uint8_t{TCP_LISTEN} : kUdpUnconnected);
 }
 
-Result<std::vector<DiagSocket>> ProcNetTcp::read() const {
+Result<std::vector<DiagSocket>> ProcNetSockets::read() const {
   const auto text = proc_net::read_all(v4_.get());
   if (!text) return std::unexpected(text.error());
-  auto found = parse_tcp_table(*text, Family::V4);
+  auto found = parse_socket_table(*text, Family::V4);
   if (!v6_.valid()) return found;
   const auto text6 = proc_net::read_all(v6_.get());
   if (!text6) return std::unexpected(text6.error());
-  std::ranges::move(parse_tcp_table(*text6, Family::V6), std::back_inserter(found));
+  std::ranges::move(parse_socket_table(*text6, Family::V6), std::back_inserter(found));
   return found;
 }
 
-Result<std::vector<DiagSocket>> ProcNetTcp::listeners() const {
+Result<std::vector<DiagSocket>> ProcNetSockets::listeners() const {
   auto found = read();
-  if (found) std::erase_if(*found, [](const DiagSocket& s) { return s.state != TCP_LISTEN; });
+  if (found) std::erase_if(*found, [this](const DiagSocket& s) { return s.state != listening_; });
   return found;
 }
 
-Result<bool> ProcNetTcp::has_connection(const Endpoint& local, const Endpoint& remote) const {
+Result<bool> ProcNetSockets::has_connection(const Endpoint& local, const Endpoint& remote) const {
   const auto found = read();
   if (!found) return std::unexpected(found.error());
   return std::ranges::any_of(

@@ -1,0 +1,97 @@
+// UDP datagrams many at a time, as values: recvmmsg(2) and sendmmsg(2), and several datagrams of
+// one size in one message each way (UDP_GRO, UDP_SEGMENT). The receiving buffers are owned by the
+// RelayContext, one set for all sockets. It knows nothing of who talks to whom.
+//
+// A message costs one way through the kernel's stack, whatever number of datagrams is in it: so
+// what was received one by one is sent together where sizes allow. Nobody sees a difference: the
+// kernel hands them out one by one unless the other side asks for them together.
+// Source: udp(7), net/ipv4/udp.c (udp_send_skb, udp_queue_rcv_skb), net/ipv4/udp_offload.c.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "base/endpoint.h"
+#include "base/error.h"
+
+namespace portfwd {
+
+/// One message: a datagram, which may be empty, or several of one size behind each other.
+struct Datagrams {
+  std::span<const std::byte> bytes;
+  std::size_t each = 0;  ///< bytes of each of them; the last may be shorter
+
+  [[nodiscard]] std::size_t count() const {
+    return bytes.empty() ? 1 : (bytes.size() + each - 1) / each;
+  }
+};
+
+/// Where a message came from, and by which address of ours, if tell_arrival_address() was called.
+struct Arrived {
+  Endpoint from;
+  std::optional<IpAddress> at;
+  friend bool operator==(const Arrived&, const Arrived&) = default;
+};
+
+/// Message by message.
+struct ReceivedDatagrams {
+  std::span<const Datagrams> messages;
+  std::span<const Arrived> ends;
+  bool all = false;  ///< the queue was empty then
+};
+
+class DatagramReceiver {
+ public:
+  static constexpr std::size_t kMessages = 32;
+  static constexpr std::size_t kLargest = 65'536;  ///< bytes of a message
+
+  DatagramReceiver();
+
+  /// Takes what is queued, kMessages at most; never blocks. What comes out is good until the next
+  /// call. @return no message when nothing is queued; ECONNREFUSED and the like: what was told by
+  /// ICMP, on a connected socket only. That is told once, before datagrams that arrived earlier.
+  [[nodiscard]] Result<ReceivedDatagrams> receive(int socket);
+
+ private:
+  static constexpr std::size_t kControl = 128;  ///< bytes; two small control messages
+  using Memory = std::array<std::byte, kMessages * kLargest>;
+  void offer(std::size_t slot);
+  void note(std::size_t slot);
+
+  std::unique_ptr<Memory> memory_;  ///< pages that were never written to take no room
+  std::array<mmsghdr, kMessages> headers_{};
+  std::array<iovec, kMessages> parts_{};
+  std::array<sockaddr_storage, kMessages> senders_{};
+  alignas(cmsghdr) std::array<std::array<std::byte, kControl>, kMessages> controls_{};
+  std::array<Datagrams, kMessages> received_{};
+  std::array<Arrived, kMessages> ends_{};
+};
+
+/// For an unconnected socket: where to, and by which address of ours (nothing: as routed).
+struct DatagramRoute {
+  Endpoint to;
+  std::optional<IpAddress> from;
+};
+
+struct DatagramsSent {
+  std::uint64_t bytes = 0;
+  int error = 0;  ///< positive errno of what was not sent, the last one; 0 when all was
+};
+
+/// Sends the messages in order, never blocks, and loses what the socket does not take, as a full
+/// queue on the way would. @param route null on a connected socket
+DatagramsSent send_datagrams(int socket, std::span<const Datagrams> messages,
+                             const DatagramRoute* route = nullptr);
+
+/// Datagrams of one size that came together are received as one message.
+void receive_together(int socket);
+/// What is received says which of our addresses it was sent to. Source: ip(7), ipv6(7).
+void tell_arrival_address(int socket, Family family);
+
+}  // namespace portfwd
