@@ -1,6 +1,6 @@
-// The seam through which a relay gets its far end: a connected stream socket, now or later, or why
-// not. Sockets made in a namespace, a bridge address, later vsock or a guest's agent implement it;
-// nothing above knows which one it has.
+// The seam through which a relay gets its far end: a connected socket, of streams or of datagrams
+// as the dialer is, now or later, or why not. Sockets made in a namespace, a bridge address, later
+// vsock or a guest's agent implement it; nothing above knows which one it has.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ namespace portfwd {
 
 class DialHandler {
  public:
-  /// @param connected a non-blocking stream socket, owned by the callee; or the failure of the last
+  /// @param connected a non-blocking socket, owned by the callee; or the failure of the last
   /// address tried: ECONNREFUSED, ETIMEDOUT, ... Called at most once, never from within dial().
   virtual void on_dialled(Result<UniqueFd> connected) = 0;
 

@@ -12,23 +12,6 @@ void set_option(int fd, int level, int name, int value) {
   (void)::setsockopt(fd, level, name, &value, sizeof value);
 }
 
-Result<UniqueFd> open_bound(const Endpoint& endpoint) {
-  const int family = address_family(endpoint.address.family());
-  UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return fail("socket");
-  if (family == AF_INET6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1);
-  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-  const SockAddr address = to_sockaddr(endpoint);
-  if (::bind(fd.get(), address.get(), address.length) != 0) return fail("bind");
-  return fd;
-}
-
-/// IPv6 is switched off or not compiled in; lo has no ::1.
-bool host_lacks(const Endpoint& endpoint, const Error& error) {
-  return endpoint.address.is_loopback() &&
-         (error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT);
-}
-
 bool is_listening(int fd) {
   int listening = 0;
   socklen_t length = sizeof listening;
@@ -51,19 +34,9 @@ HostListener::~HostListener() {
 }
 
 std::expected<void, BindFailure> HostListener::bind(std::span<const Endpoint> endpoints) {
-  BindFailure failure{};
-  std::vector<BoundSocket> bound;
-  for (const Endpoint& endpoint : endpoints) {
-    auto socket = open_bound(endpoint);
-    if (socket) {
-      bound.push_back({endpoint, std::move(*socket)});
-      continue;
-    }
-    failure = {endpoint, socket.error()};
-    if (!host_lacks(endpoint, socket.error())) return std::unexpected(failure);
-  }
-  if (bound.empty()) return std::unexpected(failure);
-  adopt(std::move(bound));
+  auto bound = bind_together(Protocol::Tcp, endpoints);
+  if (!bound) return std::unexpected(bound.error());
+  adopt(std::move(*bound));
   return {};
 }
 
@@ -80,7 +53,7 @@ std::expected<void, BindFailure> HostListener::accept() {
   for (Socket& socket : sockets_) {
     set_option(socket.fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
     if (::listen(socket.fd.get(), SOMAXCONN) != 0) {
-      const BindFailure failure{socket.endpoint, {errno, "listen"}};
+      const BindFailure failure{Protocol::Tcp, socket.endpoint, {errno, "listen"}};
       refuse();
       return std::unexpected(failure);
     }

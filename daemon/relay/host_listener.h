@@ -15,20 +15,10 @@
 #include <vector>
 
 #include "relay/accept_gate.h"
+#include "relay/bound_sockets.h"
 #include "relay/relay_context.h"
 
 namespace portfwd {
-
-struct BindFailure {
-  Endpoint endpoint;  ///< the one that could not be had
-  Error error;        ///< EADDRINUSE, EACCES, EADDRNOTAVAIL, ...
-};
-
-/// A stream socket that is bound and does not listen, wherever it was made.
-struct BoundSocket {
-  Endpoint endpoint;
-  UniqueFd socket;  ///< non-blocking
-};
 
 /// A client as accept(2) gives it.
 struct Arrival {
@@ -60,8 +50,7 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
   HostListener& operator=(const HostListener&) = delete;
   ~HostListener();
 
-  /// From closed to refusing, on all of `endpoints` (at least one) or on none. A loopback address
-  /// of a family that this host lacks is left out, as long as one remains.
+  /// From closed to refusing, see bind_together().
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints);
   /// From closed to refusing, on sockets that somebody else has bound (at least one).
   void adopt(std::vector<BoundSocket> sockets);

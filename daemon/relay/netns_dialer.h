@@ -1,6 +1,7 @@
 // Dials listeners in another network namespace, with sockets that were made there: a socket belongs
 // for life to the namespace in which it was made, so the daemon only connects. Owned per container;
-// it knows nothing of how the sockets came about.
+// it knows nothing of how the sockets came about, nor whether they are of streams or of datagrams:
+// of those connecting is done at once and only means that the kernel knows where to send to.
 #pragma once
 
 #include "broker/client/socket_source.h"

@@ -26,6 +26,11 @@ RelayContext::RelayContext(EventLoop& loop)
       buffer_(std::make_unique_for_overwrite<std::array<std::byte, kBufferSize>>()),
       prefer_reno_(default_congestion_control_is_bbr()) {}
 
+DatagramReceiver& RelayContext::datagrams() {
+  if (!datagrams_) datagrams_ = std::make_unique<DatagramReceiver>();
+  return *datagrams_;
+}
+
 void RelayContext::tune(int socket) const {
   static constexpr std::string_view kReno = "reno";
   const int on = 1;

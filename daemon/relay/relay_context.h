@@ -8,6 +8,7 @@
 #include <span>
 
 #include "event/event_loop.h"
+#include "kernel/datagrams.h"
 #include "kernel/splice_pipe.h"
 
 namespace portfwd {
@@ -24,6 +25,8 @@ class RelayContext {
   [[nodiscard]] PipePool& pipes() { return pipes_; }
   /// For the time of one call only: what must be kept is copied out of it.
   [[nodiscard]] std::span<std::byte> buffer() { return *buffer_; }
+  /// The same for datagrams; made when they are first received.
+  [[nodiscard]] DatagramReceiver& datagrams();
 
   /// Nagle off, and reno where the host's default is bbr: on loopback bbr costs a third of the
   /// throughput. On a listener it holds for what it accepts. Source: tcp(7); platform test.
@@ -39,6 +42,7 @@ class RelayContext {
 
   EventLoop& loop_;
   std::unique_ptr<std::array<std::byte, kBufferSize>> buffer_;
+  std::unique_ptr<DatagramReceiver> datagrams_;
   PipePool pipes_;
   std::size_t live_ = 0;  ///< relays
   std::size_t most_ = 0;  ///< at a time since memory was last given back

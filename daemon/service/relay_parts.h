@@ -4,7 +4,9 @@
 
 #include "base/error.h"
 #include "base/facts.h"
+#include "relay/accept_gate.h"
 #include "relay/forward_port.h"
+#include "relay/relay_context.h"
 
 namespace portfwd {
 

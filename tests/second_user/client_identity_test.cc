@@ -11,8 +11,8 @@
 #include <fstream>
 #include <functional>
 
-#include "relay/forward_port.h"
 #include "relay/netns_dialer.h"
+#include "relay/stream_port.h"
 #include "support/socket_tap.h"
 #include "support/user_process.h"
 
@@ -104,7 +104,7 @@ struct ClientIdentityTest : testing::TestWithParam<IpAddress>,
                           Subuids(file.path(), "nobody-has-it", kDaemon)};
   SocketTap sockets;
   NetnsDialer dialer{context, sockets};
-  ForwardPort port{{context, gate, identity}, {.name = "test"}, *this};
+  StreamPort port{{context, gate, identity}, {.name = "test"}, *this};
 };
 
 std::string family_name(const testing::TestParamInfo<Family>& info) {

@@ -8,8 +8,8 @@
 #include <functional>
 #include <memory>
 
-#include "relay/forward_port.h"
 #include "relay/netns_dialer.h"
+#include "relay/stream_port.h"
 #include "support/socket_tap.h"
 
 namespace portfwd::testing_support {
@@ -21,8 +21,8 @@ inline constexpr std::array kBoth{Endpoint{IpAddress::loopback(Family::V4), kHos
 /// A forward whose target is a listener of the test.
 struct ForwardRig : ForwardPortObserver, AcceptGateObserver {
   explicit ForwardRig(ForwardPortSettings settings = {.name = "test"})
-      : port(std::make_unique<ForwardPort>(RelayServices{context, gate, identity}, settings,
-                                           static_cast<ForwardPortObserver&>(*this))) {}
+      : port(std::make_unique<StreamPort>(RelayServices{context, gate, identity}, settings,
+                                          static_cast<ForwardPortObserver&>(*this))) {}
 
   void on_target_refused(ForwardPort&, const Error&) override {
     ++target_refusals;
@@ -82,7 +82,7 @@ struct ForwardRig : ForwardPortObserver, AcceptGateObserver {
   UniqueFd target = listen_on_loopback(Family::V4);
   SocketTap sockets;
   NetnsDialer dialer{context, sockets};
-  std::unique_ptr<ForwardPort> port;
+  std::unique_ptr<StreamPort> port;
   int target_refusals = 0;
   int drained = 0;
   int shortages = 0;

@@ -13,8 +13,9 @@ namespace portfwd::testing_support {
 
 class SocketTap final : public SocketSource {
  public:
+  explicit SocketTap(int type = SOCK_STREAM) : type_(type) {}
   [[nodiscard]] UniqueFd take(Family family) override {
-    return dry_ ? UniqueFd() : new_socket(family);
+    return dry_ ? UniqueFd() : new_socket(family, type_);
   }
   void await(Family family, SocketTaker& taker) override { takers_.emplace_back(family, &taker); }
   void withdraw(SocketTaker& taker) noexcept override {
@@ -27,7 +28,7 @@ class SocketTap final : public SocketSource {
   void refill() {
     dry_ = false;
     for (; !takers_.empty(); takers_.pop_front()) {
-      takers_.front().second->on_socket(new_socket(takers_.front().first));
+      takers_.front().second->on_socket(new_socket(takers_.front().first, type_));
     }
   }
   /// Fails for everybody who waits now.
@@ -40,6 +41,7 @@ class SocketTap final : public SocketSource {
   }
 
  private:
+  int type_;
   std::deque<std::pair<Family, SocketTaker*>> takers_;
   bool dry_ = false;
 };

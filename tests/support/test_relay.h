@@ -6,7 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "relay/accept_gate.h"
 #include "relay/forward_port.h"
+#include "relay/relay_context.h"
 
 namespace portfwd::testing_support {
 

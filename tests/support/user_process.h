@@ -1,6 +1,6 @@
-// A process of another user with one TCP connection, which does as it is told and answers with an
-// errno. For tests that run as root; it dies with the test. It knows nothing of the code under
-// test.
+// A process of another user with one TCP connection or UDP socket, which does as it is told and
+// answers with an errno. For tests that run as root; it dies with the test. It knows nothing of the
+// code under test.
 #pragma once
 
 #include <fcntl.h>
@@ -39,7 +39,9 @@ class UserProcess {
   }
 
   /// @param from port of its own, 0 for any. @return errno or 0
-  int connect(const Endpoint& to, Port from = 0) { return ask({Op::Connect, to, from}); }
+  int connect(const Endpoint& to, Port from = 0, Protocol protocol = Protocol::Tcp) {
+    return ask({Op::Connect, to, from, protocol});
+  }
   int send() { return ask({.op = Op::Send}); }  ///< kGreeting
   int shut_down() { return ask({.op = Op::ShutDown}); }
   int close() { return ask({.op = Op::Close}); }
@@ -58,6 +60,7 @@ class UserProcess {
     Op op = Op::Nothing;
     Endpoint to{};
     Port from = 0;
+    Protocol protocol = Protocol::Tcp;
   };
 
   int ask(const Command& command) {
@@ -124,9 +127,10 @@ class UserProcess {
 
   static int open_connection(const Command& command, UniqueFd& connection) {
     const Family family = command.to.address.family();
-    connection = new_socket(family);
-    const int on = 1;
-    ::setsockopt(connection.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    const bool tcp = command.protocol == Protocol::Tcp;
+    connection = new_socket(family, tcp ? SOCK_STREAM : SOCK_DGRAM);
+    const int reuse = tcp ? 1 : 0;
+    ::setsockopt(connection.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
     const SockAddr own = to_sockaddr({IpAddress::loopback(family), command.from});
     if (::bind(connection.get(), own.get(), own.length) != 0) return errno;
     const int begun = try_connect(connection, command.to);

@@ -13,10 +13,12 @@ constexpr Error kUnsupported{EAFNOSUPPORT, "socket"};
 
 }  // namespace
 
-SocketPool::SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns)
+SocketPool::SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns,
+                       Protocol protocol)
     : loop_(loop),
       broker_(std::move(broker)),
       netns_(netns),
+      protocol_(protocol),
       turn_away_unsupported_(loop,
                              [this] {
                                for (Shelf& each : shelves_) {
@@ -68,7 +70,8 @@ void SocketPool::refill(Family family) {
       std::clamp<std::size_t>(wanted - std::min(at.stock.size(), wanted - 1), 1, broker::kMaxCount);
   at.asking = true;
   at.asked_at = now;
-  at.call = broker_->call(stream_sockets(family, static_cast<std::uint32_t>(count)), netns_,
+  const auto request = protocol_ == Protocol::Tcp ? stream_sockets : datagram_sockets;
+  at.call = broker_->call(request(family, static_cast<std::uint32_t>(count)), netns_,
                           [this, family](Result<BrokerClient::Sockets> sockets) {
                             arrived(family, std::move(sockets));
                           });

@@ -1,6 +1,6 @@
-// TCP sockets of one container, made ahead, so that a new connection costs no round trip to the
-// broker. Owned by whatever dials into the container, and dies with it: a held socket pins its
-// network namespace. It knows nothing of addresses; who takes a socket sets its options and
+// Sockets of one container and protocol, made ahead, so that a new connection costs no round trip
+// to the broker. Owned by whatever dials into the container, and dies with it: a held socket pins
+// its network namespace. It knows nothing of addresses; who takes a socket sets its options and
 // connects it.
 //
 // A family's shelf is filled by prepare() and again whenever it is half empty. A taker that finds
@@ -33,7 +33,8 @@ class SocketPool final : public SocketSource {
   static constexpr Duration kScarcePause = std::chrono::milliseconds(50);
 
   /// @param netns borrowed, outlives the pool
-  SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns);
+  SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns,
+             Protocol protocol = Protocol::Tcp);
   SocketPool(const SocketPool&) = delete;
   SocketPool& operator=(const SocketPool&) = delete;
 
@@ -72,6 +73,7 @@ class SocketPool final : public SocketSource {
   EventLoop& loop_;
   std::shared_ptr<BrokerClient> broker_;
   int netns_;
+  Protocol protocol_;
   std::array<Shelf, 2> shelves_;
   Timer turn_away_unsupported_;
   Timer ask_again_;  ///< where descriptors are scarce

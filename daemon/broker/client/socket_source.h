@@ -1,4 +1,4 @@
-// Where a dialer's unconnected TCP sockets come from: made ahead in a container's network
+// Where a dialer's unconnected sockets come from: made ahead in a container's network
 // namespace, one per connection. The pool of broker-made sockets is one; it knows nothing of
 // addresses.
 #pragma once

@@ -1,0 +1,290 @@
+#include "relay/datagram_port.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace portfwd {
+
+namespace {
+
+constexpr int kRoundsPerTurn = 4;  // of DatagramReceiver::kMessages each
+
+}  // namespace
+
+DatagramPort::DatagramPort(const RelayServices& services, ForwardPortSettings settings,
+                           ForwardPortObserver& observer)
+    : services_(services),
+      settings_(std::move(settings)),
+      observer_(observer),
+      patience_(services.context.loop(), [this] { on_patience_over(); }),
+      idle_(services.context.loop(), [this] { drop_idle(); }),
+      drained_(services.context.loop(), [this] { observer_.on_drained(*this); }) {
+  services_.gate.join(*this);
+}
+
+DatagramPort::~DatagramPort() {
+  services_.gate.leave(*this);
+}
+
+// ---- what it is told ---------------------------------------------------------------------------
+
+std::expected<void, BindFailure> DatagramPort::bind(std::span<const Endpoint> endpoints) {
+  auto bound = bind_together(Protocol::Udp, endpoints);
+  if (!bound) return std::unexpected(bound.error());
+  IoHandler& self = *this;  // a private base: visible here, not in the deque
+  for (BoundSocket& socket : *bound) {
+    endpoints_.push_back(socket.endpoint);
+    sockets_.emplace_back(services_.context.loop(), std::move(socket), self);
+  }
+  return {};
+}
+
+std::expected<void, BindFailure> DatagramPort::hold() {
+  dialer_ = nullptr;
+  if (!std::exchange(holding_, true)) enter(mode_without_listener());
+  return {};
+}
+
+/// Another `hold` counts for who comes from now on.
+void DatagramPort::configure(ForwardPortSettings settings) {
+  const bool other = settings.hold != settings_.hold;
+  settings_ = std::move(settings);
+  if (holding_ && other) enter(mode_without_listener());
+}
+
+DatagramPort::Mode DatagramPort::mode_without_listener() const {
+  if (!flows_.empty()) return Mode::Finishing;
+  return settings_.hold > Duration::zero() ? Mode::Waiting : Mode::Refusing;
+}
+
+std::expected<void, BindFailure> DatagramPort::serve(Dialer& dialer,
+                                                     std::span<const ListenAddress> listeners) {
+  dialer_ = &dialer;
+  holding_ = false;
+  for (const Family family : {Family::V4, Family::V6}) {
+    candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
+  }
+  enter(Mode::Serving);
+  return {};
+}
+
+void DatagramPort::drain(Duration) {
+  dialer_ = nullptr;
+  mode_ = Mode::Draining;
+  holding_ = false;
+  drop_all();
+  patience_.disarm();
+  sockets_.clear();
+  endpoints_.clear();
+  drained_.arm_now();
+}
+
+void DatagramPort::enter(Mode mode) {
+  mode_ = mode;
+  patience_.disarm();
+  if (mode == Mode::Finishing) patience_.arm_after(kFinish);
+  for (DatagramSocket& socket : sockets_) {
+    if (mode == Mode::Refusing) {
+      socket.refuse();
+    } else {
+      socket.listen(true);
+    }
+  }
+}
+
+/// The first that waits makes all others wait as well: in the kernel, unread.
+void DatagramPort::on_patience_over() {
+  if (mode_ == Mode::Finishing) return drop_all();
+  if (mode_ == Mode::Refusing) {
+    return enter(dialer_ != nullptr ? Mode::Serving : mode_without_listener());
+  }
+  ++counters_.failed;
+  enter(Mode::Refusing);
+  patience_.arm_after(settings_.hold);
+}
+
+// ---- towards the target ------------------------------------------------------------------------
+
+void DatagramPort::on_io(IoSource& source, std::uint32_t) {
+  if (mode_ == Mode::Waiting) {
+    for (DatagramSocket& socket : sockets_) socket.listen(false);
+    return patience_.arm_after(settings_.hold);
+  }
+  const auto socket =
+      std::ranges::find_if(sockets_, [&](const DatagramSocket& s) { return s.is(source); });
+  const auto via = static_cast<std::size_t>(socket - sockets_.begin());
+  for (int round = 0; round < kRoundsPerTurn && hears(); ++round) {
+    const auto received = services_.context.datagrams().receive(socket->fd());
+    if (!received) return;
+    const bool all = received->all;
+    relay_batch(via, *received);
+    if (all) return;
+  }
+}
+
+/// What comes from one client goes out in one call, in its order; between clients there is none.
+/// A refusal is told in the end, since what follows from it may use the receiver.
+void DatagramPort::relay_batch(std::size_t via, const ReceivedDatagrams& received) {
+  std::optional<FlowKey> refused;
+  std::array<bool, DatagramReceiver::kMessages> done{};
+  for (std::size_t first = 0; first < received.messages.size(); ++first) {
+    if (done[first]) continue;
+    std::array<Datagrams, DatagramReceiver::kMessages> theirs;
+    std::size_t count = 0;
+    for (std::size_t i = first; i < received.messages.size(); ++i) {
+      if (done[i] || received.ends[i] != received.ends[first]) continue;
+      done[i] = true;
+      theirs[count++] = received.messages[i];
+    }
+    Flow* flow = flow_of(via, received.ends[first]);
+    if (flow == nullptr) continue;
+    if (relay_to(*flow, std::span(theirs).first(count)) == ECONNREFUSED) refused = flow->key;
+  }
+  Flow* const flow = refused ? flows_.find(*refused) : nullptr;
+  if (flow != nullptr) refused_by_target(*flow, {ECONNREFUSED, "send"});
+}
+
+Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {
+  const FlowKey client{end.from, end.at};
+  Flow* flow = flows_.find(client);
+  if (flow != nullptr && still_let_in(*flow)) return flow;
+  if (flow != nullptr) drop(*flow);
+  return mode_ == Mode::Serving ? admit(client, via) : nullptr;
+}
+
+/// Whoever had the client's port may have left it to another user.
+bool DatagramPort::still_let_in(Flow& flow) {
+  if (now() < flow.examined + kExamineAgain) return true;
+  flow.examined = now();
+  const Endpoint ours{flow.key.at.value_or(sockets_[flow.via].endpoint().address),
+                      sockets_[flow.via].endpoint().port};
+  return services_.identity.examine_sender(flow.key.client, ours, settings_.admission).let_in();
+}
+
+bool DatagramPort::let_in(const FlowKey& client, std::size_t via) {
+  const Endpoint& bound = sockets_[via].endpoint();
+  const Endpoint ours{client.at.value_or(bound.address), bound.port};
+  const ClientVerdict verdict =
+      services_.identity.examine_sender(client.client, ours, settings_.admission);
+  if (verdict.let_in()) return true;
+  ++counters_.refused;
+  refusals_.tell(now(), settings_.id, settings_.name, client.client, verdict);
+  return false;
+}
+
+/// @return null for a client that is refused, or for whom there is no room
+Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
+  if (!let_in(client, via) || dialling_ >= kMostDialling) return nullptr;
+  const std::size_t most = settings_.max_connections == 0 ? kMostFlows : settings_.max_connections;
+  const bool room = flows_.size() < most && services_.gate.admits(*this);
+  if (!room && flows_.empty()) return nullptr;
+  if (!room) drop(flows_.to_evict());
+  FlowObserver& self = *this;
+  Flow& flow =
+      flows_.add(std::make_unique<Flow>(services_.context.loop(), self, client, via), now());
+  flow.examined = now();
+  ++counters_.total;
+  ++dialling_;
+  counters_.active = flows_.size();
+  const auto& candidates = candidates_[static_cast<std::size_t>(client.client.address.family())];
+  flow.dial(*dialer_, candidates, now() + settings_.connect_timeout);
+  return &flow;
+}
+
+/// @return what sending failed with
+int DatagramPort::relay_to(Flow& flow, std::span<const Datagrams> messages) {
+  for (const Datagrams& message : messages) flow.asked += message.count();
+  touch(flow);
+  const DatagramsSent sent = flow.deliver(messages);
+  counters_.bytes_in += sent.bytes;
+  return sent.error;
+}
+
+// ---- towards the client ------------------------------------------------------------------------
+
+void DatagramPort::on_flow_connected(Flow& flow) {
+  --dialling_;
+  services_.gate.accepted(flow.socket(), *this);
+  counters_.bytes_in += flow.deliver_kept().bytes;
+}
+
+void DatagramPort::on_flow_failed(Flow& flow, const Error& error) {
+  refused_by_target(flow, error);
+}
+
+void DatagramPort::on_answers(Flow& flow) {
+  const Error error = pass_answers(flow);
+  if (error.code != 0) refused_by_target(flow, error);
+}
+
+/// @return what the target's side has told by ICMP; code 0: nothing
+Error DatagramPort::pass_answers(Flow& flow) {
+  Error error{};
+  const DatagramRoute back{flow.key.client, flow.key.at};
+  for (int round = 0; round < kRoundsPerTurn; ++round) {
+    const auto received = services_.context.datagrams().receive(flow.socket());
+    if (!received) {
+      error = received.error();
+      continue;  // what came before it is still there
+    }
+    if (received->messages.empty()) break;
+    const bool all = received->all;
+    const auto sent = send_datagrams(sockets_[flow.via].fd(), received->messages, &back);
+    counters_.bytes_out += sent.bytes;
+    for (const Datagrams& message : received->messages) flow.answered += message.count();
+    touch(flow);
+    if (all) break;
+  }
+  return error;
+}
+
+/// Others are refused too only when none is left that was not: a server may have sockets for single
+/// clients, and close one of them.
+void DatagramPort::refused_by_target(Flow& flow, const Error& error) {
+  log::debug("{}: {}", settings_.name, error.text());
+  ++counters_.failed;
+  drop(flow);
+  observer_.on_target_refused(*this, error);
+  if (mode_ != Mode::Serving || !flows_.empty()) return;
+  enter(Mode::Refusing);
+  patience_.arm_after(kRefusal);
+}
+
+// ---- flows come and go -------------------------------------------------------------------------
+
+void DatagramPort::touch(Flow& flow) {
+  flows_.touch(flow, now());
+  follow_expiry();
+}
+
+void DatagramPort::follow_expiry() {
+  const auto next = flows_.next_expiry();
+  if (next && (!idle_.armed() || *next < idle_.when())) idle_.arm_at(*next);
+}
+
+void DatagramPort::drop_idle() {
+  while (Flow* flow = flows_.expired(now())) drop(*flow);
+  follow_expiry();
+}
+
+void DatagramPort::drop(Flow& flow) {
+  if (flow.socket() < 0) --dialling_;
+  flow.end();
+  services_.context.loop().retire(flows_.remove(flow));
+  counters_.active = flows_.size();
+  services_.gate.descriptor_freed();
+  if (mode_ == Mode::Finishing && flows_.empty()) enter(mode_without_listener());
+}
+
+/// What the target had to say still goes out.
+void DatagramPort::drop_all() {
+  while (!flows_.empty()) {
+    Flow& flow = flows_.any();
+    if (flow.socket() >= 0) (void)pass_answers(flow);
+    drop(flow);
+  }
+}
+
+}  // namespace portfwd

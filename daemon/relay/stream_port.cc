@@ -1,0 +1,195 @@
+#include "relay/stream_port.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "kernel/stream.h"
+#include "relay/proxy_header.h"
+
+namespace portfwd {
+
+StreamPort::StreamPort(const RelayServices& services, ForwardPortSettings settings,
+                       ForwardPortObserver& observer)
+    : services_(services),
+      settings_(std::move(settings)),
+      observer_(observer),
+      listener_(services.context, services.gate, *this),
+      drain_over_(services.context.loop(), [this] { finish_drain(); }) {}
+
+StreamPort::~StreamPort() = default;
+
+std::expected<void, BindFailure> StreamPort::bind(std::span<const Endpoint> endpoints) {
+  return listener_.bind(endpoints);
+}
+
+std::expected<void, BindFailure> StreamPort::hold() {
+  mode_ = Mode::Holding;
+  dialer_ = nullptr;
+  if (settings_.hold > Duration::zero()) {
+    for (const auto& client : waiting_) {
+      if (client->dialling() || client->refused) engage(*client);
+    }
+    return start_accepting();
+  }
+  dismiss_all();
+  if (listener_.accepting()) listener_.refuse();
+  return {};
+}
+
+std::expected<void, BindFailure> StreamPort::serve(Dialer& dialer,
+                                                   std::span<const ListenAddress> listeners) {
+  mode_ = Mode::Serving;
+  dialer_ = &dialer;
+  for (const Family family : {Family::V4, Family::V6}) {
+    candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
+  }
+  for (const auto& client : waiting_) engage(*client);
+  return start_accepting();
+}
+
+void StreamPort::drain(Duration limit) {
+  mode_ = Mode::Draining;
+  dialer_ = nullptr;
+  listener_.close();
+  dismiss_all();
+  drain_over_.arm_after(relays_.empty() ? Duration::zero() : limit);
+}
+
+void StreamPort::configure(ForwardPortSettings settings) {
+  settings_ = std::move(settings);
+  observe_limit();
+}
+
+std::expected<void, BindFailure> StreamPort::start_accepting() {
+  if (listener_.accepting()) return {};
+  return listener_.accept();
+}
+
+void StreamPort::on_client(Arrival arrival) {
+  if (!let_in(arrival)) return reset_on_close(arrival.socket.get());
+  ++counters_.total;
+  WaitingClientObserver& self = *this;
+  engage(waiting_.add(std::make_unique<WaitingClient>(services_.context.loop(), services_.gate,
+                                                      std::move(arrival.socket),
+                                                      arrival.arrived_at.address.family(), self)));
+  observe_limit();
+}
+
+bool StreamPort::let_in(const Arrival& arrival) {
+  const ClientVerdict verdict = services_.identity.examine(arrival.socket.get(), arrival.client,
+                                                           arrival.arrived_at, settings_.admission);
+  if (verdict.let_in()) return true;
+  ++counters_.refused;
+  refusals_.tell(services_.context.loop().now(), settings_.id, settings_.name, arrival.client,
+                 verdict);
+  return false;
+}
+
+/// Does for a client what the mode says.
+void StreamPort::engage(WaitingClient& client) {
+  const TimePoint now = services_.context.loop().now();
+  client.refused = false;
+  if (mode_ == Mode::Serving) {
+    const auto& candidates = candidates_[static_cast<std::size_t>(client.family())];
+    client.dial(*dialer_, candidates, now + settings_.connect_timeout);
+  } else {
+    client.hold(now + settings_.hold);
+  }
+}
+
+/// Before anything else the target learns whose connection it is. The header is sent whole, in one
+/// call on a socket that has sent nothing, or else the connection is good for nothing.
+bool StreamPort::introduce(int client, int target) const {
+  if (settings_.proxy_protocol == ProxyProtocol::Off) return true;
+  const auto from = peer_endpoint(client);
+  const auto to = local_endpoint(client);
+  if (!from || !to) return false;  // it has reset the connection meanwhile
+  const std::string header = proxy_header(settings_.proxy_protocol, *from, *to);
+  return send_some(target, std::as_bytes(std::span(header))).bytes == header.size();
+}
+
+void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
+  if (!introduce(client.socket(), target.get())) {
+    ++counters_.failed;
+    reset_on_close(target.get());
+    return dismiss(client);
+  }
+  RelayObserver& self = *this;
+  Relay& relay = relays_.add(std::make_unique<Relay>(services_.context, client.release(),
+                                                     std::move(target), counters_, self));
+  dismiss(client);
+  counters_.active = relays_.size();
+  if (!relay.start()) {
+    ++counters_.failed;
+    relay.abort();
+    drop_relay(relay);
+  }
+}
+
+/// A listener that closes refuses, or resets whom it had not accepted, before anybody here knows of
+/// its end; nothing was sent through either. So its client waits for a second look: by then hold()
+/// or serve() was called, if something has changed.
+void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
+  log::debug("{}: {}", settings_.name, error.text());
+  const bool turned_away = error.code == ECONNREFUSED || error.code == ECONNRESET;
+  if (turned_away && settings_.hold > Duration::zero()) {
+    client.refused = true;
+    client.hold(services_.context.loop().now() + std::min(kSecondLook, settings_.hold));
+  } else {
+    ++counters_.failed;
+    dismiss(client);
+  }
+  observer_.on_target_refused(*this, error);
+}
+
+void StreamPort::on_hold_over(WaitingClient& client) {
+  if (client.refused) ++counters_.failed;
+  dismiss(client);
+}
+
+void StreamPort::on_relay_over(Relay& relay) {
+  drop_relay(relay);
+}
+
+/// Resets the client, unless a relay has it now.
+void StreamPort::dismiss(WaitingClient& client) {
+  services_.context.loop().retire(waiting_.remove(client));
+  connection_ended();
+}
+
+/// Dials end now, not with the batch: their dialer may be the next thing to go.
+void StreamPort::dismiss_all() {
+  while (!waiting_.empty()) {
+    waiting_.last().cancel();
+    dismiss(waiting_.last());
+  }
+}
+
+void StreamPort::drop_relay(Relay& relay) {
+  services_.context.loop().retire(relays_.remove(relay));
+  counters_.active = relays_.size();
+  connection_ended();
+  if (mode_ == Mode::Draining && relays_.empty()) drain_over_.arm_now();
+}
+
+void StreamPort::connection_ended() {
+  services_.gate.descriptor_freed();
+  observe_limit();
+}
+
+void StreamPort::observe_limit() {
+  listener_.pause(settings_.max_connections != 0 && connections() >= settings_.max_connections);
+}
+
+void StreamPort::finish_drain() {
+  while (!relays_.empty()) {
+    relays_.last().abort();
+    services_.context.loop().retire(relays_.remove(relays_.last()));
+  }
+  counters_.active = 0;
+  services_.gate.descriptor_freed();
+  observer_.on_drained(*this);
+}
+
+}  // namespace portfwd

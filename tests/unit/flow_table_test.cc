@@ -1,0 +1,98 @@
+// Which flow is found, which goes next and which is given up, with flows that are nothing else.
+#include "relay/flow_table.h"
+
+#include <gtest/gtest.h>
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr TimePoint kStart{1h};
+
+struct TestFlow {
+  FlowKey key;
+  TimePoint used{};
+  bool answered_once = false;
+  FlowTable<TestFlow>::Place place;
+  [[nodiscard]] bool brief() const { return answered_once; }
+};
+
+FlowKey client(std::uint8_t host, Port port) {
+  return {{IpAddress::v4(10, 0, 0, host), port}, std::nullopt};
+}
+
+struct FlowTableTest : testing::Test {
+  TestFlow& add(const FlowKey& key, TimePoint when = kStart) {
+    auto flow = std::make_unique<TestFlow>();
+    flow->key = key;
+    return table.add(std::move(flow), when);
+  }
+  void answer_once(TestFlow& flow, TimePoint when) {
+    flow.answered_once = true;
+    table.touch(flow, when);
+  }
+  FlowTable<TestFlow> table;
+};
+
+TEST_F(FlowTableTest, FindsAFlowByClientAndByTheAddressItTalksTo) {
+  TestFlow& one = add(client(1, 1000));
+  FlowKey elsewhere = client(1, 1000);
+  elsewhere.at = IpAddress::v4(10, 0, 0, 9);
+  TestFlow& other = add(elsewhere);
+  EXPECT_EQ(table.find(client(1, 1000)), &one);
+  EXPECT_EQ(table.find(elsewhere), &other);
+  EXPECT_EQ(table.find(client(1, 1001)), nullptr);
+  EXPECT_EQ(table.find(client(2, 1000)), nullptr);
+  TestFlow* const address = &one;
+  EXPECT_EQ(table.remove(one).get(), address);
+  EXPECT_EQ(table.find(client(1, 1000)), nullptr);
+  EXPECT_EQ(table.size(), 1U);
+}
+
+TEST_F(FlowTableTest, AFlowEndsNinetySecondsAfterItsLastUse) {
+  TestFlow& one = add(client(1, 1));
+  TestFlow& two = add(client(1, 2), kStart + 1s);
+  table.touch(one, kStart + 50s);
+  EXPECT_EQ(table.next_expiry(), kStart + 91s);
+  EXPECT_EQ(table.expired(kStart + 90s), nullptr);
+  EXPECT_EQ(table.expired(kStart + 91s), &two);
+  (void)table.remove(two);
+  EXPECT_EQ(table.next_expiry(), kStart + 140s);
+}
+
+TEST_F(FlowTableTest, AQuestionThatWasAnsweredEndsAfterTen) {
+  add(client(1, 1));
+  TestFlow& dns = add(client(1, 2));
+  answer_once(dns, kStart + 1s);
+  EXPECT_EQ(table.next_expiry(), kStart + 11s);
+  EXPECT_EQ(table.expired(kStart + 11s), &dns);
+  dns.answered_once = false;  // it went on asking
+  table.touch(dns, kStart + 2s);
+  EXPECT_EQ(table.expired(kStart + 11s), nullptr);
+  EXPECT_EQ(table.next_expiry(), kStart + 90s);
+}
+
+TEST_F(FlowTableTest, AnEmptyTableHasNothingToWaitFor) {
+  EXPECT_FALSE(table.next_expiry());
+  EXPECT_EQ(table.expired(TimePoint::max()), nullptr);
+}
+
+TEST_F(FlowTableTest, WhoHasTheMostGivesUpWhatHeUsedLongestAgo) {
+  add(client(1, 1));
+  TestFlow& oldest_of_many = add(client(2, 1));
+  TestFlow& used_again = add(client(2, 2));
+  add(client(2, 3));
+  table.touch(oldest_of_many, kStart + 1s);
+  EXPECT_EQ(&table.to_evict(), &used_again);
+}
+
+TEST_F(FlowTableTest, AnAnsweredQuestionIsGivenUpBeforeAConversation) {
+  add(client(1, 1));
+  TestFlow& dns = add(client(1, 2));
+  answer_once(dns, kStart + 5s);
+  EXPECT_EQ(&table.to_evict(), &dns);
+}
+
+}  // namespace
+}  // namespace portfwd
