@@ -6,7 +6,6 @@
 #include <array>
 #include <type_traits>
 
-#include "config/not_yet.h"
 #include "config/value_readers.h"
 
 namespace portfwd {
@@ -76,6 +75,7 @@ constexpr std::array kRuleKeys{
     Key<Rule>{"project", set<&Rule::project, read::pattern>},
     Key<Rule>{"label", set_label},
     Key<Rule>{"labels", set<&Rule::labels, read::labels>},
+    Key<Rule>{"protocol", set<&Rule::protocol, read::protocol>},
     Key<Rule>{"process", set<&Rule::process, read::regex>},
     Key<Rule>{"uid", set<&Rule::uid, read::uid>},
     Key<Rule>{"address", set<&Rule::address, read::address>},
@@ -109,7 +109,7 @@ void read_keys(Complaints& complaints, std::string_view section, const toml::tab
     const auto known = std::ranges::find(keys, name.str(), &Key<Section>::name);
     if (known == keys.end()) {
       complaints.unknown(name, "key", names);
-    } else if (!refuse_not_yet(complaints, section, name, value)) {
+    } else {
       complaints.note(section, name);
       known->read(complaints, value, out);
     }

@@ -57,7 +57,8 @@ void check_twins(Complaints& complaints, const DeclaredForward& a, const Declare
   if (a.container == b.container && a.target == b.target) {
     complaints.add(b.place, fmt::format("port {} of {} has a [[forward]] already, at {}",
                                         b.target.text(), b.container, a.place.text()));
-  } else if (a.direction == Direction::In && b.host_port && a.host_port == b.host_port) {
+  } else if (a.direction == Direction::In && a.target.protocol == b.target.protocol &&
+             b.host_port && a.host_port == b.host_port) {
     complaints.add(b.place, fmt::format("host port {} is that of the [[forward]] at {} already",
                                         *b.host_port, a.place.text()));
   }
@@ -67,6 +68,9 @@ void check_forwards(Complaints& complaints, const std::vector<DeclaredForward>& 
   for (auto b = forwards.begin(); b != forwards.end(); ++b) {
     if (b->direction == Direction::Reverse && !b->host_port) {
       complaints.add(b->place, "a reverse [[forward]] needs host_port: where it leads to");
+    }
+    if (b->direction == Direction::Reverse && b->target.protocol == Protocol::Udp) {
+      complaints.add(b->place, "a reverse [[forward]] is of TCP: leave out /udp");
     }
     for (auto a = forwards.begin(); a != b; ++a) check_twins(complaints, *a, *b);
   }

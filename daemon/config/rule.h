@@ -38,6 +38,7 @@ struct Conditions {
   std::optional<Regex> process;               ///< on its name or its command line
   std::optional<uid_t> uid;                   ///< of the listener, as the container counts
   std::optional<IpAddress> address;           ///< that the listener is bound to
+  std::optional<Protocol> protocol;           ///< Udp: looked for even where [detect] does not
   PortRanges ports;                           ///< empty: any
   friend bool operator==(const Conditions&, const Conditions&) = default;
 };

@@ -193,10 +193,7 @@ std::optional<Target> target(Complaints& c, const Node& v) {
   } else if (const auto said = string_in(v)) {
     parsed = parse_target(*said);
   }
-  if (!parsed) return c.expect(v, "a port inside, such as \"8080\""), std::nullopt;
-  if (parsed->protocol == Protocol::Udp) {
-    return c.expect(v, "a TCP port: this version forwards no other"), std::nullopt;
-  }
+  if (!parsed) c.expect(v, "a port inside, such as \"8080\" or \"53/udp\"");
   return parsed;
 }
 
@@ -235,6 +232,12 @@ std::optional<Direction> direction(Complaints& c, const Node& v) {
   constexpr std::array<std::string_view, 2> kWords{"in", "reverse"};
   const auto i = choice(c, v, kWords);
   return i ? std::optional(static_cast<Direction>(*i)) : std::nullopt;
+}
+
+std::optional<Protocol> protocol(Complaints& c, const Node& v) {
+  constexpr std::array<std::string_view, 2> kWords{"tcp", "udp"};
+  const auto i = choice(c, v, kWords);
+  return i ? std::optional(static_cast<Protocol>(*i)) : std::nullopt;
 }
 
 std::optional<ProxyProtocol> proxy_protocol(Complaints& c, const Node& v) {

@@ -43,6 +43,7 @@ std::optional<Bind> bind(Complaints& c, const Node& v);
 std::optional<std::optional<Duration>> poll_interval(Complaints& c, const Node& v);
 std::optional<Allocation> allocation(Complaints& c, const Node& v);
 std::optional<Direction> direction(Complaints& c, const Node& v);
+std::optional<Protocol> protocol(Complaints& c, const Node& v);
 std::optional<ProxyProtocol> proxy_protocol(Complaints& c, const Node& v);
 std::optional<std::string> on_auto_forward(Complaints& c, const Node& v);
 std::optional<std::string> scheme(Complaints& c, const Node& v);

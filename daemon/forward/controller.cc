@@ -62,7 +62,12 @@ void Controller::share_cpu_budget() {
   parts_.discovery.set_budget(settings_.detect.cpu_budget / 100 * kDiscoveryShare);
 }
 
+void Controller::share_udp_interest() {
+  parts_.reaches.look_for(table_.udp_interest());
+}
+
 Result<void> Controller::start() {
+  share_udp_interest();
   table_.declare();
   reverse_.declare();
   for (const KeptForward& kept : std::exchange(last_life_, {}).forwards) restore(kept);
@@ -95,7 +100,7 @@ Answer<std::string> Controller::forward(std::string_view container, std::string_
                                         const ForwardOptions& options) {
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
-  const auto checked = check_options(options, settings_.host.allow_remote);
+  const auto checked = check_options(options, *port, settings_.host.allow_remote);
   if (!checked) return std::unexpected(checked.error());
   ForwardRequest request{.target = *port, .options = options};
   const auto found = parts_.registry.resolve(container);
@@ -156,6 +161,7 @@ Answer<void> Controller::reload() {
   settings_ = std::move(*read);
   share_cpu_budget();
   table_.apply(settings_);
+  share_udp_interest();
   reverse_.apply(settings_);
   for (Reach* reach : parts_.reaches.all()) tell_changed(*reach);  // some may be ignored now
   log::write(log::Level::Info, "configuration read",
@@ -242,6 +248,7 @@ void Controller::on_reach_removed(Reach& reach, RemovalReason reason) {
 }
 
 void Controller::on_forward_created(const ForwardInfo& forward) {
+  if (forward.protocol == Protocol::Udp) share_udp_interest();
   for (ControlObserver* observer : observers_) observer->on_forward_added(forward);
 }
 
@@ -250,6 +257,7 @@ void Controller::on_forward_changed(const ForwardInfo& forward) {
 }
 
 void Controller::on_forward_destroyed(const ForwardInfo& forward) {
+  if (forward.protocol == Protocol::Udp) share_udp_interest();
   for (ControlObserver* observer : observers_) observer->on_forward_removed(forward);
 }
 

@@ -78,6 +78,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void on_state_changed() override { keeper_.changed(); }
 
   void share_cpu_budget();
+  void share_udp_interest();
   void tell_changed(const Reach& reach);
   void tell(Event event);
   Answer<std::string> add(Reach* reach, ForwardRequest request);

@@ -32,7 +32,7 @@ Forward::Forward(const RelayServices& relay, ForwardObserver& observer, std::str
 }
 
 std::unique_ptr<ForwardPort> Forward::make_port() {
-  return std::make_unique<ForwardPort>(relay_, settings_, observer_);
+  return make_forward_port(key_.protocol, relay_, settings_, observer_);
 }
 
 ForwardInfo Forward::info() const {
@@ -72,7 +72,7 @@ void Forward::describe_missing(const std::string& container_name) {
 void Forward::configure(const ForwardPortSettings& settings) {
   settings_ = settings;
   settings_.id = info_.id;
-  settings_.name = fmt::format("{}:{}", info_.container_name, key_.port);
+  settings_.name = fmt::format("{}:{}", info_.container_name, info_.target);
   port_->configure(settings_);
 }
 
@@ -89,7 +89,9 @@ bool Forward::treat(const Treatment& treatment, const ForwardPortSettings& setti
   return true;
 }
 
+/// None for UDP: the scheme is that of a web server.
 std::string Forward::url() const {
+  if (key_.protocol == Protocol::Udp) return "";
   Endpoint at = port_->endpoints().front();
   if (at.address.is_any()) at.address = IpAddress::loopback(at.address.family());
   return fmt::format("{}://{}/", treatment_.scheme, at.text());

@@ -64,18 +64,18 @@ Answer<Target> check_target(std::string_view text) {
   if (!target) {
     return refuse(
         Kind::InvalidArgument,
-        fmt::format("\"{}\" is no port: give a number from 1 to 65535, such as 8080", text));
-  }
-  if (target->protocol == Protocol::Udp) {
-    return refuse(Kind::InvalidArgument,
-                  fmt::format("\"{}\": this version forwards TCP only, so give {} alone", text,
-                              target->port));
+        fmt::format("\"{}\" is no port: give a number from 1 to 65535, such as 8080 or 53/udp",
+                    text));
   }
   return *target;
 }
 
-Answer<void> check_options(const ForwardOptions& options, bool allow_remote) {
+Answer<void> check_options(const ForwardOptions& options, Target target, bool allow_remote) {
   const bool reverse = options.direction == Direction::Reverse;
+  if (reverse && target.protocol == Protocol::Udp) {
+    return refuse(Kind::InvalidArgument,
+                  fmt::format("a reverse forward is of TCP: give {} alone", target.port));
+  }
   if (reverse && (!options.bind.empty() || !options.container_address.empty())) {
     return refuse(Kind::InvalidArgument,
                   "a reverse forward leads from the container's own loopback to the host's: leave "

@@ -46,7 +46,8 @@ inline constexpr std::ptrdiff_t kMostManualRequests = 256;
 /// The checked form of what a person typed; refusals name the remedy.
 [[nodiscard]] Answer<Target> check_target(std::string_view text);
 /// @param allow_remote whether the configuration allows to listen for other machines
-[[nodiscard]] Answer<void> check_options(const ForwardOptions& options, bool allow_remote);
+[[nodiscard]] Answer<void> check_options(const ForwardOptions& options, Target target,
+                                         bool allow_remote);
 
 /// The listeners of `all` that the request means: those on its port and, if it names an address
 /// inside, reachable there and then dialled there.

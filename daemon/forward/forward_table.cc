@@ -126,6 +126,15 @@ std::vector<std::string> ForwardTable::tried(std::string_view forward_id) const 
   return out;
 }
 
+UdpInterest ForwardTable::udp_interest() const {
+  std::vector<Port> asked;
+  for (const auto& [key, tied] : forwards_) {
+    const bool detected = tied.forward->origin() == Origin::Auto;
+    if (key.protocol == Protocol::Udp && !detected) asked.push_back(key.port);
+  }
+  return portfwd::udp_interest(settings_, ephemeral_, asked);
+}
+
 bool ForwardTable::suppressed(const Container& container, Target target) const {
   const auto entry = entries_.find(container.id);
   return entry != entries_.end() && entry->second.suppressed.contains(target);

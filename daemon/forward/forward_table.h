@@ -52,7 +52,8 @@ class TableObserver {
 /// Says who holds a host port that could not be bound; "" when it can't be known.
 class PortHolder {
  public:
-  [[nodiscard]] virtual std::string holder_of(const Endpoint& endpoint) const = 0;
+  [[nodiscard]] virtual std::string holder_of(Protocol protocol,
+                                              const Endpoint& endpoint) const = 0;
 
  protected:
   ~PortHolder() = default;
@@ -102,6 +103,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   [[nodiscard]] std::vector<std::string> tried(std::string_view forward_id) const;
   /// What decides on listeners. Its parts are borrowed.
   [[nodiscard]] PolicyContext policy() const { return {settings_, ephemeral_, wishes_}; }
+  /// Which UDP sockets are to be looked for.
+  [[nodiscard]] UdpInterest udp_interest() const;
   /// Whether a person ended this container's forward of the port and its listener still lives.
   [[nodiscard]] bool suppressed(const Container& container, Target target) const;
 

@@ -21,10 +21,10 @@ bool keeps_off(const DiagSocket& listener, const Endpoint& wanted) {
 
 }  // namespace
 
-std::string HostPortHolder::holder_of(const Endpoint& endpoint) const {
+std::string HostPortHolder::holder_of(Protocol protocol, const Endpoint& endpoint) const {
   auto diag = SockDiag::open();
   if (!diag) return "";
-  const auto listeners = diag->listeners();
+  const auto listeners = diag->listeners(protocol);
   if (!listeners) return "";
   const auto holder =
       std::ranges::find_if(*listeners, [&](const DiagSocket& l) { return keeps_off(l, endpoint); });

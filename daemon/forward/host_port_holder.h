@@ -16,7 +16,7 @@ class HostPortHolder final : public PortHolder {
 
   /// "nginx", or "a program of uid 33" when its descriptors can't be seen; "" when nobody listens
   /// there (a connection may hold a port too).
-  [[nodiscard]] std::string holder_of(const Endpoint& endpoint) const override;
+  [[nodiscard]] std::string holder_of(Protocol protocol, const Endpoint& endpoint) const override;
 
  private:
   const ProcDir& proc_;

@@ -30,7 +30,7 @@ log::Fields fields_of(const ContainerInfo& c, std::string_view message_id) {
 
 /// "web port 8080 is at 127.0.0.1:8080", "web port 5432 leads to 127.0.0.1:5432".
 std::string sentence(const ForwardInfo& f, std::string_view in, std::string_view reverse) {
-  return fmt::format("{} port {} {} {}:{}", f.container_name, f.container_port,
+  return fmt::format("{} port {} {} {}:{}", f.container_name, f.target,
                      f.direction == Direction::In ? in : reverse, f.host_addresses.front(),
                      f.host_port);
 }
@@ -79,7 +79,7 @@ void tell_container(const ContainerInfo& c, bool added, std::string_view reason)
 void Journal::on_forward_changed(const ForwardInfo& f) {
   if (f.state != ForwardState::Conflict) return;
   log::write(log::Level::Warning,
-             fmt::format("{} port {} is not forwarded: {}; {}", f.container_name, f.container_port,
+             fmt::format("{} port {} is not forwarded: {}; {}", f.container_name, f.target,
                          f.reason, remedy_of_conflict(f)),
              fields_of(f, log::message_id::kPortConflict));
 }

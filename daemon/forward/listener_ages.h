@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -34,8 +35,8 @@ class ListenerAges {
   }
 
  private:
-  using Key = std::pair<std::uint64_t, Endpoint>;
-  static Key key_of(const Listener& l) { return {l.cookie, l.local}; }
+  using Key = std::tuple<std::uint64_t, Protocol, Endpoint>;
+  static Key key_of(const Listener& l) { return {l.cookie, l.protocol, l.local}; }
 
   std::map<Key, FirstSeen> first_;
 };

@@ -81,11 +81,26 @@ Decision by_ports(const Settings& settings, const Rule* rule, const Listener& li
   return {true, "[ports] include names it and nothing excludes it"};
 }
 
-/// What comes before any rule.
-std::optional<Decision> by_detection(const Settings& settings, const Rule* rule,
-                                     const Listener& listener) {
-  if (listener.protocol == Protocol::Udp && !settings.detect.udp) {
+/// What UdpInterest leaves out: it may have been looked for on another's behalf.
+std::optional<Decision> by_udp_detection(const PolicyContext& context, const Rule* rule,
+                                         Port port) {
+  const bool asked = rule != nullptr && rule->protocol == Protocol::Udp;
+  if (!context.settings.detect.udp && !asked) {
     return Decision{false, "UDP is not detected: [detect] udp = false"};
+  }
+  if (names_port(rule) || !context.ephemeral.contains(port)) return std::nullopt;
+  return Decision{false,
+                  fmt::format("UDP clients take their ports from {}; a rule with ports = [{}] "
+                              "forwards it nevertheless",
+                              context.ephemeral.text(), port)};
+}
+
+/// What comes before any rule.
+std::optional<Decision> by_detection(const PolicyContext& context, const Rule* rule,
+                                     const Listener& listener) {
+  const Settings& settings = context.settings;
+  if (listener.protocol == Protocol::Udp) {
+    if (auto decided = by_udp_detection(context, rule, listener.local.port)) return decided;
   }
   const bool names_address = rule != nullptr && rule->address;
   if (!names_address &&
@@ -146,7 +161,7 @@ Decision decide(const PolicyContext& context, const Container& container,
                 const Listener& listener) {
   const Settings& settings = context.settings;
   const Rule* rule = first_match(settings, container, listener);
-  auto decided = by_detection(settings, rule, listener);
+  auto decided = by_detection(context, rule, listener);
   if (!decided) decided = by_rule(rule);
   const Attributes wished = context.wishes.attributes(container, listener);
   if (!decided) decided = by_attributes(rule, wished);
@@ -188,6 +203,18 @@ std::string ignored_whole(const Settings& settings, const Container& container) 
   }
   const Attributes attributes = ContainerWishes::attributes(container);
   return ignores(attributes.on_auto_forward) ? attributes.source : "";
+}
+
+UdpInterest udp_interest(const Settings& settings, const PortRange& ephemeral,
+                         const std::vector<Port>& asked) {
+  UdpInterest interest{.wanted = settings.detect.udp || !asked.empty(), .ephemeral = ephemeral};
+  for (const Rule& rule : settings.rules) {
+    if (rule.protocol == Protocol::Tcp) continue;
+    interest.wanted |= rule.protocol == Protocol::Udp;
+    interest.named.insert(interest.named.end(), rule.ports.begin(), rule.ports.end());
+  }
+  for (const Port port : asked) interest.named.push_back({port, port});
+  return interest;
 }
 
 PortRange ephemeral_ports() {

@@ -11,6 +11,7 @@
 #include "config/settings.h"
 #include "discover/container.h"
 #include "forward/container_wishes.h"
+#include "watch/udp_interest.h"
 #include "watch/watcher.h"
 
 namespace portfwd {
@@ -58,6 +59,10 @@ struct PolicyContext {
 /// Why none of the container's ports is forwarded automatically, whatever they are; "" when some
 /// might be.
 [[nodiscard]] std::string ignored_whole(const Settings& settings, const Container& container);
+
+/// @param asked UDP ports that somebody wants forwarded, whatever the settings say
+[[nodiscard]] UdpInterest udp_interest(const Settings& settings, const PortRange& ephemeral,
+                                       const std::vector<Port>& asked);
 
 /// Reads net.ipv4.ip_local_port_range; the kernel's default when it can't be read. Source: ip(7).
 [[nodiscard]] PortRange ephemeral_ports();

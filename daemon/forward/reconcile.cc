@@ -160,7 +160,8 @@ void ForwardTable::update(Tied& tied, Entry& entry, const Wanted& wanted) {
   const bool treated = treat(*tied.forward, wanted.treatment);
   const bool changed = wanted.listeners.empty()
                            ? tied.forward->wait(settings_.host.linger)
-                           : tied.forward->serve(entry.reach->dialer(), wanted.listeners);
+                           : tied.forward->serve(entry.reach->dialer(tied.forward->key().protocol),
+                                                 wanted.listeners);
   if (treated || changed) told_change(tied);
 }
 
@@ -177,7 +178,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
     if (wanted.listeners.empty()) {
       forward.wait(settings_.host.linger);
     } else {
-      forward.serve(entry.reach->dialer(), wanted.listeners);
+      forward.serve(entry.reach->dialer(target.protocol), wanted.listeners);
     }
     added.push_back(&forwards_.at(key));
   }

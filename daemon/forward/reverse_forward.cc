@@ -49,8 +49,8 @@ ReverseForward::ReverseForward(const Parts& parts, ForwardRequest request,
   port_ = make_port();
 }
 
-std::unique_ptr<ForwardPort> ReverseForward::make_port() const {
-  return std::make_unique<ForwardPort>(parts_.relay, settings_, parts_.ports);
+std::unique_ptr<StreamPort> ReverseForward::make_port() const {
+  return std::make_unique<StreamPort>(parts_.relay, settings_, parts_.ports);
 }
 
 void ReverseForward::configure(const ForwardPortSettings& settings) {

@@ -15,6 +15,7 @@
 #include "forward/forward_request.h"
 #include "forward/model.h"
 #include "reach/reach.h"
+#include "relay/stream_port.h"
 
 namespace portfwd {
 
@@ -62,7 +63,7 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
   void on_inside_port(Result<std::vector<BoundSocket>> sockets) override;
   void settle(ForwardState state, const std::string& reason);
   [[nodiscard]] std::string why_not(const Error& error) const;
-  [[nodiscard]] std::unique_ptr<ForwardPort> make_port() const;
+  [[nodiscard]] std::unique_ptr<StreamPort> make_port() const;
 
   Parts parts_;
   ForwardRequest request_;
@@ -71,7 +72,7 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
   Counters past_;  ///< of ports before this one
   Reach* reach_ = nullptr;
   std::unique_ptr<InsidePort> inside_;
-  std::unique_ptr<ForwardPort> port_;  ///< its sockets go before inside_
+  std::unique_ptr<StreamPort> port_;  ///< its sockets go before inside_
 };
 
 }  // namespace portfwd

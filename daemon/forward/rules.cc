@@ -108,6 +108,14 @@ constexpr std::array kOnContainer{
               [](const Wanted& w) { return labels_text(w.labels); }, labels_seen},
 };
 constexpr std::array kOnListener{
+    Condition{"protocol", [](const Wanted& w) { return w.protocol.has_value(); },
+              [](const Wanted& w, const Container&, const Listener& l) {
+                return *w.protocol == l.protocol;
+              },
+              [](const Wanted& w) { return std::string(name_of(*w.protocol)); },
+              [](const Wanted&, const Container&, const Listener& l) {
+                return std::string(name_of(l.protocol));
+              }},
     Condition{"port", [](const Wanted& w) { return !w.ports.empty(); },
               [](const Wanted& w, const Container&, const Listener& l) {
                 return contains(w.ports, l.local.port);

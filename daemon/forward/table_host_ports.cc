@@ -36,11 +36,11 @@ std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
     return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
   }
   for (const auto& [key, tied] : forwards_) {
-    if (!tied.forward->holds(failure.endpoint)) continue;
+    if (key.protocol != failure.protocol || !tied.forward->holds(failure.endpoint)) continue;
     return fmt::format("port {} is held by container {} (forward {})", port,
                        tied.forward->container_name(), tied.forward->id());
   }
-  const std::string holder = parts_.holders.holder_of(failure.endpoint);
+  const std::string holder = parts_.holders.holder_of(failure.protocol, failure.endpoint);
   if (holder.empty()) return fmt::format("port {} is taken on the host", port);
   return fmt::format("port {} is held by {}", port, holder);
 }

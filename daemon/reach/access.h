@@ -37,7 +37,7 @@ class Access : private WatchObserver, protected DiagProvider {
   virtual ~Access() = default;
 
   [[nodiscard]] virtual ReachKind kind() const = 0;
-  [[nodiscard]] virtual Dialer& dialer() = 0;
+  [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
   /// Ordered, process names filled in as far as they can be known.
   [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
   void hurry() { watch_.hurry(); }

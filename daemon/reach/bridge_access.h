@@ -21,7 +21,7 @@ class BridgeAccess final : public Access {
             [this] { reconsider(); }) {}
 
   [[nodiscard]] ReachKind kind() const override { return ReachKind::Bridge; }
-  [[nodiscard]] Dialer& dialer() override { return outside_.dialer(); }
+  [[nodiscard]] Dialer& dialer(Protocol) override { return outside_.dialer(); }
   [[nodiscard]] TakenPort take_port(Port, InsidePortHandler&) override {
     return std::unexpected(outside_.closed());
   }

@@ -19,8 +19,7 @@ constexpr std::uint32_t kDiagSockets = 2;  // one dumps, one hears of closes
 BrokerAccess::BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry)
     : Access(parts, entry.pid, entry.netns),
       entry_(std::move(entry)),
-      pool_(parts.watching.loop, entry_.broker, entry_.netns_fd.get()),
-      dialer_(relay, pool_) {}
+      ways_(relay, entry_.broker, entry_.netns_fd.get()) {}
 
 void BrokerAccess::need_diag(PortWatch& watch) {
   if (!entry_.sock_diag) {
@@ -53,9 +52,7 @@ TakenPort BrokerAccess::take_port(Port port, InsidePortHandler& handler) {
 }
 
 void BrokerAccess::prepare(std::vector<Listener>& now) {
-  if (now.empty()) return;
-  pool_.prepare(Family::V4);
-  pool_.prepare(Family::V6);
+  ways_.prepare(now);
 }
 
 }  // namespace portfwd

@@ -7,9 +7,8 @@
 #include <string>
 
 #include "broker/client/broker_set.h"
-#include "broker/client/socket_pool.h"
 #include "reach/access.h"
-#include "relay/netns_dialer.h"
+#include "reach/ways_inside.h"
 
 namespace portfwd {
 
@@ -26,7 +25,7 @@ class BrokerAccess final : public Access {
   BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry);
 
   [[nodiscard]] ReachKind kind() const override { return ReachKind::Broker; }
-  [[nodiscard]] Dialer& dialer() override { return dialer_; }
+  [[nodiscard]] Dialer& dialer(Protocol protocol) override { return ways_.dialer(protocol); }
   [[nodiscard]] TakenPort take_port(Port port, InsidePortHandler& handler) override;
 
  private:
@@ -36,8 +35,7 @@ class BrokerAccess final : public Access {
 
   Entry entry_;
   bool failure_told_ = false;  ///< until it works again
-  SocketPool pool_;
-  NetnsDialer dialer_;
+  WaysInside ways_;
   BrokerCall diag_call_;
 };
 

@@ -32,7 +32,7 @@ class ContainerReach final : public Reach {
   [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
   [[nodiscard]] bool ever_listened() const override { return ever_listened_; }
   /// Only for one that is watched.
-  [[nodiscard]] Dialer& dialer() override { return access_->dialer(); }
+  [[nodiscard]] Dialer& dialer(Protocol protocol) override { return access_->dialer(protocol); }
   void hurry() override {
     if (access_ != nullptr) access_->hurry();
   }

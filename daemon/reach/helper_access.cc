@@ -32,7 +32,7 @@ HelperAccess::HelperAccess(const Parts& parts, RelayContext& relay, Entry entry)
 
 std::unique_ptr<Dial> HelperAccess::dial(std::span<const Endpoint> candidates, TimePoint deadline,
                                          DialHandler& handler) {
-  Dialer& way = inside_ ? static_cast<Dialer&>(inside_->dialer) : outside_.dialer();
+  Dialer& way = inside_ ? inside_->dialer(Protocol::Tcp) : outside_.dialer();
   return way.dial(candidates, deadline, handler);
 }
 
@@ -41,11 +41,7 @@ void HelperAccess::need_diag(PortWatch& watch) {
 }
 
 void HelperAccess::prepare(std::vector<Listener>& now) {
-  if (inside_) {
-    if (now.empty()) return;
-    inside_->pool.prepare(Family::V4);
-    return inside_->pool.prepare(Family::V6);
-  }
+  if (inside_) return inside_->prepare(now);
   outside_.mark(now, trouble_);
   if (std::ranges::any_of(now, needs_a_way_inside)) start_helper();
 }
@@ -70,7 +66,7 @@ void HelperAccess::start_helper() {
 
 void HelperAccess::helper_answered(Result<BrokerClient::Sockets> sockets) {
   if (sockets) {
-    inside_.emplace(relay_, broker_);
+    inside_.emplace(relay_, broker_, -1);
     trouble_.clear();
     outside_.retire();
     if (sock_diag_) watch().give_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));

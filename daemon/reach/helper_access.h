@@ -9,11 +9,10 @@
 #include <optional>
 #include <string>
 
-#include "broker/client/socket_pool.h"
 #include "reach/access.h"
 #include "reach/helper_containers.h"
 #include "reach/outside.h"
-#include "relay/netns_dialer.h"
+#include "reach/ways_inside.h"
 
 namespace portfwd {
 
@@ -32,17 +31,13 @@ class HelperAccess final : public Access, private Dialer {
   [[nodiscard]] ReachKind kind() const override {
     return inside_ ? ReachKind::Helper : ReachKind::Bridge;
   }
-  [[nodiscard]] Dialer& dialer() override { return *this; }
+  /// Nothing but TCP is dialled before the helper has come: see Outside.
+  [[nodiscard]] Dialer& dialer(Protocol protocol) override {
+    return protocol == Protocol::Udp && inside_ ? inside_->dialer(protocol) : *this;
+  }
   [[nodiscard]] TakenPort take_port(Port port, InsidePortHandler& handler) override;
 
  private:
-  struct Inside {
-    Inside(RelayContext& relay, std::shared_ptr<BrokerClient> broker)
-        : pool(relay.loop(), std::move(broker), -1), dialer(relay, pool) {}
-    SocketPool pool;
-    NetnsDialer dialer;
-  };
-
   [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Endpoint> candidates, TimePoint deadline,
                                            DialHandler& handler) override;
   void need_diag(PortWatch& watch) override;
@@ -56,7 +51,7 @@ class HelperAccess final : public Access, private Dialer {
   Outside outside_;
   std::string trouble_;  ///< with the last helper
   std::shared_ptr<BrokerClient> broker_;
-  std::optional<Inside> inside_;
+  std::optional<WaysInside> inside_;
   BrokerCall call_;
   Timer retry_;
 };

@@ -35,7 +35,7 @@ class Reach {
   /// Ordered, process names filled in as far as they can be known.
   [[nodiscard]] virtual const std::vector<Listener>& listeners() const = 0;
   [[nodiscard]] virtual bool ever_listened() const = 0;
-  [[nodiscard]] virtual Dialer& dialer() = 0;
+  [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
   /// A client waits or was refused: look soon.
   virtual void hurry() = 0;
   /// Asks for a port of the container's loopback for ourselves. @param handler borrowed until

@@ -68,7 +68,7 @@ void ReachSet::add_facts(Facts& facts) const {
 }
 
 SharedNetns::Way ReachSet::open(const Container& container, AccessObserver& observer) {
-  const Access::Parts parts{{parts_.loop, pace_, storm_}, parts_.names, observer};
+  const Access::Parts parts{{parts_.loop, pace_, storm_, udp_}, parts_.names, observer};
   if (container.on_host) return {nullptr, container.inaccessible};
   if (!container.inaccessible.empty()) return open_from_outside(container, parts);
   auto broker = parts_.brokers.enter(container.netns_fd.get());

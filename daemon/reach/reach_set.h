@@ -34,6 +34,8 @@ class ReachSet final : public RegistryObserver {
   /// To be set before the registry finds anything.
   void set_observer(ReachObserver& observer) { observer_ = &observer; }
   void set_pace(const Settings::Detect& settings) { pace_.configure(settings); }
+  /// From the next look on.
+  void look_for(UdpInterest udp) { udp_ = std::move(udp); }
 
   [[nodiscard]] std::vector<Reach*> all() const;  ///< by id
   [[nodiscard]] Reach* find(std::string_view id) const;
@@ -58,6 +60,7 @@ class ReachSet final : public RegistryObserver {
   Parts parts_;
   Pace pace_;
   CloseStorm storm_;
+  UdpInterest udp_;
   ReachObserver* observer_ = nullptr;
   Shared shared_;                                     ///< by what tells one namespace from another
   std::map<std::string, Place, std::less<>> places_;  ///< by the container's id

@@ -31,7 +31,7 @@ bool CloseWatch::covered(std::span<const Port> ports) const {
 }
 
 /// A port too many in the filter costs a wake-up at most, so it is replaced only for a new one.
-void CloseWatch::follow(std::span<const Port> ports) {
+void CloseWatch::follow(std::span<const Port> ports, bool udp) {
   if (!covered(ports)) {
     if (const auto set = events_.filter(ports); !set) {
       log::debug("watch: {}; closes are found by looking", set.error().text());
@@ -41,6 +41,10 @@ void CloseWatch::follow(std::span<const Port> ports) {
     filters_all_ports_ = ports.size() > kMaxFilteredPorts;
   }
   wanted_ = !ports.empty();
+  if (std::exchange(udp_, udp) != udp && events_.joined()) {
+    source_.disarm();
+    events_.leave();  // and back, into other groups
+  }
   update_membership();
 }
 
@@ -53,7 +57,7 @@ bool CloseWatch::update_membership() {
     events_.leave();
     return true;
   }
-  if (const auto joined = events_.join(); !joined) {
+  if (const auto joined = events_.join(udp_); !joined) {
     log::debug("watch: {}; closes are found by looking", joined.error().text());
     refused_ = true;
     return false;

@@ -48,8 +48,8 @@ class CloseWatch final : private IoHandler {
              Handler& handler);
   ~CloseWatch() { set_storm(false); }
 
-  /// @param ports of the listeners there are, ascending, each once
-  void follow(std::span<const Port> ports);
+  /// @param ports of the listeners there are, ascending, each once @param udp some are of UDP
+  void follow(std::span<const Port> ports, bool udp);
   /// Judges the rate of connections, by a counter read every 1 to 8 s; to be called at every look.
   /// @return whether the groups were joined or left just now: what closed unseen must be found by
   /// looking.
@@ -76,6 +76,7 @@ class CloseWatch final : private IoHandler {
   std::vector<Port> filtered_;  ///< what the attached filter lets through
   bool filters_all_ports_ = false;
   bool wanted_ = false;
+  bool udp_ = false;
   bool refused_ = false;  ///< the kernel has no such groups
 
   std::optional<NetSnmp> opens_;

@@ -14,8 +14,9 @@ using namespace std::chrono_literals;
 constexpr Duration kFirstBackoff = 100ms;
 constexpr Duration kLastBackoff = 30s;
 
-Listener to_listener(const DiagSocket& socket) {
+Listener to_listener(Protocol protocol, const DiagSocket& socket) {
   Listener out;
+  out.protocol = protocol;
   out.local = socket.local;
   out.v6only = socket.v6only;
   out.cookie = socket.cookie;
@@ -49,6 +50,7 @@ PortWatch::PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider
     : loop_(shared.loop),
       pace_(shared.pace),
       storm_(shared.storm),
+      wanted_udp_(shared.udp),
       observer_(observer),
       provider_(provider),
       pid_(pid),
@@ -72,14 +74,14 @@ void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
     }
     closes_.emplace(loop_, storm_, std::move(events), std::move(opens),
                     static_cast<CloseWatch::Handler&>(*this));
-    closes_->follow(ports_of(listeners_));
+    follow_closes();
   }
   stale_ = true;
   seat_.look_soon();
 }
 
 Result<void> PortWatch::use_procfs() {
-  auto table = ProcNetTcp::open(pid_, netns_);
+  auto table = ProcNetSockets::open(pid_, netns_);
   if (!table) {
     diag_failed();
     return std::unexpected(table.error());
@@ -126,8 +128,12 @@ Looker::Depth PortWatch::look(Depth depth) {
 /// counter is read before the dump: what comes in between moves it again. One socket gone and
 /// another one come since the last glance leave it as it was, hence looks in full now and then.
 bool PortWatch::worth_a_dump(Depth depth) {
+  if (udp_ != wanted_udp_) {
+    udp_ = wanted_udp_;
+    stale_ = true;
+  }
   if (!counter_) return true;
-  const auto now = counter_->read();
+  const auto now = counter_->read(udp_.wanted);
   if (!now) return true;
   const bool moved = *now != seen_;
   seen_ = *now;
@@ -141,19 +147,74 @@ bool PortWatch::worth_a_dump(Depth depth) {
   return stale_ || depth == Depth::Full;
 }
 
-Result<std::vector<DiagSocket>> PortWatch::read_source() {
-  if (auto* diag = std::get_if<SockDiag>(&source_)) return diag->listeners();
-  return std::get<ProcNetTcp>(source_).listeners();
+/// udp_diag may be missing where tcp_diag is there.
+Result<std::vector<DiagSocket>> PortWatch::read_source(Protocol protocol) {
+  if (auto* diag = std::get_if<SockDiag>(&source_)) {
+    auto found = diag->listeners(protocol);
+    const bool missing = !found && found.error().code == ENOENT;
+    if (!missing || protocol == Protocol::Tcp) return found;
+  }
+  if (protocol == Protocol::Tcp) return std::get<ProcNetSockets>(source_).listeners();
+  if (!udp_table_) {
+    auto table = ProcNetSockets::open(pid_, netns_, protocol);
+    if (!table) return std::unexpected(table.error());
+    udp_table_ = std::move(*table);
+  }
+  return udp_table_->listeners();
+}
+
+Result<std::vector<Listener>> PortWatch::find(Protocol protocol) {
+  const auto found = read_source(protocol);
+  if (!found) return std::unexpected(found.error());
+  std::vector<Listener> out;
+  for (const DiagSocket& socket : *found) {
+    Listener listener = to_listener(protocol, socket);
+    if (counts(listener)) out.push_back(std::move(listener));
+  }
+  return out;
+}
+
+/// A server may connect its socket to the first client that comes. It is what it was as long as it
+/// lives, though it hears nobody else and is not asked for by its kind any more.
+Result<std::vector<Listener>> PortWatch::find_datagrams() {
+  auto found = find(Protocol::Udp);
+  auto* const diag = std::get_if<SockDiag>(&source_);
+  if (!found || diag == nullptr) return found;
+  std::vector<Listener> missing;
+  std::ranges::copy_if(listeners_, std::back_inserter(missing), [&](const Listener& l) {
+    return l.protocol == Protocol::Udp &&
+           std::ranges::count(*found, l.cookie, &Listener::cookie) == 0;
+  });
+  if (missing.empty()) return found;
+  const auto connected = diag->connected_datagrams();
+  if (!connected) return std::unexpected(connected.error());
+  std::ranges::copy_if(missing, std::back_inserter(*found), [&](const Listener& l) {
+    return std::ranges::count(*connected, l.cookie, &DiagSocket::cookie) != 0;
+  });
+  return found;
+}
+
+bool PortWatch::counts(const Listener& listener) const {
+  if (std::ranges::count(ignored_, listener.inode) != 0) return false;
+  if (listener.protocol == Protocol::Tcp) return true;
+  return udp_.covers(listener.local.port) && !listener.local.address.is_multicast();
 }
 
 void PortWatch::dump() {
   ++dumps_;
-  const auto found = read_source();
-  if (!found) return dump_failed(found.error());
+  auto now = find(Protocol::Tcp);
+  if (!now) return dump_failed(now.error());
+  if (udp_.wanted) {
+    auto more = find_datagrams();
+    if (!more) return dump_failed(more.error());
+    std::ranges::move(*more, std::back_inserter(*now));
+  }
   backoff_ = Duration::zero();
   stale_ = false;
   first_look_done_ = true;
-  adopt(*found);
+  std::ranges::sort(*now);
+  now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may show one twice
+  replace(std::move(*now));
 }
 
 /// What was known stays: a listener is gone when the kernel says so, not when it says nothing.
@@ -165,21 +226,16 @@ void PortWatch::dump_failed(const Error& error) {
   stale_ = true;
 }
 
-void PortWatch::adopt(const std::vector<DiagSocket>& found) {
-  std::vector<Listener> now;
-  for (const DiagSocket& socket : found) {
-    if (std::ranges::count(ignored_, socket.inode) != 0) continue;
-    now.push_back(to_listener(socket));
-  }
-  std::ranges::sort(now);
-  now.erase(std::ranges::unique(now).begin(), now.end());  // a long dump may show one twice
-  replace(std::move(now));
+void PortWatch::follow_closes() {
+  if (!closes_) return;
+  const bool udp = std::ranges::count(listeners_, Protocol::Udp, &Listener::protocol) != 0;
+  closes_->follow(ports_of(listeners_), udp);
 }
 
 void PortWatch::replace(std::vector<Listener> now) {
   if (now == listeners_) return;
   listeners_ = std::move(now);
-  if (closes_) closes_->follow(ports_of(listeners_));
+  follow_closes();
   changed_.arm_now();
 }
 

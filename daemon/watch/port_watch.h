@@ -14,11 +14,12 @@
 #include <vector>
 
 #include "event/event_loop.h"
-#include "kernel/proc_net_tcp.h"
+#include "kernel/proc_net_sockets.h"
 #include "kernel/sock_diag.h"
 #include "kernel/sockstat.h"
 #include "watch/close_watch.h"
 #include "watch/pace.h"
+#include "watch/udp_interest.h"
 #include "watch/watcher.h"
 
 namespace portfwd {
@@ -42,6 +43,7 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
     EventLoop& loop;
     Pace& pace;
     CloseStorm& storm;
+    const UdpInterest& udp;
   };
 
   /// @param observer called from the loop, never from within a call to this object; it must not
@@ -55,7 +57,7 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   /// @param dumps, events two NETLINK_SOCK_DIAG sockets made in the namespace; without a valid
   /// `events` closes are found by looking
   void give_diag(UniqueFd dumps, UniqueFd events);
-  /// Where no socket can be made inside: reads /proc/PID/net/tcp{,6} instead, hundreds of times
+  /// Where no socket can be made inside: reads /proc/PID/net instead, hundreds of times
   /// dearer, hence slower. ESRCH, ENOENT: the process is gone.
   Result<void> use_procfs();
   void diag_failed();
@@ -82,13 +84,17 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   void ask();
   void dump();
   void dump_failed(const Error& error);
-  [[nodiscard]] Result<std::vector<DiagSocket>> read_source();
-  void adopt(const std::vector<DiagSocket>& found);
+  [[nodiscard]] Result<std::vector<DiagSocket>> read_source(Protocol protocol);
+  [[nodiscard]] Result<std::vector<Listener>> find(Protocol protocol);
+  [[nodiscard]] Result<std::vector<Listener>> find_datagrams();
+  [[nodiscard]] bool counts(const Listener& listener) const;
+  void follow_closes();
   void replace(std::vector<Listener> now);
 
   EventLoop& loop_;
   Pace& pace_;
   CloseStorm& storm_;
+  const UdpInterest& wanted_udp_;
   WatchObserver& observer_;
   DiagProvider& provider_;
   const pid_t pid_;
@@ -101,8 +107,10 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   TimePoint not_before_ = TimePoint::min();  ///< no dump and no asking until then
   Duration backoff_{};
 
-  std::variant<std::monostate, SockDiag, ProcNetTcp> source_;
-  std::vector<Listener> listeners_;  ///< ordered
+  UdpInterest udp_;  ///< at the last look
+  std::variant<std::monostate, SockDiag, ProcNetSockets> source_;
+  std::optional<ProcNetSockets> udp_table_;  ///< where udp_diag is missing
+  std::vector<Listener> listeners_;          ///< ordered
   std::vector<std::uint32_t> ignored_;
   std::uint64_t dumps_ = 0;
   bool first_look_done_ = false;

@@ -12,7 +12,7 @@
 
 namespace portfwd {
 
-/// One socket in LISTEN state inside a container.
+/// One socket inside a container in LISTEN state; of UDP one that is bound and not connected.
 struct Listener {
   Protocol protocol = Protocol::Tcp;
   Endpoint local;               ///< as bound inside

@@ -84,7 +84,7 @@ TEST_F(BridgeAccessTest, ThoseOfOneNamespaceShareIt) {
   const Box beside = Box::beside(box);
   Reach& one = add(sealed_container("one", box.pid()));
   Reach& two = add(sealed_container("two", beside.pid()));
-  EXPECT_EQ(&one.dialer(), &two.dialer());
+  EXPECT_EQ(&one.dialer(Protocol::Tcp), &two.dialer(Protocol::Tcp));
 }
 
 TEST_F(BridgeAccessTest, OneWithoutAProcessCannotBeSeenInto) {

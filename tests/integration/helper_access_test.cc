@@ -33,7 +33,7 @@ struct HelperAccessTest : ReachTest, DialHandler, InsidePortHandler {
   }
   std::optional<Endpoint> dial(Reach& reach, Port port) {
     const std::vector<Endpoint> candidates{{kLoopback, port}};
-    const auto attempt = reach.dialer().dial(candidates, loop.now() + 10s, *this);
+    const auto attempt = reach.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
     turn_until([&] { return outcome.has_value(); });
     return outcome && *outcome ? peer_endpoint((*outcome)->get()) : std::nullopt;
   }

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <string>
 
-#include "support/test_netns.h"
+#include "support/watched_netns.h"
 
 namespace portfwd {
 namespace {
@@ -19,82 +19,6 @@ using namespace testing_support;
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
-constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
-constexpr Duration kDeadline = 10s;  // only a broken test waits that long
-
-/// One container: a namespace with a watch on it, and what the watch said.
-struct Watched final : WatchObserver, DiagProvider {
-  explicit Watched(const PortWatch::Shared& shared)
-      : loop(shared.loop), watch(shared, *this, *this, ns.pid(), netns(ns.pid())) {}
-  Watched(const PortWatch::Shared& shared, pid_t pid)
-      : loop(shared.loop), watch(shared, *this, *this, pid, 0) {}
-
-  static std::uint64_t netns(pid_t pid) {
-    struct stat st {};
-    EXPECT_EQ(::stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &st), 0);
-    return st.st_ino;
-  }
-  void on_listeners(Watcher&) override { ++changes; }
-  void need_diag(PortWatch&) override {
-    ++asked;
-    if (provide) provide();
-  }
-  void give() {
-    watch.give_diag(ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG),
-                    ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
-  }
-
-  [[nodiscard]] std::vector<Endpoint> endpoints() const {
-    std::vector<Endpoint> out;
-    for (const Listener& l : watch.listeners()) out.push_back(l.local);
-    return out;
-  }
-  /// Turns the loop until `condition` holds. @return whether it did
-  bool until(const std::function<bool()>& condition, Duration limit = kDeadline) {
-    const TimePoint end = loop.now() + limit;
-    while (!condition()) {
-      if (loop.now() >= end) return false;
-      EXPECT_TRUE(loop.turn(std::min<Duration>(end - loop.now(), limit_of_turn)));
-    }
-    return true;
-  }
-  bool until_listeners(std::size_t count) {
-    return until([&] { return watch.listeners().size() == count && settled(); });
-  }
-  /// Told as often as changed: the notice comes a turn after the change.
-  bool settled() {
-    if (last_told == watch.listeners()) return true;
-    if (changes == told) return false;
-    told = changes;
-    last_told = watch.listeners();
-    return true;
-  }
-  /// Looks at least once more, so that what happened before is seen.
-  void look_again() {
-    const auto before = watch.dumps();
-    EXPECT_TRUE(until([&] { return watch.dumps() > before; }));
-  }
-
-  EventLoop& loop;
-  Duration limit_of_turn = 100ms;
-  TestNetns ns;
-  int asked = 0;
-  int changes = 0;
-  int told = 0;
-  std::vector<Listener> last_told;
-  std::function<void()> provide = [this] { give(); };
-  PortWatch watch;
-};
-
-struct PortWatchTest : testing::Test {
-  SystemClock clock;
-  EventLoop loop{clock};
-  Pace pace{loop, Settings::Detect{}};
-  CloseStorm storm;
-  PortWatch::Shared shared{loop, pace, storm};
-};
 
 TEST_F(PortWatchTest, StaysDormantWhileNoSocketIsInUse) {
   Watched c(shared);
@@ -340,7 +264,7 @@ TEST_F(PortWatchTest, AStormOfConnectionsMakesEveryWatchLeaveTheGroupsAndCalmBri
     connector.run(200);
     return !busy.watch.hears_closes() && !quiet.watch.hears_closes();
   };
-  ASSERT_TRUE(busy.until(nobody_hears, 3 * kDeadline)) << "needs 2500 connections a second";
+  ASSERT_TRUE(busy.until(nobody_hears, 3 * kWatchDeadline)) << "needs 2500 connections a second";
   busy.limit_of_turn = 100ms;
   EXPECT_TRUE(busy.until([&] { return busy.watch.hears_closes() && quiet.watch.hears_closes(); }));
 }

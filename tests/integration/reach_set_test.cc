@@ -139,8 +139,8 @@ TEST_F(ReachSetTest, ThoseOfOneNamespaceShareItsDialerAndOthersDoNot) {
   Reach& one = add(container("one", ns.pid()));
   Reach& other = add(container("other", ns.pid()));
   Reach& stranger = add(container("stranger", elsewhere.pid()));
-  EXPECT_EQ(&one.dialer(), &other.dialer());
-  EXPECT_NE(&one.dialer(), &stranger.dialer());
+  EXPECT_EQ(&one.dialer(Protocol::Tcp), &other.dialer(Protocol::Tcp));
+  EXPECT_NE(&one.dialer(Protocol::Tcp), &stranger.dialer(Protocol::Tcp));
 }
 
 TEST_F(ReachSetTest, TheAccessOutlivesTheContainerThatOpenedIt) {

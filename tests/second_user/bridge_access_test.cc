@@ -43,7 +43,7 @@ TEST_F(RootsContainerTest, ItsWildcardListenerIsDialledOverTheBridge) {
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.kind(), ReachKind::Bridge);
   const std::vector<Endpoint> candidates{{kLoopback, 8080}};
-  const auto attempt = web.dialer().dial(candidates, loop.now() + 10s, *this);
+  const auto attempt = web.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
   ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
   ASSERT_TRUE(*outcome) << outcome->error().text();
   EXPECT_EQ(peer_endpoint((*outcome)->get()), (Endpoint{veth.v4(), 8080}));
@@ -71,7 +71,7 @@ TEST_F(RootsContainerTest, TwoOfOneNamespaceAreKnownToShareIt) {
   const AsUser user;
   Reach& one = add(sealed_container("one", box.pid()));
   Reach& two = add(sealed_container("two", beside.pid()));
-  EXPECT_EQ(&one.dialer(), &two.dialer());
+  EXPECT_EQ(&one.dialer(Protocol::Tcp), &two.dialer(Protocol::Tcp));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // A container as people have them: a process in namespaces of its own that holds listeners itself
-// and answers its clients: a greeting ("8080 here\n"), then all that they send, back to them. The
-// test tells it what to do by captureless functions, which mean the same on both sides of fork(2).
-// It dies with the test. It knows nothing of the code under test.
+// and answers its clients: a greeting ("8080 here\n"), then all that they send, back to them; over
+// UDP only the latter. The test tells it what to do by captureless functions, which mean the same
+// on both sides of fork(2). It dies with the test. It knows nothing of the code under test.
 #pragma once
 
 #include <fcntl.h>
@@ -52,6 +52,7 @@ struct BoxInside {
     UniqueFd fd;
   };
   std::list<Listening> listeners;
+  std::list<Listening> datagrams;  ///< UDP sockets
   std::vector<UniqueFd> clients;
   bool churning = false;  ///< opens and closes a port a thousand times a second
   Port churn_port = 0;
@@ -102,6 +103,17 @@ class Box {
         {at, v6only});
   }
   int open(Port port) const { return open({IpAddress::loopback(Family::V4), port}); }
+  /// The same for UDP.
+  int open_datagrams(const Endpoint& at) const {
+    return tell([](BoxInside& inside, const BoxArgument& a) { return bind_inside(inside, a.at); },
+                {at});
+  }
+  void close_datagrams() const {
+    tell([](BoxInside& inside, const BoxArgument&) {
+      inside.datagrams.clear();
+      return 0;
+    });
+  }
   void close(Port port) const {
     tell(
         [](BoxInside& inside, const BoxArgument& a) {
@@ -205,14 +217,24 @@ class Box {
     return 0;
   }
 
+  static int bind_inside(BoxInside& inside, const Endpoint& at) {
+    UniqueFd fd = new_socket(at.address.family(), SOCK_DGRAM);
+    const SockAddr address = to_sockaddr(at);
+    if (::bind(fd.get(), address.get(), address.length) != 0) return errno;
+    inside.datagrams.push_back({at, std::move(fd)});
+    return 0;
+  }
+
   static void turn(BoxInside& inside, int peer) {
     std::vector<pollfd> waits{{peer, POLLIN, 0}};
     for (const auto& l : inside.listeners) waits.push_back({l.fd.get(), POLLIN, 0});
     for (const UniqueFd& c : inside.clients) waits.push_back({c.get(), POLLIN, 0});
+    for (const auto& d : inside.datagrams) waits.push_back({d.fd.get(), POLLIN, 0});
     const int ready =
         ::poll(waits.data(), inside.churning ? 1 : waits.size(), inside.churning ? 1 : -1);
     if (inside.churning) churn(inside);
     if (ready > 0 && !inside.churning) serve_clients(inside, waits);
+    for (const auto& d : inside.datagrams) echo_datagrams(d.fd);
     if (ready > 0 && waits[0].revents != 0) obey(inside, peer);
   }
 
@@ -245,6 +267,18 @@ class Box {
     const std::string words = std::to_string(listener.at.port) + " here\n";
     ::send(client.get(), words.data(), words.size(), MSG_NOSIGNAL);
     inside.clients.push_back(std::move(client));
+  }
+
+  static void echo_datagrams(const UniqueFd& fd) {
+    std::array<char, 65536> bytes;
+    SockAddr from;
+    for (;;) {
+      from.length = sizeof from.storage;
+      const ssize_t got =
+          ::recvfrom(fd.get(), bytes.data(), bytes.size(), 0, from.get(), &from.length);
+      if (got < 0) return;
+      ::sendto(fd.get(), bytes.data(), static_cast<std::size_t>(got), 0, from.get(), from.length);
+    }
   }
 
   static void echo(UniqueFd& client) {

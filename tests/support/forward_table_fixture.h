@@ -48,7 +48,7 @@ class TestReach final : public Reach {
   const std::string& reason() const override { return reason_; }
   const std::vector<Listener>& listeners() const override { return listeners_; }
   bool ever_listened() const override { return !listeners_.empty(); }
-  Dialer& dialer() override { return dialer_; }
+  Dialer& dialer(Protocol) override { return dialer_; }
   void hurry() override { ++hurried; }
 
   int hurried = 0;
@@ -84,7 +84,7 @@ struct Told final : TableObserver {
 };
 
 struct Holder final : PortHolder {
-  std::string holder_of(const Endpoint&) const override { return "python3 (pid 42)"; }
+  std::string holder_of(Protocol, const Endpoint&) const override { return "python3 (pid 42)"; }
 };
 
 struct ForwardTableTest : testing::Test {

@@ -152,13 +152,30 @@ TEST(Config, TwoForwardsCantHaveOneHostPortNorOnePortTwoForwards) {
                   "c.toml:9:1: port 80 of b has a [[forward]] already, at c.toml:5"));
 }
 
+TEST(Config, OfTcpAndOfUdpTheyCan) {
+  const auto read = parse_config(
+      "[[forward]]\ncontainer = \"a\"\ntarget = \"53\"\nhost_port = 8053\n"
+      "[[forward]]\ncontainer = \"a\"\ntarget = \"53/udp\"\nhost_port = 8053\n",
+      "c.toml");
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->forwards.at(1).target, (Target{Protocol::Udp, 53}));
+}
+
+TEST(Config, ARuleMayBeAboutOneProtocol) {
+  const auto read = parse_config("[detect]\nudp = true\n[[rule]]\nprotocol = \"udp\"\n", "c.toml");
+  ASSERT_TRUE(read);
+  EXPECT_TRUE(read->detect.udp);
+  EXPECT_EQ(read->rules.at(0).protocol, Protocol::Udp);
+  EXPECT_THAT(mistakes_of("[[rule]]\nprotocol = \"sctp\"\n"), testing::SizeIs(1));
+}
+
 TEST(Config, AForwardSaysWhatItTies) {
   EXPECT_THAT(
       mistakes_of("[[forward]]\nhost_port = 1\n[[forward]]\ncontainer = \"a\"\n"
                   "target = \"80/udp\"\ndirection = \"reverse\"\n"),
       ElementsAre("c.toml:1:1: [[forward]] needs container", "c.toml:1:1: [[forward]] needs target",
-                  "c.toml:5:10: expected a TCP port: this version forwards no other",
-                  "c.toml:3:1: a reverse [[forward]] needs host_port: where it leads to"));
+                  "c.toml:3:1: a reverse [[forward]] needs host_port: where it leads to",
+                  "c.toml:3:1: a reverse [[forward]] is of TCP: leave out /udp"));
   const auto read =
       parse_config("[[forward]]\ncontainer = \"a\"\ntarget = \"80\"\nlabel = \"x\"", "c.toml");
   ASSERT_TRUE(read);
@@ -176,13 +193,6 @@ TEST(Config, OtherMachinesAreLetInByTwoKeys) {
 TEST(Config, AContradictionIsToldWhereItStands) {
   EXPECT_THAT(mistakes_of("[detect]\nudp = false\nmin_interval = \"2s\"\n"),
               ElementsAre("c.toml:3:1: [detect] min_interval is longer than max_interval"));
-}
-
-TEST(Config, WhatNoPartObeysYetIsRefusedWithOneSentence) {
-  EXPECT_THAT(mistakes_of("[detect]\nudp = true\n"),
-              ElementsAre("c.toml:2:7: expected false: this version knows no other value"));
-  EXPECT_THAT(mistakes_of("[host]\nallocation = 'per-container'\n[detect]\nudp = false\n"),
-              testing::IsEmpty());
 }
 
 TEST(Config, ADropInOverridesTheFileBesideIt) {

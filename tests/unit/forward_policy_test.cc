@@ -45,6 +45,12 @@ Decision decide_in(const Settings& settings, const Container& c, const Listener&
   return decide({settings, kEphemeral, wishes}, c, l);
 }
 
+Listener of_udp(Port port) {
+  Listener l = listener(port);
+  l.protocol = Protocol::Udp;
+  return l;
+}
+
 struct Case {
   const char* config;
   bool forward;
@@ -117,6 +123,42 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"[ports]\non_auto_forward = \"ignore\"\n[[rule]]\nuid = 70\n"
                          "on_auto_forward = \"notify\"",
                          true, kDefault}));
+
+constexpr const char* kNoUdp = "UDP is not detected: [detect] udp = false";
+
+INSTANTIATE_TEST_SUITE_P(
+    Udp, RuleCases,
+    testing::Values(
+        Case{"", false, kNoUdp, of_udp(7000)},
+        Case{"[[rule]]\nports = [7000]", false, kNoUdp, of_udp(7000)},
+        Case{"[detect]\nudp = true", true, kDefault, of_udp(7000)},
+        Case{"[detect]\nudp = true", false, "[ports] exclude names port 53", of_udp(53)},
+        Case{"[[rule]]\nprotocol = \"udp\"", true, kDefault, of_udp(7000)},
+        Case{"[[rule]]\nprotocol = \"udp\"\ncontainer = \"web\"", false, kNoUdp, of_udp(7000)},
+        Case{"[[rule]]\nprotocol = \"udp\"\nports = [53]", true, "the rule at c.toml:1 names it",
+             of_udp(53)},
+        Case{"[[rule]]\nprotocol = \"udp\"\non_auto_forward = \"ignore\"", true, kDefault},
+        Case{"[detect]\nudp = true", false,
+             "UDP clients take their ports from 32768-60999; a rule with ports = [40000] forwards "
+             "it "
+             "nevertheless",
+             of_udp(40000)},
+        Case{"[detect]\nudp = true\n[[rule]]\nports = [40000]", true,
+             "the rule at c.toml:3 names it", of_udp(40000)}));
+
+TEST(UdpInterest, FollowsFromSettingsRulesAndRequests) {
+  const auto interest = [](const std::string& config, const std::vector<Port>& asked = {}) {
+    return udp_interest(read(config), kEphemeral, asked);
+  };
+  EXPECT_FALSE(interest("").wanted);
+  EXPECT_FALSE(interest("[[rule]]\nports = [7000]").wanted);
+  EXPECT_TRUE(interest("[detect]\nudp = true").covers(7000));
+  EXPECT_FALSE(interest("[detect]\nudp = true").covers(40000));
+  EXPECT_TRUE(interest("[[rule]]\nprotocol = \"udp\"\nports = [40000]").covers(40000));
+  EXPECT_TRUE(interest("[detect]\nudp = true\n[[rule]]\nports = [40000]").covers(40000));
+  EXPECT_TRUE(interest("", {40000}).covers(40000));
+  EXPECT_FALSE(interest("", {40000}).covers(40001));
+}
 
 TEST(Policy, AContainersOwnWishHoldsUnlessTheUserSaysOtherwise) {
   Container c = container();
