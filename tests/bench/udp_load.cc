@@ -1,0 +1,118 @@
+#include "bench/udp_load.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "base/endpoint.h"
+#include "base/unique_fd.h"
+#include "bench/figures.h"
+
+namespace portfwd::bench {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr std::size_t kBatch = 64;
+constexpr std::size_t kLargest = 2048;
+constexpr int kPatience = 20;  // ms without an answer: the datagrams are lost
+
+/// Datagrams taken and given as they are, one message each: no server or client is required to know
+/// more.
+class Batch {
+ public:
+  explicit Batch(std::size_t size) {
+    for (std::size_t i = 0; i < kBatch; ++i) {
+      parts_[i] = {bytes_[i].data(), size};
+      headers_[i].msg_hdr.msg_iov = &parts_[i];
+      headers_[i].msg_hdr.msg_iovlen = 1;
+    }
+  }
+  /// @return how many
+  int receive(const UniqueFd& fd, bool with_senders) {
+    for (std::size_t i = 0; i < kBatch; ++i) {
+      parts_[i].iov_len = kLargest;
+      headers_[i].msg_hdr.msg_name = with_senders ? &senders_[i] : nullptr;
+      headers_[i].msg_hdr.msg_namelen = with_senders ? sizeof senders_[i] : 0;
+    }
+    return ::recvmmsg(fd.get(), headers_.data(), kBatch,
+                      with_senders ? MSG_WAITFORONE : MSG_DONTWAIT, nullptr);
+  }
+  void send_back(const UniqueFd& fd, int count) {
+    for (int i = 0; i < count; ++i)
+      parts_[std::size_t(i)].iov_len = headers_[std::size_t(i)].msg_len;
+    (void)::sendmmsg(fd.get(), headers_.data(), unsigned(count), 0);
+  }
+  void send(const UniqueFd& fd, std::uint32_t count, std::size_t size) {
+    for (std::size_t i = 0; i < count; ++i) {
+      parts_[i].iov_len = size;
+      headers_[i].msg_hdr.msg_name = nullptr;
+      headers_[i].msg_hdr.msg_namelen = 0;
+    }
+    (void)::sendmmsg(fd.get(), headers_.data(), count, 0);
+  }
+
+ private:
+  std::array<std::array<char, kLargest>, kBatch> bytes_{};
+  std::array<iovec, kBatch> parts_{};
+  std::array<mmsghdr, kBatch> headers_{};
+  std::array<sockaddr_storage, kBatch> senders_{};
+};
+
+SockAddr loopback(std::uint16_t port) {
+  return to_sockaddr({IpAddress::loopback(Family::V4), port});
+}
+
+UniqueFd open_client(std::uint16_t port) {
+  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const SockAddr to = loopback(port);
+  if (::connect(fd.get(), to.get(), to.length) != 0) give_up("UDP: connect failed");
+  return fd;
+}
+
+}  // namespace
+
+void serve_datagrams(std::uint16_t port) {
+  const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const SockAddr at = loopback(port);
+  if (::bind(fd.get(), at.get(), at.length) != 0) give_up("UDP: bind failed");
+  Batch batch(kLargest);
+  for (;;) {
+    if (const int got = batch.receive(fd, true); got > 0) batch.send_back(fd, got);
+  }
+}
+
+double run_udp_load(const UdpLoad& load, std::uint16_t port, std::chrono::milliseconds duration) {
+  Batch batch(load.size);
+  std::vector<UniqueFd> clients;
+  std::vector<pollfd> waits;
+  const auto renew = [&](std::size_t i) {
+    clients[i] = open_client(port);
+    waits[i] = {clients[i].get(), POLLIN, 0};
+  };
+  clients.resize(load.clients);
+  waits.resize(load.clients);
+  for (std::size_t i = 0; i < load.clients; ++i) {
+    renew(i);
+    batch.send(clients[i], load.under_way, load.size);
+  }
+  std::uint64_t echoes = 0;
+  const auto began = Clock::now();
+  while (Clock::now() < began + duration) {
+    const bool lost = ::poll(waits.data(), waits.size(), kPatience) == 0;
+    for (std::size_t i = 0; i < load.clients; ++i) {
+      if (!lost && waits[i].revents == 0) continue;
+      const int got = batch.receive(clients[i], false);
+      echoes += got > 0 ? std::uint64_t(got) : 0;
+      if (load.renewed && got > 0) renew(i);
+      const std::uint32_t again = lost ? load.under_way : std::uint32_t(got > 0 ? got : 1);
+      batch.send(clients[i], again, load.size);
+    }
+  }
+  return double(echoes) / std::chrono::duration<double>(Clock::now() - began).count();
+}
+
+}  // namespace portfwd::bench
