@@ -108,10 +108,10 @@ bool works(const Way& way) {
 std::vector<Way> find_ways(pid_t server, std::list<Process>& relays) {
   std::vector<Way> ways{{"direct", kPort, server}, {"portfwd", kPort, 0}};
   if (std::filesystem::exists("/usr/bin/pasta")) {
-    relays.emplace_back(start(
-        {"/usr/bin/pasta", "-f", "-q", "-t", "none", "-T", "none", "-u",
-         fmt::format("127.0.0.1/{}", kPastaPort), "-U", "none", std::to_string(server)},
-        0));
+    relays.emplace_back(
+        start({"/usr/bin/pasta", "-f", "-q", "-t", "none", "-T", "none", "-u",
+               fmt::format("127.0.0.1/{}", kPastaPort), "-U", "none", std::to_string(server)},
+              0));
     ways.push_back({"pasta", kPastaPort, 0});
   }
   if (std::filesystem::exists("/usr/bin/socat")) {
