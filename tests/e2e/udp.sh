@@ -13,7 +13,7 @@ udp_sandbox() {
 dns_by_dig() {
   follow_events
   portfwdctl forward resolver 53000/udp --allow-missing
-  udp_sandbox resolver "dnsmasq --no-daemon --conf-file=/dev/null --port=53000 --no-resolv --no-hosts \
+  udp_sandbox resolver "/usr/sbin/dnsmasq --no-daemon --conf-file=/dev/null --port=53000 --no-resolv --no-hosts \
     --listen-address=127.0.0.1 --bind-interfaces --address=/portfwd.test/192.0.2.7 --pid-file="
   for at in 127.0.0.1 ::1; do
     [ "$(dig +short +notcp "@$at" -p 53000 www.portfwd.test)" = 192.0.2.7 ]

@@ -33,8 +33,11 @@ struct UdpSenderTest : testing::TestWithParam<Family>, ForwardPortObserver, Acce
 
   bool until(const std::function<bool()>& done) {
     const auto deadline = std::chrono::steady_clock::now() + 20s;
-    while (!done() && std::chrono::steady_clock::now() < deadline) EXPECT_TRUE(loop.turn(10ms));
-    return done();
+    while (std::chrono::steady_clock::now() < deadline) {
+      if (done()) return true;
+      EXPECT_TRUE(loop.turn(10ms));
+    }
+    return false;
   }
   void send_from(UserProcess& client, Port from = 0) {
     EXPECT_EQ(client.connect(entry, from, Protocol::Udp), 0);
