@@ -1,8 +1,6 @@
 #include "bench/container.h"
 
-#include <arpa/inet.h>
 #include <fmt/core.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -21,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/place.h"
 #include "support/own_namespaces.h"
 
 namespace portfwd::bench {
@@ -49,21 +48,6 @@ pid_t fork_into_namespaces() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   enter_new_namespaces();
   return 0;
-}
-
-UniqueFd listen_on_loopback(std::uint16_t port, int flags) {
-  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
-  const int on = 1;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_port = htons(port);
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 ||
-      ::listen(fd.get(), 4096) != 0) {
-    give_up(fmt::format("port {}: {}", port, std::strerror(errno)));
-  }
-  return fd;
 }
 
 void allow_all_descriptors() {
@@ -107,7 +91,7 @@ class Container::Inside {
     if (::recv(orders_.get(), &order, sizeof order, 0) != sizeof order) ::_exit(0);
     Clock::time_point when = Clock::now();
     if (order.op == Op::Open) {
-      listeners_[order.port] = listen_on_loopback(order.port);
+      listeners_[order.port] = listen_at({.port = order.port});
       when = Clock::now();
     } else if (order.op == Op::Close) {
       listeners_.erase(order.port);
@@ -190,7 +174,7 @@ void Container::kill() {
 
 void serve_if_asked(int argc, char** argv) {
   if (argc != 3 || std::string_view(argv[1]) != "serve") return;
-  const UniqueFd listener = listen_on_loopback(static_cast<std::uint16_t>(std::atoi(argv[2])));
+  const UniqueFd listener = listen_at({.port = static_cast<std::uint16_t>(std::atoi(argv[2]))});
   answer(kAnswerFd, Clock::now());
   for (;;) {
     const UniqueFd client(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));

@@ -59,7 +59,4 @@ pid_t fork_into_namespaces();
 /// As many as the hard limit allows, from now on and for what is started.
 void allow_all_descriptors();
 
-/// On the caller's 127.0.0.1; port 0: a free one. @param flags for socket(2), such as SOCK_NONBLOCK
-[[nodiscard]] UniqueFd listen_on_loopback(std::uint16_t port, int flags = 0);
-
 }  // namespace portfwd::bench

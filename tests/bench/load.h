@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "base/unique_fd.h"
 #include "bench/figures.h"
+#include "bench/place.h"
 
 namespace portfwd::bench {
 
@@ -42,12 +42,16 @@ inline constexpr std::array kLoads{
 
 struct LoadResult {
   double rate = 0;   ///< bytes a second of bulk loads, else operations a second; 0: it did not work
-  double bytes = 0;  ///< carried in all, of bulk loads, the warming up included
+  double count = 0;  ///< bytes or operations in all, the warming up included
   double fairness = 1;  ///< slowest over fastest stream
   double p99 = 0;       ///< ms from a request to its answer, if `timed`
 };
 
-/// A container whose one process serves loads, on the port given, until this is destroyed.
+/// Never returns. @param listener non-blocking
+[[noreturn]] void serve_loads(UniqueFd listener);
+
+/// A container whose one process serves loads, on the port given of all its IPv4 addresses, until
+/// this is destroyed.
 class LoadContainer {
  public:
   explicit LoadContainer(std::uint16_t port);
@@ -60,7 +64,13 @@ class LoadContainer {
   pid_t pid_;
 };
 
-/// Through 127.0.0.1:port of the caller's network namespace.
-LoadResult run_load(const Load& load, std::uint16_t port, std::chrono::milliseconds duration);
+/// In the caller's network namespace.
+LoadResult run_load(const Load& load, const Place& place, std::chrono::milliseconds duration);
+inline LoadResult run_load(const Load& load, std::uint16_t port,
+                           std::chrono::milliseconds duration) {
+  return run_load(load, Place{.port = port}, duration);
+}
+/// A connection that was of use once and is idle; invalid when it does not come about.
+[[nodiscard]] UniqueFd idle_connection(const Place& place);
 
 }  // namespace portfwd::bench

@@ -1,6 +1,5 @@
 // The clients of load.h: one process, level-triggered epoll, some slots that each have a connection
 // at a time.
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -21,21 +20,21 @@ constexpr auto kPatience = std::chrono::seconds(5);  // for all connections to b
 
 class LoadClient {
  public:
-  LoadClient(const Load& load, std::uint16_t port)
+  LoadClient(const Load& load, const Place& place)
       : load_(load),
+        place_(place),
+        at_(place.sockaddr()),
         epoll_(::epoll_create1(EPOLL_CLOEXEC)),
         slots_(load.connections),
-        buffer_(std::max<std::size_t>(kChunk, load.size)) {
-    at_.sin_family = AF_INET;
-    at_.sin_port = htons(port);
-    at_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  }
+        buffer_(std::max<std::size_t>(kChunk, load.size)) {}
 
   LoadResult run(std::chrono::milliseconds duration) {
     for (Slot& slot : slots_) begin(slot);
     const auto limit = Clock::now() + kPatience;
     while (!all_have_moved() && Clock::now() < limit) turn();
     if (!all_have_moved()) return {};
+    all_are_there_ = true;
+    if (load_.kind == LoadKind::Echo) std::ranges::for_each(slots_, [this](Slot& s) { ask(s); });
     run_for(kWarmUp);
     for (Slot& slot : slots_) slot.done = 0;
     answers_ = {};
@@ -54,11 +53,11 @@ class LoadClient {
   };
 
   void begin(Slot& slot) {
-    slot.fd = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    slot.fd = make_socket(place_, SOCK_NONBLOCK);
     slot.introduced = false;
     const int on = 1;
     ::setsockopt(slot.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    (void)::connect(slot.fd.get(), reinterpret_cast<const sockaddr*>(&at_), sizeof at_);
+    (void)::connect(slot.fd.get(), at_.get(), at_.length);
     watch(EPOLL_CTL_ADD, slot, EPOLLOUT);
   }
 
@@ -109,9 +108,9 @@ class LoadClient {
     if (n > 0) count(slot, n);
   }
 
-  void count(Slot& slot, ssize_t bytes) {
-    slot.done += std::uint64_t(bytes);
-    carried_ += std::uint64_t(bytes);
+  void count(Slot& slot, ssize_t more) {
+    slot.done += std::uint64_t(more);
+    carried_ += std::uint64_t(more);
   }
 
   void take_reply(Slot& slot) {
@@ -120,10 +119,10 @@ class LoadClient {
     if (n <= 0) return begin(slot);  // a relay that gave up: it counts for nothing
     slot.left -= std::min(slot.left, std::size_t(n));
     if (slot.left > 0) return;
-    ++slot.done;
+    count(slot, 1);
     if (load_.timed) answers_.add(Clock::now() - slot.asked);
     if (load_.kind == LoadKind::ConnectEcho) return begin(slot);
-    ask(slot);
+    if (all_are_there_) ask(slot);  // until then nobody keeps the relay from the next who comes
   }
 
   [[nodiscard]] bool all_have_moved() const {
@@ -137,24 +136,41 @@ class LoadClient {
     const auto [least, most] = std::minmax_element(slots_.begin(), slots_.end(), by_done);
     const auto all = static_cast<double>(sum);
     return {.rate = all / seconds,
-            .bytes = static_cast<double>(carried_),
+            .count = static_cast<double>(carried_),
             .fairness = most->done == 0 ? 0 : double(least->done) / double(most->done),
             .p99 = load_.timed ? answers_.percentile(99) : 0};
   }
 
   Load load_;
+  Place place_;
+  SockAddr at_;
   UniqueFd epoll_;
   std::vector<Slot> slots_;
   std::vector<char> buffer_;
-  sockaddr_in at_{};
   Samples answers_;
-  std::uint64_t carried_ = 0;  ///< of bulk loads, the warming up included
+  bool all_are_there_ = false;
+  std::uint64_t carried_ = 0;  ///< bytes or operations in all
 };
 
 }  // namespace
 
-LoadResult run_load(const Load& load, std::uint16_t port, std::chrono::milliseconds duration) {
-  return LoadClient(load, port).run(duration);
+LoadResult run_load(const Load& load, const Place& place, std::chrono::milliseconds duration) {
+  return LoadClient(load, place).run(duration);
+}
+
+UniqueFd idle_connection(const Place& place) {
+  UniqueFd fd = make_socket(place);
+  const SockAddr at = place.sockaddr();
+  const timeval patience{.tv_sec = 5, .tv_usec = 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  const std::array<std::uint32_t, 2> hello{static_cast<std::uint32_t>(LoadKind::Echo), 0};
+  char echo = 0;
+  if (::connect(fd.get(), at.get(), at.length) != 0 ||
+      ::send(fd.get(), hello.data(), sizeof hello, MSG_NOSIGNAL) != sizeof hello ||
+      ::recv(fd.get(), &echo, 1, 0) != 1) {
+    return {};
+  }
+  return fd;
 }
 
 }  // namespace portfwd::bench

@@ -119,8 +119,12 @@ class LoadServer {
 
 }  // namespace
 
+void serve_loads(UniqueFd listener) {
+  LoadServer(std::move(listener)).run();
+}
+
 LoadContainer::LoadContainer(std::uint16_t port) : pid_(fork_into_namespaces()) {
-  if (pid_ == 0) LoadServer(listen_on_loopback(port, SOCK_NONBLOCK)).run();
+  if (pid_ == 0) serve_loads(listen_at({.address = "0.0.0.0", .port = port}, SOCK_NONBLOCK));
 }
 
 LoadContainer::~LoadContainer() {

@@ -1,10 +1,7 @@
 #include "bench/relays.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <sched.h>
+#include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -12,190 +9,196 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
-#include <csignal>
-#include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <vector>
 
-#include "bench/container.h"
 #include "bench/load.h"
+#include "support/veth.h"
 
 namespace portfwd::bench {
 namespace {
 
-namespace fs = std::filesystem;
-constexpr int kListener = 3;  // the first descriptor that systemd passes, sd_listen_fds(3)
-
 using Words = std::vector<std::string>;
+
+/// What one relay is to do.
+struct Order {
+  Place from;
+  Place to;
+  std::string folder;
+  pid_t container = 0;
+};
+
+/// Who makes the listener, and from where the target is reached.
+enum class Kind : std::uint8_t {
+  TakesListener,  ///< of the host, and runs inside
+  Enters,         ///< by itself
+  Outside,        ///< can't enter
+};
 
 struct Peer {
   const char* name;
   const char* program;
-  Words (*command)(const Target& target);
+  Kind kind;
+  Words (*words)(const Order& order);
 };
 
-std::string write_config(const Target& target, const char* name, const std::string& text) {
-  std::string path = target.folder + "/" + name;
+std::string write_config(const Order& order, const char* name, const std::string& text) {
+  std::string path = order.folder + "/" + name;
   std::ofstream(path) << text;
   return path;
 }
 
-std::string inside(const Target& target) {
-  return fmt::format("127.0.0.1:{}", target.port);
+Words socket_proxyd(const Order& order) {
+  return {"--connections-max=5000", order.to.text()};
 }
 
-Words socket_proxyd(const Target& target) {
-  return {inside(target)};
-}
-
-Words haproxy(const Target& target) {
+Words haproxy(const Order& order) {
   const std::string path = write_config(
-      target, "haproxy.cfg",
+      order, "haproxy.cfg",
       fmt::format("global\n maxconn 4000\ndefaults\n mode tcp\n timeout connect 5s\n"
-                  " timeout client 60s\n timeout server 60s\nlisten relay\n bind fd@{}\n"
+                  " timeout client 60s\n timeout server 60s\nlisten relay\n bind fd@3\n"
                   " option splice-request\n option splice-response\n server target {}\n",
-                  kListener, inside(target)));
+                  order.to.text("unix@")));
   return {"-db", "-q", "-f", path};
 }
 
-constexpr std::array kPeers{
-    Peer{"systemd-socket-proxyd", "/lib/systemd/systemd-socket-proxyd", socket_proxyd},
-    Peer{"haproxy, splice", "/usr/sbin/haproxy", haproxy},
-};
-constexpr const char* kPasta = "/usr/bin/pasta";
-
-/// @param words of a command @return never
-[[noreturn]] void execute(const char* program, Words words) {
-  std::vector<char*> argv{const_cast<char*>(program)};
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  ::setenv("LISTEN_FDS", "1", 1);
-  ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
-  ::execv(program, argv.data());
-  ::_exit(127);
+/// It inherits the listener that NGINX names if it is one that its configuration asks for.
+Words nginx(const Order& order) {
+  const std::string path = write_config(
+      order, "nginx.conf",
+      fmt::format("load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\n"
+                  "worker_processes 1;\nerror_log /dev/null;\npid {}/nginx.pid;\n"
+                  "events {{ worker_connections 8192; }}\n"
+                  "stream {{ server {{ listen {}; proxy_pass {}; }} }}\n",
+                  order.folder, order.from.text("unix:"), order.to.text("unix:")));
+  return {"-p", order.folder, "-e", "/dev/null", "-c", path};
 }
 
-void prepare_child() {
-  ::setpgid(0, 0);
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-  (void)!std::freopen("/dev/null", "w", stderr);
+/// It wants a network interface whose address it could lend; lo has to do, under another name
+/// inside.
+Words pasta(const Order& order) {
+  const std::string ports = fmt::format("127.0.0.1/{}:{}", order.from.port, order.to.port);
+  return {"-f",   "-q",       "-4",
+          "-i",   "lo",       "-I",
+          "tap0", "-M",       "02:00:00:00:00:01",
+          "-a",   "10.1.1.2", "-n",
+          "24",   "-g",       "10.1.1.1",
+          "-t",   ports,      "-T",
+          "none", "-u",       "none",
+          "-U",   "none",     std::to_string(order.container)};
 }
 
-void start(const Peer& peer, const Target& target, std::list<Relay>& into) {
-  const UniqueFd listener = listen_on_loopback(0, SOCK_NONBLOCK);
-  const std::uint16_t port = port_of(listener);
-  const pid_t pid = ::fork();
-  if (pid != 0) return void(into.emplace_back(peer.name, port, pid));
-  prepare_child();
-  enter_namespaces(target.container);
-  ::dup2(listener.get(), kListener);
-  ::fcntl(kListener, F_SETFD, 0);
-  ::close_range(kListener + 1, ~0U, 0);
-  execute(peer.program, peer.command(target));
+Words docker_proxy(const Order& order) {
+  return {"-proto",          "tcp",
+          "-host-ip",        order.from.address,
+          "-host-port",      std::to_string(order.from.port),
+          "-container-ip",   order.to.address,
+          "-container-port", std::to_string(order.to.port)};
 }
 
-/// It enters by itself and makes its listener on the host. It wants a network interface whose
-/// address it could lend; lo has to do, under another name inside.
-void start_pasta(const Target& target, std::list<Relay>& into) {
-  UniqueFd reserved = listen_on_loopback(0, SOCK_NONBLOCK);
-  const std::uint16_t port = port_of(reserved);
-  reserved.reset();
-  const pid_t pid = ::fork();
-  if (pid != 0) return void(into.emplace_back("pasta", port, pid));
-  prepare_child();
-  ::close_range(3, ~0U, 0);
-  execute(kPasta, {"-f",
-                   "-q",
-                   "-4",
-                   "-i",
-                   "lo",
-                   "-I",
-                   "tap0",
-                   "-M",
-                   "02:00:00:00:00:01",
-                   "-a",
-                   "10.1.1.2",
-                   "-n",
-                   "24",
-                   "-g",
-                   "10.1.1.1",
-                   "-t",
-                   fmt::format("127.0.0.1/{}:{}", port, target.port),
-                   "-T",
-                   "none",
-                   "-u",
-                   "none",
-                   "-U",
-                   "none",
-                   std::to_string(target.container)});
+Words socat(const Order& order) {
+  if (!order.from.path.empty()) {
+    return {"-b65536", fmt::format("UNIX-LISTEN:{},fork,backlog=4096", order.from.path),
+            "UNIX-CONNECT:" + order.to.path};
+  }
+  return {"-b65536",
+          fmt::format("TCP4-LISTEN:{},bind={},fork,backlog=4096,reuseaddr,nodelay", order.from.port,
+                      order.from.address),
+          fmt::format("TCP4:{},nodelay", order.to.text())};
 }
 
-bool works(std::uint16_t port) {
+constexpr Peer kSocketProxyd{"systemd-socket-proxyd", "/lib/systemd/systemd-socket-proxyd",
+                             Kind::TakesListener, socket_proxyd};
+constexpr Peer kHaproxy{"haproxy, splice", "/usr/sbin/haproxy", Kind::TakesListener, haproxy};
+constexpr Peer kNginx{"nginx, stream", "/usr/sbin/nginx", Kind::TakesListener, nginx};
+constexpr Peer kPasta{"pasta", "/usr/bin/pasta", Kind::Enters, pasta};
+constexpr Peer kDockerProxy{"docker-proxy", "/usr/sbin/docker-proxy", Kind::Outside, docker_proxy};
+constexpr Peer kSocat{"socat", "/usr/bin/socat", Kind::Outside, socat};
+
+constexpr std::array kPeers{kPasta, kHaproxy, kSocketProxyd, kNginx, kDockerProxy, kSocat};
+constexpr std::array kUnixPeers{kHaproxy, kSocketProxyd, kNginx, kSocat};
+
+/// The capabilities that a process has in a user namespace of its own end when it executes
+/// something, unless it says so.
+void keep_capabilities() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> sets{};
+  ::syscall(SYS_capget, &header, sets.data());
+  for (auto& set : sets) set.inheritable = set.permitted;
+  ::syscall(SYS_capset, &header, sets.data());
+  for (int cap = 0; cap <= CAP_LAST_CAP; ++cap) {
+    ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+  }
+}
+
+pid_t start(const Peer& peer, Order& order) {
+  UniqueFd listener;
+  if (order.from.path.empty() || peer.kind == Kind::TakesListener) {
+    listener = listen_at(order.from, SOCK_NONBLOCK);
+  }
+  if (order.from.path.empty()) order.from.port = port_of(listener);
+  const bool takes = peer.kind == Kind::TakesListener;
+  if (!takes) listener.reset();
+  return start_program(peer.program, peer.words(order), takes ? listener.get() : -1,
+                       takes ? order.container : 0);
+}
+
+bool works(const Place& place) {
   const Load probe{"", LoadKind::Echo, 1};
   for (const auto end = Clock::now() + std::chrono::seconds(5); Clock::now() < end;) {
-    if (run_load(probe, port, std::chrono::milliseconds(1)).rate > 0) return true;
+    if (run_load(probe, place, std::chrono::milliseconds(1)).rate > 0) return true;
   }
   return false;
 }
 
-/// Of the threads that one process has now.
-Clock::duration used_by(pid_t pid) {
-  Clock::duration sum{};
-  std::error_code gone;
-  for (const auto& task : fs::directory_iterator(fmt::format("/proc/{}/task", pid), gone)) {
-    std::uint64_t nanoseconds = 0;
-    std::ifstream(task.path() / "schedstat") >> nanoseconds;
-    sum += std::chrono::nanoseconds(nanoseconds);
-  }
-  return sum;
+void drop_broken(std::list<RelayProcess>& all) {
+  all.remove_if([](const RelayProcess& relay) {
+    const bool broken = !works(relay.place());
+    if (broken) fmt::print(stderr, "{} is installed but does not work here\n", relay.name());
+    return broken;
+  });
+}
+
+bool installed(const Peer& peer) {
+  return std::filesystem::exists(peer.program);
 }
 
 }  // namespace
 
-Relay::~Relay() {
-  if (pid_ <= 0) return;
-  ::kill(-pid_, SIGKILL);
-  ::waitpid(pid_, nullptr, 0);
-}
-
-Clock::duration Relay::cpu_time() const {
-  Clock::duration sum{};
-  for (const auto& entry : fs::directory_iterator("/proc")) {
-    const pid_t pid = std::atoi(entry.path().filename().c_str());
-    if (pid > 0 && ::getpgid(pid) == pid_) sum += used_by(pid);
+std::string join_by_veth(pid_t container) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    keep_capabilities();
+    const testing_support::Veth veth(container, 1);
+    ::_exit(0);
   }
-  return sum;
+  ::waitpid(pid, nullptr, 0);
+  return "10.88.1.2";
 }
 
-std::list<Relay> start_peers(const Target& target) {
-  std::list<Relay> all;
+std::list<RelayProcess> start_peers(const Target& target) {
+  std::list<RelayProcess> all;
   for (const Peer& peer : kPeers) {
-    if (fs::exists(peer.program)) start(peer, target, all);
+    if (!installed(peer)) continue;
+    Order order{{}, {.port = target.port}, target.folder, target.container};
+    if (peer.kind == Kind::Outside) order.to.address = target.address;
+    const pid_t pid = start(peer, order);
+    all.emplace_back(peer.name, order.from, pid);
   }
-  if (fs::exists(kPasta)) start_pasta(target, all);
-  all.remove_if([](const Relay& relay) {
-    const bool broken = !works(relay.port());
-    if (broken) fmt::print(stderr, "{} is installed but does not work here\n", relay.name());
-    return broken;
-  });
+  drop_broken(all);
   return all;
 }
 
-void enter_namespaces(pid_t pid) {
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (::setns(process.get(), CLONE_NEWUSER | CLONE_NEWNET) != 0) {
-    give_up(fmt::format("setns: {}", std::strerror(errno)));
+std::list<RelayProcess> start_unix_peers(const std::string& server, const std::string& folder) {
+  std::list<RelayProcess> all;
+  for (const Peer& peer : kUnixPeers) {
+    if (!installed(peer)) continue;
+    Order order{{.path = fmt::format("{}/relay{}", folder, all.size())}, {.path = server}, folder};
+    const pid_t pid = start(peer, order);
+    all.emplace_back(peer.name, order.from, pid);
   }
-}
-
-std::uint16_t port_of(const UniqueFd& socket) {
-  sockaddr_in at{};
-  socklen_t length = sizeof at;
-  ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&at), &length);
-  return ntohs(at.sin_port);
+  drop_broken(all);
+  return all;
 }
 
 }  // namespace portfwd::bench

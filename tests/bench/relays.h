@@ -1,49 +1,34 @@
-// The relays that relay_bench compares, each as it is started: portfwd, nothing at all, and what
-// Debian packages, if it is installed. Every one leads from a port of the host's 127.0.0.1 to one
-// of the container's 127.0.0.1, which they reach by running in the container's namespaces with a
-// listener that was made on the host; pasta and portfwd have their own ways.
+// The relays that portfwd is compared with, each as it is started: what Debian packages, if it is
+// installed. Owned by a benchmark, which knows what they are to carry.
 #pragma once
-
-#include <sys/types.h>
 
 #include <list>
 #include <string>
 
-#include "base/unique_fd.h"
-#include "bench/figures.h"
+#include "bench/relay_process.h"
 
 namespace portfwd::bench {
 
+/// A server in a container, on all of its IPv4 addresses.
 struct Target {
-  pid_t container;     ///< a process in its namespaces
-  std::uint16_t port;  ///< on its 127.0.0.1
-  std::string folder;  ///< for configuration files; borrowed by the relay until its end
+  pid_t container;      ///< a process in its namespaces
+  std::string address;  ///< by which the host can reach it
+  std::uint16_t port;
+  std::string folder;  ///< for configuration files; borrowed by the relays until their end
 };
 
-/// A program under way, in a process group of its own; it ends with this object.
-class Relay final {
- public:
-  Relay(std::string name, std::uint16_t port, pid_t pid)
-      : name_(std::move(name)), port_(port), pid_(pid) {}
-  Relay(const Relay&) = delete;
-  Relay& operator=(const Relay&) = delete;
-  ~Relay();
+/// Makes a pair of virtual Ethernet devices between the caller's network namespace, which must be
+/// its own, and the container's; it lives as long as both. @return the container's address
+[[nodiscard]] std::string join_by_veth(pid_t container);
 
-  [[nodiscard]] const std::string& name() const { return name_; }
-  [[nodiscard]] std::uint16_t port() const { return port_; }
-  /// CPU time of all processes of its group so far. Source: proc(5), schedstat.
-  [[nodiscard]] Clock::duration cpu_time() const;
+/// Each leads from a port of the host's 127.0.0.1 to the container's: those that take a listener
+/// from whoever starts them run in the container's namespaces and reach its 127.0.0.1, pasta does
+/// by itself, and the others, which can't, go to `target.address`.
+/// @return all that are installed, each at work
+[[nodiscard]] std::list<RelayProcess> start_peers(const Target& target);
 
- private:
-  std::string name_;
-  std::uint16_t port_;
-  pid_t pid_;
-};
-
-/// All that are installed, each ready when this returns.
-[[nodiscard]] std::list<Relay> start_peers(const Target& target);
-/// Joins the user and network namespace of a process. Ends the program when refused.
-void enter_namespaces(pid_t pid);
-[[nodiscard]] std::uint16_t port_of(const UniqueFd& socket);
+/// The same from Unix paths in `folder` to one on which a server listens.
+[[nodiscard]] std::list<RelayProcess> start_unix_peers(const std::string& server,
+                                                       const std::string& folder);
 
 }  // namespace portfwd::bench
