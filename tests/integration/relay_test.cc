@@ -4,11 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <optional>
-#include <random>
-
-#include "support/streams.h"
+#include "support/relay_rig.h"
 
 namespace portfwd {
 namespace {
@@ -16,90 +12,11 @@ namespace {
 using namespace std::chrono_literals;
 using namespace testing_support;
 
-/// A relay with a test at both far ends.
-struct Rig : RelayObserver {
-  Rig(StreamKind client_kind, StreamKind target_kind) {
-    auto [c, c_inside] = stream_pair(client_kind);
-    auto [t_inside, t] = stream_pair(target_kind);
-    client = std::move(c);
-    target = std::move(t);
-    relay = std::make_unique<Relay>(context, std::move(c_inside), std::move(t_inside), counters,
-                                    static_cast<RelayObserver&>(*this));
-    EXPECT_TRUE(relay->start());
-  }
-
-  void on_relay_over(Relay& over) override {
-    EXPECT_EQ(&over, relay.get()) << "told twice";
-    loop.retire(std::move(relay));
-  }
-
-  /// Turns the loop until `done`, at most 20 s. @return whether it was
-  bool until(const std::function<bool()>& done) {
-    const TimePoint deadline = loop.now() + 20s;
-    while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(20ms));
-    return done();
-  }
-
-  /// Turns the loop as long as there is anything to do, which must come to an end.
-  void settle() {
-    for (int turns = 0; turns < 10'000; ++turns) {
-      const TimePoint before = loop.now();
-      EXPECT_TRUE(loop.turn(5ms));
-      if (loop.now() - before >= 5ms) return;
-    }
-    ADD_FAILURE() << "it spins";
-  }
-
-  Received receive(const UniqueFd& fd, std::size_t at_least) {
-    Received got;
-    EXPECT_TRUE(until([&] {
-      read_available(fd, got);
-      return got.ending != Ending::None || got.text.size() >= at_least;
-    })) << "got "
-        << got.text.size() << " bytes of " << at_least;
-    return got;
-  }
-  Received receive_to_end(const UniqueFd& fd) { return receive(fd, SIZE_MAX); }
-
-  /// Writes until neither the socket nor the relay takes more. @return bytes
-  std::size_t fill(const UniqueFd& fd) {
-    static const std::string kChunk(65536, 'x');
-    std::size_t written = 0;
-    for (int idle = 0; idle < 3;) {
-      const ssize_t n = ::send(fd.get(), kChunk.data(), kChunk.size(), MSG_NOSIGNAL);
-      written += static_cast<std::size_t>(std::max<ssize_t>(n, 0));
-      idle = n > 0 ? 0 : idle + 1;
-      EXPECT_TRUE(loop.turn(2ms));
-    }
-    return written;
-  }
-
-  SystemClock clock;
-  EventLoop loop{clock};
-  RelayContext context{loop};
-  Counters counters;
-  UniqueFd client, target;
-  std::unique_ptr<Relay> relay;
-};
-
-std::string random_text(std::size_t size) {
-  std::mt19937_64 random(size);
-  std::string text(size, '\0');
-  for (char& c : text) c = static_cast<char>(random());
-  return text;
-}
-
-using Kinds = std::pair<StreamKind, StreamKind>;
-
 struct RelayTest : testing::TestWithParam<Kinds> {
-  Rig rig{GetParam().first, GetParam().second};
+  RelayRig rig{GetParam()};
 };
 
 struct TcpRelayTest : RelayTest {};
-
-std::string kinds_name(const testing::TestParamInfo<Kinds>& info) {
-  return name_of(info.param.first) + "To" + name_of(info.param.second);
-}
 
 INSTANTIATE_TEST_SUITE_P(Streams, RelayTest,
                          testing::Values(Kinds{StreamKind::Tcp4, StreamKind::Tcp4},
@@ -312,7 +229,7 @@ TEST_P(TcpRelayTest, AbortResetsBothSides) {
 }
 
 TEST(UnixRelayTest, AServerThatClosesAfterItsAnswerIsAnOrdinaryEndForATcpClient) {
-  Rig rig(StreamKind::Tcp4, StreamKind::Unix);
+  RelayRig rig({StreamKind::Tcp4, StreamKind::Unix});
   write_all(rig.target, "bye");
   rig.target.reset();
   const Received got = rig.receive_to_end(rig.client);
@@ -328,7 +245,7 @@ TEST(RelayMemoryTest, AnIdleRelayIsSmall) {
 }
 
 TEST(RelayFairnessTest, ABulkStreamDoesNotStarveAQuestion) {
-  Rig rig(StreamKind::Tcp4, StreamKind::Tcp4);
+  RelayRig rig({StreamKind::Tcp4, StreamKind::Tcp4});
   rig.fill(rig.client);
   const std::uint64_t before = rig.counters.bytes_in;
   Received got;

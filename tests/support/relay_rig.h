@@ -1,0 +1,105 @@
+// One relay between two pairs of sockets, whose far ends the test holds; the test turns the loop.
+// It stands for a connection of which somebody else has seen to accept and dial.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "relay/relay.h"
+#include "support/streams.h"
+
+namespace portfwd::testing_support {
+
+/// The same text for the same size.
+inline std::string random_text(std::size_t size) {
+  std::mt19937_64 random(size);
+  std::string text(size, '\0');
+  for (char& c : text) c = static_cast<char>(random());
+  return text;
+}
+
+/// Of the client's connection and of the target's.
+using Kinds = std::pair<StreamKind, StreamKind>;
+
+inline std::string name_of(const Kinds& kinds) {
+  return name_of(kinds.first) + "To" + name_of(kinds.second);
+}
+inline std::string kinds_name(const testing::TestParamInfo<Kinds>& info) {
+  return name_of(info.param);
+}
+
+/// A relay with a test at both far ends.
+struct RelayRig : RelayObserver {
+  explicit RelayRig(const Kinds& kinds) {
+    auto [c, c_inside] = stream_pair(kinds.first);
+    auto [t_inside, t] = stream_pair(kinds.second);
+    for (const UniqueFd* inside : {&c_inside, &t_inside}) context.tune(inside->get());
+    client = std::move(c);
+    target = std::move(t);
+    relay = std::make_unique<Relay>(context, std::move(c_inside), std::move(t_inside), counters,
+                                    static_cast<RelayObserver&>(*this));
+    EXPECT_TRUE(relay->start());
+  }
+
+  void on_relay_over(Relay& over) override {
+    EXPECT_EQ(&over, relay.get()) << "told twice";
+    loop.retire(std::move(relay));
+  }
+
+  /// Turns the loop until `done`, at most 20 s. @return whether it was
+  bool until(const std::function<bool()>& done) {
+    const TimePoint deadline = loop.now() + std::chrono::seconds(20);
+    while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(std::chrono::milliseconds(20)));
+    return done();
+  }
+
+  /// Turns the loop as long as there is anything to do, which must come to an end.
+  void settle() {
+    constexpr Duration kQuiet = std::chrono::milliseconds(5);
+    for (int turns = 0; turns < 10'000; ++turns) {
+      const TimePoint before = loop.now();
+      EXPECT_TRUE(loop.turn(kQuiet));
+      if (loop.now() - before >= kQuiet) return;
+    }
+    ADD_FAILURE() << "it spins";
+  }
+
+  Received receive(const UniqueFd& fd, std::size_t at_least) {
+    Received got;
+    EXPECT_TRUE(until([&] {
+      read_available(fd, got);
+      return got.ending != Ending::None || got.text.size() >= at_least;
+    })) << "got "
+        << got.text.size() << " bytes of " << at_least;
+    return got;
+  }
+  Received receive_to_end(const UniqueFd& fd) { return receive(fd, SIZE_MAX); }
+
+  /// Writes until neither the socket nor the relay takes more. @return bytes
+  std::size_t fill(const UniqueFd& fd) {
+    static const std::string kChunk(65536, 'x');
+    std::size_t written = 0;
+    for (int idle = 0; idle < 3;) {
+      const ssize_t n = ::send(fd.get(), kChunk.data(), kChunk.size(), MSG_NOSIGNAL);
+      written += static_cast<std::size_t>(std::max<ssize_t>(n, 0));
+      idle = n > 0 ? 0 : idle + 1;
+      EXPECT_TRUE(loop.turn(std::chrono::milliseconds(2)));
+    }
+    return written;
+  }
+
+  SystemClock clock;
+  EventLoop loop{clock};
+  RelayContext context{loop};
+  Counters counters;
+  UniqueFd client, target;
+  std::unique_ptr<Relay> relay;
+};
+
+}  // namespace portfwd::testing_support
