@@ -99,16 +99,19 @@ void Relay::settle() {
 /// A RST overtakes what waits in the send queue, so it is sent when that has left. The peer's
 /// kernel lets its program read what arrived before the RST. A survivor that is shut both ways has
 /// nothing left to be reset, and what waits for it shall arrive: the kernel sees to it after
-/// close().
+/// close(), unless that finds something unread.
 void Relay::end_with_reset(End& lost, End& survivor) {
   lost.source.disarm();
-  if (!survivor.hung_up) {
-    if (unsent_bytes(survivor.fd.get()) > 0) {
-      writable_when_all_is_sent(survivor.fd.get());
-      if (survivor.source.watch(EPOLLOUT)) return;
+  if (survivor.hung_up) {
+    while (receive_some(survivor.fd.get(), context_.buffer()).moved()) {
     }
-    reset_on_close(survivor.fd.get());
+    return finish();
   }
+  if (unsent_bytes(survivor.fd.get()) > 0) {
+    writable_when_all_is_sent(survivor.fd.get());
+    if (survivor.source.watch(EPOLLOUT)) return;
+  }
+  reset_on_close(survivor.fd.get());
   finish();
 }
 

@@ -1,0 +1,305 @@
+// Connections that lead random lives, several at a time, and what each end must see of the other:
+// nothing but what was sent, in order; all of it where the other ended orderly; and never an end of
+// stream after a part of it. Knows of relays only that they have two ends.
+//
+// Another walk: --gtest_random_seed=N. What is written below at each promise is the contract.
+#include <gtest/gtest.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <list>
+#include <random>
+#include <sstream>
+
+#include "support/relay_rig.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : engine_(seed) {}
+  std::size_t below(std::size_t bound) { return engine_() % bound; }
+  template <class Range>
+  auto one_of(const Range& range) {
+    return range[below(range.size())];
+  }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+/// Around what makes a pump change its ways, and some of no meaning.
+std::size_t random_size(Random& random) {
+  static constexpr std::array kThresholds{std::size_t{1}, Pump::kSmallSplice, Pump::kBulkRead,
+                                          RelayContext::kBufferSize, Pump::kBytesPerTurn};
+  switch (random.below(4)) {
+    case 0:
+      return 1 + random.below(100);
+    case 1:
+      return 1 + random.below(100'000);
+    default:
+      return random.one_of(kThresholds) + random.below(3);
+  }
+}
+
+/// What everybody says, from a place of one's own on.
+const std::string& tape() {
+  static const std::string kTape = random_text(1'048'573);  // a prime: chunks never line up
+  return kTape;
+}
+
+/// One end of a connection: what it does, and what it has seen.
+class FarEnd {
+ public:
+  FarEnd(UniqueFd socket, StreamKind kind, std::size_t place)
+      : fd_(std::move(socket)), kind_(kind), place_(place) {}
+
+  /// As much as goes in.
+  void write(std::size_t size) {
+    while (size > 0 && fd_.valid() && !said_all_ && !told_by_write_) {
+      const std::string_view text = words(sent_, size);
+      const ssize_t n = ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL);
+      told_by_write_ = n < 0 && errno != EAGAIN;
+      if (n < 0) return;
+      sent_ += static_cast<std::size_t>(n);
+      size -= static_cast<std::size_t>(n);
+    }
+  }
+  /// @param other of the same connection: what comes in is compared with what it has said
+  void read(std::size_t most, const FarEnd& other) {
+    static std::array<char, 65536> buffer;
+    while (most > 0 && fd_.valid() && ending_ == Ending::None) {
+      const ssize_t n = ::recv(fd_.get(), buffer.data(), std::min(most, buffer.size()), 0);
+      if (n < 0 && errno == EAGAIN) return;
+      if (n < 0) ending_ = errno == ECONNRESET ? Ending::Reset : Ending::Other;
+      if (n == 0) ending_ = told_by_write_ ? Ending::Reset : Ending::Fin;  // told once, by either
+      if (n > 0) take({buffer.data(), static_cast<std::size_t>(n)}, other);
+      most -= std::min(most, buffer.size());
+    }
+  }
+  void half_close() {
+    if (!fd_.valid()) return;
+    ::shutdown(fd_.get(), SHUT_WR);
+    said_all_ = true;
+  }
+  void close(const FarEnd& other) {
+    if (!fd_.valid()) return;
+    heard_all_ = ending_ == Ending::Fin || got_ == other.sent_;
+    abrupt_ = unread() > 0;
+    said_all_ = said_all_ || !abrupt_;
+    leave();
+  }
+  void reset() {
+    if (!fd_.valid()) return;
+    abrupt_ = kind_ != StreamKind::Unix || unread() > 0;
+    said_all_ = said_all_ || !abrupt_;
+    reset_on_close(fd_.get());
+    leave();
+  }
+
+  [[nodiscard]] bool present() const { return fd_.valid(); }
+  [[nodiscard]] bool finished() const { return !fd_.valid() || ending_ != Ending::None; }
+
+  /// Of one that is there to the end: what it must have seen of `other`.
+  void check(const FarEnd& other) const {
+    const bool whole = got_ == other.sent_;
+    EXPECT_TRUE(same_) << "only what was sent, in order";
+    EXPECT_LE(got_, other.sent_);
+    EXPECT_GE(got_, other.promised(*this)) << "what was under way before the end arrives";
+    EXPECT_NE(ending_, Ending::Other);
+    if (other.orderly(*this)) {
+      EXPECT_EQ(ending_, Ending::Fin);
+      EXPECT_TRUE(whole);
+    } else if (kind_ != StreamKind::Unix) {  // which knows no reset
+      EXPECT_TRUE(ending_ == Ending::Reset || (other.said_all_ && whole)) << "a part taken for all";
+    }
+  }
+
+  friend std::ostream& operator<<(std::ostream& out, const FarEnd& end) {
+    return out << name_of(end.kind_) << ": sent " << end.sent_ << ", got " << end.got_ << ", saw "
+               << end.ending_ << (end.said_all_ ? ", had said all" : "")
+               << (end.gone_ ? end.abrupt_ ? ", was reset" : ", closed" : "");
+  }
+
+ private:
+  [[nodiscard]] std::string_view words(std::size_t from, std::size_t most) const {
+    return std::string_view(tape()).substr((place_ + from) % tape().size(), most);
+  }
+  void take(std::string_view text, const FarEnd& other) {
+    while (!text.empty()) {
+      const std::string_view expected = other.words(got_, text.size());
+      same_ = same_ && text.starts_with(expected);
+      got_ += expected.size();
+      text.remove_prefix(expected.size());
+    }
+  }
+  [[nodiscard]] std::size_t unread() const {
+    int bytes = 0;
+    EXPECT_EQ(::ioctl(fd_.get(), FIONREAD, &bytes), 0);
+    return static_cast<std::size_t>(bytes);
+  }
+  void leave() {
+    int unacked = 0;
+    if (kind_ != StreamKind::Unix) (void)::ioctl(fd_.get(), SIOCOUTQ, &unacked);
+    left_behind_ = static_cast<std::size_t>(unacked);
+    gone_ = true;
+    fd_.reset();
+  }
+
+  /// It has ended so that `other` sees all, and an end: it listens still, or had heard all.
+  [[nodiscard]] bool orderly(const FarEnd& other) const {
+    if (!gone_) return true;
+    return !abrupt_ && heard_all_ && got_ == other.sent_;
+  }
+  /// A kernel forgets what it has not sent when it resets, or is reset since nobody listens.
+  [[nodiscard]] std::size_t promised(const FarEnd& other) const {
+    return orderly(other) ? sent_ : sent_ - std::min(left_behind_, sent_);
+  }
+
+  UniqueFd fd_;
+  StreamKind kind_;
+  std::size_t place_;  ///< on the tape
+  std::size_t sent_ = 0;
+  std::size_t got_ = 0;
+  std::size_t left_behind_ = 0;
+  Ending ending_ = Ending::None;
+  bool same_ = true;
+  bool said_all_ = false;  ///< it has sent a FIN
+  bool gone_ = false;
+  bool abrupt_ = false;         ///< its kernel has sent a RST
+  bool heard_all_ = false;      ///< when it closed
+  bool told_by_write_ = false;  ///< that the connection was reset
+};
+
+/// What all connections share.
+struct Place {
+  explicit Place(std::uint64_t seed) : random(seed) {}
+  Random random;
+  SystemClock clock;
+  EventLoop loop{clock};
+  RelayContext context{loop};
+  Counters counters;
+};
+
+class Connection final : private RelayObserver {
+ public:
+  Connection(Place& place, StreamKind client, StreamKind target)
+      : Connection(place, client, target, stream_pair(client), stream_pair(target)) {}
+
+  void step() {
+    Random& random = place_.random;
+    const std::size_t from = random.below(2);
+    FarEnd& end = ends_[from];
+    FarEnd& other = ends_[1 - from];
+    const std::size_t die = random.below(40);
+    log_ << "ct"[from] << die << ' ';
+    if (die < 24) end.write(random_size(random));
+    if (die >= 24 && die < 28)
+      for (int i = 0; i < 20; ++i) end.write(1);
+    if (die >= 28 && die < 34) reads_[from] = !reads_[from];
+    if (die >= 34 && die < 37) end.half_close();
+    if (die == 37 || die == 38) end.close(other);
+    if (die == 39) end.reset();
+    for (std::size_t i : {0U, 1U}) {
+      if (reads_[i]) ends_[i].read(random.below(200'000), ends_[1 - i]);
+    }
+  }
+  void finish() {
+    for (FarEnd& end : ends_) end.half_close();
+  }
+  /// @return whether each end has seen how the other one ended
+  bool read_to_the_end() {
+    for (std::size_t i : {0U, 1U}) ends_[i].read(SIZE_MAX, ends_[1 - i]);
+    return ends_[0].finished() && ends_[1].finished();
+  }
+  void check() const {
+    for (std::size_t i : {0U, 1U}) {
+      if (ends_[i].present()) ends_[i].check(ends_[1 - i]);
+    }
+  }
+  void close() {
+    for (std::size_t i : {0U, 1U}) ends_[i].close(ends_[1 - i]);
+  }
+  [[nodiscard]] bool over() const { return relay_ == nullptr; }
+  [[nodiscard]] std::string story() const {
+    std::ostringstream out;
+    out << "client " << ends_[0] << "; target " << ends_[1] << "; did " << log_.str();
+    return out.str();
+  }
+
+ private:
+  Connection(Place& place, StreamKind client, StreamKind target, StreamPair c, StreamPair t)
+      : place_(place),
+        ends_{FarEnd(std::move(c.first), client, place.random.below(tape().size())),
+              FarEnd(std::move(t.first), target, place.random.below(tape().size()))} {
+    for (const UniqueFd* inside : {&c.second, &t.second}) place.context.tune(inside->get());
+    relay_ = std::make_unique<Relay>(place.context, std::move(c.second), std::move(t.second),
+                                     place.counters, static_cast<RelayObserver&>(*this));
+    EXPECT_TRUE(relay_->start());
+  }
+  void on_relay_over(Relay& over) override {
+    EXPECT_EQ(&over, relay_.get());
+    place_.loop.retire(std::move(relay_));
+  }
+
+  Place& place_;
+  std::array<FarEnd, 2> ends_;
+  std::array<bool, 2> reads_{true, true};
+  std::unique_ptr<Relay> relay_;
+  std::ostringstream log_;
+};
+
+/// Turns the loop until it holds for all. @return whether it did, in good time
+bool until_all(Place& place, std::list<Connection>& all,
+               const std::function<bool(Connection&)>& holds) {
+  const TimePoint deadline = place.loop.now() + std::chrono::seconds(20);
+  while (std::ranges::count_if(all, holds) < std::ssize(all)) {
+    if (place.loop.now() >= deadline) return false;
+    EXPECT_TRUE(place.loop.turn(std::chrono::milliseconds(1)));
+  }
+  return true;
+}
+
+/// A few connections that live at the same time, from their beginning to their end.
+void live_through(Place& place) {
+  constexpr std::array kKinds{StreamKind::Tcp4, StreamKind::Tcp6, StreamKind::Unix};
+  constexpr std::size_t kAtATime = 8;
+  constexpr std::size_t kSteps = 15;  // of each, about
+  std::list<Connection> all;
+  while (all.size() < kAtATime) {
+    all.emplace_back(place, place.random.one_of(kKinds), place.random.one_of(kKinds));
+  }
+  for (std::size_t i = 0; i < kSteps * kAtATime; ++i) {
+    std::next(all.begin(), static_cast<std::ptrdiff_t>(place.random.below(kAtATime)))->step();
+    if (place.random.below(2) == 0) (void)place.loop.turn(Duration::zero());
+  }
+  for (Connection& one : all) one.finish();
+  const bool finished =
+      until_all(place, all, [](Connection& one) { return one.read_to_the_end(); });
+  EXPECT_TRUE(finished) << "an end that nobody was told of";
+  for (const Connection& one : all) {
+    SCOPED_TRACE(one.story());
+    one.check();
+  }
+  for (Connection& one : all) one.close();
+  EXPECT_TRUE(until_all(place, all, [](Connection& one) { return one.over(); }));
+}
+
+TEST(RelayPropertyTest, EachEndSeesWhatTheOtherDid) {
+  const std::uint64_t seed = 20260101U + static_cast<std::uint64_t>(GTEST_FLAG_GET(random_seed));
+  Place place(seed);
+  for (int round = 0; round < 150 && !HasFailure(); ++round) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed << ", round " << round);
+    live_through(place);
+  }
+  EXPECT_EQ(place.context.pipes().leased(), 0U);
+}
+
+}  // namespace
+}  // namespace portfwd
