@@ -4,10 +4,10 @@
 #include <linux/sock_diag.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
-#include "kernel/netlink.h"
 #include "kernel/sock_diag.h"
 
 namespace portfwd {
@@ -21,6 +21,8 @@ constexpr std::uint32_t kIdOffset = NLMSG_HDRLEN + offsetof(inet_diag_msg, id);
 constexpr std::uint32_t kOwnPort = kIdOffset + offsetof(inet_diag_sockid, idiag_sport);
 constexpr std::uint32_t kPeerPort = kIdOffset + offsetof(inet_diag_sockid, idiag_dport);
 constexpr std::uint32_t kPassWhole = ~0U;
+/// Less than a message has, as attributes follow.
+constexpr std::uint32_t kSampleBytes = NLMSG_HDRLEN + sizeof(inet_diag_msg);
 
 sock_filter load_port(std::uint32_t offset) {  // converts from network order
   return BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offset);
@@ -36,11 +38,19 @@ sock_filter pass(std::uint32_t bytes) {
 }  // namespace
 
 std::vector<sock_filter> destroy_filter(std::span<const Port> ports) {
+  std::vector<sock_filter> program{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, std::uint32_t(SKF_AD_OFF + SKF_AD_RANDOM)),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, kSampled - 1),
+      jump_if(0, 0, 1),
+      pass(kSampleBytes),
+      load_port(kPeerPort),
+      jump_if(0, 1, 0),
+      pass(0)};
   if (ports.size() > kMaxFilteredPorts) {
-    return {load_port(kPeerPort), jump_if(0, 0, 1), pass(kPassWhole), pass(0)};
+    program.push_back(pass(kPassWhole));
+    return program;
   }
-  std::vector<sock_filter> program{load_port(kPeerPort), jump_if(0, 1, 0), pass(0),
-                                   load_port(kOwnPort)};
+  program.push_back(load_port(kOwnPort));
   for (std::size_t i = 0; i < ports.size(); ++i) {
     program.push_back(jump_if(ports[i], ports.size() - i, 0));
   }
@@ -64,7 +74,13 @@ Result<void> DestroyEvents::filter(std::span<const Port> ports) {
   if (::setsockopt(socket_.get(), SOL_SOCKET, SO_ATTACH_FILTER, &attached, sizeof attached) != 0) {
     return fail("SO_ATTACH_FILTER");
   }
+  ports_.assign(ports.begin(), ports.end());
+  std::ranges::sort(ports_);
   return {};
+}
+
+bool DestroyEvents::passes(Port port) const {
+  return ports_.size() > kMaxFilteredPorts || std::ranges::binary_search(ports_, port);
 }
 
 Result<void> DestroyEvents::change_groups(int option, bool udp) {
@@ -90,6 +106,29 @@ void DestroyEvents::leave() {
   joined_ = false;
 }
 
+/// A sample may be of anything.
+void DestroyEvents::note(netlink::Bytes payload, Batch& batch) const {
+  const auto gone = parse_diag_socket(payload);
+  if (gone && gone->remote.port == 0 && passes(gone->local.port)) {
+    batch.cookies.push_back(gone->cookie);
+  }
+}
+
+/// A sample is cut where its message's attributes begin.
+void DestroyEvents::read_event(netlink::Bytes bytes, Batch& batch) const {
+  if (bytes.size() == kSampleBytes) {
+    batch.closes += kSampled;
+    return note(bytes.subspan(NLMSG_HDRLEN), batch);
+  }
+  netlink::Messages messages(bytes);
+  while (const auto message = messages.next()) {
+    if (message->header.nlmsg_type != SOCK_DIAG_BY_FAMILY) continue;
+    ++batch.closes;
+    note(message->payload, batch);
+  }
+  batch.lost |= messages.malformed();
+}
+
 DestroyEvents::Batch DestroyEvents::drain() {
   Batch batch;
   netlink::ReceiveBuffer buffer;
@@ -99,15 +138,8 @@ DestroyEvents::Batch DestroyEvents::drain() {
     if (!datagram && datagram.error().code != ENOBUFS) return batch;
     if (!datagram) continue;
     if (!*datagram) return batch;
+    read_event((*datagram)->bytes, batch);
     batch.lost |= (*datagram)->truncated;
-    netlink::Messages messages((*datagram)->bytes);
-    while (const auto message = messages.next()) {
-      if (message->header.nlmsg_type != SOCK_DIAG_BY_FAMILY) continue;
-      if (const auto gone = parse_diag_socket(message->payload)) {
-        batch.cookies.push_back(gone->cookie);
-      }
-    }
-    batch.lost |= messages.malformed();
   }
   batch.more = true;
   return batch;

@@ -7,27 +7,15 @@
 
 namespace portfwd {
 
-namespace {
-
-using namespace std::chrono_literals;
-
-constexpr Duration kBusyInterval = 1s;   // between two reads of the counter
-constexpr Duration kQuietInterval = 8s;  // at 15 µs each, for 200 containers: 0.04 % of a core
-
-}  // namespace
-
-CloseWatch::CloseWatch(EventLoop& loop, CloseStorm& storm, UniqueFd socket,
-                       std::optional<NetSnmp> opens, Handler& handler)
+CloseWatch::CloseWatch(EventLoop& loop, CloseStorm& storm, UniqueFd socket, Handler& handler)
     : loop_(loop),
       storm_(storm),
       handler_(handler),
       events_(std::move(socket)),
-      source_(loop, events_.fd(), *this),
-      opens_(std::move(opens)),
-      rate_interval_(kBusyInterval) {}
+      source_(loop, events_.fd(), *this) {}
 
 bool CloseWatch::covered(std::span<const Port> ports) const {
-  return filters_all_ports_ || std::ranges::includes(filtered_, ports);
+  return std::ranges::all_of(ports, [this](Port port) { return events_.passes(port); });
 }
 
 /// A port too many in the filter costs a wake-up at most, so it is replaced only for a new one.
@@ -37,8 +25,6 @@ void CloseWatch::follow(std::span<const Port> ports, bool udp) {
       log::debug("watch: {}; closes are found by looking", set.error().text());
       refused_ = true;
     }
-    filtered_.assign(ports.begin(), ports.end());
-    filters_all_ports_ = ports.size() > kMaxFilteredPorts;
   }
   wanted_ = !ports.empty();
   if (std::exchange(udp_, udp) != udp && events_.joined()) {
@@ -48,22 +34,20 @@ void CloseWatch::follow(std::span<const Port> ports, bool udp) {
   update_membership();
 }
 
-/// @return whether it has changed
-bool CloseWatch::update_membership() {
-  const bool join = wanted_ && !storm_.blowing() && !refused_;
-  if (join == events_.joined()) return false;
+void CloseWatch::update_membership() {
+  const bool join = wanted_ && !storm_.blowing(loop_.now()) && !refused_;
+  if (join == events_.joined()) return;
+  changed_ = true;
   if (!join) {
     source_.disarm();
-    events_.leave();
-    return true;
+    return events_.leave();
   }
   if (const auto joined = events_.join(udp_); !joined) {
     log::debug("watch: {}; closes are found by looking", joined.error().text());
     refused_ = true;
-    return false;
+    return;
   }
   resume();
-  return true;
 }
 
 void CloseWatch::resume() {
@@ -72,31 +56,28 @@ void CloseWatch::resume() {
   }
 }
 
-bool CloseWatch::follow_rate() {
-  measure_rate();
-  return update_membership();
+bool CloseWatch::follow_storm() {
+  update_membership();
+  return std::exchange(changed_, false);
 }
 
-void CloseWatch::measure_rate() {
+DestroyEvents::Batch CloseWatch::take() {
+  const DestroyEvents::Batch batch = events_.drain();
+  count(batch.closes);
+  return batch;
+}
+
+void CloseWatch::count(std::uint64_t closes) {
   const TimePoint now = loop_.now();
-  const bool first = rate_read_ == TimePoint::min();
-  if (!opens_ || !wanted_ || (!first && now < rate_read_ + rate_interval_)) return;
-  const auto opens = opens_->tcp_opens();
-  if (!opens) return;
-  if (!first) {
-    const std::chrono::duration<double> passed = now - rate_read_;
-    const double rate = static_cast<double>(*opens - opens_seen_) / passed.count();
-    rate_interval_ =
-        rate > kCalmRate / 2 ? kBusyInterval : std::min(rate_interval_ * 2, kQuietInterval);
-    set_storm(rate > (storm_here_ ? kCalmRate : kStormRate));
+  if (now >= window_ends_) {
+    window_ends_ = now + kWindow;
+    closes_ = 0;
   }
-  opens_seen_ = *opens;
-  rate_read_ = now;
-}
-
-void CloseWatch::set_storm(bool here) {
-  if (std::exchange(storm_here_, here) == here) return;
-  here ? storm_.begin() : storm_.end();
+  closes_ += closes;
+  if (closes_ <= kMostCloses) return;
+  log::debug("watch: sockets close by the thousands; closes are found by looking");
+  storm_.begin(now);
+  update_membership();
 }
 
 }  // namespace portfwd

@@ -35,6 +35,14 @@ std::vector<Port> ports_of(const std::vector<Listener>& listeners) {
   return ports;
 }
 
+template <class Socket>
+std::vector<std::uint64_t> cookies_of(const std::vector<Socket>& sockets) {
+  std::vector<std::uint64_t> cookies;
+  std::ranges::transform(sockets, std::back_inserter(cookies), &Socket::cookie);
+  std::ranges::sort(cookies);
+  return cookies;
+}
+
 std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
   if (pid == 0) return std::nullopt;
   auto counter = Sockstat::open(pid, netns);
@@ -68,12 +76,7 @@ void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
   not_before_ = TimePoint::min();
   source_.emplace<SockDiag>(std::move(dumps));
   if (events.valid()) {
-    std::optional<NetSnmp> opens;
-    if (pid_ != 0) {
-      if (auto opened = NetSnmp::open(pid_, netns_)) opens = std::move(*opened);
-    }
-    closes_.emplace(loop_, storm_, std::move(events), std::move(opens),
-                    static_cast<CloseWatch::Handler&>(*this));
+    closes_.emplace(loop_, storm_, std::move(events), static_cast<CloseWatch::Handler&>(*this));
     follow_closes();
   }
   stale_ = true;
@@ -114,7 +117,7 @@ Looker::Depth PortWatch::look(Depth depth) {
     closes_->resume();
     take_closes();
   }
-  if (closes_ && closes_->follow_rate()) stale_ = true;
+  if (closes_ && closes_->follow_storm()) stale_ = true;
   if (loop_.now() < not_before_ || !worth_a_dump(depth)) return Depth::Glance;
   if (dormant()) {
     ask();
@@ -181,16 +184,17 @@ Result<std::vector<Listener>> PortWatch::find_datagrams() {
   auto* const diag = std::get_if<SockDiag>(&source_);
   if (!found || diag == nullptr) return found;
   std::vector<Listener> missing;
-  std::ranges::copy_if(listeners_, std::back_inserter(missing), [&](const Listener& l) {
-    return l.protocol == Protocol::Udp &&
-           std::ranges::count(*found, l.cookie, &Listener::cookie) == 0;
-  });
+  std::ranges::copy_if(
+      listeners_, std::back_inserter(missing), [&, there = cookies_of(*found)](const Listener& l) {
+        return l.protocol == Protocol::Udp && !std::ranges::binary_search(there, l.cookie);
+      });
   if (missing.empty()) return found;
   const auto connected = diag->connected_datagrams();
   if (!connected) return std::unexpected(connected.error());
-  std::ranges::copy_if(missing, std::back_inserter(*found), [&](const Listener& l) {
-    return std::ranges::count(*connected, l.cookie, &DiagSocket::cookie) != 0;
-  });
+  std::ranges::copy_if(missing, std::back_inserter(*found),
+                       [there = cookies_of(*connected)](const Listener& l) {
+                         return std::ranges::binary_search(there, l.cookie);
+                       });
   return found;
 }
 

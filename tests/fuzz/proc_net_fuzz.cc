@@ -3,7 +3,6 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "kernel/net_snmp.h"
 #include "kernel/proc_net_addresses.h"
 #include "kernel/proc_net_sockets.h"
 #include "kernel/sockstat.h"
@@ -12,7 +11,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   (void)portfwd::parse_in_use(text, "TCP");
   (void)portfwd::parse_in_use(text, "TCP6");
-  (void)portfwd::parse_tcp_opens(text);
   for (const auto& address : portfwd::parse_fib_trie(text)) {
     if (address.is_loopback()) std::abort();
   }

@@ -80,6 +80,21 @@ TEST_F(UdpWatchTest, ACloseIsToldAtOnce) {
   EXPECT_EQ(c.watch.dumps(), looks) << "without looking";
 }
 
+TEST_F(UdpWatchTest, WhereSocketsCloseByTheThousandsNobodyListensForAWhile) {
+  Watched c(shared);
+  const UniqueFd server = bind(c, {kLoopback4, 7000});
+  ASSERT_TRUE(c.until_listeners(1));
+  ASSERT_TRUE(c.watch.hears_closes());
+  ASSERT_TRUE(c.until([&] {
+    c.ns.churn(SOCK_DGRAM, 2000);
+    return !c.watch.hears_closes();
+  }));
+  EXPECT_TRUE(storm.blowing(loop.now()));
+  storm = CloseStorm();  // it is over
+  ASSERT_TRUE(c.until([&] { return c.watch.hears_closes(); }));
+  EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(server)));
+}
+
 TEST_F(UdpWatchTest, ProcfsDoesWhereNoSocketCanBeMade) {
   Watched c(shared);
   c.provide = [&] { EXPECT_TRUE(c.watch.use_procfs()); };

@@ -8,7 +8,6 @@
 #include <memory>
 #include <string>
 
-#include "kernel/net_snmp.h"
 #include "kernel/proc_dir.h"
 #include "kernel/proc_net_addresses.h"
 #include "kernel/proc_net_sockets.h"
@@ -82,17 +81,6 @@ TEST_F(ProcNetFacts, APidThatIsElsewhereNowIsNotTakenForTheContainers) {
   const auto elsewhere = Sockstat::open(ns.pid(), st.st_ino + 1);
   ASSERT_FALSE(elsewhere);
   EXPECT_EQ(elsewhere.error().code, ESRCH);
-}
-
-TEST_F(ProcNetFacts, TheConnectionCounterGoesUpOnBothEnds) {
-  const auto snmp = NetSnmp::open(ns.pid());
-  ASSERT_TRUE(snmp);
-  const auto before = snmp->tcp_opens();
-  ASSERT_TRUE(before) << before.error().text();
-  const UniqueFd listener = ns.listen({kLoopback4, 0});
-  const UniqueFd client = ns.socket(AF_INET, SOCK_STREAM);
-  connect_to(client, local_endpoint(listener));
-  EXPECT_EQ(*snmp->tcp_opens() - *before, 2U);
 }
 
 TEST_F(ProcNetFacts, TheTablesHaveTheSameListenersAsADump) {

@@ -55,14 +55,12 @@ class TestNetns {
 
   /// A non-blocking socket made inside.
   [[nodiscard]] UniqueFd socket(int family, int type, int protocol = 0) const {
-    const std::array<int, 3> wanted{family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol};
-    ::send(ours_.get(), wanted.data(), sizeof wanted, MSG_NOSIGNAL);
-    UniqueFd fd = receive_fd();
-    int copy_closed = 0;
-    ::recv(ours_.get(), &copy_closed, sizeof copy_closed, 0);
+    UniqueFd fd = ask({family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol, 0});
     EXPECT_TRUE(fd.valid()) << "no socket from the namespace";
     return fd;
   }
+  /// Makes and closes so many inside, one after the other.
+  void churn(int type, int count) const { (void)ask({AF_INET, type | SOCK_CLOEXEC, 0, count}); }
 
   /// A listener inside; `local.port` 0 takes a free one, see local_endpoint().
   [[nodiscard]] UniqueFd listen(const Endpoint& local, bool v6only = false) const {
@@ -80,13 +78,31 @@ class TestNetns {
   }
 
  private:
+  struct Wanted {
+    int family;
+    int type;
+    int protocol;
+    int before;  ///< how many others are made and closed before it
+  };
+  [[nodiscard]] UniqueFd ask(const Wanted& wanted) const {
+    ::send(ours_.get(), &wanted, sizeof wanted, MSG_NOSIGNAL);
+    UniqueFd fd = receive_fd();
+    int copy_closed = 0;
+    ::recv(ours_.get(), &copy_closed, sizeof copy_closed, 0);
+    return fd;
+  }
+
   [[noreturn]] static void serve(UniqueFd theirs) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     int error = enter_own_namespaces(CLONE_NEWUSER | CLONE_NEWNET);
     ::send(theirs.get(), &error, sizeof error, MSG_NOSIGNAL);
-    std::array<int, 3> wanted{};
-    while (::recv(theirs.get(), wanted.data(), sizeof wanted, 0) == sizeof wanted) {
-      send_fd(theirs.get(), UniqueFd(::socket(wanted[0], wanted[1], wanted[2])));
+    Wanted wanted{};
+    while (::recv(theirs.get(), &wanted, sizeof wanted, 0) == sizeof wanted) {
+      const auto make = [&] {
+        return UniqueFd(::socket(wanted.family, wanted.type, wanted.protocol));
+      };
+      for (int i = 0; i < wanted.before; ++i) (void)make();
+      send_fd(theirs.get(), make());
       // By now our own copy is closed: from here on the test holds the only one.
       ::send(theirs.get(), &error, sizeof error, MSG_NOSIGNAL);
     }

@@ -8,7 +8,6 @@
 #include <fstream>
 #include <sstream>
 
-#include "kernel/net_snmp.h"
 #include "kernel/proc_net_addresses.h"
 #include "kernel/proc_net_sockets.h"
 #include "kernel/sockstat.h"
@@ -47,20 +46,6 @@ TEST(Sockstat, OtherLabelsAndWordsAreNotMistaken) {
   EXPECT_FALSE(parse_in_use("TCP: inuse -1\n", "TCP"));
   EXPECT_FALSE(parse_in_use("TCP: inuse 99999999999\n", "TCP"));
   EXPECT_FALSE(parse_in_use("\n\n:\n", "TCP"));
-}
-
-TEST(NetSnmp, AddsConnectionsOpenedAndAccepted) {
-  EXPECT_EQ(parse_tcp_opens(captured("snmp")), 1U + 1U);
-}
-
-TEST(NetSnmp, ColumnsMayMoveButNotBeMissing) {
-  EXPECT_EQ(parse_tcp_opens("Tcp: PassiveOpens X ActiveOpens\nTcp: 1 -1 2\n"), 3U);
-  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens X\nTcp: 1 2\n"));
-  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens ActiveOpens\nTcp: 1\n"));
-  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens ActiveOpens\nUdp: 1 2\n"));
-  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens ActiveOpens\nTcp: 1 x\n"));
-  EXPECT_FALSE(parse_tcp_opens("Tcp: PassiveOpens ActiveOpens\n"));
-  EXPECT_FALSE(parse_tcp_opens(""));
 }
 
 TEST(TcpTable, ReadsTheRowsWithTheirStates) {
