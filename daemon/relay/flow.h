@@ -56,8 +56,7 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   /// To it; -1 while it is not connected.
   [[nodiscard]] int socket() const { return socket_.get(); }
 
-  /// A question and its answer, so far.
-  [[nodiscard]] bool brief() const { return asked == 1 && answered == 1; }
+  [[nodiscard]] FlowRank rank() const { return flow_rank(asked, answered); }
 
   const FlowKey key;
   const std::size_t via;

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 namespace portfwd {
 namespace {
 
@@ -13,9 +15,9 @@ constexpr TimePoint kStart{1h};
 struct TestFlow {
   FlowKey key;
   TimePoint used{};
-  bool answered_once = false;
+  FlowRank is = FlowRank::Fleeting;
   FlowTable<TestFlow>::Place place;
-  [[nodiscard]] bool brief() const { return answered_once; }
+  [[nodiscard]] FlowRank rank() const { return is; }
 };
 
 FlowKey client(std::uint8_t host, Port port) {
@@ -28,8 +30,8 @@ struct FlowTableTest : testing::Test {
     flow->key = key;
     return table.add(std::move(flow), when);
   }
-  void answer_once(TestFlow& flow, TimePoint when) {
-    flow.answered_once = true;
+  void becomes(FlowRank rank, TestFlow& flow, TimePoint when = kStart) {
+    flow.is = rank;
     table.touch(flow, when);
   }
   FlowTable<TestFlow> table;
@@ -64,11 +66,10 @@ TEST_F(FlowTableTest, AFlowEndsNinetySecondsAfterItsLastUse) {
 TEST_F(FlowTableTest, AQuestionThatWasAnsweredEndsAfterTen) {
   add(client(1, 1));
   TestFlow& dns = add(client(1, 2));
-  answer_once(dns, kStart + 1s);
+  becomes(FlowRank::Answered, dns, kStart + 1s);
   EXPECT_EQ(table.next_expiry(), kStart + 11s);
   EXPECT_EQ(table.expired(kStart + 11s), &dns);
-  dns.answered_once = false;  // it went on asking
-  table.touch(dns, kStart + 2s);
+  becomes(FlowRank::Young, dns, kStart + 2s);  // it went on asking
   EXPECT_EQ(table.expired(kStart + 11s), nullptr);
   EXPECT_EQ(table.next_expiry(), kStart + 90s);
 }
@@ -87,11 +88,35 @@ TEST_F(FlowTableTest, WhoHasTheMostGivesUpWhatHeUsedLongestAgo) {
   EXPECT_EQ(&table.to_evict(), &used_again);
 }
 
-TEST_F(FlowTableTest, AnAnsweredQuestionIsGivenUpBeforeAConversation) {
-  add(client(1, 1));
-  TestFlow& dns = add(client(1, 2));
-  answer_once(dns, kStart + 5s);
-  EXPECT_EQ(&table.to_evict(), &dns);
+TEST_F(FlowTableTest, WhoHasLessThanHisShareGivesUpNothing) {
+  TestFlow& modest = add(client(1, 1));
+  becomes(FlowRank::Answered, modest);
+  for (Port port = 1; port <= 3; ++port) becomes(FlowRank::Established, add(client(2, port)));
+  EXPECT_NE(&table.to_evict(), &modest);
+  for (Port port = 1; port <= 3; ++port) (void)table.remove(*table.find(client(2, port)));
+  EXPECT_EQ(&table.to_evict(), &modest) << "the others are forgotten";
+}
+
+TEST_F(FlowTableTest, WhatHasCarriedLessIsGivenUpFirst) {
+  std::vector<TestFlow*> flows;
+  for (const FlowRank rank :
+       {FlowRank::Established, FlowRank::Young, FlowRank::Fleeting, FlowRank::Answered}) {
+    flows.push_back(&add(client(1, static_cast<Port>(flows.size() + 1))));
+    becomes(rank, *flows.back(), kStart + 1s * flows.size());
+  }
+  for (; !flows.empty(); flows.pop_back()) {
+    EXPECT_EQ(&table.to_evict(), flows.back());
+    (void)table.remove(*flows.back());
+  }
+}
+
+TEST(FlowRankTest, IsByWhatItHasCarried) {
+  EXPECT_EQ(flow_rank(1, 0), FlowRank::Fleeting);
+  EXPECT_EQ(flow_rank(2, 0), FlowRank::Fleeting);
+  EXPECT_EQ(flow_rank(1, 1), FlowRank::Answered);
+  EXPECT_EQ(flow_rank(2, 1), FlowRank::Young);
+  EXPECT_EQ(flow_rank(16, 0), FlowRank::Young);
+  EXPECT_EQ(flow_rank(1, 16), FlowRank::Established);
 }
 
 }  // namespace
