@@ -42,34 +42,52 @@ template <class LiveOwner>
 ClientVerdict ClientIdentity::judge(const Endpoint& client, const Admission& admission,
                                     const LiveOwner& live_owner) {
   if (!may_be_own_address(client.address)) {
-    if (admission.allow_remote) return {Standing::LetIn, std::nullopt};
-    ++refused_.remote;
-    return {Standing::Remote, std::nullopt};
+    return {admission.allow_remote ? Standing::LetIn : Standing::Remote, std::nullopt};
   }
   if (!admission.restrict_to_user) return {Standing::LetIn, std::nullopt};
   const std::optional<uid_t> uid = live_owner();
-  if (!uid) {
-    ++refused_.unidentified;
-    return {Standing::Unidentified, std::nullopt};
-  }
+  if (!uid) return {Standing::Unidentified, std::nullopt};
   const bool welcome = *uid == owner_ || *uid == 0 || subuids_.contains(*uid) ||
                        std::ranges::count(admission.allow_users, *uid) != 0;
-  refused_.foreign += welcome ? 0 : 1;
   return {welcome ? Standing::LetIn : Standing::Foreign, uid};
+}
+
+ClientVerdict ClientIdentity::counted(const ClientVerdict& verdict) {
+  refused_.foreign += verdict.standing == Standing::Foreign ? 1 : 0;
+  refused_.unidentified += verdict.standing == Standing::Unidentified ? 1 : 0;
+  refused_.remote += verdict.standing == Standing::Remote ? 1 : 0;
+  return verdict;
 }
 
 ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client, const Endpoint& ours,
                                       const Admission& admission) {
-  return judge(client, admission, [&] {
+  return counted(judge(client, admission, [&] {
     const bool wildcard = ours.address.is_any();
     const Endpoint local = wildcard ? local_endpoint(accepted).value_or(ours) : ours;
     return live_owner(accepted, client, local);
-  });
+  }));
 }
 
 ClientVerdict ClientIdentity::examine_sender(const Endpoint& client, const Endpoint& ours,
                                              const Admission& admission) {
+  return counted(judge_sender(client, ours, admission));
+}
+
+bool ClientIdentity::still_let_in(const Endpoint& client, const Endpoint& ours,
+                                  const Admission& admission) {
+  return judge_sender(client, ours, admission).let_in();
+}
+
+ClientVerdict ClientIdentity::judge_sender(const Endpoint& client, const Endpoint& ours,
+                                           const Admission& admission) {
+  if (is_port_of_a_forward(client)) return {Standing::Unidentified, std::nullopt};
   return judge(client, admission, [&] { return owner_of_sender(client, ours); });
+}
+
+bool ClientIdentity::is_port_of_a_forward(const Endpoint& client) const {
+  if (ports_.contains(client)) return true;
+  const Endpoint everywhere{IpAddress::any(client.address.family()), client.port};
+  return ports_.contains(everywhere) && may_be_own_address(client.address);
 }
 
 std::optional<uid_t> ClientIdentity::live_owner(int accepted, const Endpoint& client,

@@ -20,12 +20,14 @@
 // the socket bound to the address that it came from, right now. So nobody but the user gets an
 // answer. But another user may send in the name of a socket of this user's (an own socket on
 // another address of this machine with the same port, IP_PKTINFO), and may take over its port when
-// it closes: a sender is examined again every now and then. Source: inet_diag_find_one_icsk in
-// net/ipv4/inet_diag.c; tests/second_user.
+// it closes: a sender is examined again every now and then. What comes in the name of a host port
+// of a forward is nobody's: its answer would go to that forward, and the next answer come back, for
+// ever. Source: inet_diag_find_one_icsk in net/ipv4/inet_diag.c; tests/second_user.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "kernel/sock_diag.h"
@@ -71,12 +73,23 @@ class ClientIdentity {
   /// @param ours what it was sent to
   [[nodiscard]] ClientVerdict examine_sender(const Endpoint& client, const Endpoint& ours,
                                              const Admission& admission);
+  /// The same of one that was let in, before he gets more answers, say: not counted as refused.
+  [[nodiscard]] bool still_let_in(const Endpoint& client, const Endpoint& ours,
+                                  const Admission& admission);
+  /// A host port of UDP, while a forward has it.
+  void add_port(const Endpoint& bound) { ports_.insert(bound); }
+  void remove_port(const Endpoint& bound) { ports_.erase(bound); }
+
   [[nodiscard]] const RefusedClients& refused() const { return refused_; }
 
  private:
   template <class LiveOwner>
   [[nodiscard]] ClientVerdict judge(const Endpoint& client, const Admission& admission,
                                     const LiveOwner& live_owner);
+  [[nodiscard]] ClientVerdict judge_sender(const Endpoint& client, const Endpoint& ours,
+                                           const Admission& admission);
+  ClientVerdict counted(const ClientVerdict& verdict);
+  [[nodiscard]] bool is_port_of_a_forward(const Endpoint& client) const;
   [[nodiscard]] std::optional<uid_t> live_owner(int accepted, const Endpoint& client,
                                                 const Endpoint& ours);
   [[nodiscard]] std::optional<uid_t> owner_of_sender(const Endpoint& client, const Endpoint& ours);
@@ -84,6 +97,7 @@ class ClientIdentity {
   SockDiag diag_;
   Subuids subuids_;
   uid_t owner_;
+  std::set<Endpoint> ports_;
   RefusedClients refused_;
 };
 

@@ -25,6 +25,7 @@ DatagramPort::DatagramPort(const RelayServices& services, ForwardPortSettings se
 }
 
 DatagramPort::~DatagramPort() {
+  give_up_ports();
   services_.gate.leave(*this);
 }
 
@@ -36,12 +37,21 @@ std::expected<void, BindFailure> DatagramPort::bind(std::span<const Endpoint> en
   IoHandler& self = *this;  // a private base: visible here, not in the deque
   for (BoundSocket& socket : *bound) {
     endpoints_.push_back(socket.endpoint);
+    services_.identity.add_port(socket.endpoint);
     sockets_.emplace_back(services_.context.loop(), std::move(socket), self);
   }
   return {};
 }
 
+void DatagramPort::give_up_ports() {
+  for (const Endpoint& bound : endpoints_) services_.identity.remove_port(bound);
+  sockets_.clear();
+  endpoints_.clear();
+}
+
+/// Dials end now: their dialer may be the next thing to go.
 std::expected<void, BindFailure> DatagramPort::hold() {
+  for (Flow* const flow : dialling()) drop(*flow);
   dialer_ = nullptr;
   if (!std::exchange(holding_, true)) enter(mode_without_listener());
   return {};
@@ -66,6 +76,7 @@ std::expected<void, BindFailure> DatagramPort::serve(Dialer& dialer,
   for (const Family family : {Family::V4, Family::V6}) {
     candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
   }
+  for (Flow* const flow : dialling()) dial(*flow);
   enter(Mode::Serving);
   return {};
 }
@@ -76,8 +87,7 @@ void DatagramPort::drain(Duration) {
   holding_ = false;
   drop_all();
   patience_.disarm();
-  sockets_.clear();
-  endpoints_.clear();
+  give_up_ports();
   drained_.arm_now();
 }
 
@@ -154,20 +164,22 @@ Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {
   return mode_ == Mode::Serving ? admit(client, via) : nullptr;
 }
 
-/// Whoever had the client's port may have left it to another user.
+/// Whoever had the client's port may have left it to another user, or to nobody.
 bool DatagramPort::still_let_in(Flow& flow) {
   if (now() < flow.examined + kExamineAgain) return true;
   flow.examined = now();
-  const Endpoint ours{flow.key.at.value_or(sockets_[flow.via].endpoint().address),
-                      sockets_[flow.via].endpoint().port};
-  return services_.identity.examine_sender(flow.key.client, ours, settings_.admission).let_in();
+  return services_.identity.still_let_in(flow.key.client, talked_to(flow.key, flow.via),
+                                         settings_.admission);
+}
+
+Endpoint DatagramPort::talked_to(const FlowKey& client, std::size_t via) const {
+  const Endpoint& bound = sockets_[via].endpoint();
+  return {client.at.value_or(bound.address), bound.port};
 }
 
 bool DatagramPort::let_in(const FlowKey& client, std::size_t via) {
-  const Endpoint& bound = sockets_[via].endpoint();
-  const Endpoint ours{client.at.value_or(bound.address), bound.port};
   const ClientVerdict verdict =
-      services_.identity.examine_sender(client.client, ours, settings_.admission);
+      services_.identity.examine_sender(client.client, talked_to(client, via), settings_.admission);
   if (verdict.let_in()) return true;
   ++counters_.refused;
   refusals_.tell(now(), settings_.id, settings_.name, client.client, verdict);
@@ -188,9 +200,19 @@ Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
   ++counters_.total;
   ++dialling_;
   counters_.active = flows_.size();
-  const auto& candidates = candidates_[static_cast<std::size_t>(client.client.address.family())];
-  flow.dial(*dialer_, candidates, now() + settings_.connect_timeout);
+  dial(flow);
   return &flow;
+}
+
+void DatagramPort::dial(Flow& flow) {
+  const Family family = flow.key.client.address.family();
+  flow.dial(*dialer_, candidates_[static_cast<std::size_t>(family)],
+            now() + settings_.connect_timeout);
+}
+
+std::vector<Flow*> DatagramPort::dialling() const {
+  if (dialling_ == 0) return {};
+  return flows_.all_that([](const Flow& flow) { return flow.socket() < 0; });
 }
 
 /// @return what sending failed with
@@ -207,14 +229,19 @@ int DatagramPort::relay_to(Flow& flow, std::span<const Datagrams> messages) {
 void DatagramPort::on_flow_connected(Flow& flow) {
   --dialling_;
   services_.gate.accepted(flow.socket(), *this);
-  counters_.bytes_in += flow.deliver_kept().bytes;
+  const DatagramsSent sent = flow.deliver_kept();
+  counters_.bytes_in += sent.bytes;
+  if (sent.error == ECONNREFUSED) refused_by_target(flow, {sent.error, "send"});
 }
 
 void DatagramPort::on_flow_failed(Flow& flow, const Error& error) {
   refused_by_target(flow, error);
 }
 
+/// Answers are not for whoever has the client's port now; the target learns that he is gone by what
+/// it sends next.
 void DatagramPort::on_answers(Flow& flow) {
+  if (!still_let_in(flow)) return drop(flow);
   const Error error = pass_answers(flow);
   if (error.code != 0) refused_by_target(flow, error);
 }
@@ -282,7 +309,7 @@ void DatagramPort::drop(Flow& flow) {
 void DatagramPort::drop_all() {
   while (!flows_.empty()) {
     Flow& flow = flows_.any();
-    if (flow.socket() >= 0) (void)pass_answers(flow);
+    if (flow.socket() >= 0 && still_let_in(flow)) (void)pass_answers(flow);
     drop(flow);
   }
 }

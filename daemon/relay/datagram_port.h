@@ -9,9 +9,9 @@
 //   waiting ── a datagram comes, and hold is over ──► refusing ── hold ──► waiting
 //
 // A client is let in or not before its first datagram is passed on, and looked at again every
-// kExamineAgain. Datagrams are lost where a network would lose them: when a queue is full. Nothing
-// tells the end of a client, so a flow ends when it has been idle for long, when nothing listens
-// any more, or for another one when there are too many: see FlowTable.
+// kExamineAgain, before more goes either way. Datagrams are lost where a network would lose them:
+// when a queue is full. Nothing tells the end of a client, so a flow ends when it has been idle for
+// long, when nothing listens any more, or for another one when there are too many: see FlowTable.
 #pragma once
 
 #include <array>
@@ -73,7 +73,10 @@ class DatagramPort final : public ForwardPort,
   [[nodiscard]] int relay_to(Flow& flow, std::span<const Datagrams> messages);
   [[nodiscard]] Flow* flow_of(std::size_t via, const Arrived& end);
   [[nodiscard]] Flow* admit(const FlowKey& client, std::size_t via);
+  void dial(Flow& flow);
+  [[nodiscard]] std::vector<Flow*> dialling() const;
   [[nodiscard]] bool let_in(const FlowKey& client, std::size_t via);
+  [[nodiscard]] Endpoint talked_to(const FlowKey& client, std::size_t via) const;
   [[nodiscard]] bool still_let_in(Flow& flow);
   [[nodiscard]] Error pass_answers(Flow& flow);
   void refused_by_target(Flow& flow, const Error& error);
@@ -81,6 +84,7 @@ class DatagramPort final : public ForwardPort,
   void drop(Flow& flow);
   void drop_all();
   void drop_idle();
+  void give_up_ports();
   void follow_expiry();
   [[nodiscard]] TimePoint now() const { return services_.context.loop().now(); }
 

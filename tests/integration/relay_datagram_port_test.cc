@@ -359,6 +359,25 @@ TEST(DatagramPortLimitTest, BeyondTheBoundTheOneUsedLongestAgoMakesRoom) {
   EXPECT_NE(rig.ask(two, "2").from, second) << "its place was given away";
 }
 
+TEST(DatagramPortLimitTest, AClientThatSendsFromAThousandPortsCostsNobodyHisConversation) {
+  Rig rig({.max_connections = 8, .name = "test"});
+  rig.start();
+  const UniqueFd game = datagrams_to(kBoth[0]);
+  const Endpoint inside = rig.ask(game, "1").from;
+  ASSERT_EQ(send_one_to(rig.target, "2", inside), 0);
+  EXPECT_EQ(rig.take(game).text, "2");
+  EXPECT_EQ(rig.ask(game, "3").from, inside);
+  for (int i = 0; i < 1000; ++i) {
+    const UniqueFd once = datagrams_to(kBoth[0]);
+    const Endpoint asked = rig.ask(once, "?").from;
+    if (i % 2 == 0) continue;
+    ASSERT_EQ(send_one_to(rig.target, "!", asked), 0);
+    EXPECT_EQ(rig.take(once).text, "!");
+  }
+  EXPECT_EQ(rig.counters().active, 8U);
+  EXPECT_EQ(rig.ask(game, "still there?").from, inside);
+}
+
 TEST_F(DatagramPortTest, DrainingGivesThePortUpAtOnce) {
   rig.start();
   const UniqueFd client = datagrams_to(kBoth[0]);
@@ -380,6 +399,58 @@ TEST(DatagramPortWildcardTest, AnswersComeFromTheAddressThatWasAsked) {
   const OneDatagram answer = rig.take(client);
   EXPECT_EQ(answer.text, "me");
   EXPECT_EQ(answer.from, (Endpoint{asked, kHostPort}));
+}
+
+TEST_F(DatagramPortTest, AFlowEndsWithItsClientAndTheTargetIsTold) {
+  rig.start();
+  UniqueFd client = datagrams_to(kBoth[0]);
+  const Endpoint inside = rig.ask(client, "stream to me").from;
+  client.reset();
+  rig.clock.advance(DatagramPort::kExamineAgain);
+  ASSERT_EQ(send_one_to(rig.target, "stream", inside), 0);
+  ASSERT_TRUE(rig.until([&] { return rig.counters().active == 0; }));
+  EXPECT_EQ(rig.counters().bytes_out, 0U);
+  EXPECT_EQ(rig.identity.refused().unidentified, 0U) << "it was nobody's attempt";
+  ASSERT_EQ(try_connect(rig.target, inside), 0);
+  ASSERT_EQ(send_one(rig.target, "stream"), 0);
+  EXPECT_EQ(take_one(rig.target).error, ECONNREFUSED);
+}
+
+TEST(DatagramPortLoopTest, WhatComesInTheNameOfAHostPortIsNobodys) {
+  Rig rig({.admission = {.restrict_to_user = false}, .name = "test"});
+  const Endpoint anywhere{IpAddress::any(Family::V4), kHostPort};
+  ASSERT_TRUE(rig.port->bind(std::span(&anywhere, 1)));
+  rig.serve();
+  const Endpoint forged{IpAddress::v4(127, 0, 0, 5), kHostPort};
+  EXPECT_FALSE(rig.identity.still_let_in(forged, kBoth[0], {.restrict_to_user = false}));
+  rig.port->drain(0s);
+  EXPECT_TRUE(rig.identity.still_let_in(forged, kBoth[0], {.restrict_to_user = false}));
+}
+
+TEST_F(DatagramPortTest, ADialThatIsUnderWayEndsWithItsDialer) {
+  rig.sockets.run_dry();
+  rig.start();
+  const UniqueFd client = datagrams_to(kBoth[0]);
+  ASSERT_EQ(send_one(client, "early"), 0);
+  ASSERT_TRUE(rig.until([&] { return rig.sockets.waiting() == 1; }));
+  rig.serve();
+  EXPECT_EQ(rig.sockets.waiting(), 1U) << "another one instead";
+  ASSERT_TRUE(rig.port->hold());
+  EXPECT_EQ(rig.sockets.waiting(), 0U);
+  EXPECT_EQ(rig.counters().active, 0U);
+}
+
+TEST_F(DatagramPortTest, ARefusalOfWhatWasKeptIsNoted) {
+  rig.sockets.run_dry();
+  rig.start();
+  const UniqueFd client = datagrams_to(kBoth[0]);
+  for (const char* const text : {"one", "two"}) ASSERT_EQ(send_one(client, text), 0);
+  ASSERT_TRUE(rig.until([&] { return rig.sockets.waiting() == 1; }));
+  ASSERT_TRUE(rig.loop.turn(10ms));
+  rig.target.reset();
+  rig.sockets.refill();
+  EXPECT_TRUE(rig.until([&] { return rig.counters().failed == 1; }));
+  EXPECT_TRUE(rig.is_refused(client));
 }
 
 TEST_F(DatagramPortTest, ASenderWhoIsGoneIsNobody) {

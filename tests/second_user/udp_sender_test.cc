@@ -98,6 +98,24 @@ TEST_P(UdpSenderTest, OnesOwnPortInAnotherUsersHandsIsRefused) {
   EXPECT_EQ(port.counters().active, 0U) << "nothing of the old flow is his either";
 }
 
+TEST_P(UdpSenderTest, WhoeverGetsOnesOwnPortHearsNoAnswers) {
+  UserProcess client(kDaemon);
+  send_from(client, 40000);
+  Endpoint inside;
+  ASSERT_TRUE(until([&] {
+    const OneDatagram asked = take_one(target);
+    inside = asked.from;
+    return asked.error == 0;
+  }));
+  ASSERT_EQ(client.close(), 0);
+  UserProcess thief(kOther);
+  ASSERT_EQ(thief.connect(entry, 40000, Protocol::Udp), 0);
+  clock.advance(DatagramPort::kExamineAgain);
+  ASSERT_EQ(send_one_to(target, "a secret", inside), 0);
+  EXPECT_TRUE(until([&] { return port.counters().active == 0; }));
+  EXPECT_EQ(port.counters().bytes_out, 0U);
+}
+
 INSTANTIATE_TEST_SUITE_P(Each, UdpSenderTest, testing::Values(Family::V4, Family::V6),
                          [](const auto& which) {
                            return which.param == Family::V4 ? "Ipv4" : "Ipv6";
