@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# Cases of UDP with programs that people use, for tests/e2e/session: a DNS server asked by dig, and a
-# transfer by iperf3, which also has a TCP connection to the same port. Sourced after cases.sh.
+# Cases of UDP with programs that people use, for tests/e2e/session: a DNS server asked by dig, a
+# transfer by iperf3, which also has a TCP connection to the same port, and a page by HTTP/3. Sourced
+# after cases.sh.
 # shellcheck disable=SC2034,SC2154
-udp_cases=(dns_by_dig a_transfer_by_iperf3)
+udp_cases=(dns_by_dig a_transfer_by_iperf3 a_page_by_http3)
 
 # udp_sandbox NAME COMMAND: of that name, with COMMAND in it; its process is $sandbox.
 udp_sandbox() {
@@ -31,4 +32,21 @@ a_transfer_by_iperf3() {
   iperf3 --client 127.0.0.1 --udp --bitrate 10M --length 1200 --time 2 --json >"$work/transfer"
   jq -e '.end.sum | .packets > 1500 and .lost_percent < 20' "$work/transfer"
   portfwdctl unforward meter:5201/udp
+}
+
+a_page_by_http3() {
+  local at
+  portfwdctl forward quic 4433/udp --allow-missing
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+    -keyout "$work/key.pem" -out "$work/certificate.pem"
+  head -c 2000000 /dev/urandom >"$work/page"
+  mkdir "$work/fetched"
+  udp_sandbox quic "/usr/sbin/gtlsserver --quiet --htdocs=$work 127.0.0.1 4433 $work/key.pem $work/certificate.pem"
+  for at in 127.0.0.1 ::1; do
+    gtlsclient --quiet --exit-on-all-streams-close --download="$work/fetched" "$at" 4433 https://localhost/page
+    cmp "$work/page" "$work/fetched/page"
+    rm "$work/fetched/page"
+  done
+  end_process "$sandbox"
+  portfwdctl unforward quic:4433/udp
 }
