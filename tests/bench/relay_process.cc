@@ -99,12 +99,17 @@ std::vector<pid_t> RelayProcess::processes() const {
   return group;
 }
 
+pid_t fork_group() {
+  const pid_t pid = ::fork();
+  ::setpgid(pid, pid);  // in both, whoever is first
+  if (pid == 0) ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  return pid;
+}
+
 pid_t start_program(const std::string& program, std::vector<std::string> words, int listener,
                     pid_t inside) {
-  const pid_t pid = ::fork();
-  if (pid != 0) return ::setpgid(pid, pid), pid;
-  ::setpgid(0, 0);
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  const pid_t pid = fork_group();
+  if (pid != 0) return pid;
   (void)!std::freopen("/dev/null", "w", stderr);
   if (inside != 0) enter_namespaces(inside);
   const int passed = listener >= 0 ? listener : ::open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -32,7 +32,9 @@ class RelayProcess final {
   pid_t pid_;
 };
 
-/// Forks and executes, in a group of its own, its standard error silenced.
+/// Ends with the caller. @return 0 in the child, which is in a group of its own
+[[nodiscard]] pid_t fork_group();
+/// Forks so and executes, standard error silenced.
 /// @param listener becomes the first descriptor that systemd would pass, sd_listen_fds(3), which
 /// nginx inherits too; -1: nothing is there to be read or written
 /// @param inside whose namespaces to run in; 0: the caller's
