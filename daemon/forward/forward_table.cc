@@ -91,9 +91,8 @@ std::vector<ForwardInfo> ForwardTable::infos() const {
 }
 
 std::optional<ForwardInfo> ForwardTable::find(std::string_view id) const {
-  const auto found = std::ranges::find_if(
-      forwards_, [id](const auto& entry) { return entry.second.forward->id() == id; });
-  return found == forwards_.end() ? std::nullopt : std::optional(found->second.forward->info());
+  const Forward* forward = known(id);
+  return forward == nullptr ? std::nullopt : std::optional(forward->info());
 }
 
 std::string ForwardTable::asked_by(std::string_view forward_id) const {
@@ -117,10 +116,9 @@ std::vector<SeenListener> ForwardTable::seen(const Container& container, Target 
 
 std::vector<std::string> ForwardTable::tried(std::string_view forward_id) const {
   std::vector<std::string> out;
-  const auto found = std::ranges::find_if(
-      forwards_, [&](const auto& entry) { return entry.second.forward->id() == forward_id; });
-  if (found == forwards_.end()) return out;
-  for (const BindFailure& failure : found->second.forward->failures()) {
+  const Forward* forward = known(forward_id);
+  if (forward == nullptr) return out;
+  for (const BindFailure& failure : forward->failures()) {
     out.push_back(fmt::format("{}: {}", failure.endpoint.text(), taken_sentence(failure)));
   }
   return out;
@@ -140,9 +138,14 @@ bool ForwardTable::suppressed(const Container& container, Target target) const {
   return entry != entries_.end() && entry->second.suppressed.contains(target);
 }
 
+const Forward* ForwardTable::known(std::string_view id) const {
+  const auto found = ids_.find(id);
+  return found == ids_.end() ? nullptr : found->second;
+}
+
 ForwardTable::Forwards::iterator ForwardTable::by_id(std::string_view id) {
-  return std::ranges::find_if(forwards_,
-                              [id](const auto& entry) { return entry.second.forward->id() == id; });
+  const Forward* forward = known(id);
+  return forward == nullptr ? forwards_.end() : forwards_.find(forward->key());
 }
 
 // ---- containers --------------------------------------------------------------------------------
@@ -224,6 +227,7 @@ void ForwardTable::told_change(const Tied& tied) {
 void ForwardTable::withdraw(Forwards::iterator tied, std::string_view reason) {
   auto node = forwards_.extract(tied);
   Forward& forward = *node.mapped().forward;
+  ids_.erase(forward.id());
   const ForwardInfo info = forward.info();
   auto port = forward.withdraw();
   port->drain(settings_.host.drain);

@@ -12,6 +12,8 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/refusal.h"
@@ -183,6 +185,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   bool treat(Forward& forward, const Treatment& treatment);
   [[nodiscard]] ForwardPortSettings port_settings(const Treatment& treatment) const;
   [[nodiscard]] Forwards::iterator by_id(std::string_view id);
+  [[nodiscard]] const Forward* known(std::string_view id) const;
 
   void on_linger_over(Forward& forward) override;
   void on_target_refused(ForwardPort& port, const Error& error) override;
@@ -196,6 +199,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   ContainerWishes wishes_;
   std::map<std::string, Entry> entries_;  ///< by container id
   Forwards forwards_;
+  std::unordered_map<std::string_view, const Forward*> ids_;  ///< of them all
   std::list<ForwardRequest> requests_;
   DrainingPorts draining_;
   Timer conflict_retry_;

@@ -108,8 +108,9 @@ void ForwardTable::limit(Entry& entry, Plan& plan) {
   const std::string& id = entry.reach->container().id;
   const auto exists = [&](const Target& t) { return forwards_.contains({id, t.protocol, t.port}); };
   std::size_t automatic = 0;
-  for (const auto& [key, tied] : forwards_) {
-    automatic += key.container == id && tied.forward->origin() == Origin::Auto ? 1 : 0;
+  for (auto it = forwards_.lower_bound({id, Protocol::Tcp, 0});
+       it != forwards_.end() && it->first.container == id; ++it) {
+    automatic += it->second.forward->origin() == Origin::Auto ? 1 : 0;
   }
   const std::size_t before = plan.size();
   std::erase_if(plan, [&](const auto& wanted) {
@@ -192,6 +193,7 @@ Forward& ForwardTable::create(const ForwardKey& key, const Wanted& wanted) {
   ForwardObserver& self = *this;  // a private base: visible here, not in make_unique
   auto forward = std::make_unique<Forward>(parts_.relay, self, std::move(id), key, origin);
   (void)treat(*forward, wanted.treatment);
+  ids_[forward->id()] = forward.get();
   return *(forwards_[key] = Tied{std::move(forward), false}).forward;
 }
 

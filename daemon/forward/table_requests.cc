@@ -126,6 +126,7 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
   if (!bind(forward) && kept.options.host_port && kept.origin == Origin::Manual && !kept.restored) {
     Refusal refusal = no_host_port(forward, forward.info().reason);
     requests_.pop_back();
+    ids_.erase(forward.id());
     forwards_.erase(key);
     if (container != nullptr) reconcile(entries_.at(container->id));
     return std::unexpected(std::move(refusal));
