@@ -50,7 +50,8 @@ Clock::duration of_threads(pid_t pid) {
 /// A relay that forks for each connection has little else: cutime and cstime of proc(5), stat.
 Clock::duration of_children(pid_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  const std::string text(std::istreambuf_iterator<char>(file), {});
+  std::string text;
+  std::getline(file, text, '\0');  // nothing when it has just ended
   const std::size_t name_end = text.rfind(')');
   if (name_end == std::string::npos) return {};
   std::istringstream rest(text.substr(name_end + 1));
