@@ -1,5 +1,7 @@
 #include "dbus/bus_source.h"
 
+#include <utility>
+
 #include "dbus/sdbus_compat.h"
 
 namespace portfwd {
@@ -14,7 +16,7 @@ BusSource::BusSource(EventLoop& loop, sdbus::IConnection& connection, BusWork& w
       connection_(connection),
       work_(work),
       source_(loop, compat::poll_needs(connection).fd, *this),
-      deadline_(loop, [] {}),
+      deadline_(loop, [this] { due_ = true; }),
       farewell_(loop, [this] { work_.on_bus_lost(why_lost_); }) {
   loop_.add_hook(*this);
 }
@@ -22,7 +24,7 @@ BusSource::BusSource(EventLoop& loop, sdbus::IConnection& connection, BusWork& w
 void BusSource::before_wait() {
   if (lost_) return;
   try {
-    const bool more = drain();
+    const bool more = std::exchange(due_, false) && drain();
     work_.before_bus_wait();
     wait_for_what_it_needs();
     if (more) deadline_.arm_now();

@@ -1,7 +1,8 @@
 // Drives one sdbus-c++ connection from our event loop. Owned by the exports. Everything happens in
-// one place, before each wait: drain what has been read, let the owner send what it has put off,
-// then ask anew what to wait for, since any of the two may have queued output or moved the timeout.
-// The fd and the timer do nothing but end the wait. It knows nothing of the objects on the
+// one place, before each wait: drain what has come, let the owner send what it has put off, then
+// ask anew what to wait for, since any of the two may have queued output or moved the timeout. The
+// fd and the timer only say that something has come: turns of the loop that are about connections
+// alone, thousands a second, ask the bus's socket nothing. It knows nothing of the objects on the
 // connection.
 #pragma once
 
@@ -41,7 +42,7 @@ class BusSource final : private WaitHook, private IoHandler {
 
  private:
   void before_wait() override;
-  void on_io(IoSource&, std::uint32_t) override {}
+  void on_io(IoSource&, std::uint32_t) override { due_ = true; }
   /// @return whether messages may be left
   bool drain();
   void wait_for_what_it_needs();
@@ -54,6 +55,7 @@ class BusSource final : private WaitHook, private IoHandler {
   Timer deadline_;
   Timer farewell_;
   std::string why_lost_;
+  bool due_ = true;  ///< something has come, or its time has
   bool lost_ = false;
 };
 
