@@ -35,11 +35,8 @@ Transfer Pipe::drain_to(int socket) {
 PipePool::Lease PipePool::lease() {
   if (leased_ >= kMostLeased) return {};
   std::unique_ptr<Pipe> pipe = take_idle();
-  if (!pipe) {
-    auto made = Pipe::make(leased_ < kMostLarge ? kLarge : kSmall);
-    if (!made) return {};
-    pipe = std::make_unique<Pipe>(std::move(*made));
-  }
+  if (!pipe) pipe = make_large_enough();
+  if (!pipe) return {};
   ++leased_;
   return {pipe.release(), Return{this}};
 }
@@ -49,6 +46,18 @@ std::unique_ptr<Pipe> PipePool::take_idle() {
   std::unique_ptr<Pipe> pipe = std::move(idle_.back());
   idle_.pop_back();
   return pipe;
+}
+
+/// To make one and find it too small costs as much as copying 64 KiB does.
+std::unique_ptr<Pipe> PipePool::make_large_enough() {
+  if (refusals_left_ > 0) {
+    --refusals_left_;
+    return nullptr;
+  }
+  auto made = Pipe::make(leased_ < kMostLarge ? kLarge : kSmall);
+  if (made && made->capacity() >= kLeast) return std::make_unique<Pipe>(std::move(*made));
+  refusals_left_ = kRefusals;
+  return nullptr;
 }
 
 /// The large ones are kept rather than the small ones that a rush of connections left behind.

@@ -4,7 +4,7 @@
 // Pipes are a shared good: what all pipes of a *user* may hold together is limited
 // (/proc/sys/fs/pipe-user-pages-soft, 64 MiB), and beyond it every new pipe of that user, any
 // program's, gets two pages. Hence few large ones, then smaller ones, and a cap on all; who gets
-// none copies. Source: pipe(7).
+// none copies, which is far faster than splicing eight kilobytes at a time. Source: pipe(7).
 #pragma once
 
 #include <cstddef>
@@ -46,6 +46,8 @@ class PipePool {
   static constexpr std::size_t kMostIdle = 4;
   static constexpr std::size_t kLarge = 1024 * 1024;  ///< bytes
   static constexpr std::size_t kSmall = 256 * 1024;   ///< bytes
+  static constexpr std::size_t kLeast = 64 * 1024;    ///< bytes; smaller ones are not lent
+  static constexpr std::size_t kRefusals = 256;       ///< before the user's share is tried again
 
   struct Return {
     PipePool* pool = nullptr;
@@ -58,17 +60,20 @@ class PipePool {
   PipePool(const PipePool&) = delete;
   PipePool& operator=(const PipePool&) = delete;
 
-  /// @return nothing when all are leased or the process has no descriptors left: copy instead.
+  /// @return nothing when all are leased, the user's share is used up, by whatever program, or the
+  /// process has no descriptors left: copy instead.
   [[nodiscard]] Lease lease();
   [[nodiscard]] std::size_t leased() const { return leased_; }
   [[nodiscard]] std::size_t idle() const { return idle_.size(); }
 
  private:
   [[nodiscard]] std::unique_ptr<Pipe> take_idle();
+  [[nodiscard]] std::unique_ptr<Pipe> make_large_enough();
   void take_back(std::unique_ptr<Pipe> pipe);
 
   std::vector<std::unique_ptr<Pipe>> idle_;
   std::size_t leased_ = 0;
+  std::size_t refusals_left_ = 0;
 };
 
 }  // namespace portfwd
