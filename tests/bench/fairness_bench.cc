@@ -1,6 +1,7 @@
 // What others notice of a forward that is busy: what a bulk stream adds to the answers of 64
-// connections beside it, and what a storm of connections does to another forward, to D-Bus and to
-// detection. Parts: bulk storm.
+// connections beside it, compared with what a process that only computes adds to direct ones; and
+// what a storm of connections does to another forward, to D-Bus and to detection. Parts: bulk
+// storm.
 #include <fmt/core.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -97,27 +98,48 @@ class StatusCaller {
   sd_bus* bus_ = nullptr;
 };
 
-/// What 64 connections notice of a stream beside them, alone and beside it in turns, so that both
-/// meet the same machine.
-class BulkBeside {
+/// Computes until its end: what it does to others is the scheduler's doing alone.
+class Busy {
  public:
-  /// @param busy, other where the loads run; 0: on the host, through the daemon
-  BulkBeside(pid_t busy, pid_t other) : busy_(busy), other_(other) {}
-  void run(std::chrono::milliseconds time) {
-    alone_.add(run_alone(kSixtyFour, kOther, time, other_).p99);
-    const Running bulk(kBulk, kBusy, kVeryLong, busy_);
-    rest(100ms);
-    beside_.add(run_alone(kSixtyFour, kOther, time, other_).p99);
+  Busy() : pid_(::fork()) {
+    if (pid_ != 0) return;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (volatile unsigned turn = 0;;) turn = turn + 1;
   }
-  void tell(Report& report, const std::string& way, std::optional<double> most) const {
-    report.tell(way + ", 64 connections: answer, p99", alone_.median(), "ms", {}, alone_.size());
-    report.tell(way + ", a bulk stream adds to that", beside_.median() - alone_.median(), "ms",
-                most, beside_.size());
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+  ~Busy() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
   }
 
  private:
-  pid_t busy_;
-  pid_t other_;
+  pid_t pid_;
+};
+
+/// What 64 connections notice of something beside them, alone and beside it in turns, so that both
+/// meet the same machine.
+class Beside {
+ public:
+  /// @param inside where the 64 run; 0: on the host, through the daemon
+  explicit Beside(pid_t inside) : inside_(inside) {}
+  /// @param disturb begins it @return the object with which it ends
+  template <class Disturb>
+  void run(std::chrono::milliseconds time, const Disturb& disturb) {
+    alone_.add(run_alone(kSixtyFour, kOther, time, inside_).p99);
+    const auto other = disturb();
+    rest(100ms);
+    beside_.add(run_alone(kSixtyFour, kOther, time, inside_).p99);
+  }
+  void tell(Report& report, const std::string& way, const std::string& what,
+            std::optional<double> most) const {
+    report.tell(way + ", 64 connections: answer, p99", alone_.median(), "ms", {}, alone_.size());
+    report.tell(fmt::format("{}, {} adds to that", way, what), beside_.median() - alone_.median(),
+                "ms", most, beside_.size());
+  }
+
+ private:
+  pid_t inside_;
   Samples alone_;
   Samples beside_;
 };
@@ -128,14 +150,18 @@ void tell_bulk(Report& report, const Options& options) {
   const LoadContainer other(kOther);
   const Daemon daemon(bus);
   for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until it is there
-  BulkBeside direct(busy.pid(), other.pid());
-  BulkBeside through(0, 0);
+  const auto time = options.quick ? 500ms : 2000ms;
+  Beside process(other.pid());
+  Beside direct(other.pid());
+  Beside through(0);
   for (int round = 0; round < (options.quick ? 3 : 7); ++round) {
-    direct.run(options.quick ? 500ms : 2000ms);
-    through.run(options.quick ? 500ms : 2000ms);
+    process.run(time, [] { return Busy(); });
+    direct.run(time, [&] { return Running(kBulk, kBusy, kVeryLong, busy.pid()); });
+    through.run(time, [] { return Running(kBulk, kBusy, kVeryLong); });
   }
-  direct.tell(report, "direct", {});
-  through.tell(report, "portfwd", 2);
+  process.tell(report, "direct", "a process that computes", {});
+  direct.tell(report, "direct", "a bulk stream", {});
+  through.tell(report, "portfwd", "a bulk stream", 2);
 }
 
 void tell_storm(Report& report, const Options& options) {
