@@ -54,7 +54,10 @@ void Relay::advance(End& from, End& to) {
     mark_broken(from, to);
     from.state = PumpState::Finished;
   }
-  if (from.done() && !from.broken && !to.broken) ::shutdown(to.fd.get(), SHUT_WR);
+  if (from.done() && !from.broken && !to.broken) {
+    to.told_end = true;
+    ::shutdown(to.fd.get(), SHUT_WR);
+  }
 }
 
 /// @param end nothing was wanted of it, so this is news. A Unix socket hangs up without an error
@@ -97,21 +100,26 @@ void Relay::settle() {
 }
 
 /// A RST overtakes what waits in the send queue, so it is sent when that has left. The peer's
-/// kernel lets its program read what arrived before the RST. A survivor that is shut both ways has
-/// nothing left to be reset, and what waits for it shall arrive: the kernel sees to it after
-/// close(), unless that finds something unread.
+/// kernel lets its program read what arrived before the RST.
 void Relay::end_with_reset(End& lost, End& survivor) {
   lost.source.disarm();
-  if (survivor.hung_up) {
-    while (receive_some(survivor.fd.get(), context_.buffer()).moved()) {
-    }
-    return finish();
-  }
+  if (survivor.told_end) return hear_out(survivor);
   if (unsent_bytes(survivor.fd.get()) > 0) {
     writable_when_all_is_sent(survivor.fd.get());
     if (survivor.source.watch(EPOLLOUT)) return;
   }
   reset_on_close(survivor.fd.get());
+  finish();
+}
+
+/// One that was sent all and a FIN counts as writable from then on, whatever waits in the queue. So
+/// what it still says is thrown away until all has left, or until it has said all: then nobody is
+/// left to be reset, and the kernel sees to the rest after close(), which must find nothing unread.
+void Relay::hear_out(End& survivor) {
+  const Transfer in = receive_some(survivor.fd.get(), context_.buffer());
+  const bool talks = in.moved() || in.outcome == Transfer::Outcome::WouldBlock;
+  if (talks && unsent_bytes(survivor.fd.get()) > 0 && survivor.source.watch(EPOLLIN)) return;
+  if (talks) reset_on_close(survivor.fd.get());
   finish();
 }
 

@@ -53,6 +53,7 @@ class Relay final : public Retirable, private IoHandler {
     Pump pump;
     PumpState state = PumpState::NeedsInput;  ///< never one of the broken ones for long
     bool broken = false;                      ///< was reset: takes no bytes and says nothing new
+    bool told_end = false;                    ///< was sent a FIN
     bool hung_up = false;  ///< closed both ways without an error: epoll has no more news of it
   };
 
@@ -63,6 +64,7 @@ class Relay final : public Retirable, private IoHandler {
   static std::uint32_t interest(const End& end, const End& other);
   void settle();
   void end_with_reset(End& lost, End& survivor);
+  void hear_out(End& survivor);
   void finish();
   void close_both();
 
