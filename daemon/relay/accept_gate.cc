@@ -1,38 +1,24 @@
 #include "relay/accept_gate.h"
 
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <limits>
 
 namespace portfwd {
 
 namespace {
 
-constexpr int kNoneFree = std::numeric_limits<int>::max();
 constexpr Duration kCalm = std::chrono::seconds(1);  ///< between one shortage and another
-
-int descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return kNoneFree;
-  return static_cast<int>(std::min<rlim_t>(limit.rlim_cur, kNoneFree));
-}
 
 int lowest_free_descriptor() {
   const UniqueFd probe(::eventfd(0, EFD_CLOEXEC));
-  return probe.valid() ? probe.get() : kNoneFree;
+  return probe.valid() ? probe.get() : DescriptorLimits::kNone;
 }
 
 }  // namespace
 
 AcceptGate::AcceptGate(EventLoop& loop, AcceptGateObserver& observer)
-    : loop_(loop), observer_(observer), look_again_(loop, [this] { look_again(); }) {
-  const int all = descriptor_limit();
-  const int reserve = std::min(all / 8, kReserve);
-  all_wait_from_ = all - reserve;
-  busiest_wait_from_ = all_wait_from_ - reserve;
-}
+    : loop_(loop), observer_(observer), look_again_(loop, [this] { look_again(); }) {}
 
 /// Half of what the busiest has is few. So somebody without any is always admitted.
 bool AcceptGate::admits(const Member& member) const {
@@ -46,8 +32,8 @@ std::size_t AcceptGate::kept_waiting() const {
 }
 
 Shortage AcceptGate::shortage_with(int in_use) const {
-  if (in_use >= all_wait_from_ - claimed_) return Shortage::AllWait;
-  return in_use >= busiest_wait_from_ - claimed_ ? Shortage::BusiestWait : Shortage::None;
+  if (in_use >= limits_.reserve_from - claimed_) return Shortage::AllWait;
+  return in_use >= limits_.short_from - claimed_ ? Shortage::BusiestWait : Shortage::None;
 }
 
 void AcceptGate::accepted(int fd, Member& by) {

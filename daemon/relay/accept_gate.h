@@ -4,13 +4,14 @@
 // the kernel's queue, and accepting comes back by itself. Owned by main; listeners join it. It
 // accepts nothing itself.
 //
-//   descriptors in use    0 ─────────── all − 2 × reserve ─────────── all − reserve ────── all
+//   descriptors in use    0 ─────────────── short_from ─────────────── reserve_from ────── all
 //   who is admitted             all             those with few connections         nobody
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "base/descriptors.h"
 #include "event/event_loop.h"
 
 namespace portfwd {
@@ -59,11 +60,7 @@ class AcceptGate {
   /// After a descriptor came free; not at once, since re-arming costs a call per listener.
   static constexpr Duration kSoon = std::chrono::milliseconds(10);
 
-  /// Descriptors kept for everybody but clients, and as many again for clients of those with few
-  /// connections; less with a low limit.
-  static constexpr int kReserve = 256;
-
-  /// Reads RLIMIT_NOFILE, which is to be raised before. @param observer borrowed
+  /// Reads DescriptorLimits. @param observer borrowed
   AcceptGate(EventLoop& loop, AcceptGateObserver& observer);
   AcceptGate(const AcceptGate&) = delete;
   AcceptGate& operator=(const AcceptGate&) = delete;
@@ -94,8 +91,7 @@ class AcceptGate {
   EventLoop& loop_;
   AcceptGateObserver& observer_;
   std::vector<Member*> members_;
-  int busiest_wait_from_;  ///< descriptors in use, as the next
-  int all_wait_from_;
+  DescriptorLimits limits_ = DescriptorLimits::read();
   int claimed_ = 0;
   Shortage shortage_ = Shortage::None;
   std::size_t most_connections_ = 0;  ///< of one member, at the last look

@@ -146,6 +146,11 @@ TEST_F(SystemLimits, OneThatHasTakenMostDescriptorsLeavesSomeToTheOthersAndToDet
   EXPECT_EQ(lines_with("descriptors run short"), 1) << daemon_->err();
 }
 
+TEST_F(SystemLimits, TheSoftLimitIsRaisedToTheHardOne) {
+  start({"prlimit", "--nofile=256:1024", PORTFWD_PATH});
+  EXPECT_EQ(json({"status"})["max_fds"], 1024);
+}
+
 TEST_F(SystemLimits, ItStartsAndServesWithVeryFewDescriptors) {
   start({"prlimit", "--nofile=64:64", PORTFWD_PATH});
   const Box box;

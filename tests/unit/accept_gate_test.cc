@@ -2,34 +2,21 @@
 // reached.
 #include "relay/accept_gate.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <list>
 
+#include "support/few_descriptors.h"
 #include "support/manual_clock.h"
 
 namespace portfwd {
 namespace {
 
 using namespace std::chrono_literals;
+using testing_support::FewDescriptors;
 using testing_support::ManualClock;
 
 constexpr int kLimit = 512;  // so the reserve is 64: the busiest wait from 384 on, all from 448 on
-
-/// As if the manager had given the daemon so few.
-struct FewDescriptors {
-  FewDescriptors() {
-    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
-    const rlimit few{kLimit, before.rlim_max};
-    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
-  }
-  ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
-  rlimit before{};
-};
 
 struct Listener final : AcceptGate::Member {
   explicit Listener(AcceptGate& gate) : gate_(gate) { gate_.join(*this); }
@@ -48,25 +35,16 @@ struct AcceptGateTest : testing::Test, AcceptGateObserver {
     ++told;
     EXPECT_EQ(error.code, EMFILE);
   }
-  /// Opens or closes so many that the next one has this number.
-  void use_up_to(int number) {
-    while (!taken.empty() && taken.back().get() >= number) taken.pop_back();
-    for (UniqueFd next = open_one(); next.valid() && next.get() < number; next = open_one()) {
-      taken.push_back(std::move(next));
-    }
-  }
-  static UniqueFd open_one() { return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
   void wait() {
     clock.advance(AcceptGate::kRetry);
     ASSERT_TRUE(loop.turn(0s));
   }
 
-  FewDescriptors few;
+  FewDescriptors few{kLimit};
   ManualClock clock;
   EventLoop loop{clock};
   AcceptGate gate{loop, *this};
   Listener busy{gate}, quiet{gate};
-  std::list<UniqueFd> taken;
   int told = 0;
 };
 
@@ -100,7 +78,7 @@ TEST_F(AcceptGateTest, AClientThatWillNeedAFarEndCountsTwice) {
     gate.accepted(382, busy);
     EXPECT_EQ(gate.shortage(), Shortage::BusiestWait);
   }
-  use_up_to(382);
+  few.use_up_to(382);
   wait();
   EXPECT_EQ(gate.shortage(), Shortage::None);
 }
@@ -120,16 +98,16 @@ TEST_F(AcceptGateTest, WhoHasNobodyIsAdmittedWhileThereIsMoreThanTheReserve) {
 
 TEST_F(AcceptGateTest, ItComesBackByItselfStepByStep) {
   busy.count = 100;
-  use_up_to(448);
+  few.use_up_to(448);
   gate.close({EMFILE, "accept"});
   wait();
   EXPECT_EQ(gate.shortage(), Shortage::AllWait);
-  use_up_to(400);
+  few.use_up_to(400);
   wait();
   EXPECT_EQ(gate.shortage(), Shortage::BusiestWait);
   EXPECT_FALSE(busy.listens);
   EXPECT_TRUE(quiet.listens);
-  use_up_to(300);
+  few.use_up_to(300);
   wait();
   EXPECT_EQ(gate.shortage(), Shortage::None);
   EXPECT_TRUE(busy.listens && quiet.listens);

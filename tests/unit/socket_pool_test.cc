@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "support/fake_broker.h"
+#include "support/few_descriptors.h"
 #include "support/manual_clock.h"
 
 namespace portfwd {
@@ -12,6 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing_support::FakeBroker;
+using testing_support::FewDescriptors;
 using testing_support::ManualClock;
 
 struct Taker final : SocketTaker {
@@ -121,6 +123,37 @@ TEST_F(SocketPoolTest, MoreTakersThanABatchAreAllServed) {
   for (Taker& taker : takers) pool.await(Family::V4, taker);
   for (int i = 0; i < 10; ++i) serve();
   for (const Taker& taker : takers) EXPECT_TRUE(taker.socket.valid());
+}
+
+struct ShortSocketPoolTest : SocketPoolTest {
+  static constexpr int kLimit = 512;  // short from 384 on
+  FewDescriptors few{kLimit};
+  SocketPool short_pool{loop, std::make_shared<BrokerClient>(loop, fake, UniqueFd()), -1};
+  std::uint32_t asked_for_one_taker() {
+    Taker taker;
+    while (short_pool.take(Family::V4).valid()) {
+    }
+    short_pool.await(Family::V4, taker);
+    const std::uint32_t asked = serve();
+    EXPECT_TRUE(taker.socket.valid());
+    return asked;
+  }
+};
+
+TEST_F(ShortSocketPoolTest, WhileDescriptorsAreShortOnlyWhoWaitsIsServed) {
+  few.use_up_to(400);
+  short_pool.prepare(Family::V4);
+  EXPECT_EQ(serve(), SocketPool::kFirstBatch) << "which tells that they are short";
+  for (std::uint32_t i = 0; i < SocketPool::kFirstBatch; ++i) {
+    EXPECT_TRUE(short_pool.take(Family::V4).valid());
+  }
+  short_pool.prepare(Family::V4);
+  EXPECT_EQ(serve(), 0U) << "nothing is made ahead";
+  EXPECT_EQ(asked_for_one_taker(), 1U);
+  EXPECT_EQ(asked_for_one_taker(), 1U) << "nor do takers make the batch grow";
+  few.use_up_to(100);
+  EXPECT_EQ(asked_for_one_taker(), 1U);
+  EXPECT_EQ(serve(), SocketPool::kFirstBatch) << "it is over: the shelf is filled";
 }
 
 TEST_F(SocketPoolTest, WhoWithdrewIsNotCalled) {

@@ -48,7 +48,7 @@ void SocketPool::await(Family family, SocketTaker& taker) {
   if (at.unsupported) {
     turn_away_unsupported_.arm_now();
   } else {
-    if (!at.scarce) at.batch = std::min(2 * at.batch, kLargestBatch);
+    if (!at.scarce && !short_) at.batch = std::min(2 * at.batch, kLargestBatch);
     refill(family);
   }
 }
@@ -62,10 +62,10 @@ void SocketPool::refill(Family family) {
   if (at.asking || at.unsupported) return;
   const TimePoint now = loop_.now();
   if (now - at.asked_at > kQuiet && at.takers.empty()) at.batch = kFirstBatch;
-  const bool enough = at.stock.size() > at.batch / 2;
+  const bool enough = short_ || at.stock.size() > at.batch / 2;
   if (enough && at.takers.empty()) return;
-  const std::size_t wanted =
-      at.scarce ? at.batch : std::max<std::size_t>(at.batch, at.takers.size());
+  const std::size_t ahead = short_ ? 0 : at.batch;
+  const std::size_t wanted = at.scarce ? at.batch : std::max(ahead, at.takers.size());
   const auto count =
       std::clamp<std::size_t>(wanted - std::min(at.stock.size(), wanted - 1), 1, broker::kMaxCount);
   at.asking = true;
@@ -96,6 +96,8 @@ void SocketPool::arrived(Family family, Result<BrokerClient::Sockets> sockets) {
     turn_away(at, sockets.error());
     return;
   }
+  short_ = std::ranges::any_of(
+      *sockets, [this](const UniqueFd& fd) { return fd.get() >= limits_.short_from; });
   std::ranges::move(*sockets, std::back_inserter(at.stock));
   while (!at.takers.empty() && !at.stock.empty()) {
     SocketTaker* taker = at.takers.front();

@@ -4,7 +4,9 @@
 // connects it.
 //
 // A family's shelf is filled by prepare() and again whenever it is half empty. A taker that finds
-// it empty doubles the batch, up to a bound; a quiet time takes it back.
+// it empty doubles the batch, up to a bound; a quiet time takes it back. While descriptors are
+// short nothing is made ahead: only who waits is served, and the number of what he gets tells when
+// that is over.
 #pragma once
 
 #include <array>
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
@@ -59,7 +62,7 @@ class SocketPool final : public SocketSource {
     TimePoint asked_at{};
     bool asking = false;
     bool unsupported = false;
-    bool scarce = false;         ///< descriptors, until all takers are served
+    bool scarce = false;         ///< none were left, until all takers are served
     bool failed_before = false;  ///< the broker, at the last answer
     BrokerCall call;
   };
@@ -74,6 +77,8 @@ class SocketPool final : public SocketSource {
   std::shared_ptr<BrokerClient> broker_;
   int netns_;
   Protocol protocol_;
+  DescriptorLimits limits_ = DescriptorLimits::read();
+  bool short_ = false;  ///< descriptors, when sockets last arrived
   std::array<Shelf, 2> shelves_;
   Timer turn_away_unsupported_;
   Timer ask_again_;  ///< where descriptors are scarce
