@@ -88,6 +88,8 @@ Pump::Stop Pump::send_or_keep(std::span<const std::byte> bytes) {
   return std::nullopt;
 }
 
+/// That urgent data is no end is what a copy finds out.
+/// Test: StreamFacts.ASpliceStopsAtUrgentDataAndTakesItForTheEnd
 Pump::Stop Pump::splice_through(std::size_t& moved) {
   if (!pipe_) pipe_ = context_.pipes().lease();
   if (!pipe_) {
@@ -95,6 +97,10 @@ Pump::Stop Pump::splice_through(std::size_t& moved) {
     return std::nullopt;
   }
   const Transfer in = pipe_->fill_from(source_);
+  if (in.outcome == End) {
+    bulk_ = false;
+    return std::nullopt;
+  }
   if (!in.moved()) return state_without_input(in.outcome);
   moved += in.bytes;
   note_splice(in.bytes);

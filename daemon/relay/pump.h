@@ -5,7 +5,7 @@
 // Two ways, since each wins where the other loses. Small messages are copied through one buffer
 // that all pumps share. A read of 32 KiB or more makes the direction *bulk*: from then on it is
 // spliced through a pipe, leased while bytes are in it. Four small splices in a row turn it back.
-// Whoever gets no pipe copies.
+// Whoever gets no pipe copies. A splice takes urgent data for the end, so only a read is believed.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +42,8 @@ class Pump {
   /// Bytes that were read and not written; at most one pipe or one buffer full.
   [[nodiscard]] bool holds_bytes() const { return pipe_ != nullptr || leftover_ != nullptr; }
   [[nodiscard]] bool bulk() const { return bulk_; }
+  /// The source has urgent data, at which a splice stops: the next read copies.
+  void copy_next() { bulk_ = false; }
   /// Forgets what it holds.
   void drop();
 

@@ -41,8 +41,10 @@ void Relay::on_io(IoSource& source, std::uint32_t events) {
   End& other = &end == &client_ ? target_ : client_;
   const bool wanted_input = end.state == PumpState::NeedsInput;
   const bool wanted_output = other.state == PumpState::NeedsOutput;
+  if ((events & EPOLLPRI) != 0) end.pump.copy_next();
   if (wanted_input && (events & (EPOLLIN | kGone)) != 0) advance(end, other);
-  if (wanted_output && (events & (EPOLLOUT | kGone)) != 0) advance(other, end);
+  const bool still_wanted = other.state == PumpState::NeedsOutput;  // unless `end` proved broken
+  if (still_wanted && (events & (EPOLLOUT | kGone)) != 0) advance(other, end);
   if (!wanted_input && !wanted_output && (events & kGone) != 0) look_for_reset(end, other);
   settle();
 }
@@ -80,7 +82,7 @@ void Relay::mark_broken(End& end, End& other) {
 /// gives nor takes at the moment is watched for a reset alone; a broken one would spin.
 std::uint32_t Relay::interest(const End& end, const End& other) {
   std::uint32_t events = 0;
-  if (end.state == PumpState::NeedsInput) events |= EPOLLIN;
+  if (end.state == PumpState::NeedsInput) events |= EPOLLIN | EPOLLPRI;
   if (other.state == PumpState::NeedsOutput) events |= EPOLLOUT;
   if (events != 0 || end.broken || end.hung_up) return events;
   return EPOLLERR;

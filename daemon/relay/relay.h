@@ -4,7 +4,8 @@
 // Each direction closes by itself: the end of input becomes a FIN at the other side, and the way
 // back lives on. A reset is not an end: when one side breaks, nothing more is written to it, what
 // it had sent before still goes out, and then the other side is reset too, so that nobody takes a
-// truncated stream for a whole one.
+// truncated stream for a whole one. A Unix socket knows no reset, but that its peer has closed with
+// bytes unread: there it is seen as an end of stream. Descriptors that are sent along are dropped.
 #pragma once
 
 #include "event/event_loop.h"

@@ -35,6 +35,7 @@ void RelayContext::tune(int socket) const {
   static constexpr std::string_view kReno = "reno";
   const int on = 1;
   (void)::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  (void)::setsockopt(socket, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
   if (!prefer_reno_) return;
   (void)::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, kReno.data(), kReno.size());
 }

@@ -28,8 +28,9 @@ class RelayContext {
   /// The same for datagrams; made when they are first received.
   [[nodiscard]] DatagramReceiver& datagrams();
 
-  /// Nagle off, and reno where the host's default is bbr: on loopback bbr costs a third of the
-  /// throughput. On a listener it holds for what it accepts. Source: tcp(7); platform test.
+  /// Nagle off; urgent data in its place in the stream, as RFC 6093 has it, else it would be lost;
+  /// and reno where the host's default is bbr: on loopback bbr costs a third of the throughput. On
+  /// a listener it holds for what it accepts. Source: tcp(7), socket(7); platform test.
   void tune(int socket) const;
 
   /// A relay was made, or is about to be freed. When most of a crowd has gone, what it had goes

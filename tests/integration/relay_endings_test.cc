@@ -40,7 +40,7 @@ struct PartingTest : testing::TestWithParam<Parting> {
   RelayRig rig{std::get<Kinds>(GetParam())};
   UniqueFd& first = client_begins ? rig.client : rig.target;  ///< begins to part
   UniqueFd& last = client_begins ? rig.target : rig.client;
-  std::uint64_t& delivered = client_begins ? rig.counters.bytes_in : rig.counters.bytes_out;
+  std::uint64_t& delivered_back = client_begins ? rig.counters.bytes_out : rig.counters.bytes_in;
   StreamKind first_kind = kind_of(client_begins ? Beginner::Client : Beginner::Target);
   StreamKind last_kind = kind_of(client_begins ? Beginner::Target : Beginner::Client);
 };
@@ -212,11 +212,25 @@ TEST_P(ResetTest, AResetIsPassedOnEvenWhenNobodySaysAnythingAnyMore) {
   EXPECT_EQ(errno, EPIPE) << "reset after its peer's FIN";
 }
 
+/// What was under way is in the relay alone: nothing that could be read would bring the news.
+TEST_P(ResetTest, AReaderThatIsResetIsNewsToOneThatHasNothingMoreToSay) {
+  const std::string some = random_text(50'000);
+  std::size_t written = 0;
+  while (written == delivered_back) {
+    write_all(last, some);
+    written += some.size();
+    rig.settle();
+  }
+  reset(first);
+  EXPECT_EQ(rig.receive_to_end(last).ending, reset_as_seen_by_last());
+  EXPECT_TRUE(relay_is_over());
+}
+
 TEST_P(ResetTest, ABlockedDirectionNoticesThatItsReaderWasReset) {
   rig.fill(last);
   reset(first);
   ASSERT_TRUE(relay_is_over());
-  EXPECT_EQ(rig.receive_to_end(last).ending, reset_as_seen_by_last());
+  EXPECT_EQ(rig.receive_to_end(last).ending, Ending::Reset) << "even Unix: it was not heard out";
 }
 
 }  // namespace

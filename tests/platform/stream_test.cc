@@ -107,6 +107,36 @@ TEST_P(StreamFacts, WritableCanMeanThatAllIsSent) {
   EXPECT_EQ(events_now(ours.get(), EPOLLOUT), std::uint32_t{EPOLLOUT});
 }
 
+/// Source: tcp_read_sock in net/ipv4/tcp.c.
+TEST_P(StreamFacts, ASpliceStopsAtUrgentDataAndTakesItForTheEnd) {
+  auto [ours, theirs] = tcp_pair(GetParam());
+  const int on = 1;
+  ASSERT_EQ(::setsockopt(ours.get(), SOL_SOCKET, SO_OOBINLINE, &on, sizeof on), 0);
+  ASSERT_EQ(::send(theirs.get(), "!", 1, MSG_OOB), 1);
+  write_all(theirs, "more");
+  auto pipe = Pipe::make(PipePool::kSmall);
+  ASSERT_TRUE(pipe);
+  EXPECT_EQ(events_now(ours.get(), EPOLLIN | EPOLLPRI), EPOLLIN | EPOLLPRI);
+  EXPECT_EQ(pipe->fill_from(ours.get()).outcome, WouldBlock) << "though there is something to read";
+  ::shutdown(theirs.get(), SHUT_WR);
+  EXPECT_EQ(pipe->fill_from(ours.get()).outcome, End) << "though there is still";
+  Received got;
+  read_available(ours, got);
+  EXPECT_EQ(got.text, "!more");
+  EXPECT_EQ(events_now(ours.get(), EPOLLPRI) & EPOLLPRI, 0U);
+}
+
+TEST_P(StreamFacts, WhatIsAcceptedTakesUrgentDataAsItsListenerDoes) {
+  const UniqueFd listener = listen_on_loopback(GetParam());
+  const int on = 1;
+  ASSERT_EQ(::setsockopt(listener.get(), SOL_SOCKET, SO_OOBINLINE, &on, sizeof on), 0);
+  const UniqueFd client = connect_to_port(*local_endpoint(listener.get()));
+  ASSERT_EQ(::send(client.get(), "!", 1, MSG_OOB), 1);
+  Received got;
+  read_available(accept_from(listener), got);
+  EXPECT_EQ(got.text, "!");
+}
+
 TEST_P(StreamFacts, SixteenSingleBytesFillADefaultPipe) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);

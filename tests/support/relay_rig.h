@@ -40,6 +40,7 @@ struct RelayRig : RelayObserver {
     auto [c, c_inside] = stream_pair(kinds.first);
     auto [t_inside, t] = stream_pair(kinds.second);
     for (const UniqueFd* inside : {&c_inside, &t_inside}) context.tune(inside->get());
+    client_inside = c_inside.get();
     client = std::move(c);
     target = std::move(t);
     relay = std::make_unique<Relay>(context, std::move(c_inside), std::move(t_inside), counters,
@@ -99,6 +100,7 @@ struct RelayRig : RelayObserver {
   RelayContext context{loop};
   Counters counters;
   UniqueFd client, target;
+  int client_inside;  ///< the relay's, as long as it lives
   std::unique_ptr<Relay> relay;
 };
 
