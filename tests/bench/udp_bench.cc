@@ -1,7 +1,7 @@
 // How many datagrams a relay carries: echoes through portfwd, pasta and socat, interleaved, as
 // ratios to the same load inside the container in the same round. pasta and portfwd lead from the
 // host into the container; socat has no way there and so relays inside, which is less to do.
-// Usage: udp_bench [--quick]. One JSON object a line.
+// Usage: udp_bench [--quick] [memory] [PART of kUdpLoads...]. One JSON object a line.
 #include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -27,7 +27,7 @@ using namespace std::chrono_literals;
 constexpr std::uint16_t kPort = 26'200;
 constexpr std::uint16_t kPastaPort = 26'201;
 constexpr std::uint16_t kSocatPort = 26'202;
-constexpr std::size_t kManyFlows = 2'000;
+constexpr std::size_t kManyFlows = 4'000;  // the daemon ends some beyond 4096
 
 /// Ends with this object, with all that it has forked.
 class Process {
@@ -108,17 +108,20 @@ bool works(const Way& way) {
 std::vector<Way> find_ways(pid_t server, std::list<Process>& relays) {
   std::vector<Way> ways{{"direct", kPort, server}, {"portfwd", kPort, 0}};
   if (std::filesystem::exists("/usr/bin/pasta")) {
-    relays.emplace_back(
-        start({"/usr/bin/pasta", "-f", "-q", "-t", "none", "-T", "none", "-u",
-               fmt::format("127.0.0.1/{}", kPastaPort), "-U", "none", std::to_string(server)},
-              0));
+    relays.emplace_back(start({"/usr/bin/pasta", "-f", "-q", "-t", "none", "-T", "none", "-u",
+                               fmt::format("127.0.0.1/{},{}", kPastaPort, kPastaPort + kTrains),
+                               "-U", "none", std::to_string(server)},
+                              0));
     ways.push_back({"pasta", kPastaPort, 0});
   }
   if (std::filesystem::exists("/usr/bin/socat")) {
-    relays.emplace_back(start(
-        {"/usr/bin/socat", "-T10", fmt::format("UDP4-LISTEN:{},bind=127.0.0.1,fork", kSocatPort),
-         fmt::format("UDP4:127.0.0.1:{}", kPort)},
-        server));
+    for (const int above : {0, int(kTrains)}) {
+      relays.emplace_back(
+          start({"/usr/bin/socat", "-T10",
+                 fmt::format("UDP4-LISTEN:{},bind=127.0.0.1,fork", kSocatPort + above),
+                 fmt::format("UDP4:127.0.0.1:{}", kPort + above)},
+                server));
+    }
     ways.push_back({"socat", kSocatPort, server});
   }
   std::erase_if(ways, [](const Way& way) {
@@ -131,9 +134,10 @@ std::vector<Way> find_ways(pid_t server, std::list<Process>& relays) {
 
 using Table = std::map<std::pair<std::string, std::string_view>, Samples>;
 
-void tell(const std::vector<Way>& ways, const Table& table) {
+void tell(const Options& options, const std::vector<Way>& ways, const Table& table) {
   for (const Way& way : ways) {
     for (const UdpLoad& load : kUdpLoads) {
+      if (!options.runs(std::string(load.part))) continue;
       const Samples& samples = table.at({way.name, load.name});
       const bool direct = way.name == "direct";
       fmt::print(
@@ -145,31 +149,25 @@ void tell(const std::vector<Way>& ways, const Table& table) {
   }
 }
 
-/// What each idle flow adds to the daemon.
+/// What each idle flow adds to a daemon that has had few so far.
 void tell_memory(const Daemon& daemon) {
-  const UdpLoad many{"", kManyFlows, 1, 64};
-  run_apart({"", 100, 1, 64}, kPort, 200ms, 0);
+  ask_once_each(50, kPort);
   const Memory before = daemon.memory();
-  run_apart(many, kPort, 1s, 0);
+  const std::size_t had = daemon.descriptors();
+  ask_once_each(kManyFlows, kPort);
   const Memory after = daemon.memory();
+  const std::size_t flows = daemon.descriptors() - had;
+  if (flows < kManyFlows - 200) give_up(fmt::format("UDP: only {} flows were made", flows));
   fmt::print(R"({{"figure":"UDP: memory of the daemon for each flow","value":{:.0f},"unit":"B"}})"
              "\n",
-             (double(after.own) - double(before.own)) * 1024 / double(kManyFlows));
+             (double(after.own) - double(before.own)) * 1024 / double(flows));
 }
 
-int run(const Options& options) {
-  const testing_support::PrivateBus bus;
-  std::filesystem::create_directories(bus.folder() + "/portfwd");
-  std::ofstream(bus.folder() + "/portfwd/config.toml")
-      << "[detect]\nudp = true\n"
-      << "[ports]\nexclude = [" << kPastaPort << ", " << kSocatPort << "]\n";
-  const Process server(start_server());
-  const Daemon daemon(bus);
-  std::list<Process> relays;
-  const auto ways = find_ways(server.pid(), relays);
+Table measure(const Options& options, const std::vector<Way>& ways) {
   Table table;
   for (std::size_t round = 0; round < (options.quick ? 1 : 5); ++round) {
     for (const UdpLoad& load : kUdpLoads) {
+      if (!options.runs(std::string(load.part))) continue;
       double direct = 0;
       for (std::size_t i = 0; i < ways.size(); ++i) {
         const Way& way = ways[i == 0 ? 0 : 1 + (i - 1 + round) % (ways.size() - 1)];
@@ -179,8 +177,23 @@ int run(const Options& options) {
       }
     }
   }
-  tell(ways, table);
-  tell_memory(daemon);
+  return table;
+}
+
+int run(const Options& options) {
+  allow_all_descriptors();
+  const testing_support::PrivateBus bus;
+  std::filesystem::create_directories(bus.folder() + "/portfwd");
+  std::ofstream(bus.folder() + "/portfwd/config.toml")
+      << "[detect]\nudp = true\n"
+      << "[ports]\nexclude = [" << kPastaPort << ", " << kPastaPort + kTrains << ", " << kSocatPort
+      << ", " << kSocatPort + kTrains << "]\n";
+  const Process server(start_server());
+  const Daemon daemon(bus);
+  if (options.runs("memory")) tell_memory(daemon);
+  std::list<Process> relays;
+  const auto ways = find_ways(server.pid(), relays);
+  tell(options, ways, measure(options, ways));
   return 0;
 }
 

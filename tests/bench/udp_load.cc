@@ -2,15 +2,19 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <vector>
 
 #include "base/endpoint.h"
 #include "base/unique_fd.h"
 #include "bench/figures.h"
+#include "kernel/datagrams.h"
 
 namespace portfwd::bench {
 namespace {
@@ -73,12 +77,64 @@ UniqueFd open_client(std::uint16_t port) {
   return fd;
 }
 
+UniqueFd open_server(std::uint16_t port) {
+  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const SockAddr at = loopback(port);
+  if (::bind(fd.get(), at.get(), at.length) != 0) give_up("UDP: bind failed");
+  return fd;
+}
+
+bool readable(const UniqueFd& fd, int patience) {
+  pollfd ready{fd.get(), POLLIN, 0};
+  return ::poll(&ready, 1, patience) == 1;
+}
+
+[[noreturn]] void serve_trains(std::uint16_t port) {
+  const UniqueFd fd = open_server(port);
+  receive_together(fd.get());
+  DatagramReceiver receiver;
+  for (;;) {
+    (void)readable(fd, -1);
+    const auto got = receiver.receive(fd.get());
+    for (std::size_t i = 0; got && i < got->messages.size(); ++i) {
+      const DatagramRoute back{got->ends[i].from, std::nullopt};
+      (void)send_datagrams(fd.get(), got->messages.subspan(i, 1), &back);
+    }
+  }
+}
+
+double run_trains(const UdpLoad& load, std::uint16_t port, std::chrono::milliseconds duration) {
+  const UniqueFd fd = open_client(port);
+  receive_together(fd.get());
+  DatagramReceiver receiver;
+  const std::vector<std::byte> bytes(std::size_t{load.train} * load.size);
+  const Datagrams train{bytes, load.size};
+  std::uint64_t echoes = 0;
+  std::uint64_t may_send = load.under_way;
+  const auto began = Clock::now();
+  while (Clock::now() < began + duration) {
+    for (; may_send >= load.train; may_send -= load.train) {
+      (void)send_datagrams(fd.get(), std::span(&train, 1));
+    }
+    if (!readable(fd, kPatience)) may_send = load.under_way;
+    const auto got = receiver.receive(fd.get());
+    if (!got) continue;
+    for (const Datagrams& message : got->messages) {
+      echoes += message.count();
+      may_send = std::min<std::uint64_t>(may_send + message.count(), load.under_way);
+    }
+  }
+  return double(echoes) / std::chrono::duration<double>(Clock::now() - began).count();
+}
+
 }  // namespace
 
 void serve_datagrams(std::uint16_t port) {
-  const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const SockAddr at = loopback(port);
-  if (::bind(fd.get(), at.get(), at.length) != 0) give_up("UDP: bind failed");
+  if (::fork() == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    serve_trains(port + kTrains);
+  }
+  const UniqueFd fd = open_server(port);
   Batch batch(kLargest);
   for (;;) {
     if (const int got = batch.receive(fd, true); got > 0) batch.send_back(fd, got);
@@ -86,6 +142,7 @@ void serve_datagrams(std::uint16_t port) {
 }
 
 double run_udp_load(const UdpLoad& load, std::uint16_t port, std::chrono::milliseconds duration) {
+  if (load.train > 1) return run_trains(load, port + kTrains, duration);
   Batch batch(load.size);
   std::vector<UniqueFd> clients;
   std::vector<pollfd> waits;
@@ -113,6 +170,19 @@ double run_udp_load(const UdpLoad& load, std::uint16_t port, std::chrono::millis
     }
   }
   return double(echoes) / std::chrono::duration<double>(Clock::now() - began).count();
+}
+
+void ask_once_each(std::size_t clients, std::uint16_t port) {
+  Batch batch(64);
+  std::vector<UniqueFd> asked;
+  while (asked.size() < clients) {
+    const UniqueFd& one = asked.emplace_back(open_client(port));
+    const auto end = Clock::now() + 5s;
+    do {
+      if (Clock::now() > end) give_up("UDP: no echo");
+      batch.send(one, 1, 64);
+    } while (!readable(one, kPatience) || batch.receive(one, false) <= 0);
+  }
 }
 
 }  // namespace portfwd::bench
