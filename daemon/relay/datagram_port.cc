@@ -51,7 +51,13 @@ void DatagramPort::give_up_ports() {
 
 /// Dials end now: their dialer may be the next thing to go.
 std::expected<void, BindFailure> DatagramPort::hold() {
-  for (Flow* const flow : dialling()) drop(*flow);
+  for (Flow* const flow : unconnected()) {
+    if (holds()) {
+      flow->stop_dialling();
+    } else {
+      drop(*flow);
+    }
+  }
   dialer_ = nullptr;
   if (!std::exchange(holding_, true)) enter(mode_without_listener());
   return {};
@@ -66,7 +72,7 @@ void DatagramPort::configure(ForwardPortSettings settings) {
 
 DatagramPort::Mode DatagramPort::mode_without_listener() const {
   if (!flows_.empty()) return Mode::Finishing;
-  return settings_.hold > Duration::zero() ? Mode::Waiting : Mode::Refusing;
+  return holds() ? Mode::Waiting : Mode::Refusing;
 }
 
 std::expected<void, BindFailure> DatagramPort::serve(Dialer& dialer,
@@ -76,7 +82,7 @@ std::expected<void, BindFailure> DatagramPort::serve(Dialer& dialer,
   for (const Family family : {Family::V4, Family::V6}) {
     candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
   }
-  for (Flow* const flow : dialling()) dial(*flow);
+  for (Flow* const flow : unconnected()) dial(*flow);
   enter(Mode::Serving);
   return {};
 }
@@ -161,7 +167,8 @@ Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {
   Flow* flow = flows_.find(client);
   if (flow != nullptr && still_let_in(*flow)) return flow;
   if (flow != nullptr) drop(*flow);
-  return mode_ == Mode::Serving ? admit(client, via) : nullptr;
+  const bool may_wait = mode_ == Mode::Finishing && holds();
+  return mode_ == Mode::Serving || may_wait ? admit(client, via) : nullptr;
 }
 
 /// Whoever had the client's port may have left it to another user, or to nobody.
@@ -188,7 +195,7 @@ bool DatagramPort::let_in(const FlowKey& client, std::size_t via) {
 
 /// @return null for a client that is refused, or for whom there is no room
 Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
-  if (!let_in(client, via) || dialling_ >= kMostDialling) return nullptr;
+  if (!let_in(client, via) || unconnected_ >= kMostUnconnected) return nullptr;
   const std::size_t most = settings_.max_connections == 0 ? kMostFlows : settings_.max_connections;
   const bool room = flows_.size() < most && services_.gate.admits(*this);
   if (!room && flows_.empty()) return nullptr;
@@ -198,9 +205,9 @@ Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
       flows_.add(std::make_unique<Flow>(services_.context.loop(), self, client, via), now());
   flow.examined = now();
   ++counters_.total;
-  ++dialling_;
+  ++unconnected_;
   counters_.active = flows_.size();
-  dial(flow);
+  if (mode_ == Mode::Serving) dial(flow);
   return &flow;
 }
 
@@ -210,8 +217,8 @@ void DatagramPort::dial(Flow& flow) {
             now() + settings_.connect_timeout);
 }
 
-std::vector<Flow*> DatagramPort::dialling() const {
-  if (dialling_ == 0) return {};
+std::vector<Flow*> DatagramPort::unconnected() const {
+  if (unconnected_ == 0) return {};
   return flows_.all_that([](const Flow& flow) { return flow.socket() < 0; });
 }
 
@@ -227,7 +234,7 @@ int DatagramPort::relay_to(Flow& flow, std::span<const Datagrams> messages) {
 // ---- towards the client ------------------------------------------------------------------------
 
 void DatagramPort::on_flow_connected(Flow& flow) {
-  --dialling_;
+  --unconnected_;
   services_.gate.accepted(flow.socket(), *this);
   const DatagramsSent sent = flow.deliver_kept();
   counters_.bytes_in += sent.bytes;
@@ -297,7 +304,7 @@ void DatagramPort::drop_idle() {
 }
 
 void DatagramPort::drop(Flow& flow) {
-  if (flow.socket() < 0) --dialling_;
+  if (flow.socket() < 0) --unconnected_;
   flow.end();
   services_.context.loop().retire(flows_.remove(flow));
   counters_.active = flows_.size();

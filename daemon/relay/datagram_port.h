@@ -4,7 +4,7 @@
 //
 //   serving ── the target refuses its last flow ──► refusing ── kRefusal ──► serving
 //      │ hold()
-//   finishing: flows that are there go on, in case the server returns
+//   finishing: flows that are there go on, in case the server returns; new ones wait for it
 //      │ the last one is refused, or kFinish is over: they pin the container's namespace
 //   waiting ── a datagram comes, and hold is over ──► refusing ── hold ──► waiting
 //
@@ -32,8 +32,8 @@ class DatagramPort final : public ForwardPort,
                            private FlowObserver,
                            private AcceptGate::Member {
  public:
-  static constexpr std::size_t kMostFlows = 4096;  ///< with max_connections = 0
-  static constexpr std::size_t kMostDialling = 256;
+  static constexpr std::size_t kMostFlows = 4096;       ///< with max_connections = 0
+  static constexpr std::size_t kMostUnconnected = 256;  ///< who dial, or wait for a listener
   static constexpr Duration kExamineAgain = std::chrono::milliseconds(250);
   static constexpr Duration kRefusal = std::chrono::seconds(1);
   static constexpr Duration kFinish = std::chrono::seconds(10);
@@ -74,7 +74,8 @@ class DatagramPort final : public ForwardPort,
   [[nodiscard]] Flow* flow_of(std::size_t via, const Arrived& end);
   [[nodiscard]] Flow* admit(const FlowKey& client, std::size_t via);
   void dial(Flow& flow);
-  [[nodiscard]] std::vector<Flow*> dialling() const;
+  [[nodiscard]] std::vector<Flow*> unconnected() const;
+  [[nodiscard]] bool holds() const { return settings_.hold > Duration::zero(); }
   [[nodiscard]] bool let_in(const FlowKey& client, std::size_t via);
   [[nodiscard]] Endpoint talked_to(const FlowKey& client, std::size_t via) const;
   [[nodiscard]] bool still_let_in(Flow& flow);
@@ -100,7 +101,7 @@ class DatagramPort final : public ForwardPort,
   std::vector<Endpoint> endpoints_;
   std::deque<DatagramSocket> sockets_;  ///< pinned, as sources must be
   FlowTable<Flow> flows_;
-  std::size_t dialling_ = 0;
+  std::size_t unconnected_ = 0;
   Timer patience_;  ///< with flows that finish, with clients that wait, or with refusing them
   Timer idle_;      ///< the next flow may have been idle for too long
   Timer drained_;

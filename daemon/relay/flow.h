@@ -44,8 +44,10 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   Flow& operator=(const Flow&) = delete;
   ~Flow() override = default;
 
-  /// @param dialer of datagram sockets, borrowed until the outcome or cancel()
+  /// @param dialer of datagram sockets, borrowed until the outcome or stop_dialling()
   void dial(Dialer& dialer, std::span<const Endpoint> candidates, TimePoint deadline);
+  /// It waits: for another dial().
+  void stop_dialling() { dial_.reset(); }
   /// It is done: nothing is heard of it from now on.
   void end();
 
