@@ -28,6 +28,7 @@ PumpState Pump::run() {
     }
   }
   if (pipe_ && pipe_->empty()) pipe_.reset();
+  context_.moved(bulk_);
   return *stop;
 }
 

@@ -2,12 +2,14 @@
 
 #include <malloc.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace portfwd {
 
@@ -24,7 +26,14 @@ bool default_congestion_control_is_bbr() {
 RelayContext::RelayContext(EventLoop& loop)
     : loop_(loop),
       buffer_(std::make_unique_for_overwrite<std::array<std::byte, kBufferSize>>()),
-      prefer_reno_(default_congestion_control_is_bbr()) {}
+      prefer_reno_(default_congestion_control_is_bbr()) {
+  loop_.add_hook(*this);
+}
+
+void RelayContext::before_wait() {
+  const bool bulk = std::exchange(bulk_moved_, false);
+  if (std::exchange(message_moved_, false) && bulk) ::sched_yield();
+}
 
 DatagramReceiver& RelayContext::datagrams() {
   if (!datagrams_) datagrams_ = std::make_unique<DatagramReceiver>();

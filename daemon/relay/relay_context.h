@@ -13,13 +13,14 @@
 
 namespace portfwd {
 
-class RelayContext {
+class RelayContext final : private WaitHook {
  public:
   static constexpr std::size_t kBufferSize = 64 * 1024;  ///< bytes
 
   explicit RelayContext(EventLoop& loop);
   RelayContext(const RelayContext&) = delete;
   RelayContext& operator=(const RelayContext&) = delete;
+  ~RelayContext() { loop_.remove_hook(*this); }
 
   [[nodiscard]] EventLoop& loop() { return loop_; }
   [[nodiscard]] PipePool& pipes() { return pipes_; }
@@ -33,6 +34,11 @@ class RelayContext {
   /// a listener it holds for what it accepts. Source: tcp(7), socket(7); platform test.
   void tune(int socket) const;
 
+  /// A pump has moved something. Where bulk and messages share a turn of the loop, the CPU is
+  /// offered to others at its end, to those who wait for the messages: the scheduler would let this
+  /// thread have it until its slice is over, and bulk always has more to do.
+  void moved(bool bulk) { (bulk ? bulk_moved_ : message_moved_) = true; }
+
   /// A relay was made, or is about to be freed. When most of a crowd has gone, what it had goes
   /// back to the system: the allocator keeps what lies below anything that outlived the crowd.
   void count_in();
@@ -41,13 +47,17 @@ class RelayContext {
  private:
   static constexpr std::size_t kCrowd = 512;  ///< relays; fewer are not worth the walk
 
+  void before_wait() override;
+
   EventLoop& loop_;
   std::unique_ptr<std::array<std::byte, kBufferSize>> buffer_;
   std::unique_ptr<DatagramReceiver> datagrams_;
   PipePool pipes_;
-  std::size_t live_ = 0;  ///< relays
-  std::size_t most_ = 0;  ///< at a time since memory was last given back
-  bool prefer_reno_;      ///< read once
+  std::size_t live_ = 0;        ///< relays
+  std::size_t most_ = 0;        ///< at a time since memory was last given back
+  bool prefer_reno_;            ///< read once
+  bool bulk_moved_ = false;     ///< in this turn
+  bool message_moved_ = false;  ///< in this turn
 };
 
 }  // namespace portfwd
