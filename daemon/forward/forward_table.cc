@@ -259,12 +259,10 @@ void ForwardTable::on_linger_over(Forward& forward) {
 
 /// Its listener may have gone: look soon.
 void ForwardTable::on_target_refused(ForwardPort& port, const Error&) {
-  for (auto& [key, tied] : forwards_) {
-    if (!tied.forward->owns(port)) continue;
-    const auto entry = entries_.find(key.container);
-    if (entry != entries_.end()) entry->second.reach->hurry();
-    return;
-  }
+  const auto forward = by_id(port.id());
+  if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
+  const auto entry = entries_.find(forward->first.container);
+  if (entry != entries_.end()) entry->second.reach->hurry();
 }
 
 }  // namespace portfwd

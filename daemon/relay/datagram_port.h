@@ -52,6 +52,7 @@ class DatagramPort final : public ForwardPort,
   void drain(Duration limit) override;
 
   void configure(ForwardPortSettings settings) override;
+  [[nodiscard]] const std::string& id() const override { return settings_.id; }
   [[nodiscard]] const Counters& counters() const override { return counters_; }
   [[nodiscard]] const std::vector<Endpoint>& endpoints() const override { return endpoints_; }
 

@@ -72,6 +72,7 @@ class ForwardPort : public Retirable {
 
   /// For clients to come; those that wait keep their deadlines.
   virtual void configure(ForwardPortSettings settings) = 0;
+  [[nodiscard]] virtual const std::string& id() const = 0;  ///< as in the settings
   [[nodiscard]] virtual const Counters& counters() const = 0;
   [[nodiscard]] virtual const std::vector<Endpoint>& endpoints() const = 0;
 };

@@ -42,6 +42,7 @@ class StreamPort final : public ForwardPort,
   void drain(Duration limit) override;
 
   void configure(ForwardPortSettings settings) override;
+  [[nodiscard]] const std::string& id() const override { return settings_.id; }
   [[nodiscard]] const Counters& counters() const override { return counters_; }
   [[nodiscard]] const std::vector<Endpoint>& endpoints() const override {
     return listener_.endpoints();
