@@ -64,57 +64,6 @@ TEST_F(StreamPortTest, AFamilyThatThisHostLacksIsLeftOut) {
   EXPECT_EQ(nothing_left.error().error.code, EADDRNOTAVAIL);
 }
 
-TEST_F(StreamPortTest, WhoWasRefusedByAListenerThatHasGoneWaitsForTheNext) {
-  rig.start();
-  const Endpoint there = *local_endpoint(rig.target.get());
-  rig.target.reset();
-  const UniqueFd client = connect_to_port(kBoth[0]);
-  ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
-  ASSERT_TRUE(rig.hold()) << "its end has become known";
-  Timer later(rig.loop, [] {});
-  later.arm_after(2 * StreamPort::kSecondLook);
-  ASSERT_TRUE(rig.until([&] { return !later.armed(); }));
-  EXPECT_EQ(rig.port->waiting(), 1U);
-  rig.target = listen_at(there);
-  ASSERT_TRUE(rig.serve());
-  write_all(rig.accept_inside(), "welcome");
-  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
-  EXPECT_EQ(rig.port->counters().failed, 0U);
-}
-
-/// The kernel has taken the connection in, but the server closes before it accepts.
-TEST_F(StreamPortTest, WhoWasResetByAListenerThatDidNotAcceptWaitsForTheNext) {
-  rig.start();
-  const Endpoint there = *local_endpoint(rig.target.get());
-  const UniqueFd client = connect_to_port(kBoth[0]);
-  ASSERT_TRUE(rig.until([&] { return wait_for(rig.target.get(), POLLIN, 0); }));
-  rig.target.reset();
-  ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
-  ASSERT_TRUE(rig.hold()) << "its end has become known";
-  EXPECT_EQ(rig.port->waiting(), 1U);
-  rig.target = listen_at(there);
-  ASSERT_TRUE(rig.serve());
-  write_all(rig.accept_inside(), "welcome");
-  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
-  EXPECT_EQ(rig.port->counters().failed, 0U);
-}
-
-TEST_F(StreamPortTest, ATargetThatRefusesMeansAResetAfterASecondLook) {
-  rig.start();
-  const Endpoint there = *local_endpoint(rig.target.get());
-  rig.target.reset();
-  const UniqueFd client = connect_to_port(kBoth[0]);
-  write_all(client, "anybody?");
-  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
-  EXPECT_EQ(rig.target_refusals, 1);
-  EXPECT_EQ(rig.port->counters(), (Counters{.total = 1, .failed = 1}));
-  EXPECT_EQ(rig.port->waiting(), 0U);
-  rig.target = listen_at(there);
-  auto [again, inside] = rig.connect_through();
-  write_all(inside, "now");
-  EXPECT_EQ(rig.receive(again, 3).text, "now");
-}
-
 TEST_F(StreamPortTest, AClientThatClosesAtOnceHasNoOwnerAndIsNotDialledFor) {
   rig.start();
   UniqueFd client = connect_to_port(kBoth[0]);

@@ -1,0 +1,86 @@
+// Clients of a forward whose target turns them away: refused, reset before it was accepted, out of
+// reach; over IPv4 and IPv6.
+#include <gtest/gtest.h>
+
+#include "support/forward_rig.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace testing_support;
+
+struct TurnedAwayTest : testing::TestWithParam<Family> {
+  TurnedAwayTest() { rig.target = listen_on_loopback(GetParam()); }
+
+  ForwardRig rig;
+  Endpoint entry{IpAddress::loopback(GetParam()), kHostPort};
+};
+
+TEST_P(TurnedAwayTest, ByAListenerThatHasGoneTheyWaitForTheNext) {
+  rig.start();
+  const Endpoint there = *local_endpoint(rig.target.get());
+  rig.target.reset();
+  const UniqueFd client = connect_to_port(entry);
+  ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
+  ASSERT_TRUE(rig.hold()) << "its end has become known";
+  Timer later(rig.loop, [] {});
+  later.arm_after(2 * StreamPort::kSecondLook);
+  ASSERT_TRUE(rig.until([&] { return !later.armed(); }));
+  EXPECT_EQ(rig.port->waiting(), 1U);
+  rig.target = listen_at(there);
+  ASSERT_TRUE(rig.serve());
+  write_all(rig.accept_inside(), "welcome");
+  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
+  EXPECT_EQ(rig.port->counters().failed, 0U);
+}
+
+/// The kernel has taken the connection in, but the server closes before it accepts.
+TEST_P(TurnedAwayTest, ByAListenerThatDidNotAcceptTheyWaitForTheNext) {
+  rig.start();
+  const Endpoint there = *local_endpoint(rig.target.get());
+  const UniqueFd client = connect_to_port(entry);
+  ASSERT_TRUE(rig.until([&] { return wait_for(rig.target.get(), POLLIN, 0); }));
+  rig.target.reset();
+  ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
+  ASSERT_TRUE(rig.hold()) << "its end has become known";
+  EXPECT_EQ(rig.port->waiting(), 1U);
+  rig.target = listen_at(there);
+  ASSERT_TRUE(rig.serve());
+  write_all(rig.accept_inside(), "welcome");
+  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
+  EXPECT_EQ(rig.port->counters().failed, 0U);
+}
+
+TEST_P(TurnedAwayTest, TwiceTheyAreReset) {
+  rig.start();
+  const Endpoint there = *local_endpoint(rig.target.get());
+  rig.target.reset();
+  const UniqueFd client = connect_to_port(entry);
+  write_all(client, "anybody?");
+  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
+  EXPECT_EQ(rig.target_refusals, 1);
+  EXPECT_EQ(rig.port->counters(), (Counters{.total = 1, .failed = 1}));
+  EXPECT_EQ(rig.port->waiting(), 0U);
+  rig.target = listen_at(there);
+  auto [again, inside] = rig.connect_through(entry);
+  write_all(inside, "now");
+  EXPECT_EQ(rig.receive(again, 3).text, "now");
+}
+
+TEST_P(TurnedAwayTest, ByANetworkThatIsOutOfReachTheyAreReset) {
+  const auto nowhere = IpAddress::parse(GetParam() == Family::V4 ? "192.0.2.1" : "2001:db8::1");
+  const ListenAddress there{{nowhere.value(), 80}, false};
+  ASSERT_TRUE(rig.bind() && rig.port->serve(rig.dialer, std::span(&there, 1)));
+  const UniqueFd client = connect_to_port(entry);
+  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
+  EXPECT_EQ(rig.port->counters(), (Counters{.total = 1, .failed = 1}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Over, TurnedAwayTest, testing::Values(Family::V4, Family::V6),
+                         [](const auto& which) {
+                           return which.param == Family::V4 ? "Ipv4" : "Ipv6";
+                         });
+
+}  // namespace
+}  // namespace portfwd
