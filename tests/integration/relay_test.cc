@@ -109,6 +109,18 @@ TEST_P(RelayTest, ForAPeerThatNeverReadsItHoldsAPipeFullAndTakesNoMore) {
   EXPECT_EQ(rig.receive(rig.target, written).text.size(), written) << "nothing was lost";
 }
 
+/// Each message is read whole, copied, and sent in many parts, as far as the reader lets it.
+TEST_P(RelayTest, MessagesForASlowReaderArriveWhole) {
+  const int least = 1;  // the kernel's own minimum counts
+  ::setsockopt(rig.client_inside, SOL_SOCKET, SO_SNDBUF, &least, sizeof least);
+  const std::string message = random_text(Pump::kBulkRead - 1);
+  for (int i = 0; i < 10; ++i) {
+    write_all(rig.target, message);
+    rig.settle();
+    EXPECT_EQ(rig.receive(rig.client, message.size()).text, message);
+  }
+}
+
 TEST_P(RelayTest, BothWindowsMayCloseAndOpenAgain) {
   const std::size_t question = rig.fill(rig.client);
   const std::size_t answer = rig.fill(rig.target);
