@@ -13,6 +13,15 @@ using namespace testing_support;
 struct TurnedAwayTest : testing::TestWithParam<Family> {
   TurnedAwayTest() { rig.target = listen_on_loopback(GetParam()); }
 
+  void expect_served_by_the_next(const UniqueFd& client, const Endpoint& there) {
+    EXPECT_EQ(rig.port->waiting(), 1U);
+    rig.target = listen_at(there);
+    ASSERT_TRUE(rig.serve());
+    write_all(rig.accept_inside(), "welcome");
+    EXPECT_EQ(rig.receive(client, 7).text, "welcome");
+    EXPECT_EQ(rig.port->counters().failed, 0U);
+  }
+
   ForwardRig rig;
   Endpoint entry{IpAddress::loopback(GetParam()), kHostPort};
 };
@@ -27,12 +36,7 @@ TEST_P(TurnedAwayTest, ByAListenerThatHasGoneTheyWaitForTheNext) {
   Timer later(rig.loop, [] {});
   later.arm_after(2 * StreamPort::kSecondLook);
   ASSERT_TRUE(rig.until([&] { return !later.armed(); }));
-  EXPECT_EQ(rig.port->waiting(), 1U);
-  rig.target = listen_at(there);
-  ASSERT_TRUE(rig.serve());
-  write_all(rig.accept_inside(), "welcome");
-  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
-  EXPECT_EQ(rig.port->counters().failed, 0U);
+  expect_served_by_the_next(client, there);
 }
 
 /// The kernel has taken the connection in, but the server closes before it accepts.
@@ -44,12 +48,7 @@ TEST_P(TurnedAwayTest, ByAListenerThatDidNotAcceptTheyWaitForTheNext) {
   rig.target.reset();
   ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
   ASSERT_TRUE(rig.hold()) << "its end has become known";
-  EXPECT_EQ(rig.port->waiting(), 1U);
-  rig.target = listen_at(there);
-  ASSERT_TRUE(rig.serve());
-  write_all(rig.accept_inside(), "welcome");
-  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
-  EXPECT_EQ(rig.port->counters().failed, 0U);
+  expect_served_by_the_next(client, there);
 }
 
 TEST_P(TurnedAwayTest, TwiceTheyAreReset) {
