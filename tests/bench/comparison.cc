@@ -1,17 +1,15 @@
 #include "bench/comparison.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sched.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <csignal>
 #include <ranges>
+
+#include "bench/apart.h"
 
 namespace portfwd::bench {
 namespace {
@@ -30,25 +28,12 @@ void place(pid_t process, const Load& load, std::size_t cpu) {
   ::sched_setaffinity(process, sizeof allowed, &allowed);
 }
 
-/// In a process of its own, so that every run begins alike.
-LoadResult run_apart(const Load& load, const Way& way, std::chrono::milliseconds time) {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) give_up("pipe2 failed");
-  const UniqueFd from(ends[0]);
-  UniqueFd to(ends[1]);
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+LoadResult measure(const Load& load, const Way& way, std::chrono::milliseconds time) {
+  return run_apart([&] {
     place(0, load, 0);
     if (way.inside != 0) enter_namespaces(way.inside);
-    const LoadResult result = run_load(load, way.place, time);
-    ::_exit(::write(to.get(), &result, sizeof result) == sizeof result ? 0 : 1);
-  }
-  to.reset();
-  LoadResult result;
-  if (::read(from.get(), &result, sizeof result) != sizeof result) result = {};
-  ::waitpid(pid, nullptr, 0);
-  return result;
+    return run_load(load, way.place, time);
+  });
 }
 
 Clock::duration cpu_time_of(const Way& way) {
@@ -78,7 +63,7 @@ void Comparison::run_load_once(const Load& load, std::size_t first,
   for (std::size_t i = 0; i < ways_.size(); ++i) {
     const Way& way = ways_[i == 0 ? 0 : 1 + (i - 1 + first) % (ways_.size() - 1)];
     const auto before = cpu_time_of(way);
-    const LoadResult result = run_apart(load, way, time);
+    const LoadResult result = measure(load, way, time);
     const double cpu = std::chrono::duration<double>(cpu_time_of(way) - before).count();
     if (i == 0) direct = result.rate;
     Series& series = table_[{way.name, load.name}];

@@ -15,6 +15,7 @@
 #include <map>
 #include <ranges>
 
+#include "bench/apart.h"
 #include "bench/container.h"
 #include "bench/daemon.h"
 #include "bench/relays.h"
@@ -71,24 +72,12 @@ pid_t start(const std::vector<std::string>& command, pid_t inside) {
   ::_exit(127);
 }
 
-double run_apart(const UdpLoad& load, std::uint16_t port, std::chrono::milliseconds time,
-                 pid_t inside) {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) give_up("pipe2 failed");
-  const UniqueFd from(ends[0]);
-  UniqueFd to(ends[1]);
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+double rate_of(const UdpLoad& load, std::uint16_t port, std::chrono::milliseconds time,
+               pid_t inside) {
+  return run_apart([&] {
     if (inside != 0) enter_namespaces(inside);
-    const double rate = run_udp_load(load, port, time);
-    ::_exit(::write(to.get(), &rate, sizeof rate) == sizeof rate ? 0 : 1);
-  }
-  to.reset();
-  double rate = 0;
-  if (::read(from.get(), &rate, sizeof rate) != sizeof rate) rate = 0;
-  ::waitpid(pid, nullptr, 0);
-  return rate;
+    return run_udp_load(load, port, time);
+  });
 }
 
 struct Way {
@@ -99,7 +88,7 @@ struct Way {
 
 bool works(const Way& way) {
   for (const auto end = Clock::now() + 5s; Clock::now() < end;) {
-    if (run_apart(kUdpLoads[2], way.port, 50ms, way.inside) > 0) return true;
+    if (rate_of(kUdpLoads[2], way.port, 50ms, way.inside) > 0) return true;
   }
   return false;
 }
@@ -171,7 +160,7 @@ Table measure(const Options& options, const std::vector<Way>& ways) {
       double direct = 0;
       for (std::size_t i = 0; i < ways.size(); ++i) {
         const Way& way = ways[i == 0 ? 0 : 1 + (i - 1 + round) % (ways.size() - 1)];
-        const double rate = run_apart(load, way.port, options.quick ? 200ms : 700ms, way.inside);
+        const double rate = rate_of(load, way.port, options.quick ? 200ms : 700ms, way.inside);
         if (i == 0) direct = rate;
         if (load.renewed && way.name == "socat") rest(2s);  // until its thousand processes end
         table[{way.name, load.name}].add(i == 0 ? rate : rate / direct);
