@@ -1,11 +1,9 @@
 #include "engine/docker_context.h"
 
-#include <fcntl.h>
-
 #include <filesystem>
 
+#include "base/small_file.h"
 #include "engine/json_reader.h"
-#include "kernel/proc_dir.h"
 
 namespace portfwd {
 namespace {
@@ -13,11 +11,9 @@ namespace {
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr std::size_t kLargestFile = 1 << 16;
-
 /// Of no type when there is none.
 Json read_json(const fs::path& file) {
-  const auto text = read_text(AT_FDCWD, file.c_str(), kLargestFile);
+  const auto text = read_small_file(file.string());
   return text ? parse_json(*text) : Json();
 }
 

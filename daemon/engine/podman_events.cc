@@ -22,8 +22,11 @@ PodmanEvents::PodmanEvents(EventLoop& loop, OnEvent on_event)
       source_(loop, inotify_.get(), *this) {}
 
 Result<void> PodmanEvents::start(const std::string& path) {
-  file_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  file_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!file_.valid()) return fail("open");
+  struct stat about {};
+  if (::fstat(file_.get(), &about) != 0) return fail("fstat");
+  if (!S_ISREG(about.st_mode)) return fail("open", EINVAL);
   if (::lseek(file_.get(), 0, SEEK_END) < 0) return fail("lseek");
   if (::inotify_add_watch(inotify_.get(), path.c_str(), IN_MODIFY) < 0) {
     return fail("inotify_add_watch");
@@ -37,18 +40,21 @@ void PodmanEvents::on_io(IoSource&, std::uint32_t) {
   read_new();
 }
 
-/// podman may begin its file anew, shorter.
+/// podman may begin its file anew, shorter. No more is read than was there at first: for what is
+/// written meanwhile inotify has another event.
 void PodmanEvents::read_new() {
   struct stat now {};
-  const off_t at = ::lseek(file_.get(), 0, SEEK_CUR);
-  if (::fstat(file_.get(), &now) == 0 && now.st_size < at) {
-    (void)::lseek(file_.get(), 0, SEEK_SET);
+  off_t at = ::lseek(file_.get(), 0, SEEK_CUR);
+  if (at < 0 || ::fstat(file_.get(), &now) != 0) return;
+  if (now.st_size < at) {
+    at = ::lseek(file_.get(), 0, SEEK_SET);
     unread_.clear();
   }
   std::array<char, 16384> chunk;
-  for (;;) {
+  while (at < now.st_size) {
     const ssize_t got = ::read(file_.get(), chunk.data(), chunk.size());
     if (got <= 0) return;
+    at += got;
     unread_.append(chunk.data(), static_cast<std::size_t>(got));
     take_lines();
   }

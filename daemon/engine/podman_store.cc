@@ -1,7 +1,6 @@
 // See podman_store.h. Source: inotify(7), containers-storage.conf(5), storage's containers.go.
 #include "engine/podman_store.h"
 
-#include <fcntl.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/small_file.h"
 #include "engine/answers.h"
 
 namespace portfwd {
@@ -40,18 +40,6 @@ bool concerns_file(std::string_view events) {
     events.remove_prefix(sizeof event + event.len);
   }
   return false;
-}
-
-std::string read_file(const std::string& path) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  std::string text;
-  std::array<char, 16384> chunk;
-  while (text.size() < kLargest) {
-    const ssize_t got = ::read(file.get(), chunk.data(), chunk.size());
-    if (got <= 0) return text;
-    text.append(chunk.data(), static_cast<std::size_t>(got));
-  }
-  return {};
 }
 
 }  // namespace
@@ -86,7 +74,8 @@ void PodmanStore::on_io(IoSource&, std::uint32_t) {
 void PodmanStore::read_names() {
   const auto before = std::exchange(names_, {});
   for (const std::string& file : files_) {
-    for (ContainerFacts& facts : parse_stored_containers(read_file(file))) {
+    for (ContainerFacts& facts :
+         parse_stored_containers(read_small_file(file, kLargest).value_or(""))) {
       names_.emplace(std::move(facts.id), std::move(facts.name));
     }
   }

@@ -4,33 +4,16 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include <array>
 #include <cstdio>
 #include <system_error>
 
 #include "base/log.h"
+#include "base/small_file.h"
 #include "base/unique_fd.h"
 
 namespace portfwd {
 
 namespace {
-
-Result<UniqueFd> open_file(const std::filesystem::path& path, int flags) {
-  UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd.valid()) return fail("open");
-  return fd;
-}
-
-Result<std::string> read_all(int fd, std::size_t most) {
-  std::string text;
-  std::array<char, 65536> chunk;
-  for (ssize_t got = 0; (got = ::read(fd, chunk.data(), chunk.size())) != 0;) {
-    if (got < 0) return fail("read");
-    text.append(chunk.data(), static_cast<std::size_t>(got));
-    if (text.size() > most) return fail("read", EFBIG);
-  }
-  return text;
-}
 
 Result<void> write_all(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -41,21 +24,21 @@ Result<void> write_all(int fd, std::string_view text) {
   return {};
 }
 
+/// What an earlier life, or somebody else, has left there is no file to write to: it can be a pipe.
 Result<void> write_and_sync(const std::filesystem::path& path, std::string_view text) {
-  const auto file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
-  if (!file) return std::unexpected(file.error());
-  if (auto written = write_all(file->get(), text); !written) return written;
-  if (::fsync(file->get()) != 0) return fail("fsync");
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return fail("unlink");
+  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.valid()) return fail("open");
+  if (auto written = write_all(file.get(), text); !written) return written;
+  if (::fsync(file.get()) != 0) return fail("fsync");
   return {};
 }
 
 }  // namespace
 
 State StateFile::load() const {
-  const auto file = open_file(path(), O_RDONLY);
-  if (!file && file.error().code == ENOENT) return {};
-  const auto text =
-      file ? read_all(file->get(), kMostBytes) : Result<std::string>(std::unexpected(file.error()));
+  const auto text = read_small_file(path().string(), kMostBytes, Links::Refuse);
+  if (!text && text.error().kind == UnreadableFile::Kind::Missing) return {};
   if (!text) {
     set_aside(text.error().text());
     return {};

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
-#include <iterator>
 #include <optional>
+
+#include "base/small_file.h"
 
 namespace portfwd {
 
@@ -56,9 +56,7 @@ void Subuids::refresh() {
   struct stat now {};
   if (::stat(file_.c_str(), &now) != 0) now = {};
   if (same_file_state(now, seen_)) return;
-  std::ifstream stream(file_);
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  ranges_ = parse_subuids(text, user_, uid_);
+  ranges_ = parse_subuids(read_small_file(file_.string()).value_or(""), user_, uid_);
   seen_ = now;
 }
 

@@ -2,6 +2,7 @@
 #include "engine/docker_context.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -51,6 +52,9 @@ TEST_F(DockerContextTest, FilesOfAnyFormAreNoReasonToThrow) {
     EXPECT_EQ(host("far"), "") << text;
   }
   EXPECT_FALSE(current_docker_context("/nonexistent", ""));
+  std::filesystem::remove(folder.path() + "/config.json");
+  ASSERT_EQ(::mkfifo((folder.path() + "/config.json").c_str(), 0600), 0);
+  EXPECT_EQ(host(), "") << "a pipe is not waited for";
 }
 
 }  // namespace

@@ -128,6 +128,40 @@ TEST_F(StateFileTest, OneThatIsTooLargeIsSetAside) {
   EXPECT_TRUE(exists("state.json.damaged"));
 }
 
+TEST_F(StateFileTest, SetsAsideWhatIsNoFile) {
+  for (const bool folder_in_its_place : {false, true}) {
+    std::filesystem::create_directories(file.path().parent_path());
+    if (folder_in_its_place) {
+      std::filesystem::remove(file.path().string() + ".damaged");
+      std::filesystem::create_directory(file.path());
+    } else {
+      ASSERT_EQ(::mkfifo(file.path().c_str(), 0600), 0);
+    }
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(file.load(), State{});
+    const std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_NE(said.find(folder_in_its_place ? "folder" : "pipe"), std::string::npos) << said;
+    EXPECT_TRUE(file.save(some_state()));
+    EXPECT_EQ(file.load(), some_state());
+    std::filesystem::remove(file.path());
+  }
+}
+
+TEST_F(StateFileTest, ReplacesWhateverIsInTheWayOfTheNewFile) {
+  const std::string beside = file.path().string() + ".new";
+  std::filesystem::create_directories(file.path().parent_path());
+  ASSERT_EQ(::mkfifo(beside.c_str(), 0600), 0);
+  EXPECT_TRUE(file.save(some_state()));
+  std::ofstream(folder.path() + "/precious") << "precious";
+  std::filesystem::create_symlink(folder.path() + "/precious", beside);
+  EXPECT_TRUE(file.save(some_state()));
+  EXPECT_EQ(read_file(folder.path() + "/precious"), "precious");
+  EXPECT_EQ(file.load(), some_state());
+  std::filesystem::create_directory(beside);
+  EXPECT_FALSE(file.save(some_state()));
+  EXPECT_EQ(file.load(), some_state());
+}
+
 /// Even root can't make a folder where a file is.
 TEST_F(StateFileTest, WhereNoFolderCanBeItSaysWhy) {
   std::ofstream(folder.path() + "/state") << "in the way";

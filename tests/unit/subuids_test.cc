@@ -53,6 +53,9 @@ TEST(SubuidsTest, TheFileIsReadAgainWhenItHasChanged) {
   EXPECT_TRUE(subuids.contains(100000));
   std::ofstream(file, std::ios::app) << "ann:200000:1\n";
   EXPECT_TRUE(subuids.contains(200000));
+  std::filesystem::remove(file);
+  ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
+  EXPECT_FALSE(subuids.contains(100000)) << "a pipe is not waited for";
   std::filesystem::remove_all(folder);
   EXPECT_FALSE(subuids.contains(100000));
 }
