@@ -1,10 +1,10 @@
 #include "config/config_file.h"
 
-#include <algorithm>
-#include <fstream>
-#include <sstream>
+#include <fmt/format.h>
 
-#include "base/error.h"
+#include <algorithm>
+
+#include "base/small_file.h"
 #include "config/complaints.h"
 #include "config/config_keys.h"
 #include "config/contradictions.h"
@@ -19,10 +19,10 @@ using Read = std::expected<Settings, Mistakes>;
 class Reader {
  public:
   void add(std::string_view text, std::string_view name);
-  void add_failure(const std::filesystem::path& file, const Error& error) {
+  void add_failure(const std::filesystem::path& file, const UnreadableFile& why) {
     Mistake& mistake = mistakes_.emplace_back();
     mistake.place.file = file.string();
-    mistake.text = "cannot be read: " + error.text();
+    mistake.text = "cannot be read: " + why.text();
   }
   Read finish();
 
@@ -34,12 +34,50 @@ class Reader {
   Mistakes mistakes_;
 };
 
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+/// The first range of ports without quotes (8000-8010), which TOML takes for the start of a date.
+std::string_view unquoted_range(std::string_view line) {
+  char quote = '\0';
+  for (std::size_t at = 0; at < line.size(); ++at) {
+    const char c = line[at];
+    if (quote != '\0' || c == '"' || c == '\'') {
+      quote = quote == '\0' ? c : quote == c ? '\0' : quote;
+      continue;
+    }
+    if (c == '#') return {};
+    if (!is_digit(c) || (at > 0 && !std::string_view("[,= \t").contains(line[at - 1]))) continue;
+    std::size_t end = at;
+    while (end < line.size() && is_digit(line[end])) ++end;
+    if (end == line.size() || line[end] != '-') continue;
+    const std::size_t dash = end++;
+    while (end < line.size() && is_digit(line[end])) ++end;
+    const bool date = end < line.size() && line[end] == '-';
+    if (end > dash + 1 && !date) return line.substr(at, end - at);
+  }
+  return {};
+}
+
+std::string_view line_of(std::string_view text, std::uint32_t number) {
+  for (; number > 1; --number) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  return text.substr(0, text.find('\n'));
+}
+
+std::string hint_for(std::string_view text, const toml::source_region& where) {
+  const std::string_view range = unquoted_range(line_of(text, where.begin.line));
+  return range.empty() ? "" : fmt::format("; a range of ports needs quotes: \"{}\"", range);
+}
+
 void Reader::add(std::string_view text, std::string_view name) {
   const toml::parse_result parsed = toml::parse(text, name);
   if (parsed) {
     read_sections(complaints_, parsed.table(), settings_);
   } else {
-    complaints_.add(place_of(parsed.error().source()), std::string(parsed.error().description()));
+    const toml::source_region& where = parsed.error().source();
+    complaints_.add(place_of(where),
+                    std::string(parsed.error().description()) + hint_for(text, where));
   }
   keep_mistakes();
 }
@@ -51,11 +89,11 @@ Read Reader::finish() {
   return std::move(settings_);
 }
 
-std::optional<std::string> read_file(const std::filesystem::path& path) {
-  std::ifstream in(path);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf() || in.peek() == EOF)) return std::nullopt;
-  return std::move(text).str();
+/// Whether something has that name, if only a link to nothing: that is a mistake, and not the
+/// absence of a configuration.
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
 }
 
 }  // namespace
@@ -69,10 +107,10 @@ Read parse_config(std::string_view text, std::string_view name) {
 Read read_config(const std::vector<std::filesystem::path>& files) {
   Reader reader;
   for (const auto& file : files) {
-    if (const auto text = read_file(file)) {
+    if (const auto text = read_small_file(file.string())) {
       reader.add(*text, file.string());
     } else {
-      reader.add_failure(file, Error{errno, "open"});
+      reader.add_failure(file, text.error());
     }
   }
   return reader.finish();
@@ -81,13 +119,16 @@ Read read_config(const std::vector<std::filesystem::path>& files) {
 std::vector<std::filesystem::path> config_files(const std::filesystem::path& config,
                                                 bool required) {
   namespace fs = std::filesystem;
-  std::error_code ignored;
   std::vector<fs::path> files;
-  if (required || fs::exists(config, ignored)) files.push_back(config);
+  if (required || is_there(config)) files.push_back(config);
+  const fs::path folder = config.parent_path() / "config.d";
   std::vector<fs::path> drop_ins;
-  for (const auto& entry : fs::directory_iterator(config.parent_path() / "config.d", ignored)) {
-    if (entry.path().extension() == ".toml") drop_ins.push_back(entry.path());
+  std::error_code failed;
+  fs::directory_iterator entry(folder, failed);
+  for (; !failed && entry != fs::directory_iterator(); entry.increment(failed)) {
+    if (entry->path().extension() == ".toml") drop_ins.push_back(entry->path());
   }
+  if (failed && is_there(folder)) drop_ins.push_back(folder);  // reading it will say why
   std::ranges::sort(drop_ins);
   std::ranges::move(drop_ins, std::back_inserter(files));
   return files;

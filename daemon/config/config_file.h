@@ -22,7 +22,8 @@ namespace portfwd {
                                                              std::string_view name);
 
 /// `config` itself where it exists, then the `*.toml` of the folder config.d beside it by name.
-/// @param required a `config` that is missing is listed all the same, so that reading it fails
+/// @param required a `config` that is missing is listed all the same, so that reading it fails; so
+/// is a config.d that cannot be listed
 [[nodiscard]] std::vector<std::filesystem::path> config_files(const std::filesystem::path& config,
                                                               bool required);
 

@@ -40,7 +40,7 @@ std::optional<std::size_t> choice(Complaints& c, const Node& v,
   return std::nullopt;
 }
 
-/// A list of which every entry is read by `entry`; the first bad one is complained of.
+/// A list of which every entry is read by `entry`, which complains of each bad one.
 template <class T>
 std::optional<std::vector<T>> list(Complaints& c, const Node& v, std::string_view expected,
                                    std::optional<T> (*entry)(Complaints&, const Node&)) {
@@ -48,11 +48,9 @@ std::optional<std::vector<T>> list(Complaints& c, const Node& v, std::string_vie
   if (all == nullptr) return c.expect(v, expected), std::nullopt;
   std::vector<T> out;
   for (const Node& one : *all) {
-    auto value = entry(c, one);
-    if (!value) return std::nullopt;
-    out.push_back(std::move(*value));
+    if (auto value = entry(c, one)) out.push_back(std::move(*value));
   }
-  return out;
+  return out.size() == all->size() ? std::optional(std::move(out)) : std::nullopt;
 }
 
 std::optional<uid_t> user(Complaints& c, const Node& v) {
@@ -152,11 +150,9 @@ std::optional<std::map<std::string, std::string>> labels(Complaints& c, const No
   }
   std::map<std::string, std::string> out;
   for (const auto& [name, value] : *table) {
-    auto read = pattern(c, value);
-    if (!read) return std::nullopt;
-    out.emplace(name.str(), std::move(*read));
+    if (auto read = pattern(c, value)) out.emplace(name.str(), std::move(*read));
   }
-  return out;
+  return out.size() == table->size() ? std::optional(std::move(out)) : std::nullopt;
 }
 
 std::optional<Port> port(Complaints& c, const Node& v) {

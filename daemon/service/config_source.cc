@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 
 #include "base/log.h"
 
@@ -26,6 +27,28 @@ fs::path nearest_folder(fs::path folder) {
     folder = folder.parent_path();
   }
   return folder.empty() ? "." : folder;
+}
+
+/// The folders of all symbolic links that lead to `path`: each can be switched to another target
+/// without an event in the folder that it leads to.
+void add_folders_of_links(const fs::path& path, std::set<std::string>& out) {
+  constexpr int kMostLinks = 40;  // as the kernel: path_resolution(7)
+  std::error_code failed;
+  std::deque<fs::path> rest(path.begin(), path.end());
+  fs::path at;
+  for (int links = 0; !rest.empty() && links < kMostLinks;) {
+    const fs::path next = at / rest.front();
+    rest.pop_front();
+    const fs::path target = fs::read_symlink(next, failed);
+    if (failed) {
+      at = next;
+      continue;
+    }
+    ++links;
+    out.insert(at.empty() ? "." : at.string());
+    rest.insert(rest.begin(), target.begin(), target.end());
+    if (target.is_absolute()) at.clear();
+  }
 }
 
 }  // namespace
@@ -64,13 +87,16 @@ std::vector<ConfigSource::Version> ConfigSource::versions() const {
   return out;
 }
 
-/// Those of the files, and where they are links, of what they lead to.
+/// Those of the files, and where they or their folders are links, of the links and of what they
+/// lead to.
 std::set<std::string> ConfigSource::folders() const {
   const fs::path home = options_.config.parent_path();
   std::set<std::string> out{nearest_folder(home).string()};
   std::error_code failed;
   if (fs::is_directory(home / "config.d", failed)) out.insert((home / "config.d").string());
+  add_folders_of_links(home / "config.d", out);
   for (const fs::path& file : config_files(options_.config, options_.config_required)) {
+    add_folders_of_links(file, out);
     const fs::path real = fs::canonical(file, failed);
     if (!failed) out.insert(real.parent_path().string());
   }

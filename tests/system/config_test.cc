@@ -1,5 +1,7 @@
 // The configuration as people change it while the daemon runs: what it says applies by itself, and
 // what it leaves alone goes on.
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <fstream>
 
@@ -74,6 +76,25 @@ TEST_F(SystemConfig, ALinkIsFollowedToWhatItLeadsTo) {
   EXPECT_TRUE(wait_for_removed(9090));
 }
 
+TEST_F(SystemConfig, NoticesAFolderLinkThatIsSwitched) {
+  fs::create_directories(file("quiet"));
+  fs::create_directories(file("loud"));
+  std::ofstream(file("quiet/config.toml")) << "";
+  std::ofstream(file("loud/config.toml")) << "[ports]\nexclude = [9090]\n";
+  fs::create_symlink("quiet", file("middle"));
+  fs::create_directory_symlink(file("middle"), file("portfwd"));
+  const auto lead = [&](const char* link, const char* target) {  // as `ln -sfn` does
+    fs::create_symlink(target, file("new"));
+    fs::rename(file("new"), file(link));
+  };
+  start_with_a_client();
+  lead("middle", "loud");
+  ASSERT_TRUE(wait_for_removed(9090));
+  lead("portfwd", "quiet");
+  ASSERT_TRUE(wait_for_added(9090, 2));
+  EXPECT_TRUE(echoes(client_, "still here"));
+}
+
 TEST_F(SystemConfig, ABrokenFileLeavesTheOldOneInForceUntilItIsMended) {
   configure("[ports]\non_auto_forward = \"silent\"\n");
   start_with_a_client();
@@ -86,6 +107,30 @@ TEST_F(SystemConfig, ABrokenFileLeavesTheOldOneInForceUntilItIsMended) {
   save("portfwd/config.toml", "[ports]\nexclude = [9090]\n");
   ASSERT_TRUE(wait_for_removed(9090));
   EXPECT_EQ(json({"status"}).at("configuration_errors").size(), 0U);
+}
+
+TEST_F(SystemConfig, ReportsWhatIsNoFileAndWaitsForNone) {
+  configure("");
+  start_with_a_client();
+  fs::create_directories(file("portfwd/config.d"));
+  ASSERT_EQ(::mkfifo(file("portfwd/config.d/pipe.toml").c_str(), 0600), 0);
+  EXPECT_TRUE(
+      until([&] { return lines_with("pipe.toml: cannot be read: it is a named pipe") == 1; }));
+  fs::remove(file("portfwd/config.d/pipe.toml"));
+  fs::create_symlink("/dev/zero", file("portfwd/config.d/flood.toml"));
+  EXPECT_TRUE(until([&] { return lines_with("flood.toml: cannot be read: it is a device") == 1; }));
+  EXPECT_TRUE(echoes(client_, "still here"));
+}
+
+TEST_F(SystemConfig, RejectsAFolderInPlaceOfTheFile) {
+  fs::create_directories(file("portfwd/config.toml"));
+  for (const std::vector<std::string>& line : {std::vector<std::string>{PORTFWD_PATH},
+                                               {PORTFWD_PATH, "--check-config"},
+                                               {PORTFWD_PATH, "--check-config", file("portfwd")}}) {
+    const Said said = run(line);
+    EXPECT_EQ(said.status, 2);
+    EXPECT_NE(said.err.find("it is a folder"), std::string::npos) << said.err;
+  }
 }
 
 TEST_F(SystemConfig, WhatAPersonHasReadIsNotReadAgain) {

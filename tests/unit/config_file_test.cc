@@ -3,10 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
 #include "config/value_parsers.h"
+#include "support/temp_dir.h"
 
 namespace portfwd {
 namespace {
@@ -216,6 +218,58 @@ TEST(Config, AMissingFileThatWasAskedForIsAMistake) {
   EXPECT_THAT(read.error().front().message(),
               HasSubstr("/nonexistent/config.toml: cannot be read: "));
   EXPECT_TRUE(read_config(config_files("/nonexistent/config.toml", false)));
+}
+
+TEST(Config, TellsEveryMistakeOfALine) {
+  EXPECT_EQ(mistakes_of("[ports]\nexclude = [0, 22, \"9-8\", \"x\"]\n").size(), 3U);
+  EXPECT_EQ(mistakes_of("[[rule]]\nlabels = {a = 1, b = \"x\", c = \"\"}\n").size(), 2U);
+  EXPECT_EQ(mistakes_of("host = {linger = \"soon\", hold = 5, drain = \"1s\"}\n").size(), 2U);
+}
+
+TEST(Config, HintsAtTheQuotesOfARange) {
+  for (const char* line : {"exclude = [8000-8010]", "exclude = [22, 8000-8010, 7]",
+                           "exclude=[\"1-2\",8000-8010]", "include = 8000-8010 # 1-2"}) {
+    const auto said = mistakes_of("[ports]\n" + std::string(line) + "\n");
+    ASSERT_EQ(said.size(), 1U) << line;
+    EXPECT_THAT(said.front(), HasSubstr("needs quotes: \"8000-8010\"")) << line;
+    EXPECT_THAT(said.front(), HasSubstr("c.toml:2:")) << line;
+  }
+  for (const char* line : {"exclude = [", "exclude = \"8000-8010", "a = 2026-11-29x", "= # 1-2"}) {
+    for (const auto& said : mistakes_of("[ports]\n" + std::string(line) + "\n")) {
+      EXPECT_THAT(said, testing::Not(HasSubstr("needs quotes"))) << line;
+    }
+  }
+}
+
+TEST(Config, RejectsWhatIsNoFileAndSaysWhatItIs) {
+  namespace fs = std::filesystem;
+  const testing_support::TempDir dir;
+  const fs::path config = fs::path(dir.path()) / "config.toml";
+  const auto complaint = [&] {
+    const auto read = read_config(config_files(config, false));
+    return read ? "" : read.error().front().message();
+  };
+  fs::create_directory(config);
+  EXPECT_THAT(complaint(), HasSubstr("config.toml: cannot be read: it is a folder"));
+  fs::remove(config);
+  ASSERT_EQ(::mkfifo(config.c_str(), 0600), 0);
+  EXPECT_THAT(complaint(), HasSubstr("pipe"));
+  fs::remove(config);
+  fs::create_symlink("/dev/zero", config);
+  EXPECT_THAT(complaint(), HasSubstr("device"));
+  fs::remove(config);
+  fs::create_symlink("nothing", config);
+  EXPECT_THAT(complaint(), HasSubstr("link to a file that does not exist"));
+  fs::remove(config);
+  std::ofstream(config) << "# " << std::string(1 << 20, 'x');
+  EXPECT_THAT(complaint(), HasSubstr("more than 1024 KiB"));
+  fs::remove(config);
+  EXPECT_EQ(complaint(), "");
+  fs::create_symlink("nothing", config.parent_path() / "config.d");
+  EXPECT_THAT(complaint(), HasSubstr("config.d: cannot be read: it is a link"));
+  fs::remove(config.parent_path() / "config.d");
+  fs::create_directories(config.parent_path() / "config.d/folder.toml");
+  EXPECT_THAT(complaint(), HasSubstr("folder.toml: cannot be read: it is a folder"));
 }
 
 TEST(Values, DurationsHaveAUnitAndAreNotNegative) {
