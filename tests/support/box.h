@@ -71,6 +71,8 @@ class Box {
   static Box of_roots() { return Box(nullptr, CLONE_NEWNET); }
   /// Below the other's namespaces.
   static Box nested_in(const Box& outer) { return Box(&outer, kUserAndNet); }
+  /// In the test's own namespaces: no container.
+  static Box on_host() { return Box(nullptr, 0); }
   /// A second process in the other's namespaces.
   static Box beside(const Box& other) { return Box(&other, 0); }
 

@@ -53,6 +53,8 @@ class Program final : private IoHandler {
   [[nodiscard]] bool ended() const { return pid_ < 0 && out_.closed && err_.closed; }
   /// Its exit status; negative the signal that ended it.
   [[nodiscard]] int status() const { return status_; }
+  /// -1 once it has ended.
+  [[nodiscard]] pid_t pid() const { return pid_; }
   void signal(int number) const { ::kill(pid_, number); }
 
  private:
