@@ -8,9 +8,17 @@ namespace portfwd {
 
 namespace {
 
-using namespace std::chrono_literals;
-
-constexpr Duration kConflictRetry = 2s;
+std::string_view text_of(RemovalReason reason) {
+  switch (reason) {
+    case RemovalReason::Gone:
+      return "container-gone";
+    case RemovalReason::Detached:
+      return "unforwarded";
+    case RemovalReason::Replaced:
+      return "replaced";
+  }
+  return "";
+}
 
 }  // namespace
 
@@ -20,8 +28,8 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
       ephemeral_(ephemeral_ports()),
       wishes_(parts.owner),
       draining_(parts.loop),
-      conflict_retry_(parts.loop, [this] { retry_conflicts(); }),
-      settle_over_(parts.loop, [this] { reconcile_settled(); }),
+      work_(parts.loop, [this] { reconcile_dirty(); }),
+      settle_over_(parts.loop, [this] { mark_settled(); }),
       forget_wishes_(parts.loop, [this] { forget_wishes(); }) {
   sticky_.restore(state.ports);
   addresses_.restore(state.addresses);
@@ -40,9 +48,10 @@ State ForwardTable::state() const {
 void ForwardTable::apply(const Settings& settings) {
   settings_ = settings;
   ephemeral_ = ephemeral_ports();
-  declare();
-  treat_waiting();
-  for (auto& [id, entry] : entries_) reconcile(entry);
+  declare_due_ = true;
+  mark_all();
+  retries_.expedite(parts_.loop.now());
+  reconcile_dirty();  // who has the settings read again finds them applied
 }
 
 bool ForwardTable::treat(Forward& forward, const Treatment& treatment) {
@@ -76,7 +85,9 @@ void ForwardTable::stop() {
   stopped_ = true;
   while (!forwards_.empty()) withdraw(forwards_.begin(), "daemon-stopped");
   requests_.clear();
-  conflict_retry_.disarm();
+  dirty_.clear();
+  changed_.clear();
+  work_.disarm();
   settle_over_.disarm();
   forget_wishes_.disarm();
 }
@@ -153,40 +164,25 @@ ForwardTable::Forwards::iterator ForwardTable::by_id(std::string_view id) {
 void ForwardTable::on_reach_added(Reach& reach) {
   Entry& entry = entries_[reach.container().id];
   entry.reach = &reach;
-  adopt(entry);
-  follow_wishes(reach);
-  follow_names(entry);
-  reconcile(entry);
+  mark_changed(entry);
 }
 
 void ForwardTable::on_reach_changed(Reach& reach) {
-  Entry& entry = entries_.at(reach.container().id);
-  release_misnamed(reach.container());
-  adopt(entry);
-  follow_wishes(reach);
-  for (auto& [key, tied] : forwards_) {
-    if (key.container == reach.container().id && tied.forward->describe(reach.container())) {
-      told_change(tied);
-    }
-  }
-  follow_names(entry);
-  reconcile(entry);  // with another name it may be to have another address
+  mark_changed(entries_.at(reach.container().id));
 }
 
 void ForwardTable::on_listeners(Reach& reach) {
-  reconcile(entries_.at(reach.container().id));
+  mark(entries_.at(reach.container().id));
 }
 
 void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
   const std::string id = reach.container().id;
+  if (changed_.erase(id) != 0) follow_facts(entries_.at(id));  // what it asked for outlives it
   release_all(id);
-  const std::string_view why = reason == RemovalReason::Gone       ? "container-gone"
-                               : reason == RemovalReason::Detached ? "unforwarded"
-                                                                   : "replaced";
   for (auto it = forwards_.lower_bound({id, Protocol::Tcp, 0});
        it != forwards_.end() && it->first.container == id;) {
     const auto next = std::next(it);
-    withdraw(it, why);
+    withdraw(it, text_of(reason));
     it = next;
   }
   entries_.erase(id);
@@ -205,7 +201,8 @@ void ForwardTable::announce(const std::vector<Tied*>& created) {
       bound.push_back(tied);
     } else {
       told_change(*tied);
-      conflict_retry_.arm_after(kConflictRetry);
+      retries_.add(tied->forward->id(), parts_.loop.now());
+      schedule();
     }
   }
   tell_added(bound);
@@ -228,6 +225,7 @@ void ForwardTable::withdraw(Forwards::iterator tied, std::string_view reason) {
   auto node = forwards_.extract(tied);
   Forward& forward = *node.mapped().forward;
   ids_.erase(forward.id());
+  retries_.remove(forward.id());
   const ForwardInfo info = forward.info();
   auto port = forward.withdraw();
   port->drain(settings_.host.drain);
@@ -235,21 +233,6 @@ void ForwardTable::withdraw(Forwards::iterator tied, std::string_view reason) {
   parts_.loop.retire(std::move(node.mapped().forward));  // its own timer may be what called
   parts_.observer.on_forward_destroyed(info);
   if (node.mapped().announced) parts_.observer.on_port_removed(info, reason);
-}
-
-void ForwardTable::retry_conflicts() {
-  for (auto& [key, tied] : forwards_) {
-    if (tied.forward->state() != ForwardState::Conflict) continue;
-    if (!bind(*tied.forward)) {
-      conflict_retry_.arm_after(kConflictRetry);
-      continue;
-    }
-    if (const auto entry = entries_.find(key.container); entry != entries_.end()) {
-      reconcile(entry->second);
-    }
-    told_change(tied);
-    tell_added({&tied});
-  }
 }
 
 void ForwardTable::on_linger_over(Forward& forward) {

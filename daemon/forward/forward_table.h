@@ -3,6 +3,12 @@
 // compares them with the actual ones and does the difference: a new listener, a reload, a
 // container's return and a removed forward are all the same step. It owns every forward; it knows
 // neither the bus nor how a container is reached.
+//
+// Whatever happens only marks containers: `changed_` those that are new or whose facts changed,
+// `dirty_` those whose forwards are to be reconciled. reconcile_dirty() does the work, once a turn
+// of the loop, so nothing edits a collection that a caller walks and the order of events does not
+// matter. A request that needs its answer at once has the container of the request reconciled
+// explicitly; the end of a container withdraws its forwards at once, since their dialers end.
 #pragma once
 
 #include <list>
@@ -19,8 +25,10 @@
 #include "base/refusal.h"
 #include "config/settings.h"
 #include "event/event_loop.h"
+#include "forward/conflict_retries.h"
 #include "forward/container_addresses.h"
 #include "forward/container_wishes.h"
+#include "forward/dirty_containers.h"
 #include "forward/draining_ports.h"
 #include "forward/explain.h"
 #include "forward/forward.h"
@@ -79,6 +87,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// Other settings from now on: what they no longer allow is withdrawn, what they newly allow
   /// appears, what stays keeps its connections.
   void apply(const Settings& settings);
+  /// Reconciles what is marked. The loop calls it in the turn after something was marked.
+  void reconcile_dirty();
 
   /// Makes the forwards that the settings declare; apply() does so too.
   void declare();
@@ -118,7 +128,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
  private:
   struct Entry {
     Reach* reach = nullptr;
-    std::vector<std::string> names;  ///< its lasting_names() at the last look
+    std::vector<std::string> names;  ///< its lasting_names() when they were last looked at
+    std::string project;             ///< likewise the compose project that it is part of
     std::set<Target> suppressed;
     ListenerAges ages;
     TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
@@ -137,13 +148,20 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   using Plan = std::map<Target, Wanted>;
   using Forwards = std::map<ForwardKey, Tied>;
 
+  void mark(const Entry& entry);
+  void mark_changed(const Entry& entry);
+  void mark_all();
+  void mark_projects(const std::set<std::string>& projects);
+  void schedule();
+  void follow_changes();
+  void follow_facts(Entry& entry);
   void reconcile(Entry& entry);
   [[nodiscard]] Plan plan_of(Entry& entry);
   [[nodiscard]] Wanted detected(Entry& entry, std::span<const Listener> group);
   [[nodiscard]] Treatment treatment_of(const ForwardRequest& request, const Container* container,
                                        std::span<const Listener> listeners) const;
   void add_lingering(const Entry& entry, Plan& plan);
-  void reconcile_settled();
+  void mark_settled();
   void limit(Entry& entry, Plan& plan);
   void update_existing(Entry& entry, const Plan& plan);
   [[nodiscard]] static bool lost_port(const Tied& tied);
@@ -159,13 +177,15 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void follow_names(Entry& entry);
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
   void retry_conflicts();
+  void retry(const std::string& id);
   static bool serves(const Forward& forward, const ForwardRequest& request);
   std::string take_over(Tied& tied, ForwardRequest request);
+  Answer<std::string> insert(Reach* reach, ForwardRequest request);
   Answer<std::string> make(Reach* reach, const ForwardKey& key, ForwardRequest request);
   void end(Forwards::iterator tied, std::string_view reason);
   [[nodiscard]] std::vector<DeclaredForward> declared() const;
+  void make_declared();
   void declare(const DeclaredForward& declared);
-  void follow_wishes(const Reach& reach);
   void forget_wishes();
   void treat_waiting();
   [[nodiscard]] bool at_home(const ForwardRequest& request);
@@ -202,7 +222,11 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   std::unordered_map<std::string_view, const Forward*> ids_;  ///< of them all
   std::list<ForwardRequest> requests_;
   DrainingPorts draining_;
-  Timer conflict_retry_;
+  std::set<std::string> changed_;  ///< ids of containers
+  DirtyContainers dirty_;
+  bool declare_due_ = false;  ///< what is declared changed
+  ConflictRetries retries_;
+  Timer work_;  ///< calls reconcile_dirty()
   Timer settle_over_;
   Timer forget_wishes_;
   std::uint64_t next_id_ = 1;

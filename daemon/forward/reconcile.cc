@@ -1,5 +1,6 @@
-// The reconcile step of the ForwardTable: desired forwards of one container against the actual
-// ones.
+// The work of the ForwardTable that is done once a turn: first the facts of containers that are new
+// or changed, then what is declared, then for each marked container its desired forwards against
+// the actual ones, then the conflicts that are due.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -20,8 +21,123 @@ Target target_of(const Listener& l) {
 
 }  // namespace
 
-void ForwardTable::reconcile(Entry& entry) {
+// ---- marks -------------------------------------------------------------------------------------
+
+/// Its listeners, or what decides on them, changed.
+void ForwardTable::mark(const Entry& entry) {
+  dirty_.mark(entry.reach->container().id);
+  schedule();
+}
+
+/// It is new, or has another name, project, labels or state.
+void ForwardTable::mark_changed(const Entry& entry) {
+  changed_.insert(entry.reach->container().id);
+  mark(entry);
+}
+
+void ForwardTable::mark_all() {
+  for (const auto& [id, entry] : entries_) mark(entry);
+}
+
+/// What one container of a compose project asks for may concern another one's ports.
+void ForwardTable::mark_projects(const std::set<std::string>& projects) {
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.project.empty() && projects.contains(entry.project)) mark(entry);
+  }
+}
+
+void ForwardTable::mark_settled() {
+  TimePoint next = TimePoint::max();
+  for (auto& [id, entry] : entries_) {
+    if (entry.settled <= parts_.loop.now()) {
+      mark(entry);
+    } else {
+      next = std::min(next, entry.settled);
+    }
+  }
+  if (next < TimePoint::max()) settle_over_.arm_at(next);
+}
+
+/// The next turn if something is marked, else the next conflict that is due.
+void ForwardTable::schedule() {
   if (stopped_) return;
+  const bool marked = !dirty_.empty() || !changed_.empty() || declare_due_;
+  const auto next = marked ? std::optional(parts_.loop.now()) : retries_.next();
+  if (next && (!work_.armed() || work_.when() > *next)) work_.arm_at(*next);
+}
+
+// ---- once a turn -------------------------------------------------------------------------------
+
+void ForwardTable::reconcile_dirty() {
+  if (stopped_) return;
+  follow_changes();
+  for (std::size_t left = dirty_.size(); left > 0; --left) {
+    const auto entry = entries_.find(dirty_.take());
+    if (entry != entries_.end()) reconcile(entry->second);
+  }
+  retry_conflicts();
+  schedule();
+}
+
+/// Takes over what is new about containers, and what is declared by them and for them. It binds no
+/// port but those of what is declared.
+void ForwardTable::follow_changes() {
+  const std::set<std::string> changed = std::exchange(changed_, {});
+  std::set<std::string> projects;
+  for (const std::string& id : changed) {
+    Entry& entry = entries_.at(id);
+    projects.insert(entry.project);
+    follow_facts(entry);
+    projects.insert(entry.project);
+  }
+  mark_projects(projects);
+  if (std::exchange(declare_due_, false)) {
+    make_declared();
+    treat_waiting();
+  }
+  for (const std::string& id : changed) follow_names(entries_.at(id));
+}
+
+void ForwardTable::follow_facts(Entry& entry) {
+  const Container& container = entry.reach->container();
+  release_misnamed(container);
+  adopt(entry);
+  if (entry.reach->state() == ContainerState::Watched && wishes_.update(container)) {
+    declare_due_ = true;
+  }
+  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
+       it != forwards_.end() && it->first.container == container.id; ++it) {
+    if (it->second.forward->describe(container)) told_change(it->second);
+  }
+  entry.project = container.project;
+}
+
+void ForwardTable::retry_conflicts() {
+  const TimePoint now = parts_.loop.now();
+  while (const auto id = retries_.due(now)) retry(*id);
+}
+
+void ForwardTable::retry(const std::string& id) {
+  const auto tied = by_id(id);
+  if (tied == forwards_.end() || tied->second.forward->state() != ForwardState::Conflict) {
+    return retries_.remove(id);
+  }
+  if (!bind(*tied->second.forward)) return retries_.add(id, parts_.loop.now());
+  retries_.remove(id);
+  if (const auto entry = entries_.find(tied->first.container); entry != entries_.end()) {
+    reconcile(entry->second);
+  }
+  const auto now_there = by_id(id);  // the reconcile step may have withdrawn it
+  if (now_there == forwards_.end()) return;
+  told_change(now_there->second);
+  if (now_there->second.forward->state() != ForwardState::Conflict) {
+    tell_added({&now_there->second});
+  }
+}
+
+// ---- one container -----------------------------------------------------------------------------
+
+void ForwardTable::reconcile(Entry& entry) {
   Plan plan = plan_of(entry);
   limit(entry, plan);
   update_existing(entry, plan);
@@ -92,15 +208,6 @@ void ForwardTable::add_lingering(const Entry& entry, Plan& plan) {
     Decision decision = decide(policy(), container, forward.last_listener());
     if (decision.forward) plan[target] = {{}, nullptr, std::move(decision.treatment)};
   }
-}
-
-void ForwardTable::reconcile_settled() {
-  TimePoint next = TimePoint::max();
-  for (auto& [id, entry] : entries_) {
-    if (entry.settled <= parts_.loop.now()) reconcile(entry);
-    next = std::min(next, entry.settled);
-  }
-  if (next < TimePoint::max()) settle_over_.arm_at(next);
 }
 
 /// Those that are there stay; of the others the lowest ports come first.

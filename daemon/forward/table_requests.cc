@@ -70,6 +70,14 @@ Answer<std::string> ForwardTable::add(Reach* reach, ForwardRequest request) {
   if (stopped_) {
     return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
   }
+  follow_changes();  // a request that waits for this container is its own by now
+  Answer<std::string> id = insert(reach, std::move(request));
+  if (reach != nullptr) reconcile(entries_.at(reach->container().id));
+  return id;
+}
+
+/// Its container is marked, but not reconciled.
+Answer<std::string> ForwardTable::insert(Reach* reach, ForwardRequest request) {
   if (reach != nullptr) {
     request.container_id = reach->container().id;
     request.container_name = reach->container().name;
@@ -107,7 +115,7 @@ std::string ForwardTable::take_over(Tied& tied, ForwardRequest request) {
   if (request.options.persist) parts_.observer.on_state_changed();
   requests_.push_back(std::move(request));
   told_change(tied);
-  reconcile(entries_.at(forward.key().container));  // treats it as a request
+  mark(entries_.at(forward.key().container));  // a request is treated in another way
   return requests_.back().forward_id;
 }
 
@@ -128,14 +136,14 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
     requests_.pop_back();
     ids_.erase(forward.id());
     forwards_.erase(key);
-    if (container != nullptr) reconcile(entries_.at(container->id));
+    if (container != nullptr) mark(entries_.at(container->id));
     return std::unexpected(std::move(refusal));
   }
   if (kept.options.persist) parts_.observer.on_state_changed();
   forward.wait(settings_.host.linger);
   std::string id = forward.id();
   announce({&forwards_.at(key)});
-  if (container != nullptr) reconcile(entries_.at(container->id));
+  if (container != nullptr) mark(entries_.at(container->id));
   return id;
 }
 
@@ -175,8 +183,13 @@ void ForwardTable::end_lifeline(std::string_view bus_name) {
 
 // ---- declared ----------------------------------------------------------------------------------
 
-/// What the settings declare and what is declared are made one: what is unchanged stays as it is.
 void ForwardTable::declare() {
+  declare_due_ = true;
+  follow_changes();
+}
+
+/// What the settings declare and what is declared are made one: what is unchanged stays as it is.
+void ForwardTable::make_declared() {
   const std::vector<DeclaredForward> all = declared();
   std::vector<std::pair<std::string, std::string_view>> ended;
   for (ForwardRequest& request : requests_) {
@@ -219,18 +232,18 @@ void ForwardTable::declare(const DeclaredForward& declared) {
                                                      : away_key(request));
   const bool by_hand = there != forwards_.end() && there->second.forward->origin() != Origin::Auto;
   if (by_hand && declared.by_container) return;
-  if (by_hand) end(there, "replaced");   // the configuration is the longer-lived word
-  (void)add(reach, std::move(request));  // a host port that can't be had is a conflict, and told so
-}
-
-/// Only a container that can be entered is asked.
-void ForwardTable::follow_wishes(const Reach& reach) {
-  if (reach.state() == ContainerState::Watched && wishes_.update(reach.container())) declare();
+  if (by_hand) end(there, "replaced");  // the configuration is the longer-lived word
+  (void)insert(reach,
+               std::move(request));  // a host port that can't be had is a conflict, and told so
 }
 
 /// Those of containers that were not made anew in time.
 void ForwardTable::forget_wishes() {
-  if (wishes_.forget(parts_.loop.now())) declare();
+  if (wishes_.forget(parts_.loop.now())) declare_due_ = true;
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.project.empty()) mark(entry);  // may have been the other part of it
+  }
+  schedule();
   if (const auto next = wishes_.forget_at()) forget_wishes_.arm_at(*next);
 }
 

@@ -24,7 +24,10 @@ class Table final : private testing_support::ForwardTableTest {
     crowded_.set_ports(ports_);
   }
 
-  void reconcile_crowded() { table->on_listeners(crowded_); }
+  void reconcile_crowded() {
+    table->on_listeners(crowded_);
+    table->reconcile_dirty();
+  }
   void reconcile_beside(bool open) {
     show(beside_, open ? std::vector{Port{1500}} : std::vector<Port>());
     told.changes.clear();

@@ -60,7 +60,7 @@ TEST_F(DeclaredForwards, StayWhileTheirContainerIsReplaced) {
   TestReach& first = container("web");
   show(first, {8080});
   EXPECT_EQ(only().state, ForwardState::Active);
-  table->on_reach_removed(first, RemovalReason::Replaced);
+  removed(first, RemovalReason::Replaced);
   EXPECT_EQ(only().state, ForwardState::Waiting);
   TestReach& second = container("web");
   show(second, {8080});
@@ -77,7 +77,7 @@ TEST_F(DeclaredForwards, GoOverToAnotherContainerOfTheNameThatIsThereAlready) {
   show(first, {8080});
   show(second, {8080});
   told.take();
-  table->on_reach_removed(first, RemovalReason::Gone);
+  removed(first, RemovalReason::Gone);
   EXPECT_EQ(only().container_id, second.container().id);
   EXPECT_EQ(only().state, ForwardState::Active);
   EXPECT_EQ(only().host_port, 18080);
@@ -135,13 +135,13 @@ TEST_F(DeclaredForwards, FollowTheNameOfAContainer) {
   TestReach& reach = container("web");
   show(reach, {8080});
   reach.rename("shop");
-  table->on_reach_changed(reach);
+  changed(reach);
   EXPECT_EQ(table->infos().size(), 2U);
   EXPECT_TRUE(std::ranges::any_of(table->infos(), [](const ForwardInfo& f) {
     return f.container_id.empty() && f.container_name == "web" && f.state == ForwardState::Waiting;
   }));
   reach.rename("web");
-  table->on_reach_changed(reach);
+  changed(reach);
   EXPECT_EQ(only().state, ForwardState::Active);
   EXPECT_EQ(only().host_port, 18080);
 }

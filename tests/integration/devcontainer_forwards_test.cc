@@ -20,7 +20,7 @@ struct DevcontainerForwards : ForwardTableTest {
     auto& reach = *reaches.emplace_back(
         std::make_unique<TestReach>(relay.context, "id-app" + std::to_string(++ids), "app"));
     reach.set_labels({{"devcontainer.metadata", metadata}});
-    table->on_reach_added(reach);
+    added(reach);
     return reach;
   }
 };
@@ -41,7 +41,7 @@ TEST_F(DevcontainerForwards, AClientThatComesWhileTheContainerIsReplacedIsServed
   TestReach& first = devcontainer(metadata);
   show(first, {18085});
   EXPECT_EQ(only().state, ForwardState::Active);
-  table->on_reach_removed(first, RemovalReason::Gone);
+  removed(first, RemovalReason::Gone);
   EXPECT_EQ(only().state, ForwardState::Waiting);
 
   const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -59,12 +59,12 @@ TEST_F(DevcontainerForwards, OneThatIsMadeAnewTakesItsForwardOverBeforeItsLabels
   const std::string metadata = R"({"forwardPorts": [18085]})";
   TestReach& first = devcontainer(metadata);
   const std::string id = only().id;
-  table->on_reach_removed(first, RemovalReason::Gone);
+  removed(first, RemovalReason::Gone);
   TestReach& second = container("app");  // as /proc shows it
   show(second, {18085});
   EXPECT_EQ(only().state, ForwardState::Active);
   second.set_labels({{"devcontainer.metadata", metadata}});
-  table->on_reach_changed(second);
+  changed(second);
   EXPECT_EQ(only().id, id);
   EXPECT_THAT(told.ports, ElementsAre("+app:18085@18085 0/1")) << "one forward all the time";
 }

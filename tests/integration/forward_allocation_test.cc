@@ -18,7 +18,8 @@ TEST_F(ForwardTableTest, TheNextTableKnowsTheHostPortsOfThisOne) {
   EXPECT_EQ(told.state_changes, 1);
   table->stop();
   taken.reset();
-  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()}, settings, state);
+  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()},
+                settings, state);
   show(container("web"), {8080});
   EXPECT_EQ(only().host_port, 20000);
   EXPECT_EQ(told.state_changes, 1) << "nothing new to be written";
@@ -61,7 +62,8 @@ TEST_F(WithAddressPerContainer, ItIsTheSameInTheNextLife) {
   const State state = table->state();
   const std::string home = home_of("web");
   table->stop();
-  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()}, settings, state);
+  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()},
+                settings, state);
   show(container("web"), {9090});
   EXPECT_THAT(only().host_addresses, ElementsAre(home));
 }
@@ -77,7 +79,7 @@ TEST_F(WithAddressPerContainer, AContainerThatGetsAnotherNameMovesThere) {
   show(reach, {8080});
   told.take();
   reach.rename("web");
-  table->on_reach_changed(reach);
+  changed(reach);
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 replaced", "+web:8080@8080 0/1"));
   EXPECT_THAT(only().host_addresses, ElementsAre(home_of("web")));
 }

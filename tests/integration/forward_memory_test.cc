@@ -27,7 +27,7 @@ struct ForwardMemory : ForwardTableTest {
   /// Its engine has answered.
   void learn(TestReach& reach, const Labels& labels) {
     reach.set_labels(labels);
-    table->on_reach_changed(reach);
+    changed(reach);
   }
   /// A first container with port 8080, at 20000 since somebody has 8080; then it is gone.
   void have_been_at_20000(const Labels& labels) {
@@ -35,7 +35,7 @@ struct ForwardMemory : ForwardTableTest {
     TestReach& first = labelled("festive_morse", labels);
     show(first, {8080});
     ASSERT_EQ(only().host_port, 20000);
-    table->on_reach_removed(first, RemovalReason::Gone);
+    removed(first, RemovalReason::Gone);
     told.take();
   }
   /// Another daemon, which has read what this one wrote.
@@ -57,7 +57,7 @@ TEST_F(ForwardMemory, AContainerMadeAnewIsKnownByItsLabels) {
     show(next, {8080});
     EXPECT_THAT(told.take(), ElementsAre(fmt::format("+{}:8080@20000 0/1", name)));
     EXPECT_EQ(only().reason, "it had this host port before");
-    table->on_reach_removed(next, RemovalReason::Gone);
+    removed(next, RemovalReason::Gone);
   }
 }
 
@@ -68,7 +68,7 @@ TEST_F(ForwardMemory, ItIsSoInTheNextLifeOfTheDaemon) {
     TestReach& next = labelled(name, labels);
     show(next, {8080});
     EXPECT_EQ(only().host_port, 20000);
-    table->on_reach_removed(next, RemovalReason::Gone);
+    removed(next, RemovalReason::Gone);
   }
 }
 
@@ -101,7 +101,7 @@ TEST_F(ForwardMemory, ANameThatIsToldLateDoesSoToo) {
   show(next, {8080});
   told.take();
   next.rename("festive_morse");
-  table->on_reach_changed(next);
+  changed(next);
   EXPECT_EQ(only().host_port, 20000);
 }
 

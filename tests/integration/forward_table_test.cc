@@ -98,7 +98,7 @@ TEST_F(ForwardTableTest, TheEndOfAContainerWithdrawsAtOnce) {
   TestReach& web = container("web");
   show(web, {8080});
   told.take();
-  table->on_reach_removed(web, RemovalReason::Gone);
+  removed(web, RemovalReason::Gone);
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 container-gone"));
 }
 
@@ -106,7 +106,7 @@ TEST_F(ForwardTableTest, OneThatIsReplacedSaysSoAndLeavesItsHostPortToItsSuccess
   TestReach& old = container("web");
   show(old, {8080});
   told.take();
-  table->on_reach_removed(old, RemovalReason::Replaced);
+  removed(old, RemovalReason::Replaced);
   show(container("web"), {8080});
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 replaced", "+web:8080@8080 0/1"));
 }
@@ -178,7 +178,7 @@ TEST_F(ForwardTableTest, AForwardForAContainerThatMayComeIsAdoptedAndOutlivesIt)
   EXPECT_EQ(only().container_id, first.container().id);
   show(first, {8080});
   EXPECT_EQ(only().state, ForwardState::Active);
-  table->on_reach_removed(first, RemovalReason::Gone);
+  removed(first, RemovalReason::Gone);
   EXPECT_EQ(only().state, ForwardState::Waiting);
   TestReach& second = container("web");
   EXPECT_EQ(only().container_id, second.container().id);

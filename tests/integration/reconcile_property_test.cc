@@ -1,5 +1,7 @@
 // What the forward table promises whatever happens: any order of events ends in the forwards that a
-// table makes which sees nothing but the end, and doing it once more changes nothing.
+// table makes which sees nothing but the end, and doing it once more changes nothing. Events are
+// listeners, containers, settings, what dev containers ask for, and host ports that others take;
+// the table reconciles after some of them only.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,6 +25,7 @@ struct ReconcileProperties : ForwardTableTest {
   }
 
   struct Inside {
+    std::string name;            ///< of the container, and of its compose service
     TestReach* reach = nullptr;  ///< null while it is away
     std::vector<Port> ports;
   };
@@ -44,6 +47,9 @@ struct ReconcileProperties : ForwardTableTest {
       rule.container = "api";
       rule.on_auto_forward = "ignore";
     }
+    Rule& fixed = *out.rules.emplace(out.rules.begin());  // no fall-back, or the past would show
+    fixed.ports = {{9004, 9004}, {9014, 9014}};
+    fixed.require_host_port = true;
     if (coin()) {
       DeclaredForward& declared = out.forwards.emplace_back();
       declared = {.container = coin() ? "web" : "api", .target = {Protocol::Tcp, 9000}};
@@ -51,28 +57,61 @@ struct ReconcileProperties : ForwardTableTest {
     }
     return out;
   }
+  /// What a dev container says of its own ports and of those of the other service.
+  std::map<std::string, std::string> any_labels() {
+    if (coin()) return {{"any", "label"}};
+    const char* const attributes = coin() ? R"({"onAutoForward": "ignore"})"
+                                          : R"({"label": "asked for", "requireLocalPort": true})";
+    const int port = 9000 + static_cast<int>(random() % 5);
+    return {{"devcontainer.metadata",
+             fmt::format(R"({{"portsAttributes": {{"api:{}": {}, "web:{}": {}}}}})", port + 10,
+                         attributes, port, attributes)}};
+  }
+  void come_or_go(Inside& inside) {
+    if (inside.reach != nullptr) {
+      // Or what it asks for would be remembered for a while, as for one that is made anew.
+      inside.reach->set_labels({{"any", "other"}});
+      table->on_reach_changed(*inside.reach);
+      table->on_reach_removed(*inside.reach, RemovalReason::Gone);
+      inside.reach = nullptr;
+      inside.ports.clear();
+      return;
+    }
+    inside.reach = &unseen(inside.name);
+    inside.reach->set_service("shop", inside.name);
+    inside.reach->set_labels(any_labels());
+    table->on_reach_added(*inside.reach);
+  }
+  void take_or_free_a_host_port() {
+    UniqueFd& socket = coin() ? taken.first : taken.second;
+    if (socket.valid()) return socket.reset();
+    UniqueFd made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const Port port = &socket == &taken.first ? 9004 : 9014;
+    const SockAddr address = to_sockaddr({IpAddress::loopback(Family::V4), port});
+    if (::bind(made.get(), address.get(), address.length) == 0) socket = std::move(made);
+  }
   void any_event() {
     Inside& inside = coin() ? web : api;
-    const std::string name = &inside == &web ? "web" : "api";
-    switch (random() % 4) {
+    switch (random() % 6) {
       case 0:
         now = any_settings();
         return table->apply(now);
       case 1:
-        if (inside.reach == nullptr) {
-          inside.reach = &container(name);
-        } else {
-          table->on_reach_removed(*inside.reach, RemovalReason::Gone);
-          inside = {};
-        }
-        return;
+        return come_or_go(inside);
+      case 2:
+        return take_or_free_a_host_port();
+      case 3:
+        if (inside.reach == nullptr) return;
+        inside.reach->set_labels(any_labels());
+        return table->on_reach_changed(*inside.reach);
       default:
         if (inside.reach == nullptr) return;
         inside.ports.clear();
         for (Port p = 9000; p < 9005; ++p) {
           if (coin()) inside.ports.push_back(static_cast<Port>(p + (&inside == &api ? 10 : 0)));
         }
-        return show(*inside.reach, inside.ports);
+        inside.reach->set_ports(inside.ports);
+        return table->on_listeners(*inside.reach);
     }
   }
   /// The same end, for a table that has seen nothing else.
@@ -85,6 +124,7 @@ struct ReconcileProperties : ForwardTableTest {
     for (Inside* inside : {&web, &api}) {
       if (inside->reach != nullptr) table->on_reach_added(*inside->reach);
     }
+    table->reconcile_dirty();
   }
   [[nodiscard]] std::set<std::string> forwards() const {
     std::set<std::string> out;
@@ -102,26 +142,36 @@ struct ReconcileProperties : ForwardTableTest {
 
   std::mt19937 random{42};  // NOLINT: a fixed seed, so that a failure can be repeated
   Settings now = settings;
-  Inside web, api;
+  Inside web{.name = "web"}, api{.name = "api"};
+  std::pair<UniqueFd, UniqueFd> taken;  ///< host ports that somebody else has
 };
 
 TEST_F(ReconcileProperties, AnyOrderOfEventsEndsAsIfOnlyTheEndHadBeen) {
   std::size_t most = 0;
-  for (int round = 0; round < 60; ++round) {
-    for (int i = 0; i < 12; ++i) any_event();
+  std::size_t conflicts = 0;
+  for (int round = 0; round < 200; ++round) {
+    for (int i = 0; i < 12; ++i) {
+      any_event();
+      if (coin()) table->reconcile_dirty();
+    }
+    table->apply(now);  // conflicts are retried now, and not when they are due
+    ASSERT_TRUE(relay.loop.turn(Duration::zero()));  // what holds no port lingers no longer
     turn_until([&] { return !lingers(); });
     const std::set<std::string> after_all = forwards();
     told.take();
     table->apply(now);
     for (const Inside* inside : {&web, &api}) {
-      if (inside->reach != nullptr) table->on_listeners(*inside->reach);
+      if (inside->reach != nullptr) show(*inside->reach, inside->ports);
     }
     ASSERT_THAT(told.take(), IsEmpty()) << "round " << round << ": once more is no change";
     begin_anew();
     ASSERT_EQ(forwards(), after_all) << "round " << round;
     most = std::max(most, after_all.size());
+    conflicts += static_cast<std::size_t>(std::ranges::count_if(
+        after_all, [](const std::string& f) { return f.find("conflict") != std::string::npos; }));
   }
   EXPECT_GE(most, 5U) << "the events make something";
+  EXPECT_GE(conflicts, 20U) << "and taken ports matter";
 }
 
 }  // namespace

@@ -41,6 +41,10 @@ class TestReach final : public Reach {
   void set_labels(std::map<std::string, std::string> labels) {
     container_.labels = std::move(labels);
   }
+  void set_service(std::string project, std::string service) {
+    container_.project = std::move(project);
+    container_.service = std::move(service);
+  }
   void rename(std::string name) { container_.name = std::move(name); }
   const Container& container() const override { return container_; }
   ContainerState state() const override { return ContainerState::Watched; }
@@ -98,14 +102,31 @@ struct ForwardTableTest : testing::Test {
     turn_until([this] { return !table->draining(); });
   }
   TestReach& container(std::string name) {
-    auto& reach = *reaches.emplace_back(
-        std::make_unique<TestReach>(relay.context, "id-" + name + std::to_string(++ids), name));
-    table->on_reach_added(reach);
+    TestReach& reach = unseen(std::move(name));
+    added(reach);
     return reach;
+  }
+  /// One that the table has not been told of.
+  TestReach& unseen(std::string name) {
+    const std::string id = "id-" + name + std::to_string(++ids);
+    return *reaches.emplace_back(std::make_unique<TestReach>(relay.context, id, std::move(name)));
   }
   void show(TestReach& reach, std::vector<Port> ports) {
     reach.set_ports(std::move(ports));
     table->on_listeners(reach);
+    table->reconcile_dirty();
+  }
+  void added(TestReach& reach) {
+    table->on_reach_added(reach);
+    table->reconcile_dirty();
+  }
+  void changed(TestReach& reach) {
+    table->on_reach_changed(reach);
+    table->reconcile_dirty();
+  }
+  void removed(TestReach& reach, RemovalReason reason) {
+    table->on_reach_removed(reach, reason);
+    table->reconcile_dirty();
   }
   ForwardInfo only() {
     const auto infos = table->infos();
