@@ -1,14 +1,19 @@
 // portfwd-broker: makes sockets inside a container's namespaces and hands them to the daemon,
 // nothing else. One process per user namespace, started by the daemon, which holds the other end of
 // kSocketFd; or one per network namespace, started there by an engine with a socket's path as its
-// argument, where it fetches its end. It ends when the daemon closes the other one. Static and
-// without dependencies, because the same file also runs inside containers. It shares protocol.h and
+// argument, where it fetches its end; or, with --reader, one that reads for the daemon what may
+// never answer (reader.h). It ends when the daemon closes the other one. Static and without
+// dependencies, because the same file also runs inside containers. It shares protocol.h and
 // unique_fd.h with the daemon and knows no more of it.
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <string_view>
+
 #include "broker/channel.h"
 #include "broker/join.h"
+#include "broker/reader.h"
+#include "broker/reader_protocol.h"
 #include "broker/rendezvous.h"
 #include "broker/serve.h"
 
@@ -30,10 +35,15 @@ bool wait_for_join(const Channel& channel, UniqueFd& home) {
   return false;
 }
 
-/// @param path of the daemon's socket, or null: the end of the pair is there already
+/// @param path of the daemon's socket, or null: the end of the pair is there already, as it is for
+/// a reader
 int run(const char* path) {
   // Root of a container that shares our pid namespace has our uid there: it must not trace us.
   if (::prctl(PR_SET_DUMPABLE, 0) != 0 || ::chdir("/") != 0) return 1;
+  if (path != nullptr && std::string_view(path) == kReaderArgument) {
+    const UniqueFd end(kSocketFd);
+    return read_for_daemon(end.get());
+  }
   const UniqueFd end = path != nullptr ? fetch_channel(path) : UniqueFd(kSocketFd);
   const Channel channel(end.get());
   UniqueFd home;

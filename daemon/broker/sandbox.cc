@@ -72,6 +72,12 @@ class AllowList {
   std::uint16_t size_ = 0;
 };
 
+Outcome lock(AllowList& list) {
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return failed(Step::Seccomp);
+  if (list.install() != 0) return failed(Step::Seccomp);
+  return {};
+}
+
 }  // namespace
 
 Outcome drop_capabilities(Capabilities keep) {
@@ -103,9 +109,18 @@ Outcome filter_system_calls() {
   }
   list.allow_if(SYS_setns, 1, {CLONE_NEWNET});
   list.allow_if(SYS_socket, 0, {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK});
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return failed(Step::Seccomp);
-  if (list.install() != 0) return failed(Step::Seccomp);
-  return {};
+  return lock(list);
+}
+
+Outcome filter_reading_calls() {
+  AllowList list;
+  for (const long number : {SYS_recvmsg, SYS_sendmsg, SYS_read, SYS_close, SYS_readlinkat,
+                            SYS_getdents64, SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fstatfs,
+                            SYS_restart_syscall, SYS_rt_sigreturn, SYS_exit_group}) {
+    list.allow(number);
+  }
+  list.allow_if(SYS_openat, 2, {kReadFlags, kFolderFlags, kListFlags});
+  return lock(list);
 }
 
 }  // namespace portfwd::broker

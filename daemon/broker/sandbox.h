@@ -3,6 +3,8 @@
 // undone.
 #pragma once
 
+#include <fcntl.h>
+
 #include <cstdint>
 
 #include "broker/outcome.h"
@@ -18,5 +20,13 @@ Outcome drop_capabilities(Capabilities keep);
 /// Sets no_new_privs and installs the allow-list; anything else kills the process. Source:
 /// seccomp(2).
 Outcome filter_system_calls();
+
+/// The flags with which a reader may call openat(2): nothing can be written or made.
+inline constexpr int kReadFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+inline constexpr int kFolderFlags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+inline constexpr int kListFlags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+
+/// The same for a reader, which makes no socket and enters nothing.
+Outcome filter_reading_calls();
 
 }  // namespace portfwd::broker

@@ -106,9 +106,13 @@ std::string ProcDir::comm(pid_t pid) const {
   return text;
 }
 
+std::optional<procfs::Stat> ProcDir::stat(pid_t pid) const {
+  return procfs::parse_stat(read(pid, "stat", 1024).value_or(""));
+}
+
 pid_t ProcDir::parent(pid_t pid) const {
-  const auto stat = procfs::parse_stat(read(pid, "stat", 512).value_or(""));
-  return stat ? stat->ppid : 0;
+  const auto found = stat(pid);
+  return found ? found->ppid : 0;
 }
 
 std::map<std::uint64_t, pid_t> ProcDir::socket_owners(std::span<const pid_t> pids,

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "kernel/netns.h"
+#include "kernel/procfs.h"
 
 namespace portfwd {
 
@@ -51,6 +53,8 @@ class ProcDir {
                                          std::size_t limit = kTextLimit) const;
   /// The process's name, or "" when it is gone.
   [[nodiscard]] std::string comm(pid_t pid) const;
+  /// Nothing when it is gone.
+  [[nodiscard]] std::optional<procfs::Stat> stat(pid_t pid) const;
   /// Its parent, or 0.
   [[nodiscard]] pid_t parent(pid_t pid) const;
 

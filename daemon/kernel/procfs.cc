@@ -54,7 +54,9 @@ std::optional<Stat> parse_stat(std::string_view text) {
   const auto pid = number<pid_t>(text.substr(0, open));
   const auto ppid = number<pid_t>(cut(rest, ' '));
   if (!pid || !ppid || state.size() != 1) return std::nullopt;
-  return Stat{*pid, std::string(text.substr(open + 2, close - open - 2)), state[0], *ppid};
+  for (int field = 5; field < 22; ++field) cut(rest, ' ');
+  const auto started = number<std::uint64_t>(cut(rest, ' ')).value_or(0);
+  return Stat{*pid, std::string(text.substr(open + 2, close - open - 2)), state[0], *ppid, started};
 }
 
 std::optional<uid_t> parse_status_uid(std::string_view text) {

@@ -19,6 +19,8 @@ struct Stat {
   std::string comm;  ///< at most 15 bytes, any but NUL: parentheses and blanks too
   char state = '?';  ///< 'Z' for a zombie
   pid_t ppid = 0;
+  std::uint64_t started =
+      0;  ///< clock ticks since boot; with the pid it tells one process for good
 };
 [[nodiscard]] std::optional<Stat> parse_stat(std::string_view text);
 

@@ -69,6 +69,31 @@ TEST(BrokerSandbox, OnlyItsOwnFamiliesOfSocketsCanBeMade) {
   EXPECT_TRUE(killed(status_behind_filter(SYS_socket, AF_UNSPEC, SOCK_STREAM, 0)));
 }
 
+/// The same behind the filter of a reader.
+template <class... Arguments>
+int status_of_reader(long number, Arguments... arguments) {
+  return status_of_child([&] {
+    if (!filter_reading_calls().ok()) ::_exit(2);
+    ::syscall(number, arguments...);
+  });
+}
+
+TEST(ReaderSandbox, AllowsToOpenForReadingOnly) {
+  EXPECT_TRUE(lived(status_of_reader(SYS_openat, AT_FDCWD, "/etc/passwd", kReadFlags)));
+  EXPECT_TRUE(lived(status_of_reader(SYS_openat, AT_FDCWD, "/", kFolderFlags)));
+  EXPECT_TRUE(killed(status_of_reader(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDWR)));
+  EXPECT_TRUE(killed(status_of_reader(SYS_openat, AT_FDCWD, "/tmp/x", kReadFlags | O_CREAT)));
+}
+
+TEST(ReaderSandbox, KillsAReaderThatDoesAnythingElse) {
+  EXPECT_TRUE(killed(status_of_reader(SYS_socket, AF_INET, SOCK_STREAM, 0)));
+  EXPECT_TRUE(killed(status_of_reader(SYS_setns, -1, CLONE_NEWNET)));
+  EXPECT_TRUE(killed(status_of_reader(SYS_write, -1, "", 0)));
+  EXPECT_TRUE(killed(status_of_reader(SYS_unlinkat, -1, "x", 0)));
+  EXPECT_TRUE(killed(status_of_reader(SYS_ptrace, 0, 0, 0, 0)));
+  EXPECT_TRUE(killed(status_of_reader(SYS_execve, nullptr, nullptr, nullptr)));
+}
+
 #if defined(__x86_64__)
 TEST(BrokerSandbox, TheSecondSetOfCallNumbersIsNoWayAround) {
   constexpr long kX32 = 0x40000000;

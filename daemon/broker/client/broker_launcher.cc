@@ -97,8 +97,8 @@ class SpawnLauncher::Dying final : public Retirable, private IoHandler {
   IoSource source_;
 };
 
-SpawnLauncher::SpawnLauncher(EventLoop& loop, std::string program)
-    : loop_(loop), program_(std::move(program)) {}
+SpawnLauncher::SpawnLauncher(EventLoop& loop, std::string program, std::string argument)
+    : loop_(loop), program_(std::move(program)), argument_(std::move(argument)) {}
 SpawnLauncher::~SpawnLauncher() = default;
 
 Result<BrokerProcess> SpawnLauncher::launch() {
@@ -112,7 +112,7 @@ Result<BrokerProcess> SpawnLauncher::launch() {
   const FileActions actions(theirs.get());
   const Attributes attributes;
   std::array<char, 15> name{"portfwd-broker"};
-  std::array<char*, 2> argv{name.data(), nullptr};
+  std::array<char*, 3> argv{name.data(), argument_.empty() ? nullptr : argument_.data(), nullptr};
   std::array<char*, 1> environment{nullptr};
   const int error = ::posix_spawn(&started.pid, program_.c_str(), actions.get(), attributes.get(),
                                   argv.data(), environment.data());

@@ -36,7 +36,8 @@ class BrokerLauncher {
 class SpawnLauncher final : public BrokerLauncher {
  public:
   /// @param program path of portfwd-broker
-  SpawnLauncher(EventLoop& loop, std::string program);
+  /// @param argument its only one, or ""
+  SpawnLauncher(EventLoop& loop, std::string program, std::string argument = {});
   ~SpawnLauncher() override;
 
   [[nodiscard]] Result<BrokerProcess> launch() override;
@@ -50,6 +51,7 @@ class SpawnLauncher final : public BrokerLauncher {
 
   EventLoop& loop_;
   std::string program_;
+  std::string argument_;
   std::vector<std::unique_ptr<Dying>> dying_;
 };
 
