@@ -32,7 +32,7 @@ int run(const Options& options, const Settings& settings) {
                     relay.context(), found.names, sock_diag},
                    options, settings);
   found.registry.add_observer(reach.reaches);
-  const HostPortHolder holders(found.proc);
+  const HostPortHolder holders(found.proc, clock);
   const StateFile state_file(options.state_folder);
   ConfigSource config(loop, options);
   Controller controller({loop, found.discovery, found.registry, reach.reaches, relay.services(),

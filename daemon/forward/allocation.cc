@@ -21,7 +21,7 @@ HostPortPlan::HostPortPlan(const Settings& settings, const Wish& wish)
     : settings_(settings),
       wish_(wish),
       preferred_(preferred_port(wish)),
-      fallback_(settings.host.fallback_range.first) {
+      fallback_(std::max<std::uint32_t>(settings.host.fallback_range.first, wish.fallback_from)) {
   if (wish.asked) first_.push_back(*wish.asked);
   if (wish.sticky && !wish.only_preferred) offer(*wish.sticky);
   offer(preferred_);

@@ -15,16 +15,19 @@ class HostPortPlan {
  public:
   struct Wish {
     Port container_port = 0;
-    std::optional<Port> sticky;      ///< what it had before
-    std::optional<Port> asked;       ///< by a person, who needs not heed `avoid`
-    bool only_preferred = false;     ///< no other than preferred()
-    Port first_unprivileged = 1024;  ///< net.ipv4.ip_unprivileged_port_start
+    std::optional<Port> sticky;       ///< what it had before
+    std::optional<Port> asked;        ///< by a person, who needs not heed `avoid`
+    bool only_preferred = false;      ///< no other than preferred()
+    Port first_unprivileged = 1024;   ///< net.ipv4.ip_unprivileged_port_start
+    std::uint32_t fallback_from = 0;  ///< those of the range below it are known to be taken
   };
   /// @param settings borrowed while the plan is used
   HostPortPlan(const Settings& settings, const Wish& wish);
 
   /// The next one to try; nothing when the fall-back range is used up.
   [[nodiscard]] std::optional<Port> next();
+  /// Where next() goes on in the fall-back range: one more than what it gave from there.
+  [[nodiscard]] std::uint32_t fallback_next() const { return fallback_; }
   /// The one that a person would expect: what was asked for, else the same number, or 8000 + N for
   /// a privileged one.
   [[nodiscard]] Port preferred() const { return preferred_; }

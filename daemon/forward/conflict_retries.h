@@ -45,6 +45,7 @@ class ConflictRetries {
     order_.erase({known->second.at, known->first});
     known_.erase(known);
   }
+  [[nodiscard]] bool contains(std::string_view id) const { return known_.contains(id); }
   /// The forward whose retry is due for the longest time.
   [[nodiscard]] std::optional<std::string> due(TimePoint now) const {
     if (order_.empty() || order_.begin()->first > now) return std::nullopt;

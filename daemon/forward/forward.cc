@@ -103,7 +103,7 @@ std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& add
   for (const IpAddress& address : addresses) endpoints.push_back({address, port});
   auto bound = port_->bind(endpoints);
   if (!bound) {
-    if (failures_.size() < kFailuresKept) failures_.push_back(bound.error());
+    note_failure(bound.error());
     return bound;
   }
   info_.host_addresses.clear();
@@ -114,6 +114,10 @@ std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& add
   info_.url = url();
   info_.state = ForwardState::Waiting;
   return bound;
+}
+
+void Forward::note_failure(const BindFailure& failure) {
+  if (failures_.size() < kFailuresKept) failures_.push_back(failure);
 }
 
 void Forward::mark_conflict(std::string reason) {

@@ -90,6 +90,7 @@ class Forward final : public Retirable {
   [[nodiscard]] const std::vector<IpAddress>& tried_addresses() const { return tried_; }
   /// What bind() failed with since they were forgotten; the first few.
   [[nodiscard]] const std::vector<BindFailure>& failures() const { return failures_; }
+  void note_failure(const BindFailure& failure);
   void forget_failures() { failures_.clear(); }
   void mark_conflict(std::string reason);
 

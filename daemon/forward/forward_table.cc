@@ -49,6 +49,7 @@ void ForwardTable::apply(const Settings& settings) {
   settings_ = settings;
   ephemeral_ = ephemeral_ports();
   declare_due_ = true;
+  cursors_.clear();
   mark_all();
   retries_.expedite(parts_.loop.now());
   reconcile_dirty();  // who has the settings read again finds them applied
@@ -84,6 +85,7 @@ std::vector<IpAddress> ForwardTable::host_addresses(const std::string& container
 void ForwardTable::stop() {
   stopped_ = true;
   while (!forwards_.empty()) withdraw(forwards_.begin(), "daemon-stopped");
+  draining_.limit(std::nullopt, settings_.host.drain);
   requests_.clear();
   dirty_.clear();
   changed_.clear();
@@ -185,6 +187,8 @@ void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
     withdraw(it, text_of(reason));
     it = next;
   }
+  draining_.limit(id, settings_.host.drain);
+  groups_.leave(entries_.at(id).group, id);
   entries_.erase(id);
   wishes_.gone(reach.container(), parts_.loop.now());
   forget_wishes();
@@ -201,8 +205,7 @@ void ForwardTable::announce(const std::vector<Tied*>& created) {
       bound.push_back(tied);
     } else {
       told_change(*tied);
-      retries_.add(tied->forward->id(), parts_.loop.now());
-      schedule();
+      retry_later(*tied->forward);
     }
   }
   tell_added(bound);
@@ -222,22 +225,45 @@ void ForwardTable::told_change(const Tied& tied) {
 }
 
 void ForwardTable::withdraw(Forwards::iterator tied, std::string_view reason) {
+  remove(tied, reason, settings_.host.drain);
+}
+
+/// @param drain so long its live connections may go on
+void ForwardTable::remove(Forwards::iterator tied, std::string_view reason, Duration drain) {
   auto node = forwards_.extract(tied);
   Forward& forward = *node.mapped().forward;
   ids_.erase(forward.id());
   retries_.remove(forward.id());
+  held_.remove(forward);
+  if (forward.origin() == Origin::Auto) count_automatic(node.key().container, -1);
+  cursors_.port_freed(forward.host_port(), settings_.host.fallback_range);
   const ForwardInfo info = forward.info();
   auto port = forward.withdraw();
-  port->drain(settings_.host.drain);
-  draining_.add(std::move(port));
+  port->drain(drain);
+  if (drain == DrainingPorts::kNoLimit) {
+    draining_.add_leftover(std::move(port), node.key().container);
+  } else {
+    draining_.add(std::move(port));
+  }
   parts_.loop.retire(std::move(node.mapped().forward));  // its own timer may be what called
   parts_.observer.on_forward_destroyed(info);
   if (node.mapped().announced) parts_.observer.on_port_removed(info, reason);
 }
 
+/// Fewer than before: containers of the group that lack a forward may have one now.
+void ForwardTable::count_automatic(const std::string& container_id, int change) {
+  const auto entry = entries_.find(container_id);
+  if (entry == entries_.end()) return;
+  ForwardGroups::Group& group = groups_.at(entry->second.group);
+  group.automatic += static_cast<std::size_t>(change);
+  if (change > 0) return;
+  for (const std::string& id : group.over) mark(entries_.at(id));
+}
+
+/// Its listener closed by itself: clients that it had accepted are still served, as they would be
+/// without us.
 void ForwardTable::on_linger_over(Forward& forward) {
-  const auto tied = forwards_.find(forward.key());
-  withdraw(tied, "listener-closed");
+  remove(forwards_.find(forward.key()), "listener-closed", DrainingPorts::kNoLimit);
 }
 
 /// Its listener may have gone: look soon.

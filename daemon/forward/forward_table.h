@@ -8,7 +8,9 @@
 // `dirty_` those whose forwards are to be reconciled. reconcile_dirty() does the work, once a turn
 // of the loop, so nothing edits a collection that a caller walks and the order of events does not
 // matter. A request that needs its answer at once has the container of the request reconciled
-// explicitly; the end of a container withdraws its forwards at once, since their dialers end.
+// explicitly; the end of a container withdraws its forwards at once, since their dialers end. What
+// a turn does is bounded in time and in ports that are tried (TurnBudget), the rest is for the
+// next.
 #pragma once
 
 #include <list>
@@ -31,8 +33,11 @@
 #include "forward/dirty_containers.h"
 #include "forward/draining_ports.h"
 #include "forward/explain.h"
+#include "forward/fallback_cursors.h"
 #include "forward/forward.h"
+#include "forward/forward_groups.h"
 #include "forward/forward_request.h"
+#include "forward/held_ports.h"
 #include "forward/listener_ages.h"
 #include "forward/policy.h"
 #include "forward/sticky_ports.h"
@@ -50,7 +55,8 @@ class TableObserver {
                              std::uint32_t count) = 0;
   /// Follows each on_port_added. @param reason as PortRemoved has it: listener-closed, ...
   virtual void on_port_removed(const ForwardInfo& forward, std::string_view reason) = 0;
-  /// A container has more ports than `max_forwards`; told once until it has fewer.
+  /// A container, with those that count together with it (ForwardGroups), has more ports than
+  /// `max_forwards`; told once until there are fewer.
   virtual void on_limit(const Container& container, unsigned limit) = 0;
   /// state() is not what it was.
   virtual void on_state_changed() = 0;
@@ -102,6 +108,10 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void stop();
   /// Whether live connections of withdrawn forwards are still draining.
   [[nodiscard]] bool draining() const { return !draining_.empty(); }
+  /// Whether containers are still to be reconciled.
+  [[nodiscard]] bool busy() const { return marked(); }
+  /// Live connections whose listener and host port are gone.
+  [[nodiscard]] std::size_t leftover_connections() const { return draining_.leftovers(); }
 
   [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
@@ -133,7 +143,12 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
     std::set<Target> suppressed;
     ListenerAges ages;
     TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
-    bool limit_told = false;
+    std::string group;                     ///< see group_of()
+  };
+  /// What is left of a turn.
+  struct TurnBudget {
+    unsigned binds = kBindsPerTurn;  ///< host ports that may be tried
+    TimePoint until = TimePoint::max();
   };
   /// What a (protocol, port) of one container should have.
   struct Wanted {
@@ -148,6 +163,12 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   using Plan = std::map<Target, Wanted>;
   using Forwards = std::map<ForwardKey, Tied>;
 
+  static constexpr unsigned kBindsPerTurn = 100;
+  static constexpr Duration kTimePerTurn = std::chrono::milliseconds(10);
+
+  void begin_turn();
+  [[nodiscard]] bool turn_over() const;
+  [[nodiscard]] bool marked() const;
   void mark(const Entry& entry);
   void mark_changed(const Entry& entry);
   void mark_all();
@@ -155,6 +176,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void schedule();
   void follow_changes();
   void follow_facts(Entry& entry);
+  void join_group(Entry& entry);
   void reconcile(Entry& entry);
   [[nodiscard]] Plan plan_of(Entry& entry);
   [[nodiscard]] Wanted detected(Entry& entry, std::span<const Listener> group);
@@ -170,6 +192,9 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   Forward& create(const ForwardKey& key, const Wanted& wanted);
   /// Whether the host port could be had; if not, the forward is in `conflict` with a reason.
   bool bind(Forward& forward);
+  [[nodiscard]] std::expected<void, BindFailure> try_port(Forward& forward,
+                                                          const std::vector<IpAddress>& addresses,
+                                                          Port port);
   [[nodiscard]] bool remembers_ports() const;
   void remember_port(const Forward& forward);
   [[nodiscard]] std::vector<std::string> names_of(const Forward& forward) const;
@@ -178,6 +203,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
   void retry_conflicts();
   void retry(const std::string& id);
+  void retry_later(const Forward& forward);
   static bool serves(const Forward& forward, const ForwardRequest& request);
   std::string take_over(Tied& tied, ForwardRequest request);
   Answer<std::string> insert(Reach* reach, ForwardRequest request);
@@ -196,6 +222,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void release_misnamed(const Container& container);
   void rekey(const ForwardKey& from, ForwardKey to);
   void withdraw(Forwards::iterator tied, std::string_view reason);
+  void remove(Forwards::iterator tied, std::string_view reason, Duration drain);
+  void count_automatic(const std::string& container_id, int change);
   void announce(const std::vector<Tied*>& created);
   void tell_added(const std::vector<Tied*>& bound);
   void told_change(const Tied& tied);
@@ -226,6 +254,10 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   DirtyContainers dirty_;
   bool declare_due_ = false;  ///< what is declared changed
   ConflictRetries retries_;
+  HeldPorts held_;
+  FallbackCursors cursors_;
+  ForwardGroups groups_;
+  TurnBudget budget_;
   Timer work_;  ///< calls reconcile_dirty()
   Timer settle_over_;
   Timer forget_wishes_;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "discover/names.h"
 #include "kernel/sock_diag.h"
@@ -11,7 +13,10 @@ namespace portfwd {
 
 namespace {
 
-constexpr std::size_t kMaxLinks = 65536;  ///< descriptors worth looking at, of all programs
+using namespace std::chrono_literals;
+
+constexpr std::size_t kMaxLinks = 16384;  ///< descriptors that one look reads, of all programs
+constexpr Duration kFresh = 1s;
 
 /// A listener on a wildcard keeps everybody else off the port, one of IPv6 off the IPv4 one too.
 bool keeps_off(const DiagSocket& listener, const Endpoint& wanted) {
@@ -21,20 +26,34 @@ bool keeps_off(const DiagSocket& listener, const Endpoint& wanted) {
 
 }  // namespace
 
-std::string HostPortHolder::holder_of(Protocol protocol, const Endpoint& endpoint) const {
+const HostPortHolder::Seen& HostPortHolder::look(Protocol protocol) const {
+  Seen& seen = seen_[protocol == Protocol::Tcp ? 0 : 1];
+  if (seen.at + kFresh > clock_.now()) return seen;
+  seen = {};
+  seen.at = clock_.now();
   auto diag = SockDiag::open();
-  if (!diag) return "";
-  const auto listeners = diag->listeners(protocol);
-  if (!listeners) return "";
-  const auto holder =
-      std::ranges::find_if(*listeners, [&](const DiagSocket& l) { return keeps_off(l, endpoint); });
-  if (holder == listeners->end()) return "";
-
+  if (!diag) return seen;
+  auto listeners = diag->listeners(protocol);
+  if (!listeners) return seen;
+  seen.listeners = std::move(*listeners);
+  std::set<std::uint64_t> inodes;
+  for (const DiagSocket& listener : seen.listeners) inodes.insert(listener.inode);
   std::vector<ProcDir::Entry> processes;
   (void)proc_.list(processes);  // without it the uid must do
   std::vector<pid_t> pids;
   for (const ProcDir::Entry& entry : processes) pids.push_back(entry.pid);
-  std::string name = names::printable(proc_.socket_owner(pids, holder->inode, kMaxLinks));
+  seen.owners = proc_.socket_owners(pids, std::move(inodes), kMaxLinks);
+  return seen;
+}
+
+std::string HostPortHolder::holder_of(Protocol protocol, const Endpoint& endpoint) const {
+  const Seen& seen = look(protocol);
+  const auto holder = std::ranges::find_if(
+      seen.listeners, [&](const DiagSocket& l) { return keeps_off(l, endpoint); });
+  if (holder == seen.listeners.end()) return "";
+  const auto owner = seen.owners.find(holder->inode);
+  const std::string name =
+      owner == seen.owners.end() ? "" : names::printable(proc_.comm(owner->second));
   return name.empty() ? fmt::format("a program of uid {}", holder->uid) : name;
 }
 

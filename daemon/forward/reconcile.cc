@@ -35,6 +35,10 @@ void ForwardTable::mark_changed(const Entry& entry) {
   mark(entry);
 }
 
+bool ForwardTable::marked() const {
+  return !dirty_.empty() || !changed_.empty() || declare_due_;
+}
+
 void ForwardTable::mark_all() {
   for (const auto& [id, entry] : entries_) mark(entry);
 }
@@ -61,8 +65,7 @@ void ForwardTable::mark_settled() {
 /// The next turn if something is marked, else the next conflict that is due.
 void ForwardTable::schedule() {
   if (stopped_) return;
-  const bool marked = !dirty_.empty() || !changed_.empty() || declare_due_;
-  const auto next = marked ? std::optional(parts_.loop.now()) : retries_.next();
+  const auto next = marked() ? std::optional(parts_.loop.now()) : retries_.next();
   if (next && (!work_.armed() || work_.when() > *next)) work_.arm_at(*next);
 }
 
@@ -70,13 +73,22 @@ void ForwardTable::schedule() {
 
 void ForwardTable::reconcile_dirty() {
   if (stopped_) return;
+  begin_turn();
   follow_changes();
-  for (std::size_t left = dirty_.size(); left > 0; --left) {
+  for (std::size_t left = dirty_.size(); left > 0 && !turn_over(); --left) {
     const auto entry = entries_.find(dirty_.take());
     if (entry != entries_.end()) reconcile(entry->second);
   }
   retry_conflicts();
   schedule();
+}
+
+void ForwardTable::begin_turn() {
+  budget_ = {.until = parts_.loop.now() + kTimePerTurn};
+}
+
+bool ForwardTable::turn_over() const {
+  return budget_.binds == 0 || parts_.loop.now() >= budget_.until;
 }
 
 /// Takes over what is new about containers, and what is declared by them and for them. It binds no
@@ -100,6 +112,7 @@ void ForwardTable::follow_changes() {
 
 void ForwardTable::follow_facts(Entry& entry) {
   const Container& container = entry.reach->container();
+  join_group(entry);
   release_misnamed(container);
   adopt(entry);
   if (entry.reach->state() == ContainerState::Watched && wishes_.update(container)) {
@@ -112,9 +125,37 @@ void ForwardTable::follow_facts(Entry& entry) {
   entry.project = container.project;
 }
 
+void ForwardTable::join_group(Entry& entry) {
+  const Container& container = entry.reach->container();
+  std::vector<const Container*> engines;
+  for (const auto& [id, other] : entries_) {
+    const Container& known = other.reach->container();
+    if (!known.engine_id.empty()) engines.push_back(&known);
+  }
+  std::string group = group_of(container, engines);
+  if (group == entry.group) return;
+  std::size_t automatic = 0;
+  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
+       it != forwards_.end() && it->first.container == container.id; ++it) {
+    automatic += it->second.forward->origin() == Origin::Auto ? 1 : 0;
+  }
+  if (!entry.group.empty()) {
+    groups_.at(entry.group).automatic -= automatic;
+    groups_.leave(entry.group, container.id);
+  }
+  entry.group = std::move(group);
+  ForwardGroups::Group& joined = groups_.at(entry.group);
+  joined.members.insert(container.id);
+  joined.automatic += automatic;
+}
+
 void ForwardTable::retry_conflicts() {
   const TimePoint now = parts_.loop.now();
-  while (const auto id = retries_.due(now)) retry(*id);
+  while (!turn_over()) {
+    const auto id = retries_.due(now);
+    if (!id) return;
+    retry(*id);
+  }
 }
 
 void ForwardTable::retry(const std::string& id) {
@@ -122,17 +163,24 @@ void ForwardTable::retry(const std::string& id) {
   if (tied == forwards_.end() || tied->second.forward->state() != ForwardState::Conflict) {
     return retries_.remove(id);
   }
-  if (!bind(*tied->second.forward)) return retries_.add(id, parts_.loop.now());
-  retries_.remove(id);
+  if (!bind(*tied->second.forward)) return;
   if (const auto entry = entries_.find(tied->first.container); entry != entries_.end()) {
     reconcile(entry->second);
   }
   const auto now_there = by_id(id);  // the reconcile step may have withdrawn it
   if (now_there == forwards_.end()) return;
   told_change(now_there->second);
-  if (now_there->second.forward->state() != ForwardState::Conflict) {
+  if (now_there->second.forward->state() == ForwardState::Conflict) {
+    retry_later(*now_there->second.forward);
+  } else {
     tell_added({&now_there->second});
   }
+}
+
+/// For a forward that has lost its host port, unless its search for one goes on.
+void ForwardTable::retry_later(const Forward& forward) {
+  if (!retries_.contains(forward.id())) retries_.add(forward.id(), parts_.loop.now());
+  schedule();
 }
 
 // ---- one container -----------------------------------------------------------------------------
@@ -213,22 +261,22 @@ void ForwardTable::add_lingering(const Entry& entry, Plan& plan) {
 /// Those that are there stay; of the others the lowest ports come first.
 void ForwardTable::limit(Entry& entry, Plan& plan) {
   const std::string& id = entry.reach->container().id;
+  ForwardGroups::Group& group = groups_.at(entry.group);
   const auto exists = [&](const Target& t) { return forwards_.contains({id, t.protocol, t.port}); };
-  std::size_t automatic = 0;
-  for (auto it = forwards_.lower_bound({id, Protocol::Tcp, 0});
-       it != forwards_.end() && it->first.container == id; ++it) {
-    automatic += it->second.forward->origin() == Origin::Auto ? 1 : 0;
-  }
+  std::size_t automatic = group.automatic;
   const std::size_t before = plan.size();
   std::erase_if(plan, [&](const auto& wanted) {
     if (wanted.second.request != nullptr || exists(wanted.first)) return false;
     return ++automatic > settings_.host.max_forwards;
   });
-  const bool over = plan.size() < before;
-  if (over && !entry.limit_told) {
+  if (plan.size() == before) {
+    group.over.erase(id);
+    return;
+  }
+  if (group.over.empty()) {
     parts_.observer.on_limit(entry.reach->container(), settings_.host.max_forwards);
   }
-  entry.limit_told = over;
+  group.over.insert(id);
 }
 
 void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
@@ -273,13 +321,25 @@ void ForwardTable::update(Tied& tied, Entry& entry, const Wanted& wanted) {
   if (treated || changed) told_change(tied);
 }
 
+/// What one look showed new is told together, so a container waits for a turn that has room for all
+/// that it lacks, or for a whole turn.
 void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
   const Container& container = entry.reach->container();
+  std::vector<Plan::const_iterator> missing;
+  for (auto it = plan.begin(); it != plan.end(); ++it) {
+    const bool lingered = it->second.listeners.empty() && it->second.request == nullptr;
+    const ForwardKey key{container.id, it->first.protocol, it->first.port};
+    if (!lingered && !forwards_.contains(key)) missing.push_back(it);
+  }
+  if (missing.size() > budget_.binds && budget_.binds < kBindsPerTurn) return mark(entry);
   std::vector<Tied*> added;
-  for (const auto& [target, wanted] : plan) {
+  for (const auto& it : missing) {
+    if (budget_.binds == 0) {
+      mark(entry);
+      break;
+    }
+    const auto& [target, wanted] = *it;
     const ForwardKey key{container.id, target.protocol, target.port};
-    const bool lingered = wanted.listeners.empty() && wanted.request == nullptr;
-    if (lingered || forwards_.contains(key)) continue;
     Forward& forward = create(key, wanted);
     forward.describe(container);
     bind(forward);
@@ -301,6 +361,7 @@ Forward& ForwardTable::create(const ForwardKey& key, const Wanted& wanted) {
   auto forward = std::make_unique<Forward>(parts_.relay, self, std::move(id), key, origin);
   (void)treat(*forward, wanted.treatment);
   ids_[forward->id()] = forward.get();
+  if (origin == Origin::Auto) count_automatic(key.container, 1);
   return *(forwards_[key] = Tied{std::move(forward), false}).forward;
 }
 

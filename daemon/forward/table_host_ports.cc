@@ -35,10 +35,9 @@ std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
   if (failure.error.code != EADDRINUSE) {
     return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
   }
-  for (const auto& [key, tied] : forwards_) {
-    if (key.protocol != failure.protocol || !tied.forward->holds(failure.endpoint)) continue;
-    return fmt::format("port {} is held by container {} (forward {})", port,
-                       tied.forward->container_name(), tied.forward->id());
+  if (const Forward* ours = held_.holder(failure.protocol, failure.endpoint)) {
+    return fmt::format("port {} is held by container {} (forward {})", port, ours->container_name(),
+                       ours->id());
   }
   const std::string holder = parts_.holders.holder_of(failure.protocol, failure.endpoint);
   if (holder.empty()) return fmt::format("port {} is taken on the host", port);
@@ -70,10 +69,7 @@ bool ForwardTable::remembered_elsewhere(const Forward& forward) const {
   const bool chosen = forward.origin() == Origin::Auto && !forward.treatment().host_port;
   if (!chosen || !remembers_ports() || forward.host_port() == 0) return false;
   const auto before = sticky_.recall(names_of(forward), target_of(forward));
-  return before && *before != forward.host_port() &&
-         std::ranges::none_of(forwards_, [&](const auto& other) {
-           return other.second.forward->host_port() == *before;
-         });
+  return before && *before != forward.host_port() && !held_.has(forward.key().protocol, *before);
 }
 
 /// The container has other names than at the last look, or its first.
@@ -94,34 +90,68 @@ void ForwardTable::follow_names(Entry& entry) {
   }
 }
 
+/// A search that a turn does not finish goes on in the next one. A failure is retried later.
 bool ForwardTable::bind(Forward& forward) {
   const ForwardKey& key = forward.key();
   const Treatment& treatment = forward.treatment();
   const auto addresses = host_addresses(forward.container_name(), treatment.bind);
   const auto sticky =
       remembers_ports() ? sticky_.recall(names_of(forward), target_of(forward)) : std::nullopt;
+  const FallbackCursors::Place place{key.protocol, addresses};
   HostPortPlan plan(settings_, {.container_port = key.port,
                                 .sticky = sticky,
                                 .asked = treatment.host_port,
                                 .only_preferred = treatment.require_host_port,
-                                .first_unprivileged = first_unprivileged_port()});
+                                .first_unprivileged = first_unprivileged_port(),
+                                .fallback_from = cursors_.position(
+                                    place, settings_.host.fallback_range, parts_.loop.now())});
   forward.forget_failures();
   std::string taken;  // about the port that a person would expect
   for (auto port = plan.next(); port; port = plan.next()) {
-    const auto bound = forward.bind(addresses, *port);
+    const auto bound = try_port(forward, addresses, *port);
     if (bound) {
+      cursors_.advance(place, plan.fallback_next());
       forward.set_remapped(
           treatment.host_port == port ? "" : remap_reason(plan, key.port, *port, taken));
+      retries_.remove(forward.id());
       remember_port(forward);
       return true;
     }
     if (taken.empty()) taken = taken_sentence(bound.error());
     const int code = bound.error().error.code;
     if (code != EADDRINUSE && code != EACCES) break;  // such as EMFILE: no other port would do
+    cursors_.advance(place, plan.fallback_next());
+    if (budget_.binds == 0) {
+      forward.mark_conflict(taken + "; the search for another port goes on");
+      retries_.resume(forward.id(), parts_.loop.now());
+      schedule();
+      return false;
+    }
   }
   if (taken.empty()) taken = "no port of [host] fallback_range is left";
   forward.mark_conflict(taken);
+  retries_.add(forward.id(), parts_.loop.now());
+  schedule();
   return false;
+}
+
+/// Those that our own forwards hold cost no system call.
+std::expected<void, BindFailure> ForwardTable::try_port(Forward& forward,
+                                                        const std::vector<IpAddress>& addresses,
+                                                        Port port) {
+  const Protocol protocol = forward.key().protocol;
+  for (const IpAddress& address : addresses) {
+    const Endpoint endpoint{address, port};
+    if (held_.holder(protocol, endpoint) == nullptr) continue;
+    const BindFailure failure{protocol, endpoint, {EADDRINUSE, "bind"}};
+    forward.note_failure(failure);
+    return std::unexpected(failure);
+  }
+  if (budget_.binds > 0) --budget_.binds;
+  held_.remove(forward);
+  auto bound = forward.bind(addresses, port);
+  if (bound) held_.add(forward);
+  return bound;
 }
 
 }  // namespace portfwd

@@ -70,6 +70,7 @@ Answer<std::string> ForwardTable::add(Reach* reach, ForwardRequest request) {
   if (stopped_) {
     return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
   }
+  begin_turn();
   follow_changes();  // a request that waits for this container is its own by now
   Answer<std::string> id = insert(reach, std::move(request));
   if (reach != nullptr) reconcile(entries_.at(reach->container().id));
@@ -112,6 +113,7 @@ std::string ForwardTable::take_over(Tied& tied, ForwardRequest request) {
   Forward& forward = *tied.forward;
   request.forward_id = forward.id();
   forward.become(request.origin);
+  count_automatic(forward.key().container, -1);
   if (request.options.persist) parts_.observer.on_state_changed();
   requests_.push_back(std::move(request));
   told_change(tied);
@@ -135,6 +137,7 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
     Refusal refusal = no_host_port(forward, forward.info().reason);
     requests_.pop_back();
     ids_.erase(forward.id());
+    retries_.remove(forward.id());
     forwards_.erase(key);
     if (container != nullptr) mark(entries_.at(container->id));
     return std::unexpected(std::move(refusal));
@@ -185,6 +188,7 @@ void ForwardTable::end_lifeline(std::string_view bus_name) {
 
 void ForwardTable::declare() {
   declare_due_ = true;
+  begin_turn();
   follow_changes();
 }
 

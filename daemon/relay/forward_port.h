@@ -67,7 +67,8 @@ class ForwardPort : public Retirable {
   [[nodiscard]] virtual std::expected<void, BindFailure> serve(
       Dialer& dialer, std::span<const ListenAddress> listeners) = 0;
   /// Gives up the host port at once and refuses whoever waits. on_drained follows when the last
-  /// client is done, after `limit` at the latest, never from within this call.
+  /// client is done, after `limit` at the latest, never from within this call. With Duration::max()
+  /// there is no limit; it may be called again with another one.
   virtual void drain(Duration limit) = 0;
 
   /// For clients to come; those that wait keep their deadlines.

@@ -53,7 +53,12 @@ void StreamPort::drain(Duration limit) {
   dialer_ = nullptr;
   listener_.close();
   dismiss_all();
-  drain_over_.arm_after(relays_.empty() ? Duration::zero() : limit);
+  drain_over_.disarm();
+  if (relays_.empty()) {
+    drain_over_.arm_now();
+  } else if (limit < Duration::max()) {
+    drain_over_.arm_after(limit);
+  }
 }
 
 void StreamPort::configure(ForwardPortSettings settings) {

@@ -26,7 +26,7 @@ class Table final : private testing_support::ForwardTableTest {
 
   void reconcile_crowded() {
     table->on_listeners(crowded_);
-    table->reconcile_dirty();
+    reconcile();
   }
   void reconcile_beside(bool open) {
     show(beside_, open ? std::vector{Port{1500}} : std::vector<Port>());

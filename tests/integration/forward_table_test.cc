@@ -40,6 +40,84 @@ TEST_F(ForwardTableTest, AClientOfTheHostPortReachesTheListener) {
   EXPECT_EQ(only().counters.bytes_in, 5U);
 }
 
+/// A client of 127.0.0.1:8080 and the socket that the server inside has accepted for it.
+struct ForwardLeftovers : ForwardTableTest {
+  UniqueFd client{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  UniqueFd accepted;
+  TestReach& web = container("web");
+
+  void connect_and_close_the_listener() {
+    const UniqueFd server = listen_on({kInside, 8080});
+    show(web, {8080});
+    const SockAddr address = to_sockaddr({IpAddress::loopback(Family::V4), 8080});
+    (void)::connect(client.get(), address.get(), address.length);
+    pollfd waiting{server.get(), POLLIN, 0};
+    turn_until([&] { return ::poll(&waiting, 1, 0) == 1; });
+    accepted = UniqueFd(::accept(server.get(), nullptr, nullptr));
+    turn_until([&] { return only().counters.active == 1; });
+    show(web, {});
+    turn_until([&] { return table->size() == 0; });
+  }
+  /// What the client gets of what the server sends, within a while; "" when it was reset.
+  std::string served(const std::string& text) {
+    EXPECT_EQ(::write(accepted.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    pollfd waiting{client.get(), POLLIN, 0};
+    turn_until([&] { return ::poll(&waiting, 1, 0) == 1; });
+    std::string got(100, ' ');
+    const ssize_t n = ::read(client.get(), got.data(), got.size());
+    return n <= 0 ? "" : got.substr(0, static_cast<std::size_t>(n));
+  }
+  void expect_reset() {
+    turn_until([this] { return !table->draining(); });
+    char byte = 0;
+    EXPECT_EQ(::recv(client.get(), &byte, 1, MSG_DONTWAIT), -1);
+    EXPECT_EQ(errno, ECONNRESET);
+  }
+};
+
+TEST_F(ForwardLeftovers, KeepsAConnectionWhoseListenerClosed) {
+  settings.host.drain = 0s;
+  table->apply(settings);
+  connect_and_close_the_listener();
+  EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1", "-web:8080 listener-closed"));
+  UniqueFd other(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  ASSERT_EQ(::setsockopt(other.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+  const SockAddr address = to_sockaddr({IpAddress::loopback(Family::V4), 8080});
+  EXPECT_EQ(::bind(other.get(), address.get(), address.length), 0) << "the host port is free";
+  EXPECT_EQ(::listen(other.get(), 1), 0);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(relay.loop.turn(0s));
+  EXPECT_EQ(served("still here"), "still here");
+  EXPECT_EQ(table->leftover_connections(), 1U);
+  accepted.reset();
+  client.reset();
+  turn_until([&] { return !table->draining(); });
+  EXPECT_EQ(table->leftover_connections(), 0U);
+}
+
+TEST_F(ForwardLeftovers, EndsThemAfterDrainWhenTheContainerEnds) {
+  settings.host.drain = 0s;
+  table->apply(settings);
+  connect_and_close_the_listener();
+  removed(web, RemovalReason::Gone);
+  expect_reset();
+}
+
+TEST_F(ForwardLeftovers, EndsThemAfterDrainWhenTheDaemonStops) {
+  settings.host.drain = 0s;
+  table->apply(settings);
+  connect_and_close_the_listener();
+  table->stop();
+  expect_reset();
+}
+
+TEST_F(ForwardLeftovers, KeepsThemBesideANewForwardOfThePort) {
+  connect_and_close_the_listener();
+  show(web, {8080});
+  EXPECT_EQ(only().host_port, 8080);
+  EXPECT_EQ(served("still here"), "still here");
+}
+
 TEST_F(ForwardTableTest, TheSecondContainerWithAPortGetsTheFallbackAndIsToldWhy) {
   show(container("web"), {8080});
   show(container("api"), {8080});

@@ -120,5 +120,124 @@ TEST_F(ForwardTurns, SettingsThatAreAppliedAgainRetryConflicts) {
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
 }
 
+/// 100 sandboxes of one user namespace, all with the same ports: those count together, and what is
+/// done for them is spread.
+struct ForwardCrowd : ForwardTableTest {
+  ForwardCrowd() {
+    settings.host.fallback_range = {20000, 29999};
+    table->apply(settings);
+  }
+  std::vector<Port> ports(Port first, std::size_t count) {
+    std::vector<Port> out(count);
+    std::ranges::generate(out, [first]() mutable { return first++; });
+    return out;
+  }
+  /// A sandbox without engine in the cgroup of `outer`.
+  TestReach& inside(const TestReach& outer, const std::string& name) {
+    TestReach& reach = unseen(name);
+    reach.set_cgroup(outer.container().cgroup, 0);
+    return reach;
+  }
+  TestReach& of_engine(const std::string& name) {
+    TestReach& reach = unseen(name);
+    reach.set_engine_id(name + "-id");
+    reach.set_cgroup("/cg/" + name, 0);
+    return reach;
+  }
+};
+
+TEST_F(ForwardCrowd, CountsSandboxesWithTheContainerThatTheyAreIn) {
+  settings.host.max_forwards = 3;
+  table->apply(settings);
+  TestReach& web = of_engine("web");
+  added(web);
+  TestReach& first = inside(web, "first");
+  TestReach& second = inside(web, "second");
+  TestReach& other = of_engine("other");
+  for (TestReach* reach : {&first, &second, &other}) added(*reach);
+  show(first, {9000, 9001});
+  show(second, {9010, 9011});
+  show(other, {9020, 9021, 9022});
+  EXPECT_THAT(told.take(), ElementsAre("+first:9000@9000 0/2", "+first:9001@9001 1/2", "!second 3",
+                                       "+second:9010@9010 0/1", "+other:9020@9020 0/3",
+                                       "+other:9021@9021 1/3", "+other:9022@9022 2/3"));
+  show(web, {9030});
+  EXPECT_THAT(told.take(), IsEmpty()) << "it was told once";
+  show(first, {});
+  turn_until([&] { return table->size() == 6; });  // linger: 20 ms; then the next in the group
+  turn_until([&] { return !told.ports.empty() && told.ports.back().starts_with("+"); });
+}
+
+TEST_F(ForwardCrowd, TriesSoManyHostPortsInATurnAndNoMore) {
+  settings.host.max_forwards = 1000;
+  table->apply(settings);
+  TestReach& web = container("web");
+  web.set_ports(ports(10000, 250));
+  table->on_listeners(web);
+  table->reconcile_dirty();
+  EXPECT_EQ(table->size(), 100U);
+  EXPECT_EQ(told.take().back(), "+web:10099@10099 99/100");
+  turn_until([&] { return table->size() == 250; });
+}
+
+/// What a turn has no room for is told in the next one, not in two pieces.
+TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
+  TestReach& web = container("web");
+  TestReach& api = container("api");
+  web.set_ports(ports(10000, 60));
+  api.set_ports(ports(11000, 60));
+  table->on_listeners(web);
+  table->on_listeners(api);
+  table->reconcile_dirty();
+  EXPECT_EQ(table->size(), 60U);
+  reconcile();
+  EXPECT_EQ(told.take().back(), "+api:11059@11059 59/60");
+}
+
+/// Each of 50 has the same 64 ports: all but the first get one of the fall-back range, where those
+/// that are taken are not tried again and again.
+TEST_F(ForwardCrowd, FindsAFreePortWithoutTryingTheTakenOnesAgain) {
+  for (int i = 0; i < 50; ++i) {
+    TestReach& reach = unseen("box" + std::to_string(i));
+    reach.set_ports(ports(9000, 64));
+    table->on_reach_added(reach);
+  }
+  unsigned turns = 0;
+  while (table->busy()) {
+    table->reconcile_dirty();
+    ++turns;
+  }
+  EXPECT_EQ(table->size(), 50U * 64);
+  EXPECT_LE(turns, 120U) << "one container a turn, and not one port";
+}
+
+TEST_F(ForwardCrowd, SearchesALongRangeInSeveralTurns) {
+  std::vector<UniqueFd> taken;
+  for (const Port port : ports(20000, 250)) {
+    taken.push_back(listen_on({IpAddress::loopback(Family::V4), port}));
+  }
+  taken.push_back(listen_on({IpAddress::loopback(Family::V4), 8080}));
+  TestReach& web = container("web");
+  web.set_ports({8080});
+  table->on_listeners(web);
+  table->reconcile_dirty();
+  EXPECT_EQ(only().state, ForwardState::Conflict);
+  turn_until([&] { return only().state == ForwardState::Active; });
+  EXPECT_EQ(only().host_port, 20250);
+  EXPECT_EQ(only().reason, "port 8080 is held by python3 (pid 42)");
+}
+
+TEST_F(ForwardCrowd, APortThatAForwardGaveUpIsTheNextToBeGiven) {
+  const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8080});
+  TestReach& web = container("web");
+  TestReach& api = container("api");
+  show(web, {8080});
+  show(api, {8080});
+  removed(web, RemovalReason::Gone);
+  show(container("db"), {8080});
+  EXPECT_THAT(told.take(), ElementsAre("+web:8080@20000 0/1", "+api:8080@20001 0/1",
+                                       "-web:8080 container-gone", "+db:8080@20000 0/1"));
+}
+
 }  // namespace
 }  // namespace portfwd

@@ -45,6 +45,11 @@ class TestReach final : public Reach {
     container_.project = std::move(project);
     container_.service = std::move(service);
   }
+  void set_engine_id(std::string id) { container_.engine_id = std::move(id); }
+  void set_cgroup(std::string folder, std::uint64_t id) {
+    container_.cgroup = std::move(folder);
+    container_.cgroup_id = id;
+  }
   void rename(std::string name) { container_.name = std::move(name); }
   const Container& container() const override { return container_; }
   ContainerState state() const override { return ContainerState::Watched; }
@@ -114,19 +119,24 @@ struct ForwardTableTest : testing::Test {
   void show(TestReach& reach, std::vector<Port> ports) {
     reach.set_ports(std::move(ports));
     table->on_listeners(reach);
-    table->reconcile_dirty();
+    reconcile();
   }
   void added(TestReach& reach) {
     table->on_reach_added(reach);
-    table->reconcile_dirty();
+    reconcile();
   }
   void changed(TestReach& reach) {
     table->on_reach_changed(reach);
-    table->reconcile_dirty();
+    reconcile();
   }
   void removed(TestReach& reach, RemovalReason reason) {
     table->on_reach_removed(reach, reason);
-    table->reconcile_dirty();
+    reconcile();
+  }
+  /// All that is marked, in as many turns as it takes.
+  void reconcile() {
+    do table->reconcile_dirty();
+    while (table->busy());
   }
   ForwardInfo only() {
     const auto infos = table->infos();
