@@ -4,8 +4,12 @@
 
 namespace portfwd {
 
-std::expected<Regex, std::string> Regex::compile(std::string_view text) {
+std::expected<Regex, std::string> Regex::compile(std::string_view text, const RegexLimits& limits) {
+  if (text.size() > limits.longest) {
+    return std::unexpected("it has more than " + std::to_string(limits.longest) + " bytes");
+  }
   re2::RE2::Options options;
+  options.set_max_mem(static_cast<std::int64_t>(limits.memory));
   options.set_log_errors(false);  // they are told with their place instead
   auto compiled = std::make_shared<re2::RE2>(std::string(text), options);
   if (!compiled->ok()) return std::unexpected(compiled->error());
@@ -14,6 +18,10 @@ std::expected<Regex, std::string> Regex::compile(std::string_view text) {
 
 bool Regex::matches(std::string_view subject) const {
   return re2::RE2::PartialMatch({subject.data(), subject.size()}, *compiled_);
+}
+
+std::size_t Regex::cost() const {
+  return static_cast<std::size_t>(compiled_->ProgramSize());
 }
 
 const std::string& Regex::text() const {

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
 
+#include "base/json_reader.h"
 #include "config/value_parsers.h"
 #include "devcontainer/jsonc.h"
 
@@ -16,10 +16,23 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMostSnippets = 256;
-constexpr std::size_t kMostPorts = 256;     // of each kind, in all snippets together
-constexpr std::size_t kLongestText = 4096;  // of a key or label; bytes
+constexpr std::size_t kMostPorts = 256;        // wanted, in all snippets together
+constexpr std::size_t kMostAttributes = 256;   // keys, likewise
+constexpr std::size_t kMostExpressions = 16;   // of those keys
+constexpr std::size_t kMostSteps = 512;        // of all expressions together, see Regex::cost
+constexpr std::size_t kLongestLabel = 256;     // bytes
+constexpr std::size_t kLongestCommand = 1024;  // so much of it is matched; bytes
 constexpr std::size_t kMostComplaints = 16;
 constexpr Port kFirstHostPort = 1024;
+
+/// What is left of the bounds while a text is read: all its snippets share them.
+struct Reading {
+  const Environment& environment;
+  std::size_t ports = kMostPorts;
+  std::size_t attributes = kMostAttributes;
+  std::size_t expressions = kMostExpressions;
+  std::size_t steps = kMostSteps;
+};
 
 /// Their word and ours. A preview is a browser's window to us.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kOnAutoForward{{
@@ -37,9 +50,19 @@ void complain(PortMetadata& into, std::string sentence) {
 
 /// As a person may be shown it: one line of moderate length.
 std::string shown(const Json& value) {
-  std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
-  if (text.size() > 60) text.replace(57, text.npos, "...");
+  constexpr std::size_t kLongest = 60;
+  if (value.is_array()) return "a list";
+  if (value.is_object()) return "an object";
+  const Json brief =
+      value.is_string() ? Json(value.get_ref<const std::string&>().substr(0, kLongest)) : value;
+  std::string text = brief.dump(-1, ' ', true, Json::error_handler_t::replace);
+  if (text.size() > kLongest) text.replace(kLongest - 3, text.npos, "...");
   return text;
+}
+
+Json substituted_in(const Json& value, const Environment& environment) {
+  if (!value.is_string()) return value;
+  return substituted(std::string_view(value.get_ref<const std::string&>()), environment);
 }
 
 std::optional<Port> read_port(const Json& value) {
@@ -49,10 +72,16 @@ std::optional<Port> read_port(const Json& value) {
   return number >= 1 && number <= 65535 ? std::optional(static_cast<Port>(number)) : std::nullopt;
 }
 
+bool is_number(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+}
+
+/// As of compose. A number is none, as "8080:80" means a host port, nor is an address.
 bool is_service_name(std::string_view text) {
-  return !text.empty() && std::ranges::all_of(text, [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
-  });
+  return !text.empty() && !is_number(text) && !IpAddress::parse(text) &&
+         std::ranges::all_of(text, [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
+         });
 }
 
 bool is_this_container(std::string_view host) {
@@ -62,11 +91,38 @@ bool is_this_container(std::string_view host) {
 /// "service:port". Whatever else has a colon is none.
 std::optional<ServicePort> parse_service_port(std::string_view text) {
   const auto colon = text.rfind(':');
-  if (colon == text.npos || !is_service_name(text.substr(0, colon))) return std::nullopt;
+  if (colon == text.npos) return std::nullopt;
+  const std::string_view host = text.substr(0, colon);
   const auto port = parse_port(text.substr(colon + 1));
   if (!port) return std::nullopt;
-  const std::string_view host = text.substr(0, colon);
-  return ServicePort{is_this_container(host) ? "" : std::string(host), *port};
+  if (is_this_container(host)) return ServicePort{"", *port};
+  if (!is_service_name(host)) return std::nullopt;
+  return ServicePort{std::string(host), *port};
+}
+
+/// For what is neither a port, a range nor a service's port, but might have been meant so: what is
+/// wrong with it; else "".
+std::string wrong_with_port(std::string_view text) {
+  if (text.contains("${")) {
+    return "of variables only ${localEnv:NAME} and ${localEnv:NAME:DEFAULT} are known here";
+  }
+  if (is_number(text)) return "a port is a number from 1 to 65535";
+  if (const auto colon = text.rfind(':'); colon != text.npos) {
+    std::string_view host = text.substr(0, colon);
+    if (!is_number(text.substr(colon + 1))) return "";
+    if (is_number(host)) {
+      return "this is no place for a host port: give the container's port alone, and for another "
+             "host port appPort or `portfwdctl forward`";
+    }
+    if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+    if (IpAddress::parse(host)) return "an address is not for it to say: give the port alone";
+    return "";
+  }
+  if (text.find_first_not_of("0123456789- \t") == text.npos && text.contains('-')) {
+    return "a range is written as \"3000-3005\": without spaces, the lower port first, none beyond "
+           "65535";
+  }
+  return "";
 }
 
 // --- wanted ports
@@ -80,15 +136,17 @@ void want(PortMetadata& into, WantedPort wanted) {
   if (into.wanted.size() < kMostPorts) into.wanted.push_back(std::move(wanted));
 }
 
-void read_forward_port(PortMetadata& into, const Json& value) {
+void read_forward_port(PortMetadata& into, const Json& said, const Environment& environment) {
+  const Json value = substituted_in(said, environment);
   if (const auto port = read_port(value)) return want(into, {"", *port, {}});
   if (value.is_string()) {
     if (const auto at = parse_service_port(value.get_ref<const std::string&>())) {
       return want(into, {at->service, at->port, {}});
     }
   }
-  complain(into,
-           fmt::format("forwardPorts: {} is neither a port nor \"service:port\"", shown(value)));
+  std::string wrong = value.is_string() ? wrong_with_port(value.get_ref<const std::string&>()) : "";
+  if (wrong.empty()) wrong = "it is neither a port nor \"service:port\"";
+  complain(into, fmt::format("forwardPorts: {}: {}", shown(said), wrong));
 }
 
 /// As of docker's -p: PORT, HOST:PORT or ADDRESS:HOST:PORT, whose address is not for it to say.
@@ -103,7 +161,8 @@ std::optional<WantedPort> parse_app_port(std::string_view text) {
   return WantedPort{"", *inside, host};
 }
 
-void read_app_port(PortMetadata& into, const Json& value) {
+void read_app_port(PortMetadata& into, const Json& said, const Environment& environment) {
+  const Json value = substituted_in(said, environment);
   std::optional<WantedPort> wanted;
   if (const auto port = read_port(value)) {
     wanted = WantedPort{"", *port, {}};
@@ -112,22 +171,28 @@ void read_app_port(PortMetadata& into, const Json& value) {
   }
   if (!wanted) {
     return complain(
-        into, fmt::format("appPort: {} is neither a port nor \"host:container\"", shown(value)));
+        into, fmt::format("appPort: {}: it is neither a port nor \"host:container\"", shown(said)));
   }
   if (wanted->host_port && *wanted->host_port < kFirstHostPort) {
     complain(into, fmt::format("appPort: {} asks for a host port below {}, which only you can: "
                                "another one is taken",
-                               shown(value), kFirstHostPort));
+                               shown(said), kFirstHostPort));
     wanted->host_port.reset();
   }
   want(into, *wanted);
 }
 
-/// One value, or a list of them.
+/// One value, or a list of them, as far as there is room.
 template <class Read>
-void for_each(const Json& value, Read read) {
-  if (!value.is_array()) return read(value);
-  for (const Json& item : value) read(item);
+void for_each_port(PortMetadata& into, Reading& reading, const Json& value, Read read) {
+  const auto take = [&](const Json& port) {
+    if (reading.ports == 0) return false;
+    --reading.ports;
+    read(into, port, reading.environment);
+    return true;
+  };
+  const bool all = value.is_array() ? std::ranges::all_of(value, take) : take(value);
+  if (!all) complain(into, fmt::format("it wants more than {} ports", kMostPorts));
 }
 
 // --- attributes
@@ -159,77 +224,115 @@ PortAttributes read_attributes(PortMetadata& into, const Json& object) {
   with("onAutoForward", [&](const Json& v) { read_on_auto_forward(into, out, v); });
   with("protocol", [&](const Json& v) { read_scheme(into, out, v); });
   with("label", [&](const Json& v) {
-    if (v.is_string()) out.label = v.get_ref<const std::string&>().substr(0, kLongestText);
+    if (v.is_string()) out.label = v.get_ref<const std::string&>().substr(0, kLongestLabel);
   });
   with("requireLocalPort", [&](const Json& v) { out.require_host_port = v == true; });
   with("elevateIfNeeded", [&](const Json& v) { out.elevate = v == true; });
   return out;
 }
 
-std::expected<PortSelector, std::string> parse_selector(std::string_view key) {
-  if (key.size() > kLongestText) return std::unexpected("it is too long");
+std::expected<Regex, std::string> compile(std::string_view text, Reading& reading) {
+  if (reading.expressions == 0) {
+    return std::unexpected(fmt::format("it has more than {} expressions", kMostExpressions));
+  }
+  --reading.expressions;
+  auto regex = Regex::compile(text, kContainersRegex);
+  if (!regex) return regex;
+  if (regex->cost() > reading.steps) {
+    return std::unexpected("its expressions together would take too long to match");
+  }
+  reading.steps -= regex->cost();
+  return regex;
+}
+
+std::expected<PortSelector, std::string> parse_selector(std::string_view said, Reading& reading) {
+  if (said.size() > kContainersRegex.longest) {
+    return std::unexpected(fmt::format("it has more than {} bytes", kContainersRegex.longest));
+  }
+  const std::string key = substituted(said, reading.environment);
   if (const auto range = parse_port_range(key)) return *range;
   if (const auto service = parse_service_port(key)) {
     if (!service->service.empty()) return *service;
     return PortRange{service->port, service->port};
   }
-  auto regex = Regex::compile(key);
-  if (!regex) return std::unexpected(regex.error());
-  return *std::move(regex);
+  if (std::string wrong = wrong_with_port(key); !wrong.empty()) return std::unexpected(wrong);
+  auto regex = compile(key, reading);
+  if (regex) return *std::move(regex);
+  if (key == said) return std::unexpected(regex.error());
+  return std::unexpected("with its variables it is no expression");
 }
 
+bool is_expression(const PortMetadata::Entry& entry) {
+  return std::holds_alternative<Regex>(entry.selector);
+}
+
+/// Later ones win: of too many expressions the earliest goes.
 void set(std::vector<PortMetadata::Entry>& entries, PortMetadata::Entry entry) {
   std::erase_if(entries, [&](const auto& e) { return e.selector == entry.selector; });
-  if (entries.size() < kMostPorts) entries.push_back(std::move(entry));
+  if (entries.size() == kMostAttributes) return;
+  entries.push_back(std::move(entry));
+  std::size_t expressions = 0;
+  std::size_t steps = 0;
+  for (auto it = entries.end(); it != entries.begin();) {
+    if (!is_expression(*--it)) continue;
+    steps += std::get<Regex>(it->selector).cost();
+    if (++expressions > kMostExpressions || steps > kMostSteps) it = entries.erase(it);
+  }
 }
 
-void read_ports_attributes(PortMetadata& into, const Json& object) {
+void read_ports_attributes(PortMetadata& into, const Json& object, Reading& reading) {
   for (const auto& [key, value] : object.items()) {
-    auto selector = parse_selector(key);
+    if (reading.attributes == 0) {
+      return complain(into,
+                      fmt::format("portsAttributes: there are more than {}", kMostAttributes));
+    }
+    --reading.attributes;
+    auto selector = parse_selector(key, reading);
     if (!selector) {
-      complain(into,
-               fmt::format("portsAttributes: {} can't be used: {}", shown(key), selector.error()));
+      complain(into, fmt::format("portsAttributes: {}: {}", shown(key), selector.error()));
     } else if (value.is_object()) {
       set(into.attributes, {*std::move(selector), read_attributes(into, value)});
     }
   }
 }
 
-PortMetadata read_snippet(const Json& snippet) {
+PortMetadata read_snippet(const Json& snippet, Reading& reading) {
   PortMetadata out;
   if (!snippet.is_object()) return out;
   const auto with = [&](const char* key, auto read) {
     if (const auto found = snippet.find(key); found != snippet.end()) read(*found);
   };
-  with("forwardPorts", [&](const Json& value) {
-    for_each(value, [&](const Json& port) { read_forward_port(out, port); });
+  with("forwardPorts", [&](const Json& v) { for_each_port(out, reading, v, read_forward_port); });
+  with("appPort", [&](const Json& v) { for_each_port(out, reading, v, read_app_port); });
+  with("portsAttributes", [&](const Json& v) {
+    if (v.is_object()) read_ports_attributes(out, v, reading);
   });
-  with("appPort", [&](const Json& value) {
-    for_each(value, [&](const Json& port) { read_app_port(out, port); });
-  });
-  with("portsAttributes", [&](const Json& value) {
-    if (value.is_object()) read_ports_attributes(out, value);
-  });
-  with("otherPortsAttributes", [&](const Json& value) {
-    if (value.is_object()) out.others = read_attributes(out, value);
+  with("otherPortsAttributes", [&](const Json& v) {
+    if (v.is_object()) out.others = read_attributes(out, v);
   });
   return out;
 }
 
 }  // namespace
 
-PortMetadata parse_port_metadata(std::string_view text) {
-  const Json json = Json::parse(to_plain_json(text), nullptr, false);
+PortMetadata parse_port_metadata(std::string_view text, const Environment& environment) {
+  const auto json =
+      read_json(to_plain_json(text.substr(0, kLargestMetadata + 1)), kLargestMetadata);
   PortMetadata all;
-  if (json.is_discarded() || !json.is_structured()) {
+  if (!json) {
+    complain(all, json.error());
+    return all;
+  }
+  if (!json->is_structured()) {
     complain(all, "it is no JSON object");
     return all;
   }
-  if (json.is_object()) return read_snippet(json);
+  Reading reading{environment};
+  if (json->is_object()) return read_snippet(*json, reading);
   std::size_t snippets = 0;
-  for (const Json& snippet : json) {
+  for (const Json& snippet : *json) {
     if (++snippets > kMostSnippets) break;
-    all = merge(std::move(all), read_snippet(snippet));
+    all = merge(std::move(all), read_snippet(snippet, reading));
   }
   return all;
 }
@@ -256,7 +359,8 @@ Fit fit_of(const PortSelector& selector, std::string_view service, bool own, Por
     if (!range->contains(port)) return Fit::None;
     return range->first == range->last ? Fit::Exact : Fit::Range;
   }
-  const bool matches = !command.empty() && std::get<Regex>(selector).matches(command);
+  const bool matches =
+      !command.empty() && std::get<Regex>(selector).matches(command.substr(0, kLongestCommand));
   return matches ? Fit::Expression : Fit::None;
 }
 
@@ -274,6 +378,22 @@ const PortAttributes* attributes_for(const PortMetadata& metadata, std::string_v
     }
   }
   return best;
+}
+
+bool depends_on_command(const PortMetadata& metadata, Port port) {
+  const auto named = [port](const PortMetadata::Entry& entry) {
+    return fit_of(entry.selector, "", true, port, "") != Fit::None;
+  };
+  return std::ranges::any_of(metadata.attributes, is_expression) &&
+         std::ranges::none_of(metadata.attributes, named);
+}
+
+std::size_t steps_to_match(const PortMetadata& metadata, std::string_view command) {
+  std::size_t steps = 0;
+  for (const PortMetadata::Entry& entry : metadata.attributes) {
+    if (is_expression(entry)) steps += std::get<Regex>(entry.selector).cost();
+  }
+  return steps * std::min(command.size(), kLongestCommand);
 }
 
 }  // namespace portfwd::devcontainer

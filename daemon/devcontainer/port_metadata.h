@@ -5,6 +5,7 @@
 // Source: https://containers.dev/implementors/json_reference/
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include "base/endpoint.h"
 #include "config/port_range.h"
 #include "config/regex.h"
+#include "devcontainer/variables.h"
 
 namespace portfwd::devcontainer {
 
@@ -59,9 +61,14 @@ struct PortMetadata {
   friend bool operator==(const PortMetadata&, const PortMetadata&) = default;
 };
 
+constexpr std::size_t kLargestMetadata = 256UL << 10;  ///< bytes of a label or a file
+
 /// @param text a JSON object or an array of such, of which later ones win; comments and commas
-/// before a closing bracket are allowed. Whatever can't be understood is left out and complained of
-[[nodiscard]] PortMetadata parse_port_metadata(std::string_view text);
+/// before a closing bracket are allowed. Whatever can't be understood is left out and complained
+/// of, as is what is beyond the bounds: 256 ports, 256 keys of attributes, 16 expressions
+/// @param environment for ${localEnv:NAME} in ports and keys
+[[nodiscard]] PortMetadata parse_port_metadata(std::string_view text,
+                                               const Environment& environment = {});
 
 /// Puts `later` over `earlier`: wanted ports of both, attributes of the later by selector.
 [[nodiscard]] PortMetadata merge(PortMetadata earlier, PortMetadata later);
@@ -74,5 +81,11 @@ struct PortMetadata {
 [[nodiscard]] const PortAttributes* attributes_for(const PortMetadata& metadata,
                                                    std::string_view service, bool own, Port port,
                                                    std::string_view command);
+
+/// Whether the attributes for a port of the container itself depend on the listener's command.
+[[nodiscard]] bool depends_on_command(const PortMetadata& metadata, Port port);
+
+/// Steps that attributes_for() takes at worst to match all expressions; some 5 ns each.
+[[nodiscard]] std::size_t steps_to_match(const PortMetadata& metadata, std::string_view command);
 
 }  // namespace portfwd::devcontainer

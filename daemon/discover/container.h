@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,10 @@
 #include "engine/container_facts.h"
 
 namespace portfwd {
+
+namespace devcontainer {
+struct PortMetadata;
+}
 
 struct Container {
   std::string id;    ///< opaque, [A-Za-z0-9_-], never used twice in a daemon's life
@@ -28,10 +33,11 @@ struct Container {
   UniqueFd netns_fd;     ///< pins the namespace, so the inode is nobody else's; invalid if unseen
   // What its engine told, as far as it was asked and answered; printable.
   std::string image;
-  std::string pod;      ///< the name of the pod it is in
-  std::string project;  ///< compose's, and
-  std::string service;  ///< its part in that
-  std::map<std::string, std::string> labels;
+  std::string pod;                            ///< the name of the pod it is in
+  std::string project;                        ///< compose's, and
+  std::string service;                        ///< its part in that
+  std::map<std::string, std::string> labels;  ///< but kMetadataLabel, which is read and not kept:
+  std::shared_ptr<const devcontainer::PortMetadata> metadata;  ///< null: it has none
   std::vector<PublishedPorts> published;  ///< ports that the engine forwards itself
   bool publishes_unknown = false;         ///< it forwards some, and is being asked which
 

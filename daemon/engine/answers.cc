@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
+#include <string>
+#include <utility>
 
-#include "engine/json_reader.h"
+#include "base/json_reader.h"
+#include "engine/json_slices.h"
 
 namespace portfwd {
 namespace {
@@ -12,34 +16,101 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr unsigned kPorts = 65536;
+constexpr std::size_t kMostContainers = 4096;    // of a list
+constexpr std::size_t kMostPublished = 1024;     // ranges of one container
+constexpr std::size_t kMostNetworks = 64;        // of one container
+constexpr std::size_t kLongestMember = 1 << 14;  // bytes of what is neither labels nor ports
+
+/// Those that portfwd itself reads: they are kept before all others.
+constexpr std::array<std::string_view, 4> kOwnLabels{"portfwd", "devcontainer.",
+                                                     "com.docker.compose.", "io.podman.compose."};
+
+/// What a slice says, if it is short.
+Json value_of(std::string_view slice) {
+  return slice.size() > kLongestMember ? Json() : parse_json(slice);
+}
+
+/// Whether it is what it means, between quotes: no escape, nothing but ASCII.
+bool is_plain(std::string_view slice) {
+  return slice.size() >= 2 && slice.front() == '"' && slice.find('"', 1) == slice.size() - 1 &&
+         std::ranges::all_of(slice, [](char c) { return c >= ' ' && c < 127 && c != '\\'; });
+}
+
+/// @return "" unless it is a short text
+std::string text_of(std::string_view slice, std::size_t longest = kLongestMember) {
+  if (is_plain(slice) && slice.size() <= longest) return std::string(slice, 1, slice.size() - 2);
+  if (slice.size() > longest) return {};
+  const Json value = parse_json(slice);
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
 
 /// @return 0 for what is no number from 0 to `most`
 template <class Number>
-Number number_in(const Json& object, const char* key,
-                 std::int64_t most = std::numeric_limits<Number>::max()) {
-  const Json& value = member(object, key);
-  if (!value.is_number_integer()) return 0;
-  const auto number = value.get<std::int64_t>();
-  return number >= 0 && number <= most ? static_cast<Number>(number) : Number{0};
+Number number_of(std::string_view slice, std::int64_t most = std::numeric_limits<Number>::max()) {
+  std::int64_t number = 0;
+  const char* end = slice.data() + slice.size();
+  const auto read = std::from_chars(slice.data(), end, number);
+  const bool whole = read.ec == std::errc() && read.ptr == end;
+  return whole && number >= 0 && number <= most ? static_cast<Number>(number) : Number{0};
 }
 
 /// Docker begins a name with a slash.
-std::string name_in(const Json& container, const char* key) {
-  const Json& names = member(container, key);
+std::string first_name_of(std::string_view slice) {
+  const Json names = value_of(slice);
   if (!names.is_array() || names.empty() || !names.front().is_string()) return {};
   std::string name = names.front().get<std::string>();
   if (name.starts_with('/')) name.erase(0, 1);
   return name;
 }
 
-std::map<std::string, std::string> labels_in(const Json& container) {
-  std::map<std::string, std::string> labels;
-  const Json& all = member(container, "Labels");
-  if (!all.is_object()) return labels;
-  for (const auto& [key, value] : all.items()) {
-    if (value.is_string()) labels.emplace(key, value.get<std::string>());
+// ---- labels
+// --------------------------------------------------------------------------------------
+
+/// Takes labels as long as there is room.
+class LabelCollector {
+ public:
+  void take(const JsonSlice& label) {
+    const bool metadata = label.key == kMetadataLabel;
+    const std::size_t longest = metadata ? kLongestMetadata : kLongestLabel;
+    const std::size_t written = metadata ? kLargestJson : 6 * kLongestLabel;  // "\\u003c" is one
+    const std::size_t bytes = label.key.size() + label.value.size();
+    if (labels_.size() == kMostLabels || bytes > written) return;
+    if (!metadata && bytes > std::exchange(to_read_, to_read_ - std::min(bytes, to_read_))) return;
+    const Json key = parse_json({label.key.data() - 1, label.key.size() + 2});  // with its quotes
+    const Json value = parse_json(label.value);
+    if (!key.is_string() || !value.is_string()) return;
+    keep(key.get<std::string>(), value.get<std::string>(), longest, metadata);
   }
-  return labels;
+  [[nodiscard]] std::map<std::string, std::string> done() { return std::move(labels_); }
+
+ private:
+  void keep(std::string key, std::string value, std::size_t longest, bool metadata) {
+    const std::size_t bytes = metadata ? 0 : key.size() + value.size();
+    if (key.size() > kLongestLabel || value.size() > longest || bytes > room_) return;
+    room_ -= bytes;
+    labels_.insert_or_assign(std::move(key), std::move(value));
+  }
+
+  std::map<std::string, std::string> labels_;
+  std::size_t room_ = kMostLabelBytes;
+  std::size_t to_read_ = 4 * kMostLabelBytes;  ///< as written, those included that are left out
+};
+
+bool is_own(std::string_view key) {
+  return std::ranges::any_of(kOwnLabels,
+                             [&](std::string_view own) { return key.starts_with(own); });
+}
+
+std::map<std::string, std::string> labels_of(std::string_view object) {
+  LabelCollector collector;
+  for (const bool own : {true, false}) {
+    JsonSlices labels(object);
+    if (!labels.is_object()) break;
+    while (const auto label = labels.next()) {
+      if (is_own(label->key) == own) collector.take(*label);
+    }
+  }
+  return collector.done();
 }
 
 /// The first of these labels that is there.
@@ -52,6 +123,9 @@ std::string label_of(const ContainerFacts& facts, std::initializer_list<const ch
   return {};
 }
 
+// ---- published ports
+// -----------------------------------------------------------------------------
+
 bool is_valid(const PublishedPorts& ports) {
   return ports.host_port != 0 && ports.container_port != 0 && ports.count != 0 &&
          ports.host_port + ports.count <= kPorts && ports.container_port + ports.count <= kPorts;
@@ -59,35 +133,76 @@ bool is_valid(const PublishedPorts& ports) {
 
 /// podman may name several protocols, apart by commas. Others than TCP and UDP are not ours.
 void add_ports(PublishedPorts ports, std::string_view protocols, std::vector<PublishedPorts>& to) {
+  if (!is_valid(ports)) return;
   if (ports.host_address == "0.0.0.0" || ports.host_address == "::") ports.host_address.clear();
   for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp}) {
     ports.protocol = protocol;
-    const bool named = protocols.find(name_of(protocol)) != protocols.npos;
-    if (named && is_valid(ports) && std::ranges::find(to, ports) == to.end()) to.push_back(ports);
+    if (protocols.find(name_of(protocol)) != protocols.npos) to.push_back(ports);
   }
 }
 
 /// Docker: {"IP","PrivatePort","PublicPort","Type"}; a port that is only exposed has no PublicPort.
 /// podman: {"host_ip","container_port","host_port","range","protocol"}.
-std::vector<PublishedPorts> published_in(const Json& container) {
-  std::vector<PublishedPorts> published;
-  const Json& all = member(container, "Ports");
-  if (!all.is_array()) return published;
-  for (const Json& ports : all) {
-    add_ports({Protocol::Tcp, text_in(ports, "IP"), number_in<Port>(ports, "PublicPort"),
-               number_in<Port>(ports, "PrivatePort")},
-              text_in(ports, "Type"), published);
-    add_ports(
-        {Protocol::Tcp, text_in(ports, "host_ip"), number_in<Port>(ports, "host_port"),
-         number_in<Port>(ports, "container_port"), number_in<unsigned>(ports, "range", kPorts)},
-        text_in(ports, "protocol"), published);
+void add_ports(std::string_view object, std::vector<PublishedPorts>& to) {
+  if (!object.contains("PublicPort") && !object.contains("host_port")) return;  // only exposed
+  PublishedPorts ports;
+  std::string_view host_port;
+  std::string_view container_port;
+  std::string_view address;
+  std::string_view protocols;
+  JsonSlices members(object);
+  while (const auto member = members.next()) {
+    const std::string_view key = member->key;
+    if (key == "PublicPort" || key == "host_port") host_port = member->value;
+    if (key == "PrivatePort" || key == "container_port") container_port = member->value;
+    if (key == "IP" || key == "host_ip") address = member->value;
+    if (key == "Type" || key == "protocol") protocols = member->value;
+    if (key == "range") ports.count = number_of<unsigned>(member->value, kPorts);
   }
-  return published;
+  if (host_port.empty()) return;
+  ports.host_port = number_of<Port>(host_port);
+  ports.container_port = number_of<Port>(container_port);
+  ports.host_address = text_of(address);
+  add_ports(std::move(ports), protocols, to);
 }
 
-std::vector<IpAddress> addresses_in(const Json& container) {
+bool continues(const PublishedPorts& a, const PublishedPorts& b) {
+  return a.protocol == b.protocol && a.host_address == b.host_address &&
+         a.host_port + a.count == b.host_port && a.container_port + a.count == b.container_port;
+}
+
+/// In order, ports that follow each other as one range.
+std::vector<PublishedPorts> joined(std::vector<PublishedPorts> all) {
+  std::ranges::sort(all);
+  const auto twice = std::ranges::unique(all);
+  all.erase(twice.begin(), twice.end());
+  std::vector<PublishedPorts> ranges;
+  for (PublishedPorts& ports : all) {
+    if (!ranges.empty() && continues(ranges.back(), ports)) {
+      ranges.back().count += ports.count;
+    } else {
+      ranges.push_back(std::move(ports));
+    }
+  }
+  if (ranges.size() > kMostPublished) ranges.resize(kMostPublished);
+  return ranges;
+}
+
+std::vector<PublishedPorts> published_of(std::string_view list) {
+  std::vector<PublishedPorts> published;
+  JsonSlices all(list);
+  if (!all.is_list()) return published;
+  while (const auto ports = all.next()) add_ports(ports->value, published);
+  return joined(std::move(published));
+}
+
+// ---- one container
+// -------------------------------------------------------------------------------
+
+std::vector<IpAddress> addresses_of(std::string_view settings) {
   std::vector<IpAddress> addresses;
-  const Json& networks = member(member(container, "NetworkSettings"), "Networks");
+  const Json all = value_of(settings);
+  const Json& networks = member(all, "Networks");
   if (!networks.is_object()) return addresses;
   for (const auto& [name, network] : networks.items()) {
     for (const char* key : {"IPAddress", "GlobalIPv6Address"}) {
@@ -95,54 +210,67 @@ std::vector<IpAddress> addresses_in(const Json& container) {
         addresses.push_back(*address);
       }
     }
+    if (addresses.size() >= kMostNetworks) break;
   }
   return addresses;
 }
 
-ContainerFacts facts_in(const Json& container) {
+ContainerFacts facts_of(std::string_view container) {
   ContainerFacts facts;
-  facts.id = text_in(container, "Id");
-  facts.name = name_in(container, "Names");
-  facts.image = text_in(container, "Image");
-  facts.image_id = text_in(container, "ImageID");
-  facts.state = text_in(container, "State");
-  facts.pod = text_in(container, "PodName");
-  facts.network_mode = text_in(member(container, "HostConfig"), "NetworkMode");
-  facts.pid = number_in<pid_t>(container, "Pid");
-  const Json& infra = member(container, "IsInfra");
-  facts.infra = infra.is_boolean() && infra.get<bool>();
-  facts.labels = labels_in(container);
+  JsonSlices members(container);
+  while (const auto member = members.next()) {
+    const auto& [key, value] = *member;
+    if (key == "Id") facts.id = text_of(value);
+    if (key == "Names") facts.name = first_name_of(value);
+    if (key == "Image") facts.image = text_of(value);
+    if (key == "ImageID") facts.image_id = text_of(value);
+    if (key == "State") facts.state = text_of(value);
+    if (key == "PodName") facts.pod = text_of(value);
+    if (key == "HostConfig") facts.network_mode = text_in(value_of(value), "NetworkMode");
+    if (key == "Pid") facts.pid = number_of<pid_t>(value);
+    if (key == "IsInfra") facts.infra = value == "true";
+    if (key == "Labels") facts.labels = labels_of(value);
+    if (key == "Ports") facts.published = published_of(value);
+    if (key == "NetworkSettings") facts.addresses = addresses_of(value);
+  }
   facts.project = label_of(facts, {"com.docker.compose.project", "io.podman.compose.project"});
   facts.service = label_of(facts, {"com.docker.compose.service", "io.podman.compose.service"});
-  facts.published = published_in(container);
-  facts.addresses = addresses_in(container);
   return facts;
+}
+
+/// The facts of each element of a list. @return nothing when it is no list, or too long
+template <class Read>
+std::optional<std::vector<ContainerFacts>> read_list(std::string_view text, Read read) {
+  JsonSlices all(text);
+  std::vector<ContainerFacts> list;
+  std::size_t seen = 0;
+  while (const auto element = all.next()) {
+    if (++seen > kMostContainers) return std::nullopt;
+    if (auto facts = read(element->value); !facts.id.empty()) list.push_back(std::move(facts));
+  }
+  if (!all.is_list() || !all.complete()) return std::nullopt;
+  return list;
 }
 
 }  // namespace
 
 std::optional<std::vector<ContainerFacts>> parse_container_list(std::string_view text) {
-  const Json all = parse_json(text);
-  if (!all.is_array()) return std::nullopt;
-  std::vector<ContainerFacts> list;
-  for (const Json& container : all) {
-    if (auto facts = facts_in(container); !facts.id.empty()) list.push_back(std::move(facts));
-  }
-  return list;
+  return read_list(text, facts_of);
 }
 
 /// [{"id","names":["..."], ...}]
 std::vector<ContainerFacts> parse_stored_containers(std::string_view text) {
-  const Json all = parse_json(text);
-  std::vector<ContainerFacts> list;
-  if (!all.is_array()) return list;
-  for (const Json& container : all) {
+  auto list = read_list(text, [](std::string_view container) {
     ContainerFacts facts;
-    facts.id = text_in(container, "id");
-    facts.name = name_in(container, "names");
-    if (!facts.id.empty() && !facts.name.empty()) list.push_back(std::move(facts));
-  }
-  return list;
+    JsonSlices members(container);
+    while (const auto member = members.next()) {
+      if (member->key == "id") facts.id = text_of(member->value);
+      if (member->key == "names") facts.name = first_name_of(member->value);
+    }
+    if (facts.name.empty()) facts.id.clear();
+    return facts;
+  });
+  return std::move(list).value_or(std::vector<ContainerFacts>());
 }
 
 std::string id_to_replace(std::string_view name) {

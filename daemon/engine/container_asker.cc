@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
 #include <ranges>
 
 #include "base/log.h"
@@ -36,7 +37,8 @@ ContainerAsker::ContainerAsker(EventLoop& loop, HttpClient& http, EngineKind kin
       on_facts_(std::move(on_facts)),
       on_nothing_(std::move(on_nothing)),
       http_(http),
-      timer_(loop, [this] { begin(); }) {}
+      timer_(loop, [this] { begin(); }),
+      tell_next_(loop, [this] { tell(); }) {}
 
 void ContainerAsker::ask(const std::string& id) {
   if (!is_id(id)) return;
@@ -78,28 +80,33 @@ std::string ContainerAsker::path() const {
 }
 
 void ContainerAsker::on_answer(const Result<HttpAnswer>& answer) {
-  const auto list =
-      answer && answer->status == 200 ? parse_container_list(answer->body) : std::nullopt;
+  auto list = answer && answer->status == 200 ? parse_container_list(answer->body) : std::nullopt;
   const int error = answer ? 0 : answer.error().code;
   const bool absent =
       error == ENOENT || error == ECONNREFUSED || error == EACCES || error == ELIBACC;
   if (!absent) somebody_there_ = true;
   if (list) {
-    take(*list);
+    answered_.assign(std::make_move_iterator(list->rbegin()),
+                     std::make_move_iterator(list->rend()));
   } else if (!absent) {
     log::info("{} at {} does not say who its containers are: {}", name_of(kind_), sockets_[socket_],
               answer ? "this is no list of containers" : answer.error().text());
   }
-  ++socket_;
-  ask_next_socket();
+  tell();
 }
 
-void ContainerAsker::take(const std::vector<ContainerFacts>& list) {
-  for (const ContainerFacts& facts : list) {
+/// One container a turn: what there is to do about one may take some milliseconds.
+void ContainerAsker::tell() {
+  while (!answered_.empty()) {
+    const ContainerFacts facts = std::move(answered_.back());
+    answered_.pop_back();
     if (std::erase(batch_, facts.id) == 0) continue;
     wanted_.erase(facts.id);
     on_facts_(sockets_[socket_], facts);
+    if (!answered_.empty()) return tell_next_.arm_now();
   }
+  ++socket_;
+  ask_next_socket();
 }
 
 void ContainerAsker::end() {

@@ -38,7 +38,7 @@ class ContainerAsker {
   void begin();
   void ask_next_socket();
   void on_answer(const Result<HttpAnswer>& answer);
-  void take(const std::vector<ContainerFacts>& list);
+  void tell();
   void end();
   [[nodiscard]] std::string path() const;
 
@@ -53,7 +53,9 @@ class ContainerAsker {
   bool asking_ = false;
   bool somebody_there_ = false;
   HttpCall call_;
+  std::vector<ContainerFacts> answered_;  ///< and not told yet; the next one is the last
   Timer timer_;
+  Timer tell_next_;
 };
 
 }  // namespace portfwd

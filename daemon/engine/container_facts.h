@@ -1,5 +1,5 @@
 // What an engine tells of one of its containers, whichever engine it is. Plain values, as the
-// engine (or who made the container) wrote them: any length that fits the answer, any characters.
+// engine (or who made the container) wrote them: of bounded length, any characters.
 #pragma once
 
 #include <sys/types.h>
@@ -23,6 +23,14 @@ struct PublishedPorts {
 
   friend auto operator<=>(const PublishedPorts&, const PublishedPorts&) = default;
 };
+
+/// What is kept of a container's labels: those that portfwd itself reads first, then as they come.
+/// A label that is longer, or for which there is no room, is left out.
+constexpr std::size_t kMostLabels = 64;
+constexpr std::size_t kLongestLabel = 4096;          ///< bytes of a name, or of a value
+constexpr std::size_t kMostLabelBytes = 64UL << 10;  ///< of all, but for kMetadataLabel
+constexpr const char* kMetadataLabel = "devcontainer.metadata";
+constexpr std::size_t kLongestMetadata = 256UL << 10;
 
 struct ContainerFacts {
   std::string id;  ///< never empty

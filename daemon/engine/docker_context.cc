@@ -2,8 +2,8 @@
 
 #include <filesystem>
 
+#include "base/json_reader.h"
 #include "base/small_file.h"
-#include "engine/json_reader.h"
 
 namespace portfwd {
 namespace {
@@ -12,7 +12,7 @@ using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
 /// Of no type when there is none.
-Json read_json(const fs::path& file) {
+Json json_of(const fs::path& file) {
   const auto text = read_small_file(file.string());
   return text ? parse_json(*text) : Json();
 }
@@ -21,7 +21,7 @@ Json read_json(const fs::path& file) {
 Json description_of(const std::string& context, const fs::path& folder) {
   std::error_code none;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, none)) {
-    Json described = read_json(entry.path() / "meta.json");
+    Json described = json_of(entry.path() / "meta.json");
     if (text_in(described, "Name") == context) return described;
   }
   return {};
@@ -31,7 +31,7 @@ Json description_of(const std::string& context, const fs::path& folder) {
 
 std::optional<DockerContext> current_docker_context(const std::string& folder, std::string chosen) {
   const fs::path at(folder);
-  if (chosen.empty()) chosen = text_in(read_json(at / "config.json"), "currentContext");
+  if (chosen.empty()) chosen = text_in(json_of(at / "config.json"), "currentContext");
   if (chosen.empty() || chosen == "default") return std::nullopt;
   const Json described = description_of(chosen, at / "contexts/meta");
   std::string host = text_in(member(member(described, "Endpoints"), "docker"), "Host");

@@ -15,7 +15,6 @@ using devcontainer::PortAttributes;
 using devcontainer::PortMetadata;
 using devcontainer::WantedPort;
 
-constexpr const char* kMetadataLabel = "devcontainer.metadata";
 constexpr const char* kSource = "the dev container's metadata";
 
 Attributes from_metadata(const PortAttributes* said) {
@@ -33,13 +32,13 @@ Attributes from_metadata(const PortAttributes* said) {
 /// The label comes with the image, the file is nearer to the user.
 PortMetadata ContainerWishes::read(const Container& container) const {
   PortMetadata all;
-  if (const auto label = container.labels.find(kMetadataLabel); label != container.labels.end()) {
-    all = devcontainer::parse_port_metadata(label->second);
-  }
+  if (container.metadata) all = *container.metadata;
   for (const std::string& path : devcontainer::config_paths(container.labels)) {
     const auto text = devcontainer::read_config(path, owner_);
     if (!text && text.error().code == ENOENT) continue;
-    if (text) return merge(std::move(all), devcontainer::parse_port_metadata(*text));
+    if (text)
+      return merge(std::move(all),
+                   devcontainer::parse_port_metadata(*text, devcontainer::local_environment));
     all.complaints.push_back(fmt::format("{}: {}", path, text.error().text()));
     break;
   }
@@ -48,19 +47,22 @@ PortMetadata ContainerWishes::read(const Container& container) const {
 
 bool ContainerWishes::update(const Container& container) {
   const auto before = declared();
-  if (!container.labels.empty()) {
+  if (!container.labels.empty() || container.metadata) {
     std::erase_if(known_, [&](const auto& entry) {
       return entry.second.gone && entry.second.name == container.name;
     });
   }
   Known& known = known_[container.id];
-  const bool read_before = known.labels == container.labels && !known.name.empty();
+  const bool read_before =
+      known.labels == container.labels && known.label == container.metadata && !known.name.empty();
   known.name = container.name;
   if (!read_before) {
     known.labels = container.labels;
     known.project = container.project;
     known.service = container.service;
+    known.label = container.metadata;
     known.metadata = read(container);
+    known.matched = {};
     for (const std::string& complaint : known.metadata.complaints) {
       log::write(log::Level::Warning,
                  fmt::format("the dev container metadata of {}: {}", container.name, complaint),
@@ -132,8 +134,7 @@ const PortAttributes* ContainerWishes::find(const Container& container, Port por
   const auto self = known_.find(container.id);
   if (self == known_.end()) return nullptr;
   const Known& known = self->second;
-  const auto* own =
-      devcontainer::attributes_for(known.metadata, known.service, true, port, command);
+  const auto* own = find_own(known, port, command);
   if (own != nullptr || known.project.empty() || known.service.empty()) return own;
   for (const auto& [id, other] : known_) {
     if (id == container.id || other.project != known.project) continue;
@@ -142,6 +143,28 @@ const PortAttributes* ContainerWishes::find(const Container& container, Port por
     if (said != nullptr) return said;
   }
   return nullptr;
+}
+
+const PortAttributes* ContainerWishes::find_own(const Known& known, Port port,
+                                                const std::string& command) const {
+  const PortMetadata& metadata = known.metadata;
+  if (command.empty() || !devcontainer::depends_on_command(metadata, port)) {
+    return devcontainer::attributes_for(metadata, known.service, true, port, "");
+  }
+  Matched& matched = known.matched;
+  if (const auto* before = matched.known.find(command)) return *before;
+  const TimePoint now = clock_.now();
+  const double passed = std::chrono::duration<double>(now - matched.at).count();
+  matched.steps = std::min(matched.steps + passed * Matched::kStepsASecond, Matched::kMostSteps);
+  matched.at = now;
+  const auto steps = static_cast<double>(devcontainer::steps_to_match(metadata, command));
+  const bool allowed = steps <= matched.steps;
+  const auto* found =
+      devcontainer::attributes_for(metadata, known.service, true, port, allowed ? command : "");
+  if (!allowed) return found;
+  matched.steps -= steps;
+  matched.known.put(command, found);
+  return found;
 }
 
 Attributes ContainerWishes::attributes(const Container& container) {

@@ -9,11 +9,13 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/recent_map.h"
 #include "config/rule.h"
 #include "devcontainer/port_metadata.h"
 #include "discover/container.h"
@@ -36,7 +38,7 @@ class ContainerWishes {
   static constexpr Duration kReplacement = std::chrono::minutes(1);
 
   /// @param owner whose devcontainer.json files are read
-  explicit ContainerWishes(uid_t owner) : owner_(owner) {}
+  ContainerWishes(uid_t owner, const Clock& clock) : owner_(owner), clock_(clock) {}
 
   /// A container that has come or changed. @return whether declared() is not what it was
   bool update(const Container& container);
@@ -54,20 +56,38 @@ class ContainerWishes {
   [[nodiscard]] static Attributes attributes(const Container& container);
 
  private:
+  /// What expressions made of command lines, so that each is matched once. A container chooses
+  /// both: what matching costs in a second is bounded, and beyond that an expression matches
+  /// nothing yet.
+  struct Matched {
+    static constexpr std::size_t kCommands = 64;
+    static constexpr double kMostSteps = 4e6;     // some 20 ms
+    static constexpr double kStepsASecond = 2e6;  // some 1 % of a core
+
+    RecentMap<std::string, const devcontainer::PortAttributes*> known{kCommands};
+    double steps = kMostSteps;
+    TimePoint at{};
+  };
   struct Known {
     std::string name;
     std::string project;  ///< compose's, as the next
     std::string service;
     std::map<std::string, std::string> labels;
-    devcontainer::PortMetadata metadata;
+    std::shared_ptr<const devcontainer::PortMetadata> label;
+    devcontainer::PortMetadata metadata;  ///< of the label and the file
     std::optional<TimePoint> gone;
+    mutable Matched matched{};
   };
   [[nodiscard]] devcontainer::PortMetadata read(const Container& container) const;
   [[nodiscard]] std::string name_of_service(const Known& of, const std::string& service) const;
   [[nodiscard]] const devcontainer::PortAttributes* find(const Container& container, Port port,
                                                          const std::string& command) const;
 
+  [[nodiscard]] const devcontainer::PortAttributes* find_own(const Known& known, Port port,
+                                                             const std::string& command) const;
+
   uid_t owner_;
+  const Clock& clock_;
   std::map<std::string, Known> known_;  ///< by container id
 };
 

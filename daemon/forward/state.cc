@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
+
+#include "base/json_reader.h"
 
 namespace portfwd {
 
@@ -141,7 +142,8 @@ std::string to_text(const State& state) {
 }
 
 std::expected<State, std::string> parse_state(std::string_view text) {
-  const Json document = Json::parse(text, nullptr, false);  // false: no exceptions
+  constexpr std::size_t kLargest = 8UL << 20;
+  const Json document = read_json(text, kLargest).value_or(Json());
   if (!document.is_object()) return std::unexpected("it is cut off, or no JSON");
   const auto version = document.find("version");
   if (version == document.end() || *version != kVersion) {

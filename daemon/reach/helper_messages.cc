@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/json_reader.h"
 #include "discover/names.h"
-#include "engine/json_reader.h"
 
 namespace portfwd::helper {
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include "discover/labels.h"
 #include "forward/forward_table.h"
 #include "relay/netns_dialer.h"
 #include "support/test_relay.h"
@@ -39,7 +40,7 @@ class TestReach final : public Reach {
     }
   }
   void set_labels(std::map<std::string, std::string> labels) {
-    container_.labels = std::move(labels);
+    (void)learn_labels(container_, std::move(labels));
   }
   void set_service(std::string project, std::string service) {
     container_.project = std::move(project);

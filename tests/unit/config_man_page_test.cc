@@ -70,7 +70,8 @@ Settings settings_of(const std::string& toml) {
 
 /// What the settings make of an ordinary listener.
 Decision decision_of(const Settings& settings) {
-  const ContainerWishes nobody_wishes(0);
+  const SystemClock clock;
+  const ContainerWishes nobody_wishes(0, clock);
   Container container;
   container.name = "web";
   Listener listener;

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "discover/labels.h"
+#include "support/manual_clock.h"
 #include "support/temp_dir.h"
 
 namespace portfwd {
@@ -20,7 +22,7 @@ struct ContainerWishesTest : testing::Test {
     Container out;
     out.id = std::move(id);
     out.name = std::move(name);
-    out.labels = std::move(labels);
+    learn_labels(out, std::move(labels));
     return out;
   }
   static Container service(std::string id, std::string name, std::string service,
@@ -46,7 +48,8 @@ struct ContainerWishesTest : testing::Test {
   }
   using Names = std::vector<std::string>;
 
-  ContainerWishes wishes{::geteuid()};
+  testing_support::ManualClock clock;
+  ContainerWishes wishes{::geteuid(), clock};
   TimePoint now{100s};
 };
 
@@ -133,6 +136,30 @@ TEST_F(ContainerWishesTest, TheyStayUntilTheLabelsOfTheNewOneAreKnown) {
   EXPECT_TRUE(wishes.update(container("2", "web", labels(R"({"forwardPorts": [2]})"))));
   EXPECT_EQ(declared(), Names{"web:2"});
   EXPECT_FALSE(wishes.forget_at());
+}
+
+/// A container chooses expressions and command lines: matching them all would take seconds.
+TEST_F(ContainerWishesTest, MatchingExpressionsIsBoundedInTime) {
+  const auto web = container(
+      "1", "web",
+      {{"devcontainer.metadata",
+        R"({"portsAttributes": {"^x*[xy]{150}z?$": {"label": "it"}, "8080": {"label": "exact"}},
+            "otherPortsAttributes": {"label": "other"}})"}});
+  wishes.update(web);
+  const auto label = [&](int i) {
+    const std::string command = std::to_string(i) + std::string(4000, 'x');
+    return wishes.attributes(web, on(80, command)).label;
+  };
+  const std::string good(100, 'x');
+  EXPECT_EQ(wishes.attributes(web, on(80, good + std::string(60, 'y'))).label, "it");
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(label(i), "other");
+  EXPECT_EQ(wishes.attributes(web, on(80, good + std::string(61, 'y'))).label, "other")
+      << "for now";
+  EXPECT_EQ(wishes.attributes(web, on(80, good + std::string(60, 'y'))).label, "it")
+      << "known before";
+  EXPECT_EQ(wishes.attributes(web, on(8080, good)).label, "exact");
+  clock.advance(2s);
+  EXPECT_EQ(wishes.attributes(web, on(80, good + std::string(61, 'y'))).label, "it");
 }
 
 TEST_F(ContainerWishesTest, ALabelOrAnEnvironmentThatSaysOffIsObeyed) {

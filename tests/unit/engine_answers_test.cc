@@ -1,4 +1,5 @@
 // What running engines answered, and what none should.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -38,9 +39,8 @@ TEST(EngineAnswers, Podman43TellsItAll) {
   EXPECT_EQ(web.project, "shop");
   EXPECT_EQ(web.service, "web");
   EXPECT_EQ(web.pod, "");
-  EXPECT_THAT(web.published,
-              ElementsAre(PublishedPorts{Protocol::Udp, "", 18100, 8100, 3},
-                          PublishedPorts{Protocol::Tcp, "127.0.0.1", 18081, 8081, 1}));
+  EXPECT_THAT(web.published, ElementsAre(PublishedPorts{Protocol::Tcp, "127.0.0.1", 18081, 8081, 1},
+                                         PublishedPorts{Protocol::Udp, "", 18100, 8100, 3}));
   EXPECT_THAT(all.at("nonet").labels, IsEmpty());
   EXPECT_THAT(all.at("nonet").published, IsEmpty());
 }
@@ -173,6 +173,91 @@ TEST(EngineAnswers, DepthWithoutEndCostsNoMemory) {
                                            std::string(deep.size(), ']') + "}]");
   ASSERT_TRUE(closed);
   EXPECT_EQ(closed->front().id, "a");
+}
+
+/// A container "a" with one member.
+std::string with_member(const std::string& key, const std::string& value) {
+  return fmt::format(R"([{{"Id": "a", "{}": {}}}])", key, value);
+}
+
+TEST(EngineAnswers, PortsThatAreOnlyExposedCostLinearTime) {  // quadratic, this would take a minute
+  std::string ports;
+  for (int port = 1; port <= 60'000; ++port) {
+    for (const char* type : {"tcp", "udp"}) {
+      ports += fmt::format(R"({}{{"PrivatePort":{},"Type":"{}"}})", ports.empty() ? "" : ",", port,
+                           type);
+    }
+  }
+  ports += R"(,{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"})";
+  const auto list = parse_container_list(with_member("Ports", "[" + ports + "]"));
+  ASSERT_TRUE(list);
+  EXPECT_THAT(list->front().published, ElementsAre(PublishedPorts{Protocol::Tcp, "", 8080, 80, 1}));
+}
+
+TEST(EngineAnswers, PublishedPortsThatFollowEachOtherAreOneRange) {
+  std::string ports;
+  for (int port = 20'000; port > 10'000; --port) {
+    for (const char* address : {"0.0.0.0", "::"}) {
+      ports += fmt::format(R"({}{{"IP":"{}","PrivatePort":{},"PublicPort":{},"Type":"udp"}})",
+                           ports.empty() ? "" : ",", address, port, port + 1000);
+    }
+  }
+  const auto list = parse_container_list(with_member("Ports", "[" + ports + "]"));
+  ASSERT_TRUE(list);
+  EXPECT_THAT(list->front().published,
+              ElementsAre(PublishedPorts{Protocol::Udp, "", 11'001, 10'001, 10'000}));
+}
+
+TEST(EngineAnswers, TheNumberOfPublishedRangesIsBounded) {
+  std::string ports;
+  for (int port = 1; port <= 20'000; ++port) {
+    ports += fmt::format(R"({}{{"PrivatePort":{},"PublicPort":{},"Type":"tcp"}})",
+                         ports.empty() ? "" : ",", port, 30'000 - port);
+  }
+  const auto list = parse_container_list(with_member("Ports", "[" + ports + "]"));
+  EXPECT_EQ(list->front().published.size(), 1024U);
+}
+
+TEST(EngineAnswers, ListsBeyondReasonAreRefused) {
+  std::string many = "[{}";
+  for (int i = 0; i < 1'390'000; ++i) many += ",{}";
+  EXPECT_FALSE(parse_container_list(many + "]"));
+}
+
+TEST(EngineAnswers, KeepsTheLabelsThatMatterOfTooMany) {
+  std::string labels;
+  for (int i = 0; i < 60'000; ++i) labels += fmt::format(R"("a{:05}": "x",)", i);
+  labels += R"("portfwd": "off", "com.docker.compose.service": "db",
+               "devcontainer.local_folder": "/w", "devcontainer.metadata": "[]")";
+  const auto list = parse_container_list(with_member("Labels", "{" + labels + "}"));
+  const auto& kept = list->front().labels;
+  EXPECT_EQ(kept.size(), kMostLabels);
+  EXPECT_EQ(kept.at("portfwd"), "off");
+  EXPECT_EQ(kept.at("devcontainer.local_folder"), "/w");
+  EXPECT_EQ(kept.at("devcontainer.metadata"), "[]");
+  EXPECT_EQ(kept.at("a00000"), "x");
+  EXPECT_EQ(list->front().service, "db");
+}
+
+TEST(EngineAnswers, LeavesOutLabelsThatAreTooLong) {
+  const auto labels = [](const std::string& text) {
+    return parse_container_list(with_member("Labels", text))->front().labels;
+  };
+  EXPECT_THAT(labels(fmt::format(R"({{"a": "{}", "b": "short"}})", std::string(4097, 'x'))),
+              ElementsAre(testing::Pair("b", "short")));
+  const std::string metadata(100'000, ' ');
+  EXPECT_EQ(labels(fmt::format(R"({{"devcontainer.metadata": "{}"}})", metadata)).size(), 1U);
+  std::string many = R"("z": "last")";
+  for (int i = 0; i < 60; ++i) many += fmt::format(R"(,"{}": "{}")", i, std::string(4000, 'x'));
+  EXPECT_EQ(labels("{" + many + "}").size(), 17U) << "64 KiB in all";
+}
+
+TEST(EngineAnswers, EscapesInKeysAndValuesAreRead) {
+  const auto list = parse_container_list(
+      R"([{"Id": "a", "Image": "\u00e9\"", "Labels": {"k\u0031": "\u003cb\u003e \ud83d\ude00"}}])");
+  ASSERT_TRUE(list);
+  EXPECT_EQ(list->front().image, "\xc3\xa9\"");
+  EXPECT_THAT(list->front().labels, ElementsAre(testing::Pair("k1", "<b> \xf0\x9f\x98\x80")));
 }
 
 }  // namespace

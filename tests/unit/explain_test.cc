@@ -38,7 +38,8 @@ struct ExplainTest : testing::Test {
     added.place = {"c.toml", static_cast<std::uint32_t>(settings.rules.size()), 1};
   }
   Settings settings;
-  ContainerWishes wishes{0};
+  SystemClock clock;
+  ContainerWishes wishes{0, clock};
   Container container;
   Known known{.subject = &container};
 };

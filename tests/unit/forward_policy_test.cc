@@ -41,7 +41,8 @@ Settings read(const std::string& text) {
 }
 
 Decision decide_in(const Settings& settings, const Container& c, const Listener& l) {
-  const ContainerWishes wishes(0);
+  const SystemClock clock;
+  const ContainerWishes wishes(0, clock);
   return decide({settings, kEphemeral, wishes}, c, l);
 }
 

@@ -1,0 +1,23 @@
+#include "discover/labels.h"
+
+#include <utility>
+
+#include "devcontainer/port_metadata.h"
+
+namespace portfwd {
+
+bool learn_labels(Container& container, std::map<std::string, std::string> labels) {
+  std::shared_ptr<const devcontainer::PortMetadata> metadata;
+  if (const auto label = labels.extract(kMetadataLabel)) {
+    metadata = std::make_shared<const devcontainer::PortMetadata>(
+        devcontainer::parse_port_metadata(label.mapped(), devcontainer::local_environment));
+  }
+  const bool same = metadata && container.metadata ? *metadata == *container.metadata
+                                                   : metadata == container.metadata;
+  if (same && labels == container.labels) return false;
+  if (!same) container.metadata = std::move(metadata);
+  container.labels = std::move(labels);
+  return true;
+}
+
+}  // namespace portfwd
