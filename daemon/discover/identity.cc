@@ -1,5 +1,4 @@
-// See identity.h. The nearest keeper decides: a bubblewrap sandbox inside a podman container
-// carries the container's cgroup, but is a sandbox.
+// See identity.h.
 #include "discover/identity.h"
 
 #include <fcntl.h>
@@ -14,7 +13,8 @@
 namespace portfwd {
 namespace {
 
-constexpr int kAncestors = 8;  // a container's shells and supervisors, then its keeper
+constexpr int kAncestors = 8;     // a container's shells and supervisors, then its keeper
+constexpr int kGenerations = 32;  // within a container
 
 std::string host_name() {
   std::array<char, 256> buffer{};
@@ -42,59 +42,115 @@ std::string cgroup_root(const ProcDir& proc) {
 Identifier::Identifier(const ProcDir& proc)
     : proc_(proc),
       lineage_(ancestors(proc, ::getpid())),
+      own_id_map_(proc.read(::getpid(), "uid_map").value_or("")),
+      own_userns_(proc.userns(::getpid()).value_or(0)),
+      own_network_(network_of(::getpid())),
       host_name_(host_name()),
       cgroup_root_(cgroup_root(proc)) {
-  if (const auto own = from_cgroup(::getpid())) own_engine_id_ = own->id;
+  if (const auto own = from_cgroup(::getpid()); own && !own->id.empty()) own_folder_ = own->cgroup;
+}
+
+/// Below the folder of a container that the daemon itself runs in, that one is left out.
+std::optional<names::Guess> Identifier::from_path(std::string_view path) const {
+  const bool shared = !own_folder_.empty() && path.starts_with(own_folder_) &&
+                      (path.size() == own_folder_.size() || path[own_folder_.size()] == '/');
+  if (shared) path.remove_prefix(own_folder_.size());
+  auto guess = names::from_cgroup(path);
+  if (guess && shared) guess->cgroup.insert(0, own_folder_);
+  return guess;
 }
 
 std::optional<names::Guess> Identifier::from_cgroup(pid_t pid) const {
   for (const std::string& path : procfs::parse_cgroup(proc_.read(pid, "cgroup").value_or(""))) {
-    if (auto guess = names::from_cgroup(path)) {
-      if (!own_engine_id_.empty() && guess->id == own_engine_id_) return std::nullopt;
-      return guess;
-    }
+    if (auto guess = from_path(path)) return guess;
   }
   return std::nullopt;
 }
 
-/// A rootless engine runs in a network namespace of its own, and so do its shims, with the programs
-/// that they run before the container's.
-names::Guess Identifier::from_ancestors(pid_t pid) const {
-  const pid_t process = pid;
-  for (int i = 0; i < kAncestors && pid > 1; ++i, pid = proc_.parent(pid)) {
-    if (std::ranges::find(lineage_, pid) != lineage_.end()) break;
-    const std::string line = proc_.read(pid, "cmdline").value_or("");
-    const auto guess = names::from_keeper(procfs::split_strings(line));
-    if (guess && !(guess->outside && share_network(process, pid))) return *guess;
+std::uint64_t Identifier::network_of(pid_t pid) const {
+  const auto netns = proc_.netns(pid);
+  return netns ? *netns : proc_.net_files(pid).value_or(0);
+}
+
+/// The container's first process, whose parent is outside, is in the container's own network
+/// namespace. One that is too far away, or whose network cannot be seen, is taken to share it.
+bool Identifier::is_nested(pid_t pid, const std::string& engine_id) const {
+  const std::uint64_t network = network_of(pid);
+  pid_t first = pid;
+  for (int i = 0; i < kGenerations; ++i) {
+    const pid_t parent = proc_.parent(first);
+    const auto guess = parent > 1 ? from_cgroup(parent) : std::nullopt;
+    const bool inside = guess && guess->id == engine_id && network_of(parent) != own_network_;
+    if (!inside) return network != network_of(first) && network_of(first) != 0;
+    first = parent;
+  }
+  return false;
+}
+
+/// Fact: ProcFacts.TheIdMapOfAnotherUserNamespaceIsAnother
+bool Identifier::can_keep(pid_t keeper) const {
+  const auto userns = proc_.userns(keeper);
+  if (userns && *userns == own_userns_) return true;
+  const std::string map = proc_.read(keeper, "uid_map").value_or("");
+  return (!userns && map == own_id_map_) || procfs::mapped_ids(map) > 1;
+}
+
+bool Identifier::is_of_another_user(pid_t pid) const {
+  const auto uid = procfs::parse_status_uid(proc_.read(pid, "status").value_or(""));
+  return uid && *uid != 0 && *uid != ::geteuid();
+}
+
+names::Guess Identifier::from_keeper(pid_t pid) const {
+  const std::uint64_t network = network_of(pid);
+  pid_t keeper = proc_.parent(pid);
+  for (int i = 1; i < kAncestors && keeper > 1; ++i, keeper = proc_.parent(keeper)) {
+    if (std::ranges::find(lineage_, keeper) != lineage_.end()) break;
+    if (network_of(keeper) == network || !can_keep(keeper)) continue;
+    const std::string line = proc_.read(keeper, "cmdline").value_or("");
+    auto guess = names::from_keeper(procfs::split_strings(line));
+    if (!guess) continue;
+    if (is_of_another_user(keeper)) guess->id.clear();
+    return *guess;
   }
   return {};
 }
 
-/// @return false when it can't be seen
-bool Identifier::share_network(pid_t one, pid_t other) const {
-  const auto netns = proc_.netns(one);
-  return netns && proc_.netns(other).value_or(0) == *netns;
+/// Of a sandbox in an engine's container nothing else is taken from those who made it.
+std::string Identifier::engine_of_sandbox(pid_t pid) const {
+  const std::uint64_t network = network_of(pid);
+  pid_t keeper = proc_.parent(pid);
+  for (int i = 1; i < kAncestors && keeper > 1; ++i, keeper = proc_.parent(keeper)) {
+    if (network_of(keeper) == network) continue;
+    const std::string line = proc_.read(keeper, "cmdline").value_or("");
+    const auto guess = names::from_keeper(procfs::split_strings(line));
+    return guess ? guess->engine : "";
+  }
+  return {};
 }
 
-/// What the container itself cannot have made up. Flatpak's sandboxes are kept by bubblewrap, and
-/// other engines than podman use conmon, too: there the cgroup names the engine, if it names more
-/// than a runtime, as it does of rootless Docker's.
-names::Guess Identifier::from_outside(pid_t pid) const {
-  names::Guess guess = from_ancestors(pid);
+/// Flatpak's sandboxes are kept by bubblewrap, and other engines than podman use conmon, too: there
+/// the cgroup names the engine, if it names more than a runtime, as it does of rootless Docker's.
+Identifier::Place Identifier::place_of(pid_t pid) const {
   const auto cgroup = from_cgroup(pid);
-  const bool same =
-      cgroup && cgroup->engine != "runc" && !guess.id.empty() && guess.id == cgroup->id;
+  const bool decides = cgroup && cgroup->certain && !cgroup->id.empty();
+  if (decides && is_nested(pid, cgroup->id)) return {{.engine = engine_of_sandbox(pid)}, true};
+  names::Guess guess = from_keeper(pid);
+  const bool same = cgroup && !guess.id.empty() && guess.id == cgroup->id;
+  if (decides && !same) {
+    const bool unnamed = cgroup->name.empty() && guess.id.empty() && guess.engine == cgroup->engine;
+    return {{cgroup->engine, cgroup->id, unnamed ? guess.name : cgroup->name}};
+  }
   const bool flatpak = cgroup && guess.engine == "bubblewrap" && cgroup->engine == "flatpak";
-  if (same || flatpak) guess.engine = cgroup->engine;
+  if ((same && cgroup->engine != "runc") || flatpak) guess.engine = cgroup->engine;
   const bool agree = cgroup && (guess.engine.empty() || guess.engine == cgroup->engine);
   if (agree && guess.engine.empty()) guess.engine = cgroup->engine;
   if (agree && guess.id.empty()) guess.id = cgroup->id;
   if (agree && guess.name.empty()) guess.name = cgroup->name;
-  return guess;
+  return {guess};
 }
 
 std::string Identifier::engine_id_of(pid_t pid) const {
-  return from_outside(pid).id;
+  return place_of(pid).guess.id;
 }
 
 std::string Identifier::engine_id_by_cgroup(pid_t pid) const {
@@ -107,12 +163,18 @@ void Identifier::add_cgroup(pid_t pid, Identity& identity) const {
   const auto path = procfs::parse_unified_cgroup(proc_.read(pid, "cgroup").value_or(""));
   if (!path || cgroup_root_.empty()) return;
   identity.cgroup_id = cgroup_id_of(cgroup_root_ + *path);
-  const auto guess = names::from_cgroup(*path);
-  if (guess && guess->engine == identity.engine) identity.cgroup = cgroup_root_ + guess->cgroup;
+  const auto guess = from_path(*path);
+  const bool named = guess && (!guess->id.empty() || guess->engine == identity.engine);
+  if (named && guess->id == identity.engine_id) identity.cgroup = cgroup_root_ + guess->cgroup;
 }
 
 Identity Identifier::identify(pid_t pid) const {
-  names::Guess guess = from_outside(pid);
+  auto [guess, nested] = place_of(pid);
+  if (nested) {
+    Identity identity{guess.engine, "", names::from_program(proc_.comm(pid), pid)};
+    add_cgroup(pid, identity);
+    return identity;
+  }
   const std::string environment = proc_.read(pid, "environ").value_or("");
   const auto told = names::from_environment(procfs::split_strings(environment), host_name_);
   const bool flatpak = guess.engine == "bubblewrap" && told.engine == "flatpak";

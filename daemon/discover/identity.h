@@ -1,11 +1,32 @@
-// Who a process's container is: puts together what names.h reads from the cgroup, the ancestors and
-// the environment of one process. Owned by Discovery, used when a container is found and while it
-// is young. It reads /proc and remembers only what is the daemon's own.
+// Which container a process is in: puts together what names.h reads from the cgroup, the ancestors
+// and the environment of one process. Owned by Discovery, used when a container is found and while
+// it is young. It reads /proc and remembers only what is the daemon's own.
+//
+// A process can make up some of these facts, so each counts only where a lie gets nothing:
+// - The engine's id in the cgroup decides, if there is one. Who may write to a cgroup made its
+//   folder, or the one above: the engine, systemd, root. A container to which its folder is
+//   delegated can make folders below its own, hence the outermost id counts. Nobody can leave for
+//   another container's folder, as that takes write access to the folder above both. Cgroup
+//   namespaces change what the process reads, not what the daemon reads.
+// - A network namespace that a process of such a container made is a sandbox in it, without id; its
+//   name is that of its program with a pid, whatever its environment or its keepers say.
+// - A keeper (conmon, a shim, bwrap) counts only if it is outside: an ancestor, in another network
+//   namespace than the process, and in our user namespace or in one that maps more than one id. For
+//   the latter the privileged newuidmap is needed, which a sandbox with no_new_privs cannot run; a
+//   sandbox that maps one id is never a keeper. A keeper of another user has no id to give.
+// - `container=` and HOSTNAME, the process's own words, only name a sandbox of which nothing else
+// is
+//   known. They never give an id, hence no labels and no image.
+// - The program's name (comm) is shown with the pid behind it, which no other container has.
+// - Names in /run/netns are mounts in the daemon's mount namespace: only root makes them.
 #pragma once
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "discover/names.h"
@@ -36,15 +57,28 @@ class Identifier {
   [[nodiscard]] const std::vector<pid_t>& lineage() const noexcept { return lineage_; }
 
  private:
+  /// What is known beyond the process's own words.
+  struct Place {
+    names::Guess guess;
+    bool nested = false;  ///< in a sandbox that a process of an engine's container made
+  };
+  [[nodiscard]] std::optional<names::Guess> from_path(std::string_view path) const;
   [[nodiscard]] std::optional<names::Guess> from_cgroup(pid_t pid) const;
-  [[nodiscard]] names::Guess from_ancestors(pid_t pid) const;
-  [[nodiscard]] bool share_network(pid_t one, pid_t other) const;
-  [[nodiscard]] names::Guess from_outside(pid_t pid) const;
+  [[nodiscard]] bool is_nested(pid_t pid, const std::string& engine_id) const;
+  [[nodiscard]] names::Guess from_keeper(pid_t pid) const;
+  [[nodiscard]] bool can_keep(pid_t keeper) const;
+  [[nodiscard]] std::string engine_of_sandbox(pid_t pid) const;
+  [[nodiscard]] std::uint64_t network_of(pid_t pid) const;
+  [[nodiscard]] bool is_of_another_user(pid_t pid) const;
+  [[nodiscard]] Place place_of(pid_t pid) const;
   void add_cgroup(pid_t pid, Identity& identity) const;
 
   const ProcDir& proc_;
   std::vector<pid_t> lineage_;
-  std::string own_engine_id_;
+  std::string own_folder_;  ///< the cgroup of the container that the daemon runs in; "": none
+  std::string own_id_map_;  ///< of its user namespace
+  std::uint64_t own_userns_ = 0;
+  std::uint64_t own_network_ = 0;
   std::string host_name_;
   std::string cgroup_root_;  ///< where the unified hierarchy is mounted; "" when it is not
 };

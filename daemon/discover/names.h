@@ -21,12 +21,11 @@ struct Guess {
   std::string cgroup;  ///< of from_cgroup: the folder that holds all of the container's processes
   /// Of from_cgroup; false: others than containers have such folders, too.
   bool certain = true;
-  /// Of from_keeper: what it keeps in its own network is no container yet, but makes one.
-  bool outside = false;
 };
 
-/// The innermost engine that a cgroup path names, such as
-/// ".../user@1000.service/user.slice/libpod-HEX.scope/container".
+/// The outermost container that a cgroup path names, such as
+/// ".../user@1000.service/user.slice/libpod-HEX.scope/container": below its own folder a container
+/// may make any folder. One with an id is preferred.
 [[nodiscard]] std::optional<Guess> from_cgroup(std::string_view path);
 
 /// A process that keeps a container as its child: conmon, containerd-shim, bwrap, systemd-nspawn,

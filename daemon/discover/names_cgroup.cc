@@ -148,17 +148,21 @@ std::optional<Guess> from_top_level(std::string_view path) {
 }  // namespace
 
 std::optional<Guess> from_cgroup(std::string_view path) {
-  for (std::string_view rest = path; !rest.empty();) {
-    const std::string_view folder = rest;
-    const std::string_view component = base_name(rest);
-    rest.remove_suffix(std::min(component.size() + 1, rest.size()));
-    auto guess = from_id_component(component, base_name(rest));
-    if (!guess) guess = from_named_component(component, base_name(rest));
+  std::optional<Guess> without_id;
+  for (std::size_t end = 0; end != path.npos;) {
+    end = path.find('/', end + 1);
+    const std::string_view folder = path.substr(0, end);
+    const std::string_view component = base_name(folder);
+    const std::string_view above = folder.substr(0, folder.size() - component.size());
+    const std::string_view parent = base_name(above.substr(0, above.rfind('/')));
+    auto guess = from_id_component(component, parent);
+    if (!guess) guess = from_named_component(component, parent);
     if (!guess) continue;
     guess->cgroup = folder;
-    return guess;
+    if (!guess->id.empty()) return guess;
+    if (!without_id) without_id = std::move(guess);
   }
-  return from_top_level(path);
+  return without_id ? without_id : from_top_level(path);
 }
 
 }  // namespace portfwd::names

@@ -33,7 +33,7 @@ Guess from_shim(std::span<const std::string> argv) {
   const std::string space = option(argv, "-namespace", "--namespace");
   const std::string id = printable(option(argv, "-id", "--id"));
   const char* engine = space == "moby" ? "docker" : space == "k8s.io" ? "kubernetes" : "containerd";
-  return {.engine = engine, .id = id, .name = is_hex_id(id) ? "" : id, .outside = true};
+  return {.engine = engine, .id = id, .name = is_hex_id(id) ? "" : id};
 }
 
 Guess from_nspawn(std::span<const std::string> argv) {

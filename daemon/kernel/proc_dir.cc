@@ -76,10 +76,19 @@ Result<void> ProcDir::list(std::vector<Entry>& out) const {
 }
 
 Result<std::uint64_t> ProcDir::netns(pid_t pid) const {
+  return namespace_of(pid, "ns/net", "net");
+}
+
+Result<std::uint64_t> ProcDir::userns(pid_t pid) const {
+  return namespace_of(pid, "ns/user", "user");
+}
+
+Result<std::uint64_t> ProcDir::namespace_of(pid_t pid, std::string_view file,
+                                            std::string_view kind) const {
   std::array<char, 40> buffer{};
-  const auto text = link_text(fd_.get(), PathBuffer(pid, "ns/net").get(), buffer);
+  const auto text = link_text(fd_.get(), PathBuffer(pid, file).get(), buffer);
   if (!text) return std::unexpected(text.error());
-  const auto inode = procfs::parse_netns_link(*text);
+  const auto inode = procfs::parse_namespace_link(*text, kind);
   if (!inode) return fail("readlink", EINVAL);
   return *inode;
 }

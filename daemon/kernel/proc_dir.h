@@ -11,6 +11,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -41,6 +42,8 @@ class ProcDir {
   /// Inode of the process's network namespace. @return EACCES for another user's process, ENOENT
   /// for one that is gone or a zombie.
   [[nodiscard]] Result<std::uint64_t> netns(pid_t pid) const;
+  /// Inode of its user namespace; errors as of netns().
+  [[nodiscard]] Result<std::uint64_t> userns(pid_t pid) const;
   /// What stands for it where it can't be seen: the inode of the process's net/tcp, which is
   /// anybody's to look at, the same for all processes of a namespace and no namespace's own number,
   /// since the kernel gives out both from one pool. Source: fs/proc/generic.c, proc_alloc_inum.
@@ -69,6 +72,9 @@ class ProcDir {
                                          std::size_t max_links = 4096) const;
 
  private:
+  [[nodiscard]] Result<std::uint64_t> namespace_of(pid_t pid, std::string_view file,
+                                                   std::string_view kind) const;
+
   std::string path_;
   UniqueFd fd_;
 };

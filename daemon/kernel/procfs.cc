@@ -1,6 +1,7 @@
 // See procfs.h. Source of the formats: proc(5), cgroups(7).
 #include "kernel/procfs.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace portfwd::procfs {
@@ -70,6 +71,18 @@ std::optional<uid_t> parse_status_uid(std::string_view text) {
   return std::nullopt;
 }
 
+std::uint64_t mapped_ids(std::string_view text) {
+  std::uint64_t ids = 0;
+  while (!text.empty()) {
+    std::string_view line = cut(text, '\n');
+    line.remove_prefix(std::min(line.find_last_of(' ') + 1, line.size()));
+    const auto count = number<std::uint32_t>(line);
+    if (!count) return 0;
+    ids += *count;
+  }
+  return ids;
+}
+
 std::optional<pid_t> parse_last_pid(std::string_view text) {
   if (text.ends_with('\n')) text.remove_suffix(1);
   const auto at = text.rfind(' ');
@@ -108,7 +121,12 @@ std::vector<std::string> split_strings(std::string_view text) {
 }
 
 std::optional<std::uint64_t> parse_netns_link(std::string_view text) {
-  return bracketed(text, "net:[");
+  return parse_namespace_link(text, "net");
+}
+
+std::optional<std::uint64_t> parse_namespace_link(std::string_view text, std::string_view kind) {
+  if (!text.starts_with(kind)) return std::nullopt;
+  return bracketed(text.substr(kind.size()), ":[");
 }
 
 std::optional<std::uint64_t> parse_socket_link(std::string_view text) {

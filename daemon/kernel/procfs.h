@@ -27,6 +27,10 @@ struct Stat {
 /// Effective uid in /proc/PID/status: "Uid: real effective saved filesystem".
 [[nodiscard]] std::optional<uid_t> parse_status_uid(std::string_view text);
 
+/// How many ids /proc/PID/uid_map maps: lines of "inside outside count"; user_namespaces(7). 0 when
+/// nothing is mapped or a line is not as it should be.
+[[nodiscard]] std::uint64_t mapped_ids(std::string_view text);
+
 /// /proc/loadavg's last field: the pid given last in our pid namespace. When it has not moved, no
 /// process was started.
 [[nodiscard]] std::optional<pid_t> parse_last_pid(std::string_view text);
@@ -42,6 +46,9 @@ struct Stat {
 
 /// "net:[4026531840]", as readlink gives it for /proc/PID/ns/net and mountinfo for nsfs.
 [[nodiscard]] std::optional<std::uint64_t> parse_netns_link(std::string_view text);
+/// The same of another kind, such as "user".
+[[nodiscard]] std::optional<std::uint64_t> parse_namespace_link(std::string_view text,
+                                                                std::string_view kind);
 
 /// "socket:[12345]", as readlink gives it for /proc/PID/fd/N.
 [[nodiscard]] std::optional<std::uint64_t> parse_socket_link(std::string_view text);

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 
 #include <cstring>
 #include <memory>
@@ -52,6 +53,42 @@ TEST_F(DiscoverTest, ASandboxThatBeginsLaterIsFoundWithoutAHint) {
   const Container* container = finder.wait_for(sandbox.netns());
   ASSERT_NE(container, nullptr);
   EXPECT_EQ(finder.log.added(sandbox.netns()), 1);
+}
+
+/// Inside a sandbox, a shell that calls itself conmon and keeps a network namespace of its own.
+int run_false_keeper(const std::string& id) {
+  const std::string script = "unshare --net sleep 1000 & wait\n";
+  std::array<int, 2> ends{};
+  if (::pipe(ends.data()) != 0 || ::unshare(CLONE_NEWPID) != 0) return -1;
+  if (::write(ends[1], script.data(), script.size()) < 0) return -1;
+  if (::fork() == 0) {
+    ::prctl(PR_SET_PDEATHSIG,
+            SIGKILL);  // and as it is the first of its pid namespace, all in there
+    ::dup2(ends[0], STDIN_FILENO);
+    ::close(STDOUT_FILENO);  // nobody waits for the end of what it writes
+    ::close(STDERR_FILENO);
+    ::execl("/bin/sh", "conmon", "-s", "x", "--cid", id.c_str(), "-n", "shop", nullptr);
+    ::_exit(127);
+  }
+  return 0;
+}
+
+TEST_F(DiscoverTest, BelievesNoKeeperThatRunsInASandbox) {
+  const Sandbox sandbox(Sandbox::kUserAndNet,
+                        [] { return run_false_keeper(std::string(64, 'a')); });
+  ASSERT_EQ(sandbox.answer(), 0);
+  finder.start();
+  const Container* inner = nullptr;
+  ASSERT_TRUE(finder.until([&] {
+    for (const Container* container : finder.registry.containers()) {
+      if (finder.proc.comm(container->pid) == "sleep") inner = container;
+    }
+    return inner != nullptr;
+  }));
+  EXPECT_NE(inner->netns, sandbox.netns());
+  EXPECT_EQ(inner->engine_id, "");
+  EXPECT_EQ(inner->engine, "");
+  EXPECT_TRUE(inner->name.starts_with("sleep-")) << inner->name;
 }
 
 TEST_F(DiscoverTest, AProcessThatUnsharesAfterItWasSeenIsFound) {

@@ -1,5 +1,5 @@
-// A process in a sandbox's namespaces whose parent is called conmon, as those of podman's
-// containers are. Both die with the object or with the test.
+// A process in a sandbox's namespaces whose parent, outside of them, is called conmon, as those of
+// podman's containers are. Both die with the object or with the test.
 #pragma once
 
 #include <fcntl.h>
@@ -29,17 +29,17 @@ class KeptProcess {
     const std::string conmon = folder_.path() + "/conmon";
     const std::string script = folder_.path() + "/script";
     std::filesystem::create_symlink("/bin/sh", conmon);
-    std::ofstream(script) << command << " & echo $! >&3; exec 3>&-; wait\n";
+    std::ofstream(script) << "nsenter --target " << in.pid() << " --user --net "
+                          << "--preserve-credentials " << command
+                          << " & echo $! >&3; exec 3>&-; wait\n";
     std::array<int, 2> told{};
     EXPECT_EQ(::pipe2(told.data(), O_CLOEXEC), 0) << std::strerror(errno);
     const UniqueFd read_end(told[0]);
     UniqueFd write_end(told[1]);
-    const UniqueFd sandbox(static_cast<int>(::syscall(SYS_pidfd_open, in.pid(), 0)));
     keeper_ = ::fork();
     if (keeper_ == 0) {
       ::setpgid(0, 0);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      if (::setns(sandbox.get(), CLONE_NEWUSER | CLONE_NEWNET) != 0) ::_exit(1);
       ::dup2(write_end.get(), 3);
       const char* program = id.empty() ? "/bin/sh" : conmon.c_str();
       ::execl(program, program, script.c_str(), "-c", id.c_str(), "-n", name.c_str(), nullptr);
@@ -49,7 +49,7 @@ class KeptProcess {
     std::array<char, 32> text{};
     EXPECT_GT(::read(read_end.get(), text.data(), text.size() - 1), 0) << "it did not start";
     pid_ = static_cast<pid_t>(std::strtol(text.data(), nullptr, 10));
-    EXPECT_TRUE(executed()) << "it is still its shell";
+    EXPECT_TRUE(executed()) << "it does not run its command";
   }
   KeptProcess(const KeptProcess&) = delete;
   KeptProcess& operator=(const KeptProcess&) = delete;
@@ -64,17 +64,20 @@ class KeptProcess {
   }
 
  private:
-  /// Waits until the process has another name than the shell that forked it, which nothing
-  /// announces.
+  /// Waits until the process has another name than those who forked it and entered the sandbox,
+  /// which nothing announces.
   [[nodiscard]] bool executed() const {
     const auto name_of = [](pid_t pid) {
       std::string name;
       std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/comm"), name);
       return name;
     };
-    const std::string shell = name_of(keeper_);
-    for (int i = 0; i < 10'000 && name_of(pid_) == shell; ++i) ::poll(nullptr, 0, 1);
-    return name_of(pid_) != shell;
+    const auto runs = [&] {
+      const std::string name = name_of(pid_);
+      return name != name_of(keeper_) && name != "nsenter";
+    };
+    for (int i = 0; i < 10'000 && !runs(); ++i) ::poll(nullptr, 0, 1);
+    return runs();
   }
 
   TempDir folder_;

@@ -84,8 +84,19 @@ TEST(NamesFromCgroup, WhatIsNoContainerGivesNothing) {
   }
 }
 
-TEST(NamesFromCgroup, TheInnermostEngineWins) {
-  EXPECT_EQ(from_cgroup("/lxc.payload.box/docker/" + kHex)->engine, "docker");
+TEST(NamesFromCgroup, FoldersBelowAContainersOwnNameNothing) {
+  EXPECT_EQ(from_cgroup("/lxc.payload.box/docker/" + kHex)->engine, "lxc");
+  const std::string other(64, 'a');
+  const auto guess = from_cgroup(kUser + "/user.slice/libpod-" + kHex + ".scope/container/libpod-" +
+                                 other + ".scope");
+  EXPECT_EQ(guess->id, kHex);
+  EXPECT_EQ(guess->cgroup, kUser + "/user.slice/libpod-" + kHex + ".scope");
+}
+
+TEST(NamesFromCgroup, AnAppsScopeDoesNotHideTheContainerThatWasStartedFromIt) {
+  const auto guess = from_cgroup(kUser + "/app.slice/app-flatpak-org.example.Terminal-7.scope/" +
+                                 "user.slice/libpod-" + kHex + ".scope");
+  EXPECT_EQ(guess->id, kHex);
 }
 
 TEST(NamesFromCgroup, AFormThatOthersMayUseIsNotCertain) {

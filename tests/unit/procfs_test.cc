@@ -12,6 +12,15 @@ namespace {
 using testing::ElementsAre;
 using testing_support::captured;
 
+TEST(ProcfsIdMap, CountsTheIdsOfAllLines) {
+  EXPECT_EQ(mapped_ids("         0       1000          1\n"), 1U);
+  EXPECT_EQ(mapped_ids("         0       1000          1\n         1     100000      65536\n"),
+            65537U);
+  EXPECT_EQ(mapped_ids("         0          0 4294967295\n"), 4294967295U);
+  EXPECT_EQ(mapped_ids(""), 0U);
+  EXPECT_EQ(mapped_ids("0 0 x\n"), 0U);
+}
+
 TEST(ProcStat, TheNameEndsAtTheLastParenthesisWhateverItHolds) {
   const auto stat = parse_stat(captured("proc/stat_hostile_comm"));
   ASSERT_TRUE(stat);
