@@ -100,7 +100,9 @@ std::unique_ptr<ForwardPort> ReverseForward::leave(Duration limit) {
 
 void ReverseForward::on_inside_port(Result<std::vector<BoundSocket>> sockets) {
   if (!sockets) return settle(ForwardState::Conflict, why_not(sockets.error()));
-  port_->adopt(std::move(*sockets));
+  if (const auto adopted = port_->adopt(std::move(*sockets)); !adopted) {
+    return settle(ForwardState::Conflict, why_not(adopted.error().error));
+  }
   std::vector<ListenAddress> there;
   for (const IpAddress& address : kLoopbacks) there.push_back({{address, info_.host_port}, true});
   if (const auto served = port_->serve(parts_.host, there); !served) {

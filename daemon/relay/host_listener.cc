@@ -12,10 +12,30 @@ void set_option(int fd, int level, int name, int value) {
   (void)::setsockopt(fd, level, name, &value, sizeof value);
 }
 
-bool is_listening(int fd) {
-  int listening = 0;
-  socklen_t length = sizeof listening;
-  return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening != 0;
+void set_reuse(int fd, bool on) {
+  set_option(fd, SOL_SOCKET, SO_REUSEADDR, on ? 1 : 0);
+}
+
+/// shutdown(2) makes a listener an ordinary bound socket again, which may listen once more; it does
+/// nothing to one that does not listen.
+/// Test: HostPortFacts.AListenerThatIsShutDownKeepsItsPortAndRefuses
+void stop_listening(int fd) {
+  set_reuse(fd, false);
+  ::shutdown(fd, SHUT_RDWR);
+}
+
+/// @return 0 or why not, with SO_REUSEADDR off
+int start_listening(int fd) {
+  if (::listen(fd, SOMAXCONN) == 0) {
+    set_reuse(fd, true);
+    return 0;
+  }
+  if (errno != EADDRINUSE) return errno;
+  set_reuse(fd, true);
+  if (::listen(fd, SOMAXCONN) == 0) return 0;
+  const int error = errno;
+  set_reuse(fd, false);
+  return error;
 }
 
 bool no_descriptor(int error) {
@@ -36,24 +56,29 @@ HostListener::~HostListener() {
 std::expected<void, BindFailure> HostListener::bind(std::span<const Endpoint> endpoints) {
   auto bound = bind_together(Protocol::Tcp, endpoints);
   if (!bound) return std::unexpected(bound.error());
-  adopt(std::move(*bound));
-  return {};
+  return adopt(std::move(*bound));
 }
 
-void HostListener::adopt(std::vector<BoundSocket> sockets) {
+std::expected<void, BindFailure> HostListener::adopt(std::vector<BoundSocket> sockets) {
   for (BoundSocket& bound : sockets) {
-    set_option(bound.socket.get(), SOL_SOCKET, SO_REUSEADDR, 0);
-    context_.tune(bound.socket.get());
+    const int fd = bound.socket.get();
+    if (::listen(fd, 0) != 0) {
+      const BindFailure failure{Protocol::Tcp, bound.endpoint, {errno, "listen"}};
+      close();
+      return std::unexpected(failure);
+    }
+    stop_listening(fd);
+    context_.tune(fd);
     sockets_.emplace_back(*this, std::move(bound.socket), bound.endpoint);
     endpoints_.push_back(bound.endpoint);
   }
+  return {};
 }
 
 std::expected<void, BindFailure> HostListener::accept() {
   for (Socket& socket : sockets_) {
-    set_option(socket.fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-    if (::listen(socket.fd.get(), SOMAXCONN) != 0) {
-      const BindFailure failure{Protocol::Tcp, socket.endpoint, {errno, "listen"}};
+    if (const int error = start_listening(socket.fd.get()); error != 0) {
+      const BindFailure failure{Protocol::Tcp, socket.endpoint, {error, "listen"}};
       refuse();
       return std::unexpected(failure);
     }
@@ -63,15 +88,10 @@ std::expected<void, BindFailure> HostListener::accept() {
   return {};
 }
 
-/// shutdown(2) makes a listener an ordinary bound socket again, which may listen once more.
-/// Test: HostPortFacts.AListenerThatIsShutDownKeepsItsPortAndRefuses
 void HostListener::refuse() {
   accepting_ = false;
   update_interest();
-  for (Socket& socket : sockets_) {
-    if (is_listening(socket.fd.get())) ::shutdown(socket.fd.get(), SHUT_RDWR);
-    set_option(socket.fd.get(), SOL_SOCKET, SO_REUSEADDR, 0);
-  }
+  for (Socket& socket : sockets_) stop_listening(socket.fd.get());
 }
 
 void HostListener::close() {
@@ -100,6 +120,7 @@ void HostListener::on_io(IoSource& source, std::uint32_t) {
     UniqueFd client(::accept4(source.fd(), from.get(), &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
       const int number = client.get();
+      set_reuse(number, true);  // it may have come before the listener had it
       const Endpoint peer = from_sockaddr(from).value_or(Endpoint{});
       sink_.on_client({std::move(client), peer, socket->endpoint});
       gate_.accepted(number, *this);

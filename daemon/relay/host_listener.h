@@ -4,9 +4,18 @@
 //
 // Three states. *Refusing*: bound but not listening, so the port is ours and a client is told the
 // truth at once. *Accepting*. *Closed*. Never SO_REUSEPORT: somebody else's server must not share
-// the port with us. SO_REUSEADDR is on for bind(2) and listen(2), else connections in TIME_WAIT
-// would block the port, and off in between, else another one could bind it too while we refuse.
-// Source: inet_csk_get_port in net/ipv4/inet_connection_sock.c; platform tests HostPortFacts.
+// the port with us.
+//
+// SO_REUSEADDR is on at bind(2), else connections in TIME_WAIT would block the port, and must be
+// off while the listener refuses, else another user could bind the port too. Three rules follow:
+//  - Before Linux 6.12 (6.1 does, 6.12 does not) the kernel remembers for the whole port that its
+//    owner had it on at bind(2), until a listen(2): a port that is bound listens once, at once.
+//  - It is off before a listener is shut down, so that there is no moment in between.
+//  - It is off at listen(2). Only where that fails, as connections of before are open or in
+//    TIME_WAIT, it is on for one more attempt: in this moment another user may take the port.
+// While the listener accepts it is on, as what is accepted inherits it, and a port with connections
+// that lack it can't be bound again. Source: inet_csk_get_port and inet_csk_bind_conflict in
+// net/ipv4/inet_connection_sock.c; platform tests HostPortFacts; second_user tests HeldPort.
 #pragma once
 
 #include <deque>
@@ -52,8 +61,9 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
 
   /// From closed to refusing, see bind_together().
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints);
-  /// From closed to refusing, on sockets that somebody else has bound (at least one).
-  void adopt(std::vector<BoundSocket> sockets);
+  /// From closed to refusing, on sockets that somebody else has bound (at least one). On failure,
+  /// EADDRINUSE (another process was quicker), it stays closed.
+  [[nodiscard]] std::expected<void, BindFailure> adopt(std::vector<BoundSocket> sockets);
   /// From refusing to accepting. EADDRINUSE is possible still: then it goes on refusing.
   [[nodiscard]] std::expected<void, BindFailure> accept();
   /// From accepting back to refusing; whoever waits in the queue is reset. The port stays ours.

@@ -33,7 +33,9 @@ class StreamPort final : public ForwardPort,
 
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints) override;
   /// The same on sockets that somebody else has bound, see HostListener::adopt.
-  void adopt(std::vector<BoundSocket> sockets) { listener_.adopt(std::move(sockets)); }
+  [[nodiscard]] std::expected<void, BindFailure> adopt(std::vector<BoundSocket> sockets) {
+    return listener_.adopt(std::move(sockets));
+  }
   /// Clients for which a dial is under way wait again. Live relays go on.
   [[nodiscard]] std::expected<void, BindFailure> hold() override;
   [[nodiscard]] std::expected<void, BindFailure> serve(

@@ -67,11 +67,31 @@ TEST_F(HostPortFacts, TwoThatReuseTheAddressShareAPortOnWhichNobodyListens) {
   EXPECT_EQ(listen_on(held), EADDRINUSE);
 }
 
+/// 5.10 and 6.1 need the listen(2): there the port remembers that its owner had SO_REUSEADDR at
+/// bind(2), until somebody listens. 6.12, 6.18 and 7.3 refuse without it as well.
 TEST_F(HostPortFacts, WithoutReuseNobodyElseGetsAPortThatIsOnlyHeld) {
   const UniqueFd held = open(true);
   ASSERT_EQ(bind_to(held, kPort), 0);
+  ASSERT_EQ(listen_on(held), 0);
   set_reuse(held, false);
+  ASSERT_EQ(::shutdown(held.get(), SHUT_RDWR), 0);
   EXPECT_EQ(bind_to(open(true), kPort), EADDRINUSE);
+  EXPECT_EQ(bind_to(open(true), {IpAddress::any(Family::V4), kPort.port}), EADDRINUSE);
+  EXPECT_EQ(listen_on(held), 0) << "which needs no reuse where no old connections are";
+}
+
+TEST_F(HostPortFacts, WhatWasAcceptedWithoutReuseBlocksThePortUntilItHasIt) {
+  const UniqueFd before = open(false);
+  ASSERT_EQ(bind_to(before, kPort), 0);
+  ASSERT_EQ(listen_on(before), 0);
+  const UniqueFd client = ns.socket(AF_INET, SOCK_STREAM);
+  ASSERT_EQ(try_connect(client, kPort), EINPROGRESS);
+  const UniqueFd accepted = accept_from(before);
+  ASSERT_EQ(::shutdown(before.get(), SHUT_RDWR), 0);
+  set_reuse(before, true);
+  EXPECT_EQ(bind_to(open(true), kPort), EADDRINUSE);
+  set_reuse(accepted, true);
+  EXPECT_EQ(bind_to(open(true), kPort), 0);
 }
 
 TEST_F(HostPortFacts, ListeningNeedsReuseAgainWhileOldConnectionsLast) {
