@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <limits>
 
 namespace portfwd {
 
@@ -13,6 +14,14 @@ constexpr std::size_t kBatch = 64;
 timespec to_timespec(Duration d) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(d);
   return {seconds.count(), (d - seconds).count()};
+}
+
+/// For epoll_wait(2), rounded up: a loop that wakes before its timer is due would spin until then.
+int to_milliseconds(Duration d) {
+  if (d == Duration::max()) return -1;
+  const auto most = std::chrono::milliseconds(std::numeric_limits<int>::max());
+  if (d >= most) return static_cast<int>(most.count());
+  return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(d).count());
 }
 
 }  // namespace
@@ -72,17 +81,27 @@ Result<void> EventLoop::turn(Duration limit) {
   std::array<epoll_event, kBatch> events;
   const TimePoint rested = clock_.now();
   if (woken_ > TimePoint::min()) longest_turn_ = std::max(longest_turn_, rested - woken_);
-  const Duration wait = wait_limit(rested, limit);
-  const timespec timeout = to_timespec(wait);
-  const int n = ::epoll_pwait2(epoll_.get(), events.data(), kBatch,
-                               wait == Duration::max() ? nullptr : &timeout, nullptr);
-  if (n < 0 && errno != EINTR) return fail("epoll_pwait2");
+  const int n = wait(events, wait_limit(rested, limit));
+  if (n < 0 && errno != EINTR) return fail("epoll_wait");
   woken_ = clock_.now();
   batch_ = {events.data(), static_cast<std::size_t>(std::max(n, 0))};  // timers may disarm, too
   expire_timers();
   dispatch();
   std::exchange(retired_, {}).clear();  // the only place where finished objects die
   return {};
+}
+
+/// epoll_pwait2 has nanoseconds, and is of Linux 5.11.
+int EventLoop::wait(std::span<epoll_event> events, Duration limit) {
+  const int size = static_cast<int>(events.size());
+  if (has_pwait2_) {
+    const timespec timeout = to_timespec(limit);
+    const int n = ::epoll_pwait2(epoll_.get(), events.data(), size,
+                                 limit == Duration::max() ? nullptr : &timeout, nullptr);
+    if (n >= 0 || errno != ENOSYS) return n;
+    has_pwait2_ = false;
+  }
+  return ::epoll_wait(epoll_.get(), events.data(), size, to_milliseconds(limit));
 }
 
 Duration EventLoop::wait_limit(TimePoint now, Duration limit) const {

@@ -115,7 +115,7 @@ class EventLoop {
   [[nodiscard]] const Clock& clock() const noexcept { return clock_; }
   [[nodiscard]] TimePoint now() const { return clock_.now(); }
 
-  /// Runs until stop(). @return the failure of epoll_wait, which leaves nothing to run on.
+  /// Runs until stop(). @return the failure of the wait, which leaves nothing to run on.
   Result<void> run();
   /// One wait of at most `limit` and one batch. For tests and for a shutdown that drains.
   Result<void> turn(Duration limit);
@@ -137,6 +137,7 @@ class EventLoop {
   void dispatch();
   void expire_timers();
   [[nodiscard]] Duration wait_limit(TimePoint now, Duration limit) const;
+  [[nodiscard]] int wait(std::span<epoll_event> events, Duration limit);
 
   const Clock& clock_;
   UniqueFd epoll_;
@@ -148,6 +149,7 @@ class EventLoop {
   TimePoint woken_ = TimePoint::min();  ///< before the first wait
   Duration longest_turn_{};
   bool stopping_ = false;
+  bool has_pwait2_ = true;  ///< until the kernel says that it lacks it
 };
 
 }  // namespace portfwd

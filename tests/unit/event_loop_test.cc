@@ -2,9 +2,17 @@
 #include "event/event_loop.h"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
+#include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "support/manual_clock.h"
@@ -163,6 +171,59 @@ TEST_F(LoopTest, ATimerMayDestroyAnotherThatIsDueToo) {
   ASSERT_TRUE(loop.turn(10ms));
   ASSERT_TRUE(loop.turn(1ms));
   EXPECT_EQ(fired, 1);
+}
+
+/// In a child, for which epoll_pwait2 is a system call that the kernel does not have.
+/// @return its exit status
+int run_without_pwait2(const std::function<bool()>& holds) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::array<sock_filter, 4> program{
+        {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_pwait2, 0, 1),
+         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}};
+    const sock_fprog filter{program.size(), program.data()};
+    const bool set = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                     ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+    ::_exit(set && ::syscall(SYS_epoll_pwait2, -1) < 0 && errno == ENOSYS ? (holds() ? 0 : 1) : 2);
+  }
+  int status = -1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(LoopWithoutPwait2, ServesSocketsAndTimersInTheirOrder) {
+  EXPECT_EQ(run_without_pwait2([] {
+              const SystemClock clock;
+              EventLoop loop(clock);
+              SocketPair pair;
+              Probe probe(loop, pair.ours.get());
+              bool ok = static_cast<bool>(probe.source.watch(EPOLLIN));
+              pair.make_readable();
+              ok = ok && loop.turn(Duration::max()) && probe.calls == 1;
+              probe.source.disarm();
+              std::vector<int> fired;
+              Timer second(loop, [&] { fired.push_back(2), loop.stop(); });
+              Timer first(loop, [&] { fired.push_back(1); });
+              second.arm_after(1500us);
+              first.arm_after(300us);
+              return ok && loop.run() && fired == std::vector{1, 2};
+            }),
+            0);
+}
+
+/// 300 us are a wait of 1 ms, not of 0: one turn is enough.
+TEST(LoopWithoutPwait2, DoesNotSpinUntilATimerIsDue) {
+  EXPECT_EQ(run_without_pwait2([] {
+              const SystemClock clock;
+              EventLoop loop(clock);
+              bool fired = false;
+              Timer timer(loop, [&] { fired = true; });
+              timer.arm_after(300us);
+              return loop.turn(Duration::max()) && fired;
+            }),
+            0);
 }
 
 }  // namespace
