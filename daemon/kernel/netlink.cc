@@ -53,7 +53,7 @@ std::span<std::byte> ReceiveBuffer::room() {
 }
 
 Result<std::optional<Datagram>> ReceiveBuffer::receive(int fd) {
-  while (true) {
+  for (int foreign = 0; foreign < kMostForeign;) {
     sockaddr_nl sender{};
     socklen_t sender_length = sizeof sender;
     const std::span<std::byte> into = room();
@@ -62,12 +62,16 @@ Result<std::optional<Datagram>> ReceiveBuffer::receive(int fd) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return std::nullopt;
     if (n < 0) return fail("recvfrom(netlink)");
-    if (sender.nl_family != AF_NETLINK || sender.nl_pid != 0) continue;
+    if (sender.nl_family != AF_NETLINK || sender.nl_pid != 0) {
+      ++foreign;
+      continue;
+    }
     const auto length = static_cast<std::size_t>(n);
     if (length <= into.size()) return Datagram{into.first(length), false};
     grown_.resize(length * 2);
     return Datagram{{}, true};
   }
+  return std::nullopt;
 }
 
 Result<Message> Answers::next() {

@@ -83,8 +83,12 @@ class ReceiveBuffer {
  public:
   /// Never blocks. Datagrams from other processes are dropped: whoever has CAP_NET_ADMIN in the
   /// socket's namespace, such as a container's root, may send some.
-  /// @return nothing when none is queued. ENOBUFS: the kernel had to drop messages.
+  /// @return nothing when none is queued, or kMostForeign that were dropped came one after another:
+  /// a socket that a broker gave us may be of any kind and always have more. ENOBUFS: the kernel
+  /// had to drop messages.
   [[nodiscard]] Result<std::optional<Datagram>> receive(int fd);
+
+  static constexpr int kMostForeign = 64;
 
  private:
   static constexpr std::size_t kInlineSize = 8192;

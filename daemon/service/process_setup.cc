@@ -26,7 +26,7 @@ void raise_fd_limit() {
 }  // namespace
 
 void set_up_process() {
-  (void)std::signal(SIGPIPE, SIG_IGN);
+  for (const int ignored : {SIGPIPE, SIGUSR1, SIGUSR2}) (void)std::signal(ignored, SIG_IGN);
   raise_fd_limit();
   ::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
 }

@@ -9,7 +9,8 @@
 
 namespace portfwd {
 
-/// Ignores SIGPIPE (splice has no flag for it), raises the soft descriptor limit to the hard one,
+/// Ignores SIGPIPE (splice has no flag for it), and SIGUSR1 and SIGUSR2, which would end the daemon
+/// and mean nothing to it; raises the soft descriptor limit to the hard one,
 /// and lets the kernel coalesce wake-ups by a millisecond.
 void set_up_process();
 

@@ -82,6 +82,13 @@ TEST_F(SystemLifetime, TheEndOfTheBusIsAnOrderlyEnd) {
   EXPECT_TRUE(until([&] { return brokers().empty(); }));
 }
 
+TEST_F(SystemLifetime, IgnoresSignalsThatMeanNothingToIt) {
+  start();
+  daemon_->signal(SIGUSR1);
+  daemon_->signal(SIGUSR2);
+  EXPECT_EQ(ctl({"status"}).status, 0);
+}
+
 TEST_F(SystemLifetime, AskedToEndItDrainsFirst) {
   configure("[host]\ndrain = \"9s\"\n");
   start();

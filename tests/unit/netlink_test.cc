@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <linux/inet_diag.h>
 #include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <fstream>
@@ -234,6 +235,27 @@ TEST(CapturedAnswers, ADestroyEventHasTheCookieOfTheDumpButNoOwner) {
   EXPECT_EQ(gone->remote.port, 0);
   EXPECT_EQ(gone->inode, 0U);
   EXPECT_NE(gone->cookie, 0U);
+}
+
+/// What a broker that lies could hand over instead of a netlink socket.
+TEST(Netlink, ReadsNoMoreThanABatchFromASocketThatIsNone) {
+  constexpr int kSent = 2 * ReceiveBuffer::kMostForeign + 1;
+  const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  SockAddr own = to_sockaddr({IpAddress::loopback(Family::V4), 0});
+  ASSERT_EQ(::bind(socket.get(), own.get(), own.length), 0);
+  ASSERT_EQ(::getsockname(socket.get(), own.get(), &own.length), 0);
+  for (int i = 0; i < kSent; ++i) {
+    ASSERT_EQ(::sendto(socket.get(), "x", 1, 0, own.get(), own.length), 1);
+  }
+  ReceiveBuffer buffer;
+  for (int batch = 0; batch < 2; ++batch) {
+    const auto got = buffer.receive(socket.get());
+    ASSERT_TRUE(got);
+    EXPECT_FALSE(*got);
+  }
+  char byte = 0;
+  EXPECT_EQ(::recv(socket.get(), &byte, 1, 0), 1) << "the last one is still there";
+  EXPECT_EQ(::recv(socket.get(), &byte, 1, 0), -1);
 }
 
 }  // namespace
