@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "base/text.h"
 #include "ctl/tables.h"
 
 namespace portfwd::ctl {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/text.h"
 #include "ctl/when.h"
 
 namespace portfwd::ctl {
@@ -141,19 +142,6 @@ std::string event_subject(const Json& event) {
 }
 
 }  // namespace
-
-std::string printable(std::string_view utf8) {
-  std::string out(utf8);
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(out[i]);
-    if (byte < 0x20 || byte == 0x7f) out[i] = '?';
-    // U+0080 … U+009F: terminals take some of them for escape sequences
-    if (byte == 0xc2 && i + 1 < out.size() && static_cast<unsigned char>(out[i + 1]) < 0xa0) {
-      out.replace(i, 2, "?");
-    }
-  }
-  return out;
-}
 
 std::string forward_text(const Json& forward) {
   return fmt::format("{} {} {}:{}", host_text(forward), is_reverse(forward) ? "<-" : "->",

