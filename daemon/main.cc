@@ -46,7 +46,7 @@ int run(const Options& options, const Settings& settings) {
   Shutdown shutdown(loop, controller, notifier);
   auto bus =
       connect_bus(loop, controller, options.system_bus ? BusKind::System : BusKind::Session,
-                  [&](const std::string& why) { shutdown.begin("the bus has gone: " + why); });
+                  [&](const std::string& why) { shutdown.begin("bus lost: " + why, kFailed); });
   if (!bus) return fail_with(bus.error());
 
   Signals signals(loop, {SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
@@ -61,7 +61,7 @@ int run(const Options& options, const Settings& settings) {
   if (auto published = (*bus)->publish(); !published) return fail_with(published.error());
   notifier.ready();
   const auto ran = loop.run();
-  return ran ? kDone : fail_with(kFailed, ran.error().text());
+  return ran ? shutdown.status() : fail_with(kFailed, ran.error().text());
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "event/event_loop.h"
 #include "forward/controller.h"
+#include "service/exit_status.h"
 #include "service/manager_notifier.h"
 
 namespace portfwd {
@@ -23,13 +24,15 @@ class Shutdown final : private WaitHook {
   Shutdown& operator=(const Shutdown&) = delete;
   ~Shutdown() { loop_.remove_hook(*this); }
 
-  /// @param why for the log
-  void begin(std::string_view why) {
+  /// @param why for the log @param status of the process; the first one counts
+  void begin(std::string_view why, Exit status = kDone) {
     if (std::exchange(begun_, true)) return loop_.stop();
+    status_ = status;
     log::info("ending: {}", why);
     notifier_.stopping();
     controller_.stop();
   }
+  [[nodiscard]] Exit status() const { return status_; }
 
  private:
   void before_wait() override {
@@ -40,6 +43,7 @@ class Shutdown final : private WaitHook {
   Controller& controller_;
   ManagerNotifier& notifier_;
   bool begun_ = false;
+  Exit status_ = kDone;
 };
 
 }  // namespace portfwd
