@@ -127,6 +127,7 @@ Json container_json(const Properties& p) {
           {"reach", text(p, "Reach")},
           {"reason", own_reason(p)},
           {"listeners", listeners_json(p)},
+          {"listeners_total", get<std::uint32_t>(p, "ListenersTotal")},
           {"ever_listened", get<bool>(p, "EverListened")},
           {"attached", get<bool>(p, "Attached")},
           {"pod", text(p, "Pod")},
@@ -141,7 +142,12 @@ Json event_json(const std::string& type, const Properties& p) {
                 {"type", type},
                 {"reason", text(p, "Reason")}};
   if (type.starts_with("Port")) event["forward"] = forward_json(p);
-  if (type.starts_with("Container")) event["container"] = container_json(p);
+  if (type.starts_with("Container")) {
+    event["container"] = container_json(p);
+    for (const char* list : {"labels", "listeners", "listeners_total", "published"}) {
+      if (!p.contains("Listeners")) event["container"].erase(list);  // an event has none of them
+    }
+  }
   return event;
 }
 

@@ -154,8 +154,14 @@ class Client::Connection {
 
  private:
   void catch_up() {
-    for (const auto& event : manager_.GetEvents(last_)) {
-      tell(event_json(event.get<2>(), event.get<4>()));
+    auto part = manager_.GetEvents(last_);
+    while (!part.empty()) {
+      for (const auto& event : part) tell(event_json(event.get<2>(), event.get<4>()));
+      try {
+        part = manager_.GetEvents(last_);
+      } catch (const sdbus::Error&) {
+        return;  // the daemon has just gone, which follow() hears of
+      }
     }
   }
 
@@ -236,8 +242,12 @@ void Client::detach(const std::string& path) {
 std::vector<Json> Client::events(std::uint64_t after) {
   return ask([&] {
     std::vector<Json> found;
-    for (const auto& event : daemon().manager().GetEvents(after)) {
-      found.push_back(event_json(event.get<2>(), event.get<4>()));
+    for (bool more = true; std::exchange(more, false);) {  // an answer may be a part
+      for (const auto& event : daemon().manager().GetEvents(after)) {
+        found.push_back(event_json(event.get<2>(), event.get<4>()));
+        more = true;
+      }
+      if (more) after = found.back()["seq"].get<std::uint64_t>();
     }
     return found;
   });

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "dbus/object_paths.h"
 
@@ -107,7 +109,8 @@ void BusExports::on_forward_removed(const ForwardInfo& forward) {
 void BusExports::on_container_added(const ContainerInfo& container) {
   if (!live()) return;
   send("InterfacesAdded", [&] {
-    auto object = std::make_unique<ContainerObject>(*connection_, container);
+    share_ = containers_.size() + 1;
+    auto object = std::make_unique<ContainerObject>(*connection_, container, share_);
     containers_.insert_or_assign(container.id, std::move(object))
         .first->second->emitInterfacesAddedSignal();
   });
@@ -121,7 +124,9 @@ void BusExports::on_container_changed(const ContainerInfo& container) {
 }
 
 void BusExports::on_container_removed(const ContainerInfo& container) {
-  if (live()) withdraw(containers_, container.id, gone_containers_);
+  if (!live()) return;
+  withdraw(containers_, container.id, gone_containers_);
+  share_ = std::max<std::size_t>(containers_.size(), 1);
 }
 
 void BusExports::on_event(const Event& event) {

@@ -58,6 +58,7 @@ class BusExports final : public BusService, private BusWork {
   BusSource source_;
   Lifelines lifelines_;
   std::optional<ManagerObject> manager_;  ///< there from publish() on
+  std::size_t share_ = 1;                 ///< of each container: one of so many parts
   std::map<std::string, std::unique_ptr<ForwardObject>> forwards_;
   std::map<std::string, std::unique_ptr<ContainerObject>> containers_;
   std::set<std::string> changed_forwards_;

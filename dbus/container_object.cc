@@ -6,16 +6,30 @@
 
 namespace portfwd {
 
-ContainerObject::ContainerObject(sdbus::IConnection& connection, const ContainerInfo& info)
+namespace {
+
+constexpr std::size_t kAllLabels = 6UL << 20;
+constexpr std::size_t kAllListeners = 16UL << 20;
+constexpr std::size_t kAllPublished = 2UL << 20;
+
+}  // namespace
+
+ContainerObject::ContainerObject(sdbus::IConnection& connection, const ContainerInfo& info,
+                                 const std::size_t& share)
     : AdaptorInterfaces(connection, sdbus::ObjectPath(container_path(info.id))),
       info_(info),
-      told_(info) {
+      share_(share) {
   registerAdaptor();
 }
 
+void ContainerObject::update(const ContainerInfo& info) {
+  for (std::string& name : changed(info_, info)) changed_.insert(std::move(name));
+  info_ = info;
+}
+
 void ContainerObject::flush() {
-  const auto names = changed(told_, info_);
-  told_ = info_;
+  const std::vector<std::string> names(changed_.begin(), changed_.end());
+  changed_.clear();
   if (!names.empty()) compat::emit_changed(getObject(), Container_adaptor::INTERFACE_NAME, names);
 }
 
@@ -50,10 +64,10 @@ std::string ContainerObject::Service() {
   return bus_text(info_.service);
 }
 std::map<std::string, std::string> ContainerObject::Labels() {
-  return bus_texts(info_.labels);
+  return some_labels(info_.labels, kAllLabels / share_);
 }
 std::vector<Properties> ContainerObject::Published() {
-  return published_dictionaries(info_.published);
+  return published_dictionaries(info_.published, kAllPublished / share_);
 }
 std::string ContainerObject::State() {
   return std::string(name_of(info_.state));
@@ -65,7 +79,10 @@ std::string ContainerObject::Reason() {
   return bus_text(info_.reason);
 }
 std::vector<Properties> ContainerObject::Listeners() {
-  return listener_dictionaries(info_.listeners);
+  return listener_dictionaries(info_.listeners, kAllListeners / share_);
+}
+std::uint32_t ContainerObject::ListenersTotal() {
+  return static_cast<std::uint32_t>(info_.listeners.size());
 }
 bool ContainerObject::EverListened() {
   return info_.ever_listened;

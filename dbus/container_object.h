@@ -1,7 +1,15 @@
 // One container on the bus. Owned by the exports; mirrors the last state that was told.
+//
+// GetManagedObjects is one message with every property of every object, which a bus drops, and the
+// sender with it, when it is too large. So the lists of all containers together have a limit, and
+// each container tells its part of them: Labels 6 MiB, Listeners 16 MiB (100 000), Published 2 MiB.
 #pragma once
 
 #include <container_adaptor.h>
+
+#include <cstddef>
+#include <set>
+#include <string>
 
 #include "dbus/sdbus_compat.h"
 #include "forward/model.h"
@@ -11,13 +19,15 @@ namespace portfwd {
 class ContainerObject final : public sdbus::AdaptorInterfaces<org::portfwd1::Container_adaptor,
                                                               sdbus::ManagedObject_adaptor> {
  public:
-  ContainerObject(sdbus::IConnection& connection, const ContainerInfo& info);
+  /// @param share borrowed: in how many parts what all containers may tell is divided
+  ContainerObject(sdbus::IConnection& connection, const ContainerInfo& info,
+                  const std::size_t& share);
   ContainerObject(const ContainerObject&) = delete;
   ContainerObject& operator=(const ContainerObject&) = delete;
   ~ContainerObject() { unregisterAdaptor(); }
 
   /// Takes the new state; flush() tells the bus.
-  void update(const ContainerInfo& info) { info_ = info; }
+  void update(const ContainerInfo& info);
   /// PropertiesChanged for what differs from what the bus was told last.
   void flush();
 
@@ -38,11 +48,13 @@ class ContainerObject final : public sdbus::AdaptorInterfaces<org::portfwd1::Con
   std::string Reach() override;
   std::string Reason() override;
   std::vector<Properties> Listeners() override;
+  std::uint32_t ListenersTotal() override;
   bool EverListened() override;
   bool Attached() override;
 
   ContainerInfo info_;
-  ContainerInfo told_;
+  std::set<std::string> changed_;  ///< properties, since the bus was told last
+  const std::size_t& share_;
 };
 
 }  // namespace portfwd

@@ -16,16 +16,25 @@
 namespace portfwd {
 namespace {
 
+/// Of GetEvents: far below what a bus takes (64 MiB and more, org.freedesktop.DBus's limits).
+constexpr std::size_t kMostAnswerBytes = 2UL << 20;
+
+/// What a caller gave as a path is told back to it, cut short.
+std::string quoted(const std::string& path) {
+  return printable(path, 256);
+}
+
 std::string forward_id(const std::string& path) {
   if (auto id = id_of_path(kForwardPrefix, path)) return *id;
   throw_refusal({Refusal::Kind::NoSuchForward,
-                 fmt::format("{} is no forward's path; see `portfwdctl list`", path)});
+                 fmt::format("{} is no forward's path; see `portfwdctl list`", quoted(path))});
 }
 
 std::string container_id(const std::string& path) {
   if (auto id = id_of_path(kContainerPrefix, path)) return *id;
-  throw_refusal({Refusal::Kind::NoSuchContainer,
-                 fmt::format("{} is no container's path; see `portfwdctl containers`", path)});
+  throw_refusal(
+      {Refusal::Kind::NoSuchContainer,
+       fmt::format("{} is no container's path; see `portfwdctl containers`", quoted(path))});
 }
 
 }  // namespace
@@ -105,10 +114,14 @@ void ManagerObject::Detach(const sdbus::ObjectPath& container) {
   guarded([&] { value_or_throw(control_.detach(container_id(container))); });
 }
 
+/// A caller asks for the rest with the last number that it got.
 std::vector<ManagerObject::EventRow> ManagerObject::GetEvents(const std::uint64_t& after_seq) {
   return guarded([&] {
     std::vector<EventRow> rows;
+    std::size_t bytes = 0;
     for (const Event& event : control_.events_after(after_seq)) {
+      bytes += size_on_bus(event);
+      if (bytes > kMostAnswerBytes && !rows.empty()) break;
       rows.emplace_back(event.seq, microseconds(event.time), std::string(name_of(event.type)),
                         sdbus::ObjectPath(event_path(event)), event_properties(event));
     }

@@ -1,5 +1,6 @@
 #include "dbus/properties.h"
 
+#include <ranges>
 #include <type_traits>
 
 #include "dbus/bus_text.h"
@@ -9,6 +10,8 @@ namespace portfwd {
 namespace {
 
 using sdbus::Variant;
+
+constexpr std::size_t kRow = 160;  ///< about so many bytes takes an entry of a list
 
 Variant text(std::string_view value) {
   return Variant(bus_text(value));
@@ -83,12 +86,9 @@ void add(Properties& out, const ContainerInfo& c) {
       {"Pod", text(c.pod)},
       {"Project", text(c.project)},
       {"Service", text(c.service)},
-      {"Labels", Variant(bus_texts(c.labels))},
-      {"Published", Variant(published_dictionaries(c.published))},
       {"State", text(name_of(c.state))},
       {"Reach", text(name_of(c.reach))},
       {"StateReason", text(c.reason)},
-      {"Listeners", Variant(listener_dictionaries(c.listeners))},
       {"EverListened", Variant(c.ever_listened)},
       {"Attached", Variant(c.attached)},
   });
@@ -120,15 +120,22 @@ std::vector<std::string> bus_texts(const std::vector<std::string>& texts) {
   return out;
 }
 
-std::map<std::string, std::string> bus_texts(const std::map<std::string, std::string>& texts) {
+std::map<std::string, std::string> some_labels(const std::map<std::string, std::string>& labels,
+                                               std::size_t most_bytes) {
   std::map<std::string, std::string> out;
-  for (const auto& [key, value] : texts) out[bus_text(key)] = bus_text(value);
+  std::size_t bytes = 0;
+  for (const auto& [key, value] : labels) {
+    bytes += key.size() + value.size() + kRow;
+    if (bytes > most_bytes) break;
+    out[bus_text(key)] = bus_text(value);
+  }
   return out;
 }
 
-std::vector<Properties> published_dictionaries(const std::vector<PublishedPorts>& published) {
+std::vector<Properties> published_dictionaries(const std::vector<PublishedPorts>& published,
+                                               std::size_t most_bytes) {
   std::vector<Properties> out;
-  for (const PublishedPorts& p : published) {
+  for (const PublishedPorts& p : published | std::views::take(most_bytes / kRow)) {
     out.push_back({{"Protocol", text(name_of(p.protocol))},
                    {"HostAddress", text(p.host_address)},
                    {"HostPort", Variant(p.host_port)},
@@ -138,9 +145,10 @@ std::vector<Properties> published_dictionaries(const std::vector<PublishedPorts>
   return out;
 }
 
-std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners) {
+std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners,
+                                              std::size_t most_bytes) {
   std::vector<Properties> out;
-  for (const Listener& l : listeners) {
+  for (const Listener& l : listeners | std::views::take(most_bytes / kRow)) {
     out.push_back({{"Protocol", text(name_of(l.protocol))},
                    {"Address", text(l.local.address.text())},
                    {"Port", Variant(l.local.port)},
@@ -185,9 +193,27 @@ std::vector<std::string> changed(const ContainerInfo& before, const ContainerInf
       .check(&ContainerInfo::reach, "Reach")
       .check(&ContainerInfo::reason, "Reason")
       .check(&ContainerInfo::listeners, "Listeners")
+      .check(&ContainerInfo::listeners, "ListenersTotal")
       .check(&ContainerInfo::ever_listened, "EverListened")
       .check(&ContainerInfo::attached, "Attached")
       .names();
+}
+
+std::size_t size_on_bus(const Event& event) {
+  constexpr std::size_t kNamesAndNumbers = 1500;
+  std::size_t bytes = kNamesAndNumbers + event.reason.size();
+  if (const auto* f = std::get_if<ForwardInfo>(&event.subject)) {
+    for (const std::string& text :
+         {f->container_name, f->label, f->reason, f->process, f->url, f->container_engine}) {
+      bytes += text.size();
+    }
+  }
+  if (const auto* c = std::get_if<ContainerInfo>(&event.subject)) {
+    for (const std::string& text : {c->name, c->image, c->pod, c->project, c->service, c->reason}) {
+      bytes += text.size();
+    }
+  }
+  return bytes;
 }
 
 Properties event_properties(const Event& event) {

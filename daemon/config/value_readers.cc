@@ -14,6 +14,8 @@ namespace portfwd::read {
 
 namespace {
 
+constexpr std::size_t kLongestText = 256;  ///< of what is told with every forward
+
 std::optional<std::string_view> string_in(const Node& v) {
   return v.is_string() ? v.value<std::string_view>() : std::nullopt;
 }
@@ -106,13 +108,17 @@ std::optional<Duration> interval(Complaints& c, const Node& v) {
 
 std::optional<std::string> text(Complaints& c, const Node& v) {
   const auto said = string_in(v);
-  if (!said) return c.expect(v, "a text in quotes"), std::nullopt;
+  if (!said || said->size() > kLongestText) {
+    return c.expect(v, "a text in quotes, of at most 256 bytes"), std::nullopt;
+  }
   return std::string(*said);
 }
 
 std::optional<std::string> name(Complaints& c, const Node& v) {
   const auto said = string_in(v);
-  if (!said || said->empty()) return c.expect(v, "a name in quotes"), std::nullopt;
+  if (!said || said->empty() || said->size() > kLongestText) {
+    return c.expect(v, "a name in quotes, of at most 256 bytes"), std::nullopt;
+  }
   return std::string(*said);
 }
 

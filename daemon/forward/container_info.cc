@@ -27,6 +27,7 @@ ContainerInfo info_of(const Reach& reach, const Settings& settings) {
                      .listeners = reach.listeners(),
                      .ever_listened = reach.ever_listened(),
                      .attached = c.attached};
+  for (Listener& listener : info.listeners) listener.command = {};  // up to 4 KiB; never told
   if (info.state != ContainerState::Watched) return info;
   if (std::string why = ignored_whole(settings, c); !why.empty()) {
     info.state = ContainerState::Ignored;

@@ -26,6 +26,12 @@ Answer<std::string> id_of(const Answer<const Container*>& attached) {
   return (*attached)->id;
 }
 
+void remove_lists(ContainerInfo& container) {
+  container.labels = {};
+  container.listeners = {};
+  container.published = {};
+}
+
 std::string_view reason_text(RemovalReason reason) {
   switch (reason) {
     case RemovalReason::Gone:
@@ -76,9 +82,12 @@ Result<void> Controller::start() {
 
 /// What the configuration declares by now needs no keeping.
 void Controller::restore(const KeptForward& kept) {
-  if (const auto restored = add(nullptr, restored_request(kept)); !restored) {
-    log::info("a forward that was kept is not made: {}", restored.error().text);
-  }
+  ForwardRequest request = restored_request(kept);
+  Answer<void> checked = check_length("the container's name", kept.container);
+  if (checked) checked = check_lengths(request.options);
+  const Answer<std::string> restored =
+      checked ? add(nullptr, std::move(request)) : std::unexpected(checked.error());
+  if (!restored) log::info("a forward that was kept is not made: {}", restored.error().text);
 }
 
 State Controller::state() const {
@@ -98,6 +107,9 @@ void Controller::stop() {
 
 Answer<std::string> Controller::forward(std::string_view container, std::string_view target,
                                         const ForwardOptions& options) {
+  if (auto named = check_length("the container's name", container); !named) {
+    return std::unexpected(named.error());
+  }
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
   const auto checked = check_options(options, *port, settings_.host.allow_remote);
@@ -130,10 +142,12 @@ void Controller::lifeline_ended(std::string_view bus_name) {
 }
 
 Answer<std::string> Controller::attach_pid(pid_t pid, std::string_view name) {
+  if (auto ok = check_length("the name", name); !ok) return std::unexpected(ok.error());
   return id_of(parts_.registry.attach_pid(pid, name));
 }
 
 Answer<std::string> Controller::attach_netns(UniqueFd netns, std::string_view name) {
+  if (auto ok = check_length("the name", name); !ok) return std::unexpected(ok.error());
   return id_of(parts_.registry.attach_netns(std::move(netns), name));
 }
 
@@ -142,6 +156,9 @@ Answer<void> Controller::detach(std::string_view container_id) {
 }
 
 Answer<Facts> Controller::explain(std::string_view container, std::string_view target) {
+  if (auto named = check_length("the container's name", container); !named) {
+    return std::unexpected(named.error());
+  }
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
   return Explainer({parts_.registry, parts_.reaches, table_, reverse_, settings_})
@@ -209,6 +226,7 @@ std::optional<ContainerInfo> Controller::find_container(std::string_view id) con
 
 void Controller::tell(Event event) {
   event.time = parts_.loop.clock().wall();
+  if (auto* container = std::get_if<ContainerInfo>(&event.subject)) remove_lists(*container);
   const Event& numbered = log_.append(std::move(event));
   for (ControlObserver* observer : observers_) observer->on_event(numbered);
 }

@@ -59,7 +59,25 @@ Answer<void> check_count(std::ptrdiff_t by_hand) {
                             by_hand));
 }
 
+Answer<void> check_length(std::string_view what, std::string_view text) {
+  if (text.size() <= kLongestRequestText) return {};
+  return refuse(Kind::InvalidArgument, fmt::format("{} has {} bytes: give at most {}", what,
+                                                   text.size(), kLongestRequestText));
+}
+
+Answer<void> check_lengths(const ForwardOptions& options) {
+  const std::initializer_list<std::pair<std::string_view, std::string_view>> texts{
+      {"the label", options.label},
+      {"the address to bind", options.bind},
+      {"the address inside", options.container_address}};
+  for (const auto& [what, text] : texts) {
+    if (auto ok = check_length(what, text); !ok) return ok;
+  }
+  return {};
+}
+
 Answer<Target> check_target(std::string_view text) {
+  if (auto ok = check_length("the port", text); !ok) return std::unexpected(ok.error());
   const auto target = parse_target(text);
   if (!target) {
     return refuse(
@@ -71,6 +89,7 @@ Answer<Target> check_target(std::string_view text) {
 }
 
 Answer<void> check_options(const ForwardOptions& options, Target target, bool allow_remote) {
+  if (auto lengths = check_lengths(options); !lengths) return lengths;
   const bool reverse = options.direction == Direction::Reverse;
   if (reverse && target.protocol == Protocol::Udp) {
     return refuse(Kind::InvalidArgument,

@@ -43,6 +43,14 @@ inline constexpr std::ptrdiff_t kMostManualRequests = 256;
 /// `by_hand` are there already: whether there may be one more.
 [[nodiscard]] Answer<void> check_count(std::ptrdiff_t by_hand);
 
+/// What a request says of a container, a target or a label is kept, told and logged: no more than
+/// this many bytes of each.
+inline constexpr std::size_t kLongestRequestText = 256;
+/// @param what for the refusal, such as "the label"
+[[nodiscard]] Answer<void> check_length(std::string_view what, std::string_view text);
+/// Of all texts in the options.
+[[nodiscard]] Answer<void> check_lengths(const ForwardOptions& options);
+
 /// The checked form of what a person typed; refusals name the remedy.
 [[nodiscard]] Answer<Target> check_target(std::string_view text);
 /// @param allow_remote whether the configuration allows to listen for other machines

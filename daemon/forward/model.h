@@ -73,7 +73,9 @@ struct ContainerInfo {
   bool attached = false;       ///< and without an engine
 };
 
-/// One thing that came or went. Sequence numbers have no gaps within an InstanceId.
+/// One thing that came or went. Sequence numbers have no gaps within an InstanceId. A container in
+/// it is without its labels, listeners and published ports: each may be of some size, and a
+/// thousand events are kept.
 struct Event {
   enum class Type : std::uint8_t { PortAdded, PortRemoved, ContainerAdded, ContainerRemoved, Gap };
   std::uint64_t seq = 0;

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
+#include <ranges>
 #include <utility>
 
 #include "base/json_reader.h"
@@ -120,25 +122,31 @@ std::string read_list(const Json& document, const char* key, std::vector<Entry>&
   return "";
 }
 
+constexpr std::size_t kFrame = 64;  ///< bytes at most of a list's key and brackets
+
+/// @param room for the list; what does not fit is left out, the first entries first
 template <class Entry>
-std::string text_of_list(std::string_view key, const std::vector<Entry>& entries) {
-  std::string out = fmt::format(",\n\"{}\":[", key);
-  std::string_view separator = "\n";
-  for (const Entry& entry : entries) {
-    const Json object = json_of(entry);
-    out += separator;
-    out += object.dump(-1, ' ', false, Json::error_handler_t::replace);
-    separator = ",\n";
+std::string text_of_list(std::string_view key, const std::vector<Entry>& entries,
+                         std::size_t& room) {
+  std::vector<std::string> lines;
+  for (const Entry& entry : entries | std::views::reverse) {
+    std::string line = json_of(entry).dump(-1, ' ', false, Json::error_handler_t::replace);
+    if (line.size() + 2 > room) break;
+    room -= line.size() + 2;  // its comma and newline
+    lines.push_back(std::move(line));
   }
-  return out + "]";
+  std::ranges::reverse(lines);
+  return fmt::format(",\n\"{}\":[{}{}]", key, lines.empty() ? "" : "\n", fmt::join(lines, ",\n"));
 }
 
 }  // namespace
 
-std::string to_text(const State& state) {
-  return fmt::format("{{\"version\":{}{}{}{}}}\n", kVersion, text_of_list("ports", state.ports),
-                     text_of_list("addresses", state.addresses),
-                     text_of_list("forwards", state.forwards));
+std::string to_text(const State& state, std::size_t most) {
+  std::size_t room = most - std::min(most, 4 * kFrame);
+  const std::string forwards = text_of_list("forwards", state.forwards, room);  // dearest first
+  const std::string addresses = text_of_list("addresses", state.addresses, room);
+  const std::string ports = text_of_list("ports", state.ports, room);
+  return fmt::format("{{\"version\":{}{}{}{}}}\n", kVersion, ports, addresses, forwards);
 }
 
 std::expected<State, std::string> parse_state(std::string_view text) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <expected>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -50,7 +51,10 @@ struct State {
 };
 
 /// One line for each entry. Bytes in a name that are no UTF-8 become U+FFFD.
-[[nodiscard]] std::string to_text(const State& state);
+/// @param most bytes. What does not fit is left out: host ports that were used longest ago first,
+/// then addresses, then forwards.
+[[nodiscard]] std::string to_text(const State& state,
+                                  std::size_t most = std::numeric_limits<std::size_t>::max());
 /// @return why the text is not one that to_text() made: cut off, edited, or of another version
 [[nodiscard]] std::expected<State, std::string> parse_state(std::string_view text);
 

@@ -72,7 +72,7 @@ Result<void> StateFile::make_folder() const {
 Result<void> StateFile::save(const State& state) const {
   if (auto made = make_folder(); !made) return made;
   const std::string beside = path().string() + ".new";
-  if (auto written = write_and_sync(beside, to_text(state)); !written) return written;
+  if (auto written = write_and_sync(beside, to_text(state, kMostBytes)); !written) return written;
   if (std::rename(beside.c_str(), path().c_str()) != 0) return fail("rename");
   return {};
 }

@@ -12,7 +12,7 @@ namespace portfwd {
 
 class StateFile {
  public:
-  static constexpr std::size_t kMostBytes = 8 * 1024 * 1024;  ///< more is none of ours
+  static constexpr std::size_t kMostBytes = 8 * 1024 * 1024;  ///< neither written nor read
 
   /// @param folder made when it is first written to
   explicit StateFile(std::filesystem::path folder) : folder_(std::move(folder)) {}

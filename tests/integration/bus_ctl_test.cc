@@ -74,10 +74,59 @@ TEST_F(BusCtlTest, ContainersHasTheKeysAndTheOrderOfTheContract) {
     "image":"docker.io/library/nginx","labels":{"project":"shop"},"state":"watched",
     "reach":"broker","reason":"","listeners":[
       {"protocol":"tcp","address":"0.0.0.0","port":8080,"process":"nginx","uid":0}],
-    "ever_listened":true,"attached":false,"pod":"back","project":"shop","service":"web",
+    "listeners_total":1,"ever_listened":true,"attached":false,"pod":"back","project":"shop","service":"web",
     "published":[{"protocol":"tcp","host_address":"127.0.0.1","host_port":8081,
       "container_port":80,"count":1}]}])");
   EXPECT_EQ(json({"containers"}).dump(2), expected.dump(2));
+}
+
+TEST_F(BusCtlTest, EventsShowsAllThoughAnAnswerHoldsAPart) {
+  ForwardInfo long_winded = web_forward();
+  long_winded.reason = std::string(100'000, 'x');
+  serve();
+  for (int i = 0; i < 60; ++i) {
+    control_.add(long_winded);
+    control_.remove_forward(long_winded.id, "rule");
+  }
+  const auto all = json({"events"});
+  ASSERT_EQ(all.size(), 120U);
+  EXPECT_EQ(all.front()["seq"], 1);
+  EXPECT_EQ(all.back()["seq"], 120);
+  EXPECT_EQ(json({"events", "--since", "#100"}).size(), 20U);
+}
+
+TEST_F(BusCtlTest, TellsAnEventWithoutTheListsOfItsContainer) {
+  serve();
+  control_.add(web_container());
+  const auto container = json({"events"})[0]["container"];
+  EXPECT_EQ(container["image"], "docker.io/library/nginx");
+  for (const char* list : {"labels", "listeners", "published"}) {
+    EXPECT_FALSE(container.contains(list)) << list;
+  }
+}
+
+TEST_F(BusCtlTest, ContainersAreToldUpToWhatABusTakes) {
+  ContainerInfo big = web_container("big");
+  big.listeners.assign(5000, big.listeners.front());
+  control_.all_containers = {big, web_container()};
+  for (int i = 0; i < 40; ++i) {
+    ContainerInfo flood = web_container("flood" + std::to_string(i));
+    flood.listeners.assign(20000, flood.listeners.front());
+    flood.labels["big"] = std::string(1 << 20, 'x');
+    control_.all_containers.push_back(flood);
+  }
+  serve();
+  const auto all = json({"containers"});
+  ASSERT_EQ(all.size(), 42U);
+  EXPECT_LT(all.dump().size(), 24U << 20);
+  for (const auto& one : all) {
+    const bool flood = one["id"].get<std::string>().starts_with("flood");
+    EXPECT_EQ(one["listeners_total"], flood ? 20000 : one["id"] == "big" ? 5000 : 1);
+    EXPECT_GE(one["listeners"].size(), one["id"] == "c_1" ? 1U : 2000U);
+    if (!flood) {
+      EXPECT_EQ(one["labels"]["project"], "shop");
+    }
+  }
 }
 
 TEST_F(BusCtlTest, ContainersHidesWhatIsOfNoInterestUnlessAsked) {

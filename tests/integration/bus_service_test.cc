@@ -111,12 +111,17 @@ TEST_F(BusServiceTest, AForwardComesAndGoesWithNumberedSignals) {
   EXPECT_FALSE(client_->managed_objects().contains(kWebPath));
 }
 
+/// But the lists of a container, which may be of some size.
 TEST_F(BusServiceTest, AnEventCarriesEveryPropertyOfItsObject) {
   serve();
   control_.add(web_forward());
   control_.add(web_container());
   ASSERT_TRUE(until_seen("ContainerAdded"));
-  const auto expect_all_of = [&](const Json& properties, const Json& event) {
+  const auto expect_all_of = [&](Json properties, const Json& event) {
+    for (const char* list : {"Labels", "Listeners", "ListenersTotal", "Published"}) {
+      properties.erase(list);
+      EXPECT_FALSE(event.contains(list)) << list;
+    }
     for (const auto& [name, value] : properties.items()) {
       EXPECT_EQ(event.value(name == "Reason" ? "StateReason" : name, Json()), value) << name;
     }
@@ -180,7 +185,7 @@ TEST_F(BusServiceTest, EveryRefusalHasItsErrorName) {
     control_.refusal = {kind, "do something else: \xff"};
     const auto reply = client_->manager("Forward", "ssa{sv}", "web", "8080", 0);
     EXPECT_EQ(reply.error, name);
-    EXPECT_EQ(reply.text, "do something else: \xef\xbf\xbd");
+    EXPECT_EQ(reply.text, "do something else: ?");
   }
 }
 
@@ -296,7 +301,7 @@ TEST_F(BusServiceTest, ANameInAnyBytesHarmsNobody) {
   control_.all_forwards = {forward};
   serve();
   const Json objects = client_->managed_objects();
-  EXPECT_EQ(objects[kWebPath][kForward]["Process"], "\xef\xbf\xbdworm");
+  EXPECT_EQ(objects[kWebPath][kForward]["Process"], "?worm");
 }
 
 TEST_F(BusServiceTest, ASecondDaemonIsToldThatTheNameIsTaken) {

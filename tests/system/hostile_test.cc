@@ -1,5 +1,7 @@
 // Containers that lie about themselves: whatever they are called, what people and programs are told
 // is valid and harmless text, and everybody else is served.
+#include <regex>
+
 #include "support/system_fixture.h"
 
 namespace portfwd {
@@ -9,8 +11,13 @@ using namespace testing_support;
 
 class SystemHostile : public SystemTest {
  protected:
+  /// No control, bidi or invisible character. Said anew here, from the requirement.
   static bool harmless(std::string_view text) {
-    return std::ranges::none_of(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+    static const std::regex kHidden(
+        "[\x01-\x1f\x7f]|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8b-\x8f\xa8-\xae]|"
+        "\xe2\x81[\xa0-\xa9]|\xef\xbb\xbf",
+        std::regex::optimize);
+    return text.find('\0') == text.npos && !std::regex_search(text.begin(), text.end(), kHidden);
   }
   /// Text for people has no control character but the ends of its lines.
   static bool harmless_lines(std::string text) {
@@ -18,6 +25,12 @@ class SystemHostile : public SystemTest {
     return harmless(text);
   }
   void expect_harmless_everywhere() {
+    for (const char* command : {"list", "events", "status"}) {
+      EXPECT_TRUE(harmless_lines(ctl({"--json", command}).out)) << command;
+    }
+    EXPECT_TRUE(harmless_lines(ctl({"--json", "containers", "--all"}).out));
+    EXPECT_TRUE(harmless_lines(ctl({"--json", "explain", "9000"}).out));
+    EXPECT_TRUE(harmless_lines(ctl({"explain", "9000"}).out));
     for (const Json& container : json({"containers", "--all"})) {
       EXPECT_TRUE(harmless(container.at("name").get<std::string>())) << container.dump(1);
       EXPECT_LE(container.at("name").get<std::string>().size(), 64U);
@@ -36,7 +49,9 @@ class SystemHostile : public SystemTest {
 
 TEST_F(SystemHostile, NamesOfProgramsAreShownHarmlessly) {
   start();
-  const std::array<std::string_view, 10> kNames{
+  const std::array<std::string_view, 12> kNames{
+      "\u202Eevil\u2066",
+      "a\u200B\u061Cb\uFEFF\u200E",
       "two\nlines",
       "\x1b[31mred\x1b[0m",
       "\xff\xfe\xc3(",
@@ -58,9 +73,10 @@ TEST_F(SystemHostile, NamesOfProgramsAreShownHarmlessly) {
     EXPECT_EQ(greeting({kV4, port}), std::to_string(port) + " here\n") << name;
     ++port;
   }
-  EXPECT_EQ(forward_of(9000)["process"], "two?lines");
-  EXPECT_EQ(forward_of(9004)["process"], "libpod");
-  EXPECT_EQ(forward_of(9008)["process"], "(x) S 1");
+  EXPECT_EQ(forward_of(9000)["process"], "?evil?");
+  EXPECT_EQ(forward_of(9002)["process"], "two?lines");
+  EXPECT_EQ(forward_of(9006)["process"], "libpod");
+  EXPECT_EQ(forward_of(9010)["process"], "(x) S 1");
   expect_harmless_everywhere();
 }
 
@@ -78,8 +94,9 @@ int pretend(BoxInside&, const BoxArgument& a) {
 
 TEST_F(SystemHostile, ClaimsAboutHostNameAndEngineAreShownHarmlessly) {
   start();
-  const std::array<std::string, 4> kClaims{std::string(500, 'x'), "\xff\xfe\n\x1b[2J",
-                                           "../../etc/passwd", "web\nportfwd: lies"};
+  const std::array<std::string, 5> kClaims{std::string(500, 'x'), "\xff\xfe\n\x1b[2J",
+                                           "../../etc/passwd", "web\nportfwd: lies",
+                                           "\u202Eevil\u200D\u0085"};
   Port port = 9000;
   std::list<Box> boxes;
   for (const std::string& claim : kClaims) {
@@ -101,11 +118,35 @@ TEST_F(SystemHostile, WhatPeopleNameIsShownHarmlessly) {
   ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box.pid()), "--name", "a\x1b[2Jb\nc"}).status,
             0);
   const std::string id = container_of(box.pid())["id"];
-  ASSERT_EQ(ctl({"forward", id, "9000", "--label", "a\x1b[2Jb\nc"}).status, 0);
+  ASSERT_EQ(ctl({"forward", id, "9000", "--label", "a\x1b[2Jb\nc\u202E\u009B"}).status, 0);
   expect_harmless_everywhere();
   EXPECT_EQ(ctl({"forward", "\x1b[2J\n", "9000"}).status, 1);
   EXPECT_EQ(ctl({"explain", "no\x1b[2J\n", "9000"}).status, 1);
   expect_harmless_everywhere();
+}
+
+TEST_F(SystemHostile, RejectsRequestsWithLongTexts) {
+  start();
+  const Box box;
+  ASSERT_TRUE(wait_for_container(box.pid()));
+  const std::string pid = std::to_string(box.pid());
+  const std::string most(256, 'x');
+  const std::string more(257, 'x');
+  ASSERT_EQ(ctl({"attach", "--pid", pid, "--name", "web"}).status, 0);
+  ASSERT_EQ(ctl({"forward", "web", "9000", "--label", most, "--persist"}).status, 0);
+  EXPECT_EQ(ctl({"forward", most, "9001", "--allow-missing"}).status, 0);
+  for (const std::vector<std::string>& command :
+       std::vector<std::vector<std::string>>{{"forward", "web", "9002", "--label", more},
+                                             {"forward", more, "9002", "--allow-missing"},
+                                             {"forward", "web", "9002", "--bind", more},
+                                             {"forward", "web", "9002", "--address", more},
+                                             {"attach", "--pid", pid, "--name", more},
+                                             {"explain", more, "9002"}}) {
+    const Said said = ctl(command);
+    EXPECT_EQ(said.status, 1) << command[0];
+    EXPECT_NE(said.err.find("256"), std::string::npos) << said.err;
+  }
+  EXPECT_EQ(json({"list"}).size(), 2U);
 }
 
 }  // namespace

@@ -61,6 +61,42 @@ TEST(StateText, TakesBytesThatAreNoUtf8) {
   EXPECT_EQ(back->ports.at(0).container, "\uFFFD");
 }
 
+TEST(StateText, LeavesOutOldPortsFirstAndForwardsLast) {
+  State state = some_state();
+  state.ports.clear();
+  for (Port port = 1; port <= 2000; ++port) {  // each control byte is six in JSON
+    state.ports.push_back({std::string(1000, '\x01'), {Protocol::Tcp, port}, port});
+  }
+  constexpr std::size_t kMost = 1 << 20;
+  const std::string text = to_text(state, kMost);
+  EXPECT_LE(text.size(), kMost);
+  const auto back = parse_state(text);
+  ASSERT_TRUE(back) << back.error();
+  EXPECT_EQ(back->forwards, state.forwards);
+  EXPECT_EQ(back->addresses, state.addresses);
+  ASSERT_GT(back->ports.size(), 100U);
+  EXPECT_EQ(back->ports.back(), state.ports.back());
+  EXPECT_EQ(back->ports.front().host_port, 2001U - back->ports.size());
+
+  state.forwards.assign(3000, state.forwards.front());
+  for (auto& forward : state.forwards) forward.label = std::string(1000, '\x02');
+  const auto only_forwards = parse_state(to_text(state, kMost));
+  ASSERT_TRUE(only_forwards) << only_forwards.error();
+  EXPECT_TRUE(only_forwards->ports.empty());
+  EXPECT_FALSE(only_forwards->forwards.empty());
+  EXPECT_TRUE(parse_state(to_text(state, 0)));
+}
+
+TEST_F(StateFileTest, CanReadWhateverItHasWritten) {
+  State state = some_state();
+  for (int i = 0; i < 9; ++i) state.ports.push_back({std::string(1 << 20, 'x'), {}, 1});
+  for (auto& port : state.ports) port.target = {Protocol::Tcp, 80};
+  ASSERT_TRUE(file.save(state));
+  const State back = file.load();
+  EXPECT_EQ(back.forwards, state.forwards);
+  EXPECT_EQ(back.ports.size(), 7U);
+}
+
 TEST(StateText, IsRefusedWhenItIsNotOurs) {
   for (const char* text :
        {"", "{}", "[]", "null", "{\"version\":2,\"ports\":[]}", "{\"version\":\"1\",\"ports\":[]}",
