@@ -7,6 +7,7 @@
 #include "discover/discovery.h"
 #include "discover/engine_facts.h"
 #include "reach/process_names.h"
+#include "service/memory_trim.h"
 
 namespace portfwd {
 
@@ -17,7 +18,10 @@ struct DiscoveryParts {
         discovery({loop, proc, identifier, boundary, registry},
                   {.is_ours = [this](pid_t pid) { return proc.parent(pid) == ::getpid(); }}),
         http(loop),
-        engines(loop, registry, http, engine_sockets(environment), podman_files(environment)) {}
+        engines(loop, registry, http, engine_sockets(environment), podman_files(environment)),
+        trim(loop) {
+    registry.add_observer(trim);
+  }
 
   const ProcDir proc;
   const Identifier identifier{proc};
@@ -28,6 +32,7 @@ struct DiscoveryParts {
   HttpClient http;
   EngineFacts engines;
   FoundProcessNames names{discovery, proc};
+  MemoryTrim trim;
 };
 
 }  // namespace portfwd

@@ -10,8 +10,8 @@
 namespace portfwd {
 
 /// Ignores SIGPIPE (splice has no flag for it), and SIGUSR1 and SIGUSR2, which would end the daemon
-/// and mean nothing to it; raises the soft descriptor limit to the hard one,
-/// and lets the kernel coalesce wake-ups by a millisecond.
+/// and mean nothing to it; raises the soft descriptor limit to the hard one, lets the kernel
+/// coalesce wake-ups by a millisecond, and has large blocks of memory given back when freed.
 void set_up_process();
 
 /// tcp_diag is a module on many kernels: tells, in the log too, whether it is there.

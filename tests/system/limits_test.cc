@@ -68,6 +68,28 @@ TEST_F(SystemLimits, AContainerWith5000PortsGetsItsShareAndOthersTheirs) {
               status.at("memory_bytes").get<double>() / 1e6);
 }
 
+TEST_F(SystemLimits, GivesMemoryBackAfterHundredsOfContainers) {
+  start();
+  const auto memory = [&] { return json({"status"}).at("memory_bytes").get<double>(); };
+  const double before = memory();
+  double most = 0;
+  for (int round = 0; round < 4; ++round) {
+    std::list<Box> boxes;
+    for (int i = 0; i < 100; ++i) {
+      const Box& box = boxes.emplace_back();
+      for (Port port = 10000; port < 10010; ++port) ASSERT_EQ(box.open(port), 0);
+    }
+    ASSERT_TRUE(until([&] { return json({"list"}).size() == 1000U; }));
+    most = std::max(most, memory());
+    boxes.clear();
+    ASSERT_TRUE(until([&] { return json({"list"}).empty(); }));
+  }
+  ASSERT_TRUE(until([&] { return json({"containers", "--all"}).empty(); }));
+  EXPECT_TRUE(until([&] { return memory() < 12 * (1 << 20) * kSlowBuild; })) << memory();
+  std::printf("memory: %.1f MB before, %.1f MB with 100 containers, %.1f MB after\n", before / 1e6,
+              most / 1e6, memory() / 1e6);
+}
+
 TEST_F(SystemLimits, APortThatOpensAndClosesAThousandTimesASecondCostsWhatWasPromised) {
   start();
   const Box quiet;
