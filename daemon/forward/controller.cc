@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <cassert>
 
 #include "base/log.h"
 #include "forward/container_info.h"
@@ -123,6 +124,7 @@ Answer<std::string> Controller::forward(std::string_view container, std::string_
     return add(nullptr, std::move(request));
   }
   Reach* reach = parts_.reaches.find((*found)->id);
+  assert(reach != nullptr);  // the registry tells the reaches of every container, at once
   if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
   return add(reach, std::move(request));
 }
@@ -161,7 +163,7 @@ Answer<Facts> Controller::explain(std::string_view container, std::string_view t
   }
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
-  return Explainer({parts_.registry, parts_.reaches, table_, reverse_, settings_})
+  return Explainer({parts_.registry, parts_.reaches, table_, reverse_, log_, settings_})
       .explain(container, *port);
 }
 

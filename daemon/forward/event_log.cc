@@ -1,11 +1,14 @@
 #include "forward/event_log.h"
 
 #include <algorithm>
+#include <cassert>
+#include <ranges>
 
 namespace portfwd {
 
 const Event& EventLog::append(Event event) {
   event.seq = next_++;
+  assert(events_.empty() || events_.back().seq + 1 == event.seq);
   events_.push_back(std::move(event));
   if (events_.size() > kKept) events_.pop_front();
   return events_.back();
@@ -25,6 +28,17 @@ std::vector<Event> EventLog::after(std::uint64_t seq) const {
   std::ranges::copy_if(events_, std::back_inserter(out),
                        [&](const Event& e) { return e.seq > seq; });
   return out;
+}
+
+const Event* EventLog::last_removal(std::string_view container, Target target) const {
+  for (const Event& event : events_ | std::views::reverse) {
+    const auto* f = std::get_if<ForwardInfo>(&event.subject);
+    if (event.type != Event::Type::PortRemoved || f == nullptr) continue;
+    const bool meant =
+        container.empty() || f->container_id == container || f->container_name == container;
+    if (meant && Target{f->protocol, f->container_port} == target) return &event;
+  }
+  return nullptr;
 }
 
 }  // namespace portfwd

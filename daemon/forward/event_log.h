@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <string_view>
 #include <vector>
 
 #include "forward/model.h"
@@ -19,6 +20,9 @@ class EventLog {
   /// Those strictly after `seq`; led by one Gap when some of them are forgotten.
   [[nodiscard]] std::vector<Event> after(std::uint64_t seq) const;
   [[nodiscard]] std::uint64_t last() const { return next_ - 1; }
+  /// The last PortRemoved of that port that is remembered; null when there is none. Valid until the
+  /// next append. @param container id or name; "" any
+  [[nodiscard]] const Event* last_removal(std::string_view container, Target target) const;
 
  private:
   std::deque<Event> events_;

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 namespace portfwd {
 
@@ -19,7 +21,30 @@ bool is_reverse(const Known& known) {
   return known.forward && known.forward->direction == Direction::Reverse;
 }
 
-Sentences seen(const Known& known) {
+std::string_view why_ended(std::string_view reason) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kReasons{{
+      {"listener-closed", "its listener closed"},
+      {"container-gone", "its container ended"},
+      {"unforwarded", "it was ended by hand"},
+      {"rule", "the configuration no longer wants it"},
+      {"replaced", "it was replaced"},
+      {"detached", "its container was detached"},
+  }};
+  const auto known =
+      std::ranges::find(kReasons, reason, &std::pair<std::string_view, std::string_view>::first);
+  return known == kReasons.end() ? reason : known->second;
+}
+
+/// Nothing once there is a forward again.
+void add_ended(const Known& known, Sentences& out) {
+  if (!known.ended || known.forward) return;
+  const auto& [forward, when, reason] = *known.ended;
+  out.push_back(fmt::format("it was forwarded at {} {} until {}: {}",
+                            fmt::join(forward.host_addresses, " and "), forward.host_port,
+                            clock_text(when), why_ended(reason)));
+}
+
+Sentences seen_now(const Known& known) {
   if (known.subject == nullptr) return {"no container of this name is there"};
   if (is_reverse(known)) return {"portfwd itself listens on it inside, for a service of the host"};
   if (known.listeners.empty()) return {"nothing listens on it inside"};
@@ -29,6 +54,12 @@ Sentences seen(const Known& known) {
     out.push_back(fmt::format("{} listens on {} (uid {} inside), seen since {}", who,
                               l.local.text(), l.uid, clock_text(since)));
   }
+  return out;
+}
+
+Sentences seen(const Known& known) {
+  Sentences out = seen_now(known);
+  add_ended(known, out);
   return out;
 }
 
@@ -58,7 +89,9 @@ Sentences rules(const PolicyContext& policy, const Known& known) {
 
 std::string reach_sentence(const Known& known) {
   const ContainerInfo& container = known.container;
-  if (known.subject == nullptr) return "it is looked for by its name";
+  if (known.subject == nullptr) {
+    return known.forward ? "it is looked for by its name" : "its container is gone";
+  }
   if (container.reach == ReachKind::None) return container.reason;
   return std::string(how(container.reach));
 }
@@ -107,6 +140,12 @@ Verdict nothing_listens(const Known& known, const Decision& decision) {
 
 /// For a port without a forward: the first thing that stands in its way.
 Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) {
+  if (known.subject == nullptr) {
+    return {"its container is gone",
+            fmt::format("start it again, or hold the port for it with `portfwdctl forward {} {} "
+                        "--allow-missing`",
+                        known.container.name, known.target.text())};
+  }
   if (known.container.state == ContainerState::Inaccessible) {
     return {"the container can't be entered", known.container.reason};
   }

@@ -20,6 +20,13 @@ struct SeenListener {
   Duration settling{};  ///< so much longer it must live; zero or less: it has settled
 };
 
+/// How the last forward of a port ended.
+struct EndedForward {
+  ForwardInfo forward;
+  WallTime when{};
+  std::string reason;  ///< as in PortRemoved
+};
+
 /// What is known of one container's port.
 struct Known {
   const Container* subject = nullptr;  ///< of the rules; null when no such container is there
@@ -27,10 +34,11 @@ struct Known {
   Target target;
   std::vector<SeenListener> listeners;
   std::optional<ForwardInfo> forward;
-  std::string asked_by;            ///< as ForwardTable::asked_by says
-  std::vector<std::string> tried;  ///< host addresses that could not be had, with who holds them
-  bool suppressed = false;         ///< a person ended it, and its listener still lives
-  std::size_t auto_forwards = 0;   ///< how many the container has
+  std::optional<EndedForward> ended;  ///< the one before, as far as it is remembered
+  std::string asked_by;               ///< as ForwardTable::asked_by says
+  std::vector<std::string> tried;     ///< host addresses that could not be had, with who holds them
+  bool suppressed = false;            ///< a person ended it, and its listener still lives
+  std::size_t auto_forwards = 0;      ///< how many the container has
 };
 
 /// @return the keys that Control::explain names, and `container`, `port`

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <iterator>
 
 #include "forward/container_info.h"
@@ -42,9 +43,16 @@ Answer<Facts> Explainer::explain(std::string_view container, Target target) cons
 /// A container that is away is known by the forward that waits for it.
 Answer<Known> Explainer::known(std::string_view container, Target target) const {
   const auto found = parts_.registry.resolve(container);
-  if (found) return present(*parts_.reaches.find((*found)->id), target);
+  if (found) {
+    const Reach* reach = parts_.reaches.find((*found)->id);
+    assert(reach != nullptr);  // the registry tells the reaches of every container, at once
+    return present(*reach, target);
+  }
   for (const ForwardInfo& f : forwards_of(target)) {
     if (f.container_id.empty() && f.container_name == container) return missing(f);
+  }
+  if (found.error().kind == Kind::NoSuchContainer) {
+    if (auto was = past(container, target)) return std::move(*was);
   }
   return std::unexpected(found.error());
 }
@@ -60,7 +68,10 @@ Answer<Known> Explainer::known_by_port(Target target) const {
   for (const ForwardInfo& f : forwards) {
     if (f.container_id.empty()) all.push_back(missing(f));
   }
-  if (all.empty()) return std::unexpected(nobody_has(target));
+  if (all.empty()) {
+    if (auto was = past("", target)) return std::move(*was);
+    return std::unexpected(nobody_has(target));
+  }
   if (all.size() > 1) {
     return std::unexpected(several_have(target, all[0].container.name, all[1].container.name));
   }
@@ -89,6 +100,8 @@ Known Explainer::present(const Reach& reach, Target target) const {
     add_forward(f, known);
     break;
   }
+  known.ended = ended(container.id, target);
+  if (!known.ended) known.ended = ended(container.name, target);  // of one of that name before it
   for (const ForwardInfo& f : parts_.table.infos()) {
     if (f.container_id == container.id && f.origin == Origin::Auto) ++known.auto_forwards;
   }
@@ -99,6 +112,24 @@ Known Explainer::missing(const ForwardInfo& forward) const {
   Known known{.target = {forward.protocol, forward.container_port}};
   known.container.name = forward.container_name;
   add_forward(forward, known);
+  return known;
+}
+
+std::optional<EndedForward> Explainer::ended(std::string_view container, Target target) const {
+  const Event* event = parts_.log.last_removal(container, target);
+  if (event == nullptr) return std::nullopt;
+  return EndedForward{std::get<ForwardInfo>(event->subject), event->time, event->reason};
+}
+
+std::optional<Known> Explainer::past(std::string_view container, Target target) const {
+  auto end = ended(container, target);
+  if (!end) return std::nullopt;
+  if (const Reach* reach = parts_.reaches.find(end->forward.container_id)) {
+    return present(*reach, target);
+  }
+  Known known{.target = target};
+  known.container.name = end->forward.container_name;
+  known.ended = std::move(end);
   return known;
 }
 

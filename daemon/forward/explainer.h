@@ -2,9 +2,11 @@
 // Made for one question by the Controller. It decides and words nothing.
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "discover/registry.h"
+#include "forward/event_log.h"
 #include "forward/explain.h"
 #include "forward/forward_table.h"
 #include "forward/reverse_forwards.h"
@@ -20,6 +22,7 @@ class Explainer {
     const ReachSet& reaches;
     const ForwardTable& table;
     const ReverseForwards& reverse;
+    const EventLog& log;
     const Settings& settings;
   };
   explicit Explainer(const Parts& parts) : parts_(parts) {}
@@ -32,6 +35,10 @@ class Explainer {
   [[nodiscard]] Answer<Known> known_by_port(Target target) const;
   [[nodiscard]] Known present(const Reach& reach, Target target) const;
   [[nodiscard]] Known missing(const ForwardInfo& forward) const;
+  /// A port that was forwarded and is not any more, whether or not its container is there. @return
+  /// nothing when that is not remembered
+  [[nodiscard]] std::optional<Known> past(std::string_view container, Target target) const;
+  [[nodiscard]] std::optional<EndedForward> ended(std::string_view container, Target target) const;
   [[nodiscard]] std::vector<ForwardInfo> forwards_of(Target target) const;
   void add_forward(const ForwardInfo& forward, Known& known) const;
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <tuple>
 
 namespace portfwd {
@@ -36,6 +37,7 @@ std::unique_ptr<ForwardPort> Forward::make_port() {
 }
 
 ForwardInfo Forward::info() const {
+  assert(port_ != nullptr);  // not after withdraw()
   ForwardInfo out = info_;
   out.counters = port_->counters();
   if (out.state == ForwardState::Waiting && out.reason.empty()) {
@@ -98,6 +100,7 @@ std::string Forward::url() const {
 }
 
 std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& addresses, Port port) {
+  assert(!addresses.empty() && port != 0);
   tried_ = addresses;
   std::vector<Endpoint> endpoints;
   for (const IpAddress& address : addresses) endpoints.push_back({address, port});
@@ -134,10 +137,13 @@ bool Forward::lose_port(const BindFailure& failure) {
 }
 
 bool Forward::enter(ForwardState state) {
+  assert(state != ForwardState::Active || !listeners_.empty());
+  assert(info_.host_port != 0 && !info_.host_addresses.empty());
   return std::exchange(info_.state, state) != state;
 }
 
 bool Forward::serve(Dialer& dialer, const std::vector<Listener>& listeners) {
+  assert(!listeners.empty());
   last_ = listeners.front();
   if (info_.state == ForwardState::Conflict) return false;
   linger_.disarm();
@@ -171,6 +177,7 @@ bool Forward::wait(Duration linger) {
 }
 
 std::unique_ptr<ForwardPort> Forward::withdraw() {
+  assert(port_ != nullptr);
   linger_.disarm();
   return std::move(port_);
 }

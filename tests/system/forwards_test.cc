@@ -1,4 +1,5 @@
 // A port in a container becomes a port on the host: what is told, what is reachable, for how long.
+#include <optional>
 #include <set>
 
 #include "support/system_fixture.h"
@@ -9,6 +10,36 @@ namespace {
 using namespace testing_support;
 
 class SystemForwards : public SystemTest {};
+
+TEST_F(SystemForwards, ExplainsAPortThatIsNoLongerThere) {
+  configure("[host]\nlinger = \"0s\"\n");
+  start();
+  std::optional<Box> box(std::in_place);
+  ASSERT_EQ(box->open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  const std::string name = forward_of(8080)["container"]["name"];
+  const auto expect_told = [&](const std::string& word) {
+    for (const auto& question : {std::vector<std::string>{"explain", name, "8080"},
+                                 std::vector<std::string>{"explain", "8080"}}) {
+      const Json why = json(question);
+      EXPECT_EQ(why["forwarded"], false) << why.dump(1);
+      EXPECT_EQ(why["container"], name);
+      const auto told = why["seen"].back().get<std::string>();
+      EXPECT_NE(told.find("8080 until 2"), std::string::npos) << told;
+      EXPECT_NE(told.find(word), std::string::npos) << told;
+    }
+  };
+  box->close(8080);
+  ASSERT_TRUE(wait_for_removed(8080));
+  expect_told("its listener closed");
+  ASSERT_EQ(box->open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080, 2));
+  EXPECT_EQ(json({"explain", "8080"})["forwarded"], true);
+  box.reset();
+  ASSERT_TRUE(wait_for_removed(8080, 2));
+  expect_told("its container ended");
+  EXPECT_EQ(ctl({"explain", "8081"}).status, 1) << "never seen";
+}
 
 TEST_F(SystemForwards, APortThatOpensIsToldAndReachableOnBothLoopbacks) {
   start();
