@@ -23,13 +23,14 @@ int run(const Options& options, const Settings& settings) {
   const SystemClock clock;
   EventLoop loop(clock);
   auto diag = SockDiag::open();
-  if (!diag) return fail_with(kFailed, diag.error().text());
-  const auto sock_diag = check_sock_diag(*diag);
+  auto probe = SockDiag::open();
+  if (!diag || !probe) return fail_with(kFailed, (diag ? probe : diag).error().text());
+  const DiagModules modules(loop, std::move(*probe));
 
-  RelayParts relay(loop, std::move(*diag));
+  RelayParts relay(loop, std::move(*diag), modules);
   DiscoveryParts found(loop);
   ReachParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
-                    relay.context(), found.names, sock_diag},
+                    relay.context(), found.names, modules},
                    options, settings);
   found.registry.add_observer(reach.reaches);
   const HostPortHolder holders(found.proc, clock);

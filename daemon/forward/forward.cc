@@ -43,6 +43,10 @@ ForwardInfo Forward::info() const {
   if (out.state == ForwardState::Waiting && out.reason.empty()) {
     out.reason = out.container_id.empty() ? kNoContainer : kNoListener;
   }
+  const std::string trouble = relay_.identity.trouble(key_.protocol);
+  if (!trouble.empty() && settings_.admission.restrict_to_user) {
+    out.reason = out.reason.empty() ? trouble : fmt::format("{}; {}", out.reason, trouble);
+  }
   return out;
 }
 

@@ -28,12 +28,13 @@ Family family_of(std::uint8_t address_family) {
 }
 
 /// On a free port of 127.0.0.1.
-Result<UniqueFd> open_listener() {
-  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+Result<UniqueFd> open_listener(Protocol protocol) {
+  const bool tcp = protocol == Protocol::Tcp;
+  UniqueFd fd(::socket(AF_INET, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return fail("socket");
   const SockAddr address = to_sockaddr({IpAddress::loopback(Family::V4), 0});
   if (::bind(fd.get(), address.get(), address.length) != 0) return fail("bind");
-  if (::listen(fd.get(), 1) != 0) return fail("listen");
+  if (tcp && ::listen(fd.get(), 1) != 0) return fail("listen");
   return fd;
 }
 
@@ -220,12 +221,12 @@ Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const
   return SocketOwner{socket->uid, socket->inode, socket->state};
 }
 
-Result<void> SockDiag::self_test() {
-  const auto probe = open_listener();
+Result<void> SockDiag::self_test(Protocol protocol) {
+  const auto probe = open_listener(protocol);
   if (!probe) return std::unexpected(probe.error());
   const auto cookie = socket_cookie(probe->get());
   if (!cookie) return std::unexpected(cookie.error());
-  const auto found = listeners();
+  const auto found = listeners(protocol);
   if (!found) return std::unexpected(found.error());
   if (std::ranges::count(*found, *cookie, &DiagSocket::cookie) == 1) return {};
   return fail("sock_diag self-test", ENOENT);

@@ -74,9 +74,10 @@ class SockDiag {
                                                           const Endpoint& remote,
                                                           Protocol protocol = Protocol::Tcp);
 
-  /// Whether dumps work at all (tcp_diag is a module on many kernels): finds a listener of its own,
-  /// opened for the moment on a free port of 127.0.0.1. To be called where the socket was made.
-  [[nodiscard]] Result<void> self_test();
+  /// Whether dumps work at all (tcp_diag and udp_diag are modules on many kernels): finds a socket
+  /// of its own, opened for the moment on a free port of 127.0.0.1. To be called where the socket
+  /// was made.
+  [[nodiscard]] Result<void> self_test(Protocol protocol = Protocol::Tcp);
 
  private:
   struct Dump {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "kernel/pidfd.h"
 #include "kernel/proc_dir.h"
 #include "reach/bridge_access.h"
 #include "reach/broker_access.h"
@@ -60,7 +61,11 @@ void ReachSet::add_facts(Facts& facts) const {
   const auto usec = [](Duration d) {
     return std::chrono::duration_cast<std::chrono::microseconds>(d).count();
   };
-  facts["sock_diag"] = parts_.sock_diag ? "yes" : parts_.sock_diag.error().text();
+  for (const auto& [fact, protocol] :
+       {std::pair("sock_diag", Protocol::Tcp), {"udp_diag", Protocol::Udp}}) {
+    const Result<void>& found = parts_.modules.of(protocol);
+    facts[fact] = found ? "yes" : found.error().text();
+  }
   facts["poll_cost_usec"] = usec(pace_.mean_cost());
   facts["poll_cpu_usec"] = usec(pace_.total_cost());
   facts["brokers"] = static_cast<std::int64_t>(parts_.brokers.pids().size());
@@ -75,23 +80,27 @@ SharedNetns::Way ReachSet::open(const Container& container, AccessObserver& obse
   if (!broker) return {nullptr, why_not(container, broker.error())};
   UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC, 0));  // may outlive this one
   if (!netns.valid()) return {nullptr, why_not(container, {errno, "fcntl"})};
-  return {std::make_unique<BrokerAccess>(
-              parts, parts_.relay,
-              BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
-                                  std::move(*broker), parts_.sock_diag.has_value()}),
-          ""};
+  return {
+      std::make_unique<BrokerAccess>(
+          parts, parts_.relay,
+          BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
+                              std::move(*broker), parts_.modules.of(Protocol::Tcp).has_value()}),
+      ""};
 }
 
 SharedNetns::Way ReachSet::open_from_outside(const Container& container,
                                              const Access::Parts& parts) {
   if (container.pid == 0) return {nullptr, container.inaccessible};
+  const auto process = open_pidfd(container.pid);
   auto inside = BridgeDialer::Inside::open(container.pid);
   if (!inside || !is_roots(container.pid)) return {nullptr, container.inaccessible};
+  // Else what was opened by its pid could be another process's.
+  if (!process || has_exited(process->get())) return {nullptr, container.inaccessible};
   if (auto launcher = parts_.helpers.launcher_for(container)) {
     return {std::make_unique<HelperAccess>(
                 parts, parts_.relay,
                 HelperAccess::Entry{container.pid, std::move(*inside), std::move(launcher),
-                                    parts_.sock_diag.has_value()}),
+                                    parts_.modules.of(Protocol::Tcp).has_value()}),
             ""};
   }
   return {std::make_unique<BridgeAccess>(parts, parts_.relay, container.pid, std::move(*inside)),

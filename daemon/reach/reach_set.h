@@ -13,6 +13,7 @@
 #include "broker/client/broker_set.h"
 #include "config/settings.h"
 #include "discover/registry.h"
+#include "kernel/diag_modules.h"
 #include "reach/helper_containers.h"
 #include "reach/shared_netns.h"
 #include "relay/relay_context.h"
@@ -27,7 +28,7 @@ class ReachSet final : public RegistryObserver {
     HelperContainers& helpers;
     RelayContext& relay;
     ProcessNames& names;
-    Result<void> sock_diag;  ///< SockDiag::self_test()
+    const DiagModules& modules;
   };
   ReachSet(const Parts& parts, const Settings& settings);
 

@@ -39,17 +39,22 @@ bool is_closed(int socket) {
 
 /// @param live_owner asked only if it matters
 template <class LiveOwner>
-ClientVerdict ClientIdentity::judge(const Endpoint& client, const Admission& admission,
-                                    const LiveOwner& live_owner) {
+ClientVerdict ClientIdentity::judge(Protocol protocol, const Endpoint& client,
+                                    const Admission& admission, const LiveOwner& live_owner) {
   if (!may_be_own_address(client.address)) {
-    return {admission.allow_remote ? Standing::LetIn : Standing::Remote, std::nullopt};
+    return {.standing = admission.allow_remote ? Standing::LetIn : Standing::Remote};
   }
-  if (!admission.restrict_to_user) return {Standing::LetIn, std::nullopt};
-  const std::optional<uid_t> uid = live_owner();
-  if (!uid) return {Standing::Unidentified, std::nullopt};
-  const bool welcome = *uid == owner_ || *uid == 0 || subuids_.contains(*uid) ||
-                       std::ranges::count(admission.allow_users, *uid) != 0;
-  return {welcome ? Standing::LetIn : Standing::Foreign, uid};
+  if (!admission.restrict_to_user) return {.standing = Standing::LetIn};
+  if (modules_ != nullptr && !modules_->of(protocol)) {
+    return {.standing = Standing::Unidentified, .trouble = trouble(protocol)};
+  }
+  const std::optional<SocketOwner> owner = live_owner();
+  if (!owner) return {.standing = Standing::Unidentified};
+  const uid_t uid = owner->uid;
+  const bool welcome = uid == owner_ || uid == 0 || subuids_.contains(uid) ||
+                       std::ranges::count(admission.allow_users, uid) != 0;
+  return {
+      .standing = welcome ? Standing::LetIn : Standing::Foreign, .uid = uid, .inode = owner->inode};
 }
 
 ClientVerdict ClientIdentity::counted(const ClientVerdict& verdict) {
@@ -61,7 +66,7 @@ ClientVerdict ClientIdentity::counted(const ClientVerdict& verdict) {
 
 ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client, const Endpoint& ours,
                                       const Admission& admission) {
-  return counted(judge(client, admission, [&] {
+  return counted(judge(Protocol::Tcp, client, admission, [&] {
     const bool wildcard = ours.address.is_any();
     const Endpoint local = wildcard ? local_endpoint(accepted).value_or(ours) : ours;
     return live_owner(accepted, client, local);
@@ -74,14 +79,15 @@ ClientVerdict ClientIdentity::examine_sender(const Endpoint& client, const Endpo
 }
 
 bool ClientIdentity::still_let_in(const Endpoint& client, const Endpoint& ours,
-                                  const Admission& admission) {
-  return judge_sender(client, ours, admission).let_in();
+                                  const Admission& admission, std::uint32_t inode) {
+  const ClientVerdict now = judge_sender(client, ours, admission);
+  return now.let_in() && now.inode == inode;
 }
 
 ClientVerdict ClientIdentity::judge_sender(const Endpoint& client, const Endpoint& ours,
                                            const Admission& admission) {
-  if (is_port_of_a_forward(client)) return {Standing::Unidentified, std::nullopt};
-  return judge(client, admission, [&] { return owner_of_sender(client, ours); });
+  if (is_port_of_a_forward(client)) return {.standing = Standing::Unidentified};
+  return judge(Protocol::Udp, client, admission, [&] { return owner_of_sender(client, ours); });
 }
 
 bool ClientIdentity::is_port_of_a_forward(const Endpoint& client) const {
@@ -90,22 +96,23 @@ bool ClientIdentity::is_port_of_a_forward(const Endpoint& client) const {
   return ports_.contains(everywhere) && may_be_own_address(client.address);
 }
 
-std::optional<uid_t> ClientIdentity::live_owner(int accepted, const Endpoint& client,
-                                                const Endpoint& ours) {
+std::optional<SocketOwner> ClientIdentity::live_owner(int accepted, const Endpoint& client,
+                                                      const Endpoint& ours) {
   const auto found = diag_.lookup(client, ours);
   if (!found || !*found) return std::nullopt;
   const SocketOwner& owner = **found;
   if (!is_connected_state(owner.state) || owner.inode == 0) return std::nullopt;
   if (owner.uid == kOverflowUid || is_closed(accepted)) return std::nullopt;
-  return owner.uid;
+  return owner;
 }
 
-std::optional<uid_t> ClientIdentity::owner_of_sender(const Endpoint& client, const Endpoint& ours) {
+std::optional<SocketOwner> ClientIdentity::owner_of_sender(const Endpoint& client,
+                                                           const Endpoint& ours) {
   const auto found = diag_.lookup(client, ours, Protocol::Udp);
   if (!found || !*found) return std::nullopt;
   const SocketOwner& owner = **found;
   if (owner.inode == 0 || owner.uid == kOverflowUid) return std::nullopt;
-  return owner.uid;
+  return owner;
 }
 
 }  // namespace portfwd

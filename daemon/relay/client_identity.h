@@ -28,8 +28,10 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
+#include "kernel/diag_modules.h"
 #include "kernel/sock_diag.h"
 #include "relay/subuids.h"
 
@@ -47,6 +49,8 @@ struct ClientVerdict {
   enum class Standing : std::uint8_t { LetIn, Foreign, Unidentified, Remote };
   Standing standing = Standing::Unidentified;
   std::optional<uid_t> uid;  ///< nothing: not asked, or no live owner could be found
+  std::uint32_t inode = 0;   ///< of the client's socket; 0 without a uid
+  std::string trouble{};     ///< why the kernel could not be asked, remedy included, or ""
   [[nodiscard]] bool let_in() const { return standing == Standing::LetIn; }
 };
 
@@ -61,8 +65,9 @@ class ClientIdentity {
  public:
   /// @param diag made in the network namespace and the user namespace of the listeners
   /// @param owner whose clients are let in, besides root and the owner's subuids
-  ClientIdentity(SockDiag diag, uid_t owner, Subuids subuids)
-      : diag_(std::move(diag)), subuids_(std::move(subuids)), owner_(owner) {}
+  /// @param modules borrowed; null: the kernel has them
+  ClientIdentity(SockDiag diag, uid_t owner, Subuids subuids, const DiagModules* modules = nullptr)
+      : diag_(std::move(diag)), subuids_(std::move(subuids)), owner_(owner), modules_(modules) {}
 
   /// To be asked right after accept(2), before one byte is read. Synchronous, a few µs.
   /// @param client, ours both ends as accept(2) and the listener have them: the socket itself
@@ -73,30 +78,37 @@ class ClientIdentity {
   /// @param ours what it was sent to
   [[nodiscard]] ClientVerdict examine_sender(const Endpoint& client, const Endpoint& ours,
                                              const Admission& admission);
-  /// The same of one that was let in, before he gets more answers, say: not counted as refused.
+  /// The same of one that was let in, before it gets more answers: not counted as refused.
+  /// @param inode of its socket then: another socket is another client, whoever owns it
   [[nodiscard]] bool still_let_in(const Endpoint& client, const Endpoint& ours,
-                                  const Admission& admission);
+                                  const Admission& admission, std::uint32_t inode);
   /// A host port of UDP, while a forward has it.
   void add_port(const Endpoint& bound) { ports_.insert(bound); }
   void remove_port(const Endpoint& bound) { ports_.erase(bound); }
 
+  /// Why clients can't be identified, remedy included; "" when they can.
+  [[nodiscard]] std::string trouble(Protocol protocol) const {
+    return modules_ == nullptr ? "" : modules_->trouble(protocol);
+  }
   [[nodiscard]] const RefusedClients& refused() const { return refused_; }
 
  private:
   template <class LiveOwner>
-  [[nodiscard]] ClientVerdict judge(const Endpoint& client, const Admission& admission,
-                                    const LiveOwner& live_owner);
+  [[nodiscard]] ClientVerdict judge(Protocol protocol, const Endpoint& client,
+                                    const Admission& admission, const LiveOwner& live_owner);
   [[nodiscard]] ClientVerdict judge_sender(const Endpoint& client, const Endpoint& ours,
                                            const Admission& admission);
   ClientVerdict counted(const ClientVerdict& verdict);
   [[nodiscard]] bool is_port_of_a_forward(const Endpoint& client) const;
-  [[nodiscard]] std::optional<uid_t> live_owner(int accepted, const Endpoint& client,
-                                                const Endpoint& ours);
-  [[nodiscard]] std::optional<uid_t> owner_of_sender(const Endpoint& client, const Endpoint& ours);
+  [[nodiscard]] std::optional<SocketOwner> live_owner(int accepted, const Endpoint& client,
+                                                      const Endpoint& ours);
+  [[nodiscard]] std::optional<SocketOwner> owner_of_sender(const Endpoint& client,
+                                                           const Endpoint& ours);
 
   SockDiag diag_;
   Subuids subuids_;
   uid_t owner_;
+  const DiagModules* modules_;
   std::set<Endpoint> ports_;
   RefusedClients refused_;
 };

@@ -171,12 +171,13 @@ Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {
   return mode_ == Mode::Serving || may_wait ? admit(client, via) : nullptr;
 }
 
-/// Whoever had the client's port may have left it to another user, or to nobody.
+/// Whoever had the client's port may have left it to another socket, another user's too, or to
+/// nobody.
 bool DatagramPort::still_let_in(Flow& flow) {
   if (now() < flow.examined + kExamineAgain) return true;
   flow.examined = now();
   return services_.identity.still_let_in(flow.key.client, talked_to(flow.key, flow.via),
-                                         settings_.admission);
+                                         settings_.admission, flow.client_inode);
 }
 
 Endpoint DatagramPort::talked_to(const FlowKey& client, std::size_t via) const {
@@ -184,18 +185,19 @@ Endpoint DatagramPort::talked_to(const FlowKey& client, std::size_t via) const {
   return {client.at.value_or(bound.address), bound.port};
 }
 
-bool DatagramPort::let_in(const FlowKey& client, std::size_t via) {
+ClientVerdict DatagramPort::examine(const FlowKey& client, std::size_t via) {
   const ClientVerdict verdict =
       services_.identity.examine_sender(client.client, talked_to(client, via), settings_.admission);
-  if (verdict.let_in()) return true;
+  if (verdict.let_in()) return verdict;
   ++counters_.refused;
   refusals_.tell(now(), settings_.id, settings_.name, client.client, verdict);
-  return false;
+  return verdict;
 }
 
 /// @return null for a client that is refused, or for whom there is no room
 Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
-  if (!let_in(client, via) || unconnected_ >= kMostUnconnected) return nullptr;
+  const ClientVerdict verdict = examine(client, via);
+  if (!verdict.let_in() || unconnected_ >= kMostUnconnected) return nullptr;
   const std::size_t most = settings_.max_connections == 0 ? kMostFlows : settings_.max_connections;
   const bool room = flows_.size() < most && services_.gate.admits(*this);
   if (!room && flows_.empty()) return nullptr;
@@ -204,6 +206,7 @@ Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
   Flow& flow =
       flows_.add(std::make_unique<Flow>(services_.context.loop(), self, client, via), now());
   flow.examined = now();
+  flow.client_inode = verdict.inode;
   ++counters_.total;
   ++unconnected_;
   counters_.active = flows_.size();

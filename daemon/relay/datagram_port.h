@@ -77,7 +77,7 @@ class DatagramPort final : public ForwardPort,
   void dial(Flow& flow);
   [[nodiscard]] std::vector<Flow*> unconnected() const;
   [[nodiscard]] bool holds() const { return settings_.hold > Duration::zero(); }
-  [[nodiscard]] bool let_in(const FlowKey& client, std::size_t via);
+  [[nodiscard]] ClientVerdict examine(const FlowKey& client, std::size_t via);
   [[nodiscard]] Endpoint talked_to(const FlowKey& client, std::size_t via) const;
   [[nodiscard]] bool still_let_in(Flow& flow);
   [[nodiscard]] Error pass_answers(Flow& flow);

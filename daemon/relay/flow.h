@@ -66,7 +66,8 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   std::uint64_t answered = 0;  ///< the owner's
   TimePoint used{};            ///< the table's, as the next
   FlowTable<Flow>::Place place;
-  TimePoint examined{};  ///< the owner's: when the client's standing was asked last
+  TimePoint examined{};            ///< the owner's: when the client's standing was asked last
+  std::uint32_t client_inode = 0;  ///< the owner's: of the client's socket, as it was let in
 
  private:
   void on_io(IoSource&, std::uint32_t) override { observer_.on_answers(*this); }

@@ -18,7 +18,7 @@ constexpr Duration kInterval = std::chrono::seconds(1);
 /// Who was refused, and what would let such a client in.
 struct Refused {
   std::string who;
-  std::string_view remedy;
+  std::string remedy;
 };
 
 Refused describe(const Endpoint& client, const ClientVerdict& verdict) {
@@ -31,6 +31,7 @@ Refused describe(const Endpoint& client, const ClientVerdict& verdict) {
       return {fmt::format("of another machine ({})", client.address.text()),
               "to let such clients in, set allow_remote = true"};
     default:
+      if (!verdict.trouble.empty()) return {"that can't be identified", verdict.trouble};
       return {"whose owner could not be told (it closed at once?)",
               "one that waits for an answer can be told; or let in every user of this machine: set "
               "restrict_to_user = false"};

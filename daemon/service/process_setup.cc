@@ -46,17 +46,6 @@ std::string login_name() {
   return entry == nullptr ? "" : entry->pw_name;
 }
 
-Result<void> check_sock_diag(SockDiag& diag) {
-  auto works = diag.self_test();
-  if (!works) {
-    log::warning(
-        "{}: listeners are read from /proc, and no client can be identified; load the "
-        "module tcp_diag (modprobe tcp_diag), or set restrict_to_user = false",
-        works.error().text());
-  }
-  return works;
-}
-
 std::filesystem::path broker_path() {
   namespace fs = std::filesystem;
   std::error_code error;

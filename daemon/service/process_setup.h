@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-#include "kernel/sock_diag.h"
+#include "base/error.h"
 
 namespace portfwd {
 
@@ -13,9 +13,6 @@ namespace portfwd {
 /// and mean nothing to it; raises the soft descriptor limit to the hard one, lets the kernel
 /// coalesce wake-ups by a millisecond, and has large blocks of memory given back when freed.
 void set_up_process();
-
-/// tcp_diag is a module on many kernels: tells, in the log too, whether it is there.
-[[nodiscard]] Result<void> check_sock_diag(SockDiag& diag);
 
 /// Of this user; "" when it can't be known.
 [[nodiscard]] std::string login_name();

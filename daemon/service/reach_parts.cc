@@ -31,7 +31,6 @@ ReachParts::ReachParts(const Parts& parts, const Options& options, const Setting
                .docker = parts.docker,
                .user = {login_name(), ::geteuid()},
                .engine_runs = [&proc = parts.proc] { return runs(proc, "dockerd"); }}),
-      reaches({parts.loop, brokers, helpers, parts.relay, parts.names, parts.sock_diag}, settings) {
-}
+      reaches({parts.loop, brokers, helpers, parts.relay, parts.names, parts.modules}, settings) {}
 
 }  // namespace portfwd

@@ -16,7 +16,7 @@ struct ReachParts {
     std::vector<std::string> docker;  ///< sockets of Docker engines, best first
     RelayContext& relay;
     ProcessNames& names;
-    Result<void> sock_diag;  ///< SockDiag::self_test()
+    const DiagModules& modules;
   };
   ReachParts(const Parts& parts, const Options& options, const Settings& settings);
 

@@ -8,10 +8,11 @@
 
 namespace portfwd {
 
-RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
+RelayParts::RelayParts(EventLoop& loop, SockDiag diag, const DiagModules& modules)
     : context_(loop),
       gate_(loop, *this),
-      identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid())) {}
+      identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid()),
+                &modules) {}
 
 void RelayParts::on_descriptors_short(const Error& error) {
   log::write(

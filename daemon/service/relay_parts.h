@@ -12,8 +12,8 @@ namespace portfwd {
 
 class RelayParts final : private AcceptGateObserver {
  public:
-  /// @param diag opened in the daemon's own namespaces
-  RelayParts(EventLoop& loop, SockDiag diag);
+  /// @param diag opened in the daemon's own namespaces @param modules borrowed
+  RelayParts(EventLoop& loop, SockDiag diag, const DiagModules& modules);
 
   [[nodiscard]] RelayContext& context() { return context_; }
   [[nodiscard]] RelayServices services() { return {context_, gate_, identity_}; }

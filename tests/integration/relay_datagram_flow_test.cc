@@ -212,9 +212,9 @@ TEST(DatagramPortLoopTest, WhatComesInTheNameOfAHostPortIsNobodys) {
   ASSERT_TRUE(rig.port->bind(std::span(&anywhere, 1)));
   rig.serve();
   const Endpoint forged{IpAddress::v4(127, 0, 0, 5), kUdpPort};
-  EXPECT_FALSE(rig.identity.still_let_in(forged, kUdpEndpoints[0], {.restrict_to_user = false}));
+  EXPECT_FALSE(rig.identity.still_let_in(forged, kUdpEndpoints[0], {.restrict_to_user = false}, 0));
   rig.port->drain(0s);
-  EXPECT_TRUE(rig.identity.still_let_in(forged, kUdpEndpoints[0], {.restrict_to_user = false}));
+  EXPECT_TRUE(rig.identity.still_let_in(forged, kUdpEndpoints[0], {.restrict_to_user = false}, 0));
 }
 
 TEST_F(DatagramFlowTest, ADialThatIsUnderWayEndsWithItsDialer) {

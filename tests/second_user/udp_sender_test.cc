@@ -98,6 +98,20 @@ TEST_P(UdpSenderTest, OnesOwnPortInAnotherUsersHandsIsRefused) {
   EXPECT_EQ(port.counters().active, 0U) << "nothing of the old flow is his either";
 }
 
+TEST_P(UdpSenderTest, ANewSocketOnTheSamePortIsAnotherClient) {
+  UserProcess client(kDaemon);
+  send_from(client, 40000);
+  expect_let_in();
+  send_from(client, 40000);  // closes the one before
+  expect_let_in();
+  EXPECT_EQ(port.counters().total, 1U) << "it was not looked at again yet";
+  clock.advance(DatagramPort::kExamineAgain);
+  ASSERT_EQ(client.send(), 0);
+  expect_let_in();
+  EXPECT_EQ(port.counters().total, 2U);
+  EXPECT_EQ(port.counters().active, 1U);
+}
+
 TEST_P(UdpSenderTest, WhoeverGetsOnesOwnPortHearsNoAnswers) {
   UserProcess client(kDaemon);
   send_from(client, 40000);

@@ -95,7 +95,8 @@ struct ReachTest : testing::Test, ReachObserver {
        .docker = {folder.path() + "/other.sock", folder.path() + "/engine.sock"},
        .user = {"ann", 1000},
        .engine_runs = [this] { return engine_runs; }}};
-  ReachSet reaches{{loop, brokers, helpers, relay, names, {}}, Settings()};
+  DiagModules modules{loop, *SockDiag::open()};
+  ReachSet reaches{{loop, brokers, helpers, relay, names, modules}, Settings()};
   std::list<Container> containers;
   std::vector<std::string> told;
 };
