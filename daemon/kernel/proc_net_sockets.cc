@@ -94,4 +94,10 @@ Result<bool> ProcNetSockets::has_connection(const Endpoint& local, const Endpoin
       *found, [&](const DiagSocket& s) { return s.local == local && s.remote == remote; });
 }
 
+Result<bool> ProcNetSockets::has_remote_port(Port port) const {
+  const auto found = read();
+  if (!found) return std::unexpected(found.error());
+  return std::ranges::any_of(*found, [port](const DiagSocket& s) { return s.remote.port == port; });
+}
+
 }  // namespace portfwd

@@ -29,6 +29,8 @@ class ProcNetSockets {
   /// handshake is over finds its far end here even when the server has closed it already.
   /// Fact: ProcNetFacts.AConnectionIsShownInTheNamespaceOfItsEnd
   [[nodiscard]] Result<bool> has_connection(const Endpoint& local, const Endpoint& remote) const;
+  /// Whether any socket in the namespace has that port as its far end's, in whatever state.
+  [[nodiscard]] Result<bool> has_remote_port(Port port) const;
 
  private:
   [[nodiscard]] Result<std::vector<DiagSocket>> read() const;

@@ -1,5 +1,7 @@
 #include "relay/bridge_dialer.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 
 #include "kernel/stream.h"
@@ -12,31 +14,64 @@ constexpr Error kNotInside{EHOSTUNREACH, "connect to the container's address"};
 
 }  // namespace
 
-/// One attempt: the connection is looked at before it is handed over.
-class BridgeDialer::Attempt final : public Dial, private DialHandler {
+/// One attempt: the connection is looked at before it is handed over. To an address that is not
+/// proven it is made from a port that was looked at too.
+class BridgeDialer::Attempt final : public Dial, private DialHandler, private SocketSource {
  public:
   Attempt(BridgeDialer& owner, const std::vector<Endpoint>& addresses, TimePoint deadline,
           DialHandler& handler)
-      : owner_(owner), handler_(handler), nowhere_(owner.context_.loop(), [this] {
-          handler_.on_dialled(std::unexpected(kNotInside));
-        }) {
+      : owner_(owner),
+        handler_(handler),
+        proven_(owner.all_proven(addresses)),
+        dialer_(owner.context_, *this),
+        nowhere_(owner.context_.loop(),
+                 [this] { handler_.on_dialled(std::unexpected(kNotInside)); }) {
     if (addresses.empty()) {
       nowhere_.arm_now();
     } else {
-      dial_ = owner.dialer_.dial(addresses, deadline, *this);
+      dial_ = dialer_.dial(addresses, deadline, *this);
     }
   }
 
  private:
-  void on_dialled(Result<UniqueFd> connected) override {
-    if (connected && !owner_.leads_inside(connected->get())) {
-      connected = std::unexpected(kNotInside);
+  UniqueFd take(Family family) override {
+    UniqueFd socket = owner_.sockets_.take(family);
+    if (socket.valid() && !proven_) bind_to_unseen_port(socket.get(), family);
+    return socket;
+  }
+  void await(Family family, SocketTaker& taker) override { owner_.sockets_.await(family, taker); }
+  void withdraw(SocketTaker& taker) noexcept override { owner_.sockets_.withdraw(taker); }
+
+  void bind_to_unseen_port(int socket, Family family) {
+    const SockAddr any = to_sockaddr({IpAddress::any(family), 0});
+    if (::bind(socket, any.get(), any.length) != 0) return;
+    const auto own = local_endpoint(socket);
+    if (own && !owner_.inside_.table.has_remote_port(own->port).value_or(true)) {
+      unseen_.push_back(own->port);
     }
+  }
+
+  void on_dialled(Result<UniqueFd> connected) override {
+    if (connected && !leads_inside(connected->get())) connected = std::unexpected(kNotInside);
     handler_.on_dialled(std::move(connected));
+  }
+
+  [[nodiscard]] bool leads_inside(int connected) const {
+    const auto ours = local_endpoint(connected);
+    const auto theirs = peer_endpoint(connected);
+    if (!ours || !theirs) return false;
+    if (owner_.proven_.contains(theirs->address)) return true;
+    if (std::ranges::count(unseen_, ours->port) == 0) return false;
+    const bool inside = owner_.inside_.table.has_connection(*theirs, *ours).value_or(false);
+    if (inside) owner_.proven_.insert(theirs->address);
+    return inside;
   }
 
   BridgeDialer& owner_;
   DialHandler& handler_;
+  const bool proven_;         ///< every address that is dialled
+  std::vector<Port> unseen_;  ///< ours, of which nothing was seen inside before we connected
+  NetnsDialer dialer_;
   std::unique_ptr<Dial> dial_;
   Timer nowhere_;
 };
@@ -72,14 +107,9 @@ std::vector<Endpoint> BridgeDialer::outside_of(std::span<const Endpoint> candida
   return out;
 }
 
-bool BridgeDialer::leads_inside(int connected) {
-  const auto ours = local_endpoint(connected);
-  const auto theirs = peer_endpoint(connected);
-  if (!ours || !theirs) return false;
-  if (proven_.contains(theirs->address)) return true;
-  const bool inside = inside_.table.has_connection(*theirs, *ours).value_or(false);
-  if (inside) proven_.insert(theirs->address);
-  return inside;
+bool BridgeDialer::all_proven(const std::vector<Endpoint>& addresses) const {
+  return std::ranges::all_of(
+      addresses, [this](const Endpoint& endpoint) { return proven_.contains(endpoint.address); });
 }
 
 }  // namespace portfwd

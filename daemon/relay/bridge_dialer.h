@@ -3,8 +3,10 @@
 // namespace; it knows no listeners.
 //
 // The container says itself which addresses it has, and another machine may have the same one: so
-// the first connection to an address counts only when /proc shows its far end inside. Nothing is
-// sent before.
+// the first connection to an address counts only when /proc shows its far end inside, and showed
+// none with our port before we connected. Nothing is sent before. The second condition is against a
+// container that makes up far ends, one for every port that the host may use: it can't know ours in
+// the time between the two looks.
 #pragma once
 
 #include <set>
@@ -27,10 +29,7 @@ class BridgeDialer final : public Dialer {
   };
   /// @param context borrowed; outlives every Dial.
   BridgeDialer(RelayContext& context, Inside inside)
-      : context_(context),
-        inside_(std::move(inside)),
-        sockets_(context.loop()),
-        dialer_(context, sockets_) {}
+      : context_(context), inside_(std::move(inside)), sockets_(context.loop()) {}
 
   /// A loopback address among `candidates` stands for a wildcard: the container's own addresses of
   /// that family are dialled. EHOSTUNREACH: it has none, or another machine answered.
@@ -42,13 +41,12 @@ class BridgeDialer final : public Dialer {
  private:
   class Attempt;
   [[nodiscard]] std::vector<Endpoint> outside_of(std::span<const Endpoint> candidates);
-  [[nodiscard]] bool leads_inside(int connected);
+  [[nodiscard]] bool all_proven(const std::vector<Endpoint>& addresses) const;
 
   RelayContext& context_;
   Inside inside_;
   std::set<IpAddress> proven_;  ///< a connection to it was seen inside, and it has it still
   HostSockets sockets_;
-  NetnsDialer dialer_;
 };
 
 }  // namespace portfwd

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "support/box.h"
 #include "support/veth.h"
 
@@ -16,6 +18,19 @@ constexpr IpAddress kAny4 = IpAddress::any(Family::V4);
 constexpr IpAddress kAny6 = IpAddress::any(Family::V6);
 constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
 constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
+
+constexpr const char* kRange = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// From that endpoint to port 8080 of its own address, for good.
+int connect_inside(BoxInside&, const BoxArgument& a) {
+  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const SockAddr from = to_sockaddr(a.at);
+  const SockAddr to = to_sockaddr({a.at.address, 8080});
+  if (::bind(fd.get(), from.get(), from.length) != 0) return errno;
+  if (::connect(fd.get(), to.get(), to.length) != 0) return errno;
+  (void)fd.release();
+  return 0;
+}
 
 struct BridgeDialerTest : testing::Test, DialHandler {
   BridgeDialerTest() {
@@ -100,6 +115,27 @@ TEST_F(BridgeDialerTest, WhereAnotherMachineAnswersTheConnectionIsNotHandedOver)
   const UniqueFd elsewhere = listen_at({shared, 8080});
   EXPECT_EQ(dial({{shared, 8080}}).second, EHOSTUNREACH);
   ip("address del 10.99.0.5/32 dev lo");
+}
+
+/// The same, and the container has made connections of its own that look like the far end of ours,
+/// from every port that the host may use.
+TEST_F(BridgeDialerTest, FarEndsThatTheContainerMadeUpProveNothing) {
+  constexpr Port kFirst = 40000;
+  constexpr Port kLast = 40015;
+  std::string usual;
+  std::getline(std::ifstream(kRange), usual);
+  std::ofstream(kRange) << kFirst << " " << kLast;
+  const IpAddress shared = IpAddress::v4(10, 99, 0, 5);
+  ASSERT_EQ(box.add_address(shared), 0);
+  ASSERT_EQ(box.open({shared, 8080}), 0);
+  ip("address add 10.99.0.5/32 dev lo");
+  const UniqueFd elsewhere = listen_at({shared, 8080});
+  for (Port port = kFirst; port <= kLast; ++port) {
+    ASSERT_EQ(box.tell(connect_inside, {.at = {shared, port}}), 0) << port;
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(dial({{shared, 8080}}).second, EHOSTUNREACH);
+  ip("address del 10.99.0.5/32 dev lo");
+  std::ofstream(kRange) << usual;
 }
 
 TEST_F(BridgeDialerTest, DestroyingTheAttemptCancelsIt) {
