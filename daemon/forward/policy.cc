@@ -49,6 +49,29 @@ std::optional<Decision> by_attributes(const Rule* rule, const Attributes& attrib
   return Decision{false, attributes.source};
 }
 
+/// Whether a session of sshd listens for its client: `ssh -R`, or an X display. The server itself
+/// is "sshd: COMMAND [listener] ..." or has an ordinary command line; a session is "sshd: USER@..."
+/// or "sshd-session: USER@...", or was executed with -R. Source: sshd.c, session.c (setproctitle).
+bool listens_for_ssh_client(const Listener& listener) {
+  if (listener.process != "sshd" && listener.process != "sshd-session") return false;
+  const std::string& command = listener.command;
+  if (command.find("[listener]") != std::string::npos) return false;
+  return command.starts_with("sshd: ") || command.starts_with("sshd-session: ") ||
+         command.ends_with(" -R");
+}
+
+/// Where such a client is on this host, the port would lead back to itself: each connection would
+/// make the next one.
+std::optional<Decision> by_tunnel(const Rule* rule, const Listener& listener) {
+  if (names_port(rule) || (rule != nullptr && rule->on_auto_forward)) return std::nullopt;
+  if (!listens_for_ssh_client(listener)) return std::nullopt;
+  return Decision{false,
+                  fmt::format("sshd listens on it for its client (ssh -R), so it leads out of "
+                              "the container and perhaps back here; a rule with ports = [{}] "
+                              "forwards it nevertheless",
+                              listener.local.port)};
+}
+
 /// A second forward beside the engine's own would only confuse, unless a rule asks for it.
 std::optional<Decision> by_engine(const Rule* rule, const Container& container,
                                   const Listener& listener) {
@@ -165,6 +188,7 @@ Decision decide(const PolicyContext& context, const Container& container,
   if (!decided) decided = by_rule(rule);
   const Attributes wished = context.wishes.attributes(container, listener);
   if (!decided) decided = by_attributes(rule, wished);
+  if (!decided) decided = by_tunnel(rule, listener);
   if (!decided) decided = by_engine(rule, container, listener);
   if (!decided) decided = by_ports(settings, rule, listener);
   decided->settle = settle_of(context, rule, listener.local.port);

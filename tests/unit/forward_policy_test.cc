@@ -323,5 +323,25 @@ TEST_F(PublishedPortTest, SaysNothingOfOtherPortsAndProtocols) {
   EXPECT_TRUE(decide_in(read(""), web, listener()).forward);
 }
 
+TEST(Policy, ForwardsNoPortThatLeadsOutThroughSsh) {
+  const auto decided = [](const char* config, const char* process, const char* command) {
+    Listener l = listener(9000);
+    l.process = process;
+    l.command = command;
+    return decide_in(read(config), container(), l);
+  };
+  for (const char* session : {"sshd: me@notty", "sshd: me@pts/0", "/usr/sbin/sshd -D -R"}) {
+    EXPECT_FALSE(decided("", "sshd", session).forward) << session;
+    EXPECT_THAT(decided("", "sshd", session).because, HasSubstr("ssh -R"));
+    EXPECT_TRUE(decided("[[rule]]\nports = [9000]\n", "sshd", session).forward);
+    EXPECT_TRUE(decided("", "postgres", session).forward) << "of another program";
+  }
+  EXPECT_FALSE(decided("", "sshd-session", "sshd-session: me@notty").forward);
+  for (const char* server : {"sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",
+                             "/usr/sbin/sshd -D -p 9000", ""}) {
+    EXPECT_TRUE(decided("", "sshd", server).forward) << server;
+  }
+}
+
 }  // namespace
 }  // namespace portfwd
