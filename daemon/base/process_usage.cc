@@ -15,17 +15,19 @@ Duration from_timeval(const timeval& t) {
   return std::chrono::seconds(t.tv_sec) + std::chrono::microseconds(t.tv_usec);
 }
 
-std::int64_t resident_bytes() {
+std::optional<std::int64_t> resident_bytes() {
   std::ifstream in("/proc/self/statm");
   std::int64_t size = 0;
   std::int64_t resident = 0;
-  return in >> size >> resident ? resident * ::sysconf(_SC_PAGESIZE) : 0;
+  if (!(in >> size >> resident)) return std::nullopt;
+  return resident * ::sysconf(_SC_PAGESIZE);
 }
 
-std::int64_t open_fds() {
+std::optional<std::int64_t> open_fds() {
   std::error_code error;
   const std::filesystem::directory_iterator fds("/proc/self/fd", error);
-  return error ? 0 : std::distance(begin(fds), end(fds)) - 1;  // one is the iterator's own
+  if (error) return std::nullopt;
+  return std::distance(begin(fds), end(fds)) - 1;  // one is the iterator's own
 }
 
 }  // namespace

@@ -2,16 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "base/clock.h"
 
 namespace portfwd {
 
 struct ProcessUsage {
-  Duration cpu{};                   ///< user and system time since the start
-  std::int64_t resident_bytes = 0;  ///< 0 when /proc can't be read
-  std::int64_t open_fds = 0;
-  std::int64_t max_fds = 0;  ///< the soft limit in force
+  Duration cpu{};                              ///< user and system time since the start
+  std::optional<std::int64_t> resident_bytes;  ///< nothing when /proc can't be read, such as
+  std::optional<std::int64_t> open_fds;        ///< without a descriptor; likewise
+  std::int64_t max_fds = 0;                    ///< the soft limit in force
 };
 
 /// Source: getrusage(2), proc(5) (statm, fd).

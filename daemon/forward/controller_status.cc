@@ -1,5 +1,6 @@
 // What the Controller tells of the daemon as a whole: its figures, gathered from the parts that
 // take them.
+#include <optional>
 #include <string_view>
 
 #include "base/process_usage.h"
@@ -48,6 +49,10 @@ void add_facts(const AcceptGate& gate, Facts& facts) {
   facts["forwards_waiting_for_descriptors"] = static_cast<std::int64_t>(gate.kept_waiting());
 }
 
+Fact known_or_not(std::optional<std::int64_t> figure) {
+  return figure ? Fact(*figure) : Fact("unknown");
+}
+
 std::vector<std::string> messages(const Mistakes& mistakes) {
   std::vector<std::string> out;
   for (const Mistake& m : mistakes) out.push_back(m.message());
@@ -68,8 +73,8 @@ Facts Controller::status() const {
               {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
               {"longest_turn_usec", usec(parts_.loop.longest_turn())},
               {"cpu_seconds", seconds(usage.cpu)},
-              {"memory_bytes", usage.resident_bytes},
-              {"open_fds", usage.open_fds},
+              {"memory_bytes", known_or_not(usage.resident_bytes)},
+              {"open_fds", known_or_not(usage.open_fds)},
               {"max_fds", usage.max_fds},
               {"configuration_errors", messages(mistakes_)}};
   parts_.reaches.add_facts(facts);

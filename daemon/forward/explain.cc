@@ -191,6 +191,7 @@ std::string what_ends(const ForwardInfo& f) {
 
 std::string what_ends_conflict(const PolicyContext& policy, const Known& known) {
   const ForwardInfo& f = *known.forward;
+  if (f.no_descriptor) return std::string(kMoreDescriptors);
   if (f.direction == Direction::Reverse) return "free the port inside, or " + what_ends(f);
   if (f.origin == Origin::Declared) return "free that port, or " + what_ends(f);
   const bool only =

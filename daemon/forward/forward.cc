@@ -11,6 +11,7 @@ namespace portfwd {
 namespace {
 
 constexpr std::size_t kFailuresKept = 16;
+constexpr Duration kLastLook = std::chrono::milliseconds(250);  ///< so long a look is waited for
 constexpr std::string_view kNoContainer = "its container is not there";
 constexpr std::string_view kNoListener = "nothing listens on it yet";
 
@@ -118,6 +119,7 @@ std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& add
     info_.host_addresses.push_back(endpoint.address.text());
   }
   info_.host_port = port;
+  info_.no_descriptor = false;
   info_.url = url();
   info_.state = ForwardState::Waiting;
   return bound;
@@ -130,6 +132,9 @@ void Forward::note_failure(const BindFailure& failure) {
 void Forward::mark_conflict(std::string reason) {
   info_.reason = std::move(reason);
   info_.state = ForwardState::Conflict;
+  info_.no_descriptor = std::ranges::any_of(failures_, [](const BindFailure& failure) {
+    return failure.error.code == EMFILE || failure.error.code == ENFILE;
+  });
 }
 
 /// Somebody else got hold of the port between bind and listen: the table tries another one.
@@ -176,7 +181,14 @@ bool Forward::wait(Duration linger) {
     return enter(ForwardState::Waiting);
   }
   if (!enter(ForwardState::Lingering)) return false;
+  looked_again_ = linger == Duration::zero();
   linger_.arm_after(linger);
+  return true;
+}
+
+bool Forward::linger_for_a_look() {
+  if (info_.state != ForwardState::Lingering || std::exchange(looked_again_, true)) return false;
+  linger_.arm_after(kLastLook);
   return true;
 }
 

@@ -101,6 +101,10 @@ class Forward final : public Retirable {
   /// No listener (any more): the host port is held, clients wait. @return whether anything changed
   bool wait(Duration linger);
 
+  /// Lingers for one more look at the listeners. @return false when that was done already, or there
+  /// is no host port or no linger to keep it for
+  bool linger_for_a_look();
+
   /// Ends it: whoever takes the port object drains it. The forward is good for nothing afterwards.
   [[nodiscard]] std::unique_ptr<ForwardPort> withdraw();
   [[nodiscard]] bool owns(const ForwardPort& port) const { return port_.get() == &port; }
@@ -124,6 +128,7 @@ class Forward final : public Retirable {
   std::vector<Listener> listeners_;
   Listener last_;
   Timer linger_;
+  bool looked_again_ = true;
 };
 
 }  // namespace portfwd

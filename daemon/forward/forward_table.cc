@@ -260,9 +260,14 @@ void ForwardTable::count_automatic(const std::string& container_id, int change) 
   for (const std::string& id : group.over) mark(entries_.at(id));
 }
 
-/// Its listener closed by itself: clients that it had accepted are still served, as they would be
+/// The listeners are looked at once more, since one that has just come back is not known yet. Its
+/// listener closed by itself: clients that it had accepted are still served, as they would be
 /// without us.
 void ForwardTable::on_linger_over(Forward& forward) {
+  const auto entry = entries_.find(forward.key().container);
+  if (entry != entries_.end() && forward.linger_for_a_look()) {
+    return entry->second.reach->look_again();
+  }
   remove(forwards_.find(forward.key()), "listener-closed", DrainingPorts::kNoLimit);
 }
 

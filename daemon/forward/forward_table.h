@@ -187,6 +187,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void limit(Entry& entry, Plan& plan);
   void update_existing(Entry& entry, const Plan& plan);
   [[nodiscard]] static bool lost_port(const Tied& tied);
+  void replace_lost(Forwards::iterator tied);
   void update(Tied& tied, Entry& entry, const Wanted& wanted);
   void create_missing(Entry& entry, const Plan& plan);
   Forward& create(const ForwardKey& key, const Wanted& wanted);

@@ -27,6 +27,10 @@ enum class ForwardState : std::uint8_t { Active, Waiting, Lingering, Conflict };
 [[nodiscard]] std::string_view name_of(ForwardState v);  ///< "active", "waiting", ...
 [[nodiscard]] std::string_view name_of(Direction v);     ///< "in", "reverse"
 
+/// The remedy of a conflict for want of a file descriptor.
+inline constexpr std::string_view kMoreDescriptors =
+    "raise LimitNOFILE= of the unit, or end other forwards or connections";
+
 struct ForwardInfo {
   std::string id;
   std::string container_id;  ///< "" while a manual forward waits for a container not there yet
@@ -41,6 +45,7 @@ struct ForwardInfo {
   Port host_port = 0;                       ///< 0 in `conflict`
   Origin origin = Origin::Auto;
   ForwardState state = ForwardState::Active;
+  bool no_descriptor = false;  ///< in conflict for want of a file descriptor
   std::string reason;  ///< why remapped, waiting or in conflict; "" when there is nothing to say
   bool remapped =
       false;  ///< it has another host port than a person would expect; `reason` says why

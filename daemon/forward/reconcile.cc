@@ -291,7 +291,7 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
       withdraw(it, "replaced");  // and made anew, where it is to be now
     } else {
       update(it->second, entry, wanted->second);
-      if (lost_port(it->second)) withdraw(it, "replaced");  // and made anew, elsewhere
+      if (lost_port(it->second)) replace_lost(it);
     }
     it = next;
   }
@@ -310,6 +310,14 @@ bool ForwardTable::misplaced(const Forward& forward, const Treatment& now) {
 /// It had a host port, and somebody else took it between bind and listen.
 bool ForwardTable::lost_port(const Tied& tied) {
   return tied.announced && tied.forward->state() == ForwardState::Conflict;
+}
+
+/// It is made anew, at another host port; ids are never used twice.
+void ForwardTable::replace_lost(Forwards::iterator tied) {
+  const auto request =
+      std::ranges::find(requests_, tied->second.forward->id(), &ForwardRequest::forward_id);
+  withdraw(tied, "replaced");
+  if (request != requests_.end()) request->forward_id = fmt::format("f{}", next_id_++);
 }
 
 void ForwardTable::update(Tied& tied, Entry& entry, const Wanted& wanted) {

@@ -52,13 +52,8 @@ std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
 
 /// @param because why the forward has no host port
 Refusal no_host_port(const Forward& forward, const std::string& because) {
-  const bool short_of_descriptors =
-      std::ranges::any_of(forward.failures(), [](const BindFailure& failure) {
-        return failure.error.code == EMFILE || failure.error.code == ENFILE;
-      });
-  if (short_of_descriptors) {
-    return {Kind::LimitExceeded,
-            because + ": end other forwards or connections, or raise LimitNOFILE= of the unit"};
+  if (forward.info().no_descriptor) {
+    return {Kind::LimitExceeded, fmt::format("{}: {}", because, kMoreDescriptors)};
   }
   return {Kind::PortInUse,
           because + ": name another one with --host-port, or none to let portfwd choose"};

@@ -41,6 +41,9 @@ class Access : private WatchObserver, protected DiagProvider {
   /// Ordered, process names filled in as far as they can be known.
   [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
   void hurry() { watch_.hurry(); }
+  void look_again() { watch_.look_again(); }
+  /// See PortWatch.
+  [[nodiscard]] bool settled() const { return watch_.settled(); }
   /// See Reach.
   [[nodiscard]] virtual TakenPort take_port(Port port, InsidePortHandler& handler) = 0;
 

@@ -37,6 +37,10 @@ class ContainerReach final : public Reach {
     if (access_ != nullptr) access_->hurry();
   }
 
+  void look_again() override {
+    if (access_ != nullptr) access_->look_again();
+  }
+
   [[nodiscard]] TakenPort take_port(Port port, InsidePortHandler& handler) override {
     if (access_ == nullptr) return std::unexpected(reason_);
     return access_->take_port(port, handler);

@@ -38,6 +38,8 @@ class Reach {
   [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
   /// A client waits or was refused: look soon.
   virtual void hurry() = 0;
+  /// The same, and in full, whatever the counters say: what is taken to be gone may be back.
+  virtual void look_again() { hurry(); }
   /// Asks for a port of the container's loopback for ourselves. @param handler borrowed until
   /// called, or until the result is destroyed
   [[nodiscard]] virtual TakenPort take_port(Port, InsidePortHandler&) {

@@ -64,6 +64,11 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
 
   [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
   void hurry() override { seat_.hurry(); }
+  /// The same, and the next look is a dump.
+  void look_again() {
+    stale_ = true;
+    seat_.hurry();
+  }
 
   /// A socket of our own making inside: it is nobody's listener, until forget().
   /// @param inode of the socket, by which /proc knows it too
@@ -72,6 +77,8 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
 
   /// Whether what was open at the start is known by now (or cannot be: diag_failed).
   [[nodiscard]] bool first_look_done() const { return first_look_done_; }
+  /// Whether that is so, and the observer was told.
+  [[nodiscard]] bool settled() const { return first_look_done_ && !changed_.armed(); }
   [[nodiscard]] bool dormant() const { return std::holds_alternative<std::monostate>(source_); }
   [[nodiscard]] std::uint64_t dumps() const { return dumps_; }
   [[nodiscard]] bool hears_closes() const { return closes_ && closes_->joined(); }

@@ -7,6 +7,7 @@
 
 #include <random>
 
+#include "support/few_descriptors.h"
 #include "support/forward_table_fixture.h"
 
 namespace portfwd {
@@ -147,6 +148,21 @@ TEST_F(ForwardTableTest, AListenerThatGoesLingersAndThenIsWithdrawn) {
   EXPECT_THAT(told.ports, IsEmpty());
   turn_until([&] { return table->size() == 0; });
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 listener-closed"));
+}
+
+TEST_F(ForwardTableTest, LooksOnceMoreBeforeItWithdraws) {
+  TestReach& web = container("web");
+  show(web, {8080});
+  const std::string id = only().id;
+  show(web, {});
+  turn_until([&] { return web.hurried == 1; });
+  EXPECT_EQ(only().state, ForwardState::Lingering);
+  show(web, {8080});  // which that look has shown
+  EXPECT_EQ(only().state, ForwardState::Active);
+  EXPECT_EQ(only().id, id);
+  show(web, {});
+  turn_until([&] { return table->size() == 0; });
+  EXPECT_EQ(web.hurried, 2) << "once for each time";
 }
 
 TEST_F(ForwardTableTest, AListenerThatComesBackInTimeIsTheSameForward) {
@@ -309,6 +325,18 @@ TEST_F(ForwardTableTest, WithoutAnyHostPortLeftItIsAConflictUntilOneIsFree) {
   first.reset();
   turn_until([&] { return only().state == ForwardState::Active; });
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
+}
+
+TEST_F(ForwardTableTest, AConflictForWantOfDescriptorsSaysSo) {
+  TestReach& web = container("web");
+  {
+    const FewDescriptors few(0);
+    show(web, {8080});
+    EXPECT_EQ(only().state, ForwardState::Conflict);
+    EXPECT_TRUE(only().no_descriptor);
+  }
+  turn_until([&] { return only().state == ForwardState::Active; });
+  EXPECT_FALSE(only().no_descriptor);
 }
 
 TEST_F(ForwardTableTest, APersonMayAskForSoManyAndNoMore) {

@@ -82,6 +82,26 @@ TEST_F(SystemBrokerLoss, ANewContainerIsEnteredAfterItsBrokerDied) {
   EXPECT_EQ(greeting({kV6, 8081}), "8081 here\n");
 }
 
+TEST_F(SystemBrokerLoss, ServesNewPortsSoonAfterAllBrokersWereKilled) {
+  start();
+  const Box first;
+  const Box second;
+  ASSERT_EQ(first.open(8080), 0);
+  ASSERT_EQ(second.open(8081), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  ASSERT_TRUE(wait_for_added(8081));
+  for (const pid_t broker : brokers()) ::kill(broker, SIGKILL);
+  const TimePoint killed = loop_.now();
+  ASSERT_EQ(first.open(9080), 0);
+  ASSERT_EQ(second.open(9081), 0);
+  ASSERT_TRUE(wait_for_added(9080));
+  ASSERT_TRUE(wait_for_added(9081));
+  EXPECT_EQ(greeting({kV4, 9080}), "9080 here\n");
+  EXPECT_EQ(greeting({kV4, 9081}), "9081 here\n");
+  std::printf("served %lld ms after the kill\n",
+              static_cast<long long>((loop_.now() - killed) / std::chrono::milliseconds(1)));
+}
+
 struct Wrong {
   const char* name;
   const char* script;
