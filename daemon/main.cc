@@ -12,6 +12,7 @@
 #include "service/options.h"
 #include "service/process_setup.h"
 #include "service/reach_parts.h"
+#include "service/readiness.h"
 #include "service/relay_parts.h"
 #include "service/shutdown.h"
 
@@ -44,6 +45,7 @@ int run(const Options& options, const Settings& settings) {
   ManagerNotifier notifier(loop, controller);
   controller.add_observer(journal);
   controller.add_observer(notifier);
+  Readiness readiness(loop, controller, notifier);
   Shutdown shutdown(loop, controller, notifier);
   auto bus =
       connect_bus(loop, controller, options.system_bus ? BusKind::System : BusKind::Session,
@@ -60,7 +62,7 @@ int run(const Options& options, const Settings& settings) {
   }
   controller.add_observer(**bus);
   if (auto published = (*bus)->publish(); !published) return fail_with(published.error());
-  notifier.ready();
+  readiness.begin();
   const auto ran = loop.run();
   return ran ? shutdown.status() : fail_with(kFailed, ran.error().text());
 }

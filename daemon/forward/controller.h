@@ -40,6 +40,8 @@ class Controller final : public Control, public ReachObserver, private TableObse
   /// Makes the forwards that wait for no listener, then begins to look for containers. @return why
   /// that can't be done
   Result<void> start();
+  /// Whether all that was open when it started is forwarded, as far as it is.
+  [[nodiscard]] bool settled() const { return parts_.reaches.settled() && !table_.busy(); }
   /// Ends every forward; then draining() tells when the last connection is over.
   void stop();
   [[nodiscard]] bool draining() const { return table_.draining() || reverse_.draining(); }

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "kernel/pidfd.h"
 #include "kernel/proc_dir.h"
 #include "reach/bridge_access.h"
@@ -55,6 +57,10 @@ std::vector<Reach*> ReachSet::all() const {
 Reach* ReachSet::find(std::string_view id) const {
   const auto found = places_.find(id);
   return found == places_.end() ? nullptr : found->second.reach;
+}
+
+bool ReachSet::settled() const {
+  return std::ranges::all_of(shared_, [](const auto& netns) { return netns.second.settled(); });
 }
 
 void ReachSet::add_facts(Facts& facts) const {

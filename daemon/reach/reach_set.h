@@ -41,6 +41,8 @@ class ReachSet final : public RegistryObserver {
   [[nodiscard]] std::vector<Reach*> all() const;  ///< by id
   [[nodiscard]] Reach* find(std::string_view id) const;
   [[nodiscard]] Duration poll_interval() const { return pace_.interval(); }
+  /// Whether what was open in all containers at the start was told (or can't be known).
+  [[nodiscard]] bool settled() const;
   void add_facts(Facts& facts) const;
 
   void on_container_added(const Container& container) override;

@@ -35,6 +35,10 @@ class SharedNetns final : private AccessObserver {
   /// @param container borrowed until removed. Its listeners are dealt by the next deal().
   ContainerReach& add(const Container& container);
   void remove(const ContainerReach& reach);
+  /// Whether what was open at the start is dealt out (or can't be known).
+  [[nodiscard]] bool settled() const {
+    return !claim_.armed() && (!way_.access || way_.access->settled());
+  }
   [[nodiscard]] bool empty() const { return members_.empty(); }
 
   /// Who is a member, or a member's cgroup, is not what it was.

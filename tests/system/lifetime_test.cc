@@ -89,6 +89,23 @@ TEST_F(SystemLifetime, IgnoresSignalsThatMeanNothingToIt) {
   EXPECT_EQ(ctl({"status"}).status, 0);
 }
 
+/// Also after a restart: clients that are ordered after it find their ports.
+TEST_F(SystemLifetime, IsReadyWhenWhatWasOpenIsForwarded) {
+  std::vector<std::unique_ptr<Box>> boxes;
+  for (Port port = 8080; port < 8085; ++port) {
+    boxes.push_back(std::make_unique<Box>());
+    ASSERT_EQ(boxes.back()->open(port), 0);
+  }
+  for (int life = 0; life < 3; ++life) {
+    start();
+    for (Port port = 8080; port < 8085; ++port) {
+      EXPECT_EQ(greeting({kV4, port}), std::to_string(port) + " here\n") << life;
+    }
+    daemon_->signal(SIGTERM);
+    EXPECT_EQ(ended(), 0);
+  }
+}
+
 TEST_F(SystemLifetime, AskedToEndItDrainsFirst) {
   configure("[host]\ndrain = \"9s\"\n");
   start();
