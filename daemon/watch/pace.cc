@@ -12,6 +12,7 @@ constexpr double kRoundShare = 0.75;  // of the budget
 constexpr double kSeatShare = 0.25;   // most that one seat may take of it in the round
 constexpr double kFullShare = 0.125;  // for full looks that nothing calls for
 constexpr Duration kBurst = 2s;       // the bucket holds the budget of this time
+constexpr Duration kFirstLooks = 4s;  // after a sign of life, see pause_after()
 constexpr int kMemory = 8;            // looks over which a cost is averaged
 
 Duration scaled(Duration d, double factor) {
@@ -20,6 +21,15 @@ Duration scaled(Duration d, double factor) {
 
 void average_in(Duration& mean, Duration sample) {
   mean = mean == Duration::zero() ? sample : mean + (sample - mean) / kMemory;
+}
+
+/// A program that was started needs a millisecond or some seconds until it listens, hence pauses
+/// that grow: in the first second, when most servers begin to listen, they are short enough that a
+/// listener waits for 4 ms on average.
+Duration pause_after(Duration since_sign_of_life) {
+  if (since_sign_of_life < 8ms) return std::max(Pace::kFirstStep, since_sign_of_life);
+  if (since_sign_of_life < 1s) return 8ms;
+  return since_sign_of_life < 2s ? 12ms : 20ms;
 }
 
 }  // namespace
@@ -67,13 +77,15 @@ TimePoint Pace::round_due(const Seat& seat) const {
   return seat.last_ == TimePoint::min() ? seat.last_ : seat.last_ + own_interval(seat);
 }
 
-/// A program that was started needs a millisecond or some seconds until it listens, hence steps
-/// that double. They are few; the looks every quick_interval_ that follow for 15 s are many, so
-/// those leave half of the bucket to the first steps after other signs of life.
+/// The looks every quick_interval_ that follow for 15 s are many, so they leave half of the bucket
+/// to the first ones after other signs of life.
 TimePoint Pace::extra_due(const Seat& seat) const {
   if (seat.urgent_) return holds_more_than_at(Duration::zero());
   if (!quick(seat) || seat.last_ == TimePoint::min()) return TimePoint::max();
-  const TimePoint step = seat.hurried_ + std::max(kFirstStep, 2 * (seat.last_ - seat.hurried_));
+  const Duration since = std::max(seat.last_ - seat.hurried_, Duration::zero());
+  const bool first = since < kFirstLooks;
+  const TimePoint step =
+      first ? std::max(seat.last_, seat.hurried_) + pause_after(since) : TimePoint::max();
   const TimePoint again = seat.last_ + quick_interval_;
   return std::min(std::max(step, holds_more_than_at(bucket_size() / 4)),
                   std::max(again, holds_more_than_at(bucket_size() / 2)));

@@ -116,6 +116,22 @@ TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
   EXPECT_GT(one.longest, 100ms) << "the sign of life is forgotten after 15 s";
 }
 
+/// A server that was executed begins to listen after some 100 ms.
+TEST_F(PaceTest, InTheFirstSecondAfterASignOfLifeLooksAreMillisecondsApart) {
+  settings.cpu_budget = 0.3;
+  pace.configure(settings);
+  const auto all = probes(10);
+  pass(20s);
+  Probe& one = *all.front();
+  one.seat.hurry();
+  pass(10ms);
+  one.longest = {};
+  pass(990ms);
+  EXPECT_LE(one.longest, 9ms);
+  pass(1s);
+  EXPECT_LE(one.longest, 25ms);
+}
+
 TEST_F(PaceTest, SignsOfLifeOfOthersDoNotPutOffTheFirstLooks) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
