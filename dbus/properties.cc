@@ -1,5 +1,7 @@
 #include "dbus/properties.h"
 
+#include <functional>
+#include <map>
 #include <ranges>
 #include <type_traits>
 
@@ -145,15 +147,25 @@ std::vector<Properties> published_dictionaries(const std::vector<PublishedPorts>
   return out;
 }
 
+/// A Variant is a message of its own, of about a kilobyte; its copies are the same message. So the
+/// listeners of a container share those of what they have in common.
 std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners,
                                               std::size_t most_bytes) {
+  std::map<std::string, Variant, std::less<>> texts;
+  std::map<std::uint32_t, Variant> uids;
+  const auto shared_text = [&texts](std::string_view value) {
+    const auto known = texts.find(value);
+    return known != texts.end() ? known->second
+                                : texts.emplace(std::string(value), text(value)).first->second;
+  };
   std::vector<Properties> out;
   for (const Listener& l : listeners | std::views::take(most_bytes / kRow)) {
-    out.push_back({{"Protocol", text(name_of(l.protocol))},
-                   {"Address", text(l.local.address.text())},
+    const Variant& uid = uids.try_emplace(l.uid, l.uid).first->second;
+    out.push_back({{"Protocol", shared_text(name_of(l.protocol))},
+                   {"Address", shared_text(l.local.address.text())},
                    {"Port", Variant(l.local.port)},
-                   {"Process", text(l.process)},
-                   {"Uid", Variant(l.uid)}});
+                   {"Process", shared_text(l.process)},
+                   {"Uid", uid}});
   }
   return out;
 }
