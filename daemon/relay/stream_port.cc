@@ -95,6 +95,7 @@ bool StreamPort::let_in(const Arrival& arrival) {
 void StreamPort::engage(WaitingClient& client) {
   const TimePoint now = services_.context.loop().now();
   client.refused = false;
+  client.redialled = false;
   if (mode_ == Mode::Serving) {
     const auto& candidates = candidates_[static_cast<std::size_t>(client.family())];
     client.dial(*dialer_, candidates, now + settings_.connect_timeout);
@@ -134,11 +135,12 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
 
 /// A listener that closes refuses, or resets whom it had not accepted, before anybody here knows of
 /// its end; nothing was sent through either. So its client waits for a second look: by then hold()
-/// or serve() was called, if something has changed.
+/// or serve() was called, if something has changed and was seen to; else it is dialled for once
+/// more, since a server may be back before anybody has seen it go.
 void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
   log::debug("{}: {}", settings_.name, error.text());
   const bool turned_away = error.code == ECONNREFUSED || error.code == ECONNRESET;
-  if (turned_away && settings_.hold > Duration::zero()) {
+  if (turned_away && !client.redialled && settings_.hold > Duration::zero()) {
     client.refused = true;
     client.hold(services_.context.loop().now() + std::min(kSecondLook, settings_.hold));
   } else {
@@ -149,6 +151,11 @@ void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
 }
 
 void StreamPort::on_hold_over(WaitingClient& client) {
+  if (client.refused && !client.gone() && mode_ == Mode::Serving) {
+    engage(client);
+    client.redialled = true;
+    return;
+  }
   if (client.refused) ++counters_.failed;
   dismiss(client);
 }

@@ -4,8 +4,9 @@
 //
 // A client is let in or reset at accept, before one byte of it is read. Then it is dialled for
 // (serving) or held (holding). A target that refuses means a RST for the client, after a second
-// look: perhaps its listener has just gone and is about to come back. So a client that was refused
-// and of whom nothing is heard for kSecondLook is reset.
+// look: perhaps its listener has just gone and is about to come back. A client that was refused
+// waits kSecondLook for news; without any it is dialled for once more, and reset if that is refused
+// too.
 #pragma once
 
 #include <array>

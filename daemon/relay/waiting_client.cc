@@ -39,6 +39,7 @@ UniqueFd WaitingClient::release() {
 
 void WaitingClient::on_io(IoSource&, std::uint32_t) {
   source_.disarm();
+  gone_ = true;
   observer_.on_hold_over(*this);
 }
 

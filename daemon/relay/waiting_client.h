@@ -43,12 +43,15 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
 
   [[nodiscard]] Family family() const { return family_; }
   [[nodiscard]] bool dialling() const { return dial_ != nullptr; }
+  /// Whether it has reset the connection.
+  [[nodiscard]] bool gone() const { return gone_; }
   [[nodiscard]] int socket() const { return client_.get(); }
   /// Gives up the client's socket, which nothing watches from then on.
   [[nodiscard]] UniqueFd release();
 
   std::uint32_t slot = 0;  ///< the owner's; see Roster
   bool refused = false;    ///< the owner's: it waits for a second look at who refused it
+  bool redialled = false;  ///< the owner's: that was the second look
 
  private:
   void on_io(IoSource& source, std::uint32_t events) override;
@@ -62,6 +65,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   IoSource source_;
   Timer hold_over_;
   std::unique_ptr<Dial> dial_;
+  bool gone_ = false;
 };
 
 }  // namespace portfwd

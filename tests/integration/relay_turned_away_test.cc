@@ -51,6 +51,20 @@ TEST_P(TurnedAwayTest, ByAListenerThatDidNotAcceptTheyWaitForTheNext) {
   expect_served_by_the_next(client, there);
 }
 
+/// On a busy machine a server may close and come back before the watch has looked.
+TEST_P(TurnedAwayTest, ByAListenerThatIsBackBeforeItsEndIsKnownTheyAreServed) {
+  rig.start();
+  const Endpoint there = *local_endpoint(rig.target.get());
+  rig.target.reset();
+  const UniqueFd client = connect_to_port(entry);
+  ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
+  rig.target = listen_at(there);
+  write_all(rig.accept_inside(), "welcome");
+  EXPECT_EQ(rig.receive(client, 7).text, "welcome");
+  EXPECT_EQ(rig.target_refusals, 1);
+  EXPECT_EQ(rig.port->counters().failed, 0U);
+}
+
 TEST_P(TurnedAwayTest, TwiceTheyAreReset) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
@@ -58,7 +72,7 @@ TEST_P(TurnedAwayTest, TwiceTheyAreReset) {
   const UniqueFd client = connect_to_port(entry);
   write_all(client, "anybody?");
   EXPECT_EQ(rig.ending_of(client), Ending::Reset);
-  EXPECT_EQ(rig.target_refusals, 1);
+  EXPECT_EQ(rig.target_refusals, 2);
   EXPECT_EQ(rig.port->counters(), (Counters{.total = 1, .failed = 1}));
   EXPECT_EQ(rig.port->waiting(), 0U);
   rig.target = listen_at(there);
