@@ -56,10 +56,10 @@ bool ContainerWishes::update(const Container& container) {
   const bool read_before =
       known.labels == container.labels && known.label == container.metadata && !known.name.empty();
   known.name = container.name;
+  known.project = container.project;
+  known.service = container.service;
   if (!read_before) {
     known.labels = container.labels;
-    known.project = container.project;
-    known.service = container.service;
     known.label = container.metadata;
     known.metadata = read(container);
     known.matched = {};
