@@ -67,11 +67,12 @@ void ReachSet::add_facts(Facts& facts) const {
   const auto usec = [](Duration d) {
     return std::chrono::duration_cast<std::chrono::microseconds>(d).count();
   };
-  for (const auto& [fact, protocol] :
-       {std::pair("sock_diag", Protocol::Tcp), {"udp_diag", Protocol::Udp}}) {
+  const auto answers = [&](Protocol protocol) -> std::string {
     const Result<void>& found = parts_.modules.of(protocol);
-    facts[fact] = found ? "yes" : found.error().text();
-  }
+    return found ? "yes" : found.error().text();
+  };
+  facts["sock_diag"] = answers(Protocol::Tcp);
+  facts["udp_diag"] = answers(Protocol::Udp);
   facts["poll_cost_usec"] = usec(pace_.mean_cost());
   facts["poll_cpu_usec"] = usec(pace_.total_cost());
   facts["brokers"] = static_cast<std::int64_t>(parts_.brokers.pids().size());
