@@ -77,6 +77,9 @@ class IpAddress {
 struct Endpoint {
   IpAddress address;
   Port port = 0;
+  /// Index of the network interface that a socket there is bound to, as with every link-local
+  /// address; 0: none. In no text and in no SockAddr.
+  std::uint32_t interface = 0;
 
   [[nodiscard]] std::string text() const;  ///< "127.0.0.1:80", "[::1]:80"
   friend constexpr auto operator<=>(const Endpoint&, const Endpoint&) = default;

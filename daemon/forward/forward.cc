@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 #include <tuple>
 
 namespace portfwd {
@@ -43,6 +44,10 @@ ForwardInfo Forward::info() const {
   out.counters = port_->counters();
   if (out.state == ForwardState::Waiting && out.reason.empty()) {
     out.reason = out.container_id.empty() ? kNoContainer : kNoListener;
+  }
+  if (out.state == ForwardState::Active && undialable_) {
+    out.state = ForwardState::Waiting;
+    out.reason = fmt::format("the target cannot be dialled: {}", ::strerror(undialable_->code));
   }
   const std::string trouble = relay_.identity.trouble(key_.protocol);
   if (!trouble.empty() && settings_.admission.restrict_to_user) {
@@ -151,6 +156,12 @@ bool Forward::enter(ForwardState state) {
   return std::exchange(info_.state, state) != state;
 }
 
+bool Forward::note_dial(std::optional<Error> error) {
+  const bool was = undialable_.has_value();
+  undialable_ = error && cannot_be_dialled(*error) ? error : std::nullopt;
+  return undialable_.has_value() != was;
+}
+
 bool Forward::serve(Dialer& dialer, const std::vector<Listener>& listeners) {
   assert(!listeners.empty());
   last_ = listeners.front();
@@ -162,6 +173,7 @@ bool Forward::serve(Dialer& dialer, const std::vector<Listener>& listeners) {
     for (const Listener& l : listeners) targets.push_back({l.local, l.v6only});
     if (const auto served = port_->serve(dialer, targets); !served)
       return lose_port(served.error());
+    undialable_.reset();
   }
   listeners_ = listeners;
   info_.container_address = last_.local.address.text();

@@ -105,6 +105,10 @@ class Forward final : public Retirable {
   /// is no host port or no linger to keep it for
   bool linger_for_a_look();
 
+  /// @param error of the last attempt to dial the target; nothing: it was reached. A target that
+  /// cannot be dialled at all shows as waiting, with the reason. @return whether anything changed
+  bool note_dial(std::optional<Error> error);
+
   /// Ends it: whoever takes the port object drains it. The forward is good for nothing afterwards.
   [[nodiscard]] std::unique_ptr<ForwardPort> withdraw();
   [[nodiscard]] bool owns(const ForwardPort& port) const { return port_.get() == &port; }
@@ -125,6 +129,7 @@ class Forward final : public Retirable {
   std::vector<BindFailure> failures_;
   ForwardPortSettings settings_;
   std::unique_ptr<ForwardPort> port_;
+  std::optional<Error> undialable_;  ///< why the target can't be dialled, while it is active
   std::vector<Listener> listeners_;
   Listener last_;
   Timer linger_;

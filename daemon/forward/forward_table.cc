@@ -272,11 +272,18 @@ void ForwardTable::on_linger_over(Forward& forward) {
 }
 
 /// Its listener may have gone: look soon.
-void ForwardTable::on_target_refused(ForwardPort& port, const Error&) {
+void ForwardTable::on_target_refused(ForwardPort& port, const Error& error) {
   const auto forward = by_id(port.id());
   if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
+  if (forward->second.forward->note_dial(error)) told_change(forward->second);
   const auto entry = entries_.find(forward->first.container);
   if (entry != entries_.end()) entry->second.reach->hurry();
+}
+
+void ForwardTable::on_target_reached(ForwardPort& port) {
+  const auto forward = by_id(port.id());
+  if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
+  if (forward->second.forward->note_dial(std::nullopt)) told_change(forward->second);
 }
 
 }  // namespace portfwd

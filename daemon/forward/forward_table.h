@@ -238,6 +238,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
 
   void on_linger_over(Forward& forward) override;
   void on_target_refused(ForwardPort& port, const Error& error) override;
+  void on_target_reached(ForwardPort& port) override;
   void on_drained(ForwardPort& port) override { draining_.remove(port); }
 
   Parts parts_;

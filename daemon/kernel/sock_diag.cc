@@ -57,7 +57,8 @@ std::optional<DiagSocket> parse_diag_socket(netlink::Bytes payload) {
   }
   const Family family = family_of(diag->idiag_family);
   DiagSocket out;
-  out.local = {IpAddress::from_network(family, diag->id.idiag_src), ntohs(diag->id.idiag_sport)};
+  out.local = {IpAddress::from_network(family, diag->id.idiag_src), ntohs(diag->id.idiag_sport),
+               diag->id.idiag_if};
   out.remote = {IpAddress::from_network(family, diag->id.idiag_dst), ntohs(diag->id.idiag_dport)};
   out.state = diag->idiag_state;
   out.uid = diag->idiag_uid;

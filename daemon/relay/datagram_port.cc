@@ -237,6 +237,7 @@ int DatagramPort::relay_to(Flow& flow, std::span<const Datagrams> messages) {
 // ---- towards the client ------------------------------------------------------------------------
 
 void DatagramPort::on_flow_connected(Flow& flow) {
+  if (std::exchange(undialable_, false)) observer_.on_target_reached(*this);
   --unconnected_;
   services_.gate.accepted(flow.socket(), *this);
   const DatagramsSent sent = flow.deliver_kept();
@@ -245,6 +246,7 @@ void DatagramPort::on_flow_connected(Flow& flow) {
 }
 
 void DatagramPort::on_flow_failed(Flow& flow, const Error& error) {
+  undialable_ = cannot_be_dialled(error);
   refused_by_target(flow, error);
 }
 

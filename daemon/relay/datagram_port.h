@@ -95,6 +95,7 @@ class DatagramPort final : public ForwardPort,
   ForwardPortObserver& observer_;
   Counters counters_;
   Mode mode_ = Mode::Refusing;
+  bool undialable_ = false;                          ///< so was the target when it was last dialled
   bool holding_ = false;                             ///< from hold() until serve() or drain()
   Dialer* dialer_ = nullptr;                         ///< from serve() until hold() or drain()
   std::array<std::vector<Endpoint>, 2> candidates_;  ///< by the client's family

@@ -30,15 +30,18 @@ std::vector<Endpoint> dial_order(Family client, std::span<const ListenAddress> l
     candidates.push_back({endpoint.address.family() != client, nearness, endpoint});
   };
   for (const ListenAddress& listener : listeners) {
-    const auto& [address, port] = listener.endpoint;
+    const auto& [address, port, interface] = listener.endpoint;
     const Nearness nearness = nearness_of(address);
     if (nearness != Nearness::Wildcard) {
       add(nearness, listener.endpoint);
       continue;
     }
-    add(nearness, {IpAddress::loopback(address.family()), port});
+    const auto dialled = [on = interface](Family family) {
+      return on == 0 ? IpAddress::loopback(family) : IpAddress::any(family);
+    };
+    add(nearness, {dialled(address.family()), port, interface});
     const bool takes_v4_too = address.family() == Family::V6 && !listener.v6only;
-    if (takes_v4_too) add(nearness, {IpAddress::loopback(Family::V4), port});
+    if (takes_v4_too) add(nearness, {dialled(Family::V4), port, interface});
   }
   std::ranges::sort(candidates);
   std::vector<Endpoint> order;

@@ -19,6 +19,7 @@ struct ListenAddress {
 /// What a local client of `client`'s family would have reached inside comes first: 127.0.0.1 or
 /// ::1, then a wildcard, by the loopback address of that family, then another loopback address,
 /// then a specific one; after that the other family in the same order. Without duplicates.
+/// A wildcard that is bound to an interface stays one: its loopback address would not lead there.
 [[nodiscard]] std::vector<Endpoint> dial_order(Family client,
                                                std::span<const ListenAddress> listeners);
 

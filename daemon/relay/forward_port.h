@@ -40,6 +40,24 @@ struct ForwardPortSettings {
   std::string name;                                   ///< for log lines: "web:8080"
 };
 
+/// Nothing at the target's address answers at all: the failure is one of addresses, routes and
+/// interfaces (a loopback interface that is down is silent), or of a server that accepts nobody.
+[[nodiscard]] constexpr bool cannot_be_dialled(const Error& error) {
+  switch (error.code) {
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case EADDRNOTAVAIL:
+    case EINVAL:
+    case ENODEV:
+      return true;
+    case ETIMEDOUT:
+      return error.op == "connect";  // not for want of a socket
+    default:
+      return false;
+  }
+}
+
 class ForwardPort;
 
 class ForwardPortObserver {
@@ -47,6 +65,8 @@ class ForwardPortObserver {
   /// The target has refused: perhaps the listener is gone. The port may be told to hold() or to
   /// serve() from within.
   virtual void on_target_refused(ForwardPort& port, const Error& error) = 0;
+  /// A client got through to the target after cannot_be_dialled() ones did not.
+  virtual void on_target_reached(ForwardPort&) {}
   /// drain() is over. The last call; the port may be retired, not destroyed, from within.
   virtual void on_drained(ForwardPort& port) = 0;
 

@@ -56,7 +56,12 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
     source_.reset();
     socket_ = std::move(socket);
     context_.tune(socket_.get());
-    const SockAddr address = to_sockaddr(candidates_[tried_++]);
+    const Endpoint& candidate = candidates_[tried_++];
+    if (const int error = bind_to_interface(candidate.interface); error != 0) {
+      last_error_ = {error, "bind to the interface"};
+      return false;
+    }
+    const SockAddr address = to_sockaddr(candidate);
     if (::connect(socket_.get(), address.get(), address.length) != 0 && errno != EINPROGRESS) {
       last_error_ = {errno, "connect"};
       return false;
@@ -68,6 +73,18 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
       return false;
     }
     return true;
+  }
+
+  /// A listener that is bound to an interface hears only what comes by it, which is so for a local
+  /// client that is bound to it too. Connecting to 0.0.0.0 then leads to the interface's own
+  /// address; of IPv6 there is no such thing. Test:
+  /// DialerTest.ReachesAListenerThatIsBoundToAnInterface
+  [[nodiscard]] int bind_to_interface(std::uint32_t index) const {
+    const int value = static_cast<int>(index);
+    if (index == 0) return 0;
+    return ::setsockopt(socket_.get(), SOL_SOCKET, SO_BINDTOIFINDEX, &value, sizeof value) == 0
+               ? 0
+               : errno;
   }
 
   void on_io(IoSource&, std::uint32_t) override {
@@ -85,7 +102,8 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
   /// own and meet itself. Source: RFC 9293, 3.5 (simultaneous open); platform test.
   [[nodiscard]] bool connected_to_itself() const {
     const auto local = local_endpoint(socket_.get());
-    return local && *local == candidates_[tried_ - 1];
+    const Endpoint& dialled = candidates_[tried_ - 1];
+    return local && local->address == dialled.address && local->port == dialled.port;
   }
 
   /// In the next turn, since dial() may not call its handler.

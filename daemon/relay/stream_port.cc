@@ -116,6 +116,7 @@ bool StreamPort::introduce(int client, int target) const {
 }
 
 void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
+  if (std::exchange(undialable_, false)) observer_.on_target_reached(*this);
   if (!introduce(client.socket(), target.get())) {
     ++counters_.failed;
     reset_on_close(target.get());
@@ -139,6 +140,7 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
 /// more, since a server may be back before anybody has seen it go.
 void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
   log::debug("{}: {}", settings_.name, error.text());
+  undialable_ = cannot_be_dialled(error);
   const bool turned_away = error.code == ECONNREFUSED || error.code == ECONNRESET;
   if (turned_away && !client.redialled && settings_.hold > Duration::zero()) {
     client.refused = true;

@@ -80,6 +80,7 @@ class StreamPort final : public ForwardPort,
   ForwardPortObserver& observer_;
   Counters counters_;
   Mode mode_ = Mode::Holding;
+  bool undialable_ = false;                          ///< so was the target when it was last dialled
   Dialer* dialer_ = nullptr;                         ///< with Serving
   std::array<std::vector<Endpoint>, 2> candidates_;  ///< by the client's family
   RefusalLog refusals_;

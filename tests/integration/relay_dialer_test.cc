@@ -1,12 +1,17 @@
 // Dialling real listeners: order, refusals, deadlines, sockets that come late, another namespace.
 #include <gtest/gtest.h>
+#include <linux/netlink.h>
 #include <netinet/tcp.h>
 
+#include <string>
 #include <vector>
 
+#include "kernel/sock_diag.h"
+#include "relay/dial_order.h"
 #include "relay/netns_dialer.h"
 #include "support/socket_tap.h"
 #include "support/test_netns.h"
+#include "support/veth.h"
 
 namespace portfwd {
 namespace {
@@ -201,6 +206,39 @@ TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceAndFailsWhenThatIsGone) {
   attempt = too_late.dial(there, loop.now() + 20s, *this);
   while (!outcome) ASSERT_TRUE(loop.turn(1s));
   EXPECT_FALSE(*outcome);
+}
+
+/// By what the kernel tells of the listeners, as the daemon has it.
+TEST_F(DialerTest, ReachesAListenerThatIsBoundToAnInterface) {
+  ContainerSockets container;
+  NetnsDialer inwards(context, container);
+  const Veth veth(container.ns->pid(), 1);
+  run("nsenter --net=/proc/" + std::to_string(container.ns->pid()) +
+      "/ns/net ip address add fe80::5/64 dev eth1 nodad");
+  const IpAddress link_local = *IpAddress::parse("fe80::5");
+  Port port = 8080;
+  const auto dial_at = [&](const IpAddress& at) {
+    const UniqueFd bound = container.ns->socket(address_family(at.family()), SOCK_STREAM);
+    EXPECT_EQ(::setsockopt(bound.get(), SOL_SOCKET, SO_BINDTODEVICE, "eth1", 5), 0);
+    const SockAddr address = to_sockaddr({at, port++});
+    EXPECT_EQ(::bind(bound.get(), address.get(), address.length), 0) << at.text();
+    EXPECT_EQ(::listen(bound.get(), 8), 0);
+    SockDiag diag(container.ns->socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
+    const auto found = diag.listeners();
+    EXPECT_TRUE(found && found->size() == 1);
+    EXPECT_NE(found->front().local.interface, 0U);
+    const ListenAddress there{found->front().local, true};
+    outcome.reset();
+    attempt = inwards.dial(dial_order(Family::V4, std::span(&there, 1)), loop.now() + 20s, *this);
+    while (!outcome) EXPECT_TRUE(loop.turn(1s));
+    if (!*outcome) return outcome->error().code;
+    return accept_from(bound).valid() ? 0 : ENODATA;
+  };
+  EXPECT_EQ(dial_at(link_local), 0);
+  EXPECT_EQ(dial_at(veth.v4()), 0);
+  EXPECT_EQ(dial_at(veth.v6()), 0);
+  EXPECT_EQ(dial_at(IpAddress::any(Family::V4)), 0);
+  EXPECT_EQ(dial_at(IpAddress::any(Family::V6)), ENETUNREACH) << "it has no address to dial";
 }
 
 }  // namespace

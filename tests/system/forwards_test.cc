@@ -1,4 +1,8 @@
 // A port in a container becomes a port on the host: what is told, what is reachable, for how long.
+#include <net/if.h>
+#include <sys/ioctl.h>
+
+#include <cstring>
 #include <optional>
 #include <set>
 
@@ -39,6 +43,15 @@ TEST_F(SystemForwards, ExplainsAPortThatIsNoLongerThere) {
   ASSERT_TRUE(wait_for_removed(8080, 2));
   expect_told("its container ended");
   EXPECT_EQ(ctl({"explain", "8081"}).status, 1) << "never seen";
+}
+
+/// Takes the loopback interface inside up, or down with number 0.
+int set_lo(BoxInside&, const BoxArgument& a) {
+  const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq lo{};
+  std::strcpy(lo.ifr_name, "lo");
+  lo.ifr_flags = a.number != 0 ? IFF_UP : 0;
+  return ::ioctl(fd.get(), SIOCSIFFLAGS, &lo) == 0 ? 0 : errno;
 }
 
 TEST_F(SystemForwards, APortThatOpensIsToldAndReachableOnBothLoopbacks) {
@@ -326,6 +339,23 @@ TEST_F(SystemForwards, OneThatIsTiedToItsCallersConnectionEndsWithIt) {
   caller.reset();
   EXPECT_TRUE(wait_for_removed(9000));
   EXPECT_TRUE(refused({kV4, 9000}));
+}
+
+TEST_F(SystemForwards, ATargetThatCannotBeDialledIsNotShownAsActive) {
+  configure("[host]\nconnect_timeout = \"500ms\"\n");
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  ASSERT_EQ(box.tell(set_lo, {.number = 0}), 0);
+  EXPECT_EQ(greeting({kV4, 8080}), "");
+  const Json forward = forward_of(8080);
+  EXPECT_EQ(forward["state"], "waiting");
+  EXPECT_NE(forward["reason"].get<std::string>().find("cannot be dialled"), std::string::npos);
+  EXPECT_NE(ctl({"explain", "8080"}).out.find("cannot be dialled"), std::string::npos);
+  ASSERT_EQ(box.tell(set_lo, {.number = 1}), 0);
+  EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
+  EXPECT_EQ(forward_of(8080)["state"], "active");
 }
 
 }  // namespace

@@ -51,5 +51,17 @@ TEST(DialOrderTest, AWildcardOfTheClientsFamilyBeatsLoopbackOfTheOther) {
   EXPECT_THAT(dial_order(Family::V4, mixed), ElementsAre(at("127.0.0.1"), at("::1")));
 }
 
+TEST(DialOrderTest, AWildcardThatIsBoundToAnInterfaceIsDialledThere) {
+  const auto on_2 = [](std::string_view address) {
+    Endpoint endpoint = at(address);
+    endpoint.interface = 2;
+    return endpoint;
+  };
+  const std::vector dual{ListenAddress{on_2("::"), false}};
+  EXPECT_THAT(dial_order(Family::V4, dual), ElementsAre(on_2("0.0.0.0"), on_2("::")));
+  const std::vector link_local{ListenAddress{on_2("fe80::1"), false}};
+  EXPECT_THAT(dial_order(Family::V4, link_local), ElementsAre(on_2("fe80::1")));
+}
+
 }  // namespace
 }  // namespace portfwd
