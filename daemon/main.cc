@@ -26,12 +26,10 @@ int run(const Options& options, const Settings& settings) {
   auto diag = SockDiag::open();
   auto probe = SockDiag::open();
   if (!diag || !probe) return fail_with(kFailed, (diag ? probe : diag).error().text());
-  const DiagModules modules(loop, std::move(*probe));
-
-  RelayParts relay(loop, std::move(*diag), modules);
+  RelayParts relay(loop, std::move(*diag), std::move(*probe));
   DiscoveryParts found(loop);
   ReachParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
-                    relay.context(), found.names, modules},
+                    relay.context(), found.names, relay.modules()},
                    options, settings);
   found.registry.add_observer(reach.reaches);
   const HostPortHolder holders(found.proc, clock);

@@ -13,7 +13,7 @@ namespace {
 /// of one caller, a bus that does not answer must not hold up everybody else.
 class BriefCalls {
  public:
-  static constexpr std::chrono::milliseconds kLongest{100};
+  static constexpr std::chrono::milliseconds kLongest{200};
 
   explicit BriefCalls(sdbus::IConnection& connection)
       : connection_(connection), usual_(connection.getMethodCallTimeout()) {

@@ -20,7 +20,7 @@ class Lifelines {
   Lifelines(const Lifelines&) = delete;
   Lifelines& operator=(const Lifelines&) = delete;
 
-  /// Watches `name`; waits for the bus, 0.2 s at most. @return false when its owner has already
+  /// Watches `name`; waits for the bus, 0.4 s at most. @return false when its owner has already
   /// gone. Throws sdbus::Error.
   [[nodiscard]] bool watch(const std::string& name);
   /// Lets go of the matches of names that have ended. Not from a message handler.

@@ -8,11 +8,12 @@
 
 namespace portfwd {
 
-RelayParts::RelayParts(EventLoop& loop, SockDiag diag, const DiagModules& modules)
+RelayParts::RelayParts(EventLoop& loop, SockDiag diag, SockDiag probe)
     : context_(loop),
       gate_(loop, *this),
+      modules_(loop, std::move(probe)),
       identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid()),
-                &modules) {}
+                &modules_) {}
 
 void RelayParts::on_descriptors_short(const Error& error) {
   log::write(

@@ -12,10 +12,11 @@ namespace portfwd {
 
 class RelayParts final : private AcceptGateObserver {
  public:
-  /// @param diag opened in the daemon's own namespaces @param modules borrowed
-  RelayParts(EventLoop& loop, SockDiag diag, const DiagModules& modules);
+  /// @param diag, probe opened in the daemon's own namespaces
+  RelayParts(EventLoop& loop, SockDiag diag, SockDiag probe);
 
   [[nodiscard]] RelayContext& context() { return context_; }
+  [[nodiscard]] const DiagModules& modules() const { return modules_; }
   [[nodiscard]] RelayServices services() { return {context_, gate_, identity_}; }
 
  private:
@@ -23,6 +24,7 @@ class RelayParts final : private AcceptGateObserver {
 
   RelayContext context_;
   AcceptGate gate_;
+  DiagModules modules_;
   ClientIdentity identity_;
 };
 
