@@ -314,9 +314,10 @@ bool answer(int socket, int proc, Work& work) {
 int read_for_daemon(int socket) {
   static Work work;
   (void)::prctl(PR_SET_NAME, "portfwd-reader");
-  const UniqueFd proc = open_at(AT_FDCWD, "/proc", kFolderFlags);
-  if (!proc.valid() || !receive(socket, work) || work.request.op != ReadOp::Join) return 1;
-  const int error = join(work);
+  if (!receive(socket, work) || work.request.op != ReadOp::Join) return 1;
+  work.payload.back() = '\0';
+  const UniqueFd proc = open_at(AT_FDCWD, work.payload.data(), kFolderFlags);
+  const int error = proc.valid() ? join(work) : errno;
   if (!refuse(socket, work.request, error) || error != 0) return 1;
   while (receive(socket, work)) {
     if (!answer(socket, proc.get(), work)) break;

@@ -16,10 +16,12 @@ inline constexpr const char* kReaderArgument =
     "--reader";  ///< argv[1] of a broker that is a reader
 
 enum class ReadOp : std::uint32_t {
-  Join = 1,  ///< must be first, once. fd: the user namespace to enter; none: the one it is in
-  Texts,     ///< cmdline and environ of `pid`; both in the reply's bytes, cmdline first
-  Owners,    ///< which of `pids` has which of `inodes` open: both are the payload, pids first
-  File,      ///< a regular file; payload: its folder, NUL, its path below that, NUL
+  /// Must be first, once. fd: the user namespace to enter; none: the one it is in. Payload: the
+  /// folder to read processes from, NUL.
+  Join = 1,
+  Texts,   ///< cmdline and environ of `pid`; both in the reply's bytes, cmdline first
+  Owners,  ///< which of `pids` has which of `inodes` open: both are the payload, pids first
+  File,    ///< a regular file; payload: its folder, NUL, its path below that, NUL
 };
 inline constexpr auto kLastReadOp = ReadOp::File;
 

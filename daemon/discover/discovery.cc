@@ -20,12 +20,14 @@ constexpr Duration kLeastPause = 50ms;   // each young process would wake us at 
 constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork without exec waits
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
+constexpr Duration kStartLimit = 1s;  // for what processes say of themselves
 
 }  // namespace
 
 Discovery::Discovery(const Parts& parts, Options options)
     : loop_(parts.loop),
       proc_(parts.proc),
+      facts_(parts.facts),
       identifier_(parts.identifier),
       boundary_(parts.boundary),
       registry_(parts.registry),
@@ -36,21 +38,26 @@ Discovery::Discovery(const Parts& parts, Options options)
       loadavg_(::open((parts.proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)),
       tick_(parts.loop, [this] { tick(); }),
       recount_(parts.loop, [this] { recount(); }),
+      use_facts_(parts.loop, [this] { use_facts(); }),
       exec_hints_(parts.loop,
                   [this](std::span<const pid_t> pids, bool lost) { on_execs(pids, lost); }),
       mounts_(parts.loop, parts.proc, [this] { on_mounts(); }),
       cgroups_(parts.loop, [this] { hint(); }) {
   registry_.set_census(this);
+  facts_.set_observer([this](pid_t pid) { on_facts(pid); });
 }
 
 Discovery::~Discovery() {
   registry_.set_census(nullptr);
+  facts_.set_observer([](pid_t) {});
 }
 
 Result<void> Discovery::start() {
   start_watches();  // first, so that nothing begins between the scan and them
   (void)pid_moved();
   auto scanned = scan(true);
+  const TimePoint limit = loop_.now() + kStartLimit;
+  while (loop_.now() < limit && facts_.wait(limit - loop_.now())) use_facts();
   arm();
   return scanned;
 }
@@ -116,10 +123,40 @@ Result<void> Discovery::scan(bool full) {
   const TimePoint now = loop_.now();
   if (full) outside_.clear();
   auto listed = table_.refresh(now, full);
+  if (listed) facts_.forget_unless([this](pid_t pid) { return table_.find(pid) != nullptr; });
   if (listed) reconcile();
   if (listed && full) give_up_orphans();
   pace_.done(now, thread_cpu_time() - before, full);
   return listed;
+}
+
+void Discovery::on_facts(pid_t pid) {
+  told_.insert(pid);
+  use_facts_.arm_now();
+}
+
+/// What was waited for has come: who belongs to which engine, a new container's name, whether an
+/// anchor's exit makes way for a successor.
+void Discovery::use_facts() {
+  const Duration before = thread_cpu_time();
+  use_facts_.disarm();
+  const std::set<pid_t> told = std::exchange(told_, {});
+  table_.look_at_unread();
+  for (const auto& [key, pid] : registry_.anchors()) {
+    if (told.contains(pid)) identify_again(pid, key);
+  }
+  reconcile();
+  if (!registry_.orphans().empty()) on_orphans();
+  pace_.charge(thread_cpu_time() - before);
+}
+
+void Discovery::look_for_new() {
+  if (pid_moved()) pace_.want();
+  const TimePoint now = loop_.now();
+  const Duration before = thread_cpu_time();
+  if (table_.refresh(now, false)) reconcile();
+  pace_.charge(thread_cpu_time() - before);
+  arm();
 }
 
 /// Next turn, when all anchors of the batch have told: one scan serves them all. Processes that

@@ -41,6 +41,7 @@ class Discovery final : private Census {
   struct Parts {  ///< all borrowed; they outlive this
     EventLoop& loop;
     const ProcDir& proc;
+    ProcessFactsCache& facts;
     const Identifier& identifier;
     const Boundary& boundary;
     Registry& registry;
@@ -66,6 +67,8 @@ class Discovery final : private Census {
   void hint();
   void set_budget(double budget) { pace_.set_budget(budget); }
 
+  /// Takes in processes that have come since the last look.
+  void look_for_new();
   /// Pids seen in that namespace at the last look; ascending.
   [[nodiscard]] std::vector<pid_t> processes_in(std::uint64_t netns) const;
   [[nodiscard]] DiscoveryFigures figures() const;
@@ -85,12 +88,14 @@ class Discovery final : private Census {
 
   void on_execs(std::span<const pid_t> pids, bool lost);
   void look_at_executed(std::span<const pid_t> pids);
+  void on_facts(pid_t pid);
+  void use_facts();
   void on_mounts();
   void start_watches();
 
   void reconcile();
   void give_up_orphans();
-  void note_replacements();
+  [[nodiscard]] bool note_replacements();
   [[nodiscard]] bool runs_on_host(const Process& process) const;
   [[nodiscard]] Candidates unanchored() const;
   [[nodiscard]] ContainerKey key_of(const Process& process) const;
@@ -100,11 +105,13 @@ class Discovery final : private Census {
   void adopt_on_host(const Process& process, const ContainerKey& key);
   void adopt_named(std::uint64_t netns, const std::string& path);
   void review_young_anchors();
+  void identify_again(pid_t pid, const ContainerKey& key);
   [[nodiscard]] bool engine_publishes(std::uint64_t netns) const;
   [[nodiscard]] Identity identity_of(pid_t pid, std::uint64_t netns) const;
 
   EventLoop& loop_;
   const ProcDir& proc_;
+  ProcessFactsCache& facts_;
   const Identifier& identifier_;
   const Boundary& boundary_;
   Registry& registry_;
@@ -119,6 +126,8 @@ class Discovery final : private Census {
   UniqueFd loadavg_;
   Timer tick_;
   Timer recount_;
+  std::set<pid_t> told_;  ///< whose facts have come
+  Timer use_facts_;
   ExecHints exec_hints_;
   MountWatch mounts_;
   CgroupWatch cgroups_;

@@ -16,11 +16,6 @@ namespace {
 constexpr int kAncestors = 8;     // a container's shells and supervisors, then its keeper
 constexpr int kGenerations = 32;  // within a container
 
-std::string host_name() {
-  std::array<char, 256> buffer{};
-  return ::gethostname(buffer.data(), buffer.size() - 1) == 0 ? buffer.data() : "";
-}
-
 std::vector<pid_t> ancestors(const ProcDir& proc, pid_t pid) {
   std::vector<pid_t> line;
   for (; pid > 0 && line.size() < 64; pid = proc.parent(pid)) line.push_back(pid);
@@ -39,13 +34,13 @@ std::string cgroup_root(const ProcDir& proc) {
 
 }  // namespace
 
-Identifier::Identifier(const ProcDir& proc)
+Identifier::Identifier(const ProcDir& proc, ProcessFactsCache& facts)
     : proc_(proc),
+      facts_(facts),
       lineage_(ancestors(proc, ::getpid())),
       own_id_map_(proc.read(::getpid(), "uid_map").value_or("")),
       own_userns_(proc.userns(::getpid()).value_or(0)),
       own_network_(network_of(::getpid())),
-      host_name_(host_name()),
       cgroup_root_(cgroup_root(proc)) {
   if (const auto own = from_cgroup(::getpid()); own && !own->id.empty()) own_folder_ = own->cgroup;
 }
@@ -106,8 +101,7 @@ names::Guess Identifier::from_keeper(pid_t pid) const {
   for (int i = 1; i < kAncestors && keeper > 1; ++i, keeper = proc_.parent(keeper)) {
     if (std::ranges::find(lineage_, keeper) != lineage_.end()) break;
     if (network_of(keeper) == network || !can_keep(keeper)) continue;
-    const std::string line = proc_.read(keeper, "cmdline").value_or("");
-    auto guess = names::from_keeper(procfs::split_strings(line));
+    auto guess = facts_of(keeper).keeper;
     if (!guess) continue;
     if (is_of_another_user(keeper)) guess->id.clear();
     return *guess;
@@ -121,8 +115,7 @@ std::string Identifier::engine_of_sandbox(pid_t pid) const {
   pid_t keeper = proc_.parent(pid);
   for (int i = 1; i < kAncestors && keeper > 1; ++i, keeper = proc_.parent(keeper)) {
     if (network_of(keeper) == network) continue;
-    const std::string line = proc_.read(keeper, "cmdline").value_or("");
-    const auto guess = names::from_keeper(procfs::split_strings(line));
+    const auto& guess = facts_of(keeper).keeper;
     return guess ? guess->engine : "";
   }
   return {};
@@ -149,8 +142,29 @@ Identifier::Place Identifier::place_of(pid_t pid) const {
   return {guess};
 }
 
-std::string Identifier::engine_id_of(pid_t pid) const {
-  return place_of(pid).guess.id;
+std::optional<std::string> Identifier::engine_id_of(pid_t pid) const {
+  reading_ = false;
+  std::string id = place_of(pid).guess.id;
+  return reading_ ? std::nullopt : std::optional(std::move(id));
+}
+
+const ProcessFacts& Identifier::facts_of(pid_t pid) const {
+  static const ProcessFacts none;
+  const ProcessFacts* facts = facts_.of(pid);
+  reading_ = reading_ || facts == nullptr;
+  return facts == nullptr ? none : *facts;
+}
+
+/// Where its title is in the environment's place, its parent's in the same network tells: a server
+/// inherits it from the shell or the supervisor that started it.
+names::Guess Identifier::told_by(pid_t pid) const {
+  const std::uint64_t network = network_of(pid);
+  for (int i = 0; i < kAncestors && pid > 1 && network_of(pid) == network; ++i) {
+    const ProcessFacts& facts = facts_of(pid);
+    if (!facts.environment_lost) return facts.told;
+    pid = proc_.parent(pid);
+  }
+  return {};
 }
 
 std::string Identifier::engine_id_by_cgroup(pid_t pid) const {
@@ -168,15 +182,21 @@ void Identifier::add_cgroup(pid_t pid, Identity& identity) const {
   if (named && guess->id == identity.engine_id) identity.cgroup = cgroup_root_ + guess->cgroup;
 }
 
+void Identifier::note_completeness(pid_t pid, Identity& identity) const {
+  identity.complete = !reading_;
+  if (reading_) incomplete_.insert(pid);
+}
+
 Identity Identifier::identify(pid_t pid) const {
+  reading_ = false;
   auto [guess, nested] = place_of(pid);
   if (nested) {
     Identity identity{guess.engine, "", names::from_program(proc_.comm(pid), pid)};
     add_cgroup(pid, identity);
+    note_completeness(pid, identity);
     return identity;
   }
-  const std::string environment = proc_.read(pid, "environ").value_or("");
-  const auto told = names::from_environment(procfs::split_strings(environment), host_name_);
+  const names::Guess told = told_by(pid);
   const bool flatpak = guess.engine == "bubblewrap" && told.engine == "flatpak";
   if (guess.engine.empty() || flatpak) guess.engine = told.engine;
   if (guess.name.empty() && names::is_hex_id(guess.id)) guess.name = guess.id.substr(0, 12);
@@ -184,6 +204,7 @@ Identity Identifier::identify(pid_t pid) const {
   if (guess.name.empty()) guess.name = names::from_program(proc_.comm(pid), pid);
   Identity identity{guess.engine, guess.id, guess.name};
   add_cgroup(pid, identity);
+  note_completeness(pid, identity);
   return identity;
 }
 

@@ -25,11 +25,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "discover/names.h"
+#include "discover/process_facts.h"
 #include "kernel/proc_dir.h"
 
 namespace portfwd {
@@ -40,18 +43,23 @@ struct Identity {
   std::string name;             ///< never empty
   std::uint64_t cgroup_id = 0;  ///< as Container has it
   std::string cgroup{};         ///< as Container has it
+  /// False while what processes say is being read: ask again when ProcessFactsCache tells.
+  bool complete = true;
 };
 
 class Identifier {
  public:
-  /// @param proc outlives this
-  explicit Identifier(const ProcDir& proc);
+  /// Both outlive this.
+  Identifier(const ProcDir& proc, ProcessFactsCache& facts);
 
   [[nodiscard]] Identity identify(pid_t pid) const;
-  /// Identity::engine_id alone, at less cost.
-  [[nodiscard]] std::string engine_id_of(pid_t pid) const;
+  /// Identity::engine_id alone, at less cost. @return nothing while that is being read
+  [[nodiscard]] std::optional<std::string> engine_id_of(pid_t pid) const;
   /// As far as the process's cgroup tells it beyond doubt: one file to read.
   [[nodiscard]] std::string engine_id_by_cgroup(pid_t pid) const;
+
+  /// The processes whose identity was not complete when it was last asked for.
+  [[nodiscard]] std::set<pid_t> take_incomplete() const { return std::exchange(incomplete_, {}); }
 
   /// The daemon and its ancestors, nearest first.
   [[nodiscard]] const std::vector<pid_t>& lineage() const noexcept { return lineage_; }
@@ -72,14 +80,19 @@ class Identifier {
   [[nodiscard]] bool is_of_another_user(pid_t pid) const;
   [[nodiscard]] Place place_of(pid_t pid) const;
   void add_cgroup(pid_t pid, Identity& identity) const;
+  [[nodiscard]] const ProcessFacts& facts_of(pid_t pid) const;
+  [[nodiscard]] names::Guess told_by(pid_t pid) const;
+  void note_completeness(pid_t pid, Identity& identity) const;
 
   const ProcDir& proc_;
+  ProcessFactsCache& facts_;
+  mutable bool reading_ = false;  ///< some of what was asked for is not there yet
+  mutable std::set<pid_t> incomplete_;
   std::vector<pid_t> lineage_;
   std::string own_folder_;  ///< the cgroup of the container that the daemon runs in; "": none
   std::string own_id_map_;  ///< of its user namespace
   std::uint64_t own_userns_ = 0;
   std::uint64_t own_network_ = 0;
-  std::string host_name_;
   std::string cgroup_root_;  ///< where the unified hierarchy is mounted; "" when it is not
 };
 

@@ -21,6 +21,8 @@ struct Guess {
   std::string cgroup;  ///< of from_cgroup: the folder that holds all of the container's processes
   /// Of from_cgroup; false: others than containers have such folders, too.
   bool certain = true;
+
+  friend bool operator==(const Guess&, const Guess&) = default;
 };
 
 /// The outermost container that a cgroup path names, such as

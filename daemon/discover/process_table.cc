@@ -61,6 +61,13 @@ void ProcessTable::look_at_young(TimePoint now) {
   }
 }
 
+void ProcessTable::look_at_unread() {
+  looked_at_.clear();
+  for (Process& process : processes_) {
+    if (process.reading) look(process);
+  }
+}
+
 const ProcessTable::Process* ProcessTable::look_at(pid_t pid, TimePoint now) {
   looked_at_.clear();
   const auto place = std::ranges::lower_bound(processes_, pid, {}, &Process::pid);
@@ -94,26 +101,33 @@ void ProcessTable::look(Process& process) {
   if (now != process.looked_at_netns) {
     process.ours = is_ours_(process.pid);
     process.engine_id.clear();
+    process.reading = false;
   }
   process.looked_at_netns = now;
   process.netns = process.ours ? 0 : now;
   if (process.netns == 0 || !process.engine_id.empty()) return;
   if (!boundary_.is_ours(now)) {
-    process.engine_id = engine_id_of(process);
+    find_engine_id(process);
   } else if (process.looks >= kSettledLooks && !std::exchange(process.asked_on_host, true)) {
     process.engine_id = identifier_.engine_id_by_cgroup(process.pid);
   }
 }
 
-/// A child is in its parent's container, and costs one read then.
-std::string ProcessTable::engine_id_of(const Process& process) const {
+/// A child is in its parent's container, and costs one read then. What is being read is asked for
+/// again by look_at_unread().
+void ProcessTable::find_engine_id(Process& process) const {
   const pid_t parent = proc_.parent(process.pid);
   for (const auto* known : {&next_, &processes_}) {  // next_ while refresh() builds it
     const auto place = std::ranges::lower_bound(*known, parent, {}, &Process::pid);
     if (place == known->end() || place->pid != parent) continue;
-    if (place->netns == process.netns && !place->engine_id.empty()) return place->engine_id;
+    if (place->netns != process.netns || place->engine_id.empty()) continue;
+    process.engine_id = place->engine_id;
+    process.reading = false;
+    return;
   }
-  return identifier_.engine_id_of(process.pid);
+  const auto id = identifier_.engine_id_of(process.pid);
+  process.reading = !id.has_value();
+  process.engine_id = id.value_or("");
 }
 
 void ProcessTable::note_youth(const Process& process) {

@@ -32,6 +32,7 @@ class ProcessTable {
     /// Of its container, when its engine is known; of one on the host's network, which is no hurry,
     /// asked once when the process is no longer young: most of the host's never are so old.
     std::string engine_id{};
+    bool reading = false;               ///< whether its engine can be known is not yet known
     std::uint64_t looked_at_netns = 0;  ///< at the last look, ours or not
     bool ours = false;
     bool asked_on_host = false;
@@ -48,6 +49,8 @@ class ProcessTable {
   Result<void> refresh(TimePoint now, bool full);
   /// Looks again at the young whose time has come; lists nothing.
   void look_at_young(TimePoint now);
+  /// Looks again at those whose engine was not known yet.
+  void look_at_unread();
   /// Looks at one process now, known or not. @return nullptr when it is gone.
   const Process* look_at(pid_t pid, TimePoint now);
 
@@ -61,7 +64,7 @@ class ProcessTable {
 
  private:
   void look(Process& process);
-  [[nodiscard]] std::string engine_id_of(const Process& process) const;
+  void find_engine_id(Process& process) const;
   void note_youth(const Process& process);
 
   const ProcDir& proc_;

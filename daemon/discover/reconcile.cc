@@ -29,7 +29,7 @@ void Discovery::give_up_orphans() {
   const std::vector<ContainerKey> orphans = registry_.orphans();
   const bool engines =
       std::ranges::any_of(orphans, [](const ContainerKey& key) { return !key.engine_id.empty(); });
-  if (engines) note_replacements();
+  if (engines && !note_replacements()) return;  // use_facts() comes back
   for (const ContainerKey& key : orphans) registry_.settle(key, 0, UniqueFd());
 }
 
@@ -39,13 +39,20 @@ void Discovery::give_up_orphans() {
 /// `podman rm` and then `podman run` can't be told from the first alone. Rejected: to hold back
 /// what is told until a successor may have come, which takes 200 ms and more: the word that a
 /// forward is gone would always be late.
-void Discovery::note_replacements() {
+/// Only of programs of podman's name the command line is read, which "exe" may be, too, since it
+/// executes itself anew. @return false while one is being read
+bool Discovery::note_replacements() {
   const TimePoint recently = loop_.now() - kLongestReplacement;
+  bool all_read = true;
   for (const Process& process : table_.all()) {
     if (process.first_seen < recently || !boundary_.is_ours(process.netns)) continue;
-    const std::string command = proc_.read(process.pid, "cmdline").value_or("");
-    registry_.expect_successor("podman", names::name_to_replace(procfs::split_strings(command)));
+    const std::string program = proc_.comm(process.pid);
+    if (program != "podman" && program != "podman-remote" && program != "exe") continue;
+    const ProcessFacts* facts = facts_.of(process.pid);
+    all_read = all_read && facts != nullptr;
+    if (facts != nullptr) registry_.expect_successor("podman", facts->replaces);
   }
+  return all_read;
 }
 
 /// Whether it belongs to an engine's container that shares the host's network.
@@ -68,7 +75,7 @@ ContainerKey Discovery::key_of(const Process& process) const {
 Discovery::Candidates Discovery::unanchored() const {
   Candidates candidates;
   for (const Process& process : table_.all()) {
-    if (process.netns == 0) continue;
+    if (process.netns == 0 || process.reading) continue;
     if (outside_.contains(process.netns)) continue;
     if (boundary_.is_ours(process.netns) && !runs_on_host(process)) continue;
     ContainerKey key = key_of(process);
@@ -85,6 +92,7 @@ void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
     if (names::is_plumbing(proc_.comm(pid))) continue;
     const Process* process = table_.find(pid);
     if (process == nullptr) continue;
+    if (!registry_.knows(key) && !identifier_.identify(pid).complete) return;  // use_facts() comes
     if (boundary_.is_ours(key.netns)) {
       adopt_on_host(*process, key);
     } else if (process->unseen) {
@@ -191,7 +199,12 @@ void Discovery::look_at_executed(std::span<const pid_t> pids) {
     if (process == nullptr || boundary_.is_ours(process->netns)) continue;
     if (process->netns == 0) continue;
     const ContainerKey key = key_of(*process);
-    if (registry_.anchor_of(key) == pid) registry_.identify(key, identity_of(pid, key.netns));
+    facts_.renew(pid);
+    if (registry_.anchor_of(key) == pid) {
+      identify_again(pid, key);
+    } else {
+      (void)facts_.of(pid);  // what it says at exec, before its title is written over it
+    }
     registry_.sign_of_life(key);
     unknown = unknown || registry_.anchor_of(key) == 0;
   }
@@ -252,9 +265,16 @@ void Discovery::review_young_anchors() {
       registry_.drop_anchor(key);
       on_orphans();
     } else if (own.netns != 0 && table_.is_young(*process, loop_.now())) {
-      registry_.identify(key, identity_of(pid, key.netns));
+      facts_.renew(pid);
+      identify_again(pid, key);
     }
   }
+}
+
+/// What is being read comes to use_facts().
+void Discovery::identify_again(pid_t pid, const ContainerKey& key) {
+  const Identity identity = identity_of(pid, key.netns);
+  if (identity.complete) registry_.identify(key, identity);
 }
 
 }  // namespace portfwd

@@ -8,14 +8,16 @@
 #include "discover/engine_facts.h"
 #include "reach/process_names.h"
 #include "service/memory_trim.h"
+#include "service/process_setup.h"
 
 namespace portfwd {
 
 struct DiscoveryParts {
-  /// The daemon's only children are its brokers, whose home is no container.
+  /// The daemon's only children are its brokers and readers, whose home is no container.
   explicit DiscoveryParts(EventLoop& loop)
-      : registry(loop, proc, identifier, boundary),
-        discovery({loop, proc, identifier, boundary, registry},
+      : reader(loop, {.program = broker_path()}),
+        registry(loop, proc, identifier, boundary),
+        discovery({loop, proc, facts, identifier, boundary, registry},
                   {.is_ours = [this](pid_t pid) { return proc.parent(pid) == ::getpid(); }}),
         http(loop),
         engines(loop, registry, http, engine_sockets(environment), podman_files(environment)),
@@ -24,7 +26,9 @@ struct DiscoveryParts {
   }
 
   const ProcDir proc;
-  const Identifier identifier{proc};
+  Reader reader;
+  ProcessFactsCache facts{reader, proc};
+  const Identifier identifier{proc, facts};
   const Boundary boundary{proc, identifier};
   Registry registry;
   Discovery discovery;

@@ -65,8 +65,8 @@ struct ReaderTest : testing::Test {
   EventLoop loop{clock};
   ProcDir proc;
   TempDir folder;
-  Reader processes{loop, PORTFWD_BROKER_PATH, broker::Purpose::Processes};
-  Reader files{loop, PORTFWD_BROKER_PATH, broker::Purpose::Files};
+  Reader processes{loop, {.program = PORTFWD_BROKER_PATH}};
+  Reader files{loop, {.program = PORTFWD_BROKER_PATH, .purpose = broker::Purpose::Files}};
 };
 
 TEST_F(ReaderTest, TellsCommandLineAndEnvironmentOfAProcess) {

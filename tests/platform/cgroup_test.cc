@@ -16,7 +16,11 @@ TEST(CgroupFacts, TheIdOfASocketsCgroupIsTheInodeOfItsMakersFolder) {
   const auto found = diag.listeners();
   ASSERT_TRUE(found && found->size() == 1);
   const ProcDir proc;
-  const Identifier identifier(proc);
+  const SystemClock clock;
+  EventLoop loop(clock);
+  Reader reader(loop, {.program = PORTFWD_BROKER_PATH});
+  ProcessFactsCache facts(reader, proc);
+  const Identifier identifier(proc, facts);
   EXPECT_EQ(found->front().cgroup_id, identifier.identify(::getpid()).cgroup_id);
   EXPECT_NE(found->front().cgroup_id, 0U) << "needs cgroup2 mounted somewhere";
 }

@@ -20,7 +20,7 @@ int error_of_reading(pid_t pid) {
     if (::setresuid(kUser, kUser, kUser) != 0) ::_exit(255);
     const SystemClock clock;
     EventLoop loop(clock);
-    Reader reader(loop, PORTFWD_BROKER_PATH, broker::Purpose::Processes);
+    Reader reader(loop, {.program = PORTFWD_BROKER_PATH});
     int error = ETIME;
     const auto call = reader.read_texts(pid, 0, [&](const Result<Reader::Texts>& texts) {
       error = texts ? 0 : texts.error().code;

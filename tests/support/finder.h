@@ -12,9 +12,11 @@
 namespace portfwd::testing_support {
 
 struct Finder {
-  explicit Finder(Discovery::Options options = {}, std::string proc_folder = "/proc")
-      : proc(std::move(proc_folder)),
-        discovery({loop, proc, identifier, boundary, registry}, generous(std::move(options))) {
+  explicit Finder(Discovery::Options options = {}, const std::string& proc_folder = "/proc")
+      : proc(proc_folder),
+        reader(loop, {.program = PORTFWD_BROKER_PATH, .folder = proc_folder}),
+        discovery({loop, proc, facts, identifier, boundary, registry},
+                  generous(std::move(options))) {
     registry.add_observer(log);
   }
   /// A sanitizer's build on a busy machine scans ten times slower; the pace has tests of its own.
@@ -52,7 +54,9 @@ struct Finder {
   SystemClock clock;
   EventLoop loop{clock};
   ProcDir proc;
-  Identifier identifier{proc};
+  Reader reader;
+  ProcessFactsCache facts{reader, proc};
+  Identifier identifier{proc, facts};
   Boundary boundary{proc, identifier};
   Registry registry{loop, proc, identifier, boundary};
   RegistryLog log;

@@ -44,7 +44,17 @@ struct IdentityTest : testing::Test {
   }
   Identity identify(pid_t pid = kProcess) {
     const ProcDir dir(proc.path());
-    return Identifier(dir).identify(pid);
+    Reader reader(loop, {.program = PORTFWD_BROKER_PATH, .folder = proc.path()});
+    ProcessFactsCache facts(reader, dir);
+    const Identifier identifier(dir, facts);
+    (void)identifier.identify(pid);
+    while (reader.waiting() > 0) {
+      reader.wait(std::chrono::seconds(20));
+      (void)identifier.identify(pid);  // which may ask for more
+    }
+    const Identity found = identifier.identify(pid);
+    EXPECT_TRUE(found.complete);
+    return found;
   }
 
   static constexpr pid_t kKeeper = 100, kProcess = 101, kChild = 102;
@@ -56,6 +66,8 @@ struct IdentityTest : testing::Test {
   const std::string id = std::string(64, 'c');
   const std::string shop = std::string(64, 'a');
   const std::string folder_of_id = "/user.slice/libpod-" + id + ".scope";
+  SystemClock clock;
+  EventLoop loop{clock};
   testing_support::FakeProc proc;
   testing_support::TempDir cgroups;
 };
@@ -172,7 +184,9 @@ TEST_F(IdentityTest, TakesNoIdFromAKeeperOfAnotherUser) {
 
 TEST_F(IdentityTest, OnTheHostsNetworkOnlyAFormBeyondDoubtCounts) {
   const ProcDir dir(proc.path());
-  const Identifier identifier(dir);
+  Reader reader(loop, {.program = PORTFWD_BROKER_PATH, .folder = proc.path()});
+  ProcessFactsCache facts(reader, dir);
+  const Identifier identifier(dir, facts);
   inside(kProcess, kKeeper, "/sshd", {"sshd"});
   EXPECT_EQ(identifier.engine_id_by_cgroup(kProcess), "");
   inside(kProcess, kKeeper, "/docker/" + id, {"web"});

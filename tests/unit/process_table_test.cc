@@ -19,7 +19,11 @@ struct ProcessTableTest : testing::Test {
 
   testing_support::FakeProc fake;
   ProcDir proc{fake.path()};
-  Identifier identifier{proc};
+  SystemClock clock;
+  EventLoop loop{clock};
+  Reader reader{loop, {.program = PORTFWD_BROKER_PATH, .folder = fake.path()}};
+  ProcessFactsCache facts{reader, proc};
+  Identifier identifier{proc, facts};
   Boundary boundary{proc, identifier};
   ProcessTable table{proc, identifier, boundary, [](pid_t pid) { return pid == 999; }};
   TimePoint now{100s};

@@ -51,11 +51,10 @@ std::optional<std::size_t> body_size(ssize_t got, const ReadReply& reply,
 
 }  // namespace
 
-Reader::Reader(EventLoop& loop, std::string program, broker::Purpose purpose, UniqueFd userns)
+Reader::Reader(EventLoop& loop, Options options)
     : loop_(loop),
-      launcher_(loop, std::move(program), broker::kReaderArgument),
-      purpose_(purpose),
-      userns_(std::move(userns)),
+      launcher_(loop, options.program, broker::kReaderArgument),
+      options_(std::move(options)),
       work_(loop, [this] { work(); }),
       deadline_(loop, [this] { on_silence(); }) {}
 
@@ -159,7 +158,8 @@ Result<void> Reader::start() {
   if (auto watched = process_->source.watch(EPOLLIN); !watched) return watched;
   Asked& join = calls_.emplace_front();
   join.request.op = ReadOp::Join;
-  join.request.purpose = purpose_;
+  join.request.purpose = options_.purpose;
+  join.payload = options_.folder + '\0';
   join.request.id = ++last_id_ == 0 ? ++last_id_ : last_id_;
   return {};
 }
@@ -175,14 +175,14 @@ Result<void> Reader::send_waiting() {
     header.msg_iov = parts.data();
     header.msg_iovlen = parts.size();
     alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    if (asked.request.op == ReadOp::Join && userns_.valid()) {
+    if (asked.request.op == ReadOp::Join && options_.userns.valid()) {
       header.msg_control = control.data();
       header.msg_controllen = control.size();
       cmsghdr* item = CMSG_FIRSTHDR(&header);
       item->cmsg_level = SOL_SOCKET;
       item->cmsg_type = SCM_RIGHTS;
       item->cmsg_len = CMSG_LEN(sizeof(int));
-      const int fd = userns_.get();
+      const int fd = options_.userns.get();
       std::memcpy(CMSG_DATA(item), &fd, sizeof fd);
     }
     if (::sendmsg(process_->process.socket.get(), &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
@@ -266,7 +266,7 @@ void Reader::remember(const std::string& subject) {
     silent_.erase(silent_in_order_.front());
     silent_in_order_.pop_front();
   }
-  const bool file = purpose_ == broker::Purpose::Files;
+  const bool file = options_.purpose == broker::Purpose::Files;
   log::write(log::Level::Notice,
              fmt::format("{} did not let itself be read in time: it is not read again",
                          file ? subject.substr(0, subject.find('\0'))

@@ -62,9 +62,14 @@ class Reader final : private IoHandler {
   /// Subjects that are never read again; the oldest are forgotten.
   static constexpr std::size_t kMostSilent = 4096;
 
-  /// The loop outlives it. @param program path of portfwd-broker
-  /// @param userns the user namespace to join, or invalid to stay in the daemon's own
-  Reader(EventLoop& loop, std::string program, broker::Purpose purpose, UniqueFd userns = {});
+  struct Options {
+    std::string program;  ///< path of portfwd-broker
+    broker::Purpose purpose = broker::Purpose::Processes;
+    UniqueFd userns{};             ///< the user namespace to join; invalid: stays in the daemon's
+    std::string folder = "/proc";  ///< where processes are
+  };
+  /// The loop outlives it.
+  Reader(EventLoop& loop, Options options);
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
   ~Reader();
@@ -127,8 +132,7 @@ class Reader final : private IoHandler {
 
   EventLoop& loop_;
   SpawnLauncher launcher_;
-  broker::Purpose purpose_;
-  UniqueFd userns_;
+  const Options options_;
   std::optional<Running> process_;
   std::deque<Asked> calls_;  ///< the first in_flight_ of them are sent
   std::size_t in_flight_ = 0;
