@@ -140,7 +140,8 @@ void Discovery::on_facts(pid_t pid) {
 void Discovery::use_facts() {
   const Duration before = thread_cpu_time();
   use_facts_.disarm();
-  const std::set<pid_t> told = std::exchange(told_, {});
+  std::set<pid_t> told = std::exchange(told_, {});
+  told.merge(identifier_.take_incomplete());
   table_.look_at_unread();
   for (const auto& [key, pid] : registry_.anchors()) {
     if (told.contains(pid)) identify_again(pid, key);

@@ -30,7 +30,12 @@ void Discovery::give_up_orphans() {
   const bool engines =
       std::ranges::any_of(orphans, [](const ContainerKey& key) { return !key.engine_id.empty(); });
   if (engines && !note_replacements()) return;  // use_facts() comes back
-  for (const ContainerKey& key : orphans) registry_.settle(key, 0, UniqueFd());
+  for (const ContainerKey& key : orphans) {
+    const bool unread = std::ranges::any_of(table_.all(), [&key](const Process& process) {
+      return process.reading && process.netns == key.netns;
+    });
+    if (!unread) registry_.settle(key, 0, UniqueFd());  // else use_facts() comes back
+  }
 }
 
 /// A container that is to be replaced has to end before its successor can be made, and its forwards

@@ -5,9 +5,8 @@
 namespace portfwd {
 
 Access::Access(const Parts& parts, pid_t pid, std::uint64_t netns)
-    : names_(parts.names),
-      observer_(parts.observer),
-      netns_(netns),
+    : observer_(parts.observer),
+      names_(parts.watching.loop, parts.names, netns, [this] { reconsider(); }),
       watch_(parts.watching, *this, *this, pid, netns) {}
 
 void Access::on_listeners(Watcher&) {
@@ -15,8 +14,7 @@ void Access::on_listeners(Watcher&) {
 }
 
 void Access::reconsider() {
-  std::vector<Listener> now = watch_.listeners();
-  names_.name_new(netns_, listeners_, now);
+  std::vector<Listener> now = names_.name(watch_.listeners());
   prepare(now);
   listeners_ = std::move(now);
   observer_.on_listeners(*this);

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "reach/process_names.h"
+#include "reach/listener_names.h"
 #include "reach/reach.h"
 #include "watch/port_watch.h"
 
@@ -38,7 +38,8 @@ class Access : private WatchObserver, protected DiagProvider {
 
   [[nodiscard]] virtual ReachKind kind() const = 0;
   [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
-  /// Ordered, process names filled in as far as they can be known.
+  /// Ordered, process names filled in as far as they can be known. A new one is there once its
+  /// program has been looked for.
   [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
   void hurry() { watch_.hurry(); }
   void look_again() { watch_.look_again(); }
@@ -61,9 +62,8 @@ class Access : private WatchObserver, protected DiagProvider {
  private:
   void on_listeners(Watcher& watcher) override;
 
-  ProcessNames& names_;
   AccessObserver& observer_;
-  const std::uint64_t netns_;
+  ListenerNames names_;
   std::vector<Listener> listeners_;
   PortWatch watch_;
 };

@@ -1,67 +1,167 @@
 #include "reach/process_names.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "discover/names.h"
-#include "kernel/procfs.h"
+#include "kernel/netns.h"
 
 namespace portfwd {
 
 namespace {
 
-constexpr std::size_t kEnvironmentLimit = 65536;  ///< bytes worth reading
-
-void copy_program(const Listener& from, Listener& to) {
-  to.process = from.process;
-  to.command = from.command;
-  to.opted_out = from.opted_out;
-}
-
-bool opts_out(std::string_view environment) {
-  return std::ranges::count(procfs::split_strings(environment), "PORTFWD=off") > 0;
-}
+constexpr int kAncestors = 8;  // that a PORTFWD=off is looked for in
 
 }  // namespace
 
-std::string command_text(std::string_view cmdline) {
-  std::string text(cmdline.substr(0, cmdline.find_last_not_of('\0') + 1));
-  std::ranges::replace(text, '\0', ' ');
-  return text;
+/// One search, in steps; each begins when the answer to the one before has come.
+class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
+ public:
+  Task(FoundProcessNames& owner, std::uint64_t netns, std::vector<std::uint32_t> inodes, Done done)
+      : owner_(owner),
+        netns_(netns),
+        missing_(inodes.begin(), inodes.end()),
+        done_(std::move(done)),
+        start_(owner.parts_.loop, [this] { look_among_known(); }) {
+    start_.arm_now();
+  }
+
+ private:
+  struct Owner {
+    pid_t pid;
+    Reader* reader;  ///< by which it was found
+  };
+  using Next = void (Task::*)();
+
+  void look_among_known() {
+    looked_at_ = owner_.parts_.discovery.processes_in(netns_);
+    search(looked_at_, &owner_.parts_.reader, &Task::look_among_new);
+  }
+
+  void look_among_new() {
+    if (missing_.empty()) return read_facts();
+    const auto self = shared_from_this();
+    owner_.parts_.discovery.look_for_new();
+    if (self.use_count() == 1) return;  // who asked has gone with a container
+    const std::vector<pid_t> now = owner_.parts_.discovery.processes_in(netns_);
+    std::vector<pid_t> fresh;
+    std::ranges::set_difference(now, looked_at_, std::back_inserter(fresh));
+    looked_at_ = now;
+    search(fresh, &owner_.parts_.reader, &Task::look_inside);
+  }
+
+  void look_inside() {
+    Reader* inside = missing_.empty() ? nullptr : owner_.reader_inside(netns_);
+    if (inside == nullptr) return read_facts();
+    search(looked_at_, inside, &Task::read_facts);
+  }
+
+  void search(const std::vector<pid_t>& pids, Reader* reader, Next next) {
+    if (pids.empty() || missing_.empty()) return (this->*next)();
+    const std::vector<std::uint32_t> inodes(missing_.begin(), missing_.end());
+    call_ = reader->find_owners(
+        pids, inodes, [this, reader, next](const Result<Reader::Owners>& owners) {
+          for (const auto& [inode, pid] : owners.value_or(Reader::Owners())) {
+            if (missing_.erase(inode) > 0) owners_[inode] = {pid, reader};
+          }
+          (this->*next)();
+        });
+  }
+
+  void read_facts() {
+    for (const auto& [inode, owner] : owners_) to_read_[owner.pid] = owner.reader;
+    read_next();
+  }
+
+  void read_next() {
+    if (to_read_.empty()) return finish();
+    const auto [pid, reader] = *to_read_.begin();
+    to_read_.erase(to_read_.begin());
+    read(pid, pid, reader == &owner_.parts_.reader ? nullptr : reader, 0);
+  }
+
+  /// A server whose title is in its environment's place has inherited PORTFWD=off from the shell or
+  /// the supervisor that started it in the same network.
+  /// @param of the listener's process, or an ancestor of it, `depth` above
+  void read(pid_t pid, pid_t of, Reader* by, int depth) {
+    call_ = owner_.parts_.facts.read(of, by, [this, pid, of, by, depth](const ProcessFacts& facts) {
+      const ProcDir& proc = owner_.parts_.proc;
+      ListeningProgram& program = programs_[pid];
+      if (of == pid) program = {pid, names::printable(proc.comm(pid)), facts.command};
+      program.opted_out = facts.opted_out;
+      if (facts.environment_lost && depth < kAncestors) {
+        const pid_t parent = proc.parent(of);
+        const bool inside = parent > 1 && proc.netns(parent).value_or(0) == netns_;
+        if (inside) return read(pid, parent, by, depth + 1);
+      }
+      read_next();
+    });
+  }
+
+  void finish() {
+    Programs found;
+    for (const auto& [inode, owner] : owners_) found[inode] = programs_[owner.pid];
+    Done done = std::move(done_);
+    done(std::move(found));  // which may end this task
+  }
+
+  FoundProcessNames& owner_;
+  std::uint64_t netns_;
+  std::set<std::uint32_t> missing_;
+  Done done_;
+  std::vector<pid_t> looked_at_;  ///< ascending
+  std::map<std::uint32_t, Owner> owners_;
+  std::map<pid_t, Reader*> to_read_;
+  std::map<pid_t, ListeningProgram> programs_;
+  Reader::Call call_;
+  Timer start_;
+};
+
+FoundProcessNames::FoundProcessNames(const Parts& parts)
+    : parts_(parts), idle_(parts.loop, [this] { end_idle_readers(); }) {}
+
+ProcessNames::Search FoundProcessNames::find(std::uint64_t netns, std::vector<std::uint32_t> inodes,
+                                             Done done) {
+  return std::make_shared<Task>(*this, netns, std::move(inodes), std::move(done));
 }
 
-void describe_process(const ProcDir& proc, pid_t pid, Listener& listener) {
-  listener.process = names::printable(proc.comm(pid));
-  listener.command = command_text(proc.read(pid, "cmdline").value_or(""));
-  listener.opted_out = opts_out(proc.read(pid, "environ", kEnvironmentLimit).value_or(""));
-}
-
-void ProcessNames::name_new(std::uint64_t netns, const std::vector<Listener>& before,
-                            std::vector<Listener>& now) {
-  std::map<std::pair<std::uint64_t, Endpoint>, const Listener*> known;
-  for (const Listener& old : before) known[{old.cookie, old.local}] = &old;
-  std::vector<Listener*> unknown;
-  for (Listener& listener : now) {
-    const auto same = known.find({listener.cookie, listener.local});
-    if (same != known.end()) {
-      copy_program(*same->second, listener);
-    } else {
-      unknown.push_back(&listener);
+/// In the user namespace through which the network namespace is entered, as the brokers are.
+/// @return null when there is none that we may join, or too many are in use
+Reader* FoundProcessNames::reader_inside(std::uint64_t netns) {
+  for (const pid_t pid : parts_.discovery.processes_in(netns)) {
+    const auto opened = parts_.proc.open_netns(pid);
+    if (!opened || opened->inode() != netns) continue;
+    auto gate = gate_of(opened->fd());
+    if (!gate || !gate->open || !gate->userns.valid()) return nullptr;
+    Inside& inside = inside_[gate->inode];
+    if (!inside.reader) {
+      std::erase_if(inside_, [this](const auto& each) {
+        return inside_.size() > kMostReaders && each.second.reader &&
+               each.second.reader->waiting() == 0;
+      });
+      if (inside_.size() > kMostReaders) {
+        inside_.erase(gate->inode);
+        return nullptr;
+      }
+      inside.reader = std::make_unique<Reader>(
+          parts_.loop,
+          Reader::Options{.program = parts_.program, .userns = std::move(gate->userns)});
     }
+    inside.used = parts_.loop.now();
+    if (!idle_.armed()) idle_.arm_after(kReaderIdle);
+    return inside.reader.get();
   }
-  if (!unknown.empty()) name(netns, unknown);
+  return nullptr;
 }
 
-void FoundProcessNames::name(std::uint64_t netns, std::span<Listener* const> listeners) {
-  std::set<std::uint64_t> inodes;
-  for (const Listener* listener : listeners) inodes.insert(listener->inode);
-  const auto owners = proc_.socket_owners(discovery_.processes_in(netns), std::move(inodes));
-  for (Listener* listener : listeners) {
-    const auto owner = owners.find(listener->inode);
-    if (owner != owners.end()) describe_process(proc_, owner->second, *listener);
-  }
+void FoundProcessNames::end_idle_readers() {
+  const TimePoint now = parts_.loop.now();
+  std::erase_if(inside_, [now](const auto& each) {
+    return each.second.used + kReaderIdle <= now && each.second.reader->waiting() == 0;
+  });
+  if (!inside_.empty()) idle_.arm_after(kReaderIdle);
 }
 
 }  // namespace portfwd

@@ -1,28 +1,44 @@
-// Names the programs behind listeners: some process of their namespace has the socket open. Owned
-// by main; asked once for each new listener, for all that one look showed together.
+// Finds the programs behind listeners: some process of their network namespace has the socket open.
+// Owned by main. Everything is asked of readers, so an answer comes later: nothing here waits.
+//
+// A process that has come since the last look at /proc is looked for as well. Where the sockets
+// belong to another user of the container (`--user`, postgres), whose descriptors only root of that
+// user namespace may list, a reader in there is asked; it lives for a minute after its last use.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
-#include <span>
+#include <functional>
+#include <map>
+#include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "discover/discovery.h"
+#include "discover/process_facts.h"
 #include "kernel/proc_dir.h"
-#include "watch/watcher.h"
 
 namespace portfwd {
 
+/// What is known of the process behind a listener.
+struct ListeningProgram {
+  pid_t pid = 0;
+  std::string name;     ///< comm, fit to be shown
+  std::string command;  ///< as Listener::command
+  bool opted_out = false;
+};
+
 class ProcessNames {
  public:
-  /// Fills in process, command and opted_out of those listeners of whom they can be known.
-  /// @param listeners in the network namespace `netns`; not named so far
-  virtual void name(std::uint64_t netns, std::span<Listener* const> listeners) = 0;
-  /// The same for a new set. Who a socket's program was is kept for the socket's life, so only
-  /// those that are not in `before` are looked for.
-  void name_new(std::uint64_t netns, const std::vector<Listener>& before,
-                std::vector<Listener>& now);
+  using Programs = std::map<std::uint32_t, ListeningProgram>;  ///< by the socket's inode
+  using Done = std::move_only_function<void(Programs)>;
+  /// A search under way; destroying it cancels it: the callback is not called.
+  using Search = std::shared_ptr<void>;
+
+  /// Finds the processes of the namespace that have these sockets open; those that cannot be found
+  /// are left out. @param done not called from within this function
+  [[nodiscard]] virtual Search find(std::uint64_t netns, std::vector<std::uint32_t> inodes,
+                                    Done done) = 0;
 
  protected:
   ~ProcessNames() = default;
@@ -30,21 +46,35 @@ class ProcessNames {
 
 class FoundProcessNames final : public ProcessNames {
  public:
-  /// Both are borrowed.
-  FoundProcessNames(const Discovery& discovery, const ProcDir& proc)
-      : discovery_(discovery), proc_(proc) {}
+  struct Parts {  ///< all borrowed
+    EventLoop& loop;
+    const ProcDir& proc;
+    Reader& reader;
+    ProcessFactsCache& facts;
+    Discovery& discovery;
+    std::string program;  ///< path of portfwd-broker, for readers in other user namespaces
+  };
+  explicit FoundProcessNames(const Parts& parts);
 
-  void name(std::uint64_t netns, std::span<Listener* const> listeners) override;
+  [[nodiscard]] Search find(std::uint64_t netns, std::vector<std::uint32_t> inodes,
+                            Done done) override;
+
+  static constexpr Duration kReaderIdle = std::chrono::minutes(1);
+  static constexpr std::size_t kMostReaders = 16;
 
  private:
-  const Discovery& discovery_;
-  const ProcDir& proc_;
+  class Task;
+  struct Inside {
+    std::unique_ptr<Reader> reader;
+    TimePoint used{};
+  };
+
+  [[nodiscard]] Reader* reader_inside(std::uint64_t netns);
+  void end_idle_readers();
+
+  Parts parts_;
+  std::map<std::uint64_t, Inside> inside_;  ///< by inode of the user namespace
+  Timer idle_;
 };
-
-/// Fills in what the process tells: its name fit to be shown, its command line, its own wish.
-void describe_process(const ProcDir& proc, pid_t pid, Listener& listener);
-
-/// The words of a command line as /proc has it, apart by single spaces.
-[[nodiscard]] std::string command_text(std::string_view cmdline);
 
 }  // namespace portfwd

@@ -35,7 +35,7 @@ struct DiscoveryParts {
   const EngineEnvironment environment = EngineEnvironment::of_this_process();
   HttpClient http;
   EngineFacts engines;
-  FoundProcessNames names{discovery, proc};
+  FoundProcessNames names{{loop, proc, reader, facts, discovery, broker_path()}};
   MemoryTrim trim;
 };
 

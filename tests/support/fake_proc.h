@@ -26,7 +26,8 @@ class FakeProc {
   [[nodiscard]] const std::string& path() const { return path_; }
   void start(int pid, std::uint64_t netns) {
     std::filesystem::create_directories(folder(pid) + "/ns");
-    std::filesystem::create_symlink("user:[1]", folder(pid) + "/ns/user");
+    std::error_code there_already;
+    std::filesystem::create_symlink("user:[1]", folder(pid) + "/ns/user", there_already);
     move(pid, netns);
   }
   void move(int pid, std::uint64_t netns) {

@@ -74,7 +74,7 @@ struct ReachTest : testing::Test, ReachObserver {
   }
 
   struct NoNames final : ProcessNames {
-    void name(std::uint64_t, std::span<Listener* const>) override {}
+    Search find(std::uint64_t, std::vector<std::uint32_t>, Done) override { return nullptr; }
   };
 
   SystemClock clock;

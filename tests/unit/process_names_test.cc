@@ -1,17 +1,21 @@
-// What a process tells of itself: name, command line, and whether it wants to be left alone.
-#include "reach/process_names.h"
-
+// What a process tells of itself, and when it is asked for again.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
-#include "support/fake_proc.h"
+#include "reach/listener_names.h"
+#include "support/manual_clock.h"
 
 namespace portfwd {
 namespace {
 
+using namespace std::chrono_literals;
 using namespace std::string_literals;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing_support::ManualClock;
 
-TEST(ProcessNames, ACommandLineIsItsWordsAndOneSpaceBetween) {
+TEST(ProcessFacts, ACommandLineIsItsWordsAndOneSpaceBetween) {
   EXPECT_EQ(command_text("node\0/app/vite\0--port\0"
                          "5173\0"s),
             "node /app/vite --port 5173");
@@ -20,53 +24,140 @@ TEST(ProcessNames, ACommandLineIsItsWordsAndOneSpaceBetween) {
   EXPECT_EQ(command_text(""), "");
 }
 
-TEST(ProcessNames, AProcessIsLeftAloneIfItsEnvironmentSaysSo) {
-  testing_support::FakeProc folder;
-  folder.start(7, 1);
-  folder.write(7, "comm", "node\n");
-  folder.write(7, "cmdline", "node\0server.js\0"s);
-  folder.write(7, "environ", std::string(20000, 'x') + "\0PORTFWD=off\0"s);
-  const ProcDir proc(folder.path());
-  Listener read;
-  describe_process(proc, 7, read);
-  EXPECT_EQ(read.process, "node");
-  EXPECT_EQ(read.command, "node server.js");
-  EXPECT_TRUE(read.opted_out);
-  folder.write(7, "environ", "PORTFWD=offline\0XPORTFWD=off\0"s);
-  describe_process(proc, 7, read);
-  EXPECT_FALSE(read.opted_out);
+TEST(ProcessFacts, OptOutIsOneWholeVariableOfTheEnvironment) {
+  const auto opted_out = [](std::string_view environ) {
+    return parse_process_facts("node\0"s, environ, "host").opted_out;
+  };
+  EXPECT_TRUE(opted_out("A=" + std::string(20000, 'x') + "\0PORTFWD=off\0"s));
+  EXPECT_FALSE(opted_out("PORTFWD=offline\0XPORTFWD=off\0"s));
+  EXPECT_FALSE(opted_out(""));
 }
 
-/// Knows nobody, and says for whom it was asked.
-struct Nobody final : ProcessNames {
-  void name(std::uint64_t, std::span<Listener* const> listeners) override {
-    for (Listener* listener : listeners) {
-      asked.push_back(listener->local.port);
-      listener->process = "new";
-    }
+/// As redis and nginx leave it: the title goes on where the environment was, then zeros.
+TEST(ProcessFacts, KeepWhatWasSaidBeforeATitleWasWrittenOverIt) {
+  const auto before =
+      parse_process_facts("redis-server\0"s, "PORTFWD=off\0HOSTNAME=box\0"s, "host");
+  EXPECT_FALSE(before.environment_lost);
+  for (const std::string& over : {" *:6379\0\0\0"s, "\0\0\0\0"s, "ss /usr/sbin/nginx\0\0"s}) {
+    const auto now = parse_process_facts("redis-server *:6379\0"s, over, "host", before);
+    EXPECT_TRUE(now.opted_out);
+    EXPECT_EQ(now.told.name, "box");
+    EXPECT_EQ(now.command, "redis-server *:6379");
+    EXPECT_FALSE(now.environment_lost);
+    EXPECT_TRUE(parse_process_facts("redis-server\0"s, over, "host").environment_lost);
   }
-  std::vector<Port> asked;
+}
+
+TEST(ProcessFacts, AreNotThoseOfTheProgramBefore) {
+  const auto before = parse_process_facts("sh\0"s, "PORTFWD=off\0"s, "host");
+  EXPECT_FALSE(parse_process_facts("node\0"s, "A=b\0"s, "host", before).opted_out);
+}
+
+/// Answers when the test says so.
+struct SlowNames final : ProcessNames {
+  Search find(std::uint64_t, std::vector<std::uint32_t> inodes, Done done) override {
+    asked = std::move(inodes);
+    answer = std::move(done);
+    return std::make_shared<int>();
+  }
+  void say(Programs programs) {
+    Done done = std::exchange(answer, nullptr);
+    done(std::move(programs));
+  }
+  std::vector<std::uint32_t> asked;
+  Done answer;
 };
 
-Listener listener(Port port, std::uint64_t cookie) {
-  Listener l;
-  l.local = {IpAddress::loopback(Family::V4), port};
-  l.cookie = cookie;
-  return l;
+struct ListenerNamesTest : testing::Test {
+  static Listener listener(Port port, std::uint32_t inode) {
+    Listener l;
+    l.local = {IpAddress::loopback(Family::V4), port};
+    l.cookie = l.inode = inode;
+    return l;
+  }
+  std::vector<Port> shown(const std::vector<Listener>& now) {
+    last = names.name(now);
+    std::vector<Port> ports;
+    for (const Listener& l : last) ports.push_back(l.local.port);
+    return ports;
+  }
+  void pass(Duration time) {
+    clock.advance(time);
+    EXPECT_TRUE(loop.turn(0ms));
+  }
+
+  ManualClock clock;
+  EventLoop loop{clock};
+  SlowNames source;
+  int changes = 0;
+  std::vector<Listener> last;
+  ListenerNames names{loop, source, 7, [this] { ++changes; }};
+};
+
+TEST_F(ListenerNamesTest, HoldsANewListenerBackUntilItsProgramIsKnown) {
+  EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
+  pass(0ms);
+  EXPECT_THAT(source.asked, ElementsAre(1));
+  source.say({{1, {::getpid(), "nginx", "nginx -g", true}}});
+  EXPECT_EQ(changes, 1);
+  EXPECT_THAT(shown({listener(80, 1)}), ElementsAre(80));
+  EXPECT_EQ(last[0].process, "nginx");
+  EXPECT_EQ(last[0].command, "nginx -g");
+  EXPECT_TRUE(last[0].opted_out);
 }
 
-TEST(ProcessNames, AreLookedUpOnceInASocketsLife) {
-  std::vector<Listener> before{listener(1, 10), listener(2, 20)};
-  before[0].process = "nginx";
-  before[0].command = "nginx -g daemon off;";
-  before[0].opted_out = true;
-  std::vector<Listener> now{listener(1, 10), listener(2, 21), listener(3, 30)};
-  Nobody names;
-  names.name_new(1, before, now);
-  EXPECT_THAT(names.asked, testing::ElementsAre(2, 3)) << "2 is another socket now";
-  EXPECT_EQ(now[0].command, "nginx -g daemon off;");
-  EXPECT_TRUE(now[0].opted_out);
-  EXPECT_EQ(now[1].process, "new");
+TEST_F(ListenerNamesTest, ShowsAListenerWhoseProgramIsNotFoundInTime) {
+  EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
+  pass(0ms);
+  pass(ListenerNames::kHold);
+  EXPECT_EQ(changes, 1);
+  EXPECT_THAT(shown({listener(80, 1)}), ElementsAre(80));
+  source.say({{1, {::getpid(), "late", "", true}}});
+  EXPECT_EQ(changes, 2);
+  EXPECT_THAT(shown({listener(80, 1)}), ElementsAre(80));
+  EXPECT_TRUE(last[0].opted_out);
+}
+
+TEST_F(ListenerNamesTest, LooksAgainForWhatWasNotFound) {
+  EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
+  pass(0ms);
+  source.say({});
+  source.asked.clear();
+  pass(ListenerNames::kFirstPause);
+  EXPECT_THAT(source.asked, ElementsAre(1)) << "a miss is not the answer for the socket's life";
+}
+
+TEST_F(ListenerNamesTest, AsksForEachSocketOnce) {
+  EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
+  pass(0ms);
+  source.say({{1, {::getpid(), "nginx", "", false}}});
+  EXPECT_THAT(shown({listener(80, 1), listener(81, 2)}), ElementsAre(80));
+  pass(0ms);
+  EXPECT_THAT(source.asked, ElementsAre(2));
+  source.say({{2, {::getpid(), "redis", "", false}}});
+  EXPECT_THAT(shown({listener(80, 3), listener(81, 2)}), ElementsAre(81)) << "80 is another socket";
+}
+
+TEST_F(ListenerNamesTest, LooksAgainWhenTheNamedProcessEnds) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    for (;;) ::pause();
+  }
+  EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
+  pass(0ms);
+  source.say({{1, {child, "parent", "", false}}});
+  EXPECT_THAT(shown({listener(80, 1)}), ElementsAre(80));
+  source.asked.clear();
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_TRUE(loop.turn(20s));
+  pass(ListenerNames::kHold);
+  EXPECT_THAT(source.asked, ElementsAre(1));
+  EXPECT_THAT(shown({listener(80, 1)}), ElementsAre(80));
+  EXPECT_EQ(last[0].process, "parent") << "until the other one is found";
+  source.say({{1, {::getpid(), "worker", "", false}}});
+  EXPECT_THAT(shown({listener(80, 1)}), ElementsAre(80));
+  EXPECT_EQ(last[0].process, "worker");
 }
 
 }  // namespace
