@@ -1,12 +1,10 @@
 #include "devcontainer/workspace.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <string_view>
-
-#include "base/unique_fd.h"
 
 namespace portfwd::devcontainer {
 
@@ -16,51 +14,66 @@ std::string_view file_name(std::string_view path) {
   return path.substr(path.rfind('/') + 1);
 }
 
+/// One spelling for each: no "..", no "//", no slash at the end.
 bool is_plain_absolute(std::string_view path) {
-  return path.starts_with('/') && !(std::string(path) + "/").contains("/../") &&
-         !path.contains('\0');
+  return path.starts_with('/') && !path.ends_with('/') && !path.contains("//") &&
+         !(std::string(path) + "/").contains("/../") && !path.contains('\0');
+}
+
+bool is_kernels(std::string_view path) {
+  static constexpr std::array<std::string_view, 3> kFolders{"/proc", "/sys", "/dev"};
+  return std::ranges::any_of(kFolders, [path](std::string_view folder) {
+    return path == folder || (path.starts_with(folder) && path[folder.size()] == '/');
+  });
 }
 
 std::string label(const std::map<std::string, std::string>& labels, const std::string& key) {
   const auto found = labels.find(key);
-  return found == labels.end() || !is_plain_absolute(found->second) ? "" : found->second;
+  if (found == labels.end()) return "";
+  std::string_view path = found->second;
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  return is_plain_absolute(path) && !is_kernels(path) ? std::string(path) : "";
 }
 
 }  // namespace
 
-std::vector<std::string> config_paths(const std::map<std::string, std::string>& labels) {
-  std::vector<std::string> paths;
+std::vector<ConfigPlace> config_places(const std::map<std::string, std::string>& labels) {
+  std::vector<ConfigPlace> places;
+  const std::string folder = label(labels, "devcontainer.local_folder");
   const std::string file = label(labels, "devcontainer.config_file");
   if (file_name(file) == "devcontainer.json" || file_name(file) == ".devcontainer.json") {
-    paths.push_back(file);
+    const bool below = !folder.empty() && file.starts_with(folder + "/");
+    const std::size_t cut = below ? folder.size() : file.rfind('/');
+    if (cut > 0) places.push_back({file.substr(0, cut), file.substr(cut + 1)});
   }
-  const std::string folder = label(labels, "devcontainer.local_folder");
   if (!folder.empty()) {
-    paths.push_back(folder + "/.devcontainer/devcontainer.json");
-    paths.push_back(folder + "/.devcontainer.json");
+    places.push_back({folder, ".devcontainer/devcontainer.json"});
+    places.push_back({folder, ".devcontainer.json"});
   }
-  return paths;
+  return places;
 }
 
-Result<std::string> read_config(const std::string& path, uid_t owner) {
-  // A pipe must not be waited for, nor a link be followed out of the folder.
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
-  if (!fd.valid()) return fail("devcontainer.json");
-  struct stat about {};
-  if (::fstat(fd.get(), &about) != 0) return fail("devcontainer.json");
-  if (!S_ISREG(about.st_mode)) return fail("devcontainer.json", EINVAL);
-  if (about.st_uid != owner) return fail("devcontainer.json", EACCES);
-  std::string text(kLargestFile + 1, '\0');
-  std::size_t size = 0;
-  ssize_t got = 0;
-  while (size < text.size() &&
-         (got = ::read(fd.get(), text.data() + size, text.size() - size)) > 0) {
-    size += static_cast<std::size_t>(got);
+std::string why_not_read(const ConfigPlace& place, const Error& error) {
+  const auto say = [&](std::string_view why) { return fmt::format("{}: {}", place.text(), why); };
+  switch (error.code) {
+    case EXDEV:
+      return say(
+          fmt::format("not read: a symbolic link leads out of {}; links are followed that "
+                      "stay below it",
+                      place.folder));
+    case ELOOP:
+      return say("not read: it leads through a link of /proc, or in a circle");
+    case EINVAL:
+      return say("not read: it is no regular file");
+    case EACCES:
+      return say("not read: it is another user's, or may not be read by this one");
+    case EFBIG:
+      return say("not read: it is larger than 1 MiB");
+    case ETIMEDOUT:
+      return say("not read: its file system did not answer");
+    default:
+      return say(fmt::format("not read: {}", error.text()));
   }
-  if (got < 0) return fail("devcontainer.json");
-  if (size > kLargestFile) return fail("devcontainer.json", EFBIG);
-  text.resize(size);
-  return text;
 }
 
 }  // namespace portfwd::devcontainer

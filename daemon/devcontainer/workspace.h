@@ -1,14 +1,12 @@
 // The devcontainer.json of the folder that a dev container was made from, found by the labels that
-// the dev container tools set: `devcontainer.local_folder` and `devcontainer.config_file`. It reads
-// files of this user's and knows nothing of what is in them.
+// the dev container tools set: `devcontainer.local_folder` and `devcontainer.config_file`. It knows
+// where the file may be and what a failure means, and nothing of what is in it; it opens nothing.
 //
-// An image can carry any label. So nothing is opened but a regular file of this user, named
-// devcontainer.json or .devcontainer.json, at the places that the specification names, and what it
-// says can ask for nothing but ports (port_metadata.h).
+// An image can carry any label. So nothing is to be opened but a regular file of this user, named
+// devcontainer.json or .devcontainer.json, at the places that the specification names, by a reader
+// that nobody waits for, and what it says can ask for nothing but ports (port_metadata.h).
 // Source: https://containers.dev/implementors/spec/#devcontainerjson
 #pragma once
-
-#include <sys/types.h>
 
 #include <map>
 #include <string>
@@ -20,13 +18,20 @@ namespace portfwd::devcontainer {
 
 constexpr std::size_t kLargestFile = 1 << 20;  ///< bytes
 
-/// Where the file may be, best first, absolute; empty when the labels name no folder.
-[[nodiscard]] std::vector<std::string> config_paths(
+struct ConfigPlace {
+  std::string folder;  ///< absolute; nothing outside of it is to be opened
+  std::string path;    ///< below it
+
+  [[nodiscard]] std::string text() const { return folder + "/" + path; }
+  friend bool operator==(const ConfigPlace&, const ConfigPlace&) = default;
+};
+
+/// Where the file may be, best first; empty when the labels name no folder, or one of the kernel's
+/// (/proc, /sys, /dev).
+[[nodiscard]] std::vector<ConfigPlace> config_places(
     const std::map<std::string, std::string>& labels);
 
-/// @param owner whose file it has to be
-/// @return its text. ENOENT: there is none; EACCES: it is another user's; EINVAL: it is no regular
-/// file; EFBIG: it is beyond kLargestFile; ELOOP: it is a symbolic link
-[[nodiscard]] Result<std::string> read_config(const std::string& path, uid_t owner);
+/// Why the file at that place was not read, as a sentence with what helps.
+[[nodiscard]] std::string why_not_read(const ConfigPlace& place, const Error& error);
 
 }  // namespace portfwd::devcontainer

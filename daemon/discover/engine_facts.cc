@@ -2,6 +2,7 @@
 #include "discover/engine_facts.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -10,20 +11,22 @@
 namespace portfwd {
 
 EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
-                         EngineSockets sockets, PodmanFiles podman_files)
+                         EngineSockets sockets, PodmanFiles podman_files, Reader& files)
     : loop_(loop),
       registry_(registry),
       http_(http),
       elsewhere_(std::move(sockets.elsewhere)),
       podman_files_(std::move(podman_files)),
+      workspaces_(files, ::geteuid(),
+                  [this](const ContainerFacts& facts) { registry_.learn(facts); }),
       podman_(
           loop, http, EngineKind::Podman, std::move(sockets.podman),
-          [this](const std::string&, const ContainerFacts& facts) { registry_.learn(facts); },
+          [this](const std::string&, const ContainerFacts& facts) { workspaces_.add(facts); },
           [this](const std::string& id) { registry_.learn_nothing(id); }),
       docker_(
           loop, http, EngineKind::Docker, std::move(sockets.docker),
           [this](const std::string& socket, const ContainerFacts& facts) {
-            registry_.learn(facts);
+            workspaces_.add(facts);
             follow_docker(socket, facts.id);
           },
           [this](const std::string& id) { registry_.learn_nothing(id); }),
@@ -78,6 +81,7 @@ void EngineFacts::on_container_removed(const Container& container, RemovalReason
   considered_.erase(container.engine_id);
   podman_.forget(container.engine_id);
   docker_.forget(container.engine_id);
+  workspaces_.forget(container.engine_id);
   const auto known = docker_socket_of_.find(container.engine_id);
   if (known == docker_socket_of_.end()) return;
   const std::string socket = known->second;

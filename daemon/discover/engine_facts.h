@@ -12,6 +12,7 @@
 #include <string>
 
 #include "discover/registry.h"
+#include "discover/workspace_files.h"
 #include "engine/container_asker.h"
 #include "engine/docker_events.h"
 #include "engine/podman_events.h"
@@ -21,9 +22,9 @@ namespace portfwd {
 
 class EngineFacts final : public RegistryObserver {
  public:
-  /// All but the sockets and files outlive this.
+  /// All but the sockets and podman's files outlive this. @param files reads those of workspaces
   EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http, EngineSockets sockets,
-              PodmanFiles podman_files);
+              PodmanFiles podman_files, Reader& files);
   EngineFacts(const EngineFacts&) = delete;
   EngineFacts& operator=(const EngineFacts&) = delete;
   ~EngineFacts() { registry_.remove_observer(*this); }
@@ -48,6 +49,7 @@ class EngineFacts final : public RegistryObserver {
   const std::vector<EngineElsewhere> elsewhere_;
   const PodmanFiles podman_files_;
   std::set<std::string> considered_;  ///< engines' ids
+  WorkspaceFiles workspaces_;
   ContainerAsker podman_;
   ContainerAsker docker_;
   PodmanEvents podman_events_;

@@ -6,11 +6,17 @@
 
 namespace portfwd {
 
-bool learn_labels(Container& container, std::map<std::string, std::string> labels) {
+/// The label comes with the image, the file is nearer to the user.
+bool learn_labels(Container& container, std::map<std::string, std::string> labels,
+                  const devcontainer::PortMetadata* workspace) {
   std::shared_ptr<const devcontainer::PortMetadata> metadata;
   if (const auto label = labels.extract(kMetadataLabel)) {
     metadata = std::make_shared<const devcontainer::PortMetadata>(
         devcontainer::parse_port_metadata(label.mapped(), devcontainer::local_environment));
+  }
+  if (workspace != nullptr) {
+    metadata = std::make_shared<const devcontainer::PortMetadata>(
+        metadata ? merge(*metadata, *workspace) : *workspace);
   }
   const bool same = metadata && container.metadata ? *metadata == *container.metadata
                                                    : metadata == container.metadata;

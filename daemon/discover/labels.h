@@ -10,6 +10,8 @@ namespace portfwd {
 
 /// Takes in what an engine told, bounded by then (engine/container_facts.h). What kMetadataLabel
 /// says of ports is read here, once, as it may be long. @return whether anything is news
-bool learn_labels(Container& container, std::map<std::string, std::string> labels);
+/// @param workspace what the file of its folder says, which comes over the label; may be null
+bool learn_labels(Container& container, std::map<std::string, std::string> labels,
+                  const devcontainer::PortMetadata* workspace = nullptr);
 
 }  // namespace portfwd

@@ -49,7 +49,7 @@ void Registry::learn(const ContainerFacts& facts) {
   news = take_text(container.pod, facts.pod) || news;
   news = take_text(container.project, facts.project) || news;
   news = take_text(container.service, facts.service) || news;
-  news = learn_labels(container, facts.labels) || news;
+  news = learn_labels(container, facts.labels, facts.workspace.get()) || news;
   entry->network_owner = network_owner_of(facts);
   const Entry* owner = entry_of_engine_id(entry->network_owner);
   const auto& published = owner == nullptr ? facts.published : owner->container.published;

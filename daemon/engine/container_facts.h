@@ -6,10 +6,12 @@
 
 #include <compare>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/endpoint.h"
+#include "devcontainer/port_metadata.h"
 
 namespace portfwd {
 
@@ -47,6 +49,9 @@ struct ContainerFacts {
   std::map<std::string, std::string> labels;
   std::vector<PublishedPorts> published;
   std::vector<IpAddress> addresses;  ///< Docker's: its own, in its networks
+  /// What the devcontainer.json of the folder that its labels name says; null: they name none. Not
+  /// the engine's word, but taken in with it (discover/workspace_files.h).
+  std::shared_ptr<const devcontainer::PortMetadata> workspace;
 };
 
 /// Something has happened to a container.

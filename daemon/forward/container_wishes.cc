@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "devcontainer/workspace.h"
 
 namespace portfwd {
 
@@ -29,22 +28,6 @@ Attributes from_metadata(const PortAttributes* said) {
 
 }  // namespace
 
-/// The label comes with the image, the file is nearer to the user.
-PortMetadata ContainerWishes::read(const Container& container) const {
-  PortMetadata all;
-  if (container.metadata) all = *container.metadata;
-  for (const std::string& path : devcontainer::config_paths(container.labels)) {
-    const auto text = devcontainer::read_config(path, owner_);
-    if (!text && text.error().code == ENOENT) continue;
-    if (text)
-      return merge(std::move(all),
-                   devcontainer::parse_port_metadata(*text, devcontainer::local_environment));
-    all.complaints.push_back(fmt::format("{}: {}", path, text.error().text()));
-    break;
-  }
-  return all;
-}
-
 bool ContainerWishes::update(const Container& container) {
   const auto before = declared();
   if (!container.labels.empty() || container.metadata) {
@@ -61,7 +44,7 @@ bool ContainerWishes::update(const Container& container) {
   if (!read_before) {
     known.labels = container.labels;
     known.label = container.metadata;
-    known.metadata = read(container);
+    known.metadata = container.metadata ? *container.metadata : PortMetadata();
     known.matched = {};
     for (const std::string& complaint : known.metadata.complaints) {
       log::write(log::Level::Warning,

@@ -1,7 +1,7 @@
 // What containers ask for themselves: labels, their programs' environment, and the metadata of dev
-// containers, from the label and from the devcontainer.json of their folder. Owned by the
-// Controller, which tells it of every container; read once for each and again when its labels
-// change. The user's own rules and forwards come first; policy and the table see to that.
+// containers, of the label and of the devcontainer.json of their folder. Owned by the ForwardTable,
+// which tells it of every container; taken in once for each and again when its labels change. The
+// user's own rules and forwards come first; policy and the table see to that.
 //
 // A container that has gone keeps its wishes for kReplacement, so that one which is made anew under
 // its name finds its host ports held. They give way to those of the new one as soon as its labels
@@ -37,8 +37,7 @@ class ContainerWishes {
  public:
   static constexpr Duration kReplacement = std::chrono::minutes(1);
 
-  /// @param owner whose devcontainer.json files are read
-  ContainerWishes(uid_t owner, const Clock& clock) : owner_(owner), clock_(clock) {}
+  explicit ContainerWishes(const Clock& clock) : clock_(clock) {}
 
   /// A container that has come or changed. @return whether declared() is not what it was
   bool update(const Container& container);
@@ -78,7 +77,6 @@ class ContainerWishes {
     std::optional<TimePoint> gone;
     mutable Matched matched{};
   };
-  [[nodiscard]] devcontainer::PortMetadata read(const Container& container) const;
   [[nodiscard]] std::string name_of_service(const Known& of, const std::string& service) const;
   [[nodiscard]] const devcontainer::PortAttributes* find(const Container& container, Port port,
                                                          const std::string& command) const;
@@ -86,7 +84,6 @@ class ContainerWishes {
   [[nodiscard]] const devcontainer::PortAttributes* find_own(const Known& known, Port port,
                                                              const std::string& command) const;
 
-  uid_t owner_;
   const Clock& clock_;
   std::map<std::string, Known> known_;  ///< by container id
 };

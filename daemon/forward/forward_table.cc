@@ -26,7 +26,7 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
     : parts_(parts),
       settings_(settings),
       ephemeral_(ephemeral_ports()),
-      wishes_(parts.owner, parts.loop.clock()),
+      wishes_(parts.loop.clock()),
       draining_(parts.loop),
       work_(parts.loop, [this] { reconcile_dirty(); }),
       settle_over_(parts.loop, [this] { mark_settled(); }),

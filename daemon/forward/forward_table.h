@@ -82,7 +82,6 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
     RelayServices relay;
     const PortHolder& holders;
     TableObserver& observer;
-    uid_t owner;  ///< whose files may say what a container asks for
   };
   /// @param state what state() gave in the life before
   ForwardTable(const Parts& parts, const Settings& settings, const State& state);

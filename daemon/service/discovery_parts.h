@@ -14,19 +14,24 @@ namespace portfwd {
 
 struct DiscoveryParts {
   /// The daemon's only children are its brokers and readers, whose home is no container.
-  explicit DiscoveryParts(EventLoop& loop)
-      : reader(loop, {.program = broker_path()}),
+  explicit DiscoveryParts(EventLoop& event_loop)
+      : loop(event_loop),
+        reader(loop, {.program = broker_path()}),
+        files(loop, {.program = broker_path(), .purpose = broker::Purpose::Files}),
         registry(loop, proc, identifier, boundary),
         discovery({loop, proc, facts, identifier, boundary, registry},
                   {.is_ours = [this](pid_t pid) { return proc.parent(pid) == ::getpid(); }}),
         http(loop),
-        engines(loop, registry, http, engine_sockets(environment), podman_files(environment)),
+        engines(loop, registry, http, engine_sockets(environment), podman_files(environment),
+                files),
         trim(loop) {
     registry.add_observer(trim);
   }
 
+  EventLoop& loop;
   const ProcDir proc;
-  Reader reader;
+  Reader reader;  ///< of processes
+  Reader files;
   ProcessFactsCache facts{reader, proc};
   const Identifier identifier{proc, facts};
   const Boundary boundary{proc, identifier};

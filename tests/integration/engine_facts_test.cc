@@ -50,11 +50,13 @@ struct EngineFactsTest : testing::Test {
   Finder finder;
   HttpClient http{finder.loop};
   std::optional<HttpServer> server;
+  Reader files{finder.loop, {.program = PORTFWD_BROKER_PATH, .purpose = broker::Purpose::Files}};
   EngineFacts facts{finder.loop,
                     finder.registry,
                     http,
                     {.podman = {socket}},
-                    {folder.path() + "/events.log", folder.path()}};
+                    {folder.path() + "/events.log", folder.path()},
+                    files};
   Sandbox sandbox;
 };
 
@@ -203,6 +205,40 @@ TEST_F(EngineFactsTest, ANamePeopleGaveIsKept) {
   EXPECT_EQ(container()->name, "mine");
 }
 
+std::string answer_with_folder(const std::string& folder) {
+  return R"([{"Id":")" + kId + R"(","Names":["web"],"Image":"nginx","Labels":)" +
+         R"({"devcontainer.local_folder":")" + folder + R"("}}])";
+}
+
+TEST_F(EngineFactsTest, TheFileOfItsFolderIsThereWithItsEnginesWord) {
+  std::filesystem::create_directory(folder.path() + "/.devcontainer");
+  std::ofstream(folder.path() + "/shared.json") << R"({"forwardPorts": [3000]})";
+  std::filesystem::create_symlink("../shared.json",
+                                  folder.path() + "/.devcontainer/devcontainer.json");
+  serve(answer_with_folder(folder.path()));
+  const KeptProcess process(sandbox, kId, "");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(
+      finder.until([&] { return container() != nullptr && container()->image == "nginx"; }));
+  ASSERT_NE(container()->metadata, nullptr);
+  ASSERT_EQ(container()->metadata->wanted.size(), 1U);
+  EXPECT_EQ(container()->metadata->wanted.front().port, 3000);
+}
+
+TEST_F(EngineFactsTest, AFileOutsideOfItsFolderIsRefusedWithAReason) {
+  std::filesystem::create_symlink("/etc", folder.path() + "/.devcontainer");
+  serve(answer_with_folder(folder.path()));
+  const KeptProcess process(sandbox, kId, "");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(
+      finder.until([&] { return container() != nullptr && container()->image == "nginx"; }));
+  ASSERT_NE(container()->metadata, nullptr);
+  EXPECT_THAT(container()->metadata->complaints,
+              ElementsAre(testing::HasSubstr("link leads out of " + folder.path())));
+}
+
 TEST_F(EngineFactsTest, WhoHasJoinedAnothersNetworkHasItsPublishedPorts) {
   const std::string other(64, 'd');
   const KeptProcess owner(sandbox, other, "owner"), joined(sandbox, kId, "joined");
@@ -219,7 +255,7 @@ TEST_F(EngineFactsTest, WhoHasJoinedAnothersNetworkHasItsPublishedPorts) {
 TEST_F(EngineFactsTest, AnEngineElsewhereIsListedAsOutOfReach) {
   EngineSockets sockets;
   sockets.elsewhere = {{EngineKind::Docker, "DOCKER_HOST", "ssh://me@far"}};
-  const EngineFacts other(finder.loop, finder.registry, http, sockets, {});
+  const EngineFacts other(finder.loop, finder.registry, http, sockets, {}, files);
   ASSERT_TRUE(finder.until([&] { return !finder.registry.containers().empty(); }));
   const Container& listed = *finder.registry.containers().front();
   EXPECT_EQ(listed.name, "ssh://me@far");

@@ -18,8 +18,7 @@ TEST_F(ForwardTableTest, TheNextTableKnowsTheHostPortsOfThisOne) {
   EXPECT_EQ(told.state_changes, 1);
   table->stop();
   taken.reset();
-  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()},
-                settings, state);
+  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, state);
   show(container("web"), {8080});
   EXPECT_EQ(only().host_port, 20000);
   EXPECT_EQ(told.state_changes, 1) << "nothing new to be written";
@@ -62,8 +61,7 @@ TEST_F(WithAddressPerContainer, ItIsTheSameInTheNextLife) {
   const State state = table->state();
   const std::string home = home_of("web");
   table->stop();
-  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()},
-                settings, state);
+  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, state);
   show(container("web"), {9090});
   EXPECT_THAT(only().host_addresses, ElementsAre(home));
 }

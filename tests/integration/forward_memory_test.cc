@@ -44,8 +44,7 @@ struct ForwardMemory : ForwardTableTest {
     ASSERT_TRUE(read);
     table->stop();
     turn_until([this] { return !table->draining(); });
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()},
-                  settings, *read);
+    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, *read);
     told.take();
   }
 };

@@ -118,8 +118,7 @@ struct ReconcileProperties : ForwardTableTest {
   void begin_anew() {
     table->stop();
     turn_until([&] { return !table->draining(); });
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()}, now,
-                  State{});
+    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, now, State{});
     table->declare();
     for (Inside* inside : {&web, &api}) {
       if (inside->reach != nullptr) table->on_reach_added(*inside->reach);

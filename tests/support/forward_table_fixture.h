@@ -100,7 +100,7 @@ struct Holder final : PortHolder {
 struct ForwardTableTest : testing::Test {
   ForwardTableTest() {
     settings.host.linger = std::chrono::milliseconds(20);
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told, ::geteuid()},
+    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told},
                   settings, State{});
   }
   ~ForwardTableTest() override {

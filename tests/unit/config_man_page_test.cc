@@ -71,7 +71,7 @@ Settings settings_of(const std::string& toml) {
 /// What the settings make of an ordinary listener.
 Decision decision_of(const Settings& settings) {
   const SystemClock clock;
-  const ContainerWishes nobody_wishes(0, clock);
+  const ContainerWishes nobody_wishes(clock);
   Container container;
   container.name = "web";
   Listener listener;

@@ -49,7 +49,7 @@ struct ContainerWishesTest : testing::Test {
   using Names = std::vector<std::string>;
 
   testing_support::ManualClock clock;
-  ContainerWishes wishes{::geteuid(), clock};
+  ContainerWishes wishes{clock};
   TimePoint now{100s};
 };
 
@@ -69,15 +69,14 @@ TEST_F(ContainerWishesTest, ForwardPortsOfTheLabelAreDeclared) {
 }
 
 TEST_F(ContainerWishesTest, TheFileOfTheFolderComesOverTheLabel) {
-  const testing_support::TempDir folder;
-  std::filesystem::create_directory(folder.path() + "/.devcontainer");
-  std::ofstream(folder.path() + "/.devcontainer/devcontainer.json")
-      << R"({"portsAttributes": {"3000": {"label": "mine"}}, /* one more */ "forwardPorts": [8080]})";
-  const auto web = container(
-      "1", "web",
-      {{"devcontainer.local_folder", folder.path()},
-       {"devcontainer.metadata",
-        R"({"forwardPorts": [3000], "portsAttributes": {"3000": {"label": "theirs"}}})"}});
+  const auto file = devcontainer::parse_port_metadata(
+      R"({"portsAttributes": {"3000": {"label": "mine"}}, /* one more */ "forwardPorts": [8080]})",
+      devcontainer::local_environment);
+  Container web = container("1", "web");
+  learn_labels(web,
+               {{"devcontainer.metadata",
+                 R"({"forwardPorts": [3000], "portsAttributes": {"3000": {"label": "theirs"}}})"}},
+               &file);
   EXPECT_TRUE(wishes.update(web));
   EXPECT_EQ(declared(), (Names{"web:3000", "web:8080"}));
   EXPECT_EQ(wishes.attributes(web, on(3000)).label, "mine");

@@ -39,7 +39,7 @@ struct ExplainTest : testing::Test {
   }
   Settings settings;
   SystemClock clock;
-  ContainerWishes wishes{0, clock};
+  ContainerWishes wishes{clock};
   Container container;
   Known known{.subject = &container};
 };

@@ -42,7 +42,7 @@ Settings read(const std::string& text) {
 
 Decision decide_in(const Settings& settings, const Container& c, const Listener& l) {
   const SystemClock clock;
-  const ContainerWishes wishes(0, clock);
+  const ContainerWishes wishes(clock);
   return decide({settings, kEphemeral, wishes}, c, l);
 }
 
