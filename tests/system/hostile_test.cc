@@ -2,6 +2,7 @@
 // is valid and harmless text, and everybody else is served.
 #include <regex>
 
+#include "support/hanging_fuse.h"
 #include "support/system_fixture.h"
 
 namespace portfwd {
@@ -78,6 +79,21 @@ TEST_F(SystemHostile, NamesOfProgramsAreShownHarmlessly) {
   EXPECT_EQ(forward_of(9006)["process"], "libpod");
   EXPECT_EQ(forward_of(9010)["process"], "(x) S 1");
   expect_harmless_everywhere();
+}
+
+/// It holds its memory map for ever, so that whoever reads its command line waits.
+TEST_F(SystemHostile, ServesOthersWhileAProcessOfASandboxCannotBeRead) {
+  Box box;
+  ASSERT_EQ(box.open(9100), 0);
+  const HangingFuse hanging(HangingFuse::What::MemoryMap);
+  start();
+  ASSERT_TRUE(wait_for_added(9100));
+  EXPECT_EQ(greeting({kV4, 9100}), "9100 here\n");
+  const HangingFuse later(HangingFuse::What::MemoryMap);
+  ASSERT_TRUE(wait_for_container(later.pid()));
+  ASSERT_EQ(box.open(9101), 0);
+  ASSERT_TRUE(wait_for_added(9101));
+  EXPECT_EQ(greeting({kV4, 9101}), "9101 here\n");
 }
 
 /// Becomes a shell whose arguments and environment claim to be an engine's work.
