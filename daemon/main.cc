@@ -23,9 +23,10 @@ int run(const Options& options, const Settings& settings) {
   set_up_process();
   const SystemClock clock;
   EventLoop loop(clock);
+  if (auto made = loop.status(); !made) return fail_with(made.error());
   auto diag = SockDiag::open();
   auto probe = SockDiag::open();
-  if (!diag || !probe) return fail_with(kFailed, (diag ? probe : diag).error().text());
+  if (!diag || !probe) return fail_with((diag ? probe : diag).error());
   RelayParts relay(loop, std::move(*diag), std::move(*probe));
   DiscoveryParts found(loop);
   ReachParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
@@ -49,15 +50,13 @@ int run(const Options& options, const Settings& settings) {
       connect_bus(loop, controller, options.system_bus ? BusKind::System : BusKind::Session,
                   [&](const std::string& why) { shutdown.begin("bus lost: " + why, kFailed); });
   if (!bus) return fail_with(bus.error());
-
   Signals signals(loop, {SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
     if (signal != SIGHUP) return shutdown.begin("asked to end");
     (void)controller.reload();  // it has said what is wrong
   });
+  if (auto made = signals.status(); !made) return fail_with(made.error());
   config.watch([&] { (void)controller.reload(); });
-  if (auto started = controller.start(); !started) {
-    return fail_with(kFailed, started.error().text());
-  }
+  if (auto started = controller.start(); !started) return fail_with(started.error());
   controller.add_observer(**bus);
   if (auto published = (*bus)->publish(); !published) return fail_with(published.error());
   readiness.begin();

@@ -1,7 +1,12 @@
 #include "event/event_loop.h"
 
+#include <cxxabi.h>
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
+#include <cassert>
+#include <cstdlib>
 #include <ctime>
 #include <limits>
 
@@ -60,13 +65,19 @@ void Timer::arm_after(Duration delay) {
 }
 
 void Timer::disarm() noexcept {
-  if (std::exchange(armed_, false)) loop_.timers_.erase({when_, this});
+  if (!std::exchange(armed_, false)) return;
+  [[maybe_unused]] const std::size_t erased = loop_.timers_.erase({when_, this});
+  assert(erased == 1);
 }
 
-EventLoop::EventLoop(const Clock& clock) : clock_(clock), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
+EventLoop::EventLoop(const Clock& clock) : clock_(clock), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+  if (!epoll_.valid()) status_ = fail("epoll_create1");
+}
 
 EventLoop::~EventLoop() {
   std::exchange(retired_, {}).clear();
+  assert(timers_.empty());  // they borrow the loop
+  assert(hooks_.empty());
 }
 
 Result<void> EventLoop::run() {
@@ -77,17 +88,23 @@ Result<void> EventLoop::run() {
 }
 
 Result<void> EventLoop::turn(Duration limit) {
-  for (std::size_t i = 0; i < hooks_.size(); ++i) hooks_[i]->before_wait();
+  assert(batch_.empty());  // a handler must not turn the loop
+  run_hooks();
   std::array<epoll_event, kBatch> events;
   const TimePoint rested = clock_.now();
-  if (woken_ > TimePoint::min()) longest_turn_ = std::max(longest_turn_, rested - woken_);
+  end_turn(rested);
   const int n = wait(events, wait_limit(rested, limit));
   if (n < 0 && errno != EINTR) return fail("epoll_wait");
   woken_ = clock_.now();
+  noted_ = woken_;
+  slow_turns_.sample(woken_);
   batch_ = {events.data(), static_cast<std::size_t>(std::max(n, 0))};  // timers may disarm, too
   expire_timers();
   dispatch();
-  std::exchange(retired_, {}).clear();  // the only place where finished objects die
+  if (!retired_.empty()) {
+    std::exchange(retired_, {}).clear();  // the only place where finished objects die
+    note({.kind = Step::Kind::Release});
+  }
   return {};
 }
 
@@ -104,6 +121,47 @@ int EventLoop::wait(std::span<epoll_event> events, Duration limit) {
   return ::epoll_wait(epoll_.get(), events.data(), size, to_milliseconds(limit));
 }
 
+void EventLoop::run_hooks() {
+  for (std::size_t i = 0; i < hooks_.size(); ++i) {
+    WaitHook& hook = *hooks_[i];
+    const std::type_info& type = typeid(hook);
+    hook.before_wait();
+    note({.kind = Step::Kind::Hook, .handler = &type});
+  }
+}
+
+void EventLoop::note(Step step) {
+  const TimePoint now = clock_.now();
+  step.took = now - std::exchange(noted_, now);
+  if (step.took > longest_step_.took) longest_step_ = step;
+}
+
+void EventLoop::end_turn(TimePoint now) {
+  const Step longest = std::exchange(longest_step_, {});
+  if (woken_ == TimePoint::min()) return;
+  const Duration took = now - woken_;
+  if (took > longest_turn_.took) longest_turn_ = {took, longest};
+  if (took > SlowTurns::kSlow) slow_turns_.report(now, took, longest.text(), longest.took);
+}
+
+std::string EventLoop::Step::text() const {
+  switch (kind) {
+    case Kind::None:
+      return "nothing";
+    case Kind::Release:
+      return "freeing what has ended";
+    case Kind::Timer:
+      return fmt::format("a timer of {}", owner.function_name());
+    case Kind::Io:
+    case Kind::Hook:
+      break;
+  }
+  int failed = 0;
+  const std::unique_ptr<char, decltype(&std::free)> name(
+      abi::__cxa_demangle(handler->name(), nullptr, nullptr, &failed), std::free);
+  return failed == 0 ? name.get() : handler->name();
+}
+
 Duration EventLoop::wait_limit(TimePoint now, Duration limit) const {
   if (stopping_) return Duration::zero();
   if (timers_.empty()) return limit;
@@ -116,8 +174,11 @@ void EventLoop::expire_timers() {
   expiring_ = clock_.now();
   while (!timers_.empty() && timers_.begin()->first <= expiring_) {
     Timer* timer = timers_.begin()->second;
+    assert(timer->armed_ && timer->when_ == timers_.begin()->first);
+    const std::source_location owner = timer->owner_;  // the callback may be the timer's last
     timer->disarm();
     timer->callback_();
+    note({.kind = Step::Kind::Timer, .owner = owner});
   }
   expiring_ = TimePoint::min();
 }
@@ -125,7 +186,10 @@ void EventLoop::expire_timers() {
 void EventLoop::dispatch() {
   for (epoll_event& ev : batch_) {
     if (auto* source = static_cast<IoSource*>(ev.data.ptr)) {
-      source->handler_.on_io(*source, ev.events);
+      IoHandler& handler = source->handler_;
+      const std::type_info& type = typeid(handler);  // now: it may end itself
+      handler.on_io(*source, ev.events);
+      note({.kind = Step::Kind::Io, .handler = &type});
     }
   }
   batch_ = {};

@@ -9,18 +9,24 @@
 
 #include <sys/epoll.h>
 
+#include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <set>
+#include <source_location>
 #include <span>
+#include <string>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "event/slow_turns.h"
 
 namespace portfwd {
 
@@ -68,7 +74,10 @@ class IoSource {
 class Timer {
  public:
   using Callback = std::move_only_function<void()>;
-  Timer(EventLoop& loop, Callback callback) : loop_(loop), callback_(std::move(callback)) {}
+  /// @param owner for the log, when the callback took long
+  Timer(EventLoop& loop, Callback callback,
+        std::source_location owner = std::source_location::current())
+      : loop_(loop), callback_(std::move(callback)), owner_(owner) {}
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
   ~Timer() { disarm(); }
@@ -84,6 +93,7 @@ class Timer {
   friend class EventLoop;
   EventLoop& loop_;
   Callback callback_;
+  std::source_location owner_;
   TimePoint when_{};
   bool armed_ = false;
 };
@@ -105,13 +115,14 @@ class Retirable {
 
 class EventLoop {
  public:
-  /// Throws nothing; `ok()` tells whether the kernel gave an epoll fd.
+  /// Throws nothing; `status()` tells whether the kernel gave an epoll fd. Without one it must not
+  /// be used.
   explicit EventLoop(const Clock& clock);
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
   ~EventLoop();
 
-  [[nodiscard]] bool ok() const noexcept { return epoll_.valid(); }
+  [[nodiscard]] Result<void> status() const { return status_; }
   [[nodiscard]] const Clock& clock() const noexcept { return clock_; }
   [[nodiscard]] TimePoint now() const { return clock_.now(); }
 
@@ -121,33 +132,62 @@ class EventLoop {
   Result<void> turn(Duration limit);
   void stop() noexcept { stopping_ = true; }
 
-  /// Takes an object whose sources are disarmed; frees it after the batch in progress.
-  void retire(std::unique_ptr<Retirable> object) { retired_.push_back(std::move(object)); }
+  /// Takes an object whose sources are disarmed, or null; frees it after the batch in progress.
+  void retire(std::unique_ptr<Retirable> object) {
+    if (object != nullptr) retired_.push_back(std::move(object));
+  }
 
-  void add_hook(WaitHook& hook) { hooks_.push_back(&hook); }
+  void add_hook(WaitHook& hook) {
+    assert(std::ranges::find(hooks_, &hook) == hooks_.end());
+    hooks_.push_back(&hook);
+  }
   void remove_hook(WaitHook& hook) noexcept { std::erase(hooks_, &hook); }
 
   /// From the end of one wait to the beginning of the next, hooks included: so long everybody else
   /// had to wait at most.
-  [[nodiscard]] Duration longest_turn() const noexcept { return longest_turn_; }
+  [[nodiscard]] Duration longest_turn() const noexcept { return longest_turn_.took; }
+  /// What of the longest turn took longest: the class of a handler, the function that made a timer.
+  [[nodiscard]] std::string longest_turn_in() const { return longest_turn_.mostly.text(); }
 
  private:
   friend class IoSource;
   friend class Timer;
+  /// What ran in a turn, for the log: nothing of it may take long.
+  struct Step {
+    enum class Kind : std::uint8_t { None, Io, Timer, Hook, Release };
+    Kind kind = Kind::None;
+    const std::type_info* handler = nullptr;  ///< of Io and Hook
+    std::source_location owner{};             ///< of Timer
+    Duration took{};
+    [[nodiscard]] std::string text() const;
+  };
+  struct Turn {
+    Duration took{};
+    Step mostly;
+  };
+
   void dispatch();
   void expire_timers();
+  void run_hooks();
+  /// Ends a step that began where the last one ended.
+  void note(Step step);
+  void end_turn(TimePoint now);
   [[nodiscard]] Duration wait_limit(TimePoint now, Duration limit) const;
   [[nodiscard]] int wait(std::span<epoll_event> events, Duration limit);
 
   const Clock& clock_;
   UniqueFd epoll_;
+  Result<void> status_;
   std::span<epoll_event> batch_;
   std::set<std::pair<TimePoint, Timer*>> timers_;
   std::vector<std::unique_ptr<Retirable>> retired_;
   std::vector<WaitHook*> hooks_;
   TimePoint expiring_ = TimePoint::min();
   TimePoint woken_ = TimePoint::min();  ///< before the first wait
-  Duration longest_turn_{};
+  TimePoint noted_{};                   ///< the end of the last step
+  Step longest_step_;                   ///< of this turn
+  Turn longest_turn_;
+  SlowTurns slow_turns_;
   bool stopping_ = false;
   bool has_pwait2_ = true;  ///< until the kernel says that it lacks it
 };

@@ -17,7 +17,7 @@ class Signals final : private IoHandler {
   /// @param callback called once for each signal that arrived, from the loop.
   Signals(EventLoop& loop, std::initializer_list<int> signals, Callback callback);
 
-  /// @return the failure of signalfd(2), if any; then no signal will be reported.
+  /// @return the failure of signalfd(2) or epoll_ctl(2), if any; then no signal will be reported.
   [[nodiscard]] Result<void> status() const { return status_; }
 
  private:

@@ -72,6 +72,7 @@ Facts Controller::status() const {
               {"leftover_connections", static_cast<std::int64_t>(table_.leftover_connections())},
               {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
               {"longest_turn_usec", usec(parts_.loop.longest_turn())},
+              {"longest_turn_in", parts_.loop.longest_turn_in()},
               {"cpu_seconds", seconds(usage.cpu)},
               {"memory_bytes", known_or_not(usage.resident_bytes)},
               {"open_fds", known_or_not(usage.open_fds)},

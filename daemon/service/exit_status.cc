@@ -9,6 +9,13 @@ int fail_with(Exit status, std::string_view text) {
   return status;
 }
 
+int fail_with(const Error& error) {
+  const bool descriptors = error.code == EMFILE || error.code == ENFILE;
+  log::error("cannot start: {}{}", error.text(),
+             descriptors ? "; raise the limit of open files (LimitNOFILE=, ulimit -n)" : "");
+  return kFailed;
+}
+
 int fail_with(const BusFailure& failure) {
   const bool another = failure.kind == BusFailure::Kind::NameTaken;
   return fail_with(another ? kAnotherRuns : kFailed, failure.text);

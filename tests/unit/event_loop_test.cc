@@ -86,7 +86,47 @@ TEST(LoopTurnTest, TheLongestLastsFromOneWaitToTheNext) {
   EXPECT_EQ(loop.longest_turn(), 0s) << "nobody has waited for it yet";
   ASSERT_TRUE(loop.turn(0s));
   EXPECT_EQ(loop.longest_turn(), 8ms);
+  EXPECT_NE(loop.longest_turn_in().find("TheLongestLasts"), std::string::npos)
+      << loop.longest_turn_in();
   loop.remove_hook(hook);
+}
+
+TEST(LoopTurnTest, ASlowOneIsLoggedWithWhatTookLongest) {
+  ManualClock clock;
+  EventLoop loop(clock);
+  SlowHook hook(clock);
+  loop.add_hook(hook);
+  Duration slow = 250ms;
+  Timer timer(loop, [&] {
+    clock.advance(slow);
+    timer.arm_now();
+  });
+  const auto lines_of_turns = [&](int turns) {
+    testing::internal::CaptureStderr();
+    for (int i = 0; i < turns; ++i) EXPECT_TRUE(loop.turn(0s));
+    return testing::internal::GetCapturedStderr();
+  };
+  timer.arm_now();
+  slow = 240ms;
+  EXPECT_EQ(lines_of_turns(4), "") << "quick enough";
+  slow = 260ms;
+  const std::string said = lines_of_turns(2);
+  EXPECT_NE(said.find("a turn took 263 ms, 260 ms of it in a timer of"), std::string::npos) << said;
+  EXPECT_NE(said.find("ASlowOneIsLogged"), std::string::npos) << said;
+  EXPECT_EQ(lines_of_turns(3), "") << "one line in ten seconds";
+  const std::string later = lines_of_turns(60);
+  EXPECT_NE(later.find("more since the last such line"), std::string::npos) << later;
+  loop.remove_hook(hook);
+}
+
+TEST_F(LoopTest, NamesTheHandlerThatTookLongest) {
+  SocketPair pair;
+  Probe probe(loop, pair.ours.get());
+  ASSERT_TRUE(probe.source.watch(EPOLLIN));
+  ASSERT_EQ(::write(pair.theirs.get(), "x", 1), 1);
+  ASSERT_TRUE(loop.turn(1s));
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_NE(loop.longest_turn_in().find("Probe"), std::string::npos) << loop.longest_turn_in();
 }
 
 TEST_F(LoopTest, AnEmptyMaskDeregistersSoThatHangUpDoesNotSpin) {
