@@ -12,6 +12,7 @@ constexpr double kRoundShare = 0.75;  // of the budget
 constexpr double kSeatShare = 0.25;   // most that one seat may take of it in the round
 constexpr double kFullShare = 0.125;  // for full looks that nothing calls for
 constexpr Duration kBurst = 2s;       // the bucket holds the budget of this time
+constexpr Duration kFirstFew = 16ms;
 constexpr Duration kFirstLooks = 4s;  // after a sign of life, see pause_after()
 constexpr int kMemory = 8;            // looks over which a cost is averaged
 
@@ -77,8 +78,8 @@ TimePoint Pace::round_due(const Seat& seat) const {
   return seat.last_ == TimePoint::min() ? seat.last_ : seat.last_ + own_interval(seat);
 }
 
-/// The looks every quick_interval_ that follow for 15 s are many, so they leave half of the bucket
-/// to the first ones after other signs of life.
+/// The looks that follow are many, so they leave a part of the bucket to the first few after other
+/// signs of life: three eighths in the first seconds, then, every quick_interval_ for 15 s, half.
 TimePoint Pace::extra_due(const Seat& seat) const {
   if (seat.urgent_) return holds_more_than_at(Duration::zero());
   if (!quick(seat) || seat.last_ == TimePoint::min()) return TimePoint::max();
@@ -87,7 +88,8 @@ TimePoint Pace::extra_due(const Seat& seat) const {
   const TimePoint step =
       first ? std::max(seat.last_, seat.hurried_) + pause_after(since) : TimePoint::max();
   const TimePoint again = seat.last_ + quick_interval_;
-  return std::min(std::max(step, holds_more_than_at(bucket_size() / 4)),
+  const Duration kept = since < kFirstFew ? bucket_size() / 4 : bucket_size() * 3 / 8;
+  return std::min(std::max(step, holds_more_than_at(kept)),
                   std::max(again, holds_more_than_at(bucket_size() / 2)));
 }
 
