@@ -16,7 +16,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMostSnippets = 256;
-constexpr std::size_t kMostPorts = 256;        // wanted, in all snippets together
+constexpr std::size_t kMostPorts = 64;         // wanted, in all snippets together
 constexpr std::size_t kMostAttributes = 256;   // keys, likewise
 constexpr std::size_t kMostExpressions = 16;   // of those keys
 constexpr std::size_t kMostSteps = 512;        // of all expressions together, see Regex::cost
@@ -179,6 +179,7 @@ void read_app_port(PortMetadata& into, const Json& said, const Environment& envi
                                shown(said), kFirstHostPort));
     wanted->host_port.reset();
   }
+  wanted->by_engine = true;
   want(into, *wanted);
 }
 

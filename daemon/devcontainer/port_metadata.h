@@ -24,6 +24,7 @@ struct WantedPort {
   std::string service;            ///< compose's; "" for the container that the metadata is of
   Port port = 0;                  ///< inside; 1 to 65535
   std::optional<Port> host_port;  ///< 1024 or more
+  bool by_engine = false;         ///< appPort: the tools have the engine publish it
   friend bool operator==(const WantedPort&, const WantedPort&) = default;
 };
 
@@ -65,7 +66,7 @@ constexpr std::size_t kLargestMetadata = 256UL << 10;  ///< bytes of a label or 
 
 /// @param text a JSON object or an array of such, of which later ones win; comments and commas
 /// before a closing bracket are allowed. Whatever can't be understood is left out and complained
-/// of, as is what is beyond the bounds: 256 ports, 256 keys of attributes, 16 expressions
+/// of, as is what is beyond the bounds: 64 ports, 256 keys of attributes, 16 expressions
 /// @param environment for ${localEnv:NAME} in ports and keys
 [[nodiscard]] PortMetadata parse_port_metadata(std::string_view text,
                                                const Environment& environment = {});

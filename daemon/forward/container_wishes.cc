@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "base/log.h"
+#include "forward/lasting_names.h"
+#include "forward/published.h"
 
 namespace portfwd {
 
@@ -26,13 +30,18 @@ Attributes from_metadata(const PortAttributes* said) {
           .source = std::string(kSource) + " asks for it"};
 }
 
+bool have_common(const std::vector<std::string>& some, const std::vector<std::string>& others) {
+  return std::ranges::find_first_of(some, others) != some.end();
+}
+
 }  // namespace
 
 bool ContainerWishes::update(const Container& container) {
   const auto before = declared();
   if (!container.labels.empty() || container.metadata) {
+    const std::vector<std::string> names = lasting_names(container);
     std::erase_if(known_, [&](const auto& entry) {
-      return entry.second.gone && entry.second.name == container.name;
+      return entry.second.gone && have_common(entry.second.names, names);
     });
   }
   Known& known = known_[container.id];
@@ -41,6 +50,8 @@ bool ContainerWishes::update(const Container& container) {
   known.name = container.name;
   known.project = container.project;
   known.service = container.service;
+  known.names = lasting_names(container);
+  known.published = container.published;
   if (!read_before) {
     known.labels = container.labels;
     known.label = container.metadata;
@@ -53,6 +64,15 @@ bool ContainerWishes::update(const Container& container) {
     }
   }
   return declared() != before;
+}
+
+std::vector<std::string> ContainerWishes::predecessors(const Container& container) const {
+  const std::vector<std::string> names = lasting_names(container);
+  std::vector<std::string> out;
+  for (const auto& [id, known] : known_) {
+    if (known.gone && have_common(known.names, names)) out.push_back(known.name);
+  }
+  return out;
 }
 
 void ContainerWishes::gone(const Container& container, TimePoint now) {
@@ -78,34 +98,37 @@ bool ContainerWishes::forget(TimePoint now) {
   return declared() != before;
 }
 
-std::string ContainerWishes::name_of_service(const Known& of, const std::string& service) const {
-  if (service.empty() || service == of.service) return of.name;
-  if (of.project.empty()) return "";
+const ContainerWishes::Known* ContainerWishes::service_of(const Known& of,
+                                                          const std::string& service) const {
+  if (service.empty() || service == of.service) return &of;
+  if (of.project.empty()) return nullptr;
   const auto found = std::ranges::find_if(known_, [&](const auto& entry) {
     return entry.second.project == of.project && entry.second.service == service;
   });
-  return found == known_.end() ? "" : found->second.name;
+  return found == known_.end() ? nullptr : &found->second;
 }
 
 std::vector<DeclaredForward> ContainerWishes::declared() const {
   std::vector<DeclaredForward> out;
+  std::set<std::pair<std::string, Target>> there;
   for (const auto& [id, known] : known_) {
     for (const WantedPort& wanted : known.metadata.wanted) {
+      const Target target{Protocol::Tcp, wanted.port};
+      const Known* meant = service_of(known, wanted.service);
+      if (meant == nullptr || published_on_loopback(meant->published, target)) continue;
+      if (wanted.by_engine && known.gone) continue;
+      if (!there.emplace(meant->name, target).second) continue;
       DeclaredForward forward;
-      forward.container = name_of_service(known, wanted.service);
-      if (forward.container.empty()) continue;
-      forward.target = {Protocol::Tcp, wanted.port};
+      forward.container = meant->name;
+      forward.target = target;
       forward.host_port = wanted.host_port;
       forward.by_container = true;
       forward.place.file = fmt::format("the dev container metadata of {}", known.name);
-      const bool own = forward.container == known.name;
+      const bool own = meant == &known;
       const auto* attributes = devcontainer::attributes_for(
           known.metadata, own ? known.service : wanted.service, own, wanted.port, "");
       if (attributes != nullptr) forward.label = attributes->label;
-      const bool twice = std::ranges::any_of(out, [&](const DeclaredForward& other) {
-        return other.container == forward.container && other.target == forward.target;
-      });
-      if (!twice) out.push_back(std::move(forward));
+      out.push_back(std::move(forward));
     }
   }
   return out;
@@ -162,7 +185,11 @@ Attributes ContainerWishes::attributes(const Container& container, const Listene
     return {.on_auto_forward = "ignore",
             .source = "PORTFWD=off in its program's environment asks for it"};
   }
-  return from_metadata(find(container, listener.local.port, listener.command));
+  Attributes out = from_metadata(find(container, listener.local.port, listener.command));
+  const auto known = known_.find(container.id);
+  out.unmatched = known != known_.end() && listener.command.empty() &&
+                  devcontainer::depends_on_command(known->second.metadata, listener.local.port);
+  return out;
 }
 
 }  // namespace portfwd

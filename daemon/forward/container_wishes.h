@@ -3,9 +3,11 @@
 // which tells it of every container; taken in once for each and again when its labels change. The
 // user's own rules and forwards come first; policy and the table see to that.
 //
-// A container that has gone keeps its wishes for kReplacement, so that one which is made anew under
-// its name finds its host ports held. They give way to those of the new one as soon as its labels
-// are known, which its engine tells some time after it was found.
+// A container that has gone keeps its wishes for kReplacement, so that one which is made anew finds
+// its host ports held. They give way to those of the new one, known by its lasting names, as soon
+// as its labels are known, which its engine tells some time after it was found. What the engine
+// publishes is no wish any more, nor will it be while the container is away: the engine is going to
+// need that host port for the new one.
 #pragma once
 
 #include <map>
@@ -29,8 +31,9 @@ struct Attributes {
   std::string label;
   std::optional<std::string> scheme;
   bool require_host_port = false;
-  bool elevate = false;  ///< a privileged host port is wished for, which we never take by force
-  std::string source;    ///< who says so, as the beginning of a sentence; "" when nobody does
+  bool unmatched = false;  ///< expressions might say more if the program could be seen
+  bool elevate = false;    ///< a privileged host port is wished for, which we never take by force
+  std::string source;      ///< who says so, as the beginning of a sentence; "" when nobody does
 };
 
 class ContainerWishes {
@@ -42,13 +45,17 @@ class ContainerWishes {
   /// A container that has come or changed. @return whether declared() is not what it was
   bool update(const Container& container);
   void gone(const Container& container, TimePoint now);
+  /// Names of those that have gone and are this container made anew, as far as its labels tell: see
+  /// lasting_names(). To be asked before update().
+  [[nodiscard]] std::vector<std::string> predecessors(const Container& container) const;
   /// Forgets those that were not made anew. @return whether declared() is not what it was
   bool forget(TimePoint now);
   /// When to forget() next; nothing while none is gone.
   [[nodiscard]] std::optional<TimePoint> forget_at() const;
 
-  /// The ports that are to be forwarded whether or not anything listens, by container. One of a
-  /// compose service that is not there yet is left out until it is.
+  /// The ports that are to be forwarded whether or not anything listens, by container, but those
+  /// that its engine publishes where clients of the loopback find them. One of a compose service
+  /// that is not there yet is left out until it is.
   [[nodiscard]] std::vector<DeclaredForward> declared() const;
   [[nodiscard]] Attributes attributes(const Container& container, const Listener& listener) const;
   /// About all of its ports.
@@ -69,15 +76,17 @@ class ContainerWishes {
   };
   struct Known {
     std::string name;
-    std::string project;  ///< compose's, as the next
+    std::vector<std::string> names;  ///< lasting ones, the name among them
+    std::string project;             ///< compose's, as the next
     std::string service;
     std::map<std::string, std::string> labels;
     std::shared_ptr<const devcontainer::PortMetadata> label;
-    devcontainer::PortMetadata metadata;  ///< of the label and the file
+    std::vector<PublishedPorts> published;  ///< by its engine
+    devcontainer::PortMetadata metadata;    ///< of the label and the file
     std::optional<TimePoint> gone;
     mutable Matched matched{};
   };
-  [[nodiscard]] std::string name_of_service(const Known& of, const std::string& service) const;
+  [[nodiscard]] const Known* service_of(const Known& of, const std::string& service) const;
   [[nodiscard]] const devcontainer::PortAttributes* find(const Container& container, Port port,
                                                          const std::string& command) const;
 

@@ -7,6 +7,8 @@
 #include <array>
 #include <utility>
 
+#include "forward/published.h"
+
 namespace portfwd {
 
 namespace {
@@ -64,10 +66,13 @@ Sentences seen(const Known& known) {
 }
 
 /// What the rules would be asked about if the port was open: a server of which nothing is known.
-Listener imagined(Target target) {
+/// What an engine publishes is where it leads to.
+Listener imagined(const Known& known) {
+  const bool published = !published_at(known.subject->published, known.target).empty();
   Listener listener;
-  listener.protocol = target.protocol;
-  listener.local = {IpAddress::loopback(Family::V4), target.port};
+  listener.protocol = known.target.protocol;
+  listener.local = {published ? IpAddress::any(Family::V4) : IpAddress::loopback(Family::V4),
+                    known.target.port};
   return listener;
 }
 
@@ -75,7 +80,7 @@ Listener imagined(Target target) {
 Sentences rules(const PolicyContext& policy, const Known& known) {
   if (known.subject == nullptr || is_reverse(known)) return {};
   if (known.listeners.empty()) {
-    return rules_tried(policy.settings, *known.subject, imagined(known.target));
+    return rules_tried(policy.settings, *known.subject, imagined(known));
   }
   Sentences out;
   for (const SeenListener& seen : known.listeners) {
@@ -118,7 +123,7 @@ Decided decided(const PolicyContext& policy, const Known& known) {
     if (forward || out.seen == nullptr) out = {&seen, std::move(decision)};
     if (forward) break;
   }
-  if (out.seen == nullptr) out.decision = decide(policy, *known.subject, imagined(known.target));
+  if (out.seen == nullptr) out.decision = decide(policy, *known.subject, imagined(known));
   return out;
 }
 

@@ -50,6 +50,9 @@ void ForwardTable::apply(const Settings& settings) {
   ephemeral_ = ephemeral_ports();
   declare_due_ = true;
   cursors_.clear();
+  for (const auto& [id, entry] : entries_) {
+    if (entry.reach->state() == ContainerState::Watched) note_published(entry.reach->container());
+  }
   mark_all();
   retries_.expedite(parts_.loop.now());
   reconcile_dirty();  // who has the settings read again finds them applied

@@ -216,6 +216,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void treat_waiting();
   [[nodiscard]] bool at_home(const ForwardRequest& request);
   [[nodiscard]] Reach* named(const std::string& container) const;
+  void inherit(const Container& container);
+  void note_published(const Container& container);
   void adopt(Entry& entry);
   void release(ForwardRequest& request);
   void release_all(const std::string& container_id);
@@ -246,6 +248,9 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   StickyPorts sticky_;
   ContainerAddresses addresses_;
   ContainerWishes wishes_;
+  /// What the settings declare and an engine publishes, by the container's name, for as long as the
+  /// name is not seen without.
+  std::set<std::pair<std::string, Target>> published_;
   std::map<std::string, Entry> entries_;  ///< by container id
   Forwards forwards_;
   std::unordered_map<std::string_view, const Forward*> ids_;  ///< of them all

@@ -18,6 +18,10 @@ constexpr const char* kNeverElevated =
     "; elevateIfNeeded is not met, since portfwd never has more rights than you: `sysctl "
     "net.ipv4.ip_unprivileged_port_start=80` lets every user have such ports";
 
+constexpr const char* kNothingMatches =
+    "; its program can't be seen, so no regular expression of the dev container's portsAttributes "
+    "matches it: name the port there";
+
 const Rule* first_match(const Settings& settings, const Container& container,
                         const Listener& listener) {
   const auto found = std::ranges::find_if(
@@ -194,8 +198,10 @@ Decision decide(const PolicyContext& context, const Container& container,
   decided->settle = settle_of(context, rule, listener.local.port);
   const Port port = listener.local.port;
   decided->treatment = treatment_of(wished_treatment(settings, wished, port), rule, port);
-  if (decided->forward && wished.elevate && port < kFirstHostPort)
+  if (decided->forward && wished.elevate && port < kFirstHostPort) {
     decided->because += kNeverElevated;
+  }
+  if (decided->forward && wished.unmatched) decided->because += kNothingMatches;
   return std::move(*decided);
 }
 

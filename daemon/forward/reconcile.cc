@@ -114,9 +114,11 @@ void ForwardTable::follow_facts(Entry& entry) {
   const Container& container = entry.reach->container();
   join_group(entry);
   release_misnamed(container);
-  adopt(entry);
-  if (entry.reach->state() == ContainerState::Watched && wishes_.update(container)) {
-    declare_due_ = true;
+  if (entry.reach->state() == ContainerState::Watched) {  // else it is perhaps another user's
+    inherit(container);
+    note_published(container);
+    adopt(entry);
+    if (wishes_.update(container)) declare_due_ = true;
   }
   for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
        it != forwards_.end() && it->first.container == container.id; ++it) {

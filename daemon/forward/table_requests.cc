@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "forward/forward_table.h"
+#include "forward/published.h"
 
 namespace portfwd {
 
@@ -211,9 +212,12 @@ void ForwardTable::make_declared() {
   }
 }
 
-/// The user's own, and what containers ask for besides.
+/// The user's own, but what an engine does already, and what containers ask for besides.
 std::vector<DeclaredForward> ForwardTable::declared() const {
-  std::vector<DeclaredForward> all = settings_.forwards;
+  std::vector<DeclaredForward> all;
+  for (const DeclaredForward& declared : settings_.forwards) {
+    if (!published_.contains({declared.container, declared.target})) all.push_back(declared);
+  }
   for (DeclaredForward& wish : wishes_.declared()) {
     const bool said = std::ranges::any_of(all, [&](const DeclaredForward& d) {
       return d.container == wish.container && d.target == wish.target &&
@@ -272,9 +276,39 @@ Reach* ForwardTable::named(const std::string& container) const {
 
 // ---- their containers --------------------------------------------------------------------------
 
+/// What the metadata of a container asked for that is made anew under another name waits for it.
+void ForwardTable::inherit(const Container& container) {
+  for (const std::string& name : wishes_.predecessors(container)) {
+    if (name == container.name) continue;
+    for (ForwardRequest& request : requests_) {
+      const bool waits = request.by_container && request.container_id.empty();
+      if (!waits || request.container_name != name) continue;
+      ForwardKey to = portfwd::away_key(container.name, request.target);
+      if (forwards_.contains(to)) continue;
+      rekey(away_key(request), std::move(to));
+      request.container_name = container.name;
+    }
+  }
+}
+
+/// Whether its engine leads to what the settings declare, at the host port that they name, if any.
+/// It is going to need that host port for the next container of this name, too.
+void ForwardTable::note_published(const Container& container) {
+  if (container.publishes_unknown || container.image.empty())
+    return;  // its engine has not answered
+  for (const DeclaredForward& declared : settings_.forwards) {
+    if (declared.container != container.name || declared.direction != Direction::In) continue;
+    const auto port = published_on_loopback(container.published, declared.target);
+    const bool served = port && declared.host_port.value_or(*port) == *port;
+    std::pair<std::string, Target> key{declared.container, declared.target};
+    const bool news =
+        served ? published_.insert(std::move(key)).second : published_.erase(key) != 0;
+    if (news) declare_due_ = true;
+  }
+}
+
 /// Requests that waited for a container of this name become its own.
 void ForwardTable::adopt(Entry& entry) {
-  if (entry.reach->state() != ContainerState::Watched) return;  // perhaps another user's
   const Container& container = entry.reach->container();
   for (ForwardRequest& request : requests_) {
     if (!request.meant(container)) continue;
@@ -337,7 +371,12 @@ Treatment ForwardTable::treatment_of(const ForwardRequest& request, const Contai
   Treatment treatment = container == nullptr ? default_treatment(settings_)
                                              : decide(policy(), *container, listener).treatment;
   if (!request.options.label.empty()) treatment.label = request.options.label;
-  treatment.on_auto_forward = "notify";
+  if (!request.by_container || container == nullptr) {
+    treatment.on_auto_forward = "notify";
+  } else if (treatment.on_auto_forward ==
+             "ignore") {  // is about detected ports; this one is wanted
+    treatment.on_auto_forward = "silent";
+  }
   treatment.host_port = request.options.host_port;
   treatment.require_host_port = request.options.host_port.has_value();
   treatment.bind.reset();

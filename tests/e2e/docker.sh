@@ -38,6 +38,30 @@ what_is_published_in_vain_is_forwarded() {
   page_of "$event"
 }
 
+# dev_container NAME: as the tools have docker make one: known by its labels, named at random.
+dev_container() {
+  web "$1" 18111 --label devcontainer.local_folder=/nowhere/shop --publish 18112:18113 \
+    --label devcontainer.metadata='[{"forwardPorts": [18111], "appPort": ["18112:18113"],
+      "portsAttributes": {"18111": {"onAutoForward": "openBrowserOnce"}}}]'
+}
+
+# leads_to NAME: the host port of forwardPorts does, and there is no other forward.
+leads_to() {
+  "${CTL[@]}" --json list | jq -e "length == 1 and (.[0] | .container.name == \"$1\" and .container_port == 18111 and
+    .host_port == 18111 and .state == \"active\" and .origin == \"declared\")"
+}
+
+a_dev_container_made_anew_keeps_its_ports() {
+  daemon user
+  for name in happy_hopper brave_bell sad_shannon; do
+    dev_container "$name"
+    wait_until 10 leads_to "$name"
+    page http://127.0.0.1:18111/
+    "${CTL[@]}" --json explain "$name" 18113 | jq -e '.decision | contains("at port 18112 of every address")'
+    docker rm --force "$name"
+  done
+}
+
 # live_restore BOOLEAN: whether containers outlive their engine.
 live_restore() {
   echo "{\"live-restore\": $1}" >"$place/daemon.json"
@@ -121,7 +145,7 @@ an_engine_elsewhere_is_listed_with_the_reason() {
 
 docker_cases=(
   it_is_called_as_docker_calls_it what_docker_publishes_is_not_forwarded_again
-  what_is_published_in_vain_is_forwarded the_engine_is_restarted_below_its_containers
+  what_is_published_in_vain_is_forwarded a_dev_container_made_anew_keeps_its_ports the_engine_is_restarted_below_its_containers
   containers_of_one_namespace_share_a_helper a_helper_that_is_killed_is_replaced
   what_a_killed_daemon_left_is_removed_at_the_start a_port_inside_leads_to_the_host_by_a_helper
   a_port_inside_is_refused_without_the_group an_engine_elsewhere_is_listed_with_the_reason

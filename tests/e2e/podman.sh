@@ -148,6 +148,27 @@ podman_made_anew_by_compose() {
   remove web
 }
 
+# As dev container tools do it: known by its labels, named at random.
+podman_dev_container_made_anew() {
+  local name
+  systemctl --user start podman.socket
+  for name in happy_hopper brave_bell sad_shannon; do
+    container "$name" 8122 --network=slirp4netns --publish 18123:8123 --label devcontainer.local_folder=/nowhere/shop \
+      --label devcontainer.metadata='[{"forwardPorts": [8122], "appPort": ["18123:8123"]}]'
+    wait_until 10 declared "$name" 8122
+    forwarded "$name" 8122
+    portfwdctl --json list | jq -e 'length == 1'
+    remove "$name"
+  done
+  systemctl --user stop podman.socket podman.service
+}
+
+# declared NAME PORT: that port of that container is, at the same number.
+declared() {
+  portfwdctl --json list | jq -e ".[] | select(.container.name == \"$1\" and .container_port == $2 and
+    .host_port == $2 and .origin == \"declared\" and .state == \"active\")"
+}
+
 # ---- the engine
 
 podman_service_that_never_answers() {
@@ -195,6 +216,6 @@ podman_cases=(
   podman_with_ids_of_its_own podman_without_the_users_id podman_on_a_bridge podman_on_the_hosts_network
   podman_in_anothers_network podman_in_a_pod podman_with_cgroups_below_its_own
   podman_stopped_started_killed_and_restarted podman_paused_and_unpaused podman_executes_a_server podman_renamed
-  podman_made_anew_under_its_name podman_made_anew_by_compose podman_service_that_never_answers
-  podman_service_stopped_and_started
+  podman_made_anew_under_its_name podman_made_anew_by_compose podman_dev_container_made_anew
+  podman_service_that_never_answers podman_service_stopped_and_started
 )

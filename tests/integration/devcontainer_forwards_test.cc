@@ -69,6 +69,70 @@ TEST_F(DevcontainerForwards, OneThatIsMadeAnewTakesItsForwardOverBeforeItsLabels
   EXPECT_THAT(told.ports, ElementsAre("+app:18085@18085 0/1")) << "one forward all the time";
 }
 
+TEST_F(DevcontainerForwards, KeepsItsHostPortAcrossRebuildsUnderOtherNames) {
+  const auto made = [&](const std::string& name) -> TestReach& {
+    auto& reach =
+        *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-" + name, name));
+    added(reach);  // as /proc shows it
+    show(reach, {18085});
+    return reach;
+  };
+  const auto label = [&](TestReach& reach) {
+    reach.set_labels({{"devcontainer.local_folder", "/nowhere/shop"},
+                      {"devcontainer.metadata", R"({"forwardPorts": [18085]})"}});
+    changed(reach);
+    EXPECT_EQ(only().origin, Origin::Declared);
+  };
+  std::string id;
+  for (const char* name : {"happy_hopper", "brave_bell", "sad_shannon"}) {
+    TestReach& reach = made(name);
+    label(reach);
+    if (id.empty()) id = only().id;
+    EXPECT_EQ(only().id, id) << "one forward all the time";
+    EXPECT_EQ(only().host_port, 18085);
+    EXPECT_EQ(only().container_name, name);
+    EXPECT_EQ(only().state, ForwardState::Active);
+    removed(reach, RemovalReason::Gone);
+    EXPECT_EQ(only().state, ForwardState::Waiting);
+  }
+}
+
+TEST_F(DevcontainerForwards, NeverTakesAHostPortThatTheEnginePublishes) {
+  auto& app = *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-app", "app"));
+  app.set_labels({{"devcontainer.metadata", R"({"appPort": ["18086:18085"]})"}});
+  app.set_published({{Protocol::Tcp, "", 18086, 18085, 1}});
+  added(app);
+  EXPECT_EQ(table->size(), 0U);
+  removed(app, RemovalReason::Gone);
+  EXPECT_EQ(table->size(), 0U);
+}
+
+TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesIsNotMade) {
+  settings.forwards = {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}};
+  table->apply(settings);
+  EXPECT_EQ(only().state, ForwardState::Waiting);
+  auto& app = *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-app", "app"));
+  app.set_published({{Protocol::Tcp, "127.0.0.1", 18086, 18085, 1}});
+  added(app);
+  EXPECT_EQ(table->size(), 0U);
+  removed(app, RemovalReason::Gone);
+  EXPECT_EQ(table->size(), 0U) << "its engine needs the host port for the next one";
+  auto& next = *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-2", "app"));
+  next.set_published({});
+  added(next);
+  EXPECT_EQ(only().host_port, 18086);
+}
+
+TEST_F(DevcontainerForwards, OnAutoForwardIsObeyedForWantedPorts) {
+  devcontainer(R"({"forwardPorts": [18085, 18087], "portsAttributes": {
+      "18085": {"onAutoForward": "openBrowserOnce"}, "18087": {"onAutoForward": "ignore"}}})");
+  EXPECT_EQ(table->size(), 2U);
+  for (const ForwardInfo& forward : table->infos()) {
+    EXPECT_EQ(forward.on_auto_forward,
+              forward.container_port == 18085 ? "open-browser-once" : "silent");
+  }
+}
+
 TEST_F(DevcontainerForwards, TheUsersOwnWordComesFirst) {
   settings.forwards = {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}};
   table->apply(settings);

@@ -51,6 +51,10 @@ class TestReach final : public Reach {
     container_.cgroup = std::move(folder);
     container_.cgroup_id = id;
   }
+  void set_published(std::vector<PublishedPorts> published) {
+    container_.image = "an image";
+    container_.published = std::move(published);
+  }
   void rename(std::string name) { container_.name = std::move(name); }
   const Container& container() const override { return container_; }
   ContainerState state() const override { return ContainerState::Watched; }

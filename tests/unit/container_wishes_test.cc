@@ -137,6 +137,62 @@ TEST_F(ContainerWishesTest, TheyStayUntilTheLabelsOfTheNewOneAreKnown) {
   EXPECT_FALSE(wishes.forget_at());
 }
 
+/// As dev container tools have an engine make it, which invents the name.
+Container of_folder(std::string id, std::string name, const std::string& metadata) {
+  Container out;
+  out.id = std::move(id);
+  out.name = std::move(name);
+  learn_labels(out, {{"devcontainer.local_folder", "/nowhere/shop"},
+                     {"devcontainer.config_file", "/nowhere/shop/.devcontainer/devcontainer.json"},
+                     {"devcontainer.metadata", metadata}});
+  return out;
+}
+
+TEST_F(ContainerWishesTest, OneThatIsMadeAnewUnderAnotherNameIsKnownByItsLabels) {
+  const auto first = of_folder("1", "happy_hopper", R"({"forwardPorts": [1]})");
+  wishes.update(first);
+  wishes.gone(first, now);
+  const auto other = container("2", "sad_shannon", {{"devcontainer.local_folder", "/nowhere"}});
+  EXPECT_TRUE(wishes.predecessors(other).empty());
+  const auto second = of_folder("3", "brave_bell", R"({"forwardPorts": [1]})");
+  EXPECT_EQ(wishes.predecessors(second), Names{"happy_hopper"});
+  wishes.update(second);
+  EXPECT_EQ(declared(), Names{"brave_bell:1"});
+  EXPECT_TRUE(wishes.predecessors(second).empty());
+}
+
+TEST_F(ContainerWishesTest, WhatTheEngineLeadsToFromTheLoopbackIsNoWish) {
+  auto app = container("1", "app", {{"devcontainer.metadata", R"({"appPort": [3000, "8080:80"],
+                                     "forwardPorts": [4000, 5000]})"}});
+  app.published = {{Protocol::Tcp, "", 3000, 3000, 1},
+                   {Protocol::Tcp, "127.0.0.1", 8080, 80, 1},
+                   {Protocol::Tcp, "::1", 24000, 4000, 1},
+                   {Protocol::Tcp, "192.0.2.1", 5000, 5000, 1},
+                   {Protocol::Udp, "", 5000, 5000, 1}};
+  EXPECT_TRUE(wishes.update(app));
+  EXPECT_EQ(declared(), Names{"app:5000"});
+  wishes.gone(app, now);
+  EXPECT_EQ(declared(), Names{"app:5000"}) << "the next one needs those host ports";
+}
+
+TEST_F(ContainerWishesTest, AppPortIsLeftToTheEngineWhileTheContainerIsAway) {
+  const auto app = container(
+      "1", "app", {{"devcontainer.metadata", R"({"appPort": [3000], "forwardPorts": [4000]})"}});
+  wishes.update(app);
+  EXPECT_EQ(declared(), (Names{"app:4000", "app:3000"}));
+  wishes.gone(app, now);
+  EXPECT_EQ(declared(), Names{"app:4000"});
+}
+
+TEST_F(ContainerWishesTest, ExpressionsOfAProgramThatCannotBeSeenAreSaidToMatchNothing) {
+  const auto web = container(
+      "1", "web", {{"devcontainer.metadata", R"({"portsAttributes": {"node": {}, "80": {}}})"}});
+  wishes.update(web);
+  EXPECT_TRUE(wishes.attributes(web, on(8080)).unmatched);
+  EXPECT_FALSE(wishes.attributes(web, on(8080, "node x")).unmatched);
+  EXPECT_FALSE(wishes.attributes(web, on(80)).unmatched);
+}
+
 /// A container chooses expressions and command lines: matching them all would take seconds.
 TEST_F(ContainerWishesTest, MatchingExpressionsIsBoundedInTime) {
   const auto web = container(

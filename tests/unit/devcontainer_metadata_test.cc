@@ -22,15 +22,16 @@ TEST(PortMetadata, ForwardPortsAreNumbersOrPortsOfServices) {
 
 TEST(PortMetadata, AppPortIsAPortOrHostAndContainerPort) {
   const auto one = parse_port_metadata(R"({"appPort": 8080})");
-  EXPECT_EQ(one.wanted, (std::vector<WantedPort>{{"", 8080, {}}}));
+  EXPECT_EQ(one.wanted, (std::vector<WantedPort>{{"", 8080, {}, true}}));
   const auto many = parse_port_metadata(R"({"appPort": ["9000:80", 3000, "127.0.0.1:9001:81"]})");
   EXPECT_EQ(many.wanted,
-            (std::vector<WantedPort>{{"", 80, Port{9000}}, {"", 3000, {}}, {"", 81, Port{9001}}}));
+            (std::vector<WantedPort>{
+                {"", 80, Port{9000}, true}, {"", 3000, {}, true}, {"", 81, Port{9001}, true}}));
 }
 
 TEST(PortMetadata, APrivilegedHostPortIsNotForMetadataToTake) {
   const auto read = parse_port_metadata(R"({"appPort": "80:8080"})");
-  EXPECT_EQ(read.wanted, (std::vector<WantedPort>{{"", 8080, {}}}));
+  EXPECT_EQ(read.wanted, (std::vector<WantedPort>{{"", 8080, {}, true}}));
   ASSERT_EQ(read.complaints.size(), 1U);
   EXPECT_NE(read.complaints[0].find("below 1024"), std::string::npos) << read.complaints[0];
 }
@@ -93,7 +94,7 @@ TEST(PortMetadata, ItsSizeIsBoundedWhateverTheLabelHolds) {
   std::string ports;
   for (int i = 1; i <= 30'000; ++i) ports += fmt::format("{},", i);
   const auto many = parse_port_metadata("{\"forwardPorts\": [" + ports + "]}");
-  EXPECT_EQ(many.wanted.size(), 256U);
+  EXPECT_EQ(many.wanted.size(), 64U);
   EXPECT_EQ(many.complaints.size(), 1U);
   const auto wrong = parse_port_metadata("{\"forwardPorts\": [" + std::string(3000, 'x') + "]}");
   EXPECT_EQ(wrong.complaints.size(), 1U);
@@ -199,7 +200,7 @@ TEST(PortMetadata, VariablesOfTheUsersEnvironmentAreSubstituted) {
       environment);
   EXPECT_THAT(read.complaints, testing::IsEmpty());
   const std::vector<WantedPort> expected{
-      {"", 8081, {}}, {"", 3000, {}}, {"db", 5432, {}}, {"", 80, Port{18081}}};
+      {"", 8081, {}}, {"", 3000, {}}, {"db", 5432, {}}, {"", 80, Port{18081}, true}};
   EXPECT_EQ(read.wanted, expected);
   EXPECT_EQ(attributes_for(read, "", true, 8081, "")->label, "it");
   EXPECT_NE(attributes_for(read, "", true, 2, ""), nullptr);
