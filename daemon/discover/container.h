@@ -41,6 +41,10 @@ struct Container {
   std::vector<PublishedPorts> published;  ///< ports that the engine forwards itself
   bool publishes_unknown = false;         ///< it forwards some, and is being asked which
 
+  /// Its engine is being asked for labels and ports, which may decide: its listeners wait, though
+  /// not for long.
+  bool undecided = false;
+
   std::string path;  ///< of a container that is a named namespace (`ip netns`, attach), else ""
   bool attached = false;     ///< asked for by attach
   bool on_host = false;      ///< its network is the host's, so its ports are the host's already

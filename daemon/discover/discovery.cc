@@ -8,6 +8,7 @@
 #include <array>
 
 #include "base/process_usage.h"
+#include "kernel/pidfd.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {
@@ -18,6 +19,7 @@ using namespace std::chrono_literals;
 constexpr Duration kTick = 100ms;        // between two looks at the last pid, 1 us each
 constexpr Duration kLeastPause = 50ms;   // each young process would wake us at its own times
 constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork without exec waits
+constexpr pid_t kFew = 64;               // pids between two ticks
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
 constexpr Duration kStartLimit = 1s;  // for what processes say of themselves
@@ -36,6 +38,7 @@ Discovery::Discovery(const Parts& parts, Options options)
       want_exec_hints_(options.exec_hints),
       pace_(options.budget, parts.loop.now()),
       loadavg_(::open((parts.proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)),
+      second_look_(parts.loop, [this] { look_again(); }),
       tick_(parts.loop, [this] { tick(); }),
       recount_(parts.loop, [this] { recount(); }),
       use_facts_(parts.loop, [this] { use_facts(); }),
@@ -54,8 +57,8 @@ Discovery::~Discovery() {
 
 Result<void> Discovery::start() {
   start_watches();  // first, so that nothing begins between the scan and them
-  (void)pid_moved();
-  auto scanned = scan(true);
+  (void)last_pid();
+  auto scanned = scan(ProcessTable::Known::Anyone);
   const TimePoint limit = loop_.now() + kStartLimit;
   while (loop_.now() < limit && facts_.wait(limit - loop_.now())) use_facts();
   arm();
@@ -78,20 +81,34 @@ void Discovery::hint() {
   arm();
 }
 
-/// Source: proc(5), loadavg. A file that cannot be read counts as moved: scan by the clock then.
-bool Discovery::pid_moved() {
+/// @return what loadavg says now; nothing when it cannot be read. Source: proc(5)
+std::optional<pid_t> Discovery::last_pid() const {
   std::array<char, 128> buffer{};
   const ssize_t n = ::pread(loadavg_.get(), buffer.data(), buffer.size(), 0);
-  const auto last =
-      procfs::parse_last_pid({buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
-  return !last || std::exchange(last_pid_, *last) != *last;
+  return procfs::parse_last_pid({buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
+}
+
+/// A few new pids are looked at one by one, which costs less than a scan.
+void Discovery::look_at_new_pids(TimePoint now) {
+  const auto last = last_pid();
+  if (last && *last == last_pid_) return;
+  const pid_t before = std::exchange(last_pid_, last.value_or(0));
+  const bool few = last && before != 0 && *last > before && *last - before <= kFew;
+  if (!few || now < pace_.affordable_at()) return pace_.want();
+  std::vector<pid_t> pids;
+  for (pid_t pid = before + 1; pid <= *last; ++pid) {
+    if (open_pidfd(pid)) pids.push_back(pid);  // a thread has a number, too, but no pidfd
+  }
+  look_at(pids, !exec_hints_.granted());
 }
 
 void Discovery::tick() {
-  if (pid_moved()) pace_.want();
   const TimePoint now = loop_.now();
+  look_at_new_pids(now);
+  if (!owed_.empty() && pace_.affordable_at() <= now) look_at(std::exchange(owed_, {}), true);
   if (pace_.due(now) <= now) {
-    (void)scan(pace_.full_due() <= now);  // a /proc that fails once is read again
+    using Known = ProcessTable::Known;
+    (void)scan(pace_.full_due() <= now ? Known::Anyone : Known::Young);
   } else if (young_due() <= now) {
     look_at_young(now);
   }
@@ -106,26 +123,33 @@ void Discovery::look_at_young(TimePoint now) {
   const Duration before = thread_cpu_time();
   table_.look_at_young(now);
   reconcile();
-  pace_.charge(thread_cpu_time() - before);
+  pace_.charge(now, thread_cpu_time() - before);
 }
 
 void Discovery::arm() {
   const TimePoint now = loop_.now();
   const Duration calm = exec_hints_.granted() ? kHintedTick : kTick;
   const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : calm;
-  const TimePoint soonest = std::min(pace_.due(now), young_due());
+  TimePoint soonest = std::min(pace_.due(now), young_due());
+  if (!owed_.empty()) soonest = std::min(soonest, pace_.affordable_at());
   const Duration least = pace_.hurrying(now) ? Duration() : kLeastPause;
   tick_.arm_at(std::clamp(soonest, now + least, now + pause));
 }
 
-Result<void> Discovery::scan(bool full) {
+/// A /proc that fails once is read again.
+Result<void> Discovery::scan(ProcessTable::Known known) {
   const Duration before = thread_cpu_time();
   const TimePoint now = loop_.now();
-  if (full) outside_.clear();
-  auto listed = table_.refresh(now, full);
+  const bool full = known == ProcessTable::Known::Anyone;
+  if (full) {
+    outside_.clear();
+    std::erase_if(unseen_since_, [now](const auto& one) { return one.second < now - 1min; });
+  }
+  auto listed = table_.refresh(now, known);
   if (listed) facts_.forget_unless([this](pid_t pid) { return table_.find(pid) != nullptr; });
   if (listed) reconcile();
-  if (listed && full) give_up_orphans();
+  if (listed && known != ProcessTable::Known::Young) give_up_orphans();
+  if (listed && full) forget_foreign();
   pace_.done(now, thread_cpu_time() - before, full);
   return listed;
 }
@@ -148,15 +172,14 @@ void Discovery::use_facts() {
   }
   reconcile();
   if (!registry_.orphans().empty()) on_orphans();
-  pace_.charge(thread_cpu_time() - before);
+  pace_.charge_scans(thread_cpu_time() - before);
 }
 
 void Discovery::look_for_new() {
-  if (pid_moved()) pace_.want();
   const TimePoint now = loop_.now();
   const Duration before = thread_cpu_time();
-  if (table_.refresh(now, false)) reconcile();
-  pace_.charge(thread_cpu_time() - before);
+  if (table_.refresh(now, ProcessTable::Known::Young)) reconcile();
+  pace_.charge(now, thread_cpu_time() - before);
   arm();
 }
 
@@ -171,7 +194,8 @@ void Discovery::on_orphans() {
 }
 
 void Discovery::recount() {
-  (void)scan(true);
+  using Known = ProcessTable::Known;
+  (void)scan(registry_.has_unseen_orphan() ? Known::Anyone : Known::Seen);
   last_recount_ = loop_.now();
 }
 
@@ -189,6 +213,7 @@ DiscoveryFigures Discovery::figures() const {
           pace_.gap(loop_.now()),
           table_.all().size(),
           want_exec_hints_ ? exec_hints_.state() : "no: switched off",
+          foreign_.size(),
           cgroups_.watches(),
           mounts_.watching()};
 }

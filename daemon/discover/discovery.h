@@ -1,15 +1,17 @@
 // Finds the containers of this machine without asking any engine, and tells the Registry. Owned by
 // main. It knows processes and namespaces; what listens in them is not its business.
 //
-// Truth comes from /proc: which processes there are, and which network namespace each is in. A scan
-// is due when the kernel has given out a new pid, paced by what scans cost; everything else only
-// makes the next look come sooner. What is there and what the Registry has are compared after each
-// look, so a lost hint costs time and nothing else.
+// Truth comes from /proc: which processes there are, and which network namespace each is in. An
+// exec hint names a process, and a few new pids are known by their numbers: these are looked at
+// alone, at once. A scan is due when the kernel has given out more pids than that, paced by what
+// scans cost. What is there and what the Registry has are compared after each look, so a lost hint
+// costs time and nothing else.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -31,7 +33,8 @@ struct DiscoveryFigures {
   Duration spent{};  ///< CPU time of all scans
   Duration gap{};    ///< least time between two scans now
   std::size_t processes = 0;
-  std::string exec_hints;  ///< "yes", or why not
+  std::string exec_hints;              ///< "yes", or why not
+  std::size_t foreign_namespaces = 0;  ///< of users other than ours and root
   std::size_t cgroup_watches = 0;
   bool mount_watch = false;
 };
@@ -78,16 +81,18 @@ class Discovery final : private Census {
   using Candidates = std::map<ContainerKey, std::vector<pid_t>>;
 
   void on_orphans() override;
+  [[nodiscard]] Identity identify(pid_t pid, const ContainerKey& key) const override;
   void tick();
   [[nodiscard]] TimePoint young_due() const;
   void look_at_young(TimePoint now);
   void recount();
-  Result<void> scan(bool full);
+  Result<void> scan(ProcessTable::Known known);
   void arm();
-  [[nodiscard]] bool pid_moved();
+  [[nodiscard]] std::optional<pid_t> last_pid() const;
+  void look_at_new_pids(TimePoint now);
 
   void on_execs(std::span<const pid_t> pids, bool lost);
-  void look_at_executed(std::span<const pid_t> pids);
+  void look_at(std::span<const pid_t> pids, bool executed);
   void on_facts(pid_t pid);
   void use_facts();
   void on_mounts();
@@ -102,6 +107,10 @@ class Discovery final : private Census {
   void take(const ContainerKey& key, std::span<const pid_t> pids);
   void adopt(pid_t pid, const ContainerKey& key);
   void adopt_unseen(pid_t pid, const ContainerKey& key);
+  [[nodiscard]] bool is_foreign(pid_t pid, uid_t owner) const;
+  void forget_foreign();
+  [[nodiscard]] bool stays_so(std::uint64_t netns);
+  void look_again();
   void adopt_on_host(const Process& process, const ContainerKey& key);
   void adopt_named(std::uint64_t netns, const std::string& path);
   void review_young_anchors();
@@ -120,10 +129,15 @@ class Discovery final : private Census {
   const bool want_exec_hints_;
   ScanPace pace_;
   std::set<std::uint64_t> outside_;  ///< of no concern; forgotten at each full scan
+  std::set<std::uint64_t> foreign_;  ///< another user's that cannot be seen
+  /// Namespaces that could not be seen or entered so far, and since when.
+  std::map<std::uint64_t, TimePoint> unseen_since_;
   pid_t last_pid_ = 0;
+  std::vector<pid_t> owed_;  ///< executed, not yet looked at: there was no credit
   TimePoint last_recount_{};
   Duration recount_gap_{};
   UniqueFd loadavg_;
+  Timer second_look_;
   Timer tick_;
   Timer recount_;
   std::set<pid_t> told_;  ///< whose facts have come

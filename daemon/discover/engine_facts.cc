@@ -39,6 +39,7 @@ EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
       begin_(loop, [this] { list_elsewhere(); }),
       read_store_(loop, [this] { read_podman_store(); }) {
   registry_.add_observer(*this);
+  registry_.set_tell_first([this](const Container& container) { return first_word_of(container); });
   begin_.arm_now();  // when everybody observes
 }
 
@@ -53,8 +54,28 @@ void EngineFacts::list_elsewhere() {
 }
 
 /// A podman container whose namespace cannot be seen is another user's: ours would not know it.
+bool EngineFacts::is_podmans(const Container& container) {
+  return container.engine == "podman" && container.netns != 0;
+}
+
+/// Podman's storage has the name and the image, whether or not its service runs. No event of it can
+/// be told from here: the container is not yet known to anybody.
+Registry::FirstWord EngineFacts::first_word_of(const Container& container) {
+  const bool podman = is_podmans(container);
+  if (!names::is_hex_id(container.engine_id)) return {};
+  Registry::FirstWord word;
+  word.asked =
+      (podman || container.engine == "docker") && !considered_.contains(container.engine_id);
+  if (!podman || !start_podman_store()) return word;
+  if (const ContainerFacts* facts = podman_store_.find_now(container.engine_id)) {
+    word.name = facts->name;
+    word.image = facts->image;
+  }
+  return word;
+}
+
 void EngineFacts::consider(const Container& container) {
-  const bool podman = container.engine == "podman" && container.netns != 0;
+  const bool podman = is_podmans(container);
   if (!podman && container.engine != "docker") return;
   if (container.engine_id.empty() || !considered_.insert(container.engine_id).second) return;
   (podman ? podman_ : docker_).ask(container.engine_id);
@@ -71,10 +92,17 @@ void EngineFacts::follow_podman() {
 
 /// conmon's command line has the name that a container was started with.
 void EngineFacts::read_podman_store() {
+  if (!start_podman_store()) return;
+  for (const std::string& id : considered_) {
+    if (const ContainerFacts* facts = podman_store_.find(id)) registry_.rename(id, facts->name);
+  }
+}
+
+bool EngineFacts::start_podman_store() {
   if (!podman_store_followed_) {
     podman_store_followed_ = podman_store_.start(podman_files_.storage).has_value();
   }
-  for (const std::string& id : considered_) registry_.rename(id, podman_store_.name_of(id));
+  return podman_store_followed_;
 }
 
 void EngineFacts::on_container_removed(const Container& container, RemovalReason) {

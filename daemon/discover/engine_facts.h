@@ -27,7 +27,10 @@ class EngineFacts final : public RegistryObserver {
               PodmanFiles podman_files, Reader& files);
   EngineFacts(const EngineFacts&) = delete;
   EngineFacts& operator=(const EngineFacts&) = delete;
-  ~EngineFacts() { registry_.remove_observer(*this); }
+  ~EngineFacts() {
+    registry_.remove_observer(*this);
+    registry_.set_tell_first({});
+  }
 
   void on_container_added(const Container& container) override { consider(container); }
   void on_container_changed(const Container& container) override { consider(container); }
@@ -35,10 +38,13 @@ class EngineFacts final : public RegistryObserver {
   void on_sign_of_life(const Container&) override {}
 
  private:
+  [[nodiscard]] static bool is_podmans(const Container& container);
+  Registry::FirstWord first_word_of(const Container& container);
   void consider(const Container& container);
   void list_elsewhere();
   void follow_podman();
   void read_podman_store();
+  bool start_podman_store();
   void follow_docker(const std::string& socket, const std::string& id);
   void ask_again(const std::string& socket);
   void on_event(EngineKind engine, const ContainerEvent& event);

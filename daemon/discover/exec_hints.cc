@@ -9,7 +9,7 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kSingly = 20;  // a second; more are taken in lots
 constexpr std::size_t kMost = 200;   // a second; more are not worth it
-constexpr Duration kLot = 50ms;
+constexpr Duration kLot = 20ms;
 constexpr Duration kPause = 10s;
 constexpr std::size_t kDatagrams = 256;
 

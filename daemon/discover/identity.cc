@@ -172,6 +172,12 @@ std::string Identifier::engine_id_by_cgroup(pid_t pid) const {
   return guess && guess->certain ? guess->id : "";
 }
 
+bool Identifier::is_roots_by_cgroup(pid_t pid) const {
+  const auto guess = from_cgroup(pid);
+  return guess && guess->certain && !guess->id.empty() &&
+         !guess->cgroup.starts_with("/user.slice/");
+}
+
 /// A sandbox inside an engine's container carries its cgroup, but the folder is not its own.
 void Identifier::add_cgroup(pid_t pid, Identity& identity) const {
   const auto path = procfs::parse_unified_cgroup(proc_.read(pid, "cgroup").value_or(""));

@@ -60,6 +60,8 @@ class Identifier {
 
   /// The processes whose identity was not complete when it was last asked for.
   [[nodiscard]] std::set<pid_t> take_incomplete() const { return std::exchange(incomplete_, {}); }
+  /// Whether its cgroup is one that a container engine of root's made: of no user's session.
+  [[nodiscard]] bool is_roots_by_cgroup(pid_t pid) const;
 
   /// The daemon and its ancestors, nearest first.
   [[nodiscard]] const std::vector<pid_t>& lineage() const noexcept { return lineage_; }

@@ -51,7 +51,8 @@ struct Guess {
 /// "python3-4711".
 [[nodiscard]] std::string from_program(std::string_view comm, pid_t pid);
 
-constexpr std::size_t kLongestName = 64;  ///< bytes
+constexpr std::size_t kLongestName = 64;   ///< bytes
+constexpr std::size_t kLongestText = 256;  ///< bytes of an image's or a pod's name
 
 /// At most `most` bytes of valid UTF-8 without control characters; what isn't becomes '?'.
 [[nodiscard]] std::string printable(std::string_view text, std::size_t most = kLongestName);

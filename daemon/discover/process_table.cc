@@ -23,7 +23,7 @@ TimePoint due(const ProcessTable::Process& process) {
 
 }  // namespace
 
-Result<void> ProcessTable::refresh(TimePoint now, bool full) {
+Result<void> ProcessTable::refresh(TimePoint now, Known whom) {
   if (auto listed = proc_.list(listing_); !listed) return listed;
   looked_at_.clear();
   next_.clear();
@@ -39,7 +39,8 @@ Result<void> ProcessTable::refresh(TimePoint now, bool full) {
       process.pid = entry.pid;
       process.first_seen = now;
       look(process);
-    } else if (const bool aged = due(process) <= now; full || aged) {
+    } else if (due(process) <= now || whom == Known::Anyone ||
+               (whom == Known::Seen && !process.unseen)) {
       while (due(process) <= now) ++process.looks;
       look(process);
     }
@@ -91,7 +92,7 @@ bool ProcessTable::is_young(const Process& process, TimePoint now) {
   return now <= process.first_seen + kYoungLooks.back() + 500ms;  // its last look may come late
 }
 
-/// Whether it is ours is asked where the answer may have changed, since it costs as much as a look.
+/// Whether it is ours is asked where it matters and may have changed: that costs as much as a look.
 void ProcessTable::look(Process& process) {
   looked_at_.push_back(process.pid);
   const auto netns = proc_.netns(process.pid);
@@ -99,7 +100,7 @@ void ProcessTable::look(Process& process) {
   const auto files = process.unseen ? proc_.net_files(process.pid) : fail("stat", ENOENT);
   const std::uint64_t now = netns.value_or(files.value_or(0));
   if (now != process.looked_at_netns) {
-    process.ours = is_ours_(process.pid);
+    process.ours = now != 0 && !boundary_.is_ours(now) && is_ours_(process.pid);
     process.engine_id.clear();
     process.reading = false;
   }

@@ -45,8 +45,14 @@ class ProcessTable {
                IsOurs is_ours)
       : proc_(proc), identifier_(identifier), boundary_(boundary), is_ours_(std::move(is_ours)) {}
 
-  /// Takes in who came and who went. @param full looks at everyone
-  Result<void> refresh(TimePoint now, bool full);
+  /// Who of those that are known already is looked at.
+  enum class Known {
+    Young,   ///< those whose time has come
+    Seen,    ///< and all whose namespace can be seen: what another user's does, its own exec tells
+    Anyone,  ///< all
+  };
+  /// Takes in which processes have come and gone. Lists all, and looks at the new ones.
+  Result<void> refresh(TimePoint now, Known known);
   /// Looks again at the young whose time has come; lists nothing.
   void look_at_young(TimePoint now);
   /// Looks again at those whose engine was not known yet.

@@ -1,5 +1,7 @@
 // What a look at the processes means for the Registry: which namespaces are new, which anchors need
 // a successor, which names were not yet right. See discovery.h.
+#include <unistd.h>
+
 #include <algorithm>
 #include <ranges>
 
@@ -13,6 +15,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr std::size_t kMostOwed = 64;
+constexpr Duration kSecondLook = 250ms;
 constexpr Duration kLongestReplacement = 2min;  // an engine waits 10 s, unless told otherwise
 
 }  // namespace
@@ -82,6 +86,7 @@ Discovery::Candidates Discovery::unanchored() const {
   for (const Process& process : table_.all()) {
     if (process.netns == 0 || process.reading) continue;
     if (outside_.contains(process.netns)) continue;
+    if (process.unseen && foreign_.contains(process.netns)) continue;
     if (boundary_.is_ours(process.netns) && !runs_on_host(process)) continue;
     ContainerKey key = key_of(process);
     if (registry_.anchor_of(key) == 0) candidates[std::move(key)].push_back(process.pid);
@@ -105,7 +110,8 @@ void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
     } else {
       adopt(pid, key);
     }
-    if (registry_.anchor_of(key) != 0 || outside_.contains(key.netns)) return;
+    const bool concerns_nobody = outside_.contains(key.netns) || foreign_.contains(key.netns);
+    if (registry_.anchor_of(key) != 0 || concerns_nobody) return;
   }
 }
 
@@ -117,6 +123,13 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
   if (verdict.outside) {
     outside_.insert(key.netns);
     return;
+  }
+  if (!verdict.inaccessible.empty()) {
+    if (is_foreign(pid, verdict.owner)) {
+      outside_.insert(key.netns);
+      return;
+    }
+    if (!stays_so(key.netns)) return;
   }
   Sighting sighting;
   sighting.pid = pid;
@@ -158,6 +171,10 @@ void Discovery::adopt_named(std::uint64_t netns, const std::string& path) {
     outside_.insert(netns);
     return;
   }
+  if (!verdict.inaccessible.empty() && verdict.owner != 0 && verdict.owner != ::geteuid()) {
+    outside_.insert(netns);
+    return;
+  }
   Sighting sighting;
   sighting.netns = std::move(*opened);
   sighting.uid = verdict.owner;
@@ -183,21 +200,26 @@ void Discovery::on_mounts() {
   reconcile();
 }
 
-/// Beyond the budget they only say that there is something to look for.
+/// Beyond the budget they wait for it; if they are many, a scan serves them all.
 void Discovery::on_execs(std::span<const pid_t> pids, bool lost) {
-  if (pace_.affordable_at() <= loop_.now()) {
-    const Duration before = thread_cpu_time();
-    look_at_executed(pids);
-    pace_.charge(thread_cpu_time() - before);
-  } else {
+  if (owed_.size() + pids.size() > kMostOwed) {
+    owed_.clear();
     pace_.want();
+  } else {
+    owed_.insert(owed_.end(), pids.begin(), pids.end());
   }
-  if (lost) hint();
+  if (!owed_.empty() && pace_.affordable_at() <= loop_.now()) {
+    look_at(std::exchange(owed_, {}), true);
+  }
+  if (lost) return hint();
+  arm();
 }
 
-/// A program begins: in a container we know its listener may follow, else it may begin a container.
-void Discovery::look_at_executed(std::span<const pid_t> pids) {
+/// A program begins: in a container that is known its listener may follow, else it may begin one.
+/// @param executed whether that is certain of each of them
+void Discovery::look_at(std::span<const pid_t> pids, bool executed) {
   const TimePoint now = loop_.now();
+  const Duration before = thread_cpu_time();
   bool unknown = false;
   for (const pid_t pid : pids) {
     const Process* process = table_.look_at(pid, now);
@@ -210,10 +232,54 @@ void Discovery::look_at_executed(std::span<const pid_t> pids) {
     } else {
       (void)facts_.of(pid);  // what it says at exec, before its title is written over it
     }
-    registry_.sign_of_life(key);
+    if (executed) registry_.sign_of_life(key);
     unknown = unknown || registry_.anchor_of(key) == 0;
   }
-  if (unknown) reconcile();
+  const Duration looked = thread_cpu_time();
+  pace_.charge(now, looked - before);
+  if (!unknown) return;
+  reconcile();
+  pace_.charge_scans(thread_cpu_time() - looked);
+}
+
+Identity Discovery::identify(pid_t pid, const ContainerKey& key) const {
+  return identity_of(pid, key.netns);
+}
+
+/// Our own or root's: a process of ours may be in a user namespace that gives it another uid, which
+/// then maps ours, and root's engines make cgroups where no user's can.
+bool Discovery::is_foreign(pid_t pid, uid_t owner) const {
+  if (owner == 0 || owner == ::geteuid()) return false;
+  if (procfs::maps_id(proc_.read(pid, "uid_map").value_or(""), ::geteuid())) return false;
+  return !identifier_.is_roots_by_cgroup(pid);
+}
+
+/// Only as long as there are processes in it: its number may then be that of one of ours.
+void Discovery::forget_foreign() {
+  std::set<std::uint64_t> there;
+  for (const Process& process : table_.all()) {
+    if (process.unseen && foreign_.contains(process.netns)) there.insert(process.netns);
+  }
+  foreign_ = std::move(there);
+}
+
+/// A runtime that prepares a container cannot be seen or entered for a moment, though the container
+/// will be ours: what cannot is believed after a second look.
+bool Discovery::stays_so(std::uint64_t netns) {
+  const TimePoint now = loop_.now();
+  const auto [since, fresh] = unseen_since_.try_emplace(netns, now);
+  if (now >= since->second + kSecondLook) return true;
+  if (!second_look_.armed()) second_look_.arm_at(since->second + kSecondLook);
+  return false;
+}
+
+void Discovery::look_again() {
+  std::vector<pid_t> pids;
+  for (const Process& process : table_.all()) {
+    if (unseen_since_.contains(process.netns)) pids.push_back(process.pid);
+  }
+  for (const pid_t pid : pids) (void)table_.look_at(pid, loop_.now());
+  reconcile();
 }
 
 /// A container whose namespaces are another user's: its files under /proc tell that it is there.
@@ -223,6 +289,11 @@ void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
   const bool there = proc_.net_files(pid).value_or(0) == key.netns;
   if (!pidfd || !uid || !there || has_exited(pidfd->get())) return;
   if (registry_.knows(key)) return registry_.settle(key, pid, std::move(*pidfd));
+  if (is_foreign(pid, *uid)) {
+    foreign_.insert(key.netns);
+    return;
+  }
+  if (!identifier_.is_roots_by_cgroup(pid) && !stays_so(key.netns)) return;
   Sighting sighting;
   sighting.pid = pid;
   sighting.pidfd = std::move(*pidfd);

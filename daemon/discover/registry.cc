@@ -13,7 +13,9 @@ namespace portfwd {
 
 Registry::Registry(EventLoop& loop, const ProcDir& proc, const Identifier& identifier,
                    const Boundary& boundary)
-    : loop_(loop), proc_(proc), identifier_(identifier), boundary_(boundary) {}
+    : loop_(loop), proc_(proc), identifier_(identifier), boundary_(boundary), wait_(loop, [this] {
+        end_waiting();
+      }) {}
 
 Registry::~Registry() = default;
 
@@ -72,6 +74,7 @@ const Container* Registry::add(Sighting sighting) {
   auto made = std::make_unique<Entry>(*this, key, ++found_, std::move(sighting));
   Entry& entry = *made;
   entry.container.id = new_id(key.engine_id);
+  take_first_word(entry);  // before anybody can find it
   entries_.emplace(std::move(key), std::move(made));
   announce(entry);
   return &entry.container;
@@ -81,6 +84,47 @@ void Registry::announce(Entry& entry) {
   for (std::size_t i = 0; i < observers_.size(); ++i) {
     observers_[i]->on_container_added(entry.container);
   }
+}
+
+void Registry::take_first_word(Entry& entry) {
+  Container& container = entry.container;
+  if (!tell_first_ || container.engine_id.empty()) return;
+  const FirstWord word = tell_first_(container);
+  (void)entry.rename_by_engine(word.name);
+  if (!word.image.empty()) container.image = names::printable(word.image, names::kLongestText);
+  container.undecided = word.asked;
+  if (!word.asked) return;
+  entry.undecided_until = loop_.now() + kWaitForEngine;
+  if (!wait_.armed()) wait_.arm_at(entry.undecided_until);
+}
+
+void Registry::end_waiting() {
+  const TimePoint now = loop_.now();
+  TimePoint next = TimePoint::max();
+  std::vector<Entry*> over;
+  for (const auto& [key, entry] : entries_) {
+    if (!entry->container.undecided) continue;
+    if (entry->undecided_until <= now)
+      over.push_back(entry.get());
+    else
+      next = std::min(next, entry->undecided_until);
+  }
+  if (next != TimePoint::max()) wait_.arm_at(next);
+  for (Entry* entry : over) {
+    entry->container.undecided = false;
+    changed(*entry);
+  }
+}
+
+void Registry::fix_name(std::string_view id) {
+  const auto it = entry_of(id);
+  if (it == entries_.end() || it->second->named()) return;
+  const ContainerKey key = it->first;
+  if (census_ != nullptr && it->second->anchor) {
+    const Identity now = census_->identify(it->second->container.pid, key);
+    if (now.complete) identify(key, now);
+  }
+  if (const auto again = entry_of(id); again != entries_.end()) again->second->name_fixed = true;
 }
 
 void Registry::changed(const Entry& entry) {
@@ -119,6 +163,12 @@ std::vector<ContainerKey> Registry::orphans() const {
   return keys;
 }
 
+bool Registry::has_unseen_orphan() const {
+  return std::ranges::any_of(entries_, [](const auto& known) {
+    return known.second->orphan && known.second->container.netns == 0;
+  });
+}
+
 void Registry::settle(const ContainerKey& key, pid_t pid, UniqueFd pidfd) {
   const auto it = entries_.find(key);
   if (it == entries_.end()) return;
@@ -155,6 +205,10 @@ void Registry::identify(const ContainerKey& key, const Identity& identity) {
   const bool other = identity.engine_id != key.engine_id;
   if (other && (!key.engine_id.empty() || knows_engine_id(identity.engine_id))) return;
   Entry& entry = other ? rename_key(it, identity.engine_id) : *it->second;
+  if (other) {
+    entry.name_fixed = false;
+    take_first_word(entry);
+  }
   Container& container = entry.container;
   const bool same =
       (entry.named() || container.name == identity.name) && container.engine == identity.engine &&

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,6 +39,8 @@ struct ContainerKey {
 /// Knows which processes there are; implemented by Discovery.
 class Census {
  public:
+  /// What is known now of the container of `key`, by a process in it.
+  [[nodiscard]] virtual Identity identify(pid_t pid, const ContainerKey& key) const = 0;
   /// Some anchors have exited: look now, then settle() every one of `orphans()`.
   virtual void on_orphans() = 0;
 
@@ -47,6 +50,18 @@ class Census {
 
 class Registry {
  public:
+  /// What is known of a container of an engine without asking the engine.
+  struct FirstWord {
+    std::string name;  ///< "" when it is not known; and so the image
+    std::string image;
+    bool asked = false;  ///< and the engine is being asked for the rest
+  };
+  using TellFirst = std::function<FirstWord(const Container& container)>;
+
+  /// Longest wait of the listeners of a container for its engine's answer; see
+  /// Container::undecided.
+  static constexpr Duration kWaitForEngine = std::chrono::milliseconds(400);
+
   /// All are borrowed and outlive the registry.
   Registry(EventLoop& loop, const ProcDir& proc, const Identifier& identifier,
            const Boundary& boundary);
@@ -79,6 +94,8 @@ class Registry {
   /// @return nullptr when it is known already.
   const Container* add(Sighting sighting);
   [[nodiscard]] std::vector<ContainerKey> orphans() const;
+  /// Whether one of them is in a namespace that cannot be seen.
+  [[nodiscard]] bool has_unseen_orphan() const;
   /// The census's answer for one orphan. @param anchor without a pidfd when nobody is left there
   void settle(const ContainerKey& key, pid_t pid, UniqueFd pidfd);
   /// The anchor left its namespace although it lives.
@@ -100,6 +117,10 @@ class Registry {
   void expect_successor(std::string_view engine, std::string_view name_or_id);
   /// Lists an engine whose containers are out of reach. @param address shown as its name
   void add_elsewhere(std::string_view engine, std::string_view address, std::string reason);
+  /// Called before a container of an engine is announced.
+  void set_tell_first(TellFirst tell) { tell_first_ = std::move(tell); }
+  /// It has a listener: the name that its program gives it is looked up once more, and stays then.
+  void fix_name(std::string_view id);
   void sign_of_life(const ContainerKey& key);
   /// The named namespaces there are now, by inode: what had a path and is not among them loses it.
   void set_paths(const std::map<std::uint64_t, std::string>& paths);
@@ -112,6 +133,8 @@ class Registry {
   void remove(const ContainerKey& key, RemovalReason reason);
   void remove_if_unheld(const ContainerKey& key);
   void announce(Entry& entry);
+  void take_first_word(Entry& entry);
+  void end_waiting();
   void share_published(const Entry& owner);
   void changed(const Entry& entry);
   Entry& rename_key(Entries::const_iterator entry, std::string engine_id);
@@ -126,6 +149,8 @@ class Registry {
   const Identifier& identifier_;
   const Boundary& boundary_;
   Census* census_ = nullptr;
+  TellFirst tell_first_;
+  Timer wait_;  ///< for engines' answers
   std::vector<RegistryObserver*> observers_;
   Entries entries_;
   std::vector<std::uint64_t> used_engine_ids_;  ///< sorted; first 12 hex digits of each

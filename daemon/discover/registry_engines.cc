@@ -7,12 +7,11 @@
 namespace portfwd {
 namespace {
 
-constexpr std::size_t kLongest = 256;                      // bytes of an image's or a pod's name
 constexpr Duration kSuccession = std::chrono::minutes(1);  // longer than engines wait for an end
 
 /// @return whether that is news
 bool take_text(std::string& known, std::string_view told) {
-  std::string now = names::printable(told, kLongest);
+  std::string now = names::printable(told, names::kLongestText);
   if (now == known) return false;
   known = std::move(now);
   return true;
@@ -55,6 +54,7 @@ void Registry::learn(const ContainerFacts& facts) {
   const auto& published = owner == nullptr ? facts.published : owner->container.published;
   news = take(container.published, published) || news;
   news = take(container.publishes_unknown, false) || news;
+  news = take(container.undecided, false) || news;
   if (news) changed(*entry);
   share_published(*entry);
 }
@@ -68,7 +68,9 @@ void Registry::share_published(const Entry& owner) {
 
 void Registry::learn_nothing(const std::string& engine_id) {
   Entry* entry = entry_of_engine_id(engine_id);
-  if (entry != nullptr && take(entry->container.publishes_unknown, false)) changed(*entry);
+  if (entry == nullptr) return;
+  const bool known_now = take(entry->container.publishes_unknown, false);
+  if (take(entry->container.undecided, false) || known_now) changed(*entry);
 }
 
 void Registry::rename(std::string_view engine_id, std::string_view name) {

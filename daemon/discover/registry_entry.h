@@ -76,7 +76,7 @@ class Registry::Entry {
     named_by_engine = true;
     return std::exchange(container.name, std::move(shown)) != container.name;
   }
-  [[nodiscard]] bool named() const { return named_by_person || named_by_engine; }
+  [[nodiscard]] bool named() const { return named_by_person || named_by_engine || name_fixed; }
   [[nodiscard]] bool held() const { return anchor || orphan || kept || !container.path.empty(); }
 
   Container container;
@@ -88,6 +88,8 @@ class Registry::Entry {
   bool kept = false;       ///< a person attached its descriptor, nothing else may hold it
   bool named_by_person = false;
   bool named_by_engine = false;
+  bool name_fixed = false;  ///< forwards have been told under it
+  TimePoint undecided_until{};
   std::string network_owner;    ///< the engine's id of the container whose network it has joined
   TimePoint successor_until{};  ///< its end before then is the beginning of its successor
 

@@ -1,7 +1,10 @@
 // When to look at /proc: as soon as there is reason to, but no oftener than the shortest gap and
-// the CPU budget allow. The budget is a credit that grows with time and is spent by measured cost,
-// so a calm machine answers a burst at once and a busy one pays no more than its share. Pure; owned
-// by Discovery.
+// the CPU budget allow. The budget is credit that grows with time and is spent by measured cost, so
+// a calm machine answers a burst at once and a busy one pays no more than its share. Pure; owned by
+// Discovery.
+//
+// One half of the budget is for scans of all processes, the other for looks at single processes: a
+// scan that was dear must not delay the look at a process whose pid a hint has named.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +26,8 @@ class ScanPace {
 
   /// @param budget share of one core, such as 0.002; more than 0
   ScanPace(double budget, TimePoint now) : budget_(budget), last_(now - kFull), full_(last_) {
-    credit_ = share_of(kSaved);
+    credit_ = look_credit_ = share_of(kSaved);
+    looked_ = now;
   }
   void set_budget(double budget) { budget_ = budget; }
 
@@ -56,31 +60,41 @@ class ScanPace {
     ++scans_;
     spent_ += cost;
   }
-  /// Work between the looks. @param cost CPU time, the wake-up for it left out
-  void charge(Duration cost) {
-    credit_ = std::max(credit_ - cost - kWakeCost, -share_of(kOwed));
+  /// Looks at single processes. @param cost CPU time, the wake-up for it left out
+  void charge(TimePoint now, Duration cost) {
+    const Duration earned = look_credit_ + share_of(now - looked_);
+    look_credit_ =
+        std::max(std::min(earned, share_of(kSaved)) - cost - kWakeCost, -share_of(kOwed));
+    looked_ = now;
     spent_ += cost + kWakeCost;
   }
-  /// When more of it may be done: the distant past unless credit is owed.
+  /// Work that a look has led to, such as to take in a container; the next scan waits for it.
+  void charge_scans(Duration cost) {
+    credit_ = std::max(credit_ - cost, -share_of(kOwed));
+    spent_ += cost;
+  }
+  /// When more of them may be done: the distant past unless credit is owed.
   [[nodiscard]] TimePoint affordable_at() const {
-    return credit_ < Duration() ? last_ + time_to_earn(-credit_) : TimePoint::min();
+    return look_credit_ < Duration() ? looked_ + time_to_earn(-look_credit_) : TimePoint::min();
   }
   [[nodiscard]] Duration spent() const { return spent_; }
   [[nodiscard]] std::uint64_t scans() const { return scans_; }
 
  private:
   [[nodiscard]] Duration share_of(Duration time) const {
-    return Duration(static_cast<Duration::rep>(static_cast<double>(time.count()) * budget_));
+    return Duration(static_cast<Duration::rep>(static_cast<double>(time.count()) * budget_ / 2));
   }
   [[nodiscard]] Duration time_to_earn(Duration credit) const {
-    return Duration(static_cast<Duration::rep>(static_cast<double>(credit.count()) / budget_));
+    return Duration(static_cast<Duration::rep>(static_cast<double>(credit.count()) / budget_ * 2));
   }
 
   double budget_;
   TimePoint last_;
   TimePoint full_;
   TimePoint hurry_until_{};
-  Duration credit_{};
+  Duration credit_{};       ///< for scans
+  Duration look_credit_{};  ///< for looks at single processes
+  TimePoint looked_{};      ///< when look_credit_ was brought up to date
   Duration spent_{};
   std::uint64_t scans_ = 0;
   bool wanted_ = true;

@@ -266,6 +266,9 @@ std::vector<ContainerFacts> parse_stored_containers(std::string_view text) {
     while (const auto member = members.next()) {
       if (member->key == "id") facts.id = text_of(member->value);
       if (member->key == "names") facts.name = first_name_of(member->value);
+      if (member->key == "metadata") {
+        facts.image = text_in(parse_json(text_of(member->value)), "image-name");
+      }
     }
     if (facts.name.empty()) facts.id.clear();
     return facts;

@@ -60,9 +60,14 @@ Result<void> PodmanStore::start(const std::string& storage) {
   return source_.watch(EPOLLIN);
 }
 
-std::string PodmanStore::name_of(const std::string& id) const {
-  const auto known = names_.find(id);
-  return known == names_.end() ? "" : known->second;
+const ContainerFacts* PodmanStore::find(const std::string& id) const {
+  const auto known = stored_.find(id);
+  return known == stored_.end() ? nullptr : &known->second;
+}
+
+const ContainerFacts* PodmanStore::find_now(const std::string& id) {
+  if (find(id) == nullptr) read_names();
+  return find(id);
 }
 
 void PodmanStore::on_io(IoSource&, std::uint32_t) {
@@ -72,16 +77,17 @@ void PodmanStore::on_io(IoSource&, std::uint32_t) {
 }
 
 void PodmanStore::read_names() {
-  const auto before = std::exchange(names_, {});
+  const auto before = std::exchange(stored_, {});
   for (const std::string& file : files_) {
     for (ContainerFacts& facts :
          parse_stored_containers(read_small_file(file, kLargest).value_or(""))) {
-      names_.emplace(std::move(facts.id), std::move(facts.name));
+      const std::string id = facts.id;
+      stored_.emplace(id, std::move(facts));
     }
   }
-  for (const auto& [id, name] : names_) {
+  for (const auto& [id, facts] : stored_) {
     const auto known = before.find(id);
-    if (known == before.end() || known->second != name) on_name_(id, name);
+    if (known == before.end() || known->second.name != facts.name) on_name_(id, facts.name);
   }
 }
 

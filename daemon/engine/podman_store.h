@@ -1,8 +1,8 @@
-// The names of this user's podman containers, from the file in which podman's storage keeps them
-// (STORAGE/DRIVER-containers/containers.json; who has changed drivers has several): it is written
-// anew, beside and renamed, whenever a container is made, renamed or removed, so inotify tells when
-// to look. Nothing of podman runs on our account, wherever it writes its events to. Owned by
-// EngineFacts.
+// The names and images of this user's podman containers, from the file in which podman's storage
+// keeps them (STORAGE/DRIVER-containers/containers.json; who has changed drivers has several): it
+// is written anew, beside and renamed, whenever a container is made, renamed or removed, so inotify
+// tells when to look. Nothing of podman runs on our account, wherever it writes its events to.
+// Owned by EngineFacts.
 #pragma once
 
 #include <functional>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "engine/container_facts.h"
 #include "event/event_loop.h"
 
 namespace portfwd {
@@ -24,8 +25,10 @@ class PodmanStore final : private IoHandler {
   /// Tells the names that are there, and from then on those that are new.
   /// @param storage podman's graph root @return ENOENT and others when there is none
   Result<void> start(const std::string& storage);
-  /// As last read; "" when it is not there.
-  [[nodiscard]] std::string name_of(const std::string& id) const;
+  /// Name and image as last read; nullptr when it is not there.
+  [[nodiscard]] const ContainerFacts* find(const std::string& id) const;
+  /// The same, but what is not there is looked for anew.
+  [[nodiscard]] const ContainerFacts* find_now(const std::string& id);
 
  private:
   void on_io(IoSource& source, std::uint32_t events) override;
@@ -33,7 +36,7 @@ class PodmanStore final : private IoHandler {
 
   OnName on_name_;
   std::vector<std::string> files_;
-  std::map<std::string, std::string> names_;  ///< as last read; by id
+  std::map<std::string, ContainerFacts> stored_;  ///< as last read; by id
   UniqueFd inotify_;
   IoSource source_;
 };

@@ -253,6 +253,7 @@ void Controller::on_reach_changed(Reach& reach) {
 }
 
 void Controller::on_listeners(Reach& reach) {
+  if (!reach.listeners().empty()) parts_.registry.fix_name(reach.container().id);
   tell_changed(reach);
   table_.on_listeners(reach);
 }

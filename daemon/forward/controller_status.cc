@@ -21,6 +21,7 @@ void add_facts(const DiscoveryFigures& figures, Facts& facts) {
   facts["scan_cpu_usec"] = usec(figures.spent);
   facts["scan_cost_usec"] = scans == 0 ? 0 : usec(figures.spent) / scans;
   facts["processes"] = static_cast<std::int64_t>(figures.processes);
+  facts["foreign_namespaces"] = static_cast<std::int64_t>(figures.foreign_namespaces);
   facts["exec_hints"] = figures.exec_hints;
   facts["cgroup_watches"] = static_cast<std::int64_t>(figures.cgroup_watches);
   facts["mount_watch"] = figures.mount_watch;

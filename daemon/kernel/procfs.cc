@@ -83,6 +83,20 @@ std::uint64_t mapped_ids(std::string_view text) {
   return ids;
 }
 
+bool maps_id(std::string_view text, std::uint32_t id) {
+  const auto next = [](std::string_view& line) {
+    line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
+    return number<std::uint32_t>(cut(line, ' '));
+  };
+  while (!text.empty()) {
+    std::string_view line = cut(text, '\n');
+    (void)next(line);
+    const auto outside = next(line), count = next(line);
+    if (outside && count && id >= *outside && id - *outside < *count) return true;
+  }
+  return false;
+}
+
 std::optional<pid_t> parse_last_pid(std::string_view text) {
   if (text.ends_with('\n')) text.remove_suffix(1);
   const auto at = text.rfind(' ');

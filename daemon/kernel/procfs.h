@@ -31,6 +31,9 @@ struct Stat {
 /// nothing is mapped or a line is not as it should be.
 [[nodiscard]] std::uint64_t mapped_ids(std::string_view text);
 
+/// Whether /proc/PID/uid_map maps this id of the reader's user namespace.
+[[nodiscard]] bool maps_id(std::string_view text, std::uint32_t id);
+
 /// /proc/loadavg's last field: the pid given last in our pid namespace. When it has not moved, no
 /// process was started.
 [[nodiscard]] std::optional<pid_t> parse_last_pid(std::string_view text);

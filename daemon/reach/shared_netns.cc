@@ -30,6 +30,7 @@ void SharedNetns::deal() {
     if (const auto owner = owner_of(listener, known)) hands[*owner].push_back(listener);
   }
   for (std::size_t i = 0; i < members_.size(); ++i) {
+    if (members_[i]->container().undecided && members_[i]->listeners().empty()) continue;
     if (members_[i]->show(std::move(hands[i]))) observer_.on_listeners(*members_[i]);
   }
 }

@@ -41,6 +41,12 @@ struct EngineFactsTest : testing::Test {
   bool until_name_is(const std::string& name) {
     return finder.until([&] { return container() != nullptr && container()->name == name; });
   }
+  /// What was told when the container was announced.
+  testing_support::RegistryLog::Line announced() {
+    const auto line = std::ranges::find(finder.log.lines, container()->id,
+                                        &testing_support::RegistryLog::Line::id);
+    return line == finder.log.lines.end() ? testing_support::RegistryLog::Line{} : *line;
+  }
   void serve(std::string text) {
     server.emplace(finder.loop, socket, [text](const std::string&) { return HttpReply::ok(text); });
   }
@@ -107,6 +113,42 @@ TEST_F(EngineFactsTest, ASilentEngineDoesNotKeepTheContainerFromBeingFound) {
   sandbox.end();
   finder.start();
   EXPECT_TRUE(until_name_is("from-conmon"));
+}
+
+TEST_F(EngineFactsTest, PodmansStorageTellsNameAndImageBeforeTheContainerIsAnnounced) {
+  const std::string store = folder.path() + "/overlay-containers";
+  std::filesystem::create_directory(store);
+  std::ofstream(store + "/containers.json")
+      << R"([{"id":")" + kId +
+             R"(","names":["shop"],"metadata":"{\"image-name\":\"localhost/nginx:1\"}"}])";
+  const KeptProcess process(sandbox, kId, "");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(finder.until([&] { return container() != nullptr; }));
+  EXPECT_EQ(announced().name, "shop");
+  EXPECT_EQ(announced().image, "localhost/nginx:1");
+}
+
+TEST_F(EngineFactsTest, AContainerIsUndecidedUntilItsEngineHasAnswered) {
+  serve(answer("web"));
+  const KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(finder.until([&] { return container() != nullptr && !container()->undecided; }));
+  EXPECT_TRUE(announced().undecided);
+  EXPECT_EQ(container()->labels.size(), 2U);
+}
+
+TEST_F(EngineFactsTest, AContainerIsDecidedOnThoughItsEngineIsSilent) {
+  server.emplace(finder.loop, socket, [](const std::string&) {
+    return HttpReply{"", HttpReply::Then::Stay};
+  });
+  const KeptProcess process(sandbox, kId, "from-conmon");
+  sandbox.end();
+  finder.start();
+  ASSERT_TRUE(finder.until([&] { return container() != nullptr && !container()->undecided; }));
+  EXPECT_TRUE(announced().undecided);
+  EXPECT_EQ(container()->labels.size(), 0U);
 }
 
 TEST_F(EngineFactsTest, ARenameThatPodmanWroteDownIsFollowed) {

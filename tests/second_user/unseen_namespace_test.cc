@@ -1,6 +1,7 @@
 // What discovery finds of namespaces that an ordinary user can't see: root has made them, and no
 // engine's name tells that they are there.
 #include <gmock/gmock.h>
+#include <sys/prctl.h>
 
 #include "support/finder.h"
 #include "support/sandbox.h"
@@ -11,6 +12,7 @@ namespace {
 using namespace testing_support;
 
 constexpr uid_t kDaemon = 61001;
+constexpr uid_t kOther = 61002;
 
 /// The test is root and acts as the daemon's user while this lives: without its capabilities.
 struct AsUser {
@@ -42,6 +44,33 @@ TEST_F(UnseenNamespaceTest, OneOfRootsIsFoundAndCannotBeEntered) {
   EXPECT_EQ(found->netns, 0U);
   EXPECT_EQ(found->uid, 0U);
   EXPECT_NE(found->inaccessible, "");
+}
+
+/// One that another ordinary user has made.
+struct ForeignNamespaceTest : testing::Test {
+  static std::unique_ptr<Sandbox> made_by(uid_t uid) {
+    EXPECT_EQ(::seteuid(uid), 0);
+    EXPECT_EQ(::prctl(PR_SET_DUMPABLE, 1), 0);  // so that it may write its own id map
+    auto sandbox = std::make_unique<Sandbox>();
+    EXPECT_EQ(::seteuid(0), 0);
+    return sandbox;
+  }
+  std::unique_ptr<Sandbox> others = made_by(kOther);
+  Sandbox roots{CLONE_NEWNET};
+  AsUser user;
+  Finder finder;
+};
+
+TEST_F(ForeignNamespaceTest, IsCountedAndOtherwiseInvisible) {
+  finder.start();
+  const auto pid_known = [&](pid_t pid) {
+    return std::ranges::any_of(finder.registry.containers(),
+                               [pid](const Container* c) { return c->pid == pid; });
+  };
+  ASSERT_TRUE(finder.until([&] { return pid_known(roots.pid()); })) << "which is looked at later";
+  EXPECT_FALSE(pid_known(others->pid()));
+  EXPECT_GE(finder.discovery.figures().foreign_namespaces, 1U);
+  for (const auto& line : finder.log.lines) EXPECT_EQ(line.netns, 0U);
 }
 
 TEST_F(UnseenNamespaceTest, ItsProcessesAreOneContainerUntilTheLastHasGone) {

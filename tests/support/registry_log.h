@@ -16,6 +16,9 @@ struct RegistryLog final : RegistryObserver {
     std::string id;
     std::uint64_t netns = 0;
     RemovalReason reason = RemovalReason::Gone;
+    std::string name;
+    std::string image;
+    bool undecided = false;
   };
   void on_container_added(const Container& c) override { note(Line::What::Added, c); }
   void on_container_changed(const Container& c) override { note(Line::What::Changed, c); }
@@ -25,7 +28,7 @@ struct RegistryLog final : RegistryObserver {
   void on_sign_of_life(const Container& c) override { note(Line::What::Life, c); }
 
   void note(Line::What what, const Container& c, RemovalReason reason = RemovalReason::Gone) {
-    lines.push_back({what, c.id, c.netns, reason});
+    lines.push_back({what, c.id, c.netns, reason, c.name, c.image, c.undecided});
   }
   [[nodiscard]] int count(Line::What what, std::uint64_t netns) const {
     return static_cast<int>(std::ranges::count_if(

@@ -35,6 +35,22 @@ TEST_F(SystemContainers, OneInAnotherIsAContainerOfItsOwn) {
   EXPECT_EQ(greeting({kV6, 9090}), "9090 here\n");
 }
 
+TEST_F(SystemContainers, KeepsItsNameWhenItsProgramCallsItselfOtherwiseAfterItsFirstPort) {
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  const std::string name = forward_of(8080)["container"]["name"];
+  box.call_itself("other");
+  const Box second;  // a new process, hence a look at all the young
+  ASSERT_EQ(second.open(8081), 0);
+  ASSERT_TRUE(wait_for_added(8081));
+  ASSERT_EQ(box.open(8082), 0);
+  ASSERT_TRUE(wait_for_added(8082));
+  EXPECT_EQ(forward_of(8082)["process"], "other");
+  EXPECT_EQ(forward_of(8082)["container"]["name"], name);
+}
+
 TEST_F(SystemContainers, ListenersOfAllItsProcessesCount) {
   start();
   const Box first;

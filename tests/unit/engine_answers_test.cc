@@ -129,6 +129,7 @@ TEST(EngineAnswers, PodmansStorageTellsNames) {
   ASSERT_EQ(list.size(), 2U);
   EXPECT_EQ(list.front().id.size(), 64U);
   EXPECT_EQ(list.front().name, "shop");
+  EXPECT_EQ(list.front().image, "localhost/portfwd-e2e:latest");
   EXPECT_THAT(parse_stored_containers(R"([{"id":"a"}, 1, {"id":1,"names":["x"]}])"), IsEmpty());
   EXPECT_THAT(parse_stored_containers("{}"), IsEmpty());
 }

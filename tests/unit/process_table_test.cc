@@ -14,7 +14,8 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 
 struct ProcessTableTest : testing::Test {
-  void refresh(bool full = false) { ASSERT_TRUE(table.refresh(now, full)); }
+  using Known = ProcessTable::Known;
+  void refresh(Known whom = Known::Young) { ASSERT_TRUE(table.refresh(now, whom)); }
   std::uint64_t netns(pid_t pid) { return table.find(pid) == nullptr ? 0 : table.find(pid)->netns; }
 
   testing_support::FakeProc fake;
@@ -57,7 +58,7 @@ TEST_F(ProcessTableTest, AnOldOneIsLookedAtInAFullLookOnly) {
   fake.move(5, 12);
   refresh();
   EXPECT_THAT(table.looked_at(), IsEmpty());
-  refresh(true);
+  refresh(Known::Anyone);
   EXPECT_EQ(netns(5), 12U);
 }
 
@@ -106,7 +107,7 @@ TEST_F(ProcessTableTest, AnEmptyProcIsNoFailureButAMissingOneIs) {
   EXPECT_THAT(table.all(), IsEmpty());
   const ProcDir nowhere("/nowhere/proc");
   ProcessTable blind(nowhere, identifier, boundary, [](pid_t) { return false; });
-  EXPECT_EQ(blind.refresh(now, true).error().code, EBADF);
+  EXPECT_EQ(blind.refresh(now, ProcessTable::Known::Anyone).error().code, EBADF);
 }
 
 }  // namespace

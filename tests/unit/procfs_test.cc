@@ -12,6 +12,14 @@ namespace {
 using testing::ElementsAre;
 using testing_support::captured;
 
+TEST(ProcfsIdMap, TellsWhetherAnIdIsMapped) {
+  const char* map = "         0       1000          1\n         1     100000      65536\n";
+  for (const std::uint32_t id : {1000U, 100000U, 165535U}) EXPECT_TRUE(maps_id(map, id)) << id;
+  for (const std::uint32_t id : {0U, 999U, 1001U, 165536U}) EXPECT_FALSE(maps_id(map, id)) << id;
+  EXPECT_FALSE(maps_id("", 0));
+  EXPECT_FALSE(maps_id("0 0\n", 0));
+}
+
 TEST(ProcfsIdMap, CountsTheIdsOfAllLines) {
   EXPECT_EQ(mapped_ids("         0       1000          1\n"), 1U);
   EXPECT_EQ(mapped_ids("         0       1000          1\n         1     100000      65536\n"),
