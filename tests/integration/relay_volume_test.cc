@@ -12,7 +12,7 @@ namespace {
 
 using namespace testing_support;
 
-#ifdef NDEBUG
+#ifdef PORTFWD_QUICK_BUILD
 constexpr std::size_t kMuch = 5'000'000'000;  ///< bytes each way: ten gigabytes through one relay
 #else
 constexpr std::size_t kMuch = 100'000'000;  ///< a build for debugging or with sanitizers is slower

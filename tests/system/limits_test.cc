@@ -10,7 +10,7 @@ namespace {
 using namespace testing_support;
 using namespace std::chrono_literals;
 
-#if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__)
+#ifdef PORTFWD_QUICK_BUILD
 constexpr double kSlowBuild = 1;
 #else
 constexpr double kSlowBuild = 6;  ///< the promise is for the program that people install
