@@ -2,6 +2,7 @@
 // nothing of what it holds.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <list>
 #include <map>
@@ -15,7 +16,7 @@ class RecentMap {
   using Entries = std::list<std::pair<Key, Value>>;
 
   /// @param most entries
-  explicit RecentMap(std::size_t most) : most_(most) {}
+  explicit RecentMap(std::size_t most) : most_(most) { assert(most > 0); }
 
   /// Null when it was never known, or is forgotten. No use of it.
   [[nodiscard]] const Value* find(const Key& key) const {
@@ -33,6 +34,7 @@ class RecentMap {
       index_.erase(entries_.front().first);
       entries_.pop_front();
     }
+    assert(entries_.size() == index_.size() && entries_.size() <= most_);
     return news;
   }
   /// The one that was used longest ago comes first.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <charconv>
 
 #include "discover/registry_entry.h"
@@ -75,7 +76,10 @@ const Container* Registry::add(Sighting sighting) {
   Entry& entry = *made;
   entry.container.id = new_id(key.engine_id);
   take_first_word(entry);  // before anybody can find it
-  entries_.emplace(std::move(key), std::move(made));
+  assert(entry_of(entry.container.id) == entries_.end());  // never used twice
+  assert(entry.key == key);
+  [[maybe_unused]] const bool added = entries_.emplace(std::move(key), std::move(made)).second;
+  assert(added);
   announce(entry);
   return &entry.container;
 }
@@ -228,7 +232,8 @@ Registry::Entry& Registry::rename_key(Entries::const_iterator entry, std::string
   Entry& renamed = *node.mapped();
   renamed.key = node.key();
   renamed.container.engine_id = node.key().engine_id;
-  entries_.insert(std::move(node));
+  [[maybe_unused]] const bool inserted = entries_.insert(std::move(node)).inserted;
+  assert(inserted);  // nobody else has that engine id
   return renamed;
 }
 

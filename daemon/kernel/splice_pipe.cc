@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 
 namespace portfwd {
 
@@ -21,13 +22,17 @@ Result<Pipe> Pipe::make(std::size_t wanted) {
 }
 
 Transfer Pipe::fill_from(int socket) {
+  assert(empty());
   const Transfer in = splice_some(socket, write_end_.get(), capacity_);
   fill_ += in.bytes;
+  assert(fill_ <= capacity_);
   return in;
 }
 
 Transfer Pipe::drain_to(int socket) {
+  assert(!empty());
   const Transfer out = splice_some(read_end_.get(), socket, fill_);
+  assert(out.bytes <= fill_);
   fill_ -= out.bytes;
   return out;
 }
@@ -37,6 +42,7 @@ PipePool::Lease PipePool::lease() {
   std::unique_ptr<Pipe> pipe = take_idle();
   if (!pipe) pipe = make_large_enough();
   if (!pipe) return {};
+  assert(pipe->empty());
   ++leased_;
   return {pipe.release(), Return{this}};
 }
@@ -62,6 +68,7 @@ std::unique_ptr<Pipe> PipePool::make_large_enough() {
 
 /// The large ones are kept rather than the small ones that a rush of connections left behind.
 void PipePool::take_back(std::unique_ptr<Pipe> pipe) {
+  assert(pipe != nullptr && leased_ > 0 && leased_ <= kMostLeased);
   --leased_;
   if (pipe->empty() && pipe->capacity() >= kLarge && idle_.size() < kMostIdle) {
     idle_.push_back(std::move(pipe));

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cassert>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,7 +33,10 @@ class ContainerReach final : public Reach {
   [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
   [[nodiscard]] bool ever_listened() const override { return ever_listened_; }
   /// Only for one that is watched.
-  [[nodiscard]] Dialer& dialer(Protocol protocol) override { return access_->dialer(protocol); }
+  [[nodiscard]] Dialer& dialer(Protocol protocol) override {
+    assert(access_ != nullptr);
+    return access_->dialer(protocol);
+  }
   void hurry() override {
     if (access_ != nullptr) access_->hurry();
   }

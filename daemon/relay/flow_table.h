@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -80,6 +81,7 @@ class FlowTable {
   }
   Flow& add(std::unique_ptr<Flow> flow, TimePoint now) {
     Flow& added = *flow;
+    assert(find(added.key) == nullptr);
     by_key_.emplace(added.key, &added);
     added.used = now;
     Order& order = orders_[index(FlowRank::Fleeting)];
@@ -89,6 +91,8 @@ class FlowTable {
     return added;
   }
   [[nodiscard]] std::unique_ptr<Flow> remove(Flow& flow) {
+    assert(find(flow.key) == &flow && flow.place.at->get() == &flow);
+    assert(*flow.place.of_client > 0);
     by_key_.erase(flow.key);
     if (--*flow.place.of_client == 0) clients_.erase(flow.key.client.address);
     std::unique_ptr<Flow> out = std::move(*flow.place.at);
@@ -97,6 +101,7 @@ class FlowTable {
   }
   /// It carried something just now.
   void touch(Flow& flow, TimePoint now) {
+    assert(find(flow.key) == &flow);
     flow.used = now;
     Order& from = order_of(flow);
     flow.place.rank = flow.rank();
@@ -124,6 +129,7 @@ class FlowTable {
   /// more, the flow of the lowest rank that was used longest ago. With one address that is the
   /// first; those of addresses that have less are passed over. There must be one.
   [[nodiscard]] Flow& to_evict() const {
+    assert(!empty());
     const std::size_t share = size() / clients_.size();
     for (const Order& order : orders_) {
       for (const auto& flow : order) {
@@ -135,7 +141,10 @@ class FlowTable {
 
   [[nodiscard]] std::size_t size() const { return by_key_.size(); }
   [[nodiscard]] bool empty() const { return by_key_.empty(); }
-  [[nodiscard]] Flow& any() const { return *by_key_.begin()->second; }
+  [[nodiscard]] Flow& any() const {
+    assert(!empty());
+    return *by_key_.begin()->second;
+  }
   /// Takes time with each flow.
   template <class Predicate>
   [[nodiscard]] std::vector<Flow*> all_that(const Predicate& holds) const {

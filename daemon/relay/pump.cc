@@ -1,5 +1,7 @@
 #include "relay/pump.h"
 
+#include <cassert>
+
 namespace portfwd {
 
 namespace {
@@ -19,6 +21,7 @@ PumpState state_without_output(Transfer::Outcome outcome) {
 
 PumpState Pump::run() {
   std::size_t moved = 0;
+  assert(!leftover_ || !pipe_);  // bytes wait in one place, so that they stay in order
   Stop stop = flush();
   while (!stop) {
     if (moved >= kBytesPerTurn) {
@@ -43,6 +46,7 @@ Pump::Stop Pump::flush() {
 }
 
 Pump::Stop Pump::flush_leftover() {
+  assert(leftover_->sent < leftover_->bytes.size());
   while (leftover_->sent < leftover_->bytes.size()) {
     const Transfer out = send_some(sink_, std::span(leftover_->bytes).subspan(leftover_->sent));
     if (!out.moved()) return state_without_output(out.outcome);
@@ -64,6 +68,7 @@ Pump::Stop Pump::flush_pipe() {
 
 /// A short read means that the source is drained: no second call to be told so.
 Pump::Stop Pump::copy_through(std::size_t& moved) {
+  assert(!leftover_ && (!pipe_ || pipe_->empty()));
   const std::span<std::byte> buffer = context_.buffer();
   const Transfer in = receive_some(source_, buffer);
   if (!in.moved()) return state_without_input(in.outcome);
@@ -92,6 +97,7 @@ Pump::Stop Pump::send_or_keep(std::span<const std::byte> bytes) {
 /// That urgent data is no end is what a copy finds out.
 /// Test: StreamFacts.ASpliceStopsAtUrgentDataAndTakesItForTheEnd
 Pump::Stop Pump::splice_through(std::size_t& moved) {
+  assert(!leftover_ && (!pipe_ || pipe_->empty()));
   if (!pipe_) pipe_ = context_.pipes().lease();
   if (!pipe_) {
     bulk_ = false;

@@ -2,6 +2,8 @@
 
 #include <sys/socket.h>
 
+#include <cassert>
+
 namespace portfwd {
 
 namespace {
@@ -25,6 +27,7 @@ Relay::~Relay() {
 }
 
 Result<void> Relay::start() {
+  assert(client_.fd.valid() && target_.fd.valid());
   if (auto armed = client_.source.watch(interest(client_, target_)); !armed) return armed;
   return target_.source.watch(interest(target_, client_));
 }
@@ -37,6 +40,7 @@ void Relay::abort() {
 }
 
 void Relay::on_io(IoSource& source, std::uint32_t events) {
+  assert(client_.fd.valid() && target_.fd.valid());  // one that is over is disarmed
   End& end = &source == &client_.source ? client_ : target_;
   End& other = &end == &client_ ? target_ : client_;
   const bool wanted_input = end.state == PumpState::NeedsInput;
@@ -104,6 +108,7 @@ void Relay::settle() {
 /// A RST overtakes what waits in the send queue, so it is sent when that has left. The peer's
 /// kernel lets its program read what arrived before the RST.
 void Relay::end_with_reset(End& lost, End& survivor) {
+  assert(lost.broken && !survivor.broken);
   lost.source.disarm();
   if (survivor.told_end) return hear_out(survivor);
   if (unsent_bytes(survivor.fd.get()) > 0) {

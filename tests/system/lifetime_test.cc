@@ -63,6 +63,23 @@ TEST_F(SystemLifetime, WithoutABusItSaysWhatToDo) {
   expect_one_line(run({PORTFWD_PATH}), 1, "dbus-run-session");
 }
 
+TEST_F(SystemLifetime, SaysSoWhenItHasTooFewDescriptorsToStart) {
+  bool started = false;
+  for (int limit = 4; !started && limit < 64; ++limit) {
+    const std::string both = std::to_string(limit) + ":" + std::to_string(limit);
+    launch({"prlimit", "--nofile=" + both, PORTFWD_PATH});
+    ASSERT_TRUE(until([&] { return notify_.heard("READY=1") || daemon_->ended(); })) << limit;
+    started = !daemon_->ended();
+    if (started) break;
+    EXPECT_EQ(daemon_->status(), 1) << limit << ": " << daemon_->err();
+    EXPECT_NE(daemon_->err().find("open files"), std::string::npos)
+        << limit << ": " << daemon_->err();
+  }
+  ASSERT_TRUE(started);
+  daemon_->signal(SIGTERM);
+  EXPECT_EQ(ended(), 0) << "it hears signals";
+}
+
 TEST_F(SystemLifetime, ASecondOneOnTheBusSaysSoAndEndsWithStatus4) {
   start();
   expect_one_line(run({PORTFWD_PATH}), 4, "another portfwd owns org.portfwd1");

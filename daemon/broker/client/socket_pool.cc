@@ -1,6 +1,7 @@
 #include "broker/client/socket_pool.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "broker/client/broker_messages.h"
@@ -44,6 +45,7 @@ UniqueFd SocketPool::take(Family family) {
 
 void SocketPool::await(Family family, SocketTaker& taker) {
   Shelf& at = shelf(family);
+  assert(std::ranges::find(at.takers, &taker) == at.takers.end());  // at most one socket at a time
   at.takers.push_back(&taker);
   if (at.unsupported) {
     turn_away_unsupported_.arm_now();
@@ -68,6 +70,7 @@ void SocketPool::refill(Family family) {
   const std::size_t wanted = at.scarce ? at.batch : std::max(ahead, at.takers.size());
   const auto count =
       std::clamp<std::size_t>(wanted - std::min(at.stock.size(), wanted - 1), 1, broker::kMaxCount);
+  assert(at.batch >= 1 && at.batch <= kLargestBatch);
   at.asking = true;
   at.asked_at = now;
   const auto request = protocol_ == Protocol::Tcp ? stream_sockets : datagram_sockets;
@@ -79,6 +82,7 @@ void SocketPool::refill(Family family) {
 
 void SocketPool::arrived(Family family, Result<BrokerClient::Sockets> sockets) {
   Shelf& at = shelf(family);
+  assert(at.asking);  // each question has one answer
   at.asking = false;
   const bool failed = !sockets && BrokerClient::is_brokers_failure(sockets.error());
   const bool failed_before = std::exchange(at.failed_before, failed);
