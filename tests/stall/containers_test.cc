@@ -34,12 +34,112 @@ struct StallByContainer : StallTest {
   }
 };
 
+TEST_F(StallByContainer, IsNotSeenBesideNestedNamespacesThatWantTheSamePorts) {
+  expect_no_stall_beside([&] {
+    const Box outer;
+    std::vector<std::unique_ptr<Box>> nested;
+    for (int i = 0; i < 100; ++i) {
+      nested.emplace_back(new Box(Box::nested_in(outer)));
+      ASSERT_EQ(open_many(*nested.back(), 9000, 64), 0);
+    }
+    go_on_for(4s);
+  });
+}
+
+TEST_F(StallByContainer, IsNotSeenBesideThousandsOfListenersThatOpenAndClose) {
+  expect_no_stall_beside([&] {
+    const Box box;
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_EQ(open_many(box, 10000, 5000), 0);
+      go_on_for(1s);
+      close_all(box);
+      go_on_for(300ms);
+    }
+  });
+}
+
 TEST_F(StallByContainer, IsNotSeenBesideAPortThatOpensAndClosesWithoutEnd) {
   expect_no_stall_beside([&] {
     const Box box;
     ASSERT_EQ(box.tell([](BoxInside& inside, const BoxArgument&) {
       inside.churn_port = 9000;
       inside.churning = true;
+      return 0;
+    }),
+              0);
+    go_on_for(2s);
+  });
+}
+
+TEST_F(StallByContainer, IsNotSeenBesideThousandsOfProcesses) {
+  expect_no_stall_beside([&] {
+    const Box box;
+    ASSERT_EQ(box.tell([](BoxInside&, const BoxArgument&) {
+      for (int i = 0; i < 1000; ++i) {
+        const pid_t pid = ::fork();
+        if (pid < 0) return errno;
+        if (pid > 0) continue;
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        ::pause();
+      }
+      return 0;
+    }),
+              0);
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_EQ(open_many(box, static_cast<Port>(9000 + i), 1), 0);
+      go_on_for(100ms);
+    }
+  });
+}
+
+/// To find the program behind a socket its descriptors are read.
+TEST_F(StallByContainer, IsNotSeenBesideProcessesWithThousandsOfDescriptors) {
+  expect_no_stall_beside([&] {
+    const Box box;
+    ASSERT_EQ(box.tell([](BoxInside&, const BoxArgument&) {
+      const int any = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+      while (::dup(any) >= 0) {
+      }
+      for (int i = 0; i < 10; ++i) {
+        if (::fork() != 0) continue;
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        ::pause();
+      }
+      ::syscall(SYS_close_range, 10000, ~0U, 0);
+      return 0;
+    }),
+              0);
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_EQ(open_many(box, static_cast<Port>(9000 + i), 1), 0);
+      go_on_for(100ms);
+    }
+  });
+}
+
+TEST_F(StallByContainer, IsNotSeenBesideAHugeCommandLineAndEnvironment) {
+  expect_no_stall_beside([&] {
+    const Box box;
+    ASSERT_EQ(box.tell([](BoxInside& inside, const BoxArgument&) {
+      // Its processes inherit the socket, so each may be the program behind it.
+      UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+      const Endpoint at{kV4, 9000};
+      const SockAddr address = to_sockaddr(at);
+      if (::bind(fd.get(), address.get(), address.length) != 0) return errno;
+      if (::listen(fd.get(), 1) != 0) return errno;
+      std::string word(120'000, 'x');
+      std::vector<char*> arguments(9, word.data());
+      std::vector<char*> environment(7, word.data());
+      char text[3][16] = {"sh", "-c", "kill -STOP $$"};
+      for (std::size_t i = 0; i < 3; ++i) arguments[i] = text[i];
+      arguments.back() = nullptr;
+      environment.back() = nullptr;
+      for (int i = 0; i < 50; ++i) {
+        if (::fork() != 0) continue;
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        ::execve("/bin/sh", arguments.data(), environment.data());
+        ::_exit(127);
+      }
+      inside.listeners.push_back({at, std::move(fd)});
       return 0;
     }),
               0);

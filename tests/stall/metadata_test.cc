@@ -73,6 +73,70 @@ struct StallByMetadata : StallTest {
   std::optional<HttpServer> engine_;
 };
 
+TEST_F(StallByMetadata, IsNotSeenBesideADeepLabel) {
+  expect_no_stall_by_metadata("{\"forwardPorts\":[" + nested_lists(200'000) + "]}");
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideADeepFileOfAWorkspace) {
+  const std::string folder = file("workspace");
+  std::filesystem::create_directories(folder + "/.devcontainer");
+  std::ofstream(folder + "/.devcontainer/devcontainer.json")
+      << "{\"forwardPorts\":[" << nested_lists(300'000) << "]}";
+  expect_no_stall_by([folder](const std::string& id) {
+    return list_of(entry(id, {{"devcontainer.local_folder", folder}}));
+  });
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideHundredsOfExpressions) {
+  expect_no_stall_by_metadata(
+      expressions(700, [](int i) { return "(\\pL{900}|x" + std::to_string(i) + ")"; }));
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideLargeExpressions) {
+  expect_no_stall_by_metadata(
+      expressions(256, [](int i) { return "((\\pL{30}\\pN{30}){12}|" + std::to_string(i) + ")"; }));
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideTensOfThousandsOfWantedPorts) {
+  std::string ports;
+  for (int port = 1; port < 65536; ++port) ports += std::to_string(port) + ",";
+  ports.pop_back();
+  expect_no_stall_by_metadata("{\"forwardPorts\":[" + ports + "],\"appPort\":[" + ports + "]}");
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideExposedPortsByTheThousands) {
+  std::string ports;
+  for (int port = 1; port <= 110'000; ++port) {
+    ports += R"({"PrivatePort":)" + std::to_string(port % 60'000 + 1) + R"(,"Type":"tcp"},)";
+  }
+  ports.pop_back();
+  expect_no_stall_by([ports](const std::string& id) {
+    return list_of(entry(id, Json::object(), "[" + ports + "]"));
+  });
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesidePublishedPortsByTheThousands) {
+  std::string ports;
+  for (int port = 1; port <= 60'000; ++port) {
+    ports += R"({"PrivatePort":)" + std::to_string(port) + R"(,"PublicPort":)" +
+             std::to_string(port) + R"(,"Type":"tcp"},)";
+  }
+  ports.pop_back();
+  expect_no_stall_by([ports](const std::string& id) {
+    return list_of(entry(id, Json::object(), "[" + ports + "]"));
+  });
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideAMillionEmptyEntries) {
+  const std::string empty = repeated("{},", 1'390'000);
+  expect_no_stall_by(
+      [empty](const std::string& id) { return list_of(empty + entry(id, Json::object())); });
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideADeepAnswer) {
+  expect_no_stall_by([](const std::string&) { return HttpReply::ok(nested_lists(2'000'000)); });
+}
+
 TEST_F(StallByMetadata, IsNotSeenBesideAnAnswerByteByByte) {
   expect_no_stall_by([](const std::string& id) {
     HttpReply reply = list_of(entry(id, {{"big", std::string(100'000, 'x')}}));
@@ -95,6 +159,26 @@ TEST_F(StallByMetadata, IsNotSeenBesideAHeaderWithoutEnd) {
 
 TEST_F(StallByMetadata, IsNotSeenBesideASilentEngine) {
   expect_no_stall_by([](const std::string&) { return HttpReply{"", HttpReply::Then::Stay}; });
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideHugeLabelsWhenEventsAreAskedFor) {
+  const std::string text(3'800'000, 'x');
+  serve([text](const std::string& id) { return list_of(entry(id, {{"big", text}})); });
+  expect_no_stall_beside([&] {
+    for (int i = 0; i < 6; ++i) {
+      const auto container = new_container();
+      go_on_for(300ms);
+    }
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(run({PORTFWDCTL_PATH, "--json", "events"}).status, 0);
+  });
+}
+
+TEST_F(StallByMetadata, IsNotSeenBesideThousandsOfLabels) {
+  Json labels = Json::object();
+  for (int i = 0; i < 60'000; ++i) {
+    labels["portfwd.forward." + std::to_string(i)] = std::to_string(i);
+  }
+  expect_no_stall_by([labels](const std::string& id) { return list_of(entry(id, labels)); });
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ inline int become_user(uid_t uid) {
 class OtherUser {
  public:
   /// Runs in a process of its own. It writes one int to `ready` when it is set up, and may go on
-  /// until it is killed.
+  /// until SIGTERM.
   using Command = void (*)(int ready, int argument);
 
   static void start(uid_t uid) {
@@ -47,7 +47,7 @@ class OtherUser {
 
   /// @return what the command wrote; -1 if it ended before
   static int run(Command what, int argument = 0) { return ask({what, argument}); }
-  /// Kills everything that it has started.
+  /// Sends SIGTERM to everything that it has started, and waits for the commands' ends.
   static void stop() { ask({}); }
 
  private:
@@ -75,7 +75,7 @@ class OtherUser {
       int reply = error == 0 ? 0 : -error;
       if (error == 0 && order.what != nullptr) reply = launch(order, group);
       if (order.what == nullptr && group != 0) {
-        ::kill(-group, SIGKILL);
+        ::kill(-group, SIGTERM);
         while (::waitpid(-group, nullptr, 0) > 0) {
         }
         group = 0;

@@ -73,21 +73,19 @@ class Probe {
 
   /// The rounds until now are not counted.
   void begin_window() { from_ = shared_->rounds; }
-  /// The rounds since then. A round that has not ended counts with its time so far.
-  ///
-  /// A round begins only after the one before, so a stall of a second would be one sample among
-  /// hundreds: as many samples are added as rounds would have begun in it, each with the time that
-  /// was left then.
+  /// The rounds since then. One that has not ended counts with its time so far. Who waits makes
+  /// fewer requests meanwhile, so a stall of a second is one sample: that is what the bound for the
+  /// worst is for.
   [[nodiscard]] Latencies window() const {
     Latencies out;
     const int last = std::min<int>(shared_->rounds, kMost);
     for (int i = from_; i < last; ++i) {
       const double took = shared_->took[static_cast<std::size_t>(i)];
       if (took < 0) ++out.lost;
-      add(out, std::abs(took));
+      out.ms.push_back(std::abs(took));
     }
     if (const std::int64_t began = shared_->began; began != 0) {
-      add(out, static_cast<double>(now() - began) / 1e6);
+      out.ms.push_back(static_cast<double>(now() - began) / 1e6);
     }
     return out;
   }
@@ -104,13 +102,6 @@ class Probe {
     timespec t{};
     ::clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1'000'000'000 + t.tv_nsec;
-  }
-
-  void add(Latencies& out, double took) const {
-    const double step = static_cast<double>(interval_.count()) / 1e3;
-    do {
-      out.ms.push_back(took);
-    } while ((took -= step) > step);
   }
 
   [[noreturn]] void run(const std::function<Round()>& make_round) {
