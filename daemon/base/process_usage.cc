@@ -1,6 +1,7 @@
 #include "base/process_usage.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <ctime>
@@ -23,7 +24,11 @@ std::optional<std::int64_t> resident_bytes() {
   return resident * ::sysconf(_SC_PAGESIZE);
 }
 
+/// To list them costs a status time that containers choose. Source: Linux 6.2, which gives their
+/// number as the size of the folder; before, that is 0.
 std::optional<std::int64_t> open_fds() {
+  struct stat folder {};
+  if (::stat("/proc/self/fd", &folder) == 0 && folder.st_size > 0) return folder.st_size;
   std::error_code error;
   const std::filesystem::directory_iterator fds("/proc/self/fd", error);
   if (error) return std::nullopt;
