@@ -43,8 +43,8 @@ class Access : private WatchObserver, protected DiagProvider {
   [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
   void hurry() { watch_.hurry(); }
   void look_again() { watch_.look_again(); }
-  /// See PortWatch.
-  [[nodiscard]] bool settled() const { return watch_.settled(); }
+  /// Whether what was open at the start is shown; see PortWatch.
+  [[nodiscard]] bool settled() const { return watch_.settled() && names_.settled(); }
   /// See Reach.
   [[nodiscard]] virtual TakenPort take_port(Port port, InsidePortHandler& handler) = 0;
 

@@ -75,6 +75,12 @@ std::vector<Listener> ListenerNames::name(std::vector<Listener> now) {
   return shown;
 }
 
+bool ListenerNames::settled() const {
+  return std::ranges::none_of(known_, [](const auto& each) {
+    return each.second.program.pid == 0 && each.second.shown_from != TimePoint();
+  });
+}
+
 void ListenerNames::arm() {
   const TimePoint time = loop_.now();
   TimePoint next = TimePoint::max();

@@ -41,6 +41,8 @@ class ListenerNames {
   /// Takes these as all listeners there are now. @return those that may be shown, with their
   /// programs, in the same order
   [[nodiscard]] std::vector<Listener> name(std::vector<Listener> now);
+  /// Whether none is held back for its program.
+  [[nodiscard]] bool settled() const;
 
  private:
   class Followed;

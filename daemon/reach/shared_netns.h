@@ -7,6 +7,7 @@
 // found.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -37,7 +38,9 @@ class SharedNetns final : private AccessObserver {
   void remove(const ContainerReach& reach);
   /// Whether what was open at the start is dealt out (or can't be known).
   [[nodiscard]] bool settled() const {
-    return !claim_.armed() && (!way_.access || way_.access->settled());
+    const auto undecided = [](const auto& member) { return member->container().undecided; };
+    return !claim_.armed() && (!way_.access || way_.access->settled()) &&
+           std::ranges::none_of(members_, undecided);
   }
   [[nodiscard]] bool empty() const { return members_.empty(); }
 

@@ -242,8 +242,10 @@ TEST_F(EngineFactsTest, ANamePeopleGaveIsKept) {
   serve(answer("web"));
   const KeptProcess process(sandbox, kId, "");
   sandbox.end();
+  finder.start();
   ASSERT_TRUE(finder.registry.attach_pid(process.pid(), "mine"));
-  ASSERT_TRUE(finder.until([&] { return container()->image == "docker.io/nginx:1"; }));
+  ASSERT_TRUE(finder.until(
+      [&] { return container() != nullptr && container()->image == "docker.io/nginx:1"; }));
   EXPECT_EQ(container()->name, "mine");
 }
 

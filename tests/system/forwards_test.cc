@@ -16,7 +16,7 @@ using namespace testing_support;
 class SystemForwards : public SystemTest {};
 
 TEST_F(SystemForwards, ExplainsAPortThatIsNoLongerThere) {
-  configure("[host]\nlinger = \"0s\"\n");
+  configure("[host]\nlinger = \"300ms\"\n");
   start();
   std::optional<Box> box(std::in_place);
   ASSERT_EQ(box->open(8080), 0);
