@@ -116,6 +116,7 @@ class Discovery final : private Census {
   void review_young_anchors();
   void identify_again(pid_t pid, const ContainerKey& key);
   [[nodiscard]] bool engine_publishes(std::uint64_t netns) const;
+  [[nodiscard]] bool is_rootlessport(pid_t pid) const;
   [[nodiscard]] Identity identity_of(pid_t pid, std::uint64_t netns) const;
 
   EventLoop& loop_;

@@ -99,7 +99,7 @@ void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
   const bool others = key.engine_id.empty() && registry_.first_in(key.netns).value_or(key) != key;
   if (others && !registry_.knows(key)) return;
   for (const pid_t pid : pids) {
-    if (names::is_plumbing(proc_.comm(pid))) continue;
+    if (names::is_plumbing(proc_.comm(pid)) || is_rootlessport(pid)) continue;
     const Process* process = table_.find(pid);
     if (process == nullptr) continue;
     if (!registry_.knows(key) && !identifier_.identify(pid).complete) return;  // use_facts() comes
@@ -150,9 +150,16 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
 /// rootlessport, podman's, has a child in the namespace that it leads to, before any program of the
 /// container runs. It is the only forwarder to be found there.
 bool Discovery::engine_publishes(std::uint64_t netns) const {
-  return std::ranges::any_of(processes_in(netns), [this](pid_t pid) {
-    return proc_.comm(pid).starts_with("rootlessport");
-  });
+  return std::ranges::any_of(processes_in(netns),
+                             [this](pid_t pid) { return is_rootlessport(pid); });
+}
+
+/// The child executes /proc/self/exe, so the kernel calls it "exe".
+bool Discovery::is_rootlessport(pid_t pid) const {
+  constexpr std::string_view kName = "rootlessport";
+  const std::string comm = proc_.comm(pid);
+  return comm.starts_with(kName) ||
+         (comm == "exe" && proc_.comm(proc_.parent(pid)).starts_with(kName));
 }
 
 /// `ip netns add NAME` alone makes a container; an engine's own mounts wait for their processes.
