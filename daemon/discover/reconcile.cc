@@ -80,10 +80,14 @@ ContainerKey Discovery::key_of(const Process& process) const {
   return registry_.first_in(own.netns).value_or(ContainerKey{own.netns, ""});
 }
 
-/// Every container that has processes but no anchor.
+/// Every container that has processes but no anchor. A namespace of no engine waits for what is
+/// being read of the others in it: one of these may be an engine's container, whose namespace it is
+/// then.
 Discovery::Candidates Discovery::unanchored() const {
   Candidates candidates;
+  std::set<std::uint64_t> being_read;
   for (const Process& process : table_.all()) {
+    if (process.reading) being_read.insert(process.netns);
     if (process.netns == 0 || process.reading) continue;
     if (outside_.contains(process.netns)) continue;
     if (process.unseen && foreign_.contains(process.netns)) continue;
@@ -91,6 +95,9 @@ Discovery::Candidates Discovery::unanchored() const {
     ContainerKey key = key_of(process);
     if (registry_.anchor_of(key) == 0) candidates[std::move(key)].push_back(process.pid);
   }
+  std::erase_if(candidates, [&](const auto& one) {
+    return one.first.engine_id.empty() && being_read.contains(one.first.netns);
+  });
   return candidates;
 }
 
