@@ -71,6 +71,7 @@ TEST_F(SystemLifetime, SaysSoWhenItHasTooFewDescriptorsToStart) {
     ASSERT_TRUE(until([&] { return notify_.heard("READY=1") || daemon_->ended(); })) << limit;
     started = !daemon_->ended();
     if (started) break;
+    if (daemon_->status() == 127) continue;  // too few for the dynamic loader
     EXPECT_EQ(daemon_->status(), 1) << limit << ": " << daemon_->err();
     EXPECT_NE(daemon_->err().find("open files"), std::string::npos)
         << limit << ": " << daemon_->err();
