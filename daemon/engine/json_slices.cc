@@ -12,7 +12,7 @@ enum class Kind : std::uint8_t { Other, Quote, Open, Close, End };
 /// What a character is to one who looks for the end of a value; End: it ends a number or a word.
 constexpr auto kKinds = [] {
   std::array<Kind, 256> kinds{};
-  for (const unsigned char c : {',', ' ', '\t', '\r', '\n'}) kinds[c] = Kind::End;
+  for (const char c : {',', ' ', '\t', '\r', '\n'}) kinds[static_cast<unsigned char>(c)] = Kind::End;
   kinds['"'] = Kind::Quote;
   kinds['['] = kinds['{'] = Kind::Open;
   kinds[']'] = kinds['}'] = Kind::Close;

@@ -155,7 +155,7 @@ podman_dev_container_made_anew() {
   for name in happy_hopper brave_bell sad_shannon; do
     container "$name" 8122 --network=slirp4netns --publish 18123:8123 --label devcontainer.local_folder=/nowhere/shop \
       --label devcontainer.metadata='[{"forwardPorts": [8122], "appPort": ["18123:8123"]}]'
-    wait_until 10 declared "$name" 8122
+    wait_until 10 is_declared "$name" 8122
     forwarded "$name" 8122
     portfwdctl --json list | jq -e 'length == 1'
     remove "$name"
@@ -163,8 +163,8 @@ podman_dev_container_made_anew() {
   systemctl --user stop podman.socket podman.service
 }
 
-# declared NAME PORT: that port of that container is, at the same number.
-declared() {
+# is_declared NAME PORT: that port of that container is, at the same number.
+is_declared() {
   portfwdctl --json list | jq -e ".[] | select(.container.name == \"$1\" and .container_port == $2 and
     .host_port == $2 and .origin == \"declared\" and .state == \"active\")"
 }
