@@ -157,7 +157,7 @@ podman_dev_container_made_anew() {
       --label devcontainer.metadata='[{"forwardPorts": [8122], "appPort": ["18123:8123"]}]'
     wait_until 10 is_declared "$name" 8122
     forwarded "$name" 8122
-    portfwdctl --json list | jq -e 'length == 1'
+    portfwdctl --json list | jq -e "[.[] | select(.container.name == \"$name\")] | length == 1"
     remove "$name"
   done
   systemctl --user stop podman.socket podman.service
