@@ -38,6 +38,20 @@ bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
+std::size_t end_of_number(std::string_view line, std::size_t at) {
+  while (at < line.size() && is_digit(line[at])) ++at;
+  return at;
+}
+
+/// @return "" unless a range of ports, and no date, begins at `at`
+std::string_view range_at(std::string_view line, std::size_t at) {
+  const std::size_t dash = end_of_number(line, at);
+  if (dash == line.size() || line[dash] != '-') return {};
+  const std::size_t end = end_of_number(line, dash + 1);
+  const bool date = end < line.size() && line[end] == '-';
+  return end > dash + 1 && !date ? line.substr(at, end - at) : std::string_view();
+}
+
 /// The first range of ports without quotes (8000-8010), which TOML takes for the start of a date.
 std::string_view unquoted_range(std::string_view line) {
   char quote = '\0';
@@ -49,13 +63,8 @@ std::string_view unquoted_range(std::string_view line) {
     }
     if (c == '#') return {};
     if (!is_digit(c) || (at > 0 && !std::string_view("[,= \t").contains(line[at - 1]))) continue;
-    std::size_t end = at;
-    while (end < line.size() && is_digit(line[end])) ++end;
-    if (end == line.size() || line[end] != '-') continue;
-    const std::size_t dash = end++;
-    while (end < line.size() && is_digit(line[end])) ++end;
-    const bool date = end < line.size() && line[end] == '-';
-    if (end > dash + 1 && !date) return line.substr(at, end - at);
+    const std::string_view range = range_at(line, at);
+    if (!range.empty()) return range;
   }
   return {};
 }

@@ -14,8 +14,7 @@ std::optional<std::string> value_of_variable(std::string_view variable,
     if (!variable.starts_with(kind)) continue;
     variable.remove_prefix(kind.size());
     const auto colon = variable.find(':');
-    const auto value =
-        environment ? environment(std::string(variable.substr(0, colon))) : std::nullopt;
+    auto value = environment ? environment(std::string(variable.substr(0, colon))) : std::nullopt;
     if (value) return value;
     return std::string(colon == variable.npos ? "" : variable.substr(colon + 1));
   }

@@ -12,7 +12,7 @@ namespace portfwd {
 
 class MemoryTrim final : public RegistryObserver {
  public:
-  explicit MemoryTrim(EventLoop& loop) : trim_(loop, [] { ::malloc_trim(kKeep); }) {}
+  explicit MemoryTrim(EventLoop& loop) : trim_(loop, [] { (void)::malloc_trim(kKeep); }) {}
 
  private:
   static constexpr std::size_t kKeep = 256UL << 10;  ///< bytes: so much is soon used again

@@ -90,7 +90,8 @@ Reader::Call Reader::find_owners(std::span<const pid_t> pids, std::span<const st
              [done = std::move(done)](Result<std::string> bytes, const ReadReply&) mutable {
                if (!bytes) return done(std::unexpected(bytes.error()));
                Owners owners(bytes->size() / sizeof(broker::SocketOwner));
-               std::memcpy(owners.data(), bytes->data(), owners.size() * sizeof owners[0]);
+               std::copy_n(bytes->data(), owners.size() * sizeof owners[0],
+                           reinterpret_cast<char*>(owners.data()));
                done(std::move(owners));
              });
 }
