@@ -76,8 +76,8 @@ class ForwardPortObserver {
 
 class ForwardPort : public Retirable {
  public:
-  /// Takes the port on all of `endpoints` or on none, see bind_together(). Clients are refused
-  /// until hold() or serve().
+  /// Takes the port on all of `endpoints` or on none, see bind_together(). hold() or serve() must
+  /// follow in the same turn of the loop; clients that come before it wait.
   [[nodiscard]] virtual std::expected<void, BindFailure> bind(
       std::span<const Endpoint> endpoints) = 0;
   /// Nothing listens inside: clients wait, or are refused with settings.hold 0.

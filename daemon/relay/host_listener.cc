@@ -62,13 +62,12 @@ std::expected<void, BindFailure> HostListener::bind(std::span<const Endpoint> en
 std::expected<void, BindFailure> HostListener::adopt(std::vector<BoundSocket> sockets) {
   for (BoundSocket& bound : sockets) {
     const int fd = bound.socket.get();
-    if (::listen(fd, 0) != 0) {
-      const BindFailure failure{Protocol::Tcp, bound.endpoint, {errno, "listen"}};
+    context_.tune(fd);
+    if (const int error = start_listening(fd); error != 0) {
+      const BindFailure failure{Protocol::Tcp, bound.endpoint, {error, "listen"}};
       close();
       return std::unexpected(failure);
     }
-    stop_listening(fd);
-    context_.tune(fd);
     sockets_.emplace_back(*this, std::move(bound.socket), bound.endpoint);
     endpoints_.push_back(bound.endpoint);
   }

@@ -2,7 +2,8 @@
 // the host, or on sockets that were made in a container. Owned by its ForwardPort. It accepts and
 // hands over; it knows neither users nor containers.
 //
-// Three states. *Refusing*: bound but not listening, so the port is ours and a client is told the
+// Four states. *Bound*: clients wait in the kernel's queue; accept() or refuse() follows in the
+// same turn. *Refusing*: bound but not listening, so the port is ours and a client is told the
 // truth at once. *Accepting*. *Closed*. Never SO_REUSEPORT: somebody else's server must not share
 // the port with us.
 //
@@ -11,6 +12,8 @@
 //  - Before Linux 6.12 (6.1 does, 6.12 does not) the kernel remembers for the whole port that its
 //    owner had it on at bind(2), until a listen(2): a port that is bound listens once, at once.
 //  - It is off before a listener is shut down, so that there is no moment in between.
+//    shutdown(2) is only for a port that is to refuse: a SYN that the kernel has just matched to
+//    the listener is dropped without an answer, and its client tries again a second later.
 //  - It is off at listen(2). Only where that fails, as connections of before are open or in
 //    TIME_WAIT, it is on for one more attempt: in this moment another user may take the port.
 // While the listener accepts it is on, as what is accepted inherits it, and a port with connections
@@ -59,14 +62,14 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
   HostListener& operator=(const HostListener&) = delete;
   ~HostListener();
 
-  /// From closed to refusing, see bind_together().
+  /// From closed to bound, see bind_together().
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints);
-  /// From closed to refusing, on sockets that somebody else has bound (at least one). On failure,
+  /// From closed to bound, on sockets that somebody else has bound (at least one). On failure,
   /// EADDRINUSE (another process was quicker), it stays closed.
   [[nodiscard]] std::expected<void, BindFailure> adopt(std::vector<BoundSocket> sockets);
-  /// From refusing to accepting. EADDRINUSE is possible still: then it goes on refusing.
+  /// From bound or refusing to accepting. EADDRINUSE is possible when it refused: then it goes on.
   [[nodiscard]] std::expected<void, BindFailure> accept();
-  /// From accepting back to refusing; whoever waits in the queue is reset. The port stays ours.
+  /// From bound or accepting to refusing; whoever waits in the queue is reset. The port stays ours.
   void refuse();
   void close();
 

@@ -33,7 +33,7 @@ std::expected<void, BindFailure> StreamPort::hold() {
     return start_accepting();
   }
   dismiss_all();
-  if (listener_.accepting()) listener_.refuse();
+  listener_.refuse();
   return {};
 }
 

@@ -1,8 +1,10 @@
 // One forward on real ports: binding, holding, serving, refusing, draining.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
 #include <functional>
+#include <thread>
 
 #include "support/forward_rig.h"
 
@@ -48,6 +50,32 @@ TEST_F(StreamPortTest, BindsBothFamiliesOrNeither) {
     EXPECT_TRUE(listen_at(kBoth[0]).valid()) << "the first one was given back";
   }
   EXPECT_TRUE(rig.bind()) << "and another try may succeed";
+}
+
+/// A SYN that meets a listener in the moment of its shutdown(2) is lost, and sent again a second
+/// later.
+TEST_F(StreamPortTest, WhoConnectsWhileThePortIsTakenIsAnsweredAtOnce) {
+  for (int taken = 0; taken < 300; ++taken) {
+    ForwardRig passing;
+    std::atomic<unsigned> refused = 0;
+    std::atomic<bool> unanswered = false;
+    std::thread client([&] {
+      for (bool done = false; !done;) {
+        const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        const timeval patience{0, 500'000};
+        ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+        const SockAddr to = to_sockaddr(kBoth[0]);
+        errno = 0;
+        done = ::connect(fd.get(), to.get(), to.length) == 0 || errno != ECONNREFUSED;
+        unanswered = errno == EINPROGRESS;
+        ++refused;
+      }
+    });
+    while (refused == 0) std::this_thread::yield();
+    passing.start();
+    client.join();
+    ASSERT_FALSE(unanswered) << "the attempt " << refused << " at port " << taken;
+  }
 }
 
 TEST_F(StreamPortTest, AFamilyThatThisHostLacksIsLeftOut) {

@@ -67,7 +67,7 @@ class Attacker {
 };
 
 struct HeldPort : testing::TestWithParam<IpAddress>, ForwardPortObserver, AcceptGateObserver {
-  HeldPort() { EXPECT_TRUE(port.bind(std::span(&entry, 1))); }
+  HeldPort() { EXPECT_TRUE(port.bind(std::span(&entry, 1)) && port.hold()); }
   ~HeldPort() override { EXPECT_EQ(::seteuid(0), 0); }
   void on_target_refused(ForwardPort&, const Error&) override {}
   void on_drained(ForwardPort&) override {}
@@ -128,6 +128,7 @@ TEST_P(HeldPort, ListensAtOnceSoThatWhoHadItBoundCannot) {
   ASSERT_EQ(::bind(before.get(), address.get(), address.length), 0);
   StreamPort again({context, gate, identity}, {.hold = Duration::zero(), .name = "test"}, *this);
   if (!again.bind(std::span(&entry, 1))) return;  // the kernel says that another has it: as good
+  ASSERT_TRUE(again.hold());
   EXPECT_NE(::listen(before.get(), 1), 0);
 }
 
