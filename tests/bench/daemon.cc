@@ -19,6 +19,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "build_paths.h"
+
 namespace portfwd::bench {
 namespace {
 
@@ -83,7 +85,7 @@ void wait_until_ready(const UniqueFd& notify) {
   const std::string log = folder + "/daemon.log";
   (void)!std::freopen(log.c_str(), "w", stderr);
   const char* other = std::getenv("PORTFWD_DAEMON");  // such as an installed one
-  ::execl(other != nullptr ? other : PORTFWD_DAEMON_PATH, "portfwd", nullptr);
+  ::execl(other != nullptr ? other : PORTFWD_PATH, "portfwd", nullptr);
   ::_exit(127);
 }
 

@@ -14,6 +14,7 @@
 #include "broker/client/broker_launcher.h"
 #include "broker/client/broker_messages.h"
 #include "broker/client/fd_passing.h"
+#include "build_paths.h"
 
 namespace portfwd {
 namespace {

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "build_paths.h"
 #include "support/broker_fixture.h"
 #include "support/sandbox.h"
 

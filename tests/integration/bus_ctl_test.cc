@@ -8,6 +8,7 @@
 #include <memory>
 #include <sstream>
 
+#include "build_paths.h"
 #include "support/bus_client.h"
 #include "support/program.h"
 #include "support/served_bus.h"

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "build_paths.h"
 #include "support/bus_client.h"
 #include "support/private_bus.h"
 #include "support/program.h"

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "build_paths.h"
 #include "dbus/bus_service.h"
 #include "support/bus_client.h"
 #include "support/fake_control.h"

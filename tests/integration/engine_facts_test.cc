@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "build_paths.h"
 #include "support/finder.h"
 #include "support/http_server.h"
 #include "support/kept_process.h"

@@ -7,6 +7,7 @@
 
 #include <fstream>
 
+#include "build_paths.h"
 #include "support/box.h"
 #include "support/finder.h"
 #include "support/hanging_fuse.h"

@@ -8,6 +8,7 @@
 
 #include <fstream>
 
+#include "build_paths.h"
 #include "kernel/pidfd.h"
 #include "kernel/proc_dir.h"
 #include "support/hanging_fuse.h"

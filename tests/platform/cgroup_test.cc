@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "build_paths.h"
 #include "discover/identity.h"
 #include "kernel/sock_diag.h"
 #include "support/test_netns.h"

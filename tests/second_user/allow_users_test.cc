@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "build_paths.h"
 #include "support/box.h"
 #include "support/private_bus.h"
 #include "support/program.h"

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "build_paths.h"
 #include "reach/process_names.h"
 #include "support/box.h"
 #include "support/finder.h"

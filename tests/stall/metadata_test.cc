@@ -1,5 +1,6 @@
 // What an image, a workspace or an engine's answer can hold: labels, dev container metadata and
 // ports without bound.
+#include "build_paths.h"
 #include "stall/stall_fixture.h"
 #include "support/http_server.h"
 #include "support/kept_process.h"

@@ -13,6 +13,7 @@
 #include <functional>
 #include <list>
 
+#include "build_paths.h"
 #include "stall/other_user.h"
 #include "stall/probe.h"
 #include "support/system_fixture.h"

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "broker/client/broker_messages.h"
 #include "broker/client/broker_set.h"
+#include "build_paths.h"
 #include "support/test_netns.h"
 
 namespace portfwd::testing_support {

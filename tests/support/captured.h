@@ -7,6 +7,8 @@
 #include <sstream>
 #include <string>
 
+#include "build_paths.h"
+
 namespace portfwd::testing_support {
 
 inline std::string captured(const std::string& name) {

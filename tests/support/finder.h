@@ -6,6 +6,7 @@
 #include <functional>
 #include <utility>
 
+#include "build_paths.h"
 #include "discover/discovery.h"
 #include "support/registry_log.h"
 

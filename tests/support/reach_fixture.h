@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/log.h"
+#include "build_paths.h"
 #include "reach/reach_set.h"
 #include "support/sandbox.h"
 #include "support/temp_dir.h"

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "build_paths.h"
 #include "kernel/proc_dir.h"
 #include "support/box.h"
 #include "support/bus_client.h"

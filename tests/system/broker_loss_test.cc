@@ -3,6 +3,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "build_paths.h"
 #include "support/system_fixture.h"
 
 namespace portfwd {

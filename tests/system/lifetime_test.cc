@@ -1,4 +1,5 @@
 // How the daemon starts and ends: its options, its exit status, its manager, its bus.
+#include "build_paths.h"
 #include "support/system_fixture.h"
 
 namespace portfwd {

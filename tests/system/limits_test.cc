@@ -2,6 +2,7 @@
 // was promised, and others are served.
 #include <fstream>
 
+#include "build_paths.h"
 #include "support/system_fixture.h"
 
 namespace portfwd {

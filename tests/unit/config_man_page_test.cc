@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "build_paths.h"
 #include "config/config_file.h"
 #include "forward/policy.h"
 

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "build_paths.h"
 #include "ctl/browser.h"
 #include "ctl/command_line.h"
 #include "ctl/failure.h"

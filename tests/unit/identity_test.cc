@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "build_paths.h"
 #include "kernel/cgroup_folder.h"
 #include "support/fake_proc.h"
 #include "support/temp_dir.h"

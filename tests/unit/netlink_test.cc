@@ -11,6 +11,7 @@
 #include <iterator>
 #include <string>
 
+#include "build_paths.h"
 #include "kernel/sock_diag.h"
 
 namespace portfwd::netlink {

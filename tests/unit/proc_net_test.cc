@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "build_paths.h"
 #include "kernel/proc_net_addresses.h"
 #include "kernel/proc_net_sockets.h"
 #include "kernel/sockstat.h"
