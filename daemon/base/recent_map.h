@@ -1,11 +1,13 @@
 // A map that holds so much and no more: what was used longest ago is forgotten first. It knows
-// nothing of what it holds.
+// nothing of what it holds. Its entries, and texts of type std::pmr::string in them, lie together:
+// scattered over the heap each would keep a page from being given back.
 #pragma once
 
 #include <cassert>
 #include <cstddef>
 #include <list>
 #include <map>
+#include <memory_resource>
 #include <utility>
 
 namespace portfwd {
@@ -13,7 +15,7 @@ namespace portfwd {
 template <class Key, class Value>
 class RecentMap {
  public:
-  using Entries = std::list<std::pair<Key, Value>>;
+  using Entries = std::pmr::list<std::pair<Key, Value>>;
 
   /// @param most entries
   explicit RecentMap(std::size_t most) : most_(most) { assert(most > 0); }
@@ -37,13 +39,18 @@ class RecentMap {
     assert(entries_.size() == index_.size() && entries_.size() <= most_);
     return news;
   }
+  void clear() {
+    index_.clear();
+    entries_.clear();
+  }
   /// The one that was used longest ago comes first.
   [[nodiscard]] const Entries& entries() const { return entries_; }
 
  private:
   std::size_t most_;
-  Entries entries_;
-  std::map<Key, typename Entries::iterator> index_;
+  std::pmr::unsynchronized_pool_resource pool_;
+  Entries entries_{&pool_};
+  std::pmr::map<Key, typename Entries::iterator> index_{&pool_};
 };
 
 }  // namespace portfwd

@@ -56,7 +56,7 @@ bool ContainerWishes::update(const Container& container) {
     known.labels = container.labels;
     known.label = container.metadata;
     known.metadata = container.metadata ? *container.metadata : PortMetadata();
-    known.matched = {};
+    known.matched.known.clear();
     for (const std::string& complaint : known.metadata.complaints) {
       log::write(log::Level::Warning,
                  fmt::format("the dev container metadata of {}: {}", container.name, complaint),

@@ -229,7 +229,7 @@ std::optional<ContainerInfo> Controller::find_container(std::string_view id) con
 void Controller::tell(Event event) {
   event.time = parts_.loop.clock().wall();
   if (auto* container = std::get_if<ContainerInfo>(&event.subject)) remove_lists(*container);
-  const Event& numbered = log_.append(std::move(event));
+  const Event numbered = log_.append(std::move(event));
   for (ControlObserver* observer : observers_) observer->on_event(numbered);
 }
 

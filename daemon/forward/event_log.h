@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,17 +17,22 @@ class EventLog {
  public:
   static constexpr std::size_t kKept = 1000;
 
-  /// Numbers the event and keeps it. @return the kept one, valid until the next append
-  const Event& append(Event event);
+  /// Numbers the event and keeps it. @return the numbered one
+  Event append(Event event);
   /// Those strictly after `seq`; led by one Gap when some of them are forgotten.
   [[nodiscard]] std::vector<Event> after(std::uint64_t seq) const;
   [[nodiscard]] std::uint64_t last() const { return next_ - 1; }
-  /// The last PortRemoved of that port that is remembered; null when there is none. Valid until the
-  /// next append. @param container id or name; "" any
-  [[nodiscard]] const Event* last_removal(std::string_view container, Target target) const;
+  /// The last PortRemoved of that port that is remembered.
+  /// @param container id or name; "" any
+  [[nodiscard]] std::optional<Event> last_removal(std::string_view container, Target target) const;
 
  private:
-  std::deque<Event> events_;
+  [[nodiscard]] std::uint64_t oldest() const { return next_ - sizes_.size(); }
+  void forget_oldest();
+
+  std::string bytes_;                ///< packed; the first `forgotten_` are of no use any more
+  std::deque<std::uint32_t> sizes_;  ///< of each that is kept, the oldest first
+  std::size_t forgotten_ = 0;
   std::uint64_t next_ = 1;
 };
 

@@ -116,8 +116,8 @@ Known Explainer::missing(const ForwardInfo& forward) const {
 }
 
 std::optional<EndedForward> Explainer::ended(std::string_view container, Target target) const {
-  const Event* event = parts_.log.last_removal(container, target);
-  if (event == nullptr) return std::nullopt;
+  const auto event = parts_.log.last_removal(container, target);
+  if (!event) return std::nullopt;
   return EndedForward{std::get<ForwardInfo>(event->subject), event->time, event->reason};
 }
 

@@ -55,6 +55,8 @@ struct ForwardInfo {
   std::string on_auto_forward = "notify";
   WallTime since{};
   Counters counters;
+
+  friend bool operator==(const ForwardInfo&, const ForwardInfo&) = default;
 };
 
 struct ContainerInfo {
@@ -76,6 +78,8 @@ struct ContainerInfo {
   std::vector<Listener> listeners;
   bool ever_listened = false;  ///< `containers` without --all hides those with false here and below
   bool attached = false;       ///< and without an engine
+
+  friend bool operator==(const ContainerInfo&, const ContainerInfo&) = default;
 };
 
 /// One thing that came or went. Sequence numbers have no gaps within an InstanceId. A container in

@@ -2,6 +2,7 @@
 // Owned by the ForwardTable; its entries outlive the daemon in the State.
 #pragma once
 
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,20 +21,21 @@ class StickyPorts {
   /// @return what is remembered under the first of the names that is known
   [[nodiscard]] std::optional<Port> recall(const Names& names, Target target) const {
     for (const std::string& name : names) {
-      if (const Port* port = ports_.find({name, target})) return *port;
+      if (const Port* port = ports_.find(key(name, target))) return *port;
     }
     return std::nullopt;
   }
   /// Under all of the names. @return whether this is news: it was another one before, or none
   bool remember(const Names& names, Target target, Port port) {
     bool news = false;
-    for (const std::string& name : names) news |= ports_.put({name, target}, port);
+    for (const std::string& name : names) news |= ports_.put(key(name, target), port);
     return news;
   }
 
   [[nodiscard]] std::vector<StickyPort> all() const {
     std::vector<StickyPort> out;
-    for (const auto& [key, port] : ports_.entries()) out.push_back({key.first, key.second, port});
+    for (const auto& [key, port] : ports_.entries())
+      out.push_back({std::string(key.first), key.second, port});
     return out;
   }
   void restore(const std::vector<StickyPort>& ports) {
@@ -41,7 +43,12 @@ class StickyPorts {
   }
 
  private:
-  RecentMap<std::pair<std::string, Target>, Port> ports_{kKept};
+  using Key = std::pair<std::pmr::string, Target>;
+  static Key key(const std::string& name, Target target) {
+    return {std::pmr::string(name), target};
+  }
+
+  RecentMap<Key, Port> ports_{kKept};
 };
 
 }  // namespace portfwd

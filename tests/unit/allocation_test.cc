@@ -77,5 +77,75 @@ TEST(EventLog, SaysWhatItForgot) {
   EXPECT_EQ(log.after(5).front().type, Event::Type::PortAdded) << "nothing is missing after 5";
 }
 
+TEST(EventLog, GivesBackWhatItWasGiven) {
+  ForwardInfo forward{.id = "f1",
+                      .container_id = "c1",
+                      .container_name = std::string(300, 'n'),
+                      .container_engine = "podman",
+                      .protocol = Protocol::Udp,
+                      .direction = Direction::Reverse,
+                      .target = "53/udp",
+                      .container_address = "10.0.0.2",
+                      .container_port = 53,
+                      .host_addresses = {"127.0.0.1", "::1"},
+                      .host_port = 5353,
+                      .origin = Origin::Manual,
+                      .state = ForwardState::Lingering,
+                      .no_descriptor = true,
+                      .reason = "a reason",
+                      .remapped = true,
+                      .label = std::string("a\0b", 3),
+                      .process = "dns",
+                      .url = "http://127.0.0.1:5353/",
+                      .on_auto_forward = "silent",
+                      .since = WallTime(std::chrono::seconds(7)),
+                      .counters = {1, 2, 3, 4, 5, 6}};
+  ContainerInfo container;
+  container.id = "c1";
+  container.name = "web";
+  container.uid = 1000;
+  container.netns = 4026531840;
+  container.image = "an image";
+  container.reason = "another reason";
+  container.ever_listened = true;
+  EventLog log;
+  log.append({.time = WallTime(std::chrono::seconds(9)),
+              .type = Event::Type::PortRemoved,
+              .reason = "unforwarded",
+              .subject = forward,
+              .batch_size = 3,
+              .batch_index = 2});
+  log.append({.type = Event::Type::ContainerRemoved, .subject = container});
+  const auto all = log.after(0);
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0].time, WallTime(std::chrono::seconds(9)));
+  EXPECT_EQ(all[0].type, Event::Type::PortRemoved);
+  EXPECT_EQ(all[0].reason, "unforwarded");
+  EXPECT_EQ(all[0].batch_size, 3U);
+  EXPECT_EQ(all[0].batch_index, 2U);
+  EXPECT_EQ(std::get<ForwardInfo>(all[0].subject), forward);
+  EXPECT_EQ(std::get<ContainerInfo>(all[1].subject), container);
+  ASSERT_TRUE(log.last_removal("c1", {Protocol::Udp, 53}));
+  EXPECT_EQ(std::get<ForwardInfo>(log.last_removal("", {Protocol::Udp, 53})->subject), forward);
+  EXPECT_FALSE(log.last_removal("c1", {Protocol::Tcp, 53}));
+  EXPECT_FALSE(log.last_removal("c2", {Protocol::Udp, 53}));
+}
+
+TEST(EventLog, KeepsTheLastThousandOfMany) {
+  EventLog log;
+  for (int i = 1; i <= 5000; ++i) {
+    log.append({.type = Event::Type::PortRemoved,
+                .subject = ForwardInfo{.id = std::to_string(i), .container_port = Port(i)}});
+  }
+  const auto all = log.after(4000);
+  ASSERT_EQ(all.size(), EventLog::kKept);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(all[i].seq, 4001 + i);
+    EXPECT_EQ(std::get<ForwardInfo>(all[i].subject).id, std::to_string(4001 + i));
+  }
+  EXPECT_EQ(log.last_removal("", {Protocol::Tcp, 4001})->seq, 4001U);
+  EXPECT_FALSE(log.last_removal("", {Protocol::Tcp, 4000}));
+}
+
 }  // namespace
 }  // namespace portfwd
