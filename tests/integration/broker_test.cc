@@ -278,6 +278,7 @@ TEST_F(BrokerTest, AMissingProgramIsAnErrorOfTheCall) {
   BrokerSet without(loop, launcher, NamespaceOwner::this_process());
   client = without.enter(netns.get()).value();
   EXPECT_EQ(error_of(netns, stream_sockets(Family::V4, 1)).code, ENOENT);
+  client.reset();  // which the set outlives
 }
 
 }  // namespace

@@ -19,11 +19,15 @@ Result<std::shared_ptr<BrokerClient>> BrokerSet::enter(int netns) {
   if (!gate) return std::unexpected(gate.error());
   const bool is_owners = gate->userns.valid() && gate->owner == owner_.uid;
   if (!owner_.privileged && !is_owners) return fail("setns", EPERM);
-  std::erase_if(brokers_, [](const auto& entry) { return entry.second.expired(); });
-  std::weak_ptr<BrokerClient>& known = brokers_[gate->inode];
-  if (auto client = known.lock()) return client;
-  auto client = std::make_shared<BrokerClient>(loop_, launcher_, std::move(gate->userns));
-  known = client;
+  const std::uint64_t inode = gate->inode;
+  if (const auto known = brokers_.find(inode); known != brokers_.end()) return known->second.lock();
+  const auto forget = [this, inode](BrokerClient* client) {
+    brokers_.erase(inode);  // before another user namespace can have the inode
+    delete client;
+  };
+  std::shared_ptr<BrokerClient> client(new BrokerClient(loop_, launcher_, std::move(gate->userns)),
+                                       forget);
+  brokers_.emplace(inode, client);
   return client;
 }
 

@@ -1,6 +1,7 @@
 // All brokers of the daemon: one for each user namespace that is a direct child of the daemon's
-// own, serving every network namespace in and below it. Owned by main. A broker lives as long as
-// somebody holds its client; this only remembers which there are. It knows nothing of containers.
+// own, serving every network namespace in and below it. Owned by main, outlives the clients. A
+// broker lives as long as somebody holds its client; this only remembers which there are. It knows
+// nothing of containers.
 #pragma once
 
 #include <sys/types.h>
@@ -44,7 +45,7 @@ class BrokerSet {
   EventLoop& loop_;
   std::shared_ptr<BrokerLauncher> launcher_;
   NamespaceOwner owner_;
-  /// By the inode of the user namespace that each has joined, which a live client holds.
+  /// Those that are held, by the inode of the user namespace that each has joined.
   std::map<std::uint64_t, std::weak_ptr<BrokerClient>> brokers_;
 };
 
