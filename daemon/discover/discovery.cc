@@ -22,6 +22,7 @@ constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork w
 constexpr pid_t kFew = 64;               // pids between two ticks
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
+constexpr Duration kTurn = 4ms;       // of looks in a turn of the loop
 constexpr Duration kStartLimit = 1s;  // for what processes say of themselves
 
 }  // namespace
@@ -40,6 +41,7 @@ Discovery::Discovery(const Parts& parts, Options options)
       loadavg_(::open((parts.proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)),
       second_look_(parts.loop, [this] { look_again(); }),
       tick_(parts.loop, [this] { tick(); }),
+      go_on_(parts.loop, [this] { go_on_scanning(); }),
       recount_(parts.loop, [this] { recount(); }),
       use_facts_(parts.loop, [this] { use_facts(); }),
       exec_hints_(parts.loop,
@@ -59,6 +61,7 @@ Result<void> Discovery::start() {
   start_watches();  // first, so that nothing begins between the scan and them
   (void)last_pid();
   auto scanned = scan(ProcessTable::Known::Anyone);
+  while (scan_) go_on_scanning();  // nobody is served yet
   const TimePoint limit = loop_.now() + kStartLimit;
   while (loop_.now() < limit && facts_.wait(limit - loop_.now())) use_facts();
   arm();
@@ -106,7 +109,7 @@ void Discovery::tick() {
   const TimePoint now = loop_.now();
   look_at_new_pids(now);
   if (!owed_.empty() && pace_.affordable_at() <= now) look_at(std::exchange(owed_, {}), true);
-  if (pace_.due(now) <= now) {
+  if (!scan_ && pace_.due(now) <= now) {
     using Known = ProcessTable::Known;
     (void)scan(pace_.full_due() <= now ? Known::Anyone : Known::Young);
   } else if (young_due() <= now) {
@@ -121,7 +124,8 @@ TimePoint Discovery::young_due() const {
 
 void Discovery::look_at_young(TimePoint now) {
   const Duration before = thread_cpu_time();
-  table_.look_at_young(now);
+  table_.note_due(now);
+  (void)look_on(kTurn);
   reconcile();
   pace_.charge(now, thread_cpu_time() - before);
 }
@@ -136,22 +140,57 @@ void Discovery::arm() {
   tick_.arm_at(std::clamp(soonest, now + least, now + pause));
 }
 
-/// A /proc that fails once is read again.
+/// A /proc that fails once is read again. How many processes there are is anybody's choice, so a
+/// scan goes on in the next turn; one that is asked for meanwhile follows it.
 Result<void> Discovery::scan(ProcessTable::Known known) {
+  if (scan_) {
+    next_scan_ = std::max(known, next_scan_.value_or(known));
+    return {};
+  }
   const Duration before = thread_cpu_time();
   const TimePoint now = loop_.now();
-  const bool full = known == ProcessTable::Known::Anyone;
-  if (full) {
+  if (known == ProcessTable::Known::Anyone) {
     outside_.clear();
     std::erase_if(unseen_since_, [now](const auto& one) { return one.second < now - 1min; });
   }
-  auto listed = table_.refresh(now, known);
+  pace_.begin();
+  scan_ = Scan{.known = known, .orphans = registry_.orphans()};
+  const auto listed = table_.refresh(now, known);
   if (listed) facts_.forget_unless([this](pid_t pid) { return table_.find(pid) != nullptr; });
-  if (listed) reconcile();
-  if (listed && known != ProcessTable::Known::Young) give_up_orphans();
-  if (listed && full) forget_foreign();
-  pace_.done(now, thread_cpu_time() - before, full);
+  scan_->cost = thread_cpu_time() - before;
+  if (listed) {
+    go_on_scanning();
+  } else {
+    pace_.done(now, std::exchange(scan_, {})->cost, known == ProcessTable::Known::Anyone);
+  }
   return listed;
+}
+
+/// @return whether all have been looked at
+bool Discovery::look_on(Duration limit) {
+  const TimePoint end = loop_.now() + limit;
+  return table_.look_on([&] { return loop_.now() >= end; });
+}
+
+void Discovery::go_on_scanning() {
+  const Duration before = thread_cpu_time();
+  const bool done = look_on(kTurn);
+  if (!done) review_young_anchors();
+  scan_->cost += thread_cpu_time() - before;
+  if (done) return finish_scan();
+  go_on_.arm_now();
+}
+
+void Discovery::finish_scan() {
+  const Duration before = thread_cpu_time();
+  go_on_.disarm();
+  const Scan scan = *std::exchange(scan_, {});
+  reconcile();
+  if (scan.known != ProcessTable::Known::Young) give_up_orphans(scan.orphans);
+  pace_.done(loop_.now(), scan.cost + thread_cpu_time() - before,
+             scan.known == ProcessTable::Known::Anyone);
+  if (const auto next = std::exchange(next_scan_, {})) (void)this->scan(*next);
+  arm();
 }
 
 void Discovery::on_facts(pid_t pid) {
@@ -178,7 +217,10 @@ void Discovery::use_facts() {
 void Discovery::look_for_new() {
   const TimePoint now = loop_.now();
   const Duration before = thread_cpu_time();
-  if (table_.refresh(now, ProcessTable::Known::Young)) reconcile();
+  if (table_.refresh(now, ProcessTable::Known::Young)) {
+    (void)look_on(kTurn);
+    reconcile();
+  }
   pace_.charge(now, thread_cpu_time() - before);
   arm();
 }
@@ -208,12 +250,16 @@ std::vector<pid_t> Discovery::processes_in(std::uint64_t netns) const {
 }
 
 DiscoveryFigures Discovery::figures() const {
+  std::set<std::uint64_t> foreign;
+  for (const Process& process : table_.all()) {
+    if (process.foreign) foreign.insert(process.netns);
+  }
   return {pace_.scans(),
           pace_.spent(),
           pace_.gap(loop_.now()),
           table_.all().size(),
           want_exec_hints_ ? exec_hints_.state() : "no: switched off",
-          foreign_.size(),
+          foreign.size(),
           cgroups_.watches(),
           mounts_.watching()};
 }

@@ -78,6 +78,12 @@ class Discovery final : private Census {
 
  private:
   using Process = ProcessTable::Process;
+  /// A look at all processes, which may take several turns of the loop.
+  struct Scan {
+    ProcessTable::Known known;
+    Duration cost{};                    ///< CPU time so far
+    std::vector<ContainerKey> orphans;  ///< when it began: only for these is it an answer
+  };
   using Candidates = std::map<ContainerKey, std::vector<pid_t>>;
 
   void on_orphans() override;
@@ -87,6 +93,9 @@ class Discovery final : private Census {
   void look_at_young(TimePoint now);
   void recount();
   Result<void> scan(ProcessTable::Known known);
+  [[nodiscard]] bool look_on(Duration limit);
+  void go_on_scanning();
+  void finish_scan();
   void arm();
   [[nodiscard]] std::optional<pid_t> last_pid() const;
   void look_at_new_pids(TimePoint now);
@@ -99,7 +108,7 @@ class Discovery final : private Census {
   void start_watches();
 
   void reconcile();
-  void give_up_orphans();
+  void give_up_orphans(std::vector<ContainerKey> orphans);
   [[nodiscard]] bool note_replacements();
   [[nodiscard]] bool runs_on_host(const Process& process) const;
   [[nodiscard]] Candidates unanchored() const;
@@ -107,8 +116,6 @@ class Discovery final : private Census {
   void take(const ContainerKey& key, std::span<const pid_t> pids);
   void adopt(pid_t pid, const ContainerKey& key);
   void adopt_unseen(pid_t pid, const ContainerKey& key);
-  [[nodiscard]] bool is_foreign(pid_t pid, uid_t owner) const;
-  void forget_foreign();
   [[nodiscard]] bool stays_so(std::uint64_t netns);
   void look_again();
   void adopt_on_host(const Process& process, const ContainerKey& key);
@@ -130,7 +137,6 @@ class Discovery final : private Census {
   const bool want_exec_hints_;
   ScanPace pace_;
   std::set<std::uint64_t> outside_;  ///< of no concern; forgotten at each full scan
-  std::set<std::uint64_t> foreign_;  ///< another user's that cannot be seen
   /// Namespaces that could not be seen or entered so far, and since when.
   std::map<std::uint64_t, TimePoint> unseen_since_;
   pid_t last_pid_ = 0;
@@ -139,7 +145,10 @@ class Discovery final : private Census {
   Duration recount_gap_{};
   UniqueFd loadavg_;
   Timer second_look_;
+  std::optional<Scan> scan_;  ///< that has begun
+  std::optional<ProcessTable::Known> next_scan_;
   Timer tick_;
+  Timer go_on_;
   Timer recount_;
   std::set<pid_t> told_;  ///< whose facts have come
   Timer use_facts_;

@@ -178,6 +178,17 @@ bool Identifier::is_roots_by_cgroup(pid_t pid) const {
          !guess->cgroup.starts_with("/user.slice/");
 }
 
+bool Identifier::is_foreign(pid_t pid, uid_t owner) const {
+  if (owner == 0 || owner == ::geteuid()) return false;
+  if (procfs::maps_id(proc_.read(pid, "uid_map").value_or(""), ::geteuid())) return false;
+  return !is_roots_by_cgroup(pid);
+}
+
+bool Identifier::is_foreign(pid_t pid) const {
+  const auto uid = procfs::parse_status_uid(proc_.read(pid, "status").value_or(""));
+  return uid && is_foreign(pid, *uid);
+}
+
 /// A sandbox inside an engine's container carries its cgroup, but the folder is not its own.
 void Identifier::add_cgroup(pid_t pid, Identity& identity) const {
   const auto path = procfs::parse_unified_cgroup(proc_.read(pid, "cgroup").value_or(""));

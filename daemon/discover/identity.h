@@ -62,6 +62,12 @@ class Identifier {
   [[nodiscard]] std::set<pid_t> take_incomplete() const { return std::exchange(incomplete_, {}); }
   /// Whether its cgroup is one that a container engine of root's made: of no user's session.
   [[nodiscard]] bool is_roots_by_cgroup(pid_t pid) const;
+  /// Whether the process is of no concern: neither the user's own nor root's. A process of the
+  /// user's may be in a user namespace that gives it another uid, which then maps the user's, and
+  /// root's engines make cgroups where no user's can. @param owner of it, or of its namespace
+  [[nodiscard]] bool is_foreign(pid_t pid, uid_t owner) const;
+  /// The same by its effective uid.
+  [[nodiscard]] bool is_foreign(pid_t pid) const;
 
   /// The daemon and its ancestors, nearest first.
   [[nodiscard]] const std::vector<pid_t>& lineage() const noexcept { return lineage_; }

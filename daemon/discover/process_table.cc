@@ -17,6 +17,7 @@ constexpr std::array<Duration, 6> kYoungLooks{30ms, 100ms, 300ms, 700ms, 1500ms,
 constexpr std::uint8_t kSettledLooks = 5;
 
 TimePoint due(const ProcessTable::Process& process) {
+  if (process.foreign || process.to_look_at) return TimePoint::max();
   return process.looks < kYoungLooks.size() ? process.first_seen + kYoungLooks[process.looks]
                                             : TimePoint::max();
 }
@@ -25,9 +26,7 @@ TimePoint due(const ProcessTable::Process& process) {
 
 Result<void> ProcessTable::refresh(TimePoint now, Known whom) {
   if (auto listed = proc_.list(listing_); !listed) return listed;
-  looked_at_.clear();
   next_.clear();
-  young_due_ = TimePoint::max();
   auto known = processes_.begin();
   for (const ProcDir::Entry& entry : listing_) {
     while (known != processes_.end() && known->pid < entry.pid) ++known;
@@ -38,27 +37,37 @@ Result<void> ProcessTable::refresh(TimePoint now, Known whom) {
     if (!same) {
       process.pid = entry.pid;
       process.first_seen = now;
-      look(process);
+      process.to_look_at = true;
     } else if (due(process) <= now || whom == Known::Anyone ||
                (whom == Known::Seen && !process.unseen)) {
       while (due(process) <= now) ++process.looks;
-      look(process);
+      process.to_look_at = true;
     }
-    note_youth(process);
   }
   std::swap(processes_, next_);
   return {};
 }
 
-void ProcessTable::look_at_young(TimePoint now) {
+bool ProcessTable::look_on(const std::function<bool()>& enough) {
   looked_at_.clear();
   young_due_ = TimePoint::max();
+  bool done = true;
   for (Process& process : processes_) {
-    if (due(process) <= now) {
-      while (due(process) <= now) ++process.looks;
-      look(process);
+    if (process.to_look_at) {
+      if (!looked_at_.empty() && looked_at_.size() % kLooksAtOnce == 0) done = done && !enough();
+      if (done) look(process);
     }
     note_youth(process);
+  }
+  if (!done) young_due_ = TimePoint::min();
+  return done;
+}
+
+void ProcessTable::note_due(TimePoint now) {
+  for (Process& process : processes_) {
+    if (due(process) > now) continue;
+    while (due(process) <= now) ++process.looks;
+    process.to_look_at = true;
   }
 }
 
@@ -73,6 +82,7 @@ const ProcessTable::Process* ProcessTable::look_at(pid_t pid, TimePoint now) {
   looked_at_.clear();
   const auto place = std::ranges::lower_bound(processes_, pid, {}, &Process::pid);
   if (place != processes_.end() && place->pid == pid) {
+    place->foreign = false;  // it may have executed a program that is another user's
     look(*place);
     return &*place;
   }
@@ -95,6 +105,7 @@ bool ProcessTable::is_young(const Process& process, TimePoint now) {
 /// Whether it is ours is asked where it matters and may have changed: that costs as much as a look.
 void ProcessTable::look(Process& process) {
   looked_at_.push_back(process.pid);
+  process.to_look_at = false;
   const auto netns = proc_.netns(process.pid);
   process.unseen = !netns && netns.error().code == EACCES;
   const auto files = process.unseen ? proc_.net_files(process.pid) : fail("stat", ENOENT);
@@ -103,25 +114,33 @@ void ProcessTable::look(Process& process) {
     process.ours = now != 0 && !boundary_.is_ours(now) && is_ours_(process.pid);
     process.engine_id.clear();
     process.reading = false;
+    process.foreign = false;
   }
   process.looked_at_netns = now;
   process.netns = process.ours ? 0 : now;
   if (process.netns == 0 || !process.engine_id.empty()) return;
   if (!boundary_.is_ours(now)) {
-    find_engine_id(process);
+    process.foreign = process.unseen && is_foreign(process);
+    if (!process.foreign) find_engine_id(process);
   } else if (process.looks >= kSettledLooks && !std::exchange(process.asked_on_host, true)) {
     process.engine_id = identifier_.engine_id_by_cgroup(process.pid);
   }
+}
+
+/// Who owns the process's folder is one call, and changes with the process's user.
+bool ProcessTable::is_foreign(Process& process) const {
+  const uid_t owner = proc_.owner(process.pid).value_or(0);
+  if (process.foreign && owner == process.owner) return true;
+  process.owner = owner;
+  return identifier_.is_foreign(process.pid);
 }
 
 /// A child is in its parent's container, and costs one read then. What is being read is asked for
 /// again by look_at_unread().
 void ProcessTable::find_engine_id(Process& process) const {
   const pid_t parent = proc_.parent(process.pid);
-  for (const auto* known : {&next_, &processes_}) {  // next_ while refresh() builds it
-    const auto place = std::ranges::lower_bound(*known, parent, {}, &Process::pid);
-    if (place == known->end() || place->pid != parent) continue;
-    if (place->netns != process.netns || place->engine_id.empty()) continue;
+  const Process* place = find(parent);
+  if (place != nullptr && place->netns == process.netns && !place->engine_id.empty()) {
     process.engine_id = place->engine_id;
     process.reading = false;
     return;

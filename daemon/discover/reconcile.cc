@@ -29,8 +29,10 @@ void Discovery::reconcile() {
 }
 
 /// Only when everybody was looked at since the anchor's exit is it known that nobody is left.
-void Discovery::give_up_orphans() {
-  const std::vector<ContainerKey> orphans = registry_.orphans();
+void Discovery::give_up_orphans(std::vector<ContainerKey> orphans) {
+  std::erase_if(orphans, [left = registry_.orphans()](const ContainerKey& key) {
+    return std::ranges::find(left, key) == left.end();
+  });
   const bool engines =
       std::ranges::any_of(orphans, [](const ContainerKey& key) { return !key.engine_id.empty(); });
   if (engines && !note_replacements()) return;  // use_facts() comes back
@@ -86,13 +88,15 @@ ContainerKey Discovery::key_of(const Process& process) const {
 Discovery::Candidates Discovery::unanchored() const {
   Candidates candidates;
   std::set<std::uint64_t> being_read;
+  std::map<std::uint64_t, bool> foreign;  // as its first process is
   for (const Process& process : table_.all()) {
     if (process.reading) being_read.insert(process.netns);
     if (process.netns == 0 || process.reading) continue;
     if (outside_.contains(process.netns)) continue;
-    if (process.unseen && foreign_.contains(process.netns)) continue;
     if (boundary_.is_ours(process.netns) && !runs_on_host(process)) continue;
     ContainerKey key = key_of(process);
+    const bool foreigners = foreign.try_emplace(process.netns, process.foreign).first->second;
+    if ((foreigners || process.foreign) && !registry_.knows(key)) continue;
     if (registry_.anchor_of(key) == 0) candidates[std::move(key)].push_back(process.pid);
   }
   std::erase_if(candidates, [&](const auto& one) {
@@ -117,8 +121,7 @@ void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
     } else {
       adopt(pid, key);
     }
-    const bool concerns_nobody = outside_.contains(key.netns) || foreign_.contains(key.netns);
-    if (registry_.anchor_of(key) != 0 || concerns_nobody) return;
+    if (registry_.anchor_of(key) != 0 || outside_.contains(key.netns)) return;
   }
 }
 
@@ -132,7 +135,7 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
     return;
   }
   if (!verdict.inaccessible.empty()) {
-    if (is_foreign(pid, verdict.owner)) {
+    if (identifier_.is_foreign(pid, verdict.owner)) {
       outside_.insert(key.netns);
       return;
     }
@@ -260,23 +263,6 @@ Identity Discovery::identify(pid_t pid, const ContainerKey& key) const {
   return identity_of(pid, key.netns);
 }
 
-/// Our own or root's: a process of ours may be in a user namespace that gives it another uid, which
-/// then maps ours, and root's engines make cgroups where no user's can.
-bool Discovery::is_foreign(pid_t pid, uid_t owner) const {
-  if (owner == 0 || owner == ::geteuid()) return false;
-  if (procfs::maps_id(proc_.read(pid, "uid_map").value_or(""), ::geteuid())) return false;
-  return !identifier_.is_roots_by_cgroup(pid);
-}
-
-/// Only as long as there are processes in it: its number may then be that of one of ours.
-void Discovery::forget_foreign() {
-  std::set<std::uint64_t> there;
-  for (const Process& process : table_.all()) {
-    if (process.unseen && foreign_.contains(process.netns)) there.insert(process.netns);
-  }
-  foreign_ = std::move(there);
-}
-
 /// A runtime that prepares a container cannot be seen or entered for a moment, though the container
 /// will be ours: what cannot is believed after a second look.
 bool Discovery::stays_so(std::uint64_t netns) {
@@ -303,10 +289,6 @@ void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
   const bool there = proc_.net_files(pid).value_or(0) == key.netns;
   if (!pidfd || !uid || !there || has_exited(pidfd->get())) return;
   if (registry_.knows(key)) return registry_.settle(key, pid, std::move(*pidfd));
-  if (is_foreign(pid, *uid)) {
-    foreign_.insert(key.netns);
-    return;
-  }
   if (!identifier_.is_roots_by_cgroup(pid) && !stays_so(key.netns)) return;
   Sighting sighting;
   sighting.pid = pid;

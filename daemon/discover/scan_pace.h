@@ -50,11 +50,12 @@ class ScanPace {
     return std::max(hurrying(now) ? kHurriedGap : kGap, owed);
   }
 
+  /// A scan begins: what is wanted from now on is wanted of the next one.
+  void begin() { wanted_ = false; }
   /// @param cost CPU time that the look took
   void done(TimePoint now, Duration cost, bool full) {
     const Duration earned = credit_ + share_of(now - last_);
     credit_ = std::max(std::min(earned, share_of(kSaved)) - cost, -share_of(kOwed));
-    wanted_ = false;
     last_ = now;
     if (full) full_ = now;
     ++scans_;

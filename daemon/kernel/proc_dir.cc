@@ -99,6 +99,12 @@ Result<std::uint64_t> ProcDir::net_files(pid_t pid) const {
   return st.st_ino;
 }
 
+Result<uid_t> ProcDir::owner(pid_t pid) const {
+  struct stat st {};
+  if (::fstatat(fd_.get(), PathBuffer(pid, "").get(), &st, 0) != 0) return fail("stat");
+  return st.st_uid;
+}
+
 Result<Netns> ProcDir::open_netns(pid_t pid) const {
   UniqueFd fd(::openat(fd_.get(), PathBuffer(pid, "ns/net").get(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) return fail("open");

@@ -50,6 +50,9 @@ class ProcDir {
   /// Fact: ProcNetFacts.EachNamespaceHasFilesOfItsOwn
   [[nodiscard]] Result<std::uint64_t> net_files(pid_t pid) const;
   [[nodiscard]] Result<Netns> open_netns(pid_t pid) const;
+  /// Owner of /proc/PID: the process's effective uid, or that of root (of its user namespace) when
+  /// it is not dumpable. Source: proc_pid(5)
+  [[nodiscard]] Result<uid_t> owner(pid_t pid) const;
 
   /// The first `limit` bytes of /proc/PID/`file`.
   [[nodiscard]] Result<std::string> read(pid_t pid, const char* file,

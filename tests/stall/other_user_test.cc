@@ -75,6 +75,15 @@ TEST_F(StallByOtherUser, IsNotSeenBesideAFloodOfConnections) {
   });
 }
 
+TEST_F(StallByOtherUser, IsNotSeenBesideHundredsOfNamespaces) {
+  expect_no_stall_beside([&] {
+    ASSERT_EQ(OtherUser::run(fill, 400), 400);
+    go_on_for(2s);
+    OtherUser::stop();
+    go_on_for(1s);
+  });
+}
+
 TEST_F(StallByOtherUser, IsNotSeenBesideNamespacesThatComeAndGo) {
   expect_no_stall_beside([&] {
     ASSERT_EQ(OtherUser::run(churn, 1), 0);

@@ -16,7 +16,10 @@ using testing::IsEmpty;
 
 struct ProcessTableTest : testing::Test {
   using Known = ProcessTable::Known;
-  void refresh(Known whom = Known::Young) { ASSERT_TRUE(table.refresh(now, whom)); }
+  void refresh(Known whom = Known::Young) {
+    ASSERT_TRUE(table.refresh(now, whom));
+    ASSERT_TRUE(table.look_on([] { return false; }));
+  }
   std::uint64_t netns(pid_t pid) { return table.find(pid) == nullptr ? 0 : table.find(pid)->netns; }
 
   testing_support::FakeProc fake;
@@ -46,7 +49,8 @@ TEST_F(ProcessTableTest, AYoungOneIsLookedAtAgainAndSeenToMove) {
   refresh();
   fake.move(5, 12);
   now = table.young_due();
-  table.look_at_young(now);
+  table.note_due(now);
+  ASSERT_TRUE(table.look_on([] { return false; }));
   EXPECT_EQ(netns(5), 12U);
 }
 
@@ -101,6 +105,23 @@ TEST_F(ProcessTableTest, AProcessOfOurOwnIsInNoNamespace) {
   fake.start(999, 11);
   refresh();
   EXPECT_EQ(netns(999), 0U);
+}
+
+TEST_F(ProcessTableTest, LooksAtAllOfManyOverSeveralCalls) {
+  constexpr int kMany = 100;
+  for (int i = 1; i <= kMany; ++i) fake.start(i, 11);
+  ASSERT_TRUE(table.refresh(now, Known::Young));
+  std::size_t looks = 0;
+  int calls = 1;
+  for (; !table.look_on([] { return true; }); ++calls) {
+    EXPECT_EQ(table.young_due(), TimePoint::min());
+    looks += table.looked_at().size();
+    ASSERT_TRUE(table.refresh(now, Known::Young)) << "which forgets none";
+    ASSERT_LT(calls, kMany);
+  }
+  EXPECT_GT(calls, 2);
+  EXPECT_EQ(looks + table.looked_at().size(), std::size_t{kMany});
+  EXPECT_EQ(netns(kMany), 11U);
 }
 
 TEST_F(ProcessTableTest, AnEmptyProcIsNoFailureButAMissingOneIs) {

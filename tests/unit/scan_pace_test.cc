@@ -21,6 +21,7 @@ TEST_F(ScanPaceTest, TheFirstLookIsDueAtOnceAndIsFull) {
 }
 
 TEST_F(ScanPaceTest, WithoutAReasonOnlyTheFullLookComes) {
+  pace.begin();
   pace.done(now, 1ms, true);
   EXPECT_EQ(pace.due(now), now + 5s);
 }
@@ -33,6 +34,13 @@ TEST_F(ScanPaceTest, WhatIsWantedComesAfterTheGapAndSoonerWhileHurrying) {
   EXPECT_EQ(pace.due(now), now + 20ms);
   EXPECT_TRUE(pace.hurrying(now + 999ms));
   EXPECT_FALSE(pace.hurrying(now + 1s));
+}
+
+TEST_F(ScanPaceTest, WhatIsWantedDuringAScanIsWantedOfTheNext) {
+  pace.begin();
+  pace.want();
+  pace.done(now, 100us, true);
+  EXPECT_EQ(pace.due(now), now + 100ms);
 }
 
 TEST_F(ScanPaceTest, OverALongTimeItSpendsNoMoreThanItsBudgetBesideTheFullLooks) {
@@ -73,6 +81,7 @@ TEST_F(ScanPaceTest, ADearScanDoesNotDelayTheLookAtAProcessThatAHintNamed) {
 }
 
 TEST_F(ScanPaceTest, LooksAtSingleProcessesDoNotDelayTheScan) {
+  pace.begin();
   pace.done(now, Duration(), true);
   pace.charge(now, 1s);
   pace.want();
