@@ -78,7 +78,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
   /// A listener that is bound to an interface hears only what comes by it, which is so for a local
   /// client that is bound to it too. Connecting to 0.0.0.0 then leads to the interface's own
   /// address; of IPv6 there is no such thing. Test:
-  /// DialerTest.ReachesAListenerThatIsBoundToAnInterface
+  /// InterfaceDialerTest.ReachesAListenerThatIsBoundToAnInterface
   [[nodiscard]] int bind_to_interface(std::uint32_t index) const {
     const int value = static_cast<int>(index);
     if (index == 0) return 0;
