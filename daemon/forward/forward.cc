@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstring>
 #include <tuple>
 
 namespace portfwd {
@@ -47,7 +46,7 @@ ForwardInfo Forward::info() const {
   }
   if (out.state == ForwardState::Active && undialable_) {
     out.state = ForwardState::Waiting;
-    out.reason = fmt::format("the target cannot be dialled: {}", ::strerror(undialable_->code));
+    out.reason = why_undialable(*undialable_);
   }
   const std::string trouble = relay_.identity.trouble(key_.protocol);
   if (!trouble.empty() && settings_.admission.restrict_to_user) {

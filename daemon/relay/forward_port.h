@@ -40,6 +40,9 @@ struct ForwardPortSettings {
   std::string name;                                   ///< for log lines: "web:8080"
 };
 
+/// The target of a forward is its own host port, see LoopGuard. No system call fails with it.
+inline constexpr Error kLeadsBack{ELOOP, "follow the target"};
+
 /// Nothing at the target's address answers at all: the failure is one of addresses, routes and
 /// interfaces (a loopback interface that is down is silent), or of a server that accepts nobody.
 [[nodiscard]] constexpr bool cannot_be_dialled(const Error& error) {
@@ -53,10 +56,15 @@ struct ForwardPortSettings {
       return true;
     case ETIMEDOUT:
       return error.op == "connect";  // not for want of a socket
+    case ELOOP:
+      return error.op == kLeadsBack.op;  // not a path
     default:
       return false;
   }
 }
+
+/// For people. @param error cannot_be_dialled()
+[[nodiscard]] std::string why_undialable(const Error& error);
 
 class ForwardPort;
 
@@ -65,7 +73,7 @@ class ForwardPortObserver {
   /// The target has refused: perhaps the listener is gone. The port may be told to hold() or to
   /// serve() from within.
   virtual void on_target_refused(ForwardPort& port, const Error& error) = 0;
-  /// A client got through to the target after cannot_be_dialled() ones did not.
+  /// A client got through to the target after cannot_be_dialled().
   virtual void on_target_reached(ForwardPort&) {}
   /// drain() is over. The last call; the port may be retired, not destroyed, from within.
   virtual void on_drained(ForwardPort& port) = 0;

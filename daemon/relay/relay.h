@@ -38,7 +38,8 @@ class Relay final : public Retirable, private IoHandler {
   /// Resets both sides at once. No call to the observer.
   void abort();
 
-  std::uint32_t slot = 0;  ///< the owner's; see Roster
+  std::uint32_t slot = 0;   ///< the owner's; see Roster
+  std::uint32_t burst = 0;  ///< the owner's; see LoopGuard
 
  private:
   /// One side, and the pump that carries what comes in here to the other one.

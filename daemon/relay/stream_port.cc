@@ -26,9 +26,10 @@ std::expected<void, BindFailure> StreamPort::bind(std::span<const Endpoint> endp
 std::expected<void, BindFailure> StreamPort::hold() {
   mode_ = Mode::Holding;
   dialer_ = nullptr;
+  guard_.reset();
   if (settings_.hold > Duration::zero()) {
     for (const auto& client : waiting_) {
-      if (client->dialling() || client->refused) engage(*client);
+      if (client->dialling() || client->refused || client->suspected) engage(*client);
     }
     return start_accepting();
   }
@@ -41,6 +42,7 @@ std::expected<void, BindFailure> StreamPort::serve(Dialer& dialer,
                                                    std::span<const ListenAddress> listeners) {
   mode_ = Mode::Serving;
   dialer_ = &dialer;
+  guard_.reset();
   for (const Family family : {Family::V4, Family::V6}) {
     candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
   }
@@ -74,11 +76,57 @@ std::expected<void, BindFailure> StreamPort::start_accepting() {
 void StreamPort::on_client(Arrival arrival) {
   if (!let_in(arrival)) return reset_on_close(arrival.socket.get());
   ++counters_.total;
+  const LoopGuard::Step step = mode_ == Mode::Serving ? ask_guard() : LoopGuard::Step::Dial;
+  if (step == LoopGuard::Step::Refuse) {
+    ++counters_.failed;
+    return reset_on_close(arrival.socket.get());
+  }
   WaitingClientObserver& self = *this;
-  engage(waiting_.add(std::make_unique<WaitingClient>(services_.context.loop(), services_.gate,
-                                                      std::move(arrival.socket),
-                                                      arrival.arrived_at.address.family(), self)));
+  WaitingClient& client = waiting_.add(std::make_unique<WaitingClient>(
+      services_.context.loop(), services_.gate, std::move(arrival.socket),
+      arrival.arrived_at.address.family(), self));
+  if (step == LoopGuard::Step::Hold) {
+    client.suspected = suspects_ = true;
+    client.hold(guard_.held_until());
+  } else {
+    engage(client);
+  }
   observe_limit();
+}
+
+LoopGuard::Step StreamPort::ask_guard() {
+  const LoopGuard::Step step =
+      guard_.on_client(services_.context.loop().now(), counters_.bytes_out);
+  if (step == LoopGuard::Step::Cut) {
+    cut_loop();
+    return LoopGuard::Step::Refuse;
+  }
+  dial_suspects();
+  return step;
+}
+
+/// Once the guard holds them no more.
+void StreamPort::dial_suspects() {
+  if (!suspects_ || guard_.holding()) return;
+  suspects_ = false;
+  for (const auto& client : waiting_) {
+    if (client->suspected) engage(*client);
+  }
+}
+
+void StreamPort::cut_loop() {
+  std::vector<Relay*> loop;
+  for (const auto& relay : relays_) {
+    if (relay->burst == guard_.burst()) loop.push_back(relay.get());
+  }
+  log::warning("{} {}: {}; {} connections are reset", settings_.id, settings_.name,
+               why_undialable(kLeadsBack), loop.size());
+  for (Relay* relay : loop) {
+    relay->abort();
+    drop_relay(*relay);
+  }
+  undialable_ = true;
+  observer_.on_target_refused(*this, kLeadsBack);
 }
 
 bool StreamPort::let_in(const Arrival& arrival) {
@@ -96,6 +144,7 @@ void StreamPort::engage(WaitingClient& client) {
   const TimePoint now = services_.context.loop().now();
   client.refused = false;
   client.redialled = false;
+  client.suspected = false;
   if (mode_ == Mode::Serving) {
     const auto& candidates = candidates_[static_cast<std::size_t>(client.family())];
     client.dial(*dialer_, candidates, now + settings_.connect_timeout);
@@ -116,15 +165,20 @@ bool StreamPort::introduce(int client, int target) const {
 }
 
 void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
-  if (std::exchange(undialable_, false)) observer_.on_target_reached(*this);
+  if (undialable_ && !guard_.found()) {
+    undialable_ = false;
+    observer_.on_target_reached(*this);
+  }
   if (!introduce(client.socket(), target.get())) {
     ++counters_.failed;
     reset_on_close(target.get());
     return dismiss(client);
   }
+  guard_.on_connected(services_.context.loop().now());
   RelayObserver& self = *this;
   Relay& relay = relays_.add(std::make_unique<Relay>(services_.context, client.release(),
                                                      std::move(target), counters_, self));
+  relay.burst = guard_.burst();
   dismiss(client);
   counters_.active = relays_.size();
   if (!relay.start()) {
@@ -153,6 +207,15 @@ void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
 }
 
 void StreamPort::on_hold_over(WaitingClient& client) {
+  if (client.suspected) {
+    if (client.gone()) {
+      dismiss(client);
+      guard_.on_ended(services_.context.loop().now());
+    } else {
+      guard_.on_hold_over();
+    }
+    return dial_suspects();
+  }
   if (client.refused && !client.gone() && mode_ == Mode::Serving) {
     engage(client);
     client.redialled = true;
@@ -163,7 +226,11 @@ void StreamPort::on_hold_over(WaitingClient& client) {
 }
 
 void StreamPort::on_relay_over(Relay& relay) {
+  const bool of_the_burst = relay.burst == guard_.burst();
   drop_relay(relay);
+  if (!of_the_burst) return;
+  guard_.on_ended(services_.context.loop().now());
+  dial_suspects();
 }
 
 /// Resets the client, unless a relay has it now.

@@ -6,13 +6,14 @@
 // (serving) or held (holding). A target that refuses means a RST for the client, after a second
 // look: perhaps its listener has just gone and is about to come back. A client that was refused
 // waits kSecondLook for news; without any it is dialled for once more, and reset if that is refused
-// too.
+// too. A target that leads back to this host port is found by the LoopGuard.
 #pragma once
 
 #include <array>
 
 #include "relay/forward_port.h"
 #include "relay/host_listener.h"
+#include "relay/loop_guard.h"
 #include "relay/refusal_log.h"
 #include "relay/relay.h"
 #include "relay/roster.h"
@@ -66,6 +67,9 @@ class StreamPort final : public ForwardPort,
 
   [[nodiscard]] bool let_in(const Arrival& arrival);
   void engage(WaitingClient& client);
+  [[nodiscard]] LoopGuard::Step ask_guard();
+  void dial_suspects();
+  void cut_loop();
   [[nodiscard]] bool introduce(int client, int target) const;
   void dismiss(WaitingClient& client);
   void dismiss_all();
@@ -85,6 +89,8 @@ class StreamPort final : public ForwardPort,
   std::array<std::vector<Endpoint>, 2> candidates_;  ///< by the client's family
   RefusalLog refusals_;
   HostListener listener_;
+  LoopGuard guard_;
+  bool suspects_ = false;  ///< the guard holds clients
   Roster<WaitingClient> waiting_;
   Roster<Relay> relays_;
   Timer drain_over_;

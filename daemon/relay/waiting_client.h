@@ -52,6 +52,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   std::uint32_t slot = 0;  ///< the owner's; see Roster
   bool refused = false;    ///< the owner's: it waits for a second look at who refused it
   bool redialled = false;  ///< the owner's: that was the second look
+  bool suspected = false;  ///< the owner's: held by its LoopGuard
 
  private:
   void on_io(IoSource& source, std::uint32_t events) override;

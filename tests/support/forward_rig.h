@@ -24,8 +24,9 @@ struct ForwardRig : ForwardPortObserver, AcceptGateObserver {
       : port(std::make_unique<StreamPort>(RelayServices{context, gate, identity}, settings,
                                           static_cast<ForwardPortObserver&>(*this))) {}
 
-  void on_target_refused(ForwardPort&, const Error&) override {
+  void on_target_refused(ForwardPort&, const Error& error) override {
     ++target_refusals;
+    last_refusal = error;
     if (on_refusal) on_refusal();
   }
   void on_drained(ForwardPort& which) override {
@@ -84,6 +85,7 @@ struct ForwardRig : ForwardPortObserver, AcceptGateObserver {
   NetnsDialer dialer{context, sockets};
   std::unique_ptr<StreamPort> port;
   int target_refusals = 0;
+  Error last_refusal{};
   int drained = 0;
   int shortages = 0;
   std::function<void()> on_refusal;

@@ -1,0 +1,91 @@
+// Detects that the target of one forward leads back to the forward's own host port. A member of a
+// StreamPort, which reports clients and connections to it and does what it answers.
+//
+// `ssh -R N:localhost:N` into a container is such a loop: sshd listens on N inside and connects to
+// N on the host, so each connection that is dialled makes another client. What tells a loop from a
+// pool of idle clients is the cause: in a loop a client comes because the one before was dialled
+// for, and no byte ever comes back, as there is no server at the end.
+//
+//   Counting   Clients are dialled for. kBurst clients in succession were each accepted within
+//   kSoon
+//              after a connection that no other client had followed, none of those connections has
+//              ended, and not one byte has come from the target: the next state is Holding.
+//   Holding    Clients wait for a time that differs from round to round. One that no connection
+//              explains is not of a loop: back to Counting, and no suspicion for kTrust.
+//   Released   Those that waited are dialled for. A client within kSoon: the next round of Holding,
+//              or after kRounds rounds a loop. None, or a later one: back to Counting.
+//   Refusing   A loop was found: clients are refused for kRefuse. Then Counting, where kRepeated
+//              clients are enough until a byte has come from the target.
+//
+// A client that opens its connections one after the other waits for bytes of the target, or does
+// not notice when it is dialled for. The times differ so that a client with a period of its own
+// cannot match all of them.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/clock.h"
+
+namespace portfwd {
+
+class LoopGuard {
+ public:
+  static constexpr unsigned kBurst = 32;
+  static constexpr unsigned kRepeated = 4;
+  static constexpr unsigned kParallel = 8;  ///< loops at the same time that are told apart
+  static constexpr Duration kSoon = std::chrono::milliseconds(50);
+  static constexpr std::array<Duration, 4> kHolds{
+      std::chrono::milliseconds(100), std::chrono::milliseconds(70), std::chrono::milliseconds(130),
+      std::chrono::milliseconds(85)};
+  static constexpr Duration kTrust = std::chrono::seconds(1);
+  static constexpr Duration kRefuse = std::chrono::seconds(5);
+
+  enum class Step : std::uint8_t {
+    Dial,
+    Hold,    ///< until held_until()
+    Refuse,  ///< reset this client
+    Cut,     ///< the same, with all clients that are held and all connections of burst()
+  };
+
+  /// Decides about a client that was accepted while the target is served.
+  /// @param from_target bytes that the target has sent through this forward so far
+  [[nodiscard]] Step on_client(TimePoint now, std::uint64_t from_target);
+  /// A client was connected to the target. Its connection belongs to burst().
+  void on_connected(TimePoint now);
+  /// A connection of burst(), or a client that was held, has ended.
+  void on_ended(TimePoint now);
+  /// held_until() has come.
+  void on_hold_over();
+  /// The target is another one.
+  void reset();
+
+  /// Whether clients that were told to wait are to wait on; if not, they are to be dialled for.
+  [[nodiscard]] bool holding() const { return state_ == State::Holding; }
+  [[nodiscard]] TimePoint held_until() const { return held_until_; }
+  [[nodiscard]] std::uint32_t burst() const { return burst_; }
+  /// Whether a loop was found and nothing has disproved it since.
+  [[nodiscard]] bool found() const { return found_; }
+
+ private:
+  enum class State : std::uint8_t { Counting, Holding, Released, Refusing };
+
+  void start_burst(std::uint64_t from_target);
+  void trust(TimePoint now);
+  [[nodiscard]] Step hold(TimePoint now);
+
+  State state_ = State::Counting;
+  bool found_ = false;
+  std::uint8_t round_ = 0;       ///< of Holding
+  std::uint8_t unfollowed_ = 0;  ///< connections that no client has followed, at most kParallel
+  std::uint32_t burst_ = 1;
+  std::uint32_t size_ = 0;  ///< clients of the burst
+  std::uint64_t from_target_ = 0;
+  TimePoint connected_{};  ///< the last one
+  TimePoint held_until_{};
+  TimePoint trusted_until_{};
+  TimePoint refused_until_{};
+};
+
+}  // namespace portfwd
