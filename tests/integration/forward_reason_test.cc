@@ -1,0 +1,46 @@
+// What a forward that does not work says about it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/few_descriptors.h"
+#include "support/forward_table_fixture.h"
+#include "support/streams.h"
+
+namespace portfwd {
+namespace {
+
+using namespace testing_support;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST_F(ForwardTableTest, AConflictForWantOfDescriptorsSaysSo) {
+  TestReach& web = container("web");
+  {
+    const FewDescriptors few(0);
+    show(web, {8080});
+    EXPECT_EQ(only().state, ForwardState::Conflict);
+    EXPECT_TRUE(only().no_descriptor);
+  }
+  turn_until([&] { return only().state == ForwardState::Active; });
+  EXPECT_FALSE(only().no_descriptor);
+}
+
+TEST_F(ForwardTableTest, ATargetThatLeadsBackToItsHostPortIsShownAsWaiting) {
+  show(container("web"), {8080});
+  const UniqueFd inside = listen_at({kInside, 8080});
+  std::vector<UniqueFd> loop;
+  loop.push_back(connect_to_port({IpAddress::loopback(Family::V4), 8080}));
+  told.changes.clear();
+  turn_until([&] {
+    while (wait_for(inside.get(), POLLIN, 0)) {
+      loop.push_back(accept_from(inside));
+      loop.push_back(connect_to_port({IpAddress::loopback(Family::V4), 8080}));
+    }
+    return only().state == ForwardState::Waiting;
+  });
+  EXPECT_THAT(only().reason, HasSubstr("leads back"));
+  EXPECT_THAT(told.changes, ElementsAre("8080 waiting"));
+}
+
+}  // namespace
+}  // namespace portfwd
