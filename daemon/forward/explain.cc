@@ -213,7 +213,9 @@ std::string remedy_sentence(const PolicyContext& policy, const Known& known) {
                        f.container_name, what_ends(f));
   }
   const bool waits = f.state == ForwardState::Waiting && f.direction == Direction::In;
-  return (waits ? "start the server inside, or " : "") + what_ends(f);
+  if (!waits) return what_ends(f);
+  if (known.listeners.empty()) return "start the server inside, or " + what_ends(f);
+  return "a rule with on_auto_forward = \"ignore\" leaves it out; " + what_ends(f);
 }
 
 void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) {

@@ -149,6 +149,16 @@ TEST_F(ExplainTest, AForwardThatWaitsForItsServerSaysSo) {
   EXPECT_EQ(text("remedy"), "start the server inside, or `portfwdctl unforward f2` ends it");
 }
 
+TEST_F(ExplainTest, ForAServerThatCannotBeDialledProposesToLeaveItOut) {
+  ForwardInfo forward;
+  forward.id = "f2";
+  forward.state = ForwardState::Waiting;
+  forward.host_addresses = {"127.0.0.1"};
+  forward.reason = "its target leads back to this port";
+  known.forward = forward;
+  EXPECT_THAT(text("remedy"), HasSubstr("on_auto_forward"));
+}
+
 TEST_F(ExplainTest, AConflictNamesWhatWouldEndIt) {
   ForwardInfo forward;
   forward.state = ForwardState::Conflict;
