@@ -34,6 +34,20 @@ await() {
 added() { await ".type == \"PortAdded\" and .forward.container_port == $1"; }
 removed() { await ".type == \"PortRemoved\" and .forward.container_port == $1"; }
 
+# quiet JQ: within the next second there is no event for which the filter JQ is true.
+quiet() {
+  local line until=$((${EPOCHREALTIME/./} + 1000000)) left
+  while left=$((until - ${EPOCHREALTIME/./})) && [ $left -gt 0 ] &&
+    read -r -t "$((left / 1000000)).$(printf %06d $((left % 1000000)))" line <&"$events"; do
+    not jq -e "$1" <<<"$line" || return 1
+  done
+}
+
+# stands NAME: what was told of the container of that name is not taken back within a second.
+stands() {
+  quiet "[.container.name, .forward.container.name] | index(\"$1\")"
+}
+
 # page URL: fetched within 5 s.
 page() { curl --silent --show-error --fail --max-time 5 "$1"; }
 

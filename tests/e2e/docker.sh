@@ -21,6 +21,20 @@ it_is_called_as_docker_calls_it() {
   "${CTL[@]}" --json list --container front | jq -e 'length == 1'
 }
 
+what_is_told_of_a_container_is_not_taken_back() {
+  daemon user
+  web web 18114
+  jq -e '.forward.container | .name == "web" and .engine == "docker"' <<<"$(added 18114)"
+  stands web
+  docker restart --time 0 web
+  added 18114
+  stands web
+  web label 18115 --label portfwd=off
+  await '.type == "ContainerAdded" and .container.engine == "docker"'
+  quiet '.type == "PortAdded"'
+  decided 18115 portfwd=off
+}
+
 what_docker_publishes_is_not_forwarded_again() {
   daemon user
   web web 18100 --publish 127.0.0.1:18099:18100
@@ -144,7 +158,7 @@ an_engine_elsewhere_is_listed_with_the_reason() {
 }
 
 docker_cases=(
-  it_is_called_as_docker_calls_it what_docker_publishes_is_not_forwarded_again
+  it_is_called_as_docker_calls_it what_is_told_of_a_container_is_not_taken_back what_docker_publishes_is_not_forwarded_again
   what_is_published_in_vain_is_forwarded a_dev_container_made_anew_keeps_its_ports the_engine_is_restarted_below_its_containers
   containers_of_one_namespace_share_a_helper a_helper_that_is_killed_is_replaced
   what_a_killed_daemon_left_is_removed_at_the_start a_port_inside_leads_to_the_host_by_a_helper

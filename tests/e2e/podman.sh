@@ -96,6 +96,50 @@ podman_paused_and_unpaused() {
   remove web
 }
 
+# What is told of a container at first is true, though its engine sleeps when it starts.
+podman_tells_nothing_that_is_taken_back() {
+  mkdir -p ~/.config/portfwd
+  printf '[[rule]]\nlabels = {role = "off"}\non_auto_forward = "ignore"\n' >~/.config/portfwd/config.toml
+  systemctl --user reload "$unit"
+  systemctl --user start podman.socket
+  systemctl --user stop podman.service
+  follow_events
+  container web 8124 --network=none --label role=on
+  await '.type == "ContainerAdded" and .container.engine == "podman"' |
+    jq -e '.container | .name == "web" and .image != ""'
+  jq -e '.forward.container.name == "web"' <<<"$(added 8124)"
+  stands web
+  podman restart --time 0 web
+  added 8124
+  stands web
+  systemctl --user stop podman.service
+  container rule 8125 --network=none --label role=off
+  container label 8126 --network=none --label portfwd=off
+  await '.type == "ContainerAdded" and .container.name == "label"'
+  quiet '.type == "PortAdded"'
+  portfwdctl --json explain rule 8125 | jq -e '.decision | contains("config.toml")'
+  portfwdctl --json explain label 8126 | jq -e '.decision | contains("portfwd=off")'
+  remove web rule label
+  systemctl --user stop podman.socket podman.service
+  rm ~/.config/portfwd/config.toml
+  systemctl --user reload "$unit"
+}
+
+# Its first process has the command line of the keeper of another one.
+podman_that_calls_itself_the_keeper_of_another() {
+  local shop other
+  container shop 8127 --network=none
+  shop=$(podman inspect --format '{{.Id}}' shop)
+  podman run --detach --name other --network=none "$image" /c/conmon -c "$shop" -u "$shop" -n shop -- \
+    /bin/httpd -f -p 127.0.0.1:8128 -h /www
+  other=$(podman inspect --format '{{.Id}}' other)
+  wait_until 10 forwarded other 8128
+  wait_until 10 forwarded shop 8127
+  named other | jq -e ".id == \"${other:0:12}\" and [.listeners[].port] == [8128]"
+  named shop | jq -e ".id == \"${shop:0:12}\" and [.listeners[].port] == [8127]"
+  remove other shop
+}
+
 podman_executes_a_server() {
   follow_events
   container web 8114 --network=none
@@ -145,6 +189,7 @@ podman_made_anew_by_compose() {
   podman rename "$beside" web
   podman start web
   jq -e '.forward.container.name == "web"' <<<"$(added 8118)"
+  stands web
   remove web
 }
 
@@ -215,7 +260,8 @@ podman_fifty_at_once() {
 podman_cases=(
   podman_with_ids_of_its_own podman_without_the_users_id podman_on_a_bridge podman_on_the_hosts_network
   podman_in_anothers_network podman_in_a_pod podman_with_cgroups_below_its_own
-  podman_stopped_started_killed_and_restarted podman_paused_and_unpaused podman_executes_a_server podman_renamed
+  podman_stopped_started_killed_and_restarted podman_tells_nothing_that_is_taken_back
+  podman_that_calls_itself_the_keeper_of_another podman_paused_and_unpaused podman_executes_a_server podman_renamed
   podman_made_anew_under_its_name podman_made_anew_by_compose podman_dev_container_made_anew
   podman_service_that_never_answers podman_service_stopped_and_started
 )
