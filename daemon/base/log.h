@@ -1,5 +1,6 @@
 // The daemon's voice: one line a fact. To the journal with structured fields when stderr is the
-// journal, else to stderr. The level is the only global of the program.
+// journal, else to stderr. It waits for no reader: lines that have no room wait in a LineQueue, and
+// the loop flushes it. The level and that queue are the only globals of the program.
 #pragma once
 
 #include <fmt/format.h>
@@ -33,6 +34,9 @@ void set_level(Level level);
 /// Writes one line: control characters (a container chose its name itself) become '?'.
 /// On stderr only the message is shown; `fields` go to the journal.
 void write(Level level, std::string_view message, const Fields& fields = {});
+
+/// Writes what has had no room. @return whether nothing waits any more
+bool flush();
 
 template <class... A>
 void error(fmt::format_string<A...> f, A&&... a) {

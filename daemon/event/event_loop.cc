@@ -10,11 +10,14 @@
 #include <ctime>
 #include <limits>
 
+#include "base/log.h"
+
 namespace portfwd {
 
 namespace {
 
 constexpr std::size_t kBatch = 64;
+constexpr Duration kLogPause = std::chrono::milliseconds(100);  // while lines of the log wait
 
 timespec to_timespec(Duration d) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(d);
@@ -93,6 +96,7 @@ Result<void> EventLoop::turn(Duration limit) {
   std::array<epoll_event, kBatch> events;
   const TimePoint rested = clock_.now();
   end_turn(rested);
+  if (!log::flush()) limit = std::min(limit, kLogPause);
   const int n = wait(events, wait_limit(rested, limit));
   if (n < 0 && errno != EINTR) return fail("epoll_wait");
   woken_ = clock_.now();
