@@ -86,12 +86,16 @@ class Forward final : public Retirable {
 
   /// Takes the host port on every address, or on none. @return which address failed and why
   std::expected<void, BindFailure> bind(const std::vector<IpAddress>& addresses, Port port);
-  /// Those of the last bind().
+  /// Those of the last search.
   [[nodiscard]] const std::vector<IpAddress>& tried_addresses() const { return tried_; }
   /// What bind() failed with since they were forgotten; the first few.
   [[nodiscard]] const std::vector<BindFailure>& failures() const { return failures_; }
   void note_failure(const BindFailure& failure);
-  void forget_failures() { failures_.clear(); }
+  /// A search for a host port begins, at these addresses.
+  void begin_search(std::vector<IpAddress> addresses) {
+    tried_ = std::move(addresses);
+    failures_.clear();
+  }
   void mark_conflict(std::string reason);
 
   /// Listeners are there: clients are dialled, held ones at once. @return whether anything changed

@@ -105,7 +105,7 @@ bool ForwardTable::bind(Forward& forward) {
                                 .first_unprivileged = first_unprivileged_port(),
                                 .fallback_from = cursors_.position(
                                     place, settings_.host.fallback_range, parts_.loop.now())});
-  forward.forget_failures();
+  forward.begin_search(addresses);
   std::string taken;  // about the port that a person would expect
   for (auto port = plan.next(); port; port = plan.next()) {
     const auto bound = try_port(forward, addresses, *port);

@@ -194,6 +194,25 @@ TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
   EXPECT_EQ(told.take().back(), "+api:11059@11059 59/60");
 }
 
+/// Where our own forwards have all ports no system call is made, and what was tried is known.
+TEST_F(ForwardCrowd, KeepsAConflictAcrossALookWhenItsPortsAreOurOwn) {
+  settings.host.fallback_range = {20000, 20000};
+  table->apply(settings);
+  show(container("web"), {8080});
+  show(container("api"), {8080});
+  TestReach& late = container("late");
+  show(late, {8080});
+  const auto forward_ids = [&] {
+    std::vector<std::string> all;
+    for (const ForwardInfo& info : table->infos()) all.push_back(info.id);
+    return all;
+  };
+  const std::vector<std::string> before = forward_ids();
+  ASSERT_EQ(before.size(), 3U);
+  show(late, {8080});
+  EXPECT_EQ(forward_ids(), before);
+}
+
 /// Each of 50 has the same 64 ports: all but the first get one of the fall-back range, where those
 /// that are taken are not tried again and again.
 TEST_F(ForwardCrowd, FindsAFreePortWithoutTryingTheTakenOnesAgain) {
