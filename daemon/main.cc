@@ -41,7 +41,7 @@ int run(const Options& options, const Settings& settings) {
                         settings);
   reach.reaches.set_observer(controller);
   Journal journal;
-  ManagerNotifier notifier(loop, controller);
+  ManagerNotifier notifier(loop);
   controller.add_observer(journal);
   controller.add_observer(notifier);
   Readiness readiness(loop, controller, notifier);

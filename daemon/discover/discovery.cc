@@ -22,7 +22,7 @@ constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork w
 constexpr pid_t kFew = 64;               // pids between two ticks
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
-constexpr Duration kTurn = 4ms;       // of looks in a turn of the loop
+constexpr Duration kTurn = 2ms;       // of looks in a turn of the loop
 constexpr Duration kStartLimit = 1s;  // for what processes say of themselves
 
 }  // namespace
@@ -40,6 +40,8 @@ Discovery::Discovery(const Parts& parts, Options options)
       pace_(options.budget, parts.loop.now()),
       loadavg_(::open((parts.proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)),
       second_look_(parts.loop, [this] { look_again(); }),
+      give_up_(parts.loop, [this] { give_up_more(); }),
+      take_more_(parts.loop, [this] { reconcile(); }),
       tick_(parts.loop, [this] { tick(); }),
       go_on_(parts.loop, [this] { go_on_scanning(); }),
       recount_(parts.loop, [this] { recount(); }),
@@ -64,6 +66,7 @@ Result<void> Discovery::start() {
   while (scan_) go_on_scanning();  // nobody is served yet
   const TimePoint limit = loop_.now() + kStartLimit;
   while (loop_.now() < limit && facts_.wait(limit - loop_.now())) use_facts();
+  started_ = true;
   arm();
   return scanned;
 }
@@ -186,7 +189,11 @@ void Discovery::finish_scan() {
   go_on_.disarm();
   const Scan scan = *std::exchange(scan_, {});
   reconcile();
-  if (scan.known != ProcessTable::Known::Young) give_up_orphans(scan.orphans);
+  if (take_more_.armed()) {
+    if (!scan.orphans.empty()) on_orphans();  // one of the rest may be their next anchor
+  } else if (scan.known != ProcessTable::Known::Young) {
+    give_up_orphans(scan.orphans);
+  }
   pace_.done(loop_.now(), scan.cost + thread_cpu_time() - before,
              scan.known == ProcessTable::Known::Anyone);
   if (const auto next = std::exchange(next_scan_, {})) (void)this->scan(*next);

@@ -108,6 +108,7 @@ class Discovery final : private Census {
   void start_watches();
 
   void reconcile();
+  void give_up_more();
   void give_up_orphans(std::vector<ContainerKey> orphans);
   [[nodiscard]] bool note_replacements();
   [[nodiscard]] bool runs_on_host(const Process& process) const;
@@ -147,6 +148,10 @@ class Discovery final : private Census {
   Timer second_look_;
   std::optional<Scan> scan_;  ///< that has begun
   std::optional<ProcessTable::Known> next_scan_;
+  std::vector<ContainerKey> leaving_;  ///< orphans for which nobody is left
+  Timer give_up_;
+  Timer take_more_;
+  bool started_ = false;
   Timer tick_;
   Timer go_on_;
   Timer recount_;

@@ -16,15 +16,25 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t kMostOwed = 64;
+constexpr Duration kTurn = 2ms;  // of beginnings or ends of containers in a turn of the loop
 constexpr Duration kSecondLook = 250ms;
 constexpr Duration kLongestReplacement = 2min;  // an engine waits 10 s, unless told otherwise
 
 }  // namespace
 
-/// Engines' containers first, which are last in the map: processes of no engine may be theirs.
+/// Engines' containers first, which are last in the map: processes of no engine may be theirs. Many
+/// may begin at once: the rest has the next turn, but at the start, when nobody is served yet.
 void Discovery::reconcile() {
+  take_more_.disarm();
   review_young_anchors();
-  for (const auto& [key, pids] : std::views::reverse(unanchored())) take(key, pids);
+  const TimePoint end = started_ ? loop_.now() + kTurn : TimePoint::max();
+  for (const auto& [key, pids] : std::views::reverse(unanchored())) {
+    if (loop_.now() >= end) {
+      take_more_.arm_now();
+      break;
+    }
+    take(key, pids);
+  }
   for (const auto& [netns, path] : mounts_.paths()) adopt_named(netns, path);
 }
 
@@ -35,13 +45,26 @@ void Discovery::give_up_orphans(std::vector<ContainerKey> orphans) {
   });
   const bool engines =
       std::ranges::any_of(orphans, [](const ContainerKey& key) { return !key.engine_id.empty(); });
-  if (engines && !note_replacements()) return;  // use_facts() comes back
-  for (const ContainerKey& key : orphans) {
-    const bool unread = std::ranges::any_of(table_.all(), [&key](const Process& process) {
+  if (engines && !note_replacements()) return;              // use_facts() comes back
+  std::erase_if(orphans, [this](const ContainerKey& key) {  // use_facts() comes back
+    return std::ranges::any_of(table_.all(), [&key](const Process& process) {
       return process.reading && process.netns == key.netns;
     });
-    if (!unread) registry_.settle(key, 0, UniqueFd());  // else use_facts() comes back
+  });
+  leaving_.insert(leaving_.end(), orphans.begin(), orphans.end());
+  give_up_more();
+}
+
+/// Many may end at once, with many forwards each: the rest has the next turn.
+void Discovery::give_up_more() {
+  const TimePoint end = loop_.now() + kTurn;
+  while (!leaving_.empty() && loop_.now() < end) {
+    const ContainerKey key = std::move(leaving_.back());
+    leaving_.pop_back();
+    const std::vector<ContainerKey> orphans = registry_.orphans();
+    if (std::ranges::find(orphans, key) != orphans.end()) registry_.settle(key, 0, UniqueFd());
   }
+  if (!leaving_.empty()) give_up_.arm_now();
 }
 
 /// A container that is to be replaced has to end before its successor can be made, and its forwards

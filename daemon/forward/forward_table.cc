@@ -200,18 +200,13 @@ void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
 
 // ---- comings and goings ------------------------------------------------------------------------
 
-void ForwardTable::announce(const std::vector<Tied*>& created) {
-  std::vector<Tied*> bound;
-  for (Tied* tied : created) {
-    parts_.observer.on_forward_created(tied->forward->info());
-    if (tied->forward->state() != ForwardState::Conflict) {
-      bound.push_back(tied);
-    } else {
-      told_change(*tied);
-      retry_later(*tied->forward);
-    }
-  }
-  tell_added(bound);
+/// @return whether it has a host port, so that tell_added() must follow
+bool ForwardTable::tell_created(const Tied& tied) {
+  parts_.observer.on_forward_created(tied.forward->info());
+  if (tied.forward->state() != ForwardState::Conflict) return true;
+  told_change(tied);
+  retry_later(*tied.forward);
+  return false;
 }
 
 void ForwardTable::tell_added(const std::vector<Tied*>& bound) {

@@ -146,8 +146,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   };
   /// What is left of a turn.
   struct TurnBudget {
-    unsigned binds = kBindsPerTurn;  ///< host ports that may be tried
-    TimePoint until = TimePoint::max();
+    unsigned binds = kBindsPerTurn;      ///< host ports that may be tried
+    TimePoint until = TimePoint::max();  ///< for another container to be begun
   };
   /// What a (protocol, port) of one container should have.
   struct Wanted {
@@ -163,7 +163,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   using Forwards = std::map<ForwardKey, Tied>;
 
   static constexpr unsigned kBindsPerTurn = 100;
-  static constexpr Duration kTimePerTurn = std::chrono::milliseconds(10);
+  static constexpr Duration kTimePerTurn = std::chrono::milliseconds(2);
 
   void begin_turn();
   [[nodiscard]] bool turn_over() const;
@@ -226,7 +226,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void withdraw(Forwards::iterator tied, std::string_view reason);
   void remove(Forwards::iterator tied, std::string_view reason, Duration drain);
   void count_automatic(const std::string& container_id, int change);
-  void announce(const std::vector<Tied*>& created);
+  bool tell_created(const Tied& tied);
   void tell_added(const std::vector<Tied*>& bound);
   void told_change(const Tied& tied);
   [[nodiscard]] std::vector<IpAddress> host_addresses(const std::string& container,

@@ -358,9 +358,10 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
     } else {
       forward.serve(entry.reach->dialer(target.protocol), wanted.listeners);
     }
-    added.push_back(&forwards_.at(key));
+    Tied& tied = forwards_.at(key);
+    if (tell_created(tied)) added.push_back(&tied);
   }
-  announce(added);
+  tell_added(added);
 }
 
 Forward& ForwardTable::create(const ForwardKey& key, const Wanted& wanted) {

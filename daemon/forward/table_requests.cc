@@ -141,7 +141,8 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
   if (kept.options.persist) parts_.observer.on_state_changed();
   forward.wait(settings_.host.linger);
   std::string id = forward.id();
-  announce({&forwards_.at(key)});
+  Tied& tied = forwards_.at(key);
+  if (tell_created(tied)) tell_added({&tied});
   if (container != nullptr) mark(entries_.at(container->id));
   return id;
 }

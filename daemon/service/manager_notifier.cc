@@ -18,9 +18,8 @@ Duration watchdog_period() {
 
 }  // namespace
 
-ManagerNotifier::ManagerNotifier(EventLoop& loop, const Control& control)
-    : control_(control),
-      manager_(std::getenv("NOTIFY_SOCKET")),
+ManagerNotifier::ManagerNotifier(EventLoop& loop)
+    : manager_(std::getenv("NOTIFY_SOCKET")),
       next_(loop, [this] { tell(); }),
       watchdog_(loop, [this] { ping(); }),
       period_(watchdog_period()) {
@@ -39,10 +38,9 @@ void ManagerNotifier::stopping() {
 }
 
 void ManagerNotifier::tell() {
-  const std::string status =
-      stopping_ ? "STATUS=Waiting for open connections to finish"
-                : fmt::format("STATUS=Forwarding {} ports of {} containers",
-                              control_.forwards().size(), control_.containers().size());
+  const std::string status = stopping_ ? "STATUS=Waiting for open connections to finish"
+                                       : fmt::format("STATUS=Forwarding {} ports of {} containers",
+                                                     forwards_, containers_);
   if (manager_.send(must_arrive_ + status)) {
     must_arrive_.clear();
   } else {

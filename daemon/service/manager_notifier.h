@@ -13,30 +13,33 @@ namespace portfwd {
 
 class ManagerNotifier final : public ControlObserver {
  public:
-  /// Borrows both. Source: sd_notify(3), sd_watchdog_enabled(3).
-  ManagerNotifier(EventLoop& loop, const Control& control);
+  /// Borrows the loop. It counts, so it must observe from the first container on.
+  /// Source: sd_notify(3), sd_watchdog_enabled(3).
+  explicit ManagerNotifier(EventLoop& loop);
 
   void ready();
   void stopping();
 
-  void on_forward_added(const ForwardInfo&) override { changed(); }
+  void on_forward_added(const ForwardInfo&) override { count(forwards_, 1); }
   void on_forward_changed(const ForwardInfo&) override {}
-  void on_forward_removed(const ForwardInfo&) override { changed(); }
-  void on_container_added(const ContainerInfo&) override { changed(); }
+  void on_forward_removed(const ForwardInfo&) override { count(forwards_, -1); }
+  void on_container_added(const ContainerInfo&) override { count(containers_, 1); }
   void on_container_changed(const ContainerInfo&) override {}
-  void on_container_removed(const ContainerInfo&) override { changed(); }
+  void on_container_removed(const ContainerInfo&) override { count(containers_, -1); }
   void on_event(const Event&) override {}
 
  private:
   static constexpr Duration kPause = std::chrono::milliseconds(100);
 
-  void changed() {  // a burst becomes one message
-    if (!next_.armed()) next_.arm_after(kPause);
+  void count(int& what, int change) {
+    what += change;
+    if (!next_.armed()) next_.arm_after(kPause);  // a burst becomes one message
   }
   void tell();
   void ping();
 
-  const Control& control_;
+  int forwards_ = 0;
+  int containers_ = 0;
   NotifySocket manager_;
   std::string must_arrive_;  ///< READY and STOPPING, until they were sent
   Timer next_;

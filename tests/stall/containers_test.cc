@@ -46,6 +46,18 @@ TEST_F(StallByContainer, IsNotSeenBesideNestedNamespacesThatWantTheSamePorts) {
   });
 }
 
+TEST_F(StallByContainer, IsNotSeenBesideSandboxesThatExhaustTheFallbackRange) {
+  configure("[host]\nfallback_range = \"21000-22000\"\n");
+  expect_no_stall_beside([&] {
+    std::vector<std::unique_ptr<Box>> boxes;
+    for (int i = 0; i < 40; ++i) {
+      boxes.emplace_back(std::make_unique<Box>());
+      ASSERT_EQ(open_many(*boxes.back(), 9000, 64), 0);
+    }
+    go_on_for(4s);
+  });
+}
+
 TEST_F(StallByContainer, IsNotSeenBesideThousandsOfListenersThatOpenAndClose) {
   expect_no_stall_beside([&] {
     const Box box;

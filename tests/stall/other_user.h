@@ -18,6 +18,8 @@
 
 namespace portfwd::testing_support {
 
+inline constexpr int kNice = -15;  ///< of all processes of the stall tests
+
 /// Gives up root for an ordinary user without supplementary groups. @return errno or 0
 inline int become_user(uid_t uid) {
   if (::setgroups(0, nullptr) != 0) return errno;
