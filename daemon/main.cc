@@ -35,9 +35,10 @@ int run(const Options& options, const Settings& settings) {
   found.registry.add_observer(reach.reaches);
   const HostPortHolder holders(found.proc, clock);
   const StateFile state_file(options.state_folder);
+  FileWriter writer(loop, broker_path().string());
   ConfigSource config(loop, options);
   Controller controller({loop, found.discovery, found.registry, reach.reaches, relay.services(),
-                         holders, state_file, [&] { return config.read(); }},
+                         holders, state_file, writer, [&] { return config.read(); }},
                         settings);
   reach.reaches.set_observer(controller);
   Journal journal;

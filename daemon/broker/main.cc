@@ -2,9 +2,9 @@
 // nothing else. One process per user namespace, started by the daemon, which holds the other end of
 // kSocketFd; or one per network namespace, started there by an engine with a socket's path as its
 // argument, where it fetches its end; or, with --reader, one that reads for the daemon what may
-// never answer (reader.h). It ends when the daemon closes the other one. Static and without
-// dependencies, because the same file also runs inside containers. It shares protocol.h and
-// unique_fd.h with the daemon and knows no more of it.
+// never answer (reader.h), or with --writer one that replaces a file (writer.h). It ends when the
+// daemon closes the other one. Static and without dependencies, because the same file also runs
+// inside containers. It shares protocol.h and unique_fd.h with the daemon and knows no more of it.
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -16,6 +16,7 @@
 #include "broker/reader_protocol.h"
 #include "broker/rendezvous.h"
 #include "broker/serve.h"
+#include "broker/writer.h"
 
 namespace portfwd::broker {
 
@@ -43,6 +44,10 @@ int run(const char* path) {
   if (path != nullptr && std::string_view(path) == kReaderArgument) {
     const UniqueFd end(kSocketFd);
     return read_for_daemon(end.get());
+  }
+  if (path != nullptr && std::string_view(path) == kWriterArgument) {
+    const UniqueFd end(kSocketFd);
+    return write_for_daemon(end.get());
   }
   const UniqueFd end = path != nullptr ? fetch_channel(path) : UniqueFd(kSocketFd);
   const Channel channel(end.get());

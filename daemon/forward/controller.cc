@@ -51,9 +51,8 @@ Controller::Controller(Parts parts, const Settings& settings)
     : parts_(std::move(parts)),
       settings_(settings),
       last_life_(parts_.state_file.load()),
-      keeper_(parts_.loop, parts_.state_file, [this] { return state(); }),
-      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_,
-             last_life_),
+      keeper_(parts_.loop, parts_.state_file, parts_.writer, [this] { return state(); }),
+      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_, last_life_),
       reverse_(parts_.loop, parts_.relay, *this, settings_),
       instance_id_(random_id()),
       started_(parts_.loop.now()) {

@@ -29,7 +29,8 @@ class Controller final : public Control, public ReachObserver, private TableObse
     ReachSet& reaches;
     RelayServices relay;
     const PortHolder& holders;
-    const StateFile& state_file;  ///< loaded at once, written while the loop runs and by stop()
+    const StateFile& state_file;  ///< loaded at once
+    FileWriter& writer;           ///< of the state, while the loop runs and from stop() on
     ReadSettings read_settings;   ///< for reload()
   };
   Controller(Parts parts, const Settings& settings);
@@ -42,9 +43,12 @@ class Controller final : public Control, public ReachObserver, private TableObse
   Result<void> start();
   /// Whether all that was open when it started is forwarded, as far as it is.
   [[nodiscard]] bool settled() const { return parts_.reaches.settled() && !table_.busy(); }
-  /// Ends every forward; then draining() tells when the last connection is over.
+  /// Ends every forward; then draining() tells when the last connection is over and the state is
+  /// written.
   void stop();
-  [[nodiscard]] bool draining() const { return table_.draining() || reverse_.draining(); }
+  [[nodiscard]] bool draining() const {
+    return table_.draining() || reverse_.draining() || keeper_.finishing();
+  }
 
   Answer<std::string> forward(std::string_view container, std::string_view target,
                               const ForwardOptions& options) override;

@@ -1,10 +1,18 @@
 // When the state is written: some time after the first change, with all that changed meanwhile, and
-// at the end. Owned by the controller. A failure is logged once until it works again, and nothing
-// else comes of it: the daemon goes on without a memory.
+// at the end. Owned by the controller. Nobody waits for the disk but the end, and that not for
+// long. A failure is logged once until it works again, and nothing else comes of it: the daemon
+// goes on without a memory.
+//
+// Idle, until something changes; waiting for kDelay; writing, when a further change makes it wait
+// anew after the writer has answered. finish() goes to writing the last state as soon as the writer
+// is free; finishing() ends with it, or after kLongestEnd.
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <string>
 
+#include "broker/client/file_writer.h"
 #include "event/event_loop.h"
 #include "forward/state_file.h"
 
@@ -12,33 +20,42 @@ namespace portfwd {
 
 class StateKeeper {
  public:
-  /// Rarely enough that fsync(2), which the loop waits for, is no load; soon enough for a crash. A
-  /// full state is 120 kB: 3 ms in all where fsync(2) takes 2.
+  /// Rarely enough that a process and fsync(2) are no load; soon enough for a crash.
   static constexpr Duration kDelay = std::chrono::seconds(1);
+  static constexpr Duration kLongestEnd = std::chrono::seconds(2);
   using Read = std::move_only_function<State()>;
 
-  /// @param file borrowed @param read gives the state as it is; called from the loop and write()
-  StateKeeper(EventLoop& loop, const StateFile& file, Read read)
-      : file_(file), read_(std::move(read)), write_(loop, [this] { write(); }) {}
+  /// @param file, writer borrowed @param read gives the state as it is; called from the loop and
+  /// finish()
+  StateKeeper(EventLoop& loop, const StateFile& file, FileWriter& writer, Read read)
+      : file_(file),
+        writer_(writer),
+        read_(std::move(read)),
+        write_(loop, [this] { write(text()); }),
+        give_up_(loop, [this] { give_up(); }) {}
 
-  void changed() {
-    if (!finished_ && !write_.armed()) write_.arm_after(kDelay);
-  }
-  /// Writes now what has changed, if anything has, and nothing from then on: what is given up at
-  /// the end is to be known again.
-  void finish() {
-    finished_ = true;
-    if (write_.armed()) write();
-  }
+  void changed();
+  /// Writes what has changed, if anything has, and nothing from then on: what is given up at the
+  /// end is to be known again.
+  void finish();
+  /// Whether the last state is still on its way to the disk.
+  [[nodiscard]] bool finishing() const { return give_up_.armed(); }
 
  private:
-  void write();
+  [[nodiscard]] std::string text() { return to_text(read_(), StateFile::kMostBytes); }
+  void write(std::string text);
+  void on_written(const Result<void>& saved);
+  void give_up();
 
   const StateFile& file_;
+  FileWriter& writer_;
   Read read_;
-  Timer write_;
+  bool again_ = false;               ///< it changed while it was written
+  std::optional<std::string> last_;  ///< to be written when the writer is free
   bool finished_ = false;
   bool failure_told_ = false;
+  Timer write_;
+  Timer give_up_;  ///< armed from finish() until all is written
 };
 
 }  // namespace portfwd

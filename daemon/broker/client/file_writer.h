@@ -1,0 +1,55 @@
+// The daemon's side of a writer: replaces a file by a process of its own, since nobody knows how
+// long a disk takes, and calls back when the file is on it. Owned by main. One at a time, so that
+// no two write beside the same file; one that takes too long is killed, and until the kernel has
+// given it back every further request fails.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "broker/client/broker_launcher.h"
+#include "event/event_loop.h"
+
+namespace portfwd {
+
+class FileWriter final : private IoHandler {
+ public:
+  static constexpr Duration kPatience = std::chrono::seconds(30);  ///< a disk that spins up
+
+  using Done = std::move_only_function<void(Result<void>)>;
+  /// @param program path of portfwd-broker
+  FileWriter(EventLoop& loop, std::string program);
+  ~FileWriter();
+
+  /// @param done called once, from the loop or before this returns. Precondition: !busy()
+  void replace(const std::string& path, std::string_view text, Done done);
+  [[nodiscard]] bool busy() const { return work_.has_value(); }
+
+ private:
+  struct Work {
+    Work(EventLoop& loop, BrokerProcess started, IoHandler& handler, Done when_done)
+        : process(std::move(started)),
+          done(std::move(when_done)),
+          source(loop, process.socket.get(), handler) {}
+    BrokerProcess process;
+    Done done;
+    IoSource source;
+  };
+
+  [[nodiscard]] Result<void> hand_over(const std::string& path, std::string_view text) const;
+  void on_io(IoSource& source, std::uint32_t events) override;
+  void finish(Result<void> result);
+
+  EventLoop& loop_;
+  SpawnLauncher launcher_;
+  std::optional<Work> work_;
+  bool stuck_ = false;  ///< one was killed that had not answered
+  Timer deadline_;
+};
+
+}  // namespace portfwd
