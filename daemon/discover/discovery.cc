@@ -154,7 +154,6 @@ Result<void> Discovery::scan(ProcessTable::Known known) {
   const TimePoint now = loop_.now();
   if (known == ProcessTable::Known::Anyone) {
     outside_.clear();
-    std::erase_if(unseen_since_, [now](const auto& one) { return one.second < now - 1min; });
   }
   pace_.begin();
   scan_ = Scan{.known = known, .orphans = registry_.orphans()};

@@ -138,7 +138,7 @@ class Discovery final : private Census {
   const bool want_exec_hints_;
   ScanPace pace_;
   std::set<std::uint64_t> outside_;  ///< of no concern; forgotten at each full scan
-  /// Namespaces that could not be seen or entered so far, and since when.
+  /// Namespaces that could not be seen or entered so far and are not announced, and since when.
   std::map<std::uint64_t, TimePoint> unseen_since_;
   pid_t last_pid_ = 0;
   std::vector<pid_t> owed_;  ///< executed, not yet looked at: there was no credit

@@ -164,6 +164,7 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
     }
     if (!stays_so(key.netns)) return;
   }
+  unseen_since_.erase(key.netns);
   Sighting sighting;
   sighting.pid = pid;
   sighting.pidfd = std::move(held->pidfd);
@@ -296,12 +297,16 @@ bool Discovery::stays_so(std::uint64_t netns) {
   return false;
 }
 
+/// One that nobody is in any more is forgotten: the next namespace is likely to have its number.
 void Discovery::look_again() {
   std::vector<pid_t> pids;
   for (const Process& process : table_.all()) {
     if (unseen_since_.contains(process.netns)) pids.push_back(process.pid);
   }
   for (const pid_t pid : pids) (void)table_.look_at(pid, loop_.now());
+  std::set<std::uint64_t> held;
+  for (const Process& process : table_.all()) held.insert(process.netns);
+  std::erase_if(unseen_since_, [&](const auto& one) { return !held.contains(one.first); });
   reconcile();
 }
 
@@ -313,6 +318,7 @@ void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
   if (!pidfd || !uid || !there || has_exited(pidfd->get())) return;
   if (registry_.knows(key)) return registry_.settle(key, pid, std::move(*pidfd));
   if (!identifier_.is_roots_by_cgroup(pid) && !stays_so(key.netns)) return;
+  unseen_since_.erase(key.netns);
   Sighting sighting;
   sighting.pid = pid;
   sighting.pidfd = std::move(*pidfd);

@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 
 #include "support/finder.h"
+#include "support/manual_clock.h"
 #include "support/sandbox.h"
 
 namespace portfwd {
@@ -44,6 +45,79 @@ TEST_F(UnseenNamespaceTest, OneOfRootsIsFoundAndCannotBeEntered) {
   EXPECT_EQ(found->netns, 0U);
   EXPECT_EQ(found->uid, 0U);
   EXPECT_NE(found->inaccessible, "");
+}
+
+/// In simulated time, which an inaccessible namespace must outlast before anybody is told of it.
+struct UnseenForAMomentTest : testing::Test {
+  using Process = std::unique_ptr<Sandbox>;
+
+  /// One more process of root's in `netns`, which stays though it has none.
+  static Process enter(const UniqueFd& netns) {
+    EXPECT_EQ(::seteuid(0), 0);
+    auto process = std::make_unique<Sandbox>(
+        0, [&] { return ::setns(netns.get(), CLONE_NEWNET) == 0 ? 0 : errno; });
+    EXPECT_EQ(process->answer(), 0);
+    EXPECT_EQ(::seteuid(kDaemon), 0);
+    return process;
+  }
+  static void end(Process process) {
+    EXPECT_EQ(::seteuid(0), 0);
+    process.reset();
+    EXPECT_EQ(::seteuid(kDaemon), 0);
+  }
+  static UniqueFd roots_namespace() {
+    const Sandbox maker{CLONE_NEWNET};
+    const std::string path = "/proc/" + std::to_string(maker.pid()) + "/ns/net";
+    return UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  }
+  bool listed(const Process& process) {
+    return std::ranges::any_of(finder.registry.containers(), [&](const Container* container) {
+      return container->pid == process->pid();
+    });
+  }
+  void pass(Duration time) {
+    for (Duration left = time; left > Duration::zero(); left -= kStep) {
+      finder.clock.advance(kStep);
+      (void)finder.loop.turn(std::chrono::milliseconds(2));
+    }
+  }
+  /// How long it takes, to a step.
+  Duration time_until_listed(const Process& process) {
+    const TimePoint began = finder.clock.now();
+    EXPECT_TRUE(finder.until([&] {
+      pass(kStep);
+      return listed(process);
+    }));
+    return finder.clock.now() - began;
+  }
+
+  static constexpr Duration kStep = std::chrono::milliseconds(5);
+  static constexpr Duration kStays = std::chrono::milliseconds(250);
+  UniqueFd netns = roots_namespace();
+  AsUser user;
+  FinderBy<ManualClock> finder;
+};
+
+TEST_F(UnseenForAMomentTest, IsToldOfWhenItHasStayedSo) {
+  finder.start();
+  const Process process = enter(netns);
+  finder.discovery.hint();
+  EXPECT_GE(time_until_listed(process), kStays);
+}
+
+TEST_F(UnseenForAMomentTest, IsNotToldOfWhenItWasSoTwiceForAMoment) {
+  finder.start();
+  for (int time = 0; time < 3; ++time) {
+    Process process = enter(netns);
+    finder.discovery.hint();
+    pass(std::chrono::milliseconds(150));
+    EXPECT_FALSE(listed(process));
+    end(std::move(process));
+    pass(std::chrono::seconds(2));
+  }
+  const Process process = enter(netns);
+  finder.discovery.hint();
+  EXPECT_GE(time_until_listed(process), kStays) << "which is as new as the first time";
 }
 
 /// One that another ordinary user has made.

@@ -12,8 +12,9 @@
 
 namespace portfwd::testing_support {
 
-struct Finder {
-  explicit Finder(Discovery::Options options = {}, const std::string& proc_folder = "/proc")
+template <class ClockKind>
+struct FinderBy {
+  explicit FinderBy(Discovery::Options options = {}, const std::string& proc_folder = "/proc")
       : proc(proc_folder),
         reader(loop, {.program = PORTFWD_BROKER_PATH, .folder = proc_folder}),
         discovery({loop, proc, facts, identifier, boundary, registry},
@@ -25,14 +26,15 @@ struct Finder {
     options.budget = 0.5;
     return options;
   }
-  ~Finder() { registry.remove_observer(log); }
+  ~FinderBy() { registry.remove_observer(log); }
   void start() { ASSERT_TRUE(discovery.start()); }
 
   /// Turns the loop until `done`; @return false when that took longer than anything should
   bool until(const std::function<bool()>& done) {
-    const TimePoint limit = clock.now() + std::chrono::seconds(20);
+    const SystemClock real;
+    const TimePoint limit = real.now() + std::chrono::seconds(20);
     while (!done()) {
-      if (clock.now() > limit) return false;
+      if (real.now() > limit) return false;
       (void)loop.turn(std::chrono::seconds(1));
     }
     return true;
@@ -52,7 +54,7 @@ struct Finder {
     return until([&] { return by_netns(netns) == nullptr; });
   }
 
-  SystemClock clock;
+  ClockKind clock;
   EventLoop loop{clock};
   ProcDir proc;
   Reader reader;
@@ -63,5 +65,7 @@ struct Finder {
   RegistryLog log;
   Discovery discovery;
 };
+
+using Finder = FinderBy<SystemClock>;
 
 }  // namespace portfwd::testing_support
