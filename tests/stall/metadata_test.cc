@@ -134,6 +134,40 @@ TEST_F(StallByMetadata, IsNotSeenBesideAMillionEmptyEntries) {
       [empty](const std::string& id) { return list_of(empty + entry(id, Json::object())); });
 }
 
+/// All of that is there when the daemon starts, as after a reboot.
+TEST_F(StallByMetadata, IsReadySoonBesideWhatImagesHold) {
+  constexpr Duration kMostReady = 1500ms;  // a second is what it may wait for an engine
+  std::string ports;  // an answer has 4 MiB at most
+  for (int port = 1; port <= 80'000; ++port) {
+    ports += R"({"PrivatePort":)" + std::to_string(port % 60'000 + 1) + R"(,"Type":"tcp"},)";
+  }
+  ports.pop_back();
+  const std::vector<std::string> what{
+      "[" + ports + "]", "{\"forwardPorts\":[" + nested_lists(200'000) + "]}",
+      expressions(700, [](int i) { return "(\\pL{900}|x" + std::to_string(i) + ")"; })};
+  std::vector<std::unique_ptr<KeptProcess>> containers;
+  std::string entries;
+  for (std::size_t i = 0; i < what.size(); ++i) {
+    const std::string id = std::to_string(1000 + i) + std::string(60, 'c');
+    entries += (i == 0 ? entry(id, Json::object(), what[i]) : metadata_entry(id, what[i])) + ",";
+    Sandbox sandbox;
+    containers.push_back(std::make_unique<KeptProcess>(sandbox, id, "image"));
+  }
+  entries.pop_back();
+  serve([entries](const std::string&) { return list_of(entries); });
+  open_calm();
+  const TimePoint began = loop_.now();
+  start_daemon();
+  const Duration ready = loop_.now() - began;
+  EXPECT_EQ(greeting({kV4, kCalm}), std::to_string(kCalm) + " here\n");
+  const auto ms = [](Duration d) { return static_cast<double>(d.count()) / 1e6; };
+  std::printf("  ready after %.1f ms, first answer after %.1f\n", ms(ready),
+              ms(loop_.now() - began));
+  EXPECT_LE(ready, kMostReady);
+  EXPECT_TRUE(until([&] { return !engine_->requests().empty(); }));
+  expect_no_stall_beside([&] { go_on_for(2s); });
+}
+
 TEST_F(StallByMetadata, IsNotSeenBesideADeepAnswer) {
   expect_no_stall_by([](const std::string&) { return HttpReply::ok(nested_lists(2'000'000)); });
 }

@@ -55,6 +55,19 @@ class StallTest : public SystemTest {
     calm_is_open_ = true;
     ASSERT_TRUE(wait_for_added(kCalm));
   }
+  /// Opens what the probes use before the daemon starts, which then forwards it before it is ready.
+  void open_calm() {
+    ASSERT_EQ(calm_.open(kCalm), 0);
+    calm_is_open_ = true;
+  }
+  /// From now on a fourth process sends datagrams through the harmless container's forward. The
+  /// daemon must be configured to look for UDP.
+  void probe_datagrams() {
+    ASSERT_EQ(calm_.open_datagrams({kV4, kCalm}), 0);
+    const Probe::Round answered = datagram_round(kCalm);
+    ASSERT_TRUE(until([&] { return answered(); }));
+    with_datagrams_ = true;
+  }
 
   /// Runs `hostile` beside the probes, and asserts that they did not notice it. It may be run more
   /// than once, and leaves nothing behind for its next run.
@@ -134,6 +147,7 @@ class StallTest : public SystemTest {
     add_probe("connection", kCallInterval, [] { return connection_round(kCalm); });
     const std::string address = bus_.address();
     add_probe("D-Bus", kCallInterval, [address] { return bus_round(address); });
+    if (with_datagrams_) add_probe("datagram", kEchoInterval, [] { return datagram_round(kCalm); });
     add_probe("control", kEchoInterval, [] {
       return [echo = echo_round(kDirect), connect = connection_round(kDirect), n = 0]() mutable {
         return ++n % 5 == 0 ? connect() : echo();
@@ -209,6 +223,23 @@ class StallTest : public SystemTest {
              echo_once(fd, ++number);
     };
   }
+  /// Each datagram is sent once.
+  static Probe::Round datagram_round(Port port) {
+    auto fd = std::make_shared<UniqueFd>(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const timeval limit{1, 0};
+    ::setsockopt(fd->get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    const SockAddr address = to_sockaddr({kV4, port});
+    ::connect(fd->get(), address.get(), address.length);
+    return [fd, number = 0]() mutable {
+      const int sent = ++number;
+      if (::send(fd->get(), &sent, sizeof sent, MSG_NOSIGNAL) != sizeof sent) return false;
+      int back = 0;
+      while (::recv(fd->get(), &back, sizeof back, 0) == sizeof back) {
+        if (back == sent) return true;
+      }
+      return false;
+    };
+  }
   static Probe::Round bus_round(const std::string& address) {
     sd_bus* bus = nullptr;
     ::sd_bus_new(&bus);
@@ -227,6 +258,7 @@ class StallTest : public SystemTest {
   double waited_ = 0;  ///< percent of the last window
   bool calm_is_open_ = false;
   bool direct_is_open_ = false;
+  bool with_datagrams_ = false;
   std::list<std::unique_ptr<Probe>> probes_;  ///< the control is the last
 };
 
