@@ -1,6 +1,7 @@
 // Collects the mistakes of a configuration while it is read, each at the place of what caused it,
-// and notes where keys stood, for contradictions that only show when all is read. Owned by whoever
-// reads; it knows no key.
+// and notes where keys stood, for contradictions that only show when all is read. It goes with
+// every value that is read, and so has what tells users by their names. Owned by whoever reads; it
+// knows no key.
 #pragma once
 
 #include <map>
@@ -11,6 +12,7 @@
 
 #include "config/mistake.h"
 #include "config/toml.h"
+#include "config/user_names.h"
 
 namespace portfwd {
 
@@ -18,6 +20,10 @@ namespace portfwd {
 
 class Complaints {
  public:
+  /// @param users borrowed
+  explicit Complaints(UserNames& users) : users_(users) {}
+
+  [[nodiscard]] UserNames& users() const { return users_; }
   /// @param text may quote the file: what is no printable character in it becomes '?'
   void add(Place place, const std::string& text);
   void expect(const toml::node& value, std::string_view expected);
@@ -34,6 +40,7 @@ class Complaints {
   [[nodiscard]] Mistakes take();
 
  private:
+  UserNames& users_;
   std::map<std::pair<std::string, std::string>, Place> places_;  ///< by section and key
   Mistakes mistakes_;
 };

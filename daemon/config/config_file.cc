@@ -18,6 +18,8 @@ using Read = std::expected<Settings, Mistakes>;
 /// Files one after another into one Settings.
 class Reader {
  public:
+  explicit Reader(UserNames& users) : complaints_(users) {}
+
   void add(std::string_view text, std::string_view name);
   void add_failure(const std::filesystem::path& file, const UnreadableFile& why) {
     Mistake& mistake = mistakes_.emplace_back();
@@ -108,13 +110,14 @@ bool is_there(const std::filesystem::path& path) {
 }  // namespace
 
 Read parse_config(std::string_view text, std::string_view name) {
-  Reader reader;
+  UserNames users;
+  Reader reader(users);
   reader.add(text, name);
   return reader.finish();
 }
 
-Read read_config(const std::vector<std::filesystem::path>& files) {
-  Reader reader;
+Read read_config(const std::vector<std::filesystem::path>& files, UserNames& users) {
+  Reader reader(users);
   for (const auto& file : files) {
     if (const auto text = read_small_file(file.string())) {
       reader.add(*text, file.string());

@@ -9,13 +9,15 @@
 
 #include "config/mistake.h"
 #include "config/settings.h"
+#include "config/user_names.h"
 
 namespace portfwd {
 
 /// @param files in order; a later one overrides a key of an earlier one, and its rules and
 /// forwards come after that one's. None: the defaults.
+/// @param users tells who is meant by a name
 [[nodiscard]] std::expected<Settings, Mistakes> read_config(
-    const std::vector<std::filesystem::path>& files);
+    const std::vector<std::filesystem::path>& files, UserNames& users);
 
 /// The same for one text, for tests and fuzzing. @param name stands in the mistakes
 [[nodiscard]] std::expected<Settings, Mistakes> parse_config(std::string_view text,

@@ -1,7 +1,6 @@
 #include "config/value_readers.h"
 
 #include <fmt/format.h>
-#include <pwd.h>
 
 #include <array>
 #include <cmath>
@@ -59,14 +58,7 @@ std::optional<uid_t> user(Complaints& c, const Node& v) {
   constexpr std::int64_t kLast = std::numeric_limits<uid_t>::max() - 1;  // the last is no user
   if (const auto number = integer_in(v, 0, kLast)) return static_cast<uid_t>(*number);
   if (const auto name = string_in(v)) {
-    std::array<char, 16384> memory;
-    passwd entry{};
-    passwd* found = nullptr;
-    const std::string text(*name);
-    if (::getpwnam_r(text.c_str(), &entry, memory.data(), memory.size(), &found) == 0 &&
-        found != nullptr) {
-      return entry.pw_uid;
-    }
+    if (const auto uid = c.users().find(std::string(*name))) return uid;
   }
   c.expect(v, "the name of a user of this machine, or a user id");
   return std::nullopt;

@@ -58,11 +58,14 @@ ConfigSource::ConfigSource(EventLoop& loop, const Options& options)
       read_(versions()),
       inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
       source_(loop, inotify_.get(), *this),
-      settled_(loop, [this] { look(); }) {}
+      settled_(loop, [this] { look(); }) {
+  (void)read_settings(options_, users_);  // for the users, of whom nobody is asked later
+  users_.stop_asking();
+}
 
 std::expected<Settings, Mistakes> ConfigSource::read() {
   read_ = versions();
-  return read_settings(options_);
+  return read_settings(options_, users_);
 }
 
 void ConfigSource::watch(std::function<void()> changed) {

@@ -50,6 +50,7 @@ class ConfigSource final : private IoHandler {
   [[nodiscard]] bool follow_folders();
 
   const Options& options_;
+  UserNames users_;
   std::vector<Version> read_;
   std::function<void()> changed_;
   std::map<std::string, int> watches_;  ///< by folder

@@ -145,7 +145,12 @@ std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
 }
 
 std::expected<Settings, Mistakes> read_settings(const Options& options) {
-  return read_config(config_files(options.config, options.config_required));
+  UserNames users;
+  return read_settings(options, users);
+}
+
+std::expected<Settings, Mistakes> read_settings(const Options& options, UserNames& users) {
+  return read_config(config_files(options.config, options.config_required), users);
 }
 
 bool tell_about(const Options& options) {

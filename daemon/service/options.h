@@ -24,8 +24,11 @@ struct Options {
 /// @return what to do, or one sentence on what is wrong (exit status 2)
 [[nodiscard]] std::expected<Options, std::string> parse_options(int argc, char* const* argv);
 
-/// The configuration that the options name.
+/// The configuration that the options name; before anybody is served.
 [[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options);
+/// The same at any time. @param users tells who is meant by a name
+[[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options,
+                                                              UserNames& users);
 
 /// Prints what --help and --version ask for. @return whether that was all
 [[nodiscard]] bool tell_about(const Options& options);

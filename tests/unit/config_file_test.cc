@@ -13,6 +13,11 @@
 namespace portfwd {
 namespace {
 
+std::expected<Settings, Mistakes> read_files(const std::vector<std::filesystem::path>& files) {
+  UserNames users;
+  return read_config(files, users);
+}
+
 using namespace std::chrono_literals;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -205,7 +210,7 @@ TEST(Config, ADropInOverridesTheFileBesideIt) {
   std::ofstream(dir / "config.toml") << "[host]\nlinger = \"3s\"\nhold = \"3s\"\n";
   std::ofstream(dir / "config.d/10-mine.toml") << "[host]\nlinger = \"4s\"\n";
   std::ofstream(dir / "config.d/ignored.conf") << "garbage";
-  const auto read = read_config(config_files(dir / "config.toml", false));
+  const auto read = read_files(config_files(dir / "config.toml", false));
   fs::remove_all(dir);
   ASSERT_TRUE(read);
   EXPECT_EQ(read->host.linger, 4s);
@@ -213,11 +218,11 @@ TEST(Config, ADropInOverridesTheFileBesideIt) {
 }
 
 TEST(Config, AMissingFileThatWasAskedForIsAMistake) {
-  const auto read = read_config(config_files("/nonexistent/config.toml", true));
+  const auto read = read_files(config_files("/nonexistent/config.toml", true));
   ASSERT_FALSE(read);
   EXPECT_THAT(read.error().front().message(),
               HasSubstr("/nonexistent/config.toml: cannot be read: "));
-  EXPECT_TRUE(read_config(config_files("/nonexistent/config.toml", false)));
+  EXPECT_TRUE(read_files(config_files("/nonexistent/config.toml", false)));
 }
 
 TEST(Config, TellsEveryMistakeOfALine) {
@@ -246,7 +251,7 @@ TEST(Config, RejectsWhatIsNoFileAndSaysWhatItIs) {
   const testing_support::TempDir dir;
   const fs::path config = fs::path(dir.path()) / "config.toml";
   const auto complaint = [&] {
-    const auto read = read_config(config_files(config, false));
+    const auto read = read_files(config_files(config, false));
     return read ? "" : read.error().front().message();
   };
   fs::create_directory(config);

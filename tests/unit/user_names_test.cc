@@ -1,0 +1,48 @@
+// Who is meant by a name, and who is asked.
+#include "config/user_names.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "support/temp_dir.h"
+
+namespace portfwd {
+namespace {
+
+TEST(PasswdFile, TellsTheUidOfAWholeName) {
+  constexpr std::string_view kFile =
+      "root:x:0:0:root:/root:/bin/sh\n# ann:x:1:1\n\nbad:x:12a:0::/:\nshort\n+::::::\n"
+      "anna:x:1001:1001::/home/anna:/bin/sh\nann:x:1002:100";
+  EXPECT_EQ(uid_in_passwd(kFile, "root"), uid_t{0});
+  EXPECT_EQ(uid_in_passwd(kFile, "ann"), uid_t{1002});
+  for (const char* name : {"bad", "short", "+", "an", "", "x", "root:x:0"}) {
+    EXPECT_EQ(uid_in_passwd(kFile, name), std::nullopt) << name;
+  }
+}
+
+struct UserNamesTest : testing::Test {
+  void write(std::string_view text) const { std::ofstream(folder.path() + "/passwd") << text; }
+  testing_support::TempDir folder;
+  UserNames users{folder.path() + "/passwd"};
+};
+
+TEST_F(UserNamesTest, KeepsWhatAServiceToldAndAsksNobodyLater) {
+  EXPECT_EQ(users.find("root"), uid_t{0}) << "asked for: the file is not there";
+  users.stop_asking();
+  EXPECT_EQ(users.find("root"), uid_t{0});
+  EXPECT_EQ(users.find("daemon"), std::nullopt) << "nobody may be asked any more";
+}
+
+TEST_F(UserNamesTest, ReadsTheFileAnewEachTime) {
+  users.stop_asking();
+  write("ann:x:1001:1001::/:\n");
+  EXPECT_EQ(users.find("ann"), uid_t{1001});
+  write("ann:x:1002:1001::/:\n");
+  EXPECT_EQ(users.find("ann"), uid_t{1002});
+  write("");
+  EXPECT_EQ(users.find("ann"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace portfwd
