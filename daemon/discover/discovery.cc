@@ -100,7 +100,7 @@ void Discovery::look_at_new_pids(TimePoint now) {
   if (last && *last == last_pid_) return;
   const pid_t before = std::exchange(last_pid_, last.value_or(0));
   const bool few = last && before != 0 && *last > before && *last - before <= kFew;
-  if (!few || now < pace_.affordable_at()) return pace_.want();
+  if (!few || now < new_pids_due()) return pace_.want();
   std::vector<pid_t> pids;
   for (pid_t pid = before + 1; pid <= *last; ++pid) {
     if (open_pidfd(pid)) pids.push_back(pid);  // a thread has a number, too, but no pidfd
@@ -122,7 +122,12 @@ void Discovery::tick() {
 }
 
 TimePoint Discovery::young_due() const {
-  return std::max(table_.young_due(), pace_.affordable_at());
+  return std::max(table_.young_due(), pace_.spare_at(exec_hints_.granted()));
+}
+
+/// New pids are the only hints where the kernel gives no others.
+TimePoint Discovery::new_pids_due() const {
+  return exec_hints_.granted() ? pace_.spare_at(true) : pace_.affordable_at();
 }
 
 void Discovery::look_at_young(TimePoint now) {
@@ -137,10 +142,11 @@ void Discovery::arm() {
   const TimePoint now = loop_.now();
   const Duration calm = exec_hints_.granted() ? kHintedTick : kTick;
   const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : calm;
-  TimePoint soonest = std::min(pace_.due(now), young_due());
-  if (!owed_.empty()) soonest = std::min(soonest, pace_.affordable_at());
+  const TimePoint soonest = std::min(pace_.due(now), young_due());
   const Duration least = pace_.hurrying(now) ? Duration() : kLeastPause;
-  tick_.arm_at(std::clamp(soonest, now + least, now + pause));
+  const TimePoint others_at = std::clamp(soonest, now + least, now + pause);
+  const TimePoint owed_at = owed_.empty() ? TimePoint::max() : std::max(now, pace_.affordable_at());
+  tick_.arm_at(std::min(others_at, owed_at));
 }
 
 /// A /proc that fails once is read again. How many processes there are is anybody's choice, so a
@@ -227,7 +233,7 @@ void Discovery::look_for_new() {
     (void)look_on(kTurn);
     reconcile();
   }
-  pace_.charge(now, thread_cpu_time() - before);
+  pace_.charge_scans(thread_cpu_time() - before);  // it lists all: a hint must not wait for that
   arm();
 }
 

@@ -23,6 +23,9 @@ class ScanPace {
   static constexpr Duration kSaved = std::chrono::seconds(5);  ///< so long a budget is kept
   static constexpr Duration kWakeCost = std::chrono::microseconds(25);  ///< see Pace::kWakeCost
   static constexpr Duration kOwed = std::chrono::seconds(1);  ///< the longest wait for a budget
+  /// The same for a look at what a hint has named: while programs start by the dozen they are
+  /// looked at in lots. How many there may be is ExecHints' business.
+  static constexpr Duration kLot = std::chrono::milliseconds(40);
 
   /// @param budget share of one core, such as 0.002; more than 0
   ScanPace(double budget, TimePoint now) : budget_(budget), last_(now - kFull), full_(last_) {
@@ -74,9 +77,14 @@ class ScanPace {
     credit_ = std::max(credit_ - cost, -share_of(kOwed));
     spent_ += cost;
   }
-  /// When more of them may be done: the distant past unless credit is owed.
+  /// When those may be done that a hint has named; in the past when now.
   [[nodiscard]] TimePoint affordable_at() const {
-    return look_credit_ < Duration() ? looked_ + time_to_earn(-look_credit_) : TimePoint::min();
+    return std::min(has_look_credit_at(Duration()), looked_ + kLot);
+  }
+  /// When others may be done. @param hinted half of what can be saved is left to hints then, so
+  /// that a build's hundreds of young processes do not put off the look at a new container
+  [[nodiscard]] TimePoint spare_at(bool hinted) const {
+    return has_look_credit_at(hinted ? share_of(kSaved) / 2 : Duration());
   }
   [[nodiscard]] Duration spent() const { return spent_; }
   [[nodiscard]] std::uint64_t scans() const { return scans_; }
@@ -87,6 +95,11 @@ class ScanPace {
   }
   [[nodiscard]] Duration time_to_earn(Duration credit) const {
     return Duration(static_cast<Duration::rep>(static_cast<double>(credit.count()) / budget_ * 2));
+  }
+
+  [[nodiscard]] TimePoint has_look_credit_at(Duration level) const {
+    if (look_credit_ >= level) return TimePoint::min();
+    return looked_ + time_to_earn(level - look_credit_);
   }
 
   double budget_;

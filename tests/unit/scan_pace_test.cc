@@ -67,17 +67,31 @@ TEST_F(ScanPaceTest, LooksAtSingleProcessesWaitForCreditOfTheirOwn) {
   pace.done(now, Duration(), true);
   EXPECT_LE(pace.affordable_at(), now);
   for (int i = 0; i < 20; ++i) pace.charge(now, 500us);  // and as many wake-ups: 10.5 ms
-  EXPECT_GT(pace.affordable_at(), now + 200ms);
-  EXPECT_LE(pace.affordable_at(), now + 1s) << "it waits a second at most";
+  EXPECT_GT(pace.spare_at(false), now + 200ms);
+  EXPECT_LE(pace.spare_at(false), now + 1s) << "it waits a second at most";
+  EXPECT_EQ(pace.affordable_at(), now + ScanPace::kLot) << "what a hint has named waits less";
   EXPECT_EQ(pace.spent(), 10500us);
-  const TimePoint later = pace.affordable_at();
-  pace.charge(later, Duration());
-  EXPECT_GT(pace.affordable_at(), later);
+  now = pace.spare_at(false);
+  EXPECT_LE(pace.affordable_at(), now);
+  pace.charge(now, Duration());
+  EXPECT_GT(pace.affordable_at(), now);
 }
 
 TEST_F(ScanPaceTest, ADearScanDoesNotDelayTheLookAtAProcessThatAHintNamed) {
   pace.done(now, 1s, true);
   EXPECT_LE(pace.affordable_at(), now);
+}
+
+TEST_F(ScanPaceTest, KeepsHalfOfTheCreditForLooksThatAHintNames) {
+  EXPECT_LE(pace.spare_at(true), now);
+  pace.charge(now, 6ms);
+  EXPECT_LE(pace.affordable_at(), now);
+  EXPECT_LE(pace.spare_at(false), now);
+  EXPECT_GT(pace.spare_at(true), now + 400ms);
+  EXPECT_LE(pace.spare_at(true), now + 600ms);
+  now = pace.spare_at(true);
+  pace.charge(now, Duration());
+  EXPECT_GT(pace.spare_at(true), now);
 }
 
 TEST_F(ScanPaceTest, LooksAtSingleProcessesDoNotDelayTheScan) {
