@@ -14,6 +14,7 @@ constexpr double kFullShare = 0.125;  // for full looks that nothing calls for
 constexpr Duration kBurst = 2s;       // the bucket holds the budget of this time
 constexpr Duration kFirstFew = 16ms;
 constexpr Duration kFirstLooks = 4s;  // after a sign of life, see pause_after()
+constexpr double kDearer = 2;         // what a dear look costs beyond its share is paid so slowly
 constexpr int kMemory = 8;            // looks over which a cost is averaged
 
 Duration scaled(Duration d, double factor) {
@@ -81,7 +82,8 @@ TimePoint Pace::round_due(const Seat& seat) const {
 /// The looks that follow are many, so they leave a part of the bucket to the first few after other
 /// signs of life: three eighths in the first seconds, then, every quick_interval_ for 15 s, half.
 TimePoint Pace::extra_due(const Seat& seat) const {
-  if (seat.urgent_) return holds_more_than_at(Duration::zero());
+  const TimePoint from = seat.full_cost_ > dear() ? dear_from_ : TimePoint::min();
+  if (seat.urgent_) return std::max(holds_more_than_at(Duration::zero()), from);
   if (!quick(seat) || seat.last_ == TimePoint::min()) return TimePoint::max();
   const Duration since = std::max(seat.last_ - seat.hurried_, Duration::zero());
   const bool first = since < kFirstLooks;
@@ -89,8 +91,8 @@ TimePoint Pace::extra_due(const Seat& seat) const {
       first ? std::max(seat.last_, seat.hurried_) + pause_after(since) : TimePoint::max();
   const TimePoint again = seat.last_ + quick_interval_;
   const Duration kept = since < kFirstFew ? bucket_size() / 4 : bucket_size() * 3 / 8;
-  return std::min(std::max(step, holds_more_than_at(kept)),
-                  std::max(again, holds_more_than_at(bucket_size() / 2)));
+  return std::max(from, std::min(std::max(step, holds_more_than_at(kept)),
+                                 std::max(again, holds_more_than_at(bucket_size() / 2))));
 }
 
 void Pace::arm() {
@@ -119,7 +121,7 @@ void Pace::round() {
       std::ranges::any_of(seats_, [&](const Seat* seat) { return round_due(*seat) <= began; });
   const Duration all_full = interval_ * static_cast<Duration::rep>(seats_.size());
   full_quota_ = 1 + static_cast<std::size_t>(all_full / full_interval_);
-  extra_wall_ = Duration::zero();
+  extra_wall_ = dear_wall_ = Duration::zero();
   in_progress_ = true;
   const Duration cpu_before = meter_();
   const std::size_t count = seats_.size();  // who joins meanwhile comes next time
@@ -165,6 +167,7 @@ void Pace::visit(std::size_t index, bool in_round) {
   const auto done = seat->looker_.look(depth);
   const Duration wall = loop_.now() - began;
   if (asked_for) extra_wall_ += wall;
+  if (asked_for) dear_wall_ += std::max(wall - dear(), Duration::zero());
   if (seats_[index] != seat) return;  // it left by what it saw
   seat->sample_ = wall;
   seat->sample_full_ = done == Looker::Depth::Full;
@@ -188,7 +191,11 @@ void Pace::settle(Duration cpu, Duration wall, bool in_round) {
     seat->sample_ = Duration(-1);
   }
   total_ += cpu + kWakeCost;
-  tokens_ -= in_round ? scaled(extra_wall_, busy) : cpu + kWakeCost;
+  const Duration above = scaled(dear_wall_, busy);
+  tokens_ -= (in_round ? scaled(extra_wall_, busy) : cpu + kWakeCost) - above;
+  if (above > Duration::zero()) {
+    dear_from_ = std::max(dear_from_, loop_.now()) + scaled(above, kDearer / extra_rate_);
+  }
 }
 
 void Pace::adapt() {

@@ -6,7 +6,8 @@
 // dear by itself is looked at less often instead of slowing down the others. The last quarter, and
 // what the round leaves, fills a bucket, from which everything that is asked for in between is
 // paid: a seat with a sign of life (kQuickFor), one that has news, events read. An empty bucket
-// delays those to the next round; it never stops the round. Its last quarter is kept for news, so
+// delays those to the next round; it never stops the round. What a look costs above an eighth
+// of the bucket delays such dear looks alone. Its last quarter is kept for news, so
 // that a close is told at once however many containers are being looked at often, and the one above
 // it for the first looks after a sign of life.
 // All looks that are nearly due share one wake-up.
@@ -76,6 +77,7 @@ class Pace {
   [[nodiscard]] Duration own_interval(const Seat& seat) const;
   [[nodiscard]] bool quick(const Seat& seat) const;
   [[nodiscard]] Duration bucket_size() const;
+  [[nodiscard]] Duration dear() const { return bucket_size() / 8; }
 
   EventLoop& loop_;
   CpuMeter meter_;
@@ -89,9 +91,11 @@ class Pace {
   Duration full_interval_ = kMinFullInterval;
   std::size_t full_quota_ = 0;  ///< full looks that nothing calls for, still allowed in this round
   Duration extra_wall_{};       ///< in this round, for looks that were asked for in between
+  Duration dear_wall_{};        ///< the part of it that dear looks took above dear()
   double extra_rate_ = 0;       ///< the part of the budget that fills the bucket
   Duration tokens_{};           ///< the bucket: CPU time; negative: in debt
   TimePoint refilled_;
+  TimePoint dear_from_ = TimePoint::min();  ///< dear looks beside the round wait until then
   Duration total_{};
   Timer timer_;
 };

@@ -132,6 +132,33 @@ TEST_F(PaceTest, InTheFirstSecondAfterASignOfLifeLooksAreMillisecondsApart) {
   EXPECT_LE(one.longest, 25ms);
 }
 
+/// Such as one of /proc/PID/net, of a container of root.
+TEST_F(PaceTest, KeepsTheFirstLooksAcrossDearLooksOfOthers) {
+  settings.cpu_budget = 0.3;
+  pace.configure(settings);
+  const auto all = probes(10);
+  for (const auto& probe : all) probe->glance = 10us;
+  Probe dear(*this, 4us, 10ms);
+  pass(20s);
+  dear.seat.look_soon();
+  pass(3s);
+  Probe& one = *all.front();
+  one.looks = 0;
+  one.seat.hurry();
+  pass(10ms);
+  EXPECT_GE(one.looks, 2);
+}
+
+TEST_F(PaceTest, KeepsTheBudgetWhenADearSeatHasNewsAllTheTime) {
+  settings.cpu_budget = 0.3;
+  pace.configure(settings);
+  const auto all = probes(10);
+  Probe dear(*this, 4us, 10ms);
+  pass(20s);
+  EXPECT_LE(load_over(60s, [&] { dear.seat.look_soon(); }), 0.4);
+  EXPECT_GT(dear.fulls, 5);
+}
+
 TEST_F(PaceTest, SignsOfLifeOfOthersDoNotPutOffTheFirstLooks) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
