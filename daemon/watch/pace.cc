@@ -261,6 +261,10 @@ void Pace::Seat::hurry() {
   pace_.arm_for(*this);
 }
 
+void Pace::Seat::slow_down() {
+  hurried_ = std::min(hurried_, pace_.loop_.now() - kFirstLooks);
+}
+
 void Pace::Seat::look_soon() {
   pace_.refill();
   urgent_ = true;

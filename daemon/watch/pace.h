@@ -111,6 +111,8 @@ class Pace::Seat {
 
   /// A sign of life: look soon (2, 4, 8 ... ms from now) and often for kQuickFor.
   void hurry();
+  /// What the sign of life announced has come: looks often, but no more in quick succession.
+  void slow_down();
   /// Something has changed: look in full as soon as the budget allows.
   void look_soon();
   /// Whether work between the rounds may be done now; if not, look_soon() comes when it may.

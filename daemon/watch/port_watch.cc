@@ -218,6 +218,7 @@ void PortWatch::dump() {
   first_look_done_ = true;
   std::ranges::sort(*now);
   now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may show one twice
+  if (!std::ranges::includes(listeners_, *now)) seat_.slow_down();
   replace(std::move(*now));
 }
 

@@ -132,6 +132,24 @@ TEST_F(PaceTest, InTheFirstSecondAfterASignOfLifeLooksAreMillisecondsApart) {
   EXPECT_LE(one.longest, 25ms);
 }
 
+/// Servers are started in one sandbox after the other, and listen 50 ms later.
+TEST_F(PaceTest, KeepsTheFirstLooksAcrossStartsThatHaveBeenSeen) {
+  settings.cpu_budget = 0.3;
+  pace.configure(settings);
+  const auto all = probes(10);
+  for (const auto& probe : all) probe->glance = 25us;
+  pass(20s);
+  for (const auto& probe : all) {
+    probe->seat.hurry();
+    pass(10ms);
+    probe->longest = {};
+    pass(40ms);
+    EXPECT_LE(probe->longest, 9ms);
+    probe->seat.slow_down();
+    pass(1300ms);
+  }
+}
+
 /// Such as one of /proc/PID/net, of a container of root.
 TEST_F(PaceTest, KeepsTheFirstLooksAcrossDearLooksOfOthers) {
   settings.cpu_budget = 0.3;
