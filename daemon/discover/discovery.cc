@@ -22,7 +22,7 @@ constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork w
 constexpr pid_t kFew = 64;               // pids between two ticks
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
-constexpr Duration kTurn = 2ms;       // of looks in a turn of the loop
+constexpr Duration kTurn = 2ms;       // of looks in a turn of the loop, then so long of none
 constexpr Duration kStartLimit = 1s;  // for what processes say of themselves
 
 }  // namespace
@@ -186,7 +186,7 @@ void Discovery::go_on_scanning() {
   if (!done) review_young_anchors();
   scan_->cost += thread_cpu_time() - before;
   if (done) return finish_scan();
-  go_on_.arm_now();
+  go_on_.arm_after(kTurn);
 }
 
 void Discovery::finish_scan() {

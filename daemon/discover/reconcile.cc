@@ -30,7 +30,7 @@ void Discovery::reconcile() {
   const TimePoint end = started_ ? loop_.now() + kTurn : TimePoint::max();
   for (const auto& [key, pids] : std::views::reverse(unanchored())) {
     if (loop_.now() >= end) {
-      take_more_.arm_now();
+      take_more_.arm_after(kTurn);
       break;
     }
     take(key, pids);
@@ -64,7 +64,7 @@ void Discovery::give_up_more() {
     const std::vector<ContainerKey> orphans = registry_.orphans();
     if (std::ranges::find(orphans, key) != orphans.end()) registry_.settle(key, 0, UniqueFd());
   }
-  if (!leaving_.empty()) give_up_.arm_now();
+  if (!leaving_.empty()) give_up_.arm_after(kTurn);
 }
 
 /// A container that is to be replaced has to end before its successor can be made, and its forwards

@@ -164,6 +164,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
 
   static constexpr unsigned kBindsPerTurn = 100;
   static constexpr Duration kTimePerTurn = std::chrono::milliseconds(2);
+  static constexpr Duration kLongestRest = std::chrono::milliseconds(20);
 
   void begin_turn();
   [[nodiscard]] bool turn_over() const;
@@ -264,7 +265,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   FallbackCursors cursors_;
   ForwardGroups groups_;
   TurnBudget budget_;
-  Timer work_;  ///< calls reconcile_dirty()
+  TimePoint rest_until_{};  ///< no work before
+  Timer work_;              ///< calls reconcile_dirty()
   Timer settle_over_;
   Timer forget_wishes_;
   std::uint64_t next_id_ = 1;

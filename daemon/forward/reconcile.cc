@@ -62,17 +62,21 @@ void ForwardTable::mark_settled() {
   if (next < TimePoint::max()) settle_over_.arm_at(next);
 }
 
-/// The next turn if something is marked, else the next conflict that is due.
+/// The next turn if something is marked, else the next conflict that is due. A new connection needs
+/// several turns, so that after work the loop is everybody else's for as long as it took.
 void ForwardTable::schedule() {
   if (stopped_) return;
   const auto next = marked() ? std::optional(parts_.loop.now()) : retries_.next();
-  if (next && (!work_.armed() || work_.when() > *next)) work_.arm_at(*next);
+  if (!next) return;
+  const TimePoint when = std::max(*next, rest_until_);
+  if (!work_.armed() || work_.when() > when) work_.arm_at(when);
 }
 
 // ---- once a turn -------------------------------------------------------------------------------
 
 void ForwardTable::reconcile_dirty() {
   if (stopped_) return;
+  const TimePoint began = parts_.loop.now();
   begin_turn();
   follow_changes();
   for (std::size_t left = dirty_.size(); left > 0 && !turn_over(); --left) {
@@ -80,6 +84,8 @@ void ForwardTable::reconcile_dirty() {
     if (entry != entries_.end()) reconcile(entry->second);
   }
   retry_conflicts();
+  const TimePoint done = parts_.loop.now();
+  rest_until_ = done + std::min(done - began, kLongestRest);
   schedule();
 }
 
