@@ -4,12 +4,10 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
-#include <linux/openat2.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -20,6 +18,7 @@
 #include <optional>
 #include <string_view>
 
+#include "broker/beneath.h"
 #include "broker/outcome.h"
 #include "broker/reader_protocol.h"
 #include "broker/sandbox.h"
@@ -229,13 +228,6 @@ bool answer_owners(int socket, int proc, Work& work) {
   return send(socket, {}, request, {work.answer.data(), search.bytes()});
 }
 
-UniqueFd open_beneath(int folder, const char* path, std::uint64_t flags, std::uint64_t resolve) {
-  open_how how{};
-  how.flags = flags | O_CLOEXEC;
-  how.resolve = RESOLVE_NO_MAGICLINKS | resolve;
-  return UniqueFd(static_cast<int>(::syscall(SYS_openat2, folder, path, &how, sizeof how)));
-}
-
 /// Files there are made by the kernel as they are read.
 bool is_on_kernels_own(int fd) {
   struct statfs about {};
@@ -245,10 +237,9 @@ bool is_on_kernels_own(int fd) {
 
 /// @return the open file, or nothing with errno set
 UniqueFd open_file(const ReadRequest& request, const char* folder_path, const char* path) {
-  const UniqueFd folder = open_beneath(AT_FDCWD, folder_path, O_PATH | O_DIRECTORY, 0);
+  const UniqueFd folder = open_folder(folder_path);
   if (!folder.valid()) return {};
-  UniqueFd file =
-      open_beneath(folder.get(), path, O_RDONLY | O_NONBLOCK | O_NOCTTY, RESOLVE_BENEATH);
+  UniqueFd file = open_file_beneath(folder.get(), path);
   if (!file.valid()) return {};
   struct stat about {};
   if (::fstat(file.get(), &about) != 0) return {};

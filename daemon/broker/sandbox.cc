@@ -119,7 +119,7 @@ Outcome filter_reading_calls() {
                             SYS_restart_syscall, SYS_rt_sigreturn, SYS_exit_group}) {
     list.allow(number);
   }
-  list.allow_if(SYS_openat, 2, {kReadFlags, kFolderFlags, kListFlags});
+  list.allow_if(SYS_openat, 2, {kReadFlags, kFolderFlags, kListFlags, kStepFlags, kLastStepFlags});
   return lock(list);
 }
 

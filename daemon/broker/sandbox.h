@@ -25,6 +25,8 @@ Outcome filter_system_calls();
 inline constexpr int kReadFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 inline constexpr int kFolderFlags = O_PATH | O_DIRECTORY | O_CLOEXEC;
 inline constexpr int kListFlags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+inline constexpr int kStepFlags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+inline constexpr int kLastStepFlags = kReadFlags | O_NOFOLLOW;
 
 /// The same for a reader, which makes no socket and enters nothing.
 Outcome filter_reading_calls();

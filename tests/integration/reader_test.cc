@@ -4,9 +4,16 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
+#include <array>
+#include <cstddef>
 #include <fstream>
+#include <thread>
 
 #include "build_paths.h"
 #include "kernel/pidfd.h"
@@ -27,7 +34,7 @@ using testing_support::HangingFuse;
 using testing_support::Sandbox;
 using testing_support::TempDir;
 
-struct ReaderTest : testing::Test {
+struct ReaderRig {
   template <class T>
   Result<T> wait_for(std::optional<Result<T>>& result) {
     const TimePoint limit = clock.now() + 20s;
@@ -41,11 +48,15 @@ struct ReaderTest : testing::Test {
     EXPECT_TRUE(call.pending());
     return wait_for(result);
   }
-  Result<std::string> file(const std::string& path, std::uint32_t limit = 1 << 20) {
+  Result<std::string> file_in(const std::string& there, const std::string& path,
+                              uid_t owner = ::geteuid(), std::uint32_t limit = 1 << 20) {
     std::optional<Result<std::string>> result;
-    const auto call = files.read_file({folder.path(), path, ::geteuid(), limit},
-                                      [&](auto r) { result = std::move(r); });
+    const auto call =
+        files.read_file({there, path, owner, limit}, [&](auto r) { result = std::move(r); });
     return wait_for(result);
+  }
+  Result<std::string> file(const std::string& path, std::uint32_t limit = 1 << 20) {
+    return file_in(folder.path(), path, ::geteuid(), limit);
   }
   Error file_error(const std::string& path) {
     const auto result = file(path);
@@ -58,6 +69,9 @@ struct ReaderTest : testing::Test {
   void write(const std::string& path, const std::string& text) {
     std::ofstream(folder.path() + "/" + path) << text;
   }
+  void make_folder(const std::string& path) {
+    ASSERT_EQ(::mkdir((folder.path() + "/" + path).c_str(), 0700), 0);
+  }
   void link(const std::string& to, const std::string& from) {
     ASSERT_EQ(::symlink(to.c_str(), (folder.path() + "/" + from).c_str()), 0);
   }
@@ -69,6 +83,8 @@ struct ReaderTest : testing::Test {
   Reader processes{loop, {.program = PORTFWD_BROKER_PATH}};
   Reader files{loop, {.program = PORTFWD_BROKER_PATH, .purpose = broker::Purpose::Files}};
 };
+
+struct ReaderTest : testing::Test, ReaderRig {};
 
 TEST_F(ReaderTest, TellsCommandLineAndEnvironmentOfAProcess) {
   const auto own = texts(::getpid());
@@ -120,61 +136,126 @@ TEST_F(ReaderTest, KeepsReadingOthersWhenAProcessHangs) {
   EXPECT_EQ(processes.silences(), 1U) << "it is not read again";
 }
 
-TEST_F(ReaderTest, ReadsAFileOfTheFolder) {
-  write("plain", "{}");
-  EXPECT_EQ(file("plain"), "{}");
-  const std::string large(300'000, 'a');
-  write("large", large);
-  EXPECT_EQ(file("large"), large);
-  EXPECT_EQ(file("large", 300'000), large);
-  EXPECT_EQ(file("large", 299'999).error().code, EFBIG);
-  write("chunk", std::string(broker::kChunk, 'b'));
-  EXPECT_EQ(file("chunk")->size(), broker::kChunk);
-  EXPECT_EQ(file_error("missing").code, ENOENT);
+/// What a kernel or a filter answers to openat2(2); 0: it opens. The rules for paths are the same.
+class ReaderFilesTest : public testing::TestWithParam<int> {
+ protected:
+  /// In a thread, since a filter is for life; what it starts inherits it.
+  void run(void (*body)(ReaderRig&)) {
+    std::thread([body] {
+      if (GetParam() != 0) answer_openat2_with(GetParam());
+      ReaderRig rig;
+      body(rig);
+    }).join();
+  }
+
+ private:
+  static void answer_openat2_with(int error) {
+    std::array<sock_filter, 4> code{
+        {{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(seccomp_data, nr)},
+         {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_openat2},
+         {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(error)},
+         {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}}};
+    const sock_fprog program{code.size(), code.data()};
+    ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    ASSERT_EQ(::syscall(SYS_openat2, 0, nullptr, nullptr, 0), -1);
+    ASSERT_EQ(errno, error);
+  }
+};
+
+TEST_P(ReaderFilesTest, ReadsAFileOfTheFolder) {
+  run([](ReaderRig& r) {
+    r.write("plain", "{}");
+    EXPECT_EQ(r.file("plain"), "{}");
+    const std::string large(300'000, 'a');
+    r.write("large", large);
+    EXPECT_EQ(r.file("large"), large);
+    EXPECT_EQ(r.file("large", 300'000), large);
+    EXPECT_EQ(r.file("large", 299'999).error().code, EFBIG);
+    r.write("chunk", std::string(broker::kChunk, 'b'));
+    EXPECT_EQ(r.file("chunk")->size(), broker::kChunk);
+    EXPECT_EQ(r.file_error("missing").code, ENOENT);
+    EXPECT_EQ(r.file_error("missing/file").code, ENOENT);
+    EXPECT_EQ(r.file_error("plain/file").code, ENOTDIR);
+  });
 }
 
-TEST_F(ReaderTest, FollowsLinksThatStayBelowTheFolder) {
-  ::mkdir((folder.path() + "/shared").c_str(), 0700);
-  ::mkdir((folder.path() + "/.devcontainer").c_str(), 0700);
-  write("shared/file", "below");
-  link("../shared/file", ".devcontainer/file");
-  link("shared", "linked");
-  EXPECT_EQ(file(".devcontainer/file"), "below");
-  EXPECT_EQ(file("linked/file"), "below");
+TEST_P(ReaderFilesTest, FollowsLinksThatStayBelowTheFolder) {
+  run([](ReaderRig& r) {
+    r.make_folder("shared");
+    r.make_folder("shared/deep");
+    r.make_folder(".devcontainer");
+    r.write("shared/file", "below");
+    r.link("../shared/file", ".devcontainer/file");
+    r.link("shared", "linked");
+    r.link("linked/deep//.././deep/..", "round");
+    EXPECT_EQ(r.file(".devcontainer/file"), "below");
+    EXPECT_EQ(r.file("linked/file"), "below");
+    EXPECT_EQ(r.file("round/file"), "below");
+    EXPECT_EQ(r.file("shared/../linked//deep/../file"), "below");
+    EXPECT_EQ(r.file_in(r.folder.path() + "/linked", "file"), "below");
+    r.link(r.folder.path() + "/shared", "absolute");
+    EXPECT_EQ(r.file_in(r.folder.path() + "/absolute/deep/..", "file"), "below");
+  });
 }
 
-TEST_F(ReaderTest, RefusesLinksThatLeadOutOfTheFolder) {
-  link("/etc", "etc");
-  link("../", "up");
-  link("/proc/self/environ", "own");
-  EXPECT_EQ(file_error("etc/passwd").code, EXDEV);
-  EXPECT_EQ(file_error("up/x").code, EXDEV);
-  EXPECT_EQ(file_error("own").code, EXDEV);
-  EXPECT_EQ(file_error("../x").code, EXDEV);
+TEST_P(ReaderFilesTest, RefusesLinksThatLeadOutOfTheFolder) {
+  run([](ReaderRig& r) {
+    r.make_folder("deep");
+    r.link("/etc", "etc");
+    r.link("../", "up");
+    r.link("../../", "deep/up");
+    r.link("/proc/self/environ", "own");
+    EXPECT_EQ(r.file_error("etc/passwd").code, EXDEV);
+    EXPECT_EQ(r.file_error("up/x").code, EXDEV);
+    EXPECT_EQ(r.file_error("deep/up/x").code, EXDEV);
+    EXPECT_EQ(r.file_error("own").code, EXDEV);
+    EXPECT_EQ(r.file_error("../x").code, EXDEV);
+    EXPECT_EQ(r.file_error("deep/../../x").code, EXDEV);
+    EXPECT_EQ(r.file_error("/etc/passwd").code, EXDEV);
+  });
 }
 
-TEST_F(ReaderTest, RefusesWhatIsNoRegularFileOfTheUser) {
-  ASSERT_EQ(::mkfifo((folder.path() + "/pipe").c_str(), 0600), 0);
-  ::mkdir((folder.path() + "/folder").c_str(), 0700);
-  EXPECT_EQ(file_error("pipe").code, EINVAL);
-  EXPECT_EQ(file_error("folder").code, EINVAL);
-  std::optional<Result<std::string>> result;
-  write("mine", "");
-  const auto call = files.read_file({folder.path(), "mine", ::geteuid() + 1, 1},
-                                    [&](auto r) { result = std::move(r); });
-  EXPECT_EQ(wait_for(result).error().code, EACCES);
+TEST_P(ReaderFilesTest, FollowsNoMoreThanFortyLinks) {
+  run([](ReaderRig& r) {
+    r.write("0", "end");
+    for (int i = 1; i <= 41; ++i) r.link(std::to_string(i - 1), std::to_string(i));
+    EXPECT_EQ(r.file("40"), "end");
+    EXPECT_EQ(r.file_error("41").code, ELOOP);
+    r.link("b", "a");
+    r.link("a", "b");
+    EXPECT_EQ(r.file_error("a").code, ELOOP);
+    r.link("grows/x", "grows");
+    EXPECT_EQ(r.file_error("grows/file").code, ELOOP);
+  });
 }
 
-TEST_F(ReaderTest, RefusesTheKernelsOwnFileSystems) {
-  std::optional<Result<std::string>> result;
-  auto call = files.read_file({"/proc/self", "environ", ::geteuid(), 1 << 20},
-                              [&](auto r) { result = std::move(r); });
-  EXPECT_FALSE(wait_for(result));
-  result.reset();
-  call = files.read_file({"/proc/self/root" + folder.path(), "x", ::geteuid(), 1 << 20},
-                         [&](auto r) { result = std::move(r); });
-  EXPECT_EQ(wait_for(result).error().code, ELOOP) << "a magic link";
+TEST_P(ReaderFilesTest, RefusesWhatIsNoRegularFileOfTheUser) {
+  run([](ReaderRig& r) {
+    ASSERT_EQ(::mkfifo((r.folder.path() + "/pipe").c_str(), 0600), 0);
+    r.make_folder("folder");
+    EXPECT_EQ(r.file_error("pipe").code, EINVAL);
+    EXPECT_EQ(r.file_error("folder").code, EINVAL);
+    EXPECT_EQ(r.file_error("folder/").code, EINVAL);
+    EXPECT_EQ(r.file_error(".").code, EINVAL);
+    r.write("mine", "");
+    EXPECT_EQ(r.file_in(r.folder.path(), "mine", ::geteuid() + 1).error().code, EACCES);
+    EXPECT_EQ(r.file_in(r.folder.path() + "/mine", "x").error().code, ENOTDIR);
+  });
 }
+
+TEST_P(ReaderFilesTest, RefusesTheKernelsOwnFileSystems) {
+  run([](ReaderRig& r) {
+    EXPECT_FALSE(r.file_in("/proc/self", "environ"));
+    EXPECT_EQ(r.file_in("/proc/self/root" + r.folder.path(), "x").error().code, ELOOP);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(OfOpenat2, ReaderFilesTest, testing::Values(0, ENOSYS, EPERM),
+                         [](const auto& answer) -> std::string {
+                           if (answer.param == 0) return "Itself";
+                           return answer.param == ENOSYS ? "Missing" : "Forbidden";
+                         });
 
 /// A FUSE request that the server has taken cannot be ended by a signal: its reader stays.
 TEST_F(ReaderTest, GivesUpOnFilesWhenTooManyReadersHang) {

@@ -1,0 +1,146 @@
+#include "broker/beneath.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <string_view>
+
+#include "broker/sandbox.h"
+
+namespace portfwd::broker {
+
+namespace {
+
+UniqueFd failed_with(int error) {
+  errno = error;
+  return {};
+}
+
+UniqueFd open_by_kernel(int folder, const char* path, int flags, std::uint64_t resolve) {
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(flags);
+  how.resolve = RESOLVE_NO_MAGICLINKS | resolve;
+  return UniqueFd(static_cast<int>(::syscall(SYS_openat2, folder, path, &how, sizeof how)));
+}
+
+/// A filter answers with either. The kernel itself has no such answer for these flags.
+bool was_refused(const UniqueFd& opened) {
+  return !opened.valid() && (errno == ENOSYS || errno == EPERM);
+}
+
+/// All links there, since the magic ones cannot be told from others.
+bool is_in_proc(int link) {
+  struct statfs about {};
+  return ::fstatfs(link, &about) != 0 || about.f_type == PROC_SUPER_MAGIC;
+}
+
+/// One path. Each folder on the way is held open, and ".." is the one before: the kernel is never
+/// asked for it, so a folder that is moved meanwhile does not lead out.
+class Walk {
+ public:
+  /// @param folder where it begins, borrowed @param beneath whether it may not leave it; else
+  /// `folder` is "/"
+  Walk(int folder, bool beneath) : folder_(folder), beneath_(beneath) {}
+
+  /// @param last_flags to open what the path ends at; kStepFlags: it must be a folder
+  UniqueFd open(const char* path, int last_flags) {
+    if (!prepend(path)) return {};
+    for (;;) {
+      const auto name = next();
+      if (name.empty()) return UniqueFd(::openat(top(), ".", kFolderFlags));
+      if (name.size() > NAME_MAX) return failed_with(ENAMETOOLONG);
+      if (name == ".") continue;
+      if (name == "..") {
+        if (depth_ == 0 && beneath_) return failed_with(EXDEV);
+        if (depth_ > 0) folders_[--depth_].reset();
+        continue;
+      }
+      std::array<char, NAME_MAX + 1> text{};
+      name.copy(text.data(), name.size());
+      UniqueFd step(::openat(top(), text.data(), kStepFlags));
+      struct stat about {};
+      if (!step.valid() || ::fstat(step.get(), &about) != 0) return {};
+      if (S_ISLNK(about.st_mode)) {
+        if (!follow(step.get())) return {};
+        continue;
+      }
+      const bool last = begin_ == rest_.size();
+      if (last && last_flags != kStepFlags) {
+        return UniqueFd(::openat(top(), text.data(), last_flags));
+      }
+      if (!S_ISDIR(about.st_mode)) return failed_with(ENOTDIR);
+      if (last) return step;
+      if (depth_ == folders_.size()) return failed_with(ENAMETOOLONG);
+      folders_[depth_++] = std::move(step);
+    }
+  }
+
+ private:
+  [[nodiscard]] int top() const { return depth_ == 0 ? folder_ : folders_[depth_ - 1].get(); }
+
+  /// The path's next component, which stays valid until prepend(); "" at the end.
+  std::string_view next() {
+    const std::string_view rest(rest_.data() + begin_, rest_.size() - begin_);
+    const std::size_t from = rest.find_first_not_of('/');
+    if (from == rest.npos) return begin_ = rest_.size(), std::string_view();
+    const std::size_t to = std::min(rest.find('/', from), rest.size());
+    begin_ += to;
+    return rest.substr(from, to - from);
+  }
+
+  /// Puts the text before the rest of the path.
+  [[nodiscard]] bool prepend(std::string_view text) {
+    if (text.size() > begin_) return errno = ENAMETOOLONG, false;
+    begin_ -= text.size();
+    text.copy(rest_.data() + begin_, text.size());
+    return true;
+  }
+
+  [[nodiscard]] bool follow(int link) {
+    if (++links_ > kMostLinksOnPath || is_in_proc(link)) return errno = ELOOP, false;
+    std::array<char, PATH_MAX> target;
+    const ssize_t size = ::readlinkat(link, "", target.data(), target.size());
+    if (size < 0) return false;
+    const std::string_view text(target.data(), static_cast<std::size_t>(size));
+    if (text.empty()) return errno = ENOENT, false;
+    if (text.front() == '/') {
+      if (beneath_) return errno = EXDEV, false;
+      while (depth_ > 0) folders_[--depth_].reset();
+    }
+    return prepend(text);
+  }
+
+  const int folder_;
+  const bool beneath_;
+  std::array<UniqueFd, kMostFoldersOnPath> folders_;
+  std::size_t depth_ = 0;
+  int links_ = 0;
+  std::array<char, PATH_MAX> rest_{};  ///< of the path, at its end
+  std::size_t begin_ = rest_.size();
+};
+
+}  // namespace
+
+UniqueFd open_folder(const char* path) {
+  UniqueFd opened = open_by_kernel(AT_FDCWD, path, kFolderFlags, 0);
+  if (!was_refused(opened)) return opened;
+  const UniqueFd root(::openat(AT_FDCWD, "/", kFolderFlags));
+  return root.valid() ? Walk(root.get(), false).open(path, kStepFlags) : UniqueFd();
+}
+
+UniqueFd open_file_beneath(int folder, const char* path) {
+  if (*path == '/') return failed_with(EXDEV);
+  UniqueFd opened = open_by_kernel(folder, path, kReadFlags, RESOLVE_BENEATH);
+  if (!was_refused(opened)) return opened;
+  return Walk(folder, true).open(path, kLastStepFlags);
+}
+
+}  // namespace portfwd::broker
