@@ -41,6 +41,7 @@ int run(const Options& options, const Settings& settings) {
                          holders, state_file, writer, [&] { return config.read(); }},
                         settings);
   reach.reaches.set_observer(controller);
+  relay.modules().set_observer([&] { controller.follow_diag_modules(); });
   Journal journal;
   ManagerNotifier notifier(loop);
   controller.add_observer(journal);

@@ -189,6 +189,11 @@ Answer<void> Controller::reload() {
 
 // ---- what they read
 // ------------------------------------------------------------------------------
+void Controller::follow_diag_modules() {
+  parts_.reaches.follow_diag_modules();
+  table_.tell_identification_changed();
+}
+
 
 std::vector<Event> Controller::events_after(std::uint64_t seq) const {
   return log_.after(seq);

@@ -43,6 +43,8 @@ class Controller final : public Control, public ReachObserver, private TableObse
   Result<void> start();
   /// Whether all that was open when it started is forwarded, as far as it is.
   [[nodiscard]] bool settled() const { return parts_.reaches.settled() && !table_.busy(); }
+  /// The kernel can tell more or fewer clients than before: see DiagModules.
+  void follow_diag_modules();
   /// Ends every forward; then draining() tells when the last connection is over and the state is
   /// written.
   void stop();

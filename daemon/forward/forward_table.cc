@@ -218,6 +218,10 @@ void ForwardTable::tell_added(const std::vector<Tied*>& bound) {
   }
 }
 
+void ForwardTable::tell_identification_changed() {
+  for (const auto& [key, tied] : forwards_) told_change(tied);
+}
+
 void ForwardTable::told_change(const Tied& tied) {
   parts_.observer.on_forward_changed(tied.forward->info());
 }

@@ -103,6 +103,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// Ends it; an auto one stays away until its listener has gone and come back.
   Answer<void> remove(std::string_view forward_id);
   void end_lifeline(std::string_view bus_name);
+  /// Whose clients can be identified has changed, and with it the reasons of forwards.
+  void tell_identification_changed();
   /// Ends all of them for good, with the reason `daemon-stopped`; no other is made from now on.
   void stop();
   /// Whether live connections of withdrawn forwards are still draining.

@@ -35,8 +35,11 @@ class ListenerAges {
   }
 
  private:
-  using Key = std::tuple<std::uint64_t, Protocol, Endpoint>;
-  static Key key_of(const Listener& l) { return {l.cookie, l.protocol, l.local}; }
+  /// By the inode, which each source of listeners tells; its cookie where there is none.
+  using Key = std::tuple<std::uint64_t, std::uint32_t, Protocol, Endpoint>;
+  static Key key_of(const Listener& l) {
+    return {l.inode != 0 ? 0 : l.cookie, l.inode, l.protocol, l.local};
+  }
 
   std::map<Key, FirstSeen> first_;
 };

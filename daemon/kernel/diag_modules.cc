@@ -6,8 +6,8 @@
 
 namespace portfwd {
 
-DiagModules::DiagModules(EventLoop& loop, SockDiag diag)
-    : diag_(std::move(diag)), again_(loop, [this] { look(); }) {
+DiagModules::DiagModules(EventLoop& loop, Probe probe)
+    : probe_(std::move(probe)), again_(loop, [this] { look(); }) {
   look();
 }
 
@@ -21,11 +21,13 @@ std::string DiagModules::trouble(Protocol protocol) const {
 
 void DiagModules::look() {
   bool missing = false;
+  bool changed = false;
   for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp}) {
     Result<void>& known = found_[static_cast<std::size_t>(protocol)];
     const bool had_it = known.has_value();
-    known = diag_.self_test(protocol);
+    known = probe_(protocol);
     missing |= !known;
+    changed |= known.has_value() != had_it;
     if (known && !had_it) {
       log::info("the kernel has {}_diag now: clients can be identified", name_of(protocol));
     } else if (!known && had_it) {
@@ -33,6 +35,7 @@ void DiagModules::look() {
     }
   }
   if (missing) again_.arm_after(kPause);
+  if (changed) on_change_();
 }
 
 }  // namespace portfwd

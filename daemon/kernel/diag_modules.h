@@ -9,7 +9,9 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "event/event_loop.h"
 #include "kernel/sock_diag.h"
@@ -20,10 +22,19 @@ class DiagModules {
  public:
   static constexpr Duration kPause = std::chrono::seconds(30);
 
+  /// Asks the kernel about a socket of this protocol: SockDiag::self_test().
+  using Probe = std::move_only_function<Result<void>(Protocol)>;
+  DiagModules(EventLoop& loop, Probe probe);
   /// @param diag opened in the daemon's own network namespace
-  DiagModules(EventLoop& loop, SockDiag diag);
+  DiagModules(EventLoop& loop, SockDiag diag)
+      : DiagModules(loop, [diag = std::move(diag)](Protocol protocol) mutable {
+          return diag.self_test(protocol);
+        }) {}
   DiagModules(const DiagModules&) = delete;
   DiagModules& operator=(const DiagModules&) = delete;
+
+  /// @param on_change called from the loop when of() says something else
+  void set_observer(std::function<void()> on_change) { on_change_ = std::move(on_change); }
 
   /// At the last look.
   [[nodiscard]] const Result<void>& of(Protocol protocol) const {
@@ -35,7 +46,8 @@ class DiagModules {
  private:
   void look();
 
-  SockDiag diag_;
+  Probe probe_;
+  std::function<void()> on_change_ = [] {};
   std::array<Result<void>, 2> found_;  ///< by protocol
   Timer again_;
 };

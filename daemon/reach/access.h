@@ -43,6 +43,8 @@ class Access : private WatchObserver, protected DiagProvider {
   [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
   void hurry() { watch_.hurry(); }
   void look_again() { watch_.look_again(); }
+  /// There may be something better to look with than what there was.
+  void renew_source() { watch_.renew_source(); }
   /// Whether what was open at the start is shown; see PortWatch.
   [[nodiscard]] bool settled() const { return watch_.settled() && names_.settled(); }
   /// See Reach.

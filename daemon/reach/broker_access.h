@@ -20,7 +20,6 @@ class BrokerAccess final : public Access {
     std::uint64_t netns = 0;
     UniqueFd netns_fd;
     std::shared_ptr<BrokerClient> broker;
-    bool sock_diag = true;  ///< false: tcp_diag is missing, so listeners are read from /proc
   };
   BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry);
 
@@ -31,9 +30,11 @@ class BrokerAccess final : public Access {
  private:
   void need_diag(PortWatch& watch) override;
   void prepare(std::vector<Listener>& now) override;
+  void ask_for_diag();
   void got_diag(Result<BrokerClient::Sockets> sockets);
 
   Entry entry_;
+  const DiagModules& modules_;
   bool failure_told_ = false;  ///< until it works again
   WaysInside ways_;
   BrokerCall diag_call_;

@@ -24,7 +24,7 @@ HelperAccess::HelperAccess(const Parts& parts, RelayContext& relay, Entry entry)
     : Access(parts, entry.pid, 0),
       relay_(relay),
       launcher_(std::move(entry.launcher)),
-      sock_diag_(entry.sock_diag),
+      modules_(parts.watching.modules),
       outside_(
           relay, std::move(entry.inside), [this] { return launcher_->way_in(); },
           [this] { reconsider(); }),
@@ -36,8 +36,17 @@ std::unique_ptr<Dial> HelperAccess::dial(std::span<const Endpoint> candidates, T
   return way.dial(candidates, deadline, handler);
 }
 
+/// While tcp_diag was missing the helper could give nothing to look with.
 void HelperAccess::need_diag(PortWatch& watch) {
-  (void)watch.use_procfs();  // on a failure it asks again
+  if (!inside_ || !modules_.of(Protocol::Tcp)) {
+    (void)watch.use_procfs();  // on a failure it asks again
+    return;
+  }
+  diag_call_ = broker_->call(sock_diag_sockets(kDiagSockets), -1,
+                             [&watch](Result<BrokerClient::Sockets> sockets) {
+                               if (!sockets) return watch.diag_failed(sockets.error());
+                               watch.give_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));
+                             });
 }
 
 void HelperAccess::prepare(std::vector<Listener>& now) {
@@ -59,17 +68,19 @@ void HelperAccess::start_helper() {
   if (!launcher_->usable()) return retry_.arm_after(kRetry);
   broker_ =
       std::make_shared<BrokerClient>(relay_.loop(), launcher_, UniqueFd(), broker::Home::Here);
-  call_ = broker_->call(
-      sock_diag_ ? sock_diag_sockets(kDiagSockets) : stream_sockets(Family::V4, 1), -1,
-      [this](Result<BrokerClient::Sockets> sockets) { helper_answered(std::move(sockets)); });
+  const bool diag = modules_.of(Protocol::Tcp).has_value();
+  call_ = broker_->call(diag ? sock_diag_sockets(kDiagSockets) : stream_sockets(Family::V4, 1), -1,
+                        [this, diag](Result<BrokerClient::Sockets> sockets) {
+                          helper_answered(std::move(sockets), diag);
+                        });
 }
 
-void HelperAccess::helper_answered(Result<BrokerClient::Sockets> sockets) {
+void HelperAccess::helper_answered(Result<BrokerClient::Sockets> sockets, bool diag) {
   if (sockets) {
     inside_.emplace(relay_, broker_, -1);
     trouble_.clear();
     outside_.retire();
-    if (sock_diag_) watch().give_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));
+    if (diag) watch().give_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));
     return reconsider();
   }
   const std::string& why = launcher_->failure();

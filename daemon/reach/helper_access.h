@@ -24,7 +24,6 @@ class HelperAccess final : public Access, private Dialer {
     pid_t pid = 0;  ///< a process inside, held by the caller's pidfd
     BridgeDialer::Inside inside;
     std::shared_ptr<HelperLauncher> launcher;
-    bool sock_diag = true;  ///< false: tcp_diag is missing, so listeners are read from /proc
   };
   HelperAccess(const Parts& parts, RelayContext& relay, Entry entry);
 
@@ -43,16 +42,17 @@ class HelperAccess final : public Access, private Dialer {
   void need_diag(PortWatch& watch) override;
   void prepare(std::vector<Listener>& now) override;
   void start_helper();
-  void helper_answered(Result<BrokerClient::Sockets> sockets);
+  void helper_answered(Result<BrokerClient::Sockets> sockets, bool diag);
 
   RelayContext& relay_;
   std::shared_ptr<HelperLauncher> launcher_;
-  const bool sock_diag_;
+  const DiagModules& modules_;
   Outside outside_;
   std::string trouble_;  ///< with the last helper
   std::shared_ptr<BrokerClient> broker_;
   std::optional<WaysInside> inside_;
   BrokerCall call_;
+  BrokerCall diag_call_;
   Timer retry_;
 };
 

@@ -44,8 +44,8 @@ std::vector<Listener> ListenerNames::name(std::vector<Listener> now) {
   std::vector<Listener> shown;
   shown.reserve(now.size());
   for (Listener& listener : now) {
-    const auto [place, fresh] =
-        known_.try_emplace(Key(listener.cookie, listener.inode, listener.local));
+    const std::uint64_t cookie = listener.inode != 0 ? 0 : listener.cookie;
+    const auto [place, fresh] = known_.try_emplace(Key(cookie, listener.inode, listener.local));
     Known& known = place->second;
     known.seen = true;
     if (fresh && listener.inode != 0 && netns_ != 0) {

@@ -46,7 +46,9 @@ class ListenerNames {
 
  private:
   class Followed;
-  using Key = std::tuple<std::uint64_t, std::uint32_t, Endpoint>;  ///< cookie, inode, address
+  /// The socket's inode, which each source of listeners tells, and its address; its cookie where
+  /// there is no inode.
+  using Key = std::tuple<std::uint64_t, std::uint32_t, Endpoint>;
   struct Known {
     ListeningProgram program;  ///< pid 0 while it is not known
     TimePoint shown_from{};

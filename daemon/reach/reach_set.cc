@@ -80,19 +80,19 @@ void ReachSet::add_facts(Facts& facts) const {
 }
 
 SharedNetns::Way ReachSet::open(const Container& container, AccessObserver& observer) {
-  const Access::Parts parts{{parts_.loop, pace_, storm_, udp_}, parts_.names, observer};
+  const Access::Parts parts{
+      {parts_.loop, pace_, storm_, udp_, parts_.modules}, parts_.names, observer};
   if (container.on_host) return {nullptr, container.inaccessible};
   if (!container.inaccessible.empty()) return open_from_outside(container, parts);
   auto broker = parts_.brokers.enter(container.netns_fd.get());
   if (!broker) return {nullptr, why_not(container, broker.error())};
   UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC, 0));  // may outlive this one
   if (!netns.valid()) return {nullptr, why_not(container, {errno, "fcntl"})};
-  return {
-      std::make_unique<BrokerAccess>(
-          parts, parts_.relay,
-          BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
-                              std::move(*broker), parts_.modules.of(Protocol::Tcp).has_value()}),
-      ""};
+  return {std::make_unique<BrokerAccess>(
+              parts, parts_.relay,
+              BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
+                                  std::move(*broker)}),
+          ""};
 }
 
 SharedNetns::Way ReachSet::open_from_outside(const Container& container,
@@ -106,8 +106,7 @@ SharedNetns::Way ReachSet::open_from_outside(const Container& container,
   if (auto launcher = parts_.helpers.launcher_for(container)) {
     return {std::make_unique<HelperAccess>(
                 parts, parts_.relay,
-                HelperAccess::Entry{container.pid, std::move(*inside), std::move(launcher),
-                                    parts_.modules.of(Protocol::Tcp).has_value()}),
+                HelperAccess::Entry{container.pid, std::move(*inside), std::move(launcher)}),
             ""};
   }
   return {std::make_unique<BridgeAccess>(parts, parts_.relay, container.pid, std::move(*inside)),
@@ -141,6 +140,10 @@ void ReachSet::on_container_removed(const Container& container, RemovalReason re
   } else {
     place.netns->second.deal();
   }
+}
+
+void ReachSet::follow_diag_modules() {
+  for (auto& [name, netns] : shared_) netns.renew_source();
 }
 
 void ReachSet::on_sign_of_life(const Container& container) {

@@ -38,6 +38,9 @@ class ReachSet final : public RegistryObserver {
   /// From the next look on.
   void look_for(UdpInterest udp) { udp_ = std::move(udp); }
 
+  /// What the kernel has of DiagModules has changed.
+  void follow_diag_modules();
+
   [[nodiscard]] std::vector<Reach*> all() const;  ///< by id
   [[nodiscard]] Reach* find(std::string_view id) const;
   [[nodiscard]] Duration poll_interval() const { return pace_.interval(); }

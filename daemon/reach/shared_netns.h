@@ -42,6 +42,9 @@ class SharedNetns final : private AccessObserver {
     return !claim_.armed() && (!way_.access || way_.access->settled()) &&
            std::ranges::none_of(members_, undecided);
   }
+  void renew_source() {
+    if (way_.access) way_.access->renew_source();
+  }
   [[nodiscard]] bool empty() const { return members_.empty(); }
 
   /// Who is a member, or a member's cgroup, is not what it was.

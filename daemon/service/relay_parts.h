@@ -16,7 +16,7 @@ class RelayParts final : private AcceptGateObserver {
   RelayParts(EventLoop& loop, SockDiag diag, SockDiag probe);
 
   [[nodiscard]] RelayContext& context() { return context_; }
-  [[nodiscard]] const DiagModules& modules() const { return modules_; }
+  [[nodiscard]] DiagModules& modules() { return modules_; }
   [[nodiscard]] RelayServices services() { return {context_, gate_, identity_}; }
 
  private:

@@ -13,6 +13,21 @@ using namespace std::chrono_literals;
 
 constexpr Duration kFirstBackoff = 100ms;
 constexpr Duration kLastBackoff = 30s;
+constexpr Duration kLastBackoffInShortage = 1s;
+
+/// It ends by itself, and then the next look must not be far.
+bool is_shortage(const Error& error) {
+  switch (error.code) {
+    case EAGAIN:
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return true;
+    default:
+      return false;
+  }
+}
 
 Listener to_listener(Protocol protocol, const DiagSocket& socket) {
   Listener out;
@@ -59,6 +74,7 @@ PortWatch::PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider
       pace_(shared.pace),
       storm_(shared.storm),
       wanted_udp_(shared.udp),
+      modules_(shared.modules),
       observer_(observer),
       provider_(provider),
       pid_(pid),
@@ -71,9 +87,9 @@ PortWatch::PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider
 // ---------------------------------------------------------------------------
 
 void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
-  asked_ = false;
-  backoff_ = Duration::zero();
-  not_before_ = TimePoint::min();
+  asked_ = renew_ = false;
+  asking_.reset();
+  dumping_.reset();
   source_.emplace<SockDiag>(std::move(dumps));
   if (events.valid()) {
     closes_.emplace(loop_, storm_, std::move(events), static_cast<CloseWatch::Handler&>(*this));
@@ -86,25 +102,37 @@ void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
 Result<void> PortWatch::use_procfs() {
   auto table = ProcNetSockets::open(pid_, netns_);
   if (!table) {
-    diag_failed();
+    diag_failed(table.error());
     return std::unexpected(table.error());
   }
-  asked_ = false;
+  asked_ = renew_ = false;
+  asking_.reset();
   source_ = std::move(*table);
   stale_ = true;
   seat_.look_soon();
   return {};
 }
 
-void PortWatch::diag_failed() {
+void PortWatch::diag_failed(const Error& error) {
   asked_ = false;
   first_look_done_ = true;
-  backoff_ = std::clamp(backoff_ * 2, kFirstBackoff, kLastBackoff);
-  not_before_ = loop_.now() + backoff_;
+  asking_.fail(error, loop_.now());
+}
+
+void PortWatch::renew_source() {
+  renew_ = true;
+  asking_.reset();
+  seat_.look_soon();
+}
+
+void PortWatch::Backoff::fail(const Error& error, TimePoint now) {
+  const Duration longest = is_shortage(error) ? kLastBackoffInShortage : kLastBackoff;
+  pause_ = std::clamp(pause_ * 2, kFirstBackoff, longest);
+  until_ = now + pause_;
 }
 
 void PortWatch::ask() {
-  if (asked_) return;
+  if (asked_ || !asking_.over(loop_.now())) return;
   asked_ = true;
   provider_.need_diag(*this);
 }
@@ -118,11 +146,9 @@ Looker::Depth PortWatch::look(Depth depth) {
     take_closes();
   }
   if (closes_ && closes_->follow_storm()) stale_ = true;
-  if (loop_.now() < not_before_ || !worth_a_dump(depth)) return Depth::Glance;
-  if (dormant()) {
-    ask();
-    return Depth::Glance;
-  }
+  if (!dumping_.over(loop_.now()) || !worth_a_dump(depth)) return Depth::Glance;
+  if (dormant() || renew_) ask();
+  if (dormant()) return Depth::Glance;
   dump();
   return Depth::Full;
 }
@@ -152,10 +178,9 @@ bool PortWatch::worth_a_dump(Depth depth) {
 
 /// udp_diag may be missing where tcp_diag is there.
 Result<std::vector<DiagSocket>> PortWatch::read_source(Protocol protocol) {
-  if (auto* diag = std::get_if<SockDiag>(&source_)) {
-    auto found = diag->listeners(protocol);
-    const bool missing = !found && found.error().code == ENOENT;
-    if (!missing || protocol == Protocol::Tcp) return found;
+  auto* const diag = std::get_if<SockDiag>(&source_);
+  if (diag != nullptr && (protocol == Protocol::Tcp || modules_.of(protocol))) {
+    return diag->listeners(protocol);
   }
   if (protocol == Protocol::Tcp) return std::get<ProcNetSockets>(source_).listeners();
   if (!udp_table_) {
@@ -182,7 +207,7 @@ Result<std::vector<Listener>> PortWatch::find(Protocol protocol) {
 Result<std::vector<Listener>> PortWatch::find_datagrams() {
   auto found = find(Protocol::Udp);
   auto* const diag = std::get_if<SockDiag>(&source_);
-  if (!found || diag == nullptr) return found;
+  if (!found || diag == nullptr || !modules_.of(Protocol::Udp)) return found;
   std::vector<Listener> missing;
   std::ranges::copy_if(
       listeners_, std::back_inserter(missing), [&, there = cookies_of(*found)](const Listener& l) {
@@ -213,7 +238,7 @@ void PortWatch::dump() {
     if (!more) return dump_failed(more.error());
     std::ranges::move(*more, std::back_inserter(*now));
   }
-  backoff_ = Duration::zero();
+  dumping_.reset();
   stale_ = false;
   first_look_done_ = true;
   std::ranges::sort(*now);
@@ -224,10 +249,8 @@ void PortWatch::dump() {
 
 /// What was known stays: a listener is gone when the kernel says so, not when it says nothing.
 void PortWatch::dump_failed(const Error& error) {
-  if (backoff_ == Duration::zero())
-    log::debug("watch: pid {}: {}; trying again", pid_, error.text());
-  backoff_ = std::clamp(backoff_ * 2, kFirstBackoff, kLastBackoff);
-  not_before_ = loop_.now() + backoff_;
+  if (!dumping_.failing()) log::debug("watch: pid {}: {}; trying again", pid_, error.text());
+  dumping_.fail(error, loop_.now());
   stale_ = true;
 }
 

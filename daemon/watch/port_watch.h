@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "event/event_loop.h"
+#include "kernel/diag_modules.h"
 #include "kernel/proc_net_sockets.h"
 #include "kernel/sock_diag.h"
 #include "kernel/sockstat.h"
@@ -44,6 +45,7 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
     Pace& pace;
     CloseStorm& storm;
     const UdpInterest& udp;
+    const DiagModules& modules;
   };
 
   /// @param observer called from the loop, never from within a call to this object; it must not
@@ -60,7 +62,13 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   /// Where no socket can be made inside: reads /proc/PID/net instead, hundreds of times
   /// dearer, hence slower. ESRCH, ENOENT: the process is gone.
   Result<void> use_procfs();
-  void diag_failed();
+  /// @param error decides how soon it is asked again
+  void diag_failed(const Error& error);
+  /// The provider goes on trying by itself; what is open is not known soon.
+  void diag_delayed() { first_look_done_ = true; }
+  /// The provider may have something better by now: it is asked again, and what there is serves
+  /// until it answers.
+  void renew_source();
 
   [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
   void hurry() override { seat_.hurry(); }
@@ -84,6 +92,19 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   [[nodiscard]] bool hears_closes() const { return closes_ && closes_->joined(); }
 
  private:
+  /// Pauses that grow while something fails.
+  class Backoff {
+   public:
+    void fail(const Error& error, TimePoint now);
+    void reset() { *this = {}; }
+    [[nodiscard]] bool failing() const { return pause_ > Duration::zero(); }
+    [[nodiscard]] bool over(TimePoint now) const { return now >= until_; }
+
+   private:
+    Duration pause_{};
+    TimePoint until_ = TimePoint::min();
+  };
+
   Depth look(Depth depth) override;
   void on_closes() override;
   void take_closes();
@@ -102,17 +123,19 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   Pace& pace_;
   CloseStorm& storm_;
   const UdpInterest& wanted_udp_;
+  const DiagModules& modules_;
   WatchObserver& observer_;
   DiagProvider& provider_;
   const pid_t pid_;
   const std::uint64_t netns_;
 
   std::optional<Sockstat> counter_;
-  SocketsInUse seen_;                        ///< just before the last dump
-  bool stale_ = true;                        ///< a dump is owed, whatever the counters say
-  bool asked_ = false;                       ///< the provider is at work
-  TimePoint not_before_ = TimePoint::min();  ///< no dump and no asking until then
-  Duration backoff_{};
+  SocketsInUse seen_;   ///< just before the last dump
+  bool stale_ = true;   ///< a dump is owed, whatever the counters say
+  bool asked_ = false;  ///< the provider is at work
+  bool renew_ = false;  ///< it is to be asked though there is a source
+  Backoff asking_;
+  Backoff dumping_;
 
   UdpInterest udp_;  ///< at the last look
   std::variant<std::monostate, SockDiag, ProcNetSockets> source_;

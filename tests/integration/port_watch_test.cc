@@ -189,7 +189,7 @@ TEST_F(PortWatchTest, WithoutAProcessItIsWatchedByDumpsAlone) {
 
 TEST_F(PortWatchTest, AFailedProviderIsAskedAgain) {
   Watched c(shared);
-  c.provide = [&] { c.asked < 3 ? c.watch.diag_failed() : c.give(); };
+  c.provide = [&] { c.asked < 3 ? c.watch.diag_failed({EPERM, "setns"}) : c.give(); };
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   EXPECT_TRUE(c.until_listeners(1));
   EXPECT_EQ(c.asked, 3);
@@ -216,6 +216,80 @@ TEST_F(PortWatchTest, ProcfsServesWhereNoSocketCanBeHad) {
   EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(v4), local_endpoint(v6)));
   v4.reset();
   EXPECT_TRUE(c.until_listeners(1));
+}
+
+struct PortWatchWithoutModules : PortWatchTest {
+  PortWatchWithoutModules() : PortWatchTest(false, false) {
+    Settings::Detect rich;
+    rich.cpu_budget = 100;  // to read /proc is dear
+    pace.configure(rich);
+  }
+};
+
+TEST_F(PortWatchWithoutModules, LooksByTheKernelsWordOnceTheModuleIsThere) {
+  Watched c(shared);
+  c.provide = [&] { modules.of(Protocol::Tcp) ? c.give() : (void)c.watch.use_procfs(); };
+  modules.set_observer([&] { c.watch.renew_source(); });
+  UniqueFd listener = c.ns.listen({kLoopback4, 0});
+  const UniqueFd kept = c.ns.listen({kLoopback6, 0});
+  ASSERT_TRUE(c.until_listeners(2));
+  EXPECT_EQ(c.watch.listeners().front().cookie, 0U) << "not read from /proc";
+  look_at_modules();
+  EXPECT_EQ(c.asked, 1) << "asked again though nothing has changed";
+  has_tcp_diag = true;
+  look_at_modules();
+  ASSERT_TRUE(c.until([&] { return c.watch.listeners().front().cookie != 0; }));
+  EXPECT_EQ(c.asked, 2);
+  EXPECT_TRUE(c.watch.hears_closes());
+  listener.reset();
+  EXPECT_TRUE(c.until_listeners(1));
+}
+
+TEST_F(PortWatchWithoutModules, KeepsToProcWhileItsProviderFails) {
+  Watched c(shared);
+  c.provide = [&] {
+    c.asked == 1 ? (void)c.watch.use_procfs() : c.watch.diag_failed({EPERM, "setns"});
+  };
+  const UniqueFd first = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(1));
+  c.watch.renew_source();
+  ASSERT_TRUE(c.until([&] { return c.asked > 1; }));
+  const UniqueFd second = c.ns.listen({kLoopback4, 0});
+  EXPECT_TRUE(c.until_listeners(2));
+  c.provide = [&] { c.give(); };
+  EXPECT_TRUE(c.until([&] { return c.watch.hears_closes(); })) << "given up";
+}
+
+struct PortWatchWithoutUdpDiag : PortWatchTest {
+  PortWatchWithoutUdpDiag() : PortWatchTest(true, false) {}
+};
+
+/// The kernel of the test has it, so that a question would be answered, by a cookie.
+TEST_F(PortWatchWithoutUdpDiag, DoesNotAskForItUntilItIsThere) {
+  udp.wanted = true;
+  Watched c(shared);
+  const UniqueFd server = c.ns.socket(AF_INET, SOCK_DGRAM);
+  const SockAddr at = to_sockaddr({kLoopback4, 20053});
+  ASSERT_EQ(::bind(server.get(), at.get(), at.length), 0);
+  ASSERT_TRUE(c.until_listeners(1));
+  EXPECT_EQ(c.watch.listeners().front().cookie, 0U);
+  has_udp_diag = true;
+  look_at_modules();
+  EXPECT_TRUE(c.until([&] { return c.watch.listeners().front().cookie != 0; }));
+}
+
+TEST_F(PortWatchWithoutUdpDiag, GoesOnWhenAServerConnectsItsSocket) {
+  udp.wanted = true;
+  Watched c(shared);
+  const UniqueFd server = c.ns.socket(AF_INET, SOCK_DGRAM);
+  const SockAddr at = to_sockaddr({kLoopback4, 20053});
+  ASSERT_EQ(::bind(server.get(), at.get(), at.length), 0);
+  ASSERT_TRUE(c.until_listeners(1));
+  connect_to(server, {kLoopback4, 20054});
+  const UniqueFd web = c.ns.listen({kLoopback4, 20080});
+  EXPECT_TRUE(c.until([&] {
+    return std::ranges::count(c.watch.listeners(), Protocol::Tcp, &Listener::protocol) == 1;
+  }));
 }
 
 TEST_F(PortWatchTest, ABrokenSocketIsToldOnceAndRetriedWithPausesAndNothingIsForgotten) {

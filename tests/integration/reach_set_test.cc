@@ -40,6 +40,24 @@ TEST_F(ReachSetTest, AListenerBelongsToTheNamespacesOnlyContainer) {
   EXPECT_THAT(told, ElementsAre("web: 8080"));
 }
 
+struct ReachWithoutModules : ReachTest {
+  ReachWithoutModules() : ReachTest(false) {}
+  TestNetns ns;
+  UniqueFd server = ns.listen({kLoopback, 8080});
+};
+
+TEST_F(ReachWithoutModules, AContainerIsWatchedByTheKernelsWordOnceTheModuleIsThere) {
+  modules.set_observer([this] { reaches.follow_diag_modules(); });
+  Reach& web = add(container("web", ns.pid()));
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_EQ(web.listeners().front().cookie, 0U) << "not read from /proc";
+  has_diag = true;
+  modules_clock.advance(DiagModules::kPause);
+  ASSERT_TRUE(modules_loop.turn(Duration::zero()));
+  ASSERT_TRUE(turn_until([&] { return web.listeners().front().cookie != 0; }));
+  EXPECT_THAT(told, ElementsAre("web: 8080", "web: 8080")) << "it went away meanwhile";
+}
+
 TEST_F(ReachSetTest, OfAPodTheOneWhoseCgroupMadeTheListenerHasIt) {
   Reach& infra = add(container("infra", ns.pid()));
   ASSERT_TRUE(listens_on(infra, 1));

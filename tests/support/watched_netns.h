@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "support/manual_clock.h"
 #include "support/test_netns.h"
 #include "watch/port_watch.h"
 
@@ -86,12 +87,29 @@ struct Watched final : WatchObserver, DiagProvider {
 };
 
 struct PortWatchTest : testing::Test {
+  explicit PortWatchTest(bool tcp_diag = true, bool udp_diag = true)
+      : has_tcp_diag(tcp_diag), has_udp_diag(udp_diag) {}
+  /// From now on the kernel has the modules that it is said to have.
+  void look_at_modules() {
+    modules_clock.advance(DiagModules::kPause);
+    EXPECT_TRUE(modules_loop.turn(Duration::zero()));
+  }
+
   SystemClock clock;
   EventLoop loop{clock};
   Pace pace{loop, Settings::Detect{}};
   CloseStorm storm;
   UdpInterest udp;
-  PortWatch::Shared shared{loop, pace, storm, udp};
+  bool has_tcp_diag;
+  bool has_udp_diag;
+  ManualClock modules_clock;
+  EventLoop modules_loop{modules_clock};
+  DiagModules modules{modules_loop, [this](Protocol protocol) -> Result<void> {
+                        const bool there = protocol == Protocol::Tcp ? has_tcp_diag : has_udp_diag;
+                        if (!there) return fail("sock_diag dump", ENOENT);
+                        return {};
+                      }};
+  PortWatch::Shared shared{loop, pace, storm, udp, modules};
 };
 
 }  // namespace portfwd::testing_support

@@ -21,6 +21,11 @@ constexpr Error kDied{ECONNRESET, BrokerClient::kOwnOp};
 constexpr Error kSilent{ETIMEDOUT, BrokerClient::kOwnOp};
 constexpr Error kNonsense{EBADMSG, BrokerClient::kOwnOp};
 
+/// A request may be sent before the loop has seen the broker's end.
+bool is_end_of_peer(const Error& error) {
+  return error.code == EPIPE || error.code == ECONNRESET;
+}
+
 }  // namespace
 
 BrokerCall::~BrokerCall() {
@@ -98,8 +103,8 @@ Result<void> BrokerClient::send_waiting() {
     Call& call = calls_[in_flight_];
     const auto bytes = std::as_bytes(std::span(&call.request, 1));
     const std::span<const int> along(&call.fd, call.fd >= 0 ? 1 : 0);
-    auto sent = send_with_fds(process_->process.socket.get(), bytes, along);
-    if (!sent) return sent;
+    const auto sent = send_with_fds(process_->process.socket.get(), bytes, along);
+    if (!sent) return std::unexpected(is_end_of_peer(sent.error()) ? kDied : sent.error());
     const bool joins = call.request.op == broker::Op::Join;
     call.deadline = loop_.now() + (joins ? launcher_->patience() : kDeadline);
     ++in_flight_;

@@ -6,8 +6,9 @@
 // Answers come in the order of the requests, so the first call in flight is the one that is
 // answered next. Anything else (another id, a wrong count, silence past the deadline, the end of
 // the socket) means that this broker is not to be trusted: it is killed, all calls fail, and the
-// next one is made again when needed, after a pause that doubles with every failure. Descriptors
-// already handed over are not touched by any of this.
+// next one is made again when needed, after a pause that doubles with every failure up to
+// kLongestPause: whatever has happened to brokers, what is asked for now waits no longer than that.
+// Descriptors already handed over are not touched by any of this.
 #pragma once
 
 #include <chrono>
@@ -61,7 +62,7 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   /// Of a request, from its sending or from the join, if that is later.
   static constexpr Duration kDeadline = std::chrono::seconds(2);
   static constexpr Duration kShortestPause = std::chrono::milliseconds(100);
-  static constexpr Duration kLongestPause = std::chrono::seconds(5);
+  static constexpr Duration kLongestPause = std::chrono::seconds(1);
   static constexpr std::string_view kOwnOp = "broker";
 
   /// Make it with std::make_shared; the loop outlives it. @param userns the user namespace to join,

@@ -1,0 +1,87 @@
+// What is known of the kernel's modules, by a clock and a kernel of the test's own.
+#include "kernel/diag_modules.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "support/manual_clock.h"
+
+namespace portfwd {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using testing_support::ManualClock;
+
+struct DiagModulesTest : testing::Test {
+  DiagModulesTest() { log::set_level(log::Level::Error); }
+  ~DiagModulesTest() override { log::set_level(log::Level::Info); }
+
+  Result<void> probe(Protocol protocol) {
+    ++questions;
+    if (!has[static_cast<std::size_t>(protocol)]) return fail("sock_diag dump", ENOENT);
+    return {};
+  }
+  DiagModules& start() {
+    modules.emplace(loop, [this](Protocol protocol) { return probe(protocol); });
+    modules->set_observer([this] { ++changes; });
+    questions = 0;
+    return *modules;
+  }
+  void pass(Duration time) {
+    clock.advance(time);
+    ASSERT_TRUE(loop.turn(Duration::zero()));
+  }
+
+  ManualClock clock;
+  EventLoop loop{clock};
+  std::array<bool, 2> has{true, true};  ///< by protocol
+  int questions = 0;
+  int changes = 0;
+  std::optional<DiagModules> modules;
+};
+
+TEST_F(DiagModulesTest, AsksNoMoreOnceTheKernelHasBoth) {
+  const DiagModules& all = start();
+  EXPECT_TRUE(all.of(Protocol::Tcp));
+  EXPECT_TRUE(all.of(Protocol::Udp));
+  EXPECT_EQ(all.trouble(Protocol::Tcp), "");
+  pass(DiagModules::kPause);
+  EXPECT_EQ(questions, 0);
+}
+
+TEST_F(DiagModulesTest, TellsThemApartAndNamesTheOneToLoad) {
+  has = {true, false};
+  const DiagModules& tcp_alone = start();
+  EXPECT_TRUE(tcp_alone.of(Protocol::Tcp));
+  EXPECT_EQ(tcp_alone.of(Protocol::Udp).error().code, ENOENT);
+  EXPECT_EQ(tcp_alone.trouble(Protocol::Tcp), "");
+  EXPECT_THAT(tcp_alone.trouble(Protocol::Udp), HasSubstr("modprobe udp_diag"));
+}
+
+TEST_F(DiagModulesTest, LooksAgainEachPauseWhileOneIsMissingAndTellsWhenItIsThere) {
+  has = {false, false};
+  const DiagModules& none = start();
+  pass(DiagModules::kPause - 1ms);
+  EXPECT_EQ(questions, 0);
+  pass(1ms);
+  EXPECT_EQ(questions, 2);
+  EXPECT_EQ(changes, 0);
+  has = {true, false};
+  EXPECT_FALSE(none.of(Protocol::Tcp)) << "not before the next look";
+  pass(DiagModules::kPause);
+  EXPECT_TRUE(none.of(Protocol::Tcp));
+  EXPECT_FALSE(none.of(Protocol::Udp));
+  EXPECT_EQ(changes, 1);
+  has = {true, true};
+  pass(DiagModules::kPause);
+  EXPECT_TRUE(none.of(Protocol::Udp));
+  EXPECT_EQ(changes, 2);
+  questions = 0;
+  pass(DiagModules::kPause);
+  EXPECT_EQ(questions, 0) << "it looks on though none is missing";
+}
+
+}  // namespace
+}  // namespace portfwd
