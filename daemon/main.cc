@@ -18,7 +18,6 @@
 
 namespace portfwd {
 namespace {
-
 int run(const Options& options, const Settings& settings) {
   set_up_process();
   const SystemClock clock;
@@ -37,9 +36,10 @@ int run(const Options& options, const Settings& settings) {
   const StateFile state_file(options.state_folder);
   FileWriter writer(loop, broker_path().string());
   ConfigSource config(loop, options);
-  Controller controller({loop, found.discovery, found.registry, reach.reaches, relay.services(),
-                         holders, state_file, writer, [&] { return config.read(); }},
-                        settings);
+  Controller controller(
+      {loop, found.discovery, found.registry, reach.reaches, relay.services(), holders, state_file,
+       writer, [&] { return config.read(); }, [&](Facts& facts) { found.add_facts(facts); }},
+      settings);
   reach.reaches.set_observer(controller);
   relay.modules().set_observer([&] { controller.follow_diag_modules(); });
   Journal journal;

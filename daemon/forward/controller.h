@@ -32,6 +32,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
     const StateFile& state_file;  ///< loaded at once
     FileWriter& writer;           ///< of the state, while the loop runs and from stop() on
     ReadSettings read_settings;   ///< for reload()
+    std::function<void(Facts&)> add_facts;  ///< what else status() is to tell
   };
   Controller(Parts parts, const Settings& settings);
 

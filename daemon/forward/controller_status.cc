@@ -83,6 +83,7 @@ Facts Controller::status() const {
   add_facts(parts_.discovery.figures(), facts);
   add_facts(parts_.relay.identity.refused(), facts);
   add_facts(parts_.relay.gate, facts);
+  parts_.add_facts(facts);
   return facts;
 }
 

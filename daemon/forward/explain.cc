@@ -46,13 +46,22 @@ void add_ended(const Known& known, Sentences& out) {
                             clock_text(when), why_ended(reason)));
 }
 
+/// A listener without a program: only what may list the descriptors of its process can name it.
+std::string_view unnamed(ReachKind reach) {
+  const bool roots = reach == ReachKind::Bridge || reach == ReachKind::Helper;
+  return roots ? "a program that cannot be known (its process belongs to root, and only root may "
+                 "see whose socket it is)"
+               : "a program that can't be named";
+}
+
 Sentences seen_now(const Known& known) {
   if (known.subject == nullptr) return {"no container of this name is there"};
   if (is_reverse(known)) return {"portfwd itself listens on it inside, for a service of the host"};
   if (known.listeners.empty()) return {"nothing listens on it inside"};
   Sentences out;
   for (const auto& [l, since, settling] : known.listeners) {
-    const std::string who = l.process.empty() ? "a program that can't be named" : l.process;
+    const std::string_view who =
+        l.process.empty() ? unnamed(known.container.reach) : std::string_view(l.process);
     out.push_back(fmt::format("{} listens on {} (uid {} inside), seen since {}", who,
                               l.local.text(), l.uid, clock_text(since)));
   }

@@ -157,6 +157,12 @@ Reader* FoundProcessNames::reader_inside(std::uint64_t netns) {
 }
 
 void FoundProcessNames::end_idle_readers() {
+std::vector<const Reader*> FoundProcessNames::readers() const {
+  std::vector<const Reader*> all;
+  for (const auto& [userns, inside] : inside_) all.push_back(inside.reader.get());
+  return all;
+}
+
   const TimePoint now = parts_.loop.now();
   std::erase_if(inside_, [now](const auto& each) {
     return each.second.used + kReaderIdle <= now && each.second.reader->waiting() == 0;

@@ -58,6 +58,8 @@ class FoundProcessNames final : public ProcessNames {
 
   [[nodiscard]] Search find(std::uint64_t netns, std::vector<std::uint32_t> inodes,
                             Done done) override;
+  /// Those in other user namespaces that are alive now.
+  [[nodiscard]] std::vector<const Reader*> readers() const;
 
   static constexpr Duration kReaderIdle = std::chrono::minutes(1);
   static constexpr std::size_t kMostReaders = 16;

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include "base/facts.h"
 #include "discover/discovery.h"
 #include "discover/engine_facts.h"
 #include "reach/process_names.h"
@@ -27,6 +28,9 @@ struct DiscoveryParts {
         trim(loop) {
     registry.add_observer(trim);
   }
+
+  /// Of the readers: whom a name is missing for, and why.
+  void add_facts(Facts& facts_out) const;
 
   EventLoop& loop;
   const ProcDir proc;

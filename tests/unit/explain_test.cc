@@ -50,6 +50,15 @@ TEST_F(ExplainTest, SaysWhatWasSeenAndSinceWhen) {
                           "2023-11-14 22:13:20 UTC"));
 }
 
+TEST_F(ExplainTest, SaysWhyTheProgramOfARootsContainerCannotBeKnown) {
+  known.listeners[0].listener.process.clear();
+  EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("a program that can't be named")));
+  for (const ReachKind reach : {ReachKind::Bridge, ReachKind::Helper}) {
+    known.container.reach = reach;
+    EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("belongs to root")));
+  }
+}
+
 TEST_F(ExplainTest, NamesTheFirstObstacleAndItsRemedy) {
   known.auto_forwards = 64;
   EXPECT_THAT(text("decision"), HasSubstr("64 forwards already"));

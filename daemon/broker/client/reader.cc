@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <ranges>
 #include <utility>
 
 #include "base/log.h"
+#include "base/text.h"
 
 namespace portfwd {
 
@@ -267,11 +269,24 @@ void Reader::remember(const std::string& subject) {
     silent_.erase(silent_in_order_.front());
     silent_in_order_.pop_front();
   }
+  log::write(
+      log::Level::Notice,
+      fmt::format("{} did not let itself be read in time: it is not read again", text_of(subject)));
+}
+
+std::string Reader::text_of(const std::string& subject) const {
   const bool file = options_.purpose == broker::Purpose::Files;
-  log::write(log::Level::Notice,
-             fmt::format("{} did not let itself be read in time: it is not read again",
-                         file ? subject.substr(0, subject.find('\0'))
-                              : "process " + subject.substr(0, subject.find(' '))));
+  return file ? printable(subject.substr(0, subject.find('\0')))
+              : "process " + subject.substr(0, subject.find(' '));
+}
+
+std::vector<std::string> Reader::silent(std::size_t most) const {
+  std::vector<std::string> texts;
+  const std::size_t left_out = silent_in_order_.size() - std::min(silent_in_order_.size(), most);
+  for (const std::string& subject : silent_in_order_ | std::views::drop(left_out)) {
+    texts.push_back(text_of(subject));
+  }
+  return texts;
 }
 
 void Reader::end_process() {

@@ -100,6 +100,8 @@ class Reader final : private IoHandler {
   [[nodiscard]] std::size_t waiting() const { return calls_.size(); }
   [[nodiscard]] std::size_t stuck() const { return launcher_.dying(); }
   [[nodiscard]] std::uint64_t silences() const { return silences_; }  ///< so far
+  /// The subjects that are not read again, as a person is told of them; the last ones.
+  [[nodiscard]] std::vector<std::string> silent(std::size_t most) const;
   [[nodiscard]] pid_t pid() const { return process_ ? process_->process.pid : 0; }
 
  private:
@@ -126,6 +128,7 @@ class Reader final : private IoHandler {
   void finish_first(Result<std::string> result, const broker::ReadReply& reply);
   void on_silence();
   void remember(const std::string& subject);
+  [[nodiscard]] std::string text_of(const std::string& subject) const;
   void lose_reader(Error error);
   void end_process();
   void arm_deadline();
