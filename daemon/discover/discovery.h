@@ -75,6 +75,7 @@ class Discovery final : private Census {
   /// Pids seen in that namespace at the last look; ascending.
   [[nodiscard]] std::vector<pid_t> processes_in(std::uint64_t netns) const;
   [[nodiscard]] DiscoveryFigures figures() const;
+  [[nodiscard]] OptOuts& opt_outs() { return facts_.opt_outs(); }
 
  private:
   using Process = ProcessTable::Process;

@@ -6,6 +6,7 @@
 #include <array>
 #include <span>
 
+#include "base/small_file.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {
@@ -58,7 +59,10 @@ ProcessFacts parse_process_facts(std::string_view cmdline, std::optional<std::st
 }
 
 ProcessFactsCache::ProcessFactsCache(Reader& reader, const ProcDir& proc)
-    : reader_(reader), proc_(proc), host_name_(own_host_name()) {}
+    : reader_(reader),
+      proc_(proc),
+      host_name_(own_host_name()),
+      opt_outs_(read_small_file("/proc/sys/kernel/random/boot_id", 64).value_or("")) {}
 
 ProcessFactsCache::Entry& ProcessFactsCache::entry_of(pid_t pid) {
   const auto stat = proc_.stat(pid);
@@ -68,8 +72,9 @@ ProcessFactsCache::Entry& ProcessFactsCache::entry_of(pid_t pid) {
   return entry;
 }
 
-bool ProcessFactsCache::take(Entry& entry, const Result<Reader::Texts>& texts) {
-  const ProcessFacts before = entry.facts.value_or(ProcessFacts());
+bool ProcessFactsCache::take(pid_t pid, Entry& entry, const Result<Reader::Texts>& texts) {
+  ProcessFacts before = entry.facts.value_or(ProcessFacts());
+  if (!entry.facts) before.opted_out = opt_outs_.contains(pid, entry.started);
   const bool known = entry.facts.has_value();
   if (texts) {
     const std::optional<std::string_view> environ = texts->environment;
@@ -79,6 +84,7 @@ bool ProcessFactsCache::take(Entry& entry, const Result<Reader::Texts>& texts) {
     const int code = texts.error().code;
     entry.stale = code == EBUSY || code == ECONNRESET;  // the reader's failure, not the process's
   }
+  if (entry.facts->opted_out) opt_outs_.add(pid, entry.started);
   return !known || *entry.facts != before;
 }
 
@@ -90,7 +96,7 @@ const ProcessFacts* ProcessFactsCache::of(pid_t pid) {
         [this, pid, started = entry.started](const Result<Reader::Texts>& texts) {
           const auto found = entries_.find(pid);
           if (found == entries_.end() || found->second.started != started) return;
-          if (take(found->second, texts)) on_facts_(pid);
+          if (take(pid, found->second, texts)) on_facts_(pid);
         });
   }
   return entry.facts ? &*entry.facts : nullptr;
@@ -109,7 +115,7 @@ Reader::Call ProcessFactsCache::read(pid_t pid, Reader* by, Done done) {
           [this, pid, started, done = std::move(done)](const Result<Reader::Texts>& texts) mutable {
             Entry& entry = entries_[pid];
             if (entry.started != started) entry = Entry{.started = started};
-            take(entry, texts);
+            take(pid, entry, texts);
             const ProcessFacts facts = *entry.facts;  // `done` may change the entries
             done(facts);
           });
@@ -117,6 +123,7 @@ Reader::Call ProcessFactsCache::read(pid_t pid, Reader* by, Done done) {
 
 void ProcessFactsCache::forget_unless(const std::function<bool(pid_t)>& is_there) {
   std::erase_if(entries_, [&](const auto& entry) { return !is_there(entry.first); });
+  opt_outs_.forget_unless(is_there);
 }
 
 bool ProcessFactsCache::wait(Duration limit) {

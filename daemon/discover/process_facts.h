@@ -20,6 +20,7 @@
 
 #include "broker/client/reader.h"
 #include "discover/names.h"
+#include "discover/opt_outs.h"
 #include "kernel/proc_dir.h"
 
 namespace portfwd {
@@ -65,6 +66,11 @@ class ProcessFactsCache {
   /// Reads them now. @param by a reader that may read the process; null: the ordinary one
   [[nodiscard]] Reader::Call read(pid_t pid, Reader* by, Done done);
 
+  /// Who said PORTFWD=off.
+  [[nodiscard]] OptOuts& opt_outs() { return opt_outs_; }
+  /// The process is opted out though it does not say so itself (any more).
+  void note_opt_out(pid_t pid) { opt_outs_.add(pid, entry_of(pid).started); }
+
   /// Forgets all processes of which `is_there` is not true.
   void forget_unless(const std::function<bool(pid_t)>& is_there);
   /// See Reader::wait. @return whether anything was being read
@@ -79,11 +85,12 @@ class ProcessFactsCache {
   };
   Entry& entry_of(pid_t pid);
   /// @return whether these are other facts
-  bool take(Entry& entry, const Result<Reader::Texts>& texts);
+  bool take(pid_t pid, Entry& entry, const Result<Reader::Texts>& texts);
 
   Reader& reader_;
   const ProcDir& proc_;
   std::string host_name_;
+  OptOuts opt_outs_;
   std::map<pid_t, Entry> entries_;
   OnFacts on_facts_ = [](pid_t) {};
 };

@@ -57,6 +57,8 @@ Controller::Controller(Parts parts, const Settings& settings)
       instance_id_(random_id()),
       started_(parts_.loop.now()) {
   share_cpu_budget();
+  parts_.discovery.opt_outs().recall(last_life_.opt_outs);
+  parts_.discovery.opt_outs().set_observer([this] { keeper_.changed(); });
 }
 
 /// One budget for all looking: two fifths to find containers, the rest to watch their listeners.
@@ -93,6 +95,7 @@ void Controller::restore(const KeptForward& kept) {
 State Controller::state() const {
   State state = table_.state();
   std::ranges::move(reverse_.kept(), std::back_inserter(state.forwards));
+  state.opt_outs = parts_.discovery.opt_outs().all();
   return state;
 }
 
@@ -187,13 +190,13 @@ Answer<void> Controller::reload() {
   return {};
 }
 
-// ---- what they read
-// ------------------------------------------------------------------------------
 void Controller::follow_diag_modules() {
   parts_.reaches.follow_diag_modules();
   table_.tell_identification_changed();
 }
 
+// ---- what they read
+// ------------------------------------------------------------------------------
 
 std::vector<Event> Controller::events_after(std::uint64_t seq) const {
   return log_.after(seq);

@@ -36,6 +36,10 @@ Json json_of(const KeptForward& f) {
   return object;
 }
 
+Json json_of(const OptOut& o) {
+  return {{"boot", o.boot}, {"pid", o.pid}, {"started", o.started}};
+}
+
 /// Reads the members of one object; afterwards `good` says whether all were there and made sense.
 class Reader {
  public:
@@ -54,6 +58,12 @@ class Reader {
   /// Nothing when it is not there.
   std::optional<Port> optional_port(const char* key) {
     return object_.contains(key) ? std::optional(port(key)) : std::nullopt;
+  }
+  std::uint64_t number(const char* key, std::uint64_t most) {
+    const auto* value = member<Json::number_unsigned_t>(key);
+    if (value == nullptr) return 0;
+    good_ &= *value <= most;
+    return *value;
   }
   bool flag(const char* key) {
     const auto* value = member<Json::boolean_t>(key);
@@ -108,6 +118,14 @@ bool read(const Json& object, KeptForward& into) {
   return reader.good();
 }
 
+bool read(const Json& object, OptOut& into) {
+  Reader reader(object);
+  into = {.boot = reader.text("boot"),
+          .pid = static_cast<pid_t>(reader.number("pid", std::numeric_limits<pid_t>::max())),
+          .started = reader.number("started", std::numeric_limits<std::uint64_t>::max())};
+  return reader.good();
+}
+
 /// A list that is not there is empty. @return what is wrong, "" for nothing
 template <class Entry>
 std::string read_list(const Json& document, const char* key, std::vector<Entry>& into) {
@@ -142,11 +160,13 @@ std::string text_of_list(std::string_view key, const std::vector<Entry>& entries
 }  // namespace
 
 std::string to_text(const State& state, std::size_t most) {
-  std::size_t room = most - std::min(most, 4 * kFrame);
+  std::size_t room = most - std::min(most, 5 * kFrame);
   const std::string forwards = text_of_list("forwards", state.forwards, room);  // dearest first
+  const std::string opt_outs = text_of_list("opt_outs", state.opt_outs, room);
   const std::string addresses = text_of_list("addresses", state.addresses, room);
   const std::string ports = text_of_list("ports", state.ports, room);
-  return fmt::format("{{\"version\":{}{}{}{}}}\n", kVersion, ports, addresses, forwards);
+  return fmt::format("{{\"version\":{}{}{}{}{}}}\n", kVersion, ports, addresses, forwards,
+                     opt_outs);
 }
 
 std::expected<State, std::string> parse_state(std::string_view text) {
@@ -161,6 +181,7 @@ std::expected<State, std::string> parse_state(std::string_view text) {
   std::string wrong = read_list(document, "ports", state.ports);
   if (wrong.empty()) wrong = read_list(document, "addresses", state.addresses);
   if (wrong.empty()) wrong = read_list(document, "forwards", state.forwards);
+  if (wrong.empty()) wrong = read_list(document, "opt_outs", state.opt_outs);
   if (!wrong.empty()) return std::unexpected(std::move(wrong));
   return state;
 }

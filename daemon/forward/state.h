@@ -12,6 +12,7 @@
 
 #include "base/endpoint.h"
 #include "config/rule.h"
+#include "discover/opt_outs.h"
 
 namespace portfwd {
 
@@ -47,6 +48,7 @@ struct State {
   std::vector<StickyPort> ports;
   std::vector<ContainerAddress> addresses;
   std::vector<KeptForward> forwards;
+  std::vector<OptOut> opt_outs;
   friend bool operator==(const State&, const State&) = default;
 };
 

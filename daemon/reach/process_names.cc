@@ -96,6 +96,7 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
         const bool inside = parent > 1 && proc.netns(parent).value_or(0) == netns_;
         if (inside) return read(pid, parent, by, depth + 1);
       }
+      if (program.opted_out) owner_.parts_.facts.note_opt_out(pid);
       read_next();
     });
   }
@@ -156,13 +157,13 @@ Reader* FoundProcessNames::reader_inside(std::uint64_t netns) {
   return nullptr;
 }
 
-void FoundProcessNames::end_idle_readers() {
 std::vector<const Reader*> FoundProcessNames::readers() const {
   std::vector<const Reader*> all;
   for (const auto& [userns, inside] : inside_) all.push_back(inside.reader.get());
   return all;
 }
 
+void FoundProcessNames::end_idle_readers() {
   const TimePoint now = parts_.loop.now();
   std::erase_if(inside_, [now](const auto& each) {
     return each.second.used + kReaderIdle <= now && each.second.reader->waiting() == 0;

@@ -1,5 +1,9 @@
 // What the next life of the daemon knows of the last one, however that ended.
+#include <gmock/gmock.h>
 #include <sys/inotify.h>
+
+#include <cstring>
+#include <sstream>
 
 #include "forward/state_file.h"
 #include "support/system_fixture.h"
@@ -41,6 +45,56 @@ TEST_F(SystemState, AContainerGetsTheHostPortThatItHadFromTheNextDaemonToo) {
   ASSERT_TRUE(wait_for_added(8080));
   EXPECT_EQ(forward_of(8080)["host_port"], 20000);
   EXPECT_EQ(forward_of(8080)["reason"], "it had this host port before");
+}
+
+/// Writes a text over the beginning of its own environment, as /proc shows it, and zeros behind it,
+/// as setproctitle(3) does.
+int write_over_environment(BoxInside&, const BoxArgument& argument) {
+  std::string stat;
+  std::getline(std::ifstream("/proc/self/stat"), stat);
+  std::istringstream fields(stat.substr(stat.rfind(')') + 2));
+  std::vector<std::uintptr_t> numbers;  // from the fourth on; proc(5)
+  std::string state;
+  fields >> state;
+  for (std::uintptr_t number = 0; fields >> number;) numbers.push_back(number);
+  constexpr std::size_t kEnvStart = 50 - 4;
+  const std::size_t size = std::strlen(argument.text.data());
+  if (numbers.size() <= kEnvStart + 1 || numbers[kEnvStart] + size >= numbers[kEnvStart + 1]) {
+    return ENOSPC;
+  }
+  auto* const start = reinterpret_cast<char*>(numbers[kEnvStart]);
+  std::memset(start, 0, numbers[kEnvStart + 1] - numbers[kEnvStart]);
+  std::memcpy(start, argument.text.data(), size);
+  return 0;
+}
+
+TEST_F(SystemState, AnOptOutHoldsInTheNextLifeThoughATitleIsInItsPlace) {
+  const auto text = [](std::string_view words) {
+    BoxArgument argument;
+    words.copy(argument.text.data(), argument.text.size() - 1);
+    return argument;
+  };
+  const auto decision = [&](const Box& box) -> std::string {
+    const Json container = container_of(box.pid());
+    if (container.is_null() || container["listeners"].empty()) return "";
+    return json({"explain", container["id"], "8080"}).at("decision");
+  };
+  const Box box;
+  ASSERT_EQ(box.tell(write_over_environment, text("PORTFWD=off")), 0);
+  start();
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(until([&] { return decision(box).contains("PORTFWD=off"); })) << decision(box);
+  ASSERT_EQ(box.tell(write_over_environment, text("redis-server *:8080")), 0);
+  daemon_->signal(SIGTERM);
+  ASSERT_EQ(ended(), 0);
+  start();
+  ASSERT_TRUE(until([&] { return !decision(box).empty(); }));
+  EXPECT_THAT(decision(box), testing::HasSubstr("PORTFWD=off"));
+  const Box other;  // with the same title, and nothing that was said before
+  ASSERT_EQ(other.tell(write_over_environment, text("redis-server *:8081")), 0);
+  ASSERT_EQ(other.open(8081), 0);
+  ASSERT_TRUE(wait_for_added(8081));
+  EXPECT_TRUE(told("PortAdded", 8080).empty());
 }
 
 TEST_F(SystemState, WithoutStickyNothingIsKept) {

@@ -29,7 +29,8 @@ State some_state() {
                         .host_port = 15432,
                         .bind = "::1",
                         .container_address = "10.0.0.1",
-                        .label = "mine"}}};
+                        .label = "mine"}},
+          .opt_outs = {{"6f2c", 4711, 1'234'567'890'123}}};
 }
 
 std::string read_file(const std::filesystem::path& path) {
@@ -122,6 +123,8 @@ TEST(StateText, IsRefusedWhenItIsNotOurs) {
         R"({"version":1,"ports":[{"container":"a","port":"80","host_port":-1}]})",
         R"({"version":1,"ports":[{"container":"a","port":80,"host_port":1}]})",
         R"({"version":1,"addresses":[{"container":"a","address":"localhost"}]})",
+        R"({"version":1,"opt_outs":[{"boot":"a","pid":4294967296,"started":1}]})",
+        R"({"version":1,"opt_outs":[{"boot":"a","pid":1,"started":-1}]})",
         R"({"version":1,"forwards":[{"container":"a","target":"80","reverse":false}]})",
         R"({"version":1,"forwards":[{"container":"a","target":"80","reverse":1,"bind":"",
             "address":"","label":""}]})",
