@@ -10,7 +10,14 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/error.h"
+
 namespace portfwd {
+
+/// Whether there is no descriptor left, of this process's or of the machine's.
+[[nodiscard]] inline bool is_descriptor_shortage(const Error& error) {
+  return error.code == EMFILE || error.code == ENFILE;
+}
 
 struct DescriptorLimits {
   /// Kept for everybody but clients, and as many again while they are short; less with a low limit.

@@ -157,6 +157,7 @@ class Discovery final : private Census {
   Timer tick_;
   Timer go_on_;
   Timer recount_;
+  bool short_ = false;    ///< of descriptors, when a process was to be held
   std::set<pid_t> told_;  ///< whose facts have come
   Timer use_facts_;
   ExecHints exec_hints_;

@@ -6,6 +6,7 @@
 #include <array>
 #include <span>
 
+#include "base/descriptors.h"
 #include "base/small_file.h"
 #include "kernel/procfs.h"
 
@@ -81,8 +82,8 @@ bool ProcessFactsCache::take(pid_t pid, Entry& entry, const Result<Reader::Texts
     entry.facts = parse_process_facts(texts->command, environ, host_name_, before);
   } else {
     entry.facts = before;
-    const int code = texts.error().code;
-    entry.stale = code == EBUSY || code == ECONNRESET;  // the reader's failure, not the process's
+    const int code = texts.error().code;  // the reader's failure is not the process's
+    entry.stale = code == EBUSY || code == ECONNRESET || is_descriptor_shortage(texts.error());
   }
   if (entry.facts->opted_out) opt_outs_.add(pid, entry.started);
   return !known || *entry.facts != before;

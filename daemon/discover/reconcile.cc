@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <ranges>
 
+#include "base/descriptors.h"
 #include "base/process_usage.h"
 #include "discover/discovery.h"
 #include "kernel/pidfd.h"
@@ -39,7 +40,9 @@ void Discovery::reconcile() {
 }
 
 /// Only when everybody was looked at since the anchor's exit is it known that nobody is left.
+/// A container is not given up for want of descriptors: a later scan has some to hold a successor.
 void Discovery::give_up_orphans(std::vector<ContainerKey> orphans) {
+  if (std::exchange(short_, false)) return;
   std::erase_if(orphans, [left = registry_.orphans()](const ContainerKey& key) {
     return std::ranges::find(left, key) == left.end();
   });
@@ -150,6 +153,7 @@ void Discovery::take(const ContainerKey& key, std::span<const pid_t> pids) {
 
 void Discovery::adopt(pid_t pid, const ContainerKey& key) {
   auto held = hold(proc_, pid);
+  short_ = short_ || (!held && is_descriptor_shortage(held.error()));
   if (!held || held->netns.inode() != key.netns) return;  // gone, or moved on meanwhile
   if (registry_.knows(key)) return registry_.settle(key, pid, std::move(held->pidfd));
   const Boundary::Verdict verdict = boundary_.judge(held->netns);
@@ -313,6 +317,7 @@ void Discovery::look_again() {
 /// A container whose namespaces are another user's: its files under /proc tell that it is there.
 void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
   auto pidfd = open_pidfd(pid);
+  short_ = short_ || (!pidfd && is_descriptor_shortage(pidfd.error()));
   const auto uid = procfs::parse_status_uid(proc_.read(pid, "status").value_or(""));
   const bool there = proc_.net_files(pid).value_or(0) == key.netns;
   if (!pidfd || !uid || !there || has_exited(pidfd->get())) return;
@@ -335,6 +340,7 @@ void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
 /// It is only to be known of: there is nothing to watch and nothing to forward.
 void Discovery::adopt_on_host(const Process& process, const ContainerKey& key) {
   auto pidfd = open_pidfd(process.pid);
+  short_ = short_ || (!pidfd && is_descriptor_shortage(pidfd.error()));
   auto netns = proc_.open_netns(process.pid);  // of another user's it can't be seen
   const auto uid = procfs::parse_status_uid(proc_.read(process.pid, "status").value_or(""));
   if (!pidfd || !uid || has_exited(pidfd->get())) return;

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <optional>
 
+#include "base/descriptors.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {
@@ -60,10 +61,16 @@ Result<std::string_view> link_text(int dir, const char* path, std::span<char> bu
   return std::string_view(buffer.data(), static_cast<std::size_t>(n));
 }
 
+UniqueFd another(const UniqueFd& fd) {
+  return UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+}
+
 }  // namespace
 
 ProcDir::ProcDir(std::string path)
-    : path_(std::move(path)), fd_(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
+    : path_(std::move(path)),
+      fd_(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)),
+      reserve_(another(fd_)) {}
 
 Result<void> ProcDir::list(std::vector<Entry>& out) const {
   out.clear();
@@ -112,7 +119,12 @@ Result<Netns> ProcDir::open_netns(pid_t pid) const {
 }
 
 Result<std::string> ProcDir::read(pid_t pid, const char* file, std::size_t limit) const {
-  return read_text(fd_.get(), PathBuffer(pid, file).get(), limit);
+  auto text = read_text(fd_.get(), PathBuffer(pid, file).get(), limit);
+  if (text || !is_descriptor_shortage(text.error()) || !reserve_.valid()) return text;
+  reserve_.reset();  // nobody else takes it meanwhile: there is one thread
+  text = read_text(fd_.get(), PathBuffer(pid, file).get(), limit);
+  reserve_ = another(fd_);
+  return text;
 }
 
 std::string ProcDir::comm(pid_t pid) const {

@@ -1,5 +1,6 @@
 // Reads a /proc folder: which processes there are, in which network namespace each is, and their
-// texts. Holds the folder open; one object serves all of discovery. It decides nothing.
+// texts. Holds the folder open; one object serves all of discovery. It decides nothing. One more
+// descriptor is held in reserve: what a process is must not depend on how many the daemon has left.
 #pragma once
 
 #include <sys/types.h>
@@ -54,7 +55,7 @@ class ProcDir {
   /// it is not dumpable. Source: proc_pid(5)
   [[nodiscard]] Result<uid_t> owner(pid_t pid) const;
 
-  /// The first `limit` bytes of /proc/PID/`file`.
+  /// The first `limit` bytes of /proc/PID/`file`; without a free descriptor, too.
   [[nodiscard]] Result<std::string> read(pid_t pid, const char* file,
                                          std::size_t limit = kTextLimit) const;
   /// The process's name, or "" when it is gone.
@@ -80,6 +81,7 @@ class ProcDir {
 
   std::string path_;
   UniqueFd fd_;
+  mutable UniqueFd reserve_;  ///< its number is free while read() needs it
 };
 
 /// The whole of a file that grows as it is read, up to `limit` bytes. @param dir or AT_FDCWD

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "kernel/pidfd.h"
+#include "support/few_descriptors.h"
 #include "support/finder.h"
 #include "support/sandbox.h"
 
@@ -16,6 +17,7 @@ namespace portfwd {
 namespace {
 
 using namespace std::chrono_literals;
+using testing_support::FewDescriptors;
 using testing_support::Finder;
 using testing_support::Sandbox;
 
@@ -53,6 +55,33 @@ TEST_F(DiscoverTest, ASandboxThatBeginsLaterIsFoundWithoutAHint) {
   const Container* container = finder.wait_for(sandbox.netns());
   ASSERT_NE(container, nullptr);
   EXPECT_EQ(finder.log.added(sandbox.netns()), 1);
+}
+
+TEST_F(DiscoverTest, KeepsContainersAndNamesWhileThereIsNoDescriptor) {
+  Sandbox sandbox;
+  finder.start();
+  const Container* container = finder.by_netns(sandbox.netns());
+  ASSERT_NE(container, nullptr);
+  const std::uint64_t netns = container->netns;
+  const std::string name = container->name;
+  const pid_t second = sandbox.tell(Sandbox::Do::Fork);
+  look_twice();
+  {
+    const UniqueFd lowest(::fcntl(0, F_DUPFD_CLOEXEC, 0));
+    FewDescriptors none(lowest.get() + 1);
+    ASSERT_FALSE(open_pidfd(::getpid()));
+    EXPECT_EQ(finder.proc.comm(sandbox.pid()), finder.proc.comm(::getpid()))
+        << "it is a fork of us";
+    look_twice();
+    EXPECT_EQ(finder.by_netns(netns)->name, name);
+    sandbox.end();
+    look_twice();
+    ASSERT_NE(finder.by_netns(netns), nullptr) << "given up, though a process is left";
+  }
+  EXPECT_TRUE(finder.until([&] { return finder.by_netns(netns)->pid == second; }));
+  EXPECT_EQ(finder.by_netns(netns)->name, name);
+  EXPECT_EQ(finder.log.removed(netns), 0);
+  EXPECT_EQ(finder.log.added(netns), 1);
 }
 
 /// Inside a sandbox, a shell that calls itself conmon and keeps a network namespace of its own.
