@@ -279,7 +279,7 @@ void ForwardTable::on_target_refused(ForwardPort& port, const Error& error) {
   if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
   if (forward->second.forward->note_dial(error)) told_change(forward->second);
   const auto entry = entries_.find(forward->first.container);
-  if (entry != entries_.end()) entry->second.reach->hurry();
+  if (entry != entries_.end()) entry->second.reach->look_again();
 }
 
 void ForwardTable::on_target_reached(ForwardPort& port) {

@@ -36,9 +36,10 @@ class Reach {
   [[nodiscard]] virtual const std::vector<Listener>& listeners() const = 0;
   [[nodiscard]] virtual bool ever_listened() const = 0;
   [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
-  /// A client waits or was refused: look soon.
+  /// A client waits: look soon.
   virtual void hurry() = 0;
-  /// The same, and in full, whatever the counters say: what is taken to be gone may be back.
+  /// The same, in full and whatever it costs: a client was refused, or what is taken to be gone may
+  /// be back.
   virtual void look_again() { hurry(); }
   /// Asks for a port of the container's loopback for ourselves. @param handler borrowed until
   /// called, or until the result is destroyed

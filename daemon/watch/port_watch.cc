@@ -80,6 +80,7 @@ PortWatch::PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider
       pid_(pid),
       netns_(netns),
       counter_(open_counter(pid, netns)),
+      evidence_(loop_, [this] { follow_evidence(); }),
       changed_(loop_, [this] { observer_.on_listeners(*this); }),
       seat_(pace_, *this) {}
 
@@ -151,6 +152,21 @@ Looker::Depth PortWatch::look(Depth depth) {
   if (dormant()) return Depth::Glance;
   dump();
   return Depth::Full;
+}
+
+void PortWatch::look_again() {
+  stale_ = true;
+  seat_.hurry();
+  if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
+}
+
+/// To read /proc instead is too dear for that.
+void PortWatch::follow_evidence() {
+  evidence_due_ = loop_.now() + kEvidenceGap;
+  if (!std::holds_alternative<SockDiag>(source_) || !dumping_.over(loop_.now())) return;
+  const Duration before = pace_.cpu_time();
+  dump();
+  seat_.charge(pace_.cpu_time() - before);
 }
 
 /// A listener counts as a socket in use from listen() on, until it is closed or shut down. The

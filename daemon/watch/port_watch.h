@@ -72,11 +72,10 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
 
   [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
   void hurry() override { seat_.hurry(); }
-  /// The same, and the next look is a dump.
-  void look_again() {
-    stale_ = true;
-    seat_.hurry();
-  }
+  /// Something says that the listeners are others: dumps at once, whatever the budget allows, but
+  /// at most once in kEvidenceGap.
+  void look_again();
+  static constexpr Duration kEvidenceGap = std::chrono::milliseconds(50);
 
   /// A socket of our own making inside: it is nobody's listener, until forget().
   /// @param inode of the socket, by which /proc knows it too
@@ -110,6 +109,7 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   void take_closes();
   [[nodiscard]] bool worth_a_dump(Depth depth);
   void ask();
+  void follow_evidence();
   void dump();
   void dump_failed(const Error& error);
   [[nodiscard]] Result<std::vector<DiagSocket>> read_source(Protocol protocol);
@@ -145,6 +145,8 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   std::uint64_t dumps_ = 0;
   bool first_look_done_ = false;
 
+  TimePoint evidence_due_ = TimePoint::min();
+  Timer evidence_;
   Timer changed_;  ///< tells the observer, once a turn
   std::optional<CloseWatch> closes_;
   Pace::Seat seat_;

@@ -147,6 +147,27 @@ TEST_F(PortWatchTest, LookingFindsAListenerThatWasShutDownThoughNoEventSaysSo) {
   EXPECT_TRUE(c.until_listeners(1));
 }
 
+/// What a client that was refused has seen must be known before it is dialled for again.
+TEST_F(PortWatchTest, LooksAtOnceOnEvidenceThoughTheBudgetIsUsedUp) {
+  Watched c(shared);
+  const UniqueFd kept = c.ns.listen({kLoopback4, 0});
+  const UniqueFd first = c.ns.listen({kLoopback4, 0});
+  const UniqueFd second = c.ns.listen({kLoopback4, 0});
+  ASSERT_TRUE(c.until_listeners(3));
+  Settings::Detect never;
+  never.interval = 1h;
+  never.cpu_budget = 0.001;
+  pace.configure(never);
+  ::shutdown(first.get(), SHUT_RDWR);  // of which no event tells
+  c.watch.look_again();
+  EXPECT_TRUE(c.until_listeners(2));
+  ::shutdown(second.get(), SHUT_RDWR);
+  const auto before = c.watch.dumps();
+  for (int i = 0; i < 100; ++i) c.watch.look_again();
+  EXPECT_TRUE(c.until_listeners(1));
+  EXPECT_EQ(c.watch.dumps(), before + 1);
+}
+
 TEST_F(PortWatchTest, AListenerThatADuplicateHoldsOpenIsStillThere) {
   Watched c(shared);
   UniqueFd listener = c.ns.listen({kLoopback4, 0});
