@@ -214,6 +214,27 @@ is_declared() {
     .host_port == $2 and .origin == \"declared\" and .state == \"active\")"
 }
 
+# opted_out NAME PORT: it listens, and says itself that it is to be left alone.
+opted_out() { portfwdctl --json explain "$1" "$2" | jq -e '.decision | contains("PORTFWD=off")'; }
+
+# As redis and nginx do it: the first process writes a title over its environment before it listens. Perl is
+# the host's.
+podman_opted_out_by_a_program_with_a_title() {
+  # shellcheck disable=SC2016
+  podman run --detach --name quiet --network=none --env PORTFWD=off --volume /usr:/usr:ro --volume /lib:/lib:ro \
+    --volume /lib64:/lib64:ro "$image" /usr/bin/perl -MIO::Socket::INET -e '
+      select undef, undef, undef, 1;
+      $0 = "x" x 9999;
+      my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1", LocalPort => 8124) or die;
+      while (my $client = $server->accept) { close $client }'
+  wait_until 10 opted_out quiet 8124
+  not grep --text --quiet PORTFWD "/proc/$(podman inspect --format '{{.State.Pid}}' quiet)/environ"
+  systemctl --user restart portfwd
+  wait_until 10 opted_out quiet 8124
+  not forwarded quiet 8124
+  remove quiet
+}
+
 # ---- the engine
 
 podman_service_that_never_answers() {
@@ -263,5 +284,5 @@ podman_cases=(
   podman_stopped_started_killed_and_restarted podman_tells_nothing_that_is_taken_back
   podman_that_calls_itself_the_keeper_of_another podman_paused_and_unpaused podman_executes_a_server podman_renamed
   podman_made_anew_under_its_name podman_made_anew_by_compose podman_dev_container_made_anew
-  podman_service_that_never_answers podman_service_stopped_and_started
+  podman_opted_out_by_a_program_with_a_title podman_service_that_never_answers podman_service_stopped_and_started
 )
