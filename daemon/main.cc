@@ -24,9 +24,8 @@ int run(const Options& options, const Settings& settings) {
   EventLoop loop(clock);
   if (auto made = loop.status(); !made) return fail_with(made.error());
   auto diag = SockDiag::open();
-  auto probe = SockDiag::open();
-  if (!diag || !probe) return fail_with((diag ? probe : diag).error());
-  RelayParts relay(loop, std::move(*diag), std::move(*probe));
+  if (!diag) return fail_with(diag.error());
+  RelayParts relay(loop, std::move(*diag));
   DiscoveryParts found(loop);
   ReachParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
                     relay.context(), found.names, relay.modules()},

@@ -25,11 +25,6 @@ class DiagModules {
   /// Asks the kernel about a socket of this protocol: SockDiag::self_test().
   using Probe = std::move_only_function<Result<void>(Protocol)>;
   DiagModules(EventLoop& loop, Probe probe);
-  /// @param diag opened in the daemon's own network namespace
-  DiagModules(EventLoop& loop, SockDiag diag)
-      : DiagModules(loop, [diag = std::move(diag)](Protocol protocol) mutable {
-          return diag.self_test(protocol);
-        }) {}
   DiagModules(const DiagModules&) = delete;
   DiagModules& operator=(const DiagModules&) = delete;
 

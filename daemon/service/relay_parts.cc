@@ -8,10 +8,21 @@
 
 namespace portfwd {
 
-RelayParts::RelayParts(EventLoop& loop, SockDiag diag, SockDiag probe)
+namespace {
+
+/// By a socket of its own, which is not kept for a look each 30 s.
+Result<void> look_for_module(Protocol protocol) {
+  auto diag = SockDiag::open();
+  if (!diag) return std::unexpected(diag.error());
+  return diag->self_test(protocol);
+}
+
+}  // namespace
+
+RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
     : context_(loop),
       gate_(loop, *this),
-      modules_(loop, std::move(probe)),
+      modules_(loop, look_for_module),
       identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid()),
                 &modules_) {}
 

@@ -12,8 +12,8 @@ namespace portfwd {
 
 class RelayParts final : private AcceptGateObserver {
  public:
-  /// @param diag, probe opened in the daemon's own namespaces
-  RelayParts(EventLoop& loop, SockDiag diag, SockDiag probe);
+  /// @param diag opened in the daemon's own namespaces
+  RelayParts(EventLoop& loop, SockDiag diag);
 
   [[nodiscard]] RelayContext& context() { return context_; }
   [[nodiscard]] DiagModules& modules() { return modules_; }
