@@ -1,9 +1,10 @@
-// The texts of /proc/PID: whatever they say, the parsers only skip or refuse it, and what they do
-// give holds what its type promises.
+// The texts of /proc/PID and of passwd(5): whatever they say, the parsers only skip or refuse it,
+// and what they do give holds what its type promises.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
+#include "config/user_names.h"
 #include "kernel/procfs.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -12,6 +13,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto stat = parse_stat(text); stat && stat->comm.size() > size) std::abort();
   (void)parse_status_uid(text);
   (void)parse_last_pid(text);
+  const std::string_view name = text.substr(0, text.find(':'));
+  if (name.empty() && portfwd::uid_in_passwd(text, name)) std::abort();
+  (void)portfwd::uid_in_passwd(text, name);
   (void)parse_netns_link(text);
   (void)parse_socket_link(text);
   for (const auto& path : parse_cgroup(text)) {
