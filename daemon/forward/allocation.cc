@@ -17,6 +17,11 @@ Port preferred_port(const HostPortPlan::Wish& wish) {
 
 }  // namespace
 
+const IpAddress* remote_address(std::span<const IpAddress> addresses) {
+  const auto remote = std::ranges::find_if_not(addresses, &IpAddress::is_loopback);
+  return remote == addresses.end() ? nullptr : &*remote;
+}
+
 HostPortPlan::HostPortPlan(const Settings& settings, const Wish& wish)
     : settings_(settings),
       wish_(wish),

@@ -3,12 +3,16 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/endpoint.h"
 #include "config/settings.h"
 
 namespace portfwd {
+
+/// The first that other machines can reach; null when all are loopback addresses.
+[[nodiscard]] const IpAddress* remote_address(std::span<const IpAddress> addresses);
 
 /// The host ports worth trying for one container port, best first, each once.
 class HostPortPlan {

@@ -189,7 +189,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void limit(Entry& entry, Plan& plan);
   void update_existing(Entry& entry, const Plan& plan);
   [[nodiscard]] static bool lost_port(const Tied& tied);
-  void replace_lost(Forwards::iterator tied);
+  void withdraw_to_replace(Forwards::iterator tied);
   void update(Tied& tied, Entry& entry, const Wanted& wanted);
   void create_missing(Entry& entry, const Plan& plan);
   Forward& create(const ForwardKey& key, const Wanted& wanted);
@@ -211,6 +211,9 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   std::string take_over(Tied& tied, ForwardRequest request);
   Answer<std::string> insert(Reach* reach, ForwardRequest request);
   Answer<std::string> make(Reach* reach, const ForwardKey& key, ForwardRequest request);
+  Forward& create_for(const ForwardRequest& request, const ForwardKey& key,
+                      const Container* container);
+  void announce_waiting(const ForwardKey& key);
   void end(Forwards::iterator tied, std::string_view reason);
   [[nodiscard]] std::vector<DeclaredForward> declared() const;
   void make_declared();

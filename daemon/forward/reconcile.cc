@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "forward/allocation.h"
 #include "forward/forward_table.h"
 
 namespace portfwd {
@@ -296,19 +297,22 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
     if (wanted == plan.end()) {
       withdraw(it, "rule");  // the settings want it no longer
     } else if (misplaced(*it->second.forward, wanted->second.treatment)) {
-      withdraw(it, "replaced");  // and made anew, where it is to be now
+      withdraw_to_replace(it);  // where it is to be now
     } else {
       update(it->second, entry, wanted->second);
-      if (lost_port(it->second)) replace_lost(it);
+      if (lost_port(it->second)) withdraw_to_replace(it);  // at another host port
     }
     it = next;
   }
 }
 
 /// Whether a detected forward is to be elsewhere on the host: by another rule, [host], or name of
-/// its container. One that was asked for stays.
+/// its container. One that was asked for stays, unless it is for other machines and may be no more.
 bool ForwardTable::misplaced(const Forward& forward, const Treatment& now) {
-  if (forward.origin() != Origin::Auto) return false;
+  if (forward.origin() != Origin::Auto) {
+    return !now.allow_remote && forward.state() != ForwardState::Conflict &&
+           remote_address(forward.tried_addresses()) != nullptr;
+  }
   const Treatment& was = forward.treatment();
   return std::tie(was.host_port, was.require_host_port) !=
              std::tie(now.host_port, now.require_host_port) ||
@@ -320,8 +324,8 @@ bool ForwardTable::lost_port(const Tied& tied) {
   return tied.announced && tied.forward->state() == ForwardState::Conflict;
 }
 
-/// It is made anew, at another host port; ids are never used twice.
-void ForwardTable::replace_lost(Forwards::iterator tied) {
+/// The next step creates another one; ids are never used twice.
+void ForwardTable::withdraw_to_replace(Forwards::iterator tied) {
   const auto request =
       std::ranges::find(requests_, tied->second.forward->id(), &ForwardRequest::forward_id);
   withdraw(tied, "replaced");

@@ -106,6 +106,13 @@ bool ForwardTable::bind(Forward& forward) {
                                 .fallback_from = cursors_.position(
                                     place, settings_.host.fallback_range, parts_.loop.now())});
   forward.begin_search(addresses);
+  if (const IpAddress* remote = remote_address(addresses); remote && !treatment.allow_remote) {
+    forward.mark_conflict(fmt::format(
+        "at {} other machines could connect, and allow_remote is not set", remote->text()));
+    retries_.add(forward.id(), parts_.loop.now());
+    schedule();
+    return false;
+  }
   std::string taken;  // about the port that a person would expect
   for (auto port = plan.next(); port; port = plan.next()) {
     const auto bound = try_port(forward, addresses, *port);

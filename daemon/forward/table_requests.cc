@@ -123,12 +123,7 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
   requests_.push_back(std::move(request));
   const ForwardRequest& kept = requests_.back();
   const Container* container = reach != nullptr ? &reach->container() : nullptr;
-  Forward& forward = create(key, {{}, &kept, treatment_of(kept, container, {})});
-  if (container != nullptr) {
-    forward.describe(*container);
-  } else {
-    forward.describe_missing(kept.container_name);
-  }
+  Forward& forward = create_for(kept, key, container);
   if (!bind(forward) && kept.options.host_port && kept.origin == Origin::Manual && !kept.restored) {
     Refusal refusal = no_host_port(forward, forward.info().reason);
     requests_.pop_back();
@@ -139,12 +134,29 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
     return std::unexpected(std::move(refusal));
   }
   if (kept.options.persist) parts_.observer.on_state_changed();
-  forward.wait(settings_.host.linger);
   std::string id = forward.id();
-  Tied& tied = forwards_.at(key);
-  if (tell_created(tied)) tell_added({&tied});
+  announce_waiting(key);
   if (container != nullptr) mark(entries_.at(container->id));
   return id;
+}
+
+/// @param container null while it is away
+Forward& ForwardTable::create_for(const ForwardRequest& request, const ForwardKey& key,
+                                  const Container* container) {
+  Forward& forward = create(key, {{}, &request, treatment_of(request, container, {})});
+  if (container != nullptr) {
+    forward.describe(*container);
+  } else {
+    forward.describe_missing(request.container_name);
+  }
+  return forward;
+}
+
+/// Until a reconcile step gives it its listeners.
+void ForwardTable::announce_waiting(const ForwardKey& key) {
+  Tied& tied = forwards_.at(key);
+  tied.forward->wait(settings_.host.linger);
+  if (tell_created(tied)) tell_added({&tied});
 }
 
 Answer<void> ForwardTable::remove(std::string_view forward_id) {
@@ -255,8 +267,16 @@ void ForwardTable::forget_wishes() {
 void ForwardTable::treat_waiting() {
   for (const ForwardRequest& request : requests_) {
     if (!request.container_id.empty()) continue;
-    const Tied& tied = forwards_.at(away_key(request));
-    if (treat(*tied.forward, treatment_of(request, nullptr, {}))) told_change(tied);
+    const auto tied = forwards_.find(away_key(request));
+    Treatment treatment = treatment_of(request, nullptr, {});
+    if (misplaced(*tied->second.forward, treatment)) {
+      const ForwardKey key = tied->first;
+      withdraw_to_replace(tied);
+      bind(create_for(request, key, nullptr));
+      announce_waiting(key);
+    } else if (treat(*tied->second.forward, treatment)) {
+      told_change(tied->second);
+    }
   }
 }
 

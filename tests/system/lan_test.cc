@@ -56,5 +56,42 @@ TEST_F(SystemLan, OneByHandNeedsTheConfigurationsWord) {
   EXPECT_EQ(read_line(other.connect({OtherMachine::kHere, 8080})), "8080 here\n");
 }
 
+/// One that is connected to its container and one that waits for it.
+TEST_F(SystemLan, OneByHandIsWithdrawnWithTheConfigurationsWord) {
+  configure("[host]\nallow_remote = true\n");
+  start();
+  const Box box;
+  ASSERT_TRUE(wait_for_container(box.pid()));
+  ASSERT_EQ(box.open(8080), 0);
+  const std::string container = container_of(box.pid())["name"];
+  for (const auto& [who, port] : {std::pair(container, "8080"), {"away", "8081"}}) {
+    ASSERT_EQ(
+        ctl({"forward", who, port, "--bind", "10.77.0.1", "--allow-missing", "--persist"}).status,
+        0);
+  }
+  EXPECT_EQ(read_line(other.connect({OtherMachine::kHere, 8080})), "8080 here\n");
+  const auto states = [&] {
+    return std::pair(forward_of(8080)["state"], forward_of(8081)["state"]);
+  };
+  const auto closed = [&] {
+    EXPECT_EQ(states(), std::pair(Json("conflict"), Json("conflict")));
+    EXPECT_NE(ctl({"list"}).out.find("allow_remote"), std::string::npos);
+    return refused({OtherMachine::kHere, 8080}) && refused({OtherMachine::kHere, 8081});
+  };
+  configure("");
+  ASSERT_EQ(ctl({"reload"}).status, 0);
+  EXPECT_TRUE(until([&] { return states().first == "conflict"; }));
+  EXPECT_TRUE(closed());
+  daemon_->signal(SIGTERM);
+  EXPECT_EQ(ended(), 0);
+  start();
+  EXPECT_TRUE(until([&] { return states().first == "conflict"; }));
+  EXPECT_TRUE(closed()) << "in the next life of the daemon, too";
+  configure("[host]\nallow_remote = true\n");
+  ASSERT_EQ(ctl({"reload"}).status, 0);
+  EXPECT_TRUE(until([&] { return states() == std::pair(Json("active"), Json("waiting")); }));
+  EXPECT_EQ(read_line(other.connect({OtherMachine::kHere, 8080})), "8080 here\n");
+}
+
 }  // namespace
 }  // namespace portfwd
