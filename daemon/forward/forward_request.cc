@@ -21,7 +21,7 @@ Answer<void> check_bind(const std::string& bind, bool allow_remote) {
   if (address->is_loopback() || allow_remote) return {};
   return refuse(Kind::InvalidArgument,
                 fmt::format("at {} other machines could connect: if they may, set allow_remote = "
-                            "true in [host] of portfwd.toml first, then `portfwdctl reload`",
+                            "true in [host] of config.toml first, then `portfwdctl reload`",
                             bind));
 }
 
