@@ -20,6 +20,7 @@ constexpr Duration kTick = 100ms;        // between two looks at the last pid, 1
 constexpr Duration kLeastPause = 50ms;   // each young process would wake us at its own times
 constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork without exec waits
 constexpr pid_t kFew = 64;               // pids between two ticks
+constexpr pid_t kVeryFew = 8;            // of these, credit or not
 constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
 constexpr Duration kLongestRecountGap = 30ms;
 constexpr Duration kTurn = 2ms;       // of looks in a turn of the loop, then so long of none
@@ -100,12 +101,12 @@ void Discovery::look_at_new_pids(TimePoint now) {
   if (last && *last == last_pid_) return;
   const pid_t before = std::exchange(last_pid_, last.value_or(0));
   const bool few = last && before != 0 && *last > before && *last - before <= kFew;
-  if (!few || now < new_pids_due()) return pace_.want();
+  if (!few || now < new_pids_due(*last - before)) return pace_.want();
   std::vector<pid_t> pids;
   for (pid_t pid = before + 1; pid <= *last; ++pid) {
     if (open_pidfd(pid)) pids.push_back(pid);  // a thread has a number, too, but no pidfd
   }
-  look_at(pids, !exec_hints_.granted());
+  look_at(pids, !exec_hints_.come());
 }
 
 void Discovery::tick() {
@@ -122,12 +123,14 @@ void Discovery::tick() {
 }
 
 TimePoint Discovery::young_due() const {
-  return std::max(table_.young_due(), pace_.spare_at(exec_hints_.granted()));
+  return std::max(table_.young_due(), pace_.spare_at(exec_hints_.come()));
 }
 
-/// New pids are the only hints where the kernel gives no others.
-TimePoint Discovery::new_pids_due() const {
-  return exec_hints_.granted() ? pace_.spare_at(true) : pace_.affordable_at();
+/// New pids are the only hints where the kernel gives no others, and as it gives out hundreds a
+/// second in a build, many of them wait for credit.
+TimePoint Discovery::new_pids_due(pid_t count) const {
+  const bool hinted = exec_hints_.come();
+  return hinted || count > kVeryFew ? pace_.spare_at(hinted) : pace_.affordable_at();
 }
 
 void Discovery::look_at_young(TimePoint now) {
@@ -140,7 +143,7 @@ void Discovery::look_at_young(TimePoint now) {
 
 void Discovery::arm() {
   const TimePoint now = loop_.now();
-  const Duration calm = exec_hints_.granted() ? kHintedTick : kTick;
+  const Duration calm = exec_hints_.come() ? kHintedTick : kTick;
   const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : calm;
   const TimePoint soonest = std::min(pace_.due(now), young_due());
   const Duration least = pace_.hurrying(now) ? Duration() : kLeastPause;

@@ -91,7 +91,7 @@ class Discovery final : private Census {
   [[nodiscard]] Identity identify(pid_t pid, const ContainerKey& key) const override;
   void tick();
   [[nodiscard]] TimePoint young_due() const;
-  [[nodiscard]] TimePoint new_pids_due() const;
+  [[nodiscard]] TimePoint new_pids_due(pid_t count) const;
   void look_at_young(TimePoint now);
   void recount();
   Result<void> scan(ProcessTable::Known known);

@@ -22,8 +22,8 @@ class ExecHints final : private IoHandler {
 
   /// Joins; where the kernel does not grant it, nothing will come, and state() says why.
   void start();
-  /// Events are known to come: one has come.
-  [[nodiscard]] bool granted() const noexcept { return granted_; }
+  /// Events are known to come, as one has come, and it is no pause.
+  [[nodiscard]] bool come() const noexcept { return granted_ && listening_.has_value(); }
   /// "yes", "none yet", "paused: ...", or "no: ..." with the reason, for `status`.
   [[nodiscard]] std::string state() const;
 
