@@ -1,5 +1,6 @@
 #include "kernel/proc_net_sockets.h"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 
 #include <algorithm>
@@ -68,6 +69,17 @@ Result<ProcNetSockets> ProcNetSockets::open(pid_t pid, std::uint64_t netns, Prot
   if (!proc_net::is_in(pid, netns)) return fail("/proc/PID/net", ESRCH);
   return ProcNetSockets(std::move(*v4), v6 ? std::move(*v6) : UniqueFd{},
                         tcp ? std::uint8_t{TCP_LISTEN} : kUdpUnconnected);
+}
+
+Result<ProcNetSockets> ProcNetSockets::copy() const {
+  UniqueFd v4(::fcntl(v4_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!v4.valid()) return fail("fcntl");
+  UniqueFd v6;
+  if (v6_.valid()) {
+    v6 = UniqueFd(::fcntl(v6_.get(), F_DUPFD_CLOEXEC, 0));
+    if (!v6.valid()) return fail("fcntl");
+  }
+  return ProcNetSockets(std::move(v4), std::move(v6), listening_);
 }
 
 Result<std::vector<DiagSocket>> ProcNetSockets::read() const {

@@ -23,6 +23,8 @@ class ProcNetSockets {
   /// @param netns see Sockstat::open
   [[nodiscard]] static Result<ProcNetSockets> open(pid_t pid, std::uint64_t netns = 0,
                                                    Protocol protocol = Protocol::Tcp);
+  /// Of the same open files, so of the same namespace for good.
+  [[nodiscard]] Result<ProcNetSockets> copy() const;
   /// See SockDiag::listeners.
   [[nodiscard]] Result<std::vector<DiagSocket>> listeners() const;
   /// Whether this end of a connection is in the namespace, in whatever state. A client whose

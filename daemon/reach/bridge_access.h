@@ -28,7 +28,7 @@ class BridgeAccess final : public Access {
 
  private:
   void need_diag(PortWatch& watch) override {
-    (void)watch.use_procfs();  // on a failure it asks again
+    (void)watch.use_procfs(outside_.table());  // on a failure it asks again
   }
   void prepare(std::vector<Listener>& now) override { outside_.mark(now); }
 

@@ -39,7 +39,7 @@ std::unique_ptr<Dial> HelperAccess::dial(std::span<const Endpoint> candidates, T
 /// While tcp_diag was missing the helper could give nothing to look with.
 void HelperAccess::need_diag(PortWatch& watch) {
   if (!inside_ || !modules_.of(Protocol::Tcp)) {
-    (void)watch.use_procfs();  // on a failure it asks again
+    (void)watch.use_procfs(outside_.table());  // on a failure it asks again
     return;
   }
   diag_call_ = broker_->call(sock_diag_sockets(kDiagSockets), -1,

@@ -29,6 +29,7 @@ class Outside {
         again_(relay.loop(), std::move(again)) {}
 
   [[nodiscard]] BridgeDialer& dialer() { return dialer_; }
+  [[nodiscard]] Result<ProcNetSockets> table() const { return dialer_.table(); }
   /// Says of each listener that can't be dialled from here why not.
   /// @param trouble what else has failed, as a sentence's beginning, or ""
   void mark(std::vector<Listener>& listeners, const std::string& trouble = "");

@@ -37,6 +37,8 @@ class BridgeDialer final : public Dialer {
                                            DialHandler& handler) override;
 
   [[nodiscard]] std::vector<IpAddress> addresses() const { return inside_.addresses.read(); }
+  /// What listens there, from files that outlive the process by which they were found.
+  [[nodiscard]] Result<ProcNetSockets> table() const { return inside_.table.copy(); }
 
  private:
   class Attempt;

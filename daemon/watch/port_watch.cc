@@ -101,7 +101,10 @@ void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
 }
 
 Result<void> PortWatch::use_procfs() {
-  auto table = ProcNetSockets::open(pid_, netns_);
+  return use_procfs(ProcNetSockets::open(pid_, netns_));
+}
+
+Result<void> PortWatch::use_procfs(Result<ProcNetSockets> table) {
   if (!table) {
     diag_failed(table.error());
     return std::unexpected(table.error());

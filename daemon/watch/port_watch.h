@@ -62,6 +62,8 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
   /// Where no socket can be made inside: reads /proc/PID/net instead, hundreds of times
   /// dearer, hence slower. ESRCH, ENOENT: the process is gone.
   Result<void> use_procfs();
+  /// The same by files that are open already, so whatever became of the process.
+  Result<void> use_procfs(Result<ProcNetSockets> table);
   /// @param error decides how soon it is asked again
   void diag_failed(const Error& error);
   /// The provider goes on trying by itself; what is open is not known soon.

@@ -80,6 +80,16 @@ TEST_F(BridgeAccessTest, ListenersComeAndGo) {
   EXPECT_TRUE(listens_on(web, 1));
 }
 
+/// Such as one that was executed into the container while it started.
+TEST_F(BridgeAccessTest, AListenerIsSeenThoughTheProcessThatWasFoundHasEnded) {
+  const Box other = Box::beside(box);
+  const Veth veth(box.pid(), 1);
+  Reach& web = add(sealed_container("web", box.pid()));
+  box.end();
+  ASSERT_EQ(other.open({kAny4, 8080}), 0);
+  EXPECT_TRUE(listens_on(web, 1));
+}
+
 TEST_F(BridgeAccessTest, ThoseOfOneNamespaceShareIt) {
   const Box beside = Box::beside(box);
   Reach& one = add(sealed_container("one", box.pid()));
