@@ -127,7 +127,7 @@ TEST_P(SystemKilledBrokers, DoNotDelayNewPorts) {
 }
 INSTANTIATE_TEST_SUITE_P(That, SystemKilledBrokers,
                          testing::Values(Kill{"WereOneForOneContainer", 1, 1},
-                                         Kill{"WereOneForEachOfFifty", 50, 1},
+                                         Kill{"WereOneForEachOfTwenty", 20, 1},
                                          Kill{"WereKilledTenTimes", 2, 10}),
                          [](const auto& which) { return which.param.name; });
 
