@@ -217,6 +217,45 @@ TEST(Config, ADropInOverridesTheFileBesideIt) {
   EXPECT_EQ(read->host.hold, 3s);
 }
 
+TEST(Config, ReadsNoHiddenFileOfTheDropIns) {
+  namespace fs = std::filesystem;
+  const testing_support::TempDir dir;
+  const fs::path config = fs::path(dir.path()) / "config.toml";
+  fs::create_directory(config.parent_path() / "config.d");
+  fs::create_symlink("me@host.1234:5678", config.parent_path() / "config.d/.#shop.toml");
+  std::ofstream(config.parent_path() / "config.d/.shop.toml") << "garbage";
+  std::ofstream(config.parent_path() / "config.d/.toml") << "garbage";
+  EXPECT_TRUE(config_files(config, false).empty());
+  std::ofstream(config.parent_path() / "config.d/shop.toml") << "[host]\nlinger = \"4s\"\n";
+  EXPECT_EQ(config_files(config, false).size(), 1U);
+  const auto read = read_files(config_files(config, false));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->host.linger, 4s);
+}
+
+TEST(Config, RejectsAFileInThePlaceOfAFolder) {
+  namespace fs = std::filesystem;
+  const testing_support::TempDir dir;
+  const fs::path home = fs::path(dir.path()) / "portfwd";
+  const auto complaint = [&] {
+    const auto read = read_files(config_files(home / "config.toml", false));
+    return read ? "" : read.error().front().message();
+  };
+  EXPECT_EQ(complaint(), "");
+  std::ofstream(home) << "";
+  EXPECT_THAT(complaint(), HasSubstr("portfwd/config.toml: cannot be read: "));
+  EXPECT_THAT(complaint(), HasSubstr("not a folder"));
+  fs::remove(home);
+  fs::create_symlink("nothing", home);
+  EXPECT_THAT(complaint(), HasSubstr("portfwd/config.toml: cannot be read: "));
+  fs::remove(home);
+  fs::create_directory(home);
+  EXPECT_EQ(complaint(), "");
+  std::ofstream(home / "config.d") << "[host]\nlinger = \"4s\"\n";
+  EXPECT_THAT(complaint(), HasSubstr("config.d/*.toml: cannot be read: "));
+  EXPECT_THAT(complaint(), HasSubstr("not a folder"));
+}
+
 TEST(Config, AMissingFileThatWasAskedForIsAMistake) {
   const auto read = read_files(config_files("/nonexistent/config.toml", true));
   ASSERT_FALSE(read);
