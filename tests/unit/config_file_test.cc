@@ -1,12 +1,14 @@
 // portfwd.toml as values, and every mistake at its place.
 #include "config/config_file.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include <fstream>
 
+#include "config/contradictions.h"
 #include "config/value_parsers.h"
 #include "support/temp_dir.h"
 
@@ -262,6 +264,29 @@ TEST(Config, AMissingFileThatWasAskedForIsAMistake) {
   EXPECT_THAT(read.error().front().message(),
               HasSubstr("/nonexistent/config.toml: cannot be read: "));
   EXPECT_TRUE(read_files(config_files("/nonexistent/config.toml", false)));
+}
+
+TEST(Config, RejectsMoreForwardsThanThereCanBe) {
+  const auto sections = [](std::size_t count) {
+    std::string text;
+    for (std::size_t i = 0; i < count; ++i) {
+      text += fmt::format("[[forward]]\ncontainer = \"c{}\"\ntarget = \"80\"\n", i);
+    }
+    return text;
+  };
+  EXPECT_THAT(mistakes_of(sections(kMostDeclaredForwards)), ElementsAre());
+  const auto said = mistakes_of(sections(kMostDeclaredForwards + 500));
+  ASSERT_EQ(said.size(), 1U);
+  EXPECT_THAT(said.front(), HasSubstr(fmt::format("there can be {}", kMostDeclaredForwards)));
+  EXPECT_THAT(said.front(), HasSubstr(fmt::format("c.toml:{}:", 3 * kMostDeclaredForwards + 1)));
+}
+
+TEST(Config, TellsEachTwinOnce) {
+  std::string text;
+  for (int i = 0; i < 5; ++i) {
+    text += "[[forward]]\ncontainer = \"c\"\ntarget = \"80\"\nhost_port = 80\n";
+  }
+  EXPECT_EQ(mistakes_of(text).size(), 4U);
 }
 
 TEST(Config, TellsEveryMistakeOfALine) {
