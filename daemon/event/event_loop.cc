@@ -32,6 +32,23 @@ int to_milliseconds(Duration d) {
   return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(d).count());
 }
 
+/// A class as people know it. @param name as g++ or __cxa_demangle() spells it
+std::string_view without_namespace(std::string_view name) {
+  for (const std::string_view outer : {"portfwd::", "{anonymous}::", "(anonymous namespace)::"}) {
+    if (name.starts_with(outer)) name.remove_prefix(outer.size());
+  }
+  return name;
+}
+
+/// @param function as std::source_location has it, such as
+/// "portfwd::Discovery::Discovery(const Parts&, Options)" @return "Discovery"
+std::string_view class_of(std::string_view function) {
+  std::string_view name = function.substr(0, function.find('('));
+  if (const std::size_t type = name.rfind(' '); type != name.npos) name.remove_prefix(type + 1);
+  const std::size_t member = name.rfind("::");
+  return without_namespace(member == name.npos ? name : name.substr(0, member));
+}
+
 }  // namespace
 
 Result<void> IoSource::watch(std::uint32_t events) {
@@ -155,7 +172,7 @@ std::string EventLoop::Step::text() const {
     case Kind::Release:
       return "freeing what has ended";
     case Kind::Timer:
-      return fmt::format("a timer of {}", owner.function_name());
+      return fmt::format("a timer of {}", class_of(owner.function_name()));
     case Kind::Io:
     case Kind::Hook:
       break;
@@ -163,7 +180,7 @@ std::string EventLoop::Step::text() const {
   int failed = 0;
   const std::unique_ptr<char, decltype(&std::free)> name(
       abi::__cxa_demangle(handler->name(), nullptr, nullptr, &failed), std::free);
-  return failed == 0 ? name.get() : handler->name();
+  return std::string(failed == 0 ? without_namespace(name.get()) : handler->name());
 }
 
 Duration EventLoop::wait_limit(TimePoint now, Duration limit) const {

@@ -126,7 +126,23 @@ TEST_F(LoopTest, NamesTheHandlerThatTookLongest) {
   ASSERT_EQ(::write(pair.theirs.get(), "x", 1), 1);
   ASSERT_TRUE(loop.turn(1s));
   ASSERT_TRUE(loop.turn(0s));
-  EXPECT_NE(loop.longest_turn_in().find("Probe"), std::string::npos) << loop.longest_turn_in();
+  EXPECT_EQ(loop.longest_turn_in(), "Probe");
+}
+
+struct OwnerOfATimer {
+  OwnerOfATimer(ManualClock& clock, EventLoop& loop)
+      : timer(loop, [&clock] { clock.advance(9ms); }) {}
+  Timer timer;
+};
+
+TEST(LoopTurnTest, NamesTheClassThatOwnsTheTimerThatTookLongest) {
+  ManualClock clock;
+  EventLoop loop(clock);
+  OwnerOfATimer owner(clock, loop);
+  owner.timer.arm_now();
+  ASSERT_TRUE(loop.turn(0s));
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_EQ(loop.longest_turn_in(), "a timer of OwnerOfATimer");
 }
 
 TEST_F(LoopTest, AnEmptyMaskDeregistersSoThatHangUpDoesNotSpin) {
