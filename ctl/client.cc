@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/text.h"
 #include "ctl/bus_json.h"
 #include "ctl/failure.h"
 
@@ -86,10 +87,17 @@ class Manager final : public sdbus::ProxyInterfaces<org::portfwd1::Manager_proxy
   OnEvent on_event_;
 };
 
+/// A bus carries no other text.
+const std::string& bus_text(const std::string& text) {
+  if (is_utf8(text)) return text;
+  throw Failure(Status::Usage,
+                fmt::format("'{}' is not UTF-8; a container can be named by its id", echo(text)));
+}
+
 Properties options_of(const ForwardRequest& request) {
   Properties options;
   const auto text = [&](const char* key, const std::string& value) {
-    if (!value.empty()) options[key] = sdbus::Variant(value);
+    if (!value.empty()) options[key] = sdbus::Variant(bus_text(value));
   };
   const auto flag = [&](const char* key, bool value) {
     if (value) options[key] = sdbus::Variant(true);
@@ -211,22 +219,22 @@ std::vector<Object> Client::containers() {
 
 Object Client::forward(const ForwardRequest& request) {
   return ask([&] {
-    const auto path =
-        daemon().manager().Forward(request.container, request.target, options_of(request));
+    const auto path = daemon().manager().Forward(bus_text(request.container),
+                                                 bus_text(request.target), options_of(request));
     return daemon().object(path, kForwardInterface, forward_json);
   });
 }
 
 Object Client::attach_pid(unsigned pid, const std::string& name) {
   return ask([&] {
-    const auto path = daemon().manager().AttachPid(pid, name);
+    const auto path = daemon().manager().AttachPid(pid, bus_text(name));
     return daemon().object(path, kContainerInterface, container_json);
   });
 }
 
 Object Client::attach_netns(const UniqueFd& netns, const std::string& name) {
   return ask([&] {
-    const auto path = daemon().manager().AttachNetns(sdbus::UnixFd(netns.get()), name);
+    const auto path = daemon().manager().AttachNetns(sdbus::UnixFd(netns.get()), bus_text(name));
     return daemon().object(path, kContainerInterface, container_json);
   });
 }
@@ -254,7 +262,9 @@ std::vector<Json> Client::events(std::uint64_t after) {
 }
 
 Json Client::explain(const std::string& container, const std::string& target) {
-  return ask([&] { return facts_json(daemon().manager().Explain(container, target)); });
+  return ask([&] {
+    return facts_json(daemon().manager().Explain(bus_text(container), bus_text(target)));
+  });
 }
 
 Json Client::status() {

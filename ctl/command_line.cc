@@ -130,13 +130,15 @@ class Parser {
 
   void check() const {
     if (line_.has("--help") || line_.has("--version")) return;
+    if (const auto seconds = line_.value("--timeout")) static_cast<void>(parse_timeout(*seconds));
     if (!line_.command) fail("no command given");
     const Command& command = *line_.command;
     if (line_.operands.size() < command.min_operands) {
       fail(fmt::format("{} needs {}", command.name, command.operands));
     }
     if (line_.operands.size() > command.max_operands) {
-      fail(fmt::format("{}: what is '{}'?", command.name, line_.operands[command.max_operands]));
+      fail(fmt::format("{}: what is '{}'?", command.name,
+                       echo(line_.operands[command.max_operands])));
     }
   }
 
@@ -150,7 +152,7 @@ class Parser {
   static std::string unknown(std::string_view what, std::string_view word,
                              std::span<const std::string_view> known) {
     const std::string_view meant = nearest(word, known);
-    return fmt::format("unknown {} '{}'{}", what, word,
+    return fmt::format("unknown {} '{}'{}", what, echo(word),
                        meant.empty() ? "" : fmt::format(" (did you mean '{}'?)", meant));
   }
 
@@ -208,7 +210,7 @@ std::chrono::microseconds parse_timeout(std::string_view seconds) {
   const auto [stop, error] = std::from_chars(seconds.data(), end, value);
   if (error != std::errc{} || stop != end || !(value >= 1e-6 && value <= kLongest)) {
     throw Failure(Status::Usage,
-                  fmt::format("--timeout needs seconds, such as 2.5, not '{}'", seconds));
+                  fmt::format("--timeout needs seconds, such as 2.5, not '{}'", echo(seconds)));
   }
   return std::chrono::microseconds(std::llround(value * 1e6));
 }

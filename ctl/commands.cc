@@ -130,15 +130,16 @@ unsigned parse_pid(std::string_view text) {
   unsigned pid = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
   if (error != std::errc{} || end != text.data() + text.size() || pid == 0) {
-    throw Failure(Status::Usage, fmt::format("'{}' is no process id", text));
+    throw Failure(Status::Usage, fmt::format("'{}' is no process id", echo(text)));
   }
   return pid;
 }
 
 UniqueFd open_namespace(const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd.valid()) {
-    throw Failure(Status::Failed, fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  if (const int error = errno; !fd.valid()) {
+    throw Failure(Status::Failed,
+                  fmt::format("cannot open {}: {}", echo(path), std::strerror(error)));
   }
   return fd;
 }
@@ -183,7 +184,7 @@ EventFilter parse_filter(const CommandLine& line) {
     throw Failure(Status::Usage,
                   fmt::format("--since: '{}' is no time; such as 2026-01-31T12:00:00Z, -5min, now "
                               "or #17",
-                              *text));
+                              echo(*text)));
   }
   if (const auto* after = std::get_if<std::uint64_t>(&*since)) return {.after = *after};
   return {.from = std::get<WallTime>(*since)};

@@ -4,11 +4,15 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace portfwd::ctl {
 
 /// Exit statuses; part of the contract, see portfwdctl(1).
 enum class Status { Done = 0, Failed = 1, Usage = 2, NoDaemon = 3 };
+
+/// What a person typed, as a message repeats it: printable, at most 64 bytes, on one line.
+[[nodiscard]] std::string echo(std::string_view word);
 
 class Failure : public std::runtime_error {
  public:

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/text.h"
 #include "base/version.h"
 #include "ctl/command_line.h"
 #include "ctl/commands.h"
@@ -19,7 +20,7 @@ using namespace portfwd::ctl;
 int complain(Status status, std::string_view text) {
   while (!text.empty()) {  // a broken configuration has a line for each mistake
     const std::string_view line = text.substr(0, text.find('\n'));
-    fmt::print(stderr, "portfwdctl: {}\n", line);
+    fmt::print(stderr, "portfwdctl: {}\n", portfwd::printable(line));
     text.remove_prefix(std::min(text.size(), line.size() + 1));
   }
   return static_cast<int>(status);

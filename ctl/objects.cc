@@ -33,8 +33,8 @@ const Object& the_only(const Matches& found, std::string_view kind, std::string_
   std::vector<std::string> ids;
   for (const Object* object : found) ids.push_back(described(object->value));
   std::ranges::sort(ids);
-  throw Failure(Status::Failed, fmt::format("'{}' means several {}s; name one by its id: {}", word,
-                                            kind, fmt::join(ids, ", ")));
+  throw Failure(Status::Failed, fmt::format("'{}' means several {}s; name one by its id: {}",
+                                            echo(word), kind, fmt::join(ids, ", ")));
 }
 
 bool is(const Json& value, std::string_view text) {
@@ -80,7 +80,7 @@ const Object& pick_container(const std::vector<Object>& containers, std::string_
     if (!found.empty()) return the_only(found, "container", word);
   }
   throw Failure(Status::Failed,
-                fmt::format("no container '{}'; see `portfwdctl containers --all`", word));
+                fmt::format("no container '{}'; see `portfwdctl containers --all`", echo(word)));
 }
 
 const Object& pick_forward(const std::vector<Object>& forwards, std::string_view word) {
@@ -88,19 +88,20 @@ const Object& pick_forward(const std::vector<Object>& forwards, std::string_view
     const Matches found = matching(forwards, wanted);
     if (!found.empty()) return the_only(found, "forward", word);
   }
-  throw Failure(Status::Failed, fmt::format("no forward '{}'; see `portfwdctl list`", word));
+  throw Failure(Status::Failed, fmt::format("no forward '{}'; see `portfwdctl list`", echo(word)));
 }
 
 Port parse_port_or_fail(std::string_view text) {
   if (const auto port = parse_port(text)) return *port;
-  throw Failure(Status::Usage, fmt::format("'{}' is no port: 1 to 65535", text));
+  throw Failure(Status::Usage, fmt::format("'{}' is no port: 1 to 65535", echo(text)));
 }
 
 std::string parse_target_or_fail(std::string_view text) {
   if (text.starts_with("unix:") || text.starts_with("vsock:")) return std::string(text);
   if (const auto target = parse_target(text)) return target->text();
-  throw Failure(Status::Usage,
-                fmt::format("'{}' is no target: a port of 1 to 65535, or such as 53/udp", text));
+  throw Failure(
+      Status::Usage,
+      fmt::format("'{}' is no target: a port of 1 to 65535, or such as 53/udp", echo(text)));
 }
 
 /// "unix:/path" and "vsock:1024" have a colon of their own; the daemon says whether it knows them.

@@ -16,13 +16,18 @@ struct Range {
 /// Source: Unicode 15, categories Cc, Cf, Zl and Zp. Left out of Cf: the number signs of some
 /// scripts, which are seen.
 constexpr std::array kHidden{
-    Range{0x00, 0x1F},     Range{0x7F, 0x9F},     Range{0xAD, 0xAD},     Range{0x061C, 0x061C},
-    Range{0x180E, 0x180E}, Range{0x200B, 0x200F}, Range{0x2028, 0x202E}, Range{0x2060, 0x206F},
-    Range{0xFDD0, 0xFDEF}, Range{0xFEFF, 0xFEFF}, Range{0xFFF9, 0xFFFB}, Range{0xE0000, 0xE007F},
+    Range{0x00, 0x1F},     Range{0x7F, 0x9F},     Range{0xAD, 0xAD},       Range{0x061C, 0x061C},
+    Range{0x180E, 0x180E}, Range{0x200B, 0x200F}, Range{0x2028, 0x202E},   Range{0x2060, 0x206F},
+    Range{0xFEFF, 0xFEFF}, Range{0xFFF9, 0xFFFB}, Range{0xE0000, 0xE007F},
 };
 
+/// Source: Unicode 15, 23.7.
+bool is_noncharacter(std::uint32_t code) {
+  return (code & 0xFFFE) == 0xFFFE || (0xFDD0 <= code && code <= 0xFDEF);
+}
+
 bool is_shown(std::uint32_t code) {
-  if ((code & 0xFFFE) == 0xFFFE) return false;  // the last two of each plane are noncharacters
+  if (is_noncharacter(code)) return false;
   return std::ranges::none_of(kHidden,
                               [code](const Range& r) { return r.first <= code && code <= r.last; });
 }
@@ -38,6 +43,7 @@ std::size_t length_by_first_byte(unsigned char first) {
 
 struct Character {
   std::size_t length = 1;
+  bool valid = false;  ///< UTF-8, and a character
   bool shown = false;
 };
 
@@ -55,7 +61,7 @@ Character first_character(std::string_view text) {
   constexpr std::array<std::uint32_t, 5> kSmallest{0, 0, 0x80, 0x800, 0x10000};  // else overlong
   const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
   if (code < kSmallest[length] || code > 0x10FFFF || surrogate) return {};
-  return {length, is_shown(code)};
+  return {length, !is_noncharacter(code), is_shown(code)};
 }
 
 }  // namespace
@@ -71,6 +77,15 @@ std::string printable(std::string_view text, std::size_t most) {
     text.remove_prefix(next.length);
   }
   return out;
+}
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const Character next = first_character(text);
+    if (!next.valid) return false;
+    text.remove_prefix(next.length);
+  }
+  return true;
 }
 
 }  // namespace portfwd

@@ -17,4 +17,7 @@ namespace portfwd {
 [[nodiscard]] std::string printable(std::string_view text,
                                     std::size_t most = std::string_view::npos);
 
+/// Whether it is UTF-8 without noncharacters: other text cannot be sent over a bus.
+[[nodiscard]] bool is_utf8(std::string_view text);
+
 }  // namespace portfwd

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "base/text.h"
 #include "base/version.h"
 
 namespace portfwd {
@@ -61,13 +62,18 @@ std::filesystem::path runtime_folder() {
   return user ? std::filesystem::path(*user) / "portfwd" : std::filesystem::path();
 }
 
+/// A word of the command line, as a message repeats it.
+std::string echo(std::string_view word) {
+  return printable(word, 64);
+}
+
 using Checked = std::expected<void, std::string>;
 
 Checked set_level(Options& options, const std::string& text) {
   const auto level = log::parse_level(text);
   if (!level) {
     return std::unexpected(fmt::format(
-        "log level \"{}\" is unknown: use error, warning, notice, info or debug", text));
+        "log level \"{}\" is unknown: use error, warning, notice, info or debug", echo(text)));
   }
   options.log_level = *level;
   return {};
@@ -75,7 +81,7 @@ Checked set_level(Options& options, const std::string& text) {
 
 Checked set_bus(Options& options, std::string_view text) {
   if (text != "session" && text != "system") {
-    return std::unexpected(fmt::format("bus \"{}\" is unknown: use session or system", text));
+    return std::unexpected(fmt::format("bus \"{}\" is unknown: use session or system", echo(text)));
   }
   options.system_bus = text == "system";
   return {};
@@ -97,7 +103,7 @@ Checked from_environment(Options& options) {
 
 /// getopt_long(3) itself is told to be silent, so that there is one line and it is ours.
 std::string bad_option(char* const* argv, int option) {
-  const std::string what = argv[optind - 1];
+  const std::string what = echo(argv[optind - 1]);
   if (option == ':') return fmt::format("{} needs a value; see portfwd --help", what);
   return fmt::format("unknown option \"{}\"; see portfwd --help", what);
 }
@@ -109,6 +115,7 @@ std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
   if (auto ok = from_environment(options); !ok) return std::unexpected(ok.error());
   opterr = 0;
   optind = 1;
+  bool file_given = false;  // to --check-config, which takes it with '=' or as a word
   for (int c = 0; (c = ::getopt_long(argc, argv, ":", kLong.data(), nullptr)) != -1;) {
     Checked ok;
     switch (c) {
@@ -117,7 +124,8 @@ std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
         break;
       case 'C':
         options.action = Options::Action::CheckConfig;
-        if (optarg != nullptr) set_config(options, optarg);
+        file_given = optarg != nullptr;
+        if (file_given) set_config(options, optarg);
         break;
       case 'b':
         ok = set_bus(options, optarg);
@@ -137,9 +145,10 @@ std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
     if (!ok) return std::unexpected(ok.error());
   }
   const bool checks = options.action == Options::Action::CheckConfig;
-  if (checks && optind == argc - 1) set_config(options, argv[optind++]);  // --check-config FILE
+  if (checks && !file_given && optind < argc) set_config(options, argv[optind++]);
   if (optind < argc) {
-    return std::unexpected(fmt::format("unexpected \"{}\"; see portfwd --help", argv[optind]));
+    return std::unexpected(
+        fmt::format("unexpected \"{}\"; see portfwd --help", echo(argv[optind])));
   }
   return options;
 }

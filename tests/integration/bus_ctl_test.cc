@@ -327,6 +327,19 @@ TEST_F(BusCtlTest, WrongUsageIsStatusTwoWithOrWithoutADaemon) {
   expect_failure(2, "given twice", {"forward", "web", "1:2", "--host-port", "3"});
 }
 
+TEST_F(BusCtlTest, RejectsANameThatIsNotUtf8) {
+  serve();
+  const std::string name =
+      "w\xff"
+      "b";
+  for (const std::vector<std::string>& line : {std::vector<std::string>{"explain", name, "80"},
+                                               {"forward", name, "80"},
+                                               {"forward", "web", "80", "--label", name},
+                                               {"attach", "--pid", "1", "--name", name}}) {
+    expect_failure(2, "'w?b' is not UTF-8", line);
+  }
+}
+
 TEST_F(BusCtlTest, WithoutADaemonItIsStatusThreeWithTheRemedy) {
   for (const char* command : {"list", "containers", "events", "status", "reload"}) {
     expect_failure(3, "systemctl --user start portfwd", {command});

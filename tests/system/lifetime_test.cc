@@ -41,6 +41,12 @@ TEST_F(SystemLifetime, CheckConfigShowsEveryMistakeAndEnds) {
   EXPECT_EQ(run({PORTFWD_PATH, "--check-config", file("portfwd/config.toml")}).status, 0);
 }
 
+TEST_F(SystemLifetime, RejectsTheSecondFileThatCheckConfigIsGiven) {
+  expect_one_line(run({PORTFWD_PATH, "--check-config", "one", "two"}), 2, "\"two\"");
+  expect_one_line(run({PORTFWD_PATH, "--check-config=one", "two"}), 2, "\"two\"");
+  expect_one_line(run({PORTFWD_PATH, "a\nb" + std::string(1000, 'x')}), 2, "\"a?b");
+}
+
 TEST_F(SystemLifetime, TheCommandLineComesBeforeTheEnvironmentBeforeTheUsersFile) {
   configure("[users]\n");
   std::ofstream(file("environment.toml")) << "[environment]\n";

@@ -67,6 +67,24 @@ TEST(CtlCommandLineTest, AMistakeIsToldWithWhereToLook) {
   EXPECT_EQ(mistake({"list", "all"}), "list: what is 'all'?; see `portfwdctl list --help`");
 }
 
+TEST(CtlCommandLineTest, RejectsAWordWhereATimeoutBelongs) {
+  EXPECT_EQ(mistake({"--timeout", "list"}), "--timeout needs seconds, such as 2.5, not 'list'");
+  EXPECT_EQ(mistake({"--timeout", "5"}), "no command given; see `portfwdctl --help`");
+}
+
+TEST(CtlCommandLineTest, EchoesAWordOnOneLineWithoutControlCharacters) {
+  EXPECT_EQ(mistake({"\x1b[2J\n\u202e\xff"}),
+            "unknown command '?[2J??"
+            "?'; see `portfwdctl --help`");
+  const std::string word(100000, 'x');
+  for (const std::vector<std::string_view>& line :
+       {std::vector<std::string_view>{word}, {"list", word}, {"list", "--" + word.substr(2)}}) {
+    EXPECT_LT(mistake(line).size(), 150U);
+  }
+  EXPECT_LT(usage_of([&] { static_cast<void>(parse_target_or_fail(word)); }).size(), 150U);
+  EXPECT_LT(usage_of([&] { static_cast<void>(parse_timeout(word)); }).size(), 150U);
+}
+
 TEST(CtlCommandLineTest, HelpNeedsNoOperands) {
   EXPECT_TRUE(parse({"forward", "--help"}).has("--help"));
   EXPECT_TRUE(parse({"-h"}).has("--help"));

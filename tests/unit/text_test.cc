@@ -61,6 +61,16 @@ TEST(Printable, CutsBetweenCharacters) {
   EXPECT_EQ(printable("\x1B[31m", 2), "?[");
 }
 
+TEST(IsUtf8, TellsWhatABusTakes) {
+  for (const char* text : {"", "web", "\u00e9t\u00e9", "\x1b\n", "\u202e", "\U0001F433"}) {
+    EXPECT_TRUE(is_utf8(text)) << text;
+  }
+  for (const char* text : {"\xff", "a\xc3", "\xc0\x80", "\xed\xa0\x80", "\xef\xbf\xbf",
+                           "\xef\xb7\x90", "\xf4\x90\x80\x80"}) {
+    EXPECT_FALSE(is_utf8(text)) << text;
+  }
+}
+
 TEST(Printable, IsItselfPrintableForAnyBytes) {
   std::mt19937 random(7);
   for (int i = 0; i < 20000; ++i) {
