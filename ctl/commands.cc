@@ -210,8 +210,10 @@ void events(const Call& call) {
 
 void explain(const Call& call) {
   const auto& operands = call.line.operands;
-  const Json facts = call.client.explain(operands.size() == 2 ? operands[0] : "",
-                                         parse_target_or_fail(operands.back()));
+  const PortOperand asked = operands.size() == 2
+                                ? PortOperand{operands[0], parse_target_or_fail(operands[1])}
+                                : parse_port_operand(operands[0]);
+  const Json facts = call.client.explain(asked.container, asked.target);
   if (call.out.json()) return call.out.document(facts);
   call.out.text(explanation(facts, call.out.colour()));
 }

@@ -119,7 +119,7 @@ std::string explanation(const Json& facts, bool colour) {
   return summary +
          layout(facts_in_order(facts,
                                {"seen", "rules", "decision", "tried", "host", "reach", "remedy"},
-                               {"summary", "forwarded", "container", "port", "target"}),
+                               {"summary", "forwarded", "container", "port", "protocol", "target"}),
                 colour);
 }
 

@@ -113,4 +113,12 @@ ForwardOperand parse_forward_operand(std::string_view text) {
   return {parse_target_or_fail(before), parse_port_or_fail(text.substr(colon + 1))};
 }
 
+PortOperand parse_port_operand(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  const std::string_view before = text.substr(0, colon);
+  const bool alone = colon == text.npos || before.empty() || before == "unix" || before == "vsock";
+  if (alone) return {"", parse_target_or_fail(text)};
+  return {std::string(before), parse_target_or_fail(text.substr(colon + 1))};
+}
+
 }  // namespace portfwd::ctl

@@ -38,6 +38,13 @@ struct ForwardOperand {
 };
 /// Throws Failure with Status::Usage.
 [[nodiscard]] ForwardOperand parse_forward_operand(std::string_view text);
+/// The operand PORT or CONTAINER:PORT.
+struct PortOperand {
+  std::string container;  ///< "" for any
+  std::string target;
+};
+/// Throws Failure with Status::Usage.
+[[nodiscard]] PortOperand parse_port_operand(std::string_view text);
 [[nodiscard]] Port parse_port_or_fail(std::string_view text);
 [[nodiscard]] std::string parse_target_or_fail(std::string_view text);
 

@@ -9,14 +9,25 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
+#include <string_view>
 
 #include "base/error.h"
 
 namespace portfwd {
 
+/// What ends a shortage of them.
+inline constexpr std::string_view kMoreDescriptors =
+    "raise LimitNOFILE= of the unit, or end other forwards or connections";
+
 /// Whether there is no descriptor left, of this process's or of the machine's.
 [[nodiscard]] inline bool is_descriptor_shortage(const Error& error) {
   return error.code == EMFILE || error.code == ENFILE;
+}
+
+/// For the end of a line of the log: "; REMEDY" after a shortage, else "".
+[[nodiscard]] inline std::string and_remedy_of_shortage(const Error& error) {
+  return is_descriptor_shortage(error) ? "; " + std::string(kMoreDescriptors) : "";
 }
 
 struct DescriptorLimits {

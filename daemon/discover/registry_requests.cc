@@ -14,11 +14,21 @@ using Kind = Refusal::Kind;
 
 constexpr std::size_t kMountinfoLimit = 1 << 20;
 
-std::unexpected<Refusal> ambiguous(std::string_view text, std::span<const Container* const> all) {
+constexpr std::size_t kMostNamed = 8;  ///< of the containers that a refusal lists
+
+/// @param by_name whether `text` is the name of all of them, else their ids begin so
+std::unexpected<Refusal> ambiguous(std::string_view text, std::span<const Container* const> all,
+                                   bool by_name) {
   std::string ids;
-  for (const Container* container : all) ids += (ids.empty() ? "" : ", ") + container->id;
-  return refuse(Kind::Ambiguous, fmt::format("\"{}\" may be any of {}: give more of the id",
-                                             names::printable(text), ids));
+  for (const Container* container : all.first(std::min(all.size(), kMostNamed))) {
+    ids += (ids.empty() ? "" : ", ") + container->id;
+  }
+  if (all.size() > kMostNamed) ids += fmt::format(" and {} more", all.size() - kMostNamed);
+  const std::string what = names::printable(text);
+  return refuse(Kind::Ambiguous,
+                by_name ? fmt::format("{} containers are called \"{}\": name one by its id: {}",
+                                      all.size(), what, ids)
+                        : fmt::format("\"{}\" may be any of {}: give more of the id", what, ids));
 }
 
 Refusal why_not_held(pid_t pid, const Error& error) {
@@ -66,7 +76,7 @@ Answer<const Container*> Registry::resolve(std::string_view text) const {
   }
   const auto& hits = named.empty() ? begun : named;
   if (hits.size() == 1) return hits.front();
-  if (!hits.empty()) return ambiguous(text, hits);
+  if (!hits.empty()) return ambiguous(text, hits, !named.empty());
   return refuse(Kind::NoSuchContainer,
                 fmt::format("there is no container \"{}\": `portfwdctl containers --all` has them "
                             "all, `portfwdctl attach` adds one",

@@ -61,4 +61,17 @@ std::optional<Event> EventLog::last_removal(std::string_view container, Target t
   return std::nullopt;
 }
 
+std::optional<ContainerInfo> EventLog::detached(std::string_view container_id) const {
+  std::size_t at = bytes_.size();
+  for (const std::uint32_t size : sizes_ | std::views::reverse) {
+    at -= size;
+    Event event = unpack(std::string_view(bytes_).substr(at, size));
+    auto* c = std::get_if<ContainerInfo>(&event.subject);
+    if (event.type != Event::Type::ContainerRemoved || c == nullptr) continue;
+    if (c->id != container_id) continue;
+    return event.reason == "detached" ? std::optional(std::move(*c)) : std::nullopt;
+  }
+  return std::nullopt;
+}
+
 }  // namespace portfwd

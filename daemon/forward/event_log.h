@@ -25,6 +25,8 @@ class EventLog {
   /// The last PortRemoved of that port that is remembered.
   /// @param container id or name; "" any
   [[nodiscard]] std::optional<Event> last_removal(std::string_view container, Target target) const;
+  /// The container with this id, if it was last removed by hand.
+  [[nodiscard]] std::optional<ContainerInfo> detached(std::string_view container_id) const;
 
  private:
   [[nodiscard]] std::uint64_t oldest() const { return next_ - sizes_.size(); }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
 
 #include "forward/published.h"
@@ -24,13 +25,12 @@ bool is_reverse(const Known& known) {
 }
 
 std::string_view why_ended(std::string_view reason) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kReasons{{
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kReasons{{
       {"listener-closed", "its listener closed"},
       {"container-gone", "its container ended"},
       {"unforwarded", "it was ended by hand"},
       {"rule", "the configuration no longer wants it"},
       {"replaced", "it was replaced"},
-      {"detached", "its container was detached"},
   }};
   const auto known =
       std::ranges::find(kReasons, reason, &std::pair<std::string_view, std::string_view>::first);
@@ -55,9 +55,14 @@ std::string_view unnamed(ReachKind reach) {
 }
 
 Sentences seen_now(const Known& known) {
+  if (known.detached) return {"its container is not watched since it was detached"};
   if (known.subject == nullptr) return {"no container of this name is there"};
   if (is_reverse(known)) return {"portfwd itself listens on it inside, for a service of the host"};
-  if (known.listeners.empty()) return {"nothing listens on it inside"};
+  if (known.listeners.empty()) {
+    if (!known.other_protocol) return {"nothing listens on it inside"};
+    return {fmt::format("nothing listens on it inside, but on {} something does",
+                        other_protocol(known.target).text())};
+  }
   Sentences out;
   for (const auto& [l, since, settling] : known.listeners) {
     const std::string_view who =
@@ -104,10 +109,16 @@ Sentences rules(const PolicyContext& policy, const Known& known) {
 std::string reach_sentence(const Known& known) {
   const ContainerInfo& container = known.container;
   if (known.subject == nullptr) {
+    if (known.detached) return "its container was detached";
     return known.forward ? "it is looked for by its name" : "its container is gone";
   }
   if (container.reach == ReachKind::None) return container.reason;
   return std::string(how(container.reach));
+}
+
+/// After "is".
+std::string_view standing(ForwardState state) {
+  return state == ForwardState::Conflict ? "in conflict" : name_of(state);
 }
 
 std::string host_sentence(const ForwardInfo& f) {
@@ -144,6 +155,10 @@ struct Verdict {
 Verdict nothing_listens(const Known& known, const Decision& decision) {
   const std::string open = fmt::format("hold the port with `portfwdctl forward {} {}`",
                                        known.container.name, known.target.text());
+  if (known.other_protocol) {
+    return {"there is nothing to forward",
+            fmt::format("ask for {} instead, or {}", other_protocol(known.target).text(), open)};
+  }
   if (decision.forward) {
     return {"there is nothing to forward", "start the server, or " + open};
   }
@@ -154,6 +169,12 @@ Verdict nothing_listens(const Known& known, const Decision& decision) {
 
 /// For a port without a forward: the first thing that stands in its way.
 Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) {
+  if (known.detached) {
+    return {"its container was detached",
+            fmt::format("`portfwdctl attach --pid {} --name {}`, with the pid of a process in it",
+                        known.container.pid == 0 ? "PID" : std::to_string(known.container.pid),
+                        known.container.name)};
+  }
   if (known.subject == nullptr) {
     return {"its container is gone",
             fmt::format("start it again, or hold the port for it with `portfwdctl forward {} {} "
@@ -205,13 +226,36 @@ std::string what_ends(const ForwardInfo& f) {
 
 std::string what_ends_conflict(const PolicyContext& policy, const Known& known) {
   const ForwardInfo& f = *known.forward;
-  if (f.no_descriptor) return std::string(kMoreDescriptors);
+  if (const std::string_view remedy = remedy_of(f); !remedy.empty()) {
+    return f.origin == Origin::Auto ? std::string(remedy)
+                                    : fmt::format("{}, or {}", remedy, what_ends(f));
+  }
   if (f.direction == Direction::Reverse) return "free the port inside, or " + what_ends(f);
   if (f.origin == Origin::Declared) return "free that port, or " + what_ends(f);
   const bool only =
       f.origin == Origin::Auto && decided(policy, known).decision.treatment.require_host_port;
   return only ? "free that port, or allow others with require_host_port = false"
               : "free that port, or widen [host] fallback_range";
+}
+
+/// For a server that listens on an address which the namespace itself cannot reach. "": no advice.
+std::string what_makes_it_dialable(const Known& known) {
+  const ForwardInfo& f = *known.forward;
+  if (known.container.reach == ReachKind::Bridge) return "";
+  const IpAddress address = IpAddress::parse(f.container_address).value_or(IpAddress());
+  const bool on_loopback = address.is_loopback() || address.is_any();
+  if (f.error == ETIMEDOUT && on_loopback) {
+    return "see whether the loopback interface is up inside (`ip link set lo up` there), and "
+           "whether the server still accepts connections";
+  }
+  const bool no_route = f.error == ENETUNREACH || f.error == ENETDOWN || f.error == EADDRNOTAVAIL;
+  if (!no_route) return "";
+  if (on_loopback) {
+    return "the loopback interface is down inside: set it up there with `ip link set lo up`";
+  }
+  return fmt::format(
+      "the interface that has {} is down inside: set it up there (`ip link set INTERFACE up`)",
+      f.container_address);
 }
 
 std::string remedy_sentence(const PolicyContext& policy, const Known& known) {
@@ -223,6 +267,7 @@ std::string remedy_sentence(const PolicyContext& policy, const Known& known) {
   }
   const bool waits = f.state == ForwardState::Waiting && f.direction == Direction::In;
   if (!waits) return what_ends(f);
+  if (std::string advice = what_makes_it_dialable(known); !advice.empty()) return advice;
   if (known.listeners.empty()) return "start the server inside, or " + what_ends(f);
   return "a rule with on_auto_forward = \"ignore\" leaves it out; " + what_ends(f);
 }
@@ -234,7 +279,7 @@ void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) 
   facts["decision"] = decision_sentence(policy, known);
   facts["remedy"] = remedy_sentence(policy, known);
   facts["summary"] = fmt::format("port {} of {} is {}: {}", known.target.text(),
-                                 known.container.name, name_of(f.state), host_sentence(f));
+                                 known.container.name, standing(f.state), host_sentence(f));
 }
 
 void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
@@ -252,6 +297,7 @@ Facts explain_on_host(const Known& known) {
   const std::string& name = known.container.name;
   return {{"container", name},
           {"port", std::int64_t{known.target.port}},
+          {"protocol", std::string(name_of(known.target.protocol))},
           {"seen", Sentences{"what it listens on is the host's own and is not looked at"}},
           {"rules", Sentences()},
           {"tried", Sentences()},
@@ -272,6 +318,7 @@ Facts explain(const PolicyContext& policy, const Known& known) {
   if (known.subject != nullptr && known.subject->on_host) return explain_on_host(known);
   Facts facts{{"container", known.container.name},
               {"port", std::int64_t{known.target.port}},
+              {"protocol", std::string(name_of(known.target.protocol))},
               {"seen", seen(known)},
               {"rules", rules(policy, known)},
               {"tried", known.tried},

@@ -33,13 +33,21 @@ struct Known {
   ContainerInfo container;             ///< the same as it is shown; without one only its name
   Target target;
   std::vector<SeenListener> listeners;
+  bool other_protocol = false;  ///< something listens on the same number of UDP instead of TCP, or
+                                ///< of TCP instead of UDP
   std::optional<ForwardInfo> forward;
   std::optional<EndedForward> ended;  ///< the one before, as far as it is remembered
   std::string asked_by;               ///< as ForwardTable::asked_by says
   std::vector<std::string> tried;     ///< host addresses that could not be had, with who holds them
+  bool detached = false;              ///< by hand; it may live, and nothing of it is watched
   bool suppressed = false;            ///< a person ended it, and its listener still lives
   std::size_t auto_forwards = 0;      ///< how many the container has
 };
+
+/// The same number of the other protocol.
+[[nodiscard]] inline Target other_protocol(Target target) {
+  return {target.protocol == Protocol::Tcp ? Protocol::Udp : Protocol::Tcp, target.port};
+}
 
 /// @return the keys that Control::explain names, and `container`, `port`
 [[nodiscard]] Facts explain(const PolicyContext& policy, const Known& known);

@@ -20,6 +20,13 @@ bool listens(const Reach& reach, Target target) {
   });
 }
 
+Refusal nobody_has_but(Target target, Target other) {
+  return {Kind::NoSuchContainer,
+          fmt::format("port {} is open in no container that is watched, but {} is: `portfwdctl "
+                      "explain {}`",
+                      target.text(), other.text(), other.text())};
+}
+
 Refusal nobody_has(Target target) {
   return {Kind::NoSuchContainer,
           fmt::format("port {} is open in no container that is watched: `portfwdctl containers "
@@ -27,9 +34,19 @@ Refusal nobody_has(Target target) {
                       target.text())};
 }
 
-Refusal several_have(Target target, const std::string& one, const std::string& other) {
-  return {Kind::Ambiguous, fmt::format("port {} is open in {} and in {}: name one of them",
-                                       target.text(), one, other)};
+/// By its id if names do not tell them apart.
+std::string told_apart(const Known& known, bool by_id) {
+  const ContainerInfo& container = known.container;
+  return by_id && !container.id.empty() ? fmt::format("{} ({})", container.name, container.id)
+                                        : container.name;
+}
+
+/// @param all two or more
+Refusal several_have(Target target, const std::vector<Known>& all) {
+  const bool by_id = all[0].container.name == all[1].container.name;
+  return {Kind::Ambiguous, fmt::format("port {} is open in {} and in {}: name one of them{}",
+                                       target.text(), told_apart(all[0], by_id),
+                                       told_apart(all[1], by_id), by_id ? " by its id" : "")};
 }
 
 }  // namespace
@@ -70,12 +87,20 @@ Answer<Known> Explainer::known_by_port(Target target) const {
   }
   if (all.empty()) {
     if (auto was = past("", target)) return std::move(*was);
-    return std::unexpected(nobody_has(target));
+    const Target other = other_protocol(target);
+    return std::unexpected(is_open(other) ? nobody_has_but(target, other) : nobody_has(target));
   }
   if (all.size() > 1) {
-    return std::unexpected(several_have(target, all[0].container.name, all[1].container.name));
+    return std::unexpected(several_have(target, all));
   }
   return std::move(all.front());
+}
+
+/// In any container.
+bool Explainer::is_open(Target target) const {
+  const auto& reaches = parts_.reaches.all();
+  return std::ranges::any_of(reaches, [&](const Reach* r) { return listens(*r, target); }) ||
+         !forwards_of(target).empty();
 }
 
 /// Of this port inside, in any container; those in direction `in` come first.
@@ -94,6 +119,7 @@ Known Explainer::present(const Reach& reach, Target target) const {
               .container = info_of(reach, parts_.settings),
               .target = target,
               .listeners = parts_.table.seen(container, target),
+              .other_protocol = listens(reach, other_protocol(target)),
               .suppressed = parts_.table.suppressed(container, target)};
   for (const ForwardInfo& f : forwards_of(target)) {
     if (f.container_id != container.id) continue;
@@ -129,6 +155,10 @@ std::optional<Known> Explainer::past(std::string_view container, Target target) 
   }
   Known known{.target = target};
   known.container.name = end->forward.container_name;
+  if (const auto removed = parts_.log.detached(end->forward.container_id)) {
+    known.detached = true;
+    known.container.pid = removed->pid;
+  }
   known.ended = std::move(end);
   return known;
 }

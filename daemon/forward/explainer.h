@@ -39,6 +39,7 @@ class Explainer {
   /// nothing when that is not remembered
   [[nodiscard]] std::optional<Known> past(std::string_view container, Target target) const;
   [[nodiscard]] std::optional<EndedForward> ended(std::string_view container, Target target) const;
+  [[nodiscard]] bool is_open(Target target) const;
   [[nodiscard]] std::vector<ForwardInfo> forwards_of(Target target) const;
   void add_forward(const ForwardInfo& forward, Known& known) const;
 

@@ -6,6 +6,8 @@
 #include <cassert>
 #include <tuple>
 
+#include "base/descriptors.h"
+
 namespace portfwd {
 
 namespace {
@@ -14,6 +16,11 @@ constexpr std::size_t kFailuresKept = 16;
 constexpr Duration kLastLook = std::chrono::milliseconds(250);  ///< so long a look is waited for
 constexpr std::string_view kNoContainer = "its container is not there";
 constexpr std::string_view kNoListener = "nothing listens on it yet";
+
+/// Two reasons, each of which may be "".
+std::string both(std::string_view first, std::string_view second) {
+  return fmt::format("{}{}{}", first, first.empty() || second.empty() ? "" : "; ", second);
+}
 
 }  // namespace
 
@@ -41,16 +48,17 @@ ForwardInfo Forward::info() const {
   assert(port_ != nullptr);  // not after withdraw()
   ForwardInfo out = info_;
   out.counters = port_->counters();
-  if (out.state == ForwardState::Waiting && out.reason.empty()) {
-    out.reason = out.container_id.empty() ? kNoContainer : kNoListener;
+  if (out.state == ForwardState::Waiting) {
+    out.reason = both(out.container_id.empty() ? kNoContainer : kNoListener, out.reason);
   }
   if (out.state == ForwardState::Active && undialable_) {
     out.state = ForwardState::Waiting;
-    out.reason = why_undialable(*undialable_);
+    out.error = undialable_->code;
+    out.reason = both(why_undialable(*undialable_), out.reason);
   }
   const std::string trouble = relay_.identity.trouble(key_.protocol);
   if (!trouble.empty() && settings_.admission.restrict_to_user) {
-    out.reason = out.reason.empty() ? trouble : fmt::format("{}; {}", out.reason, trouble);
+    out.reason = both(out.reason, trouble);
   }
   return out;
 }
@@ -123,7 +131,7 @@ std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& add
     info_.host_addresses.push_back(endpoint.address.text());
   }
   info_.host_port = port;
-  info_.no_descriptor = false;
+  info_.error = 0;
   info_.url = url();
   info_.state = ForwardState::Waiting;
   return bound;
@@ -136,14 +144,16 @@ void Forward::note_failure(const BindFailure& failure) {
 void Forward::mark_conflict(std::string reason) {
   info_.reason = std::move(reason);
   info_.state = ForwardState::Conflict;
-  info_.no_descriptor = std::ranges::any_of(failures_, [](const BindFailure& failure) {
-    return failure.error.code == EMFILE || failure.error.code == ENFILE;
-  });
+  const auto shortage = std::ranges::find_if(
+      failures_, [](const BindFailure& f) { return is_descriptor_shortage(f.error); });
+  const auto decisive = shortage != failures_.end() ? shortage : failures_.begin();
+  info_.error = decisive != failures_.end() ? decisive->error.code : 0;
 }
 
 /// Somebody else got hold of the port between bind and listen: the table tries another one.
 bool Forward::lose_port(const BindFailure& failure) {
   mark_conflict(fmt::format("{}: {}", failure.endpoint.text(), failure.error.text()));
+  info_.error = failure.error.code;
   port_ = make_port();
   listeners_.clear();
   return true;

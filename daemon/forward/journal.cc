@@ -61,7 +61,7 @@ void tell_removed(const ForwardInfo& f, std::string_view reason) {
 }
 
 std::string_view remedy_of_conflict(const ForwardInfo& f) {
-  if (f.no_descriptor) return kMoreDescriptors;
+  if (const std::string_view remedy = remedy_of(f); !remedy.empty()) return remedy;
   return f.direction == Direction::In ? "free the port, or widen [host] fallback_range"
                                       : "free the port inside, and it is taken within seconds";
 }

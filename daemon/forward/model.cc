@@ -1,6 +1,23 @@
 #include "forward/model.h"
 
+#include <cerrno>
+
+#include "base/descriptors.h"
+
 namespace portfwd {
+
+std::string_view remedy_of(const ForwardInfo& conflict) {
+  if (is_descriptor_shortage({conflict.error, "bind"})) return kMoreDescriptors;
+  if (conflict.direction == Direction::Reverse) return "";
+  switch (conflict.error) {
+    case EADDRNOTAVAIL:
+      return "name an address of this machine as its bind (`ip address` lists them)";
+    case EACCES:
+      return "name another host port, or lower the sysctl net.ipv4.ip_unprivileged_port_start";
+    default:
+      return "";
+  }
+}
 
 std::string_view name_of(Origin v) {
   switch (v) {

@@ -27,10 +27,6 @@ enum class ForwardState : std::uint8_t { Active, Waiting, Lingering, Conflict };
 [[nodiscard]] std::string_view name_of(ForwardState v);  ///< "active", "waiting", ...
 [[nodiscard]] std::string_view name_of(Direction v);     ///< "in", "reverse"
 
-/// The remedy of a conflict for want of a file descriptor.
-inline constexpr std::string_view kMoreDescriptors =
-    "raise LimitNOFILE= of the unit, or end other forwards or connections";
-
 struct ForwardInfo {
   std::string id;
   std::string container_id;  ///< "" while a manual forward waits for a container not there yet
@@ -45,7 +41,8 @@ struct ForwardInfo {
   Port host_port = 0;                       ///< 0 in `conflict`
   Origin origin = Origin::Auto;
   ForwardState state = ForwardState::Active;
-  bool no_descriptor = false;  ///< in conflict for want of a file descriptor
+  int error =
+      0;  ///< errno: why in conflict, or why what listens cannot be dialled; 0: nothing failed
   std::string reason;  ///< why remapped, waiting or in conflict; "" when there is nothing to say
   bool remapped =
       false;  ///< it has another host port than a person would expect; `reason` says why
@@ -81,6 +78,10 @@ struct ContainerInfo {
 
   friend bool operator==(const ContainerInfo&, const ContainerInfo&) = default;
 };
+
+/// What ends a conflict that no other forward or program causes. @return "" when freeing the port
+/// would end it
+[[nodiscard]] std::string_view remedy_of(const ForwardInfo& conflict);
 
 /// One thing that came or went. Sequence numbers have no gaps within an InstanceId. A container in
 /// it is without its labels, listeners and published ports: each may be of some size, and a

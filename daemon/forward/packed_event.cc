@@ -15,12 +15,11 @@ namespace {
 template <class Info>
 auto fields_of_forward(Info& info) {
   auto& [id, container_id, container_name, container_engine, protocol, direction, target,
-         container_address, container_port, host_addresses, host_port, origin, state, no_descriptor,
-         reason, remapped, label, process, url, on_auto_forward, since, counters] = info;
+         container_address, container_port, host_addresses, host_port, origin, state, error, reason,
+         remapped, label, process, url, on_auto_forward, since, counters] = info;
   return std::tie(id, container_id, container_name, container_engine, protocol, direction, target,
                   container_address, container_port, host_addresses, host_port, origin, state,
-                  no_descriptor, reason, remapped, label, process, url, on_auto_forward, since,
-                  counters);
+                  error, reason, remapped, label, process, url, on_auto_forward, since, counters);
 }
 
 template <class Info>

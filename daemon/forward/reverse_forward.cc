@@ -99,20 +99,25 @@ std::unique_ptr<ForwardPort> ReverseForward::leave(Duration limit) {
 }
 
 void ReverseForward::on_inside_port(Result<std::vector<BoundSocket>> sockets) {
-  if (!sockets) return settle(ForwardState::Conflict, why_not(sockets.error()));
+  if (!sockets) return fail(sockets.error());
   if (const auto adopted = port_->adopt(std::move(*sockets)); !adopted) {
-    return settle(ForwardState::Conflict, why_not(adopted.error().error));
+    return fail(adopted.error().error);
   }
   std::vector<ListenAddress> there;
   for (const IpAddress& address : kLoopbacks) there.push_back({{address, info_.host_port}, true});
   if (const auto served = port_->serve(parts_.host, there); !served) {
     port_ = make_port();
-    return settle(ForwardState::Conflict, why_not(served.error().error));
+    return fail(served.error().error);
   }
   settle(ForwardState::Active, "");
 }
 
-void ReverseForward::settle(ForwardState state, const std::string& reason) {
+void ReverseForward::fail(const Error& error) {
+  settle(ForwardState::Conflict, why_not(error), error.code);
+}
+
+void ReverseForward::settle(ForwardState state, const std::string& reason, int error) {
+  info_.error = error;
   if (state == ForwardState::Conflict) inside_.reset();
   const bool other_state = std::exchange(info_.state, state) != state;
   const bool other_reason = std::exchange(info_.reason, reason) != reason;

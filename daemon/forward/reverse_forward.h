@@ -61,7 +61,8 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
 
  private:
   void on_inside_port(Result<std::vector<BoundSocket>> sockets) override;
-  void settle(ForwardState state, const std::string& reason);
+  void fail(const Error& error);
+  void settle(ForwardState state, const std::string& reason, int error = 0);
   [[nodiscard]] std::string why_not(const Error& error) const;
   [[nodiscard]] std::unique_ptr<StreamPort> make_port() const;
 

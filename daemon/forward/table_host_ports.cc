@@ -32,6 +32,12 @@ std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bou
 /// For people: one of our own forwards, a program that can be named, or just taken.
 std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
   const Port port = failure.endpoint.port;
+  if (failure.error.code == EADDRNOTAVAIL) {
+    return fmt::format("{} is no address of this machine", failure.endpoint.address.text());
+  }
+  if (failure.error.code == EACCES && port < first_unprivileged_port()) {
+    return fmt::format("port {} is privileged on the host", port);
+  }
   if (failure.error.code != EADDRINUSE) {
     return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/descriptors.h"
 #include "forward/forward_table.h"
 #include "forward/published.h"
 
@@ -53,8 +54,12 @@ std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
 
 /// @param because why the forward has no host port
 Refusal no_host_port(const Forward& forward, const std::string& because) {
-  if (forward.info().no_descriptor) {
-    return {Kind::LimitExceeded, fmt::format("{}: {}", because, kMoreDescriptors)};
+  const ForwardInfo info = forward.info();
+  if (is_descriptor_shortage({info.error, "bind"})) {
+    return {Kind::LimitExceeded, fmt::format("{}: {}", because, remedy_of(info))};
+  }
+  if (info.error == EADDRNOTAVAIL) {
+    return {Kind::InvalidArgument, fmt::format("{}: {}", because, remedy_of(info))};
   }
   return {Kind::PortInUse,
           because + ": name another one with --host-port, or none to let portfwd choose"};

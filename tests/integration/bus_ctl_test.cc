@@ -283,6 +283,9 @@ TEST_F(BusCtlTest, ExplainStatusAndReload) {
             "8080 is forwarded\nseen  0.0.0.0:8080 by nginx\n      since noon\n");
   EXPECT_EQ(control_.asked.container, "");
   EXPECT_EQ(control_.asked.target, "8080/udp");
+  EXPECT_EQ(ctl({"explain", "web:8080"}).status, 0);
+  EXPECT_EQ(control_.asked.container, "web");
+  EXPECT_EQ(control_.asked.target, "8080");
   const auto status = json({"status"});
   EXPECT_EQ(status["poll_cost"], 0.25);
   EXPECT_TRUE(status.contains("version"));

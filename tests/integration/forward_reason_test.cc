@@ -19,10 +19,30 @@ TEST_F(ForwardTableTest, AConflictForWantOfDescriptorsSaysSo) {
     const FewDescriptors few(0);
     show(web, {8080});
     EXPECT_EQ(only().state, ForwardState::Conflict);
-    EXPECT_TRUE(only().no_descriptor);
+    EXPECT_EQ(only().error, EMFILE);
+    EXPECT_THAT(remedy_of(only()), HasSubstr("LimitNOFILE"));
   }
   turn_until([&] { return only().state == ForwardState::Active; });
-  EXPECT_FALSE(only().no_descriptor);
+  EXPECT_EQ(only().error, 0);
+}
+
+TEST_F(ForwardTableTest, NamesTheBindAddressThatThisMachineLacks) {
+  settings.host.bind.only = IpAddress::v4(192, 0, 2, 99);
+  settings.host.allow_remote = true;
+  table->apply(settings);
+  show(container("web"), {8080});
+  EXPECT_EQ(only().state, ForwardState::Conflict);
+  EXPECT_EQ(only().error, EADDRNOTAVAIL);
+  EXPECT_EQ(only().reason, "192.0.2.99 is no address of this machine");
+  EXPECT_THAT(remedy_of(only()), HasSubstr("bind"));
+}
+
+TEST_F(ForwardTableTest, SaysOfAWaitingForwardWhyItWaitsAndWhyItHasAnotherPort) {
+  TestReach& web = container("web");
+  const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8081});
+  ASSERT_TRUE(ask(&web, 8081));
+  EXPECT_EQ(only().state, ForwardState::Waiting);
+  EXPECT_EQ(only().reason, "nothing listens on it yet; port 8081 is held by python3 (pid 42)");
 }
 
 TEST_F(ForwardTableTest, ATargetThatLeadsBackToItsHostPortIsShownAsWaiting) {

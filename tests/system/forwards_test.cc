@@ -231,6 +231,41 @@ TEST_F(SystemForwards, WithAnAddressPerContainerEachKeepsItsPorts) {
   EXPECT_EQ(addresses.size(), 2U);
 }
 
+TEST_F(SystemForwards, ExplainsThatAContainerWasDetached) {
+  start();
+  const Box box;
+  ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(wait_for_added(8080));
+  const std::string id = container_of(box.pid())["id"];
+  const std::string name = container_of(box.pid())["name"];
+  ASSERT_EQ(ctl({"detach", id}).status, 0);
+  const Json why = json({"explain", name + ":8080"});
+  EXPECT_EQ(why["decision"], "its container was detached");
+  EXPECT_NE(why["remedy"].dump().find("attach --pid " + std::to_string(box.pid())),
+            std::string::npos)
+      << why.dump(1);
+}
+
+TEST_F(SystemForwards, TellsApartContainersOfOneName) {
+  start();
+  const Box one;
+  const Box two;
+  ASSERT_EQ(one.open(8080), 0);
+  ASSERT_EQ(two.open(8080), 0);
+  std::vector<std::string> ids;
+  for (const Box* box : {&one, &two}) {
+    const Json made = json({"attach", "--pid", std::to_string(box->pid()), "--name", "shop"});
+    ids.push_back(made["id"]);
+  }
+  ASSERT_TRUE(until([&] { return json({"list", "--container", "shop"}).size() == 2; }));
+  for (const auto& question : {std::vector<std::string>{"explain", "8080"},
+                               std::vector<std::string>{"explain", "shop", "8080"}}) {
+    const std::string said = ctl(question).err;
+    for (const std::string& id : ids) EXPECT_NE(said.find(id), std::string::npos) << said;
+    EXPECT_EQ(said.find("more of the id"), std::string::npos) << said;
+  }
+}
+
 TEST_F(SystemForwards, APrivilegedPortMovesBy8000) {
   start();
   const Box box;
@@ -353,6 +388,8 @@ TEST_F(SystemForwards, ATargetThatCannotBeDialledIsNotShownAsActive) {
   EXPECT_EQ(forward["state"], "waiting");
   EXPECT_NE(forward["reason"].get<std::string>().find("cannot be dialled"), std::string::npos);
   EXPECT_NE(ctl({"explain", "8080"}).out.find("cannot be dialled"), std::string::npos);
+  EXPECT_NE(json({"explain", "8080"})["remedy"].dump().find("ip link set lo up"),
+            std::string::npos);
   ASSERT_EQ(box.tell(set_lo, {.number = 1}), 0);
   EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
   EXPECT_EQ(forward_of(8080)["state"], "active");

@@ -41,6 +41,10 @@ TEST_F(SystemUdp, WhatIsBoundInsideIsForwardedIfAskedFor) {
   EXPECT_EQ(forward["connections"]["total"], 2);
   EXPECT_EQ(container_of(box.pid())["listeners"][0]["protocol"], "udp");
   EXPECT_EQ(lines_with("port 8053/udp is at 127.0.0.1:8053"), 1);
+  EXPECT_NE(ctl({"explain", "8053"}).err.find("8053/udp"), std::string::npos);
+  const std::string name = container_of(box.pid())["name"];
+  EXPECT_NE(ctl({"explain", name, "8053"}).out.find("8053/udp"), std::string::npos);
+  EXPECT_EQ(json({"explain", "8053/udp"})["protocol"], "udp");
 }
 
 TEST_F(SystemUdp, ItIsNotByDefault) {

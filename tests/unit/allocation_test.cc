@@ -91,7 +91,7 @@ TEST(EventLog, GivesBackWhatItWasGiven) {
                       .host_port = 5353,
                       .origin = Origin::Manual,
                       .state = ForwardState::Lingering,
-                      .no_descriptor = true,
+                      .error = EMFILE,
                       .reason = "a reason",
                       .remapped = true,
                       .label = std::string("a\0b", 3),

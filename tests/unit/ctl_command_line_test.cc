@@ -85,6 +85,23 @@ TEST(CtlCommandLineTest, EchoesAWordOnOneLineWithoutControlCharacters) {
   EXPECT_LT(usage_of([&] { static_cast<void>(parse_timeout(word)); }).size(), 150U);
 }
 
+TEST(CtlCommandLineTest, APortOperandMayNameTheContainer) {
+  const auto read = [](std::string_view text) {
+    const PortOperand operand = parse_port_operand(text);
+    return operand.container + "|" + operand.target;
+  };
+  EXPECT_EQ(read("80"), "|80");
+  EXPECT_EQ(read("53/udp"), "|53/udp");
+  EXPECT_EQ(read("web:80"), "web|80");
+  EXPECT_EQ(read("a:b:53/udp"), "a:b|53/udp");
+  EXPECT_EQ(read("unix:/run/x"), "|unix:/run/x");
+  for (const char* wrong : {":80", "web:", "web:x", "web"}) {
+    EXPECT_NE(usage_of([&] { static_cast<void>(parse_port_operand(wrong)); }).find("no target"),
+              std::string::npos)
+        << wrong;
+  }
+}
+
 TEST(CtlCommandLineTest, HelpNeedsNoOperands) {
   EXPECT_TRUE(parse({"forward", "--help"}).has("--help"));
   EXPECT_TRUE(parse({"-h"}).has("--help"));

@@ -182,6 +182,67 @@ TEST_F(ExplainTest, AConflictNamesWhatWouldEndIt) {
   EXPECT_THAT(text("remedy"), HasSubstr("require_host_port"));
 }
 
+TEST_F(ExplainTest, NamesWhatElseThanAnotherHolderCausesAConflict) {
+  ForwardInfo& forward = known.forward.emplace();
+  forward.state = ForwardState::Conflict;
+  forward.error = EADDRNOTAVAIL;
+  EXPECT_THAT(text("remedy"), HasSubstr("bind"));
+  EXPECT_THAT(text("summary"), HasSubstr("is in conflict"));
+  forward.error = EACCES;
+  forward.origin = Origin::Declared;
+  EXPECT_THAT(text("remedy"), HasSubstr("ip_unprivileged_port_start"));
+  EXPECT_THAT(text("remedy"), HasSubstr("[[forward]]"));
+  forward.error = EMFILE;
+  EXPECT_THAT(text("remedy"), HasSubstr("LimitNOFILE"));
+  forward.direction = Direction::Reverse;
+  EXPECT_THAT(text("remedy"), HasSubstr("LimitNOFILE"));
+  forward.error = EACCES;
+  EXPECT_THAT(text("remedy"), HasSubstr("inside"));
+}
+
+TEST_F(ExplainTest, SaysThatAnInterfaceIsDownInside) {
+  ForwardInfo& forward = known.forward.emplace();
+  forward.state = ForwardState::Waiting;
+  forward.reason = "the target cannot be dialled: Network is unreachable";
+  forward.error = ENETUNREACH;
+  for (const char* address : {"127.0.0.1", "0.0.0.0", "::", "::1"}) {
+    forward.container_address = address;
+    for (const int error : {ENETUNREACH, EADDRNOTAVAIL, ETIMEDOUT}) {
+      forward.error = error;
+      EXPECT_THAT(text("remedy"), HasSubstr("ip link set lo up")) << address << error;
+    }
+  }
+  forward.error = ENETUNREACH;
+  known.listeners.clear();
+  EXPECT_THAT(text("remedy"), HasSubstr("ip link set lo up"));
+  forward.container_address = "10.0.0.2";
+  EXPECT_THAT(text("remedy"), HasSubstr("interface that has 10.0.0.2"));
+  known.container.reach = ReachKind::Bridge;
+  EXPECT_EQ(text("remedy").find("ip link"), std::string::npos) << "dialled from outside";
+}
+
+TEST_F(ExplainTest, SaysThatTheOtherProtocolIsOpen) {
+  known.listeners.clear();
+  known.other_protocol = true;
+  EXPECT_EQ(text("protocol"), "tcp");
+  EXPECT_THAT(list("seen").front(), HasSubstr("8080/udp"));
+  EXPECT_THAT(text("remedy"), HasSubstr("8080/udp"));
+}
+
+TEST_F(ExplainTest, OfADetachedContainerSaysHowItComesBack) {
+  known.subject = nullptr;
+  known.listeners.clear();
+  known.ended.emplace().reason = "unforwarded";
+  known.detached = true;
+  EXPECT_EQ(text("decision"), "its container was detached");
+  EXPECT_THAT(text("remedy"), HasSubstr("portfwdctl attach --pid PID --name web"));
+  EXPECT_THAT(list("seen").front(), HasSubstr("detached"));
+  known.container.pid = 4711;
+  EXPECT_THAT(text("remedy"), HasSubstr("--pid 4711"));
+  known.detached = false;
+  EXPECT_EQ(text("decision"), "its container is gone");
+}
+
 TEST_F(ExplainTest, TellsWhereAForwardIsAndWhyThere) {
   ForwardInfo forward;
   forward.id = "f7";
