@@ -68,6 +68,7 @@ void show(const Call& call, const std::vector<Object>& objects,
           std::string (*table)(const std::vector<Object>&, bool)) {
   if (call.out.json()) return call.out.document(values(objects));
   call.out.text(table(objects, call.out.colour()));
+  if (objects.empty()) call.out.text(shortage_line(call.client.status()));
 }
 
 void list(const Call& call) {

@@ -128,4 +128,12 @@ std::string status_text(const Json& facts, bool colour) {
                 colour);
 }
 
+std::string shortage_line(const Json& status) {
+  const std::string shortage = status.value("descriptor_shortage", "none");
+  if (shortage == "none") return "";
+  const std::string remedy = status.value("descriptor_remedy", "");
+  return fmt::format("the daemon is short of file descriptors ({}){}{}\n", printable(shortage),
+                     remedy.empty() ? "" : ": ", printable(remedy));
+}
+
 }  // namespace portfwd::ctl

@@ -158,6 +158,8 @@ std::expected<std::unique_ptr<BusService>, BusFailure> connect_bus(
   try {
     auto connection =
         session ? sdbus::createSessionBusConnection() : sdbus::createSystemBusConnection();
+    // sdbus-c++ makes a connection for all variants with the first one: now there are descriptors.
+    const sdbus::Variant first(std::int64_t{0});
     if (name_has_owner(*connection, kBusName)) return std::unexpected(name_taken());
     return std::make_unique<BusExports>(loop, control, std::move(connection), std::move(lost));
   } catch (const sdbus::Error& e) {

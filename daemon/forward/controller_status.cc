@@ -1,8 +1,10 @@
 // What the Controller tells of the daemon as a whole: its figures, gathered from the parts that
 // take them.
+#include <algorithm>
 #include <optional>
 #include <string_view>
 
+#include "base/descriptors.h"
 #include "base/process_usage.h"
 #include "base/version.h"
 #include "forward/controller.h"
@@ -45,9 +47,21 @@ std::string_view text_of(Shortage shortage) {
   return "";
 }
 
-void add_facts(const AcceptGate& gate, Facts& facts) {
-  facts["descriptor_shortage"] = std::string(text_of(gate.shortage()));
+/// @param without_port forwards in conflict for want of a descriptor
+void add_facts(const AcceptGate& gate, std::ptrdiff_t without_port, Facts& facts) {
+  const Shortage shortage = gate.measured_shortage();
+  const bool conflicts_alone = shortage == Shortage::None && without_port > 0;
+  facts["descriptor_shortage"] =
+      std::string(conflicts_alone ? "forwards have no host port" : text_of(shortage));
+  if (shortage != Shortage::None || without_port > 0) {
+    facts["descriptor_remedy"] = std::string(kMoreDescriptors);
+  }
   facts["forwards_waiting_for_descriptors"] = static_cast<std::int64_t>(gate.kept_waiting());
+  facts["forwards_without_descriptor"] = std::int64_t{without_port};
+}
+
+bool lacks_descriptor(const ForwardInfo& f) {
+  return f.state == ForwardState::Conflict && is_descriptor_shortage({f.error, "bind"});
 }
 
 Fact known_or_not(std::optional<std::int64_t> figure) {
@@ -78,12 +92,11 @@ Facts Controller::status() const {
               {"memory_bytes", known_or_not(usage.resident_bytes)},
               {"open_fds", known_or_not(usage.open_fds)},
               {"max_fds", usage.max_fds},
-              {"state_file", keeper_.problem().empty() ? "ok" : keeper_.problem()},
               {"configuration_errors", messages(mistakes_)}};
   parts_.reaches.add_facts(facts);
   add_facts(parts_.discovery.figures(), facts);
   add_facts(parts_.relay.identity.refused(), facts);
-  add_facts(parts_.relay.gate, facts);
+  add_facts(parts_.relay.gate, std::ranges::count_if(forwards(), lacks_descriptor), facts);
   parts_.add_facts(facts);
   return facts;
 }

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "broker/client/broker_messages.h"
 #include "reach/broker_inside_port.h"
@@ -52,8 +53,8 @@ void BrokerAccess::got_diag(Result<BrokerClient::Sockets> sockets) {
   }
   if (std::exchange(failure_told_, true)) return;
   log::write(log::Level::Warning,
-             fmt::format("{} can't be entered now: {}; it is tried again", entry_.name,
-                         sockets.error().text()),
+             fmt::format("{} can't be entered now: {}; it is tried again{}", entry_.name,
+                         sockets.error().text(), and_remedy_of_shortage(sockets.error())),
              {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)},
               {"PORTFWD_CONTAINER", entry_.name}});
 }

@@ -31,6 +31,10 @@ std::size_t AcceptGate::kept_waiting() const {
       std::ranges::count_if(members_, [this](const Member* m) { return !admits(*m); }));
 }
 
+Shortage AcceptGate::measured_shortage() const {
+  return std::max(shortage_, shortage_with(lowest_free_descriptor()));
+}
+
 Shortage AcceptGate::shortage_with(int in_use) const {
   if (in_use >= limits_.reserve_from - claimed_) return Shortage::AllWait;
   return in_use >= limits_.short_from - claimed_ ? Shortage::BusiestWait : Shortage::None;

@@ -70,6 +70,8 @@ class AcceptGate {
 
   [[nodiscard]] bool admits(const Member& member) const;
   [[nodiscard]] Shortage shortage() const { return shortage_; }
+  /// As shortage(), of this moment: it may be short though nobody has connected.
+  [[nodiscard]] Shortage measured_shortage() const;
   /// How many members are not admitted.
   [[nodiscard]] std::size_t kept_waiting() const;
 

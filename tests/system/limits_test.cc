@@ -195,6 +195,20 @@ TEST_F(SystemLimits, ItStartsAndServesWithVeryFewDescriptors) {
   EXPECT_EQ(ctl({"status"}).status, 0) << "it answers still";
 }
 
+TEST_F(SystemLimits, SaysWhatIsWrongWhenThereIsNoDescriptorForAContainer) {
+  start({"prlimit", "--nofile=30:30", PORTFWD_PATH});
+  std::list<Box> boxes(3);
+  for (const Box& box : boxes) ASSERT_EQ(box.open(8080), 0);
+  ASSERT_TRUE(until([&] { return lines_with("Too many open files") >= 1; })) << daemon_->err();
+  EXPECT_GE(lines_with("raise LimitNOFILE="), 1) << daemon_->err();
+  const Json status = json({"status"});
+  EXPECT_NE(status["descriptor_shortage"], "none") << status.dump(1);
+  EXPECT_NE(status["descriptor_remedy"].dump().find("LimitNOFILE"), std::string::npos);
+  EXPECT_EQ(ctl({"explain", "9999"}).err.find("event object"), std::string::npos);
+  if (!json({"list"}).empty()) return;  // some kernels need fewer
+  EXPECT_NE(ctl({"list"}).out.find("LimitNOFILE"), std::string::npos);
+}
+
 TEST_F(SystemLimits, AForwardForWhichNoDescriptorIsLeftIsRefusedForWhatItIs) {
   start({"prlimit", "--nofile=64:64", PORTFWD_PATH});
   Said said{};

@@ -105,6 +105,13 @@ TEST(CtlFactsTest, AnExplanationBeginsWithItsSummary) {
             "no\ndecision  [ports] excludes it\nhost      nobody holds it\n");
 }
 
+TEST(CtlFactsTest, AShortageOfDescriptorsIsALine) {
+  EXPECT_EQ(shortage_line({{"forwards", 1}}), "");
+  EXPECT_EQ(shortage_line({{"descriptor_shortage", "none"}}), "");
+  EXPECT_EQ(shortage_line({{"descriptor_shortage", "all wait"}, {"descriptor_remedy", "raise it"}}),
+            "the daemon is short of file descriptors (all wait): raise it\n");
+}
+
 TEST(CtlFactsTest, SizesAndSpansAreRounded) {
   EXPECT_EQ(bytes_text(0), "0 B");
   EXPECT_EQ(bytes_text(1023), "1023 B");

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <span>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "broker/client/broker_messages.h"
 #include "broker/client/fd_passing.h"
@@ -173,10 +174,10 @@ void BrokerClient::broken(Error error) {
   stay_until_batch_ends();
   ++failures_;
   const bool again = pause_ > Duration::zero();  // it has not worked since the last time
-  log::write(
-      again ? log::Level::Debug : log::Level::Warning,
-      fmt::format("a socket broker failed ({}); the next one starts when needed", error.text()),
-      {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
+  log::write(again ? log::Level::Debug : log::Level::Warning,
+             fmt::format("a socket broker failed ({}); the next one starts when needed{}",
+                         error.text(), and_remedy_of_shortage(error)),
+             {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
   if (process_) {
     process_->source.disarm();
     launcher_->discard(std::move(process_->process));
