@@ -43,7 +43,7 @@ class Packer {
 
   template <class Fields>
   void all(const Fields& fields) {
-    std::apply([this](const auto&... each) { (add(each), ...); }, fields);
+    std::apply([this](const auto&... each) { (this->add(each), ...); }, fields);
   }
   template <class T>
   void add(const T& value) {
@@ -69,7 +69,7 @@ class Unpacker {
 
   template <class Fields>
   void all(const Fields& fields) {
-    std::apply([this](auto&... each) { (take(each), ...); }, fields);
+    std::apply([this](auto&... each) { (this->take(each), ...); }, fields);
   }
   template <class T>
   void take(T& value) {
