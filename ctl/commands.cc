@@ -68,7 +68,7 @@ void show(const Call& call, const std::vector<Object>& objects,
           std::string (*table)(const std::vector<Object>&, bool)) {
   if (call.out.json()) return call.out.document(values(objects));
   call.out.text(table(objects, call.out.colour()));
-  if (objects.empty()) call.out.text(shortage_line(call.client.status()));
+  call.out.text(shortage_line(call.client.status()));
 }
 
 void list(const Call& call) {
@@ -209,12 +209,22 @@ void events(const Call& call) {
   for (const Json& event : array) call.out.text(event_line(event, call.out.colour()));
 }
 
+/// A port that is not found may be missed for want of descriptors.
+Json explained(Client& client, const PortOperand& asked) {
+  try {
+    return client.explain(asked.container, asked.target);
+  } catch (const Failure& failure) {
+    if (failure.status() != Status::Failed) throw;
+    throw Failure(failure.status(), failure.what() + ("\n" + shortage_line(client.status())));
+  }
+}
+
 void explain(const Call& call) {
   const auto& operands = call.line.operands;
   const PortOperand asked = operands.size() == 2
                                 ? PortOperand{operands[0], parse_target_or_fail(operands[1])}
                                 : parse_port_operand(operands[0]);
-  const Json facts = call.client.explain(asked.container, asked.target);
+  const Json facts = explained(call.client, asked);
   if (call.out.json()) return call.out.document(facts);
   call.out.text(explanation(facts, call.out.colour()));
 }

@@ -17,7 +17,7 @@ namespace portfwd::ctl {
 /// "44 µs", "20 ms", "1.5 s", "3 h 5 min"
 [[nodiscard]] std::string span_text(double seconds);
 
-/// What a status says of a shortage of descriptors, a line; "" when there is none.
+/// What a status says of a shortage of descriptors, a line with its end; "" when there is none.
 [[nodiscard]] std::string shortage_line(const Json& status);
 
 }  // namespace portfwd::ctl
