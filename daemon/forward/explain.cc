@@ -195,7 +195,7 @@ Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) 
     return {"it can't be dialled", seen->listener.unreachable};
   }
   if (!decision.forward) {
-    return {decision.because, fmt::format("change portfwd.toml, or `portfwdctl forward {} {}`",
+    return {decision.because, fmt::format("change the configuration, or `portfwdctl forward {} {}`",
                                           known.container.name, known.target.text())};
   }
   if (seen->settling > Duration::zero()) {
@@ -213,14 +213,15 @@ Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) 
 
 std::string decision_sentence(const PolicyContext& policy, const Known& known) {
   if (!known.asked_by.empty()) return known.asked_by;
-  if (known.forward->origin == Origin::Declared) return "a [[forward]] of portfwd.toml declares it";
+  if (known.forward->origin == Origin::Declared)
+    return "a [[forward]] of the configuration declares it";
   if (known.forward->origin == Origin::Manual) return "asked for by hand";
   if (known.listeners.empty()) return "its listener has just gone";
   return decided(policy, known).decision.because;
 }
 
 std::string what_ends(const ForwardInfo& f) {
-  if (f.origin == Origin::Declared) return "change its [[forward]] in portfwd.toml";
+  if (f.origin == Origin::Declared) return "change its [[forward]] in the configuration";
   return fmt::format("`portfwdctl unforward {}` ends it", f.id);
 }
 

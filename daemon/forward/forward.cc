@@ -141,13 +141,13 @@ void Forward::note_failure(const BindFailure& failure) {
   if (failures_.size() < kFailuresKept) failures_.push_back(failure);
 }
 
-void Forward::mark_conflict(std::string reason) {
+void Forward::mark_conflict(std::string reason, std::optional<int> error) {
   info_.reason = std::move(reason);
   info_.state = ForwardState::Conflict;
   const auto shortage = std::ranges::find_if(
       failures_, [](const BindFailure& f) { return is_descriptor_shortage(f.error); });
   const auto decisive = shortage != failures_.end() ? shortage : failures_.begin();
-  info_.error = decisive != failures_.end() ? decisive->error.code : 0;
+  info_.error = error.value_or(decisive != failures_.end() ? decisive->error.code : 0);
 }
 
 /// Somebody else got hold of the port between bind and listen: the table tries another one.

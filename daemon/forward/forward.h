@@ -96,7 +96,8 @@ class Forward final : public Retirable {
     tried_ = std::move(addresses);
     failures_.clear();
   }
-  void mark_conflict(std::string reason);
+  /// @param error errno: of what failed by default
+  void mark_conflict(std::string reason, std::optional<int> error = {});
 
   /// Listeners are there: clients are dialled, held ones at once. @return whether anything changed
   bool serve(Dialer& dialer, const std::vector<Listener>& listeners);

@@ -14,6 +14,8 @@ std::string_view remedy_of(const ForwardInfo& conflict) {
       return "name an address of this machine as its bind (`ip address` lists them)";
     case EACCES:
       return "name another host port, or lower the sysctl net.ipv4.ip_unprivileged_port_start";
+    case kNotForOthers:
+      return "set allow_remote = true in [host] of config.toml, then `portfwdctl reload`";
     default:
       return "";
   }

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -27,6 +28,8 @@ enum class ForwardState : std::uint8_t { Active, Waiting, Lingering, Conflict };
 [[nodiscard]] std::string_view name_of(ForwardState v);  ///< "active", "waiting", ...
 [[nodiscard]] std::string_view name_of(Direction v);     ///< "in", "reverse"
 
+inline constexpr int kNotForOthers = EREMOTE;  // of no system call that a forward makes
+
 struct ForwardInfo {
   std::string id;
   std::string container_id;  ///< "" while a manual forward waits for a container not there yet
@@ -41,8 +44,9 @@ struct ForwardInfo {
   Port host_port = 0;                       ///< 0 in `conflict`
   Origin origin = Origin::Auto;
   ForwardState state = ForwardState::Active;
-  int error =
-      0;  ///< errno: why in conflict, or why what listens cannot be dialled; 0: nothing failed
+  /// errno: why in conflict, or why what listens cannot be dialled; 0: nothing failed.
+  /// kNotForOthers stands for an address that other machines can reach, and may not.
+  int error = 0;
   std::string reason;  ///< why remapped, waiting or in conflict; "" when there is nothing to say
   bool remapped =
       false;  ///< it has another host port than a person would expect; `reason` says why

@@ -113,8 +113,10 @@ bool ForwardTable::bind(Forward& forward) {
                                     place, settings_.host.fallback_range, parts_.loop.now())});
   forward.begin_search(addresses);
   if (const IpAddress* remote = remote_address(addresses); remote && !treatment.allow_remote) {
-    forward.mark_conflict(fmt::format(
-        "at {} other machines could connect, and allow_remote is not set", remote->text()));
+    forward.mark_conflict(
+        fmt::format("at {} other machines could connect, and allow_remote is not set",
+                    remote->text()),
+        kNotForOthers);
     retries_.add(forward.id(), parts_.loop.now());
     schedule();
     return false;

@@ -76,6 +76,8 @@ TEST_F(SystemLan, OneByHandIsWithdrawnWithTheConfigurationsWord) {
   const auto closed = [&] {
     EXPECT_EQ(states(), std::pair(Json("conflict"), Json("conflict")));
     EXPECT_NE(ctl({"list"}).out.find("allow_remote"), std::string::npos);
+    EXPECT_NE(ctl({"explain", "away", "8081"}).out.find("set allow_remote = true"),
+              std::string::npos);
     return refused({OtherMachine::kHere, 8080}) && refused({OtherMachine::kHere, 8081});
   };
   configure("");

@@ -120,7 +120,7 @@ TEST_F(ExplainTest, AForwardWhoseContainerIsAwaySaysSo) {
   EXPECT_EQ(text("host"), "127.0.0.1 at 18080: its container is not there");
   EXPECT_EQ(text("remedy"),
             "it serves as soon as a container named web is there; or change its [[forward]] in "
-            "portfwd.toml");
+            "the configuration");
 }
 
 TEST_F(ExplainTest, AReverseForwardSaysWhereItLeadsAndWhatItWaitsFor) {
