@@ -200,6 +200,25 @@ void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
 
 // ---- comings and goings ------------------------------------------------------------------------
 
+/// @param container null while it is away
+Forward& ForwardTable::create_for(const ForwardRequest& request, const ForwardKey& key,
+                                  const Container* container) {
+  Forward& forward = create(key, {{}, &request, treatment_of(request, container, {})});
+  if (container != nullptr) {
+    forward.describe(*container);
+  } else {
+    forward.describe_missing(request.container_name);
+  }
+  return forward;
+}
+
+/// Until a reconcile step gives it its listeners.
+void ForwardTable::announce_waiting(const ForwardKey& key) {
+  Tied& tied = forwards_.at(key);
+  tied.forward->wait(settings_.host.linger);
+  if (tell_created(tied)) tell_added({&tied});
+}
+
 /// @return whether it has a host port, so that tell_added() must follow
 bool ForwardTable::tell_created(const Tied& tied) {
   parts_.observer.on_forward_created(tied.forward->info());

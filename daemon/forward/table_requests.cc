@@ -145,25 +145,6 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
   return id;
 }
 
-/// @param container null while it is away
-Forward& ForwardTable::create_for(const ForwardRequest& request, const ForwardKey& key,
-                                  const Container* container) {
-  Forward& forward = create(key, {{}, &request, treatment_of(request, container, {})});
-  if (container != nullptr) {
-    forward.describe(*container);
-  } else {
-    forward.describe_missing(request.container_name);
-  }
-  return forward;
-}
-
-/// Until a reconcile step gives it its listeners.
-void ForwardTable::announce_waiting(const ForwardKey& key) {
-  Tied& tied = forwards_.at(key);
-  tied.forward->wait(settings_.host.linger);
-  if (tell_created(tied)) tell_added({&tied});
-}
-
 Answer<void> ForwardTable::remove(std::string_view forward_id) {
   const auto found = by_id(forward_id);
   if (found == forwards_.end()) {
