@@ -42,11 +42,15 @@ std::string_view without_namespace(std::string_view name) {
 
 /// @param function as std::source_location has it, such as
 /// "portfwd::Discovery::Discovery(const Parts&, Options)" @return "Discovery"
-std::string_view class_of(std::string_view function) {
-  std::string_view name = function.substr(0, function.find('('));
+std::string class_of(std::string function) {
+  const std::string_view unnamed = "(anonymous namespace)::";  // clang's name, with a parenthesis
+  if (const auto at = function.find(unnamed); at != function.npos) {
+    function.erase(at, unnamed.size());
+  }
+  std::string_view name = std::string_view(function).substr(0, function.find('('));
   if (const std::size_t type = name.rfind(' '); type != name.npos) name.remove_prefix(type + 1);
   const std::size_t member = name.rfind("::");
-  return without_namespace(member == name.npos ? name : name.substr(0, member));
+  return std::string(without_namespace(member == name.npos ? name : name.substr(0, member)));
 }
 
 }  // namespace
