@@ -14,8 +14,10 @@ constexpr double kFullShare = 0.125;  // for full looks that nothing calls for
 constexpr Duration kBurst = 2s;       // the bucket holds the budget of this time
 constexpr Duration kFirstFew = 16ms;
 constexpr Duration kFirstLooks = 4s;  // after a sign of life, see pause_after()
-constexpr double kDearer = 2;         // what a dear look costs beyond its share is paid so slowly
-constexpr int kMemory = 8;            // looks over which a cost is averaged
+constexpr Duration kDearCredit =
+    20s;                       // after a rest the second dear look follows the first at once
+constexpr double kDearer = 2;  // what a dear look costs beyond its share is paid so slowly
+constexpr int kMemory = 8;     // looks over which a cost is averaged
 
 Duration scaled(Duration d, double factor) {
   return Duration(static_cast<Duration::rep>(static_cast<double>(d.count()) * factor));
@@ -194,7 +196,8 @@ void Pace::settle(Duration cpu, Duration wall, bool in_round) {
   const Duration above = scaled(dear_wall_, busy);
   tokens_ -= (in_round ? scaled(extra_wall_, busy) : cpu + kWakeCost) - above;
   if (above > Duration::zero()) {
-    dear_from_ = std::max(dear_from_, loop_.now()) + scaled(above, kDearer / extra_rate_);
+    dear_from_ =
+        std::max(dear_from_, loop_.now() - kDearCredit) + scaled(above, kDearer / extra_rate_);
   }
 }
 
@@ -263,6 +266,10 @@ void Pace::Seat::hurry() {
 
 void Pace::Seat::slow_down() {
   hurried_ = std::min(hurried_, pace_.loop_.now() - kFirstLooks);
+}
+
+void Pace::Seat::forget_costs() {
+  cost_ = full_cost_ = Duration::zero();
 }
 
 void Pace::Seat::look_soon() {

@@ -113,6 +113,8 @@ class Pace::Seat {
   void hurry();
   /// What the sign of life announced has come: looks often, but no more in quick succession.
   void slow_down();
+  /// It looks by other means from now on.
+  void forget_costs();
   /// Something has changed: look in full as soon as the budget allows.
   void look_soon();
   /// Whether work between the rounds may be done now; if not, look_soon() comes when it may.

@@ -91,6 +91,7 @@ void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
   asked_ = renew_ = false;
   asking_.reset();
   dumping_.reset();
+  seat_.forget_costs();
   source_.emplace<SockDiag>(std::move(dumps));
   if (events.valid()) {
     closes_.emplace(loop_, storm_, std::move(events), static_cast<CloseWatch::Handler&>(*this));

@@ -177,6 +177,28 @@ TEST_F(PaceTest, KeepsTheBudgetWhenADearSeatHasNewsAllTheTime) {
   EXPECT_GT(dear.fulls, 5);
 }
 
+/// Such as a container of root's with a second server, which may bring a helper that looks cheaply.
+TEST_F(PaceTest, LooksTwiceAtADearSeatWithNewsBeforeItIsPutOff) {
+  settings.cpu_budget = 0.3;
+  pace.configure(settings);
+  Probe dear(*this, 4us, 9ms);
+  pass(60s);
+  for (int news = 1; news <= 2; ++news) {
+    dear.fulls = 0;
+    dear.seat.look_soon();
+    pass(100ms);
+    EXPECT_EQ(dear.fulls, 1) << "news " << news;
+  }
+  dear.full = 15us;
+  dear.seat.forget_costs();
+  for (int news = 1; news <= 9; ++news) {
+    dear.fulls = 0;
+    dear.seat.look_soon();
+    pass(100ms);
+    EXPECT_GE(dear.fulls, 1) << "cheap news " << news;
+  }
+}
+
 TEST_F(PaceTest, SignsOfLifeOfOthersDoNotPutOffTheFirstLooks) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
