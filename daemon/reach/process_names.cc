@@ -138,10 +138,15 @@ Reader* FoundProcessNames::reader_inside(std::uint64_t netns) {
     if (!gate || !gate->open || !gate->userns.valid()) return nullptr;
     Inside& inside = inside_[gate->inode];
     if (!inside.reader) {
-      std::erase_if(inside_, [this](const auto& each) {
-        return inside_.size() > kMostReaders && each.second.reader &&
-               each.second.reader->waiting() == 0;
-      });
+      for (auto each = inside_.begin(); each != inside_.end();) {
+        const auto next = std::next(each);
+        Inside& other = each->second;
+        if (inside_.size() > kMostReaders && other.reader && other.reader->waiting() == 0) {
+          end(std::move(other.reader));
+          inside_.erase(each);
+        }
+        each = next;
+      }
       if (inside_.size() > kMostReaders) {
         inside_.erase(gate->inode);
         return nullptr;
@@ -160,15 +165,28 @@ Reader* FoundProcessNames::reader_inside(std::uint64_t netns) {
 std::vector<const Reader*> FoundProcessNames::readers() const {
   std::vector<const Reader*> all;
   for (const auto& [userns, inside] : inside_) all.push_back(inside.reader.get());
+  for (const auto& reader : ending_) all.push_back(reader.get());
   return all;
 }
 
 void FoundProcessNames::end_idle_readers() {
   const TimePoint now = parts_.loop.now();
-  std::erase_if(inside_, [now](const auto& each) {
-    return each.second.used + kReaderIdle <= now && each.second.reader->waiting() == 0;
-  });
-  if (!inside_.empty()) idle_.arm_after(kReaderIdle);
+  for (auto each = inside_.begin(); each != inside_.end();) {
+    const auto next = std::next(each);
+    Inside& inside = each->second;
+    if (inside.used + kReaderIdle <= now && inside.reader->waiting() == 0) {
+      end(std::move(inside.reader));
+      inside_.erase(each);
+    }
+    each = next;
+  }
+  std::erase_if(ending_, [](const auto& reader) { return reader->at_rest(); });
+  if (!inside_.empty() || !ending_.empty()) idle_.arm_after(kReaderIdle);
+}
+
+void FoundProcessNames::end(std::unique_ptr<Reader> reader) {
+  reader->rest();
+  if (!reader->at_rest()) ending_.push_back(std::move(reader));
 }
 
 }  // namespace portfwd

@@ -73,9 +73,11 @@ class FoundProcessNames final : public ProcessNames {
 
   [[nodiscard]] Reader* reader_inside(std::uint64_t netns);
   void end_idle_readers();
+  void end(std::unique_ptr<Reader> reader);
 
   Parts parts_;
-  std::map<std::uint64_t, Inside> inside_;  ///< by inode of the user namespace
+  std::map<std::uint64_t, Inside> inside_;       ///< by inode of the user namespace
+  std::vector<std::unique_ptr<Reader>> ending_;  ///< until their processes have been waited for
   Timer idle_;
 };
 

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <array>
 #include <cstddef>
@@ -281,6 +282,19 @@ TEST_F(ReaderTest, GivesUpOnFilesWhenTooManyReadersHang) {
   while (files.stuck() > 0 && clock.now() < limit) EXPECT_TRUE(loop.turn(100ms));
   write("later", "x");
   EXPECT_EQ(files.stuck(), 0U);
+}
+
+TEST_F(ReaderTest, RestsWithoutLeavingAChildAndComesBack) {
+  EXPECT_TRUE(texts(::getpid()));
+  const pid_t child = processes.pid();
+  processes.rest();
+  const TimePoint limit = clock.now() + 20s;
+  while (!processes.at_rest() && clock.now() < limit) EXPECT_TRUE(loop.turn(100ms));
+  EXPECT_TRUE(processes.at_rest());
+  EXPECT_EQ(::waitpid(child, nullptr, WNOHANG), -1);
+  EXPECT_EQ(errno, ECHILD) << "it was waited for";
+  EXPECT_TRUE(texts(::getpid()));
+  EXPECT_NE(processes.pid(), child);
 }
 
 TEST_F(ReaderTest, ComesBackAfterItWasKilled) {

@@ -289,6 +289,10 @@ std::vector<std::string> Reader::silent(std::size_t most) const {
   return texts;
 }
 
+void Reader::rest() {
+  if (calls_.empty()) end_process();
+}
+
 void Reader::end_process() {
   in_flight_ = 0;
   deadline_.disarm();

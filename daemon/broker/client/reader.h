@@ -97,6 +97,11 @@ class Reader final : private IoHandler {
   /// daemon, when there is nobody to serve yet.
   void wait(Duration limit);
 
+  /// Ends its process, unless something is asked of it; the next question starts another one. Who
+  /// destroys it before at_rest() leaves a dead child that nobody waits for.
+  void rest();
+  [[nodiscard]] bool at_rest() const { return !process_ && launcher_.dying() == 0; }
+
   [[nodiscard]] std::size_t waiting() const { return calls_.size(); }
   [[nodiscard]] std::size_t stuck() const { return launcher_.dying(); }
   [[nodiscard]] std::uint64_t silences() const { return silences_; }  ///< so far
