@@ -56,35 +56,41 @@ class Walk {
     for (;;) {
       const auto name = next();
       if (name.empty()) return UniqueFd(::openat(top(), ".", kFolderFlags));
-      if (name.size() > NAME_MAX) return failed_with(ENAMETOOLONG);
       if (name == ".") continue;
-      if (name == "..") {
-        if (depth_ == 0 && beneath_) return failed_with(EXDEV);
-        if (depth_ > 0) folders_[--depth_].reset();
-        continue;
-      }
-      std::array<char, NAME_MAX + 1> text{};
-      name.copy(text.data(), name.size());
-      UniqueFd step(::openat(top(), text.data(), kStepFlags));
-      struct stat about {};
-      if (!step.valid() || ::fstat(step.get(), &about) != 0) return {};
-      if (S_ISLNK(about.st_mode)) {
-        if (!follow(step.get())) return {};
-        continue;
-      }
-      const bool last = begin_ == rest_.size();
-      if (last && last_flags != kStepFlags) {
-        return UniqueFd(::openat(top(), text.data(), last_flags));
-      }
-      if (!S_ISDIR(about.st_mode)) return failed_with(ENOTDIR);
-      if (last) return step;
-      if (depth_ == folders_.size()) return failed_with(ENAMETOOLONG);
-      folders_[depth_++] = std::move(step);
+      UniqueFd end;
+      if (!(name == ".." ? go_up() : step(name, last_flags, end))) return end;
     }
   }
 
  private:
   [[nodiscard]] int top() const { return depth_ == 0 ? folder_ : folders_[depth_ - 1].get(); }
+
+  [[nodiscard]] bool go_up() {
+    if (depth_ == 0 && beneath_) return errno = EXDEV, false;
+    if (depth_ > 0) folders_[--depth_].reset();
+    return true;
+  }
+
+  /// @return whether the path goes on; if not, `end` is what it ends at, or invalid, with errno set
+  [[nodiscard]] bool step(std::string_view name, int last_flags, UniqueFd& end) {
+    if (name.size() > NAME_MAX) return errno = ENAMETOOLONG, false;
+    std::array<char, NAME_MAX + 1> text{};
+    name.copy(text.data(), name.size());
+    UniqueFd there(::openat(top(), text.data(), kStepFlags));
+    struct stat about {};
+    if (!there.valid() || ::fstat(there.get(), &about) != 0) return false;
+    if (S_ISLNK(about.st_mode)) return follow(there.get());
+    const bool last = begin_ == rest_.size();
+    if (last && last_flags != kStepFlags) {
+      end = UniqueFd(::openat(top(), text.data(), last_flags));
+      return false;
+    }
+    if (!S_ISDIR(about.st_mode)) return errno = ENOTDIR, false;
+    if (last) return end = std::move(there), false;
+    if (depth_ == folders_.size()) return errno = ENAMETOOLONG, false;
+    folders_[depth_++] = std::move(there);
+    return true;
+  }
 
   /// The path's next component, which stays valid until prepend(); "" at the end.
   std::string_view next() {

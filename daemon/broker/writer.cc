@@ -82,7 +82,7 @@ WriteReply replace_file(const char* path, int text) {
   if (size < 0 || static_cast<std::size_t>(size) >= folders.size() || path[0] == '\0') {
     return {ENAMETOOLONG, WriteStep::Request};
   }
-  std::snprintf(beside.data(), beside.size(), "%s.new", path);
+  (void)std::snprintf(beside.data(), beside.size(), "%s.new", path);
   if (!make_folders(folders.data())) return failed(WriteStep::Folder);
   if (::unlink(beside.data()) != 0 && errno != ENOENT) return failed(WriteStep::Unlink);
   {
