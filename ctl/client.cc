@@ -88,7 +88,7 @@ class Manager final : public sdbus::ProxyInterfaces<org::portfwd1::Manager_proxy
 };
 
 /// A bus carries no other text.
-const std::string& bus_text(const std::string& text) {
+std::string bus_text(std::string text) {
   if (is_utf8(text)) return text;
   throw Failure(Status::Usage,
                 fmt::format("'{}' is not UTF-8; a container can be named by its id", echo(text)));
