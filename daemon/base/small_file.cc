@@ -23,6 +23,7 @@ std::unexpected<UnreadableFile> not_opened(const char* path, int code) {
   struct stat link {};
   const Error error{code, "open"};
   if (code == ENXIO) return unreadable(Kind::Socket);  // open(2)
+  if (code == ENOTDIR) return unreadable(Kind::NoFolder, error);
   if (code != ENOENT) return unreadable(Kind::Failed, error);
   const bool dangling = ::lstat(path, &link) == 0 && S_ISLNK(link.st_mode);
   return unreadable(dangling ? Kind::DanglingLink : Kind::Missing, error);
@@ -38,6 +39,8 @@ Kind kind_of(mode_t mode) {
 
 std::string UnreadableFile::text() const {
   switch (kind) {
+    case Kind::NoFolder:
+      return "a part of its path is a file, not a folder; move that file away or name another path";
     case Kind::DanglingLink:
       return "it is a link to a file that does not exist; correct the link or remove it";
     case Kind::Folder:

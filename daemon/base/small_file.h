@@ -13,9 +13,19 @@ namespace portfwd {
 
 /// Why a file was not read. More than an errno, since no errno tells a pipe from a device.
 struct UnreadableFile {
-  enum class Kind { Missing, DanglingLink, Folder, Pipe, Device, Socket, TooLarge, Failed };
+  enum class Kind {
+    Missing,
+    NoFolder,
+    DanglingLink,
+    Folder,
+    Pipe,
+    Device,
+    Socket,
+    TooLarge,
+    Failed
+  };
   Kind kind = Kind::Failed;
-  Error error;            ///< of Failed and Missing: the system call that failed
+  Error error;            ///< of Failed, Missing and NoFolder: the system call that failed
   std::size_t limit = 0;  ///< of TooLarge
 
   [[nodiscard]] std::string text() const;  ///< the cause and what to do about it

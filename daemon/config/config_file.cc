@@ -100,6 +100,11 @@ Read Reader::finish() {
   return std::move(settings_);
 }
 
+/// Files that an editor or a program keeps beside, such as a lock `.#shop.toml`, are hidden.
+bool is_drop_in(const std::filesystem::path& path) {
+  return path.extension() == ".toml" && !path.filename().string().starts_with('.');
+}
+
 /// Whether something has that name, if only a link to nothing: that is a mistake, and not the
 /// absence of a configuration.
 bool is_there(const std::filesystem::path& path) {
@@ -132,15 +137,20 @@ std::vector<std::filesystem::path> config_files(const std::filesystem::path& con
                                                 bool required) {
   namespace fs = std::filesystem;
   std::vector<fs::path> files;
-  if (required || is_there(config)) files.push_back(config);
-  const fs::path folder = config.parent_path() / "config.d";
   std::vector<fs::path> drop_ins;
   std::error_code failed;
+  const fs::path home = config.parent_path();
+  const fs::path folder = home / "config.d";
+  const bool no_home = is_there(home) && !fs::is_directory(home, failed);
+  if (required || no_home || is_there(config)) files.push_back(config);
   fs::directory_iterator entry(folder, failed);
   for (; !failed && entry != fs::directory_iterator(); entry.increment(failed)) {
-    if (entry->path().extension() == ".toml") drop_ins.push_back(entry->path());
+    if (is_drop_in(entry->path())) drop_ins.push_back(entry->path());
   }
-  if (failed && is_there(folder)) drop_ins.push_back(folder);  // reading it will say why
+  if (failed && is_there(folder)) {  // reading it will say why
+    const bool file = fs::is_regular_file(folder, failed);
+    drop_ins.push_back(file ? folder / "*.toml" : folder);  // a file is none of the configuration
+  }
   std::ranges::sort(drop_ins);
   std::ranges::move(drop_ins, std::back_inserter(files));
   return files;

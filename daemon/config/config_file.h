@@ -23,9 +23,10 @@ namespace portfwd {
 [[nodiscard]] std::expected<Settings, Mistakes> parse_config(std::string_view text,
                                                              std::string_view name);
 
-/// `config` itself where it exists, then the `*.toml` of the folder config.d beside it by name.
+/// `config` itself where it exists, then the `*.toml` of the folder config.d beside it by name,
+/// but no hidden ones.
 /// @param required a `config` that is missing is listed all the same, so that reading it fails; so
-/// is a config.d that cannot be listed
+/// is a config.d that cannot be listed, and a `config` whose folder is no folder
 [[nodiscard]] std::vector<std::filesystem::path> config_files(const std::filesystem::path& config,
                                                               bool required);
 

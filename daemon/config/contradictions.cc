@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <map>
+#include <string_view>
+#include <tuple>
+#include <utility>
 
 namespace portfwd {
 
@@ -52,27 +55,52 @@ void check_host_ports(Complaints& complaints, const Settings& settings) {
 }
 
 /// Two can't have one host port, nor can one port inside have two.
-void check_twins(Complaints& complaints, const DeclaredForward& a, const DeclaredForward& b) {
-  if (a.direction != b.direction || b.container.empty() || b.target.port == 0) return;
-  if (a.container == b.container && a.target == b.target) {
-    complaints.add(b.place, fmt::format("port {} of {} has a [[forward]] already, at {}",
-                                        b.target.text(), b.container, a.place.text()));
-  } else if (a.direction == Direction::In && a.target.protocol == b.target.protocol &&
-             b.host_port && a.host_port == b.host_port) {
-    complaints.add(b.place, fmt::format("host port {} is that of the [[forward]] at {} already",
-                                        *b.host_port, a.place.text()));
+class TwinSearch {
+ public:
+  explicit TwinSearch(Complaints& complaints) : complaints_(complaints) {}
+
+  void add(const DeclaredForward& forward) {
+    if (forward.container.empty() || forward.target.port == 0) return;
+    const auto [same, first] =
+        targets_.try_emplace({forward.direction, forward.container, forward.target}, forward.place);
+    if (!first) {
+      complaints_.add(forward.place,
+                      fmt::format("port {} of {} has a [[forward]] already, at {}",
+                                  forward.target.text(), forward.container, same->second.text()));
+      return;
+    }
+    if (forward.direction != Direction::In || !forward.host_port) return;
+    const auto [there, free] =
+        host_ports_.try_emplace({forward.target.protocol, *forward.host_port}, forward.place);
+    if (free) return;
+    complaints_.add(forward.place,
+                    fmt::format("host port {} is that of the [[forward]] at {} already",
+                                *forward.host_port, there->second.text()));
   }
-}
+
+ private:
+  Complaints& complaints_;
+  std::map<std::tuple<Direction, std::string_view, Target>, Place> targets_;
+  std::map<std::pair<Protocol, Port>, Place> host_ports_;
+};
 
 void check_forwards(Complaints& complaints, const std::vector<DeclaredForward>& forwards) {
-  for (auto b = forwards.begin(); b != forwards.end(); ++b) {
-    if (b->direction == Direction::Reverse && !b->host_port) {
-      complaints.add(b->place, "a reverse [[forward]] needs host_port: where it leads to");
+  if (forwards.size() > kMostDeclaredForwards) {
+    complaints.add(
+        forwards[kMostDeclaredForwards].place,
+        fmt::format("this [[forward]] is one too many: there can be {}, and there are {}",
+                    kMostDeclaredForwards, forwards.size()));
+    return;
+  }
+  TwinSearch twins(complaints);
+  for (const DeclaredForward& forward : forwards) {
+    if (forward.direction == Direction::Reverse && !forward.host_port) {
+      complaints.add(forward.place, "a reverse [[forward]] needs host_port: where it leads to");
     }
-    if (b->direction == Direction::Reverse && b->target.protocol == Protocol::Udp) {
-      complaints.add(b->place, "a reverse [[forward]] is of TCP: leave out /udp");
+    if (forward.direction == Direction::Reverse && forward.target.protocol == Protocol::Udp) {
+      complaints.add(forward.place, "a reverse [[forward]] is of TCP: leave out /udp");
     }
-    for (auto a = forwards.begin(); a != b; ++a) check_twins(complaints, *a, *b);
+    twins.add(forward);
   }
 }
 

@@ -7,6 +7,10 @@
 
 namespace portfwd {
 
+/// In all files together. Each has two sockets or more while the daemon runs, and is compared with
+/// all others whenever one is made.
+inline constexpr std::size_t kMostDeclaredForwards = 1024;
+
 /// @param settings all that the files say together, rules and forwards with their places
 void find_contradictions(Complaints& complaints, const Settings& settings);
 

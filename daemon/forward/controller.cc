@@ -50,8 +50,8 @@ std::string_view reason_text(RemovalReason reason) {
 Controller::Controller(Parts parts, const Settings& settings)
     : parts_(std::move(parts)),
       settings_(settings),
-      last_life_(parts_.state_file.load()),
       keeper_(parts_.loop, parts_.state_file, parts_.writer, [this] { return state(); }),
+      last_life_(keeper_.load()),
       table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_, last_life_),
       reverse_(parts_.loop, parts_.relay, *this, settings_),
       instance_id_(random_id()),
@@ -170,6 +170,7 @@ Answer<Facts> Controller::explain(std::string_view container, std::string_view t
 }
 
 Answer<void> Controller::reload() {
+  keeper_.retry();
   auto read = parts_.read_settings();
   if (!read) {
     mistakes_ = std::move(read.error());

@@ -29,7 +29,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
     ReachSet& reaches;
     RelayServices relay;
     const PortHolder& holders;
-    const StateFile& state_file;  ///< loaded at once
+    const StateFile& state_file;  ///< read at once
     FileWriter& writer;           ///< of the state, while the loop runs and from stop() on
     ReadSettings read_settings;   ///< for reload()
     std::function<void(Facts&)> add_facts;  ///< what else status() is to tell
@@ -96,10 +96,10 @@ class Controller final : public Control, public ReachObserver, private TableObse
 
   Parts parts_;
   Settings settings_;
-  State last_life_;
   Mistakes mistakes_;  ///< of the last reload; the settings before it are in force
   EventLog log_;
   StateKeeper keeper_;
+  State last_life_;
   ForwardTable table_;
   ReverseForwards reverse_;
   std::vector<ControlObserver*> observers_;

@@ -92,6 +92,7 @@ Facts Controller::status() const {
               {"memory_bytes", known_or_not(usage.resident_bytes)},
               {"open_fds", known_or_not(usage.open_fds)},
               {"max_fds", usage.max_fds},
+              {"state_file", keeper_.problem().empty() ? "ok" : keeper_.problem()},
               {"configuration_errors", messages(mistakes_)}};
   parts_.reaches.add_facts(facts);
   add_facts(parts_.discovery.figures(), facts);

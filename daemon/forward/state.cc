@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr unsigned kVersion = 1;
 
 Json json_of(const StickyPort& p) {
   return {{"container", p.container}, {"port", p.target.text()}, {"host_port", p.host_port}};
@@ -169,20 +169,29 @@ std::string to_text(const State& state, std::size_t most) {
                      opt_outs);
 }
 
-std::expected<State, std::string> parse_state(std::string_view text) {
+std::expected<State, UnusableState> parse_state(std::string_view text) {
   constexpr std::size_t kLargest = 8UL << 20;
+  const auto unusable = [](std::string why, bool newer = false) {
+    return std::unexpected(UnusableState{std::move(why), newer});
+  };
   const Json document = read_json(text, kLargest).value_or(Json());
-  if (!document.is_object()) return std::unexpected("it is cut off, or no JSON");
+  if (!document.is_object()) return unusable("it is cut off, or no JSON");
   const auto version = document.find("version");
   if (version == document.end() || *version != kVersion) {
-    return std::unexpected(fmt::format("it is not of version {}", kVersion));
+    const auto* number =
+        version == document.end() ? nullptr : version->get_ptr<const Json::number_unsigned_t*>();
+    if (number == nullptr || *number <= kVersion) {
+      return unusable(fmt::format("it is not of version {}", kVersion));
+    }
+    return unusable(fmt::format("it is of version {}, of a newer portfwd than this one", *number),
+                    true);
   }
   State state;
   std::string wrong = read_list(document, "ports", state.ports);
   if (wrong.empty()) wrong = read_list(document, "addresses", state.addresses);
   if (wrong.empty()) wrong = read_list(document, "forwards", state.forwards);
   if (wrong.empty()) wrong = read_list(document, "opt_outs", state.opt_outs);
-  if (!wrong.empty()) return std::unexpected(std::move(wrong));
+  if (!wrong.empty()) return unusable(std::move(wrong));
   return state;
 }
 

@@ -57,7 +57,11 @@ struct State {
 /// then addresses, then forwards.
 [[nodiscard]] std::string to_text(const State& state,
                                   std::size_t most = std::numeric_limits<std::size_t>::max());
-/// @return why the text is not one that to_text() made: cut off, edited, or of another version
-[[nodiscard]] std::expected<State, std::string> parse_state(std::string_view text);
+/// Why a text is not one that to_text() made.
+struct UnusableState {
+  std::string text;    ///< the cause: cut off, edited, or of another version
+  bool newer = false;  ///< a later portfwd has made it, to which it is not damaged
+};
+[[nodiscard]] std::expected<State, UnusableState> parse_state(std::string_view text);
 
 }  // namespace portfwd

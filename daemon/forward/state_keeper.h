@@ -1,11 +1,13 @@
 // When the state is written: some time after the first change, with all that changed meanwhile, and
 // at the end. Owned by the controller. Nobody waits for the disk but the end, and that not for
-// long. A failure is logged once until it works again, and nothing else comes of it: the daemon
-// goes on without a memory.
+// long. A failure is logged once until it works again, and retried; meanwhile the daemon goes on
+// without a memory.
 //
 // Idle, until something changes; waiting for kDelay; writing, when a further change makes it wait
-// anew after the writer has answered. finish() goes to writing the last state as soon as the writer
-// is free; finishing() ends with it, or after kLongestEnd.
+// anew after the writer has answered. A write that fails makes it wait for the retry, each time
+// twice as long, and changes wait for that, too. finish() goes to writing the last state as soon as
+// the writer is free; finishing() ends with it, or after kLongestEnd. Once the file could not be
+// read it stays idle: what is in it is not replaced by what this life knows.
 #pragma once
 
 #include <functional>
@@ -22,6 +24,8 @@ class StateKeeper {
  public:
   /// Rarely enough that a process and fsync(2) are no load; soon enough for a crash.
   static constexpr Duration kDelay = std::chrono::seconds(1);
+  static constexpr Duration kFirstRetry = std::chrono::seconds(1);
+  static constexpr Duration kLongestRetry = std::chrono::seconds(60);
   static constexpr Duration kLongestEnd = std::chrono::seconds(2);
   using Read = std::move_only_function<State()>;
 
@@ -34,7 +38,13 @@ class StateKeeper {
         write_(loop, [this] { write(text()); }),
         give_up_(loop, [this] { give_up(); }) {}
 
+  /// What the last life has saved. To be called once, before changed().
+  [[nodiscard]] State load();
   void changed();
+  /// Tries at once what has failed, in case the cause is mended.
+  void retry();
+  /// Why the state is not on the disk and does not get there; "" while all is well.
+  [[nodiscard]] const std::string& problem() const { return problem_; }
   /// Writes what has changed, if anything has, and nothing from then on: what is given up at the
   /// end is to be known again.
   void finish();
@@ -43,17 +53,20 @@ class StateKeeper {
 
  private:
   [[nodiscard]] std::string text() { return to_text(read_(), StateFile::kMostBytes); }
-  void write(std::string text);
+  void write(const std::string& text);
   void on_written(const Result<void>& saved);
+  void note_failure(const Error& error);
   void give_up();
 
   const StateFile& file_;
   FileWriter& writer_;
   Read read_;
+  bool read_only_ = false;  ///< the file holds what could not be read
+  std::string problem_;
+  Duration pause_ = kFirstRetry;     ///< before the next retry
   bool again_ = false;               ///< it changed while it was written
   std::optional<std::string> last_;  ///< to be written when the writer is free
   bool finished_ = false;
-  bool failure_told_ = false;
   Timer write_;
   Timer give_up_;  ///< armed from finish() until all is written
 };

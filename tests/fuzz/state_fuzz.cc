@@ -8,6 +8,6 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto state = portfwd::parse_state(text);
-  if (state && portfwd::parse_state(portfwd::to_text(*state)) != state) std::abort();
+  if (state && portfwd::parse_state(portfwd::to_text(*state)) != *state) std::abort();
   return 0;
 }

@@ -123,6 +123,38 @@ TEST_F(SystemState, ADamagedFileIsSetAsideAndSaidOnce) {
   EXPECT_EQ(lines_with("is set aside"), 0);
 }
 
+TEST_F(SystemState, KeepsAFileOfANewerVersionAndTellsSo) {
+  std::filesystem::create_directories(file("state/portfwd"));
+  const std::string newer = R"({"version":2,"ports":{}})";
+  std::ofstream(file("state/portfwd/state.json")) << newer;
+  start();
+  EXPECT_EQ(lines_with("left as it is"), 1) << daemon_->err();
+  EXPECT_THAT(json({"status"}).at("state_file"), testing::HasSubstr("newer"));
+  ASSERT_EQ(ctl({"forward", "--allow-missing", "shop", "9000:19000", "--persist"}).status, 0);
+  daemon_->signal(SIGTERM);
+  ASSERT_EQ(ended(), 0);
+  std::ostringstream text;
+  text << std::ifstream(file("state/portfwd/state.json")).rdbuf();
+  EXPECT_EQ(text.str(), newer);
+}
+
+/// A file in the place of its folder: not even root can write there.
+TEST_F(SystemState, TellsThatNothingIsSavedUntilItIsAndReloadTriesAtOnce) {
+  start();
+  EXPECT_EQ(json({"status"}).at("state_file"), "ok");
+  std::ofstream(file("state")) << "in the way";
+  ASSERT_EQ(ctl({"forward", "--allow-missing", "shop", "9000:19000", "--persist"}).status, 0);
+  ASSERT_TRUE(until([&] { return json({"status"}).at("state_file") != "ok"; }));
+  EXPECT_THAT(json({"status"}).at("state_file"), testing::HasSubstr("Not a directory"));
+  std::filesystem::remove(file("state"));
+  ASSERT_EQ(ctl({"reload"}).status, 0);
+  ASSERT_TRUE(until([&] { return json({"status"}).at("state_file") == "ok"; }));
+  const auto state = saved();
+  ASSERT_TRUE(state);
+  EXPECT_EQ(state->forwards.size(), 1U);
+  EXPECT_EQ(lines_with("cannot be written"), 1) << daemon_->err();
+}
+
 TEST_F(SystemState, AForwardByHandThatIsToBeKeptIsThereAgain) {
   start();
   Box box;

@@ -1,12 +1,14 @@
 // portfwd.toml as values, and every mistake at its place.
 #include "config/config_file.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include <fstream>
 
+#include "config/contradictions.h"
 #include "config/value_parsers.h"
 #include "support/temp_dir.h"
 
@@ -217,12 +219,74 @@ TEST(Config, ADropInOverridesTheFileBesideIt) {
   EXPECT_EQ(read->host.hold, 3s);
 }
 
+TEST(Config, ReadsNoHiddenFileOfTheDropIns) {
+  namespace fs = std::filesystem;
+  const testing_support::TempDir dir;
+  const fs::path config = fs::path(dir.path()) / "config.toml";
+  fs::create_directory(config.parent_path() / "config.d");
+  fs::create_symlink("me@host.1234:5678", config.parent_path() / "config.d/.#shop.toml");
+  std::ofstream(config.parent_path() / "config.d/.shop.toml") << "garbage";
+  std::ofstream(config.parent_path() / "config.d/.toml") << "garbage";
+  EXPECT_TRUE(config_files(config, false).empty());
+  std::ofstream(config.parent_path() / "config.d/shop.toml") << "[host]\nlinger = \"4s\"\n";
+  EXPECT_EQ(config_files(config, false).size(), 1U);
+  const auto read = read_files(config_files(config, false));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->host.linger, 4s);
+}
+
+TEST(Config, RejectsAFileInThePlaceOfAFolder) {
+  namespace fs = std::filesystem;
+  const testing_support::TempDir dir;
+  const fs::path home = fs::path(dir.path()) / "portfwd";
+  const auto complaint = [&] {
+    const auto read = read_files(config_files(home / "config.toml", false));
+    return read ? "" : read.error().front().message();
+  };
+  EXPECT_EQ(complaint(), "");
+  std::ofstream(home) << "";
+  EXPECT_THAT(complaint(), HasSubstr("portfwd/config.toml: cannot be read: "));
+  EXPECT_THAT(complaint(), HasSubstr("not a folder"));
+  fs::remove(home);
+  fs::create_symlink("nothing", home);
+  EXPECT_THAT(complaint(), HasSubstr("portfwd/config.toml: cannot be read: "));
+  fs::remove(home);
+  fs::create_directory(home);
+  EXPECT_EQ(complaint(), "");
+  std::ofstream(home / "config.d") << "[host]\nlinger = \"4s\"\n";
+  EXPECT_THAT(complaint(), HasSubstr("config.d/*.toml: cannot be read: "));
+  EXPECT_THAT(complaint(), HasSubstr("not a folder"));
+}
+
 TEST(Config, AMissingFileThatWasAskedForIsAMistake) {
   const auto read = read_files(config_files("/nonexistent/config.toml", true));
   ASSERT_FALSE(read);
   EXPECT_THAT(read.error().front().message(),
               HasSubstr("/nonexistent/config.toml: cannot be read: "));
   EXPECT_TRUE(read_files(config_files("/nonexistent/config.toml", false)));
+}
+
+TEST(Config, RejectsMoreForwardsThanThereCanBe) {
+  const auto sections = [](std::size_t count) {
+    std::string text;
+    for (std::size_t i = 0; i < count; ++i) {
+      text += fmt::format("[[forward]]\ncontainer = \"c{}\"\ntarget = \"80\"\n", i);
+    }
+    return text;
+  };
+  EXPECT_THAT(mistakes_of(sections(kMostDeclaredForwards)), ElementsAre());
+  const auto said = mistakes_of(sections(kMostDeclaredForwards + 500));
+  ASSERT_EQ(said.size(), 1U);
+  EXPECT_THAT(said.front(), HasSubstr(fmt::format("there can be {}", kMostDeclaredForwards)));
+  EXPECT_THAT(said.front(), HasSubstr(fmt::format("c.toml:{}:", 3 * kMostDeclaredForwards + 1)));
+}
+
+TEST(Config, TellsEachTwinOnce) {
+  std::string text;
+  for (int i = 0; i < 5; ++i) {
+    text += "[[forward]]\ncontainer = \"c\"\ntarget = \"80\"\nhost_port = 80\n";
+  }
+  EXPECT_EQ(mistakes_of(text).size(), 4U);
 }
 
 TEST(Config, TellsEveryMistakeOfALine) {

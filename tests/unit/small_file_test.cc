@@ -74,5 +74,9 @@ TEST_F(SmallFile, TellsADanglingLinkFromNothing) {
   EXPECT_EQ(kind(at("loop")), Kind::Failed);
 }
 
+TEST_F(SmallFile, TellsAFileInThePlaceOfItsFolder) {
+  EXPECT_EQ(kind(write("file", "") + "/config.toml"), Kind::NoFolder);
+}
+
 }  // namespace
 }  // namespace portfwd

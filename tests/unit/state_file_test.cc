@@ -1,8 +1,12 @@
 // What outlives the daemon: written, read, cut off, damaged, and where nothing can be written.
 #include "forward/state_file.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/fsuid.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <optional>
@@ -73,7 +77,7 @@ TEST(StateText, ComesBackAsItWas) {
 
 TEST(StateText, TakesBytesThatAreNoUtf8) {
   const auto back = parse_state(to_text({.ports = {{"\xff", {Protocol::Tcp, 1}, 1}}}));
-  ASSERT_TRUE(back) << back.error();
+  ASSERT_TRUE(back) << back.error().text;
   EXPECT_EQ(back->ports.at(0).container, "\uFFFD");
 }
 
@@ -87,7 +91,7 @@ TEST(StateText, LeavesOutOldPortsFirstAndForwardsLast) {
   const std::string text = to_text(state, kMost);
   EXPECT_LE(text.size(), kMost);
   const auto back = parse_state(text);
-  ASSERT_TRUE(back) << back.error();
+  ASSERT_TRUE(back) << back.error().text;
   EXPECT_EQ(back->forwards, state.forwards);
   EXPECT_EQ(back->addresses, state.addresses);
   ASSERT_GT(back->ports.size(), 100U);
@@ -97,7 +101,7 @@ TEST(StateText, LeavesOutOldPortsFirstAndForwardsLast) {
   state.forwards.assign(3000, state.forwards.front());
   for (auto& forward : state.forwards) forward.label = std::string(1000, '\x02');
   const auto only_forwards = parse_state(to_text(state, kMost));
-  ASSERT_TRUE(only_forwards) << only_forwards.error();
+  ASSERT_TRUE(only_forwards) << only_forwards.error().text;
   EXPECT_TRUE(only_forwards->ports.empty());
   EXPECT_FALSE(only_forwards->forwards.empty());
   EXPECT_TRUE(parse_state(to_text(state, 0)));
@@ -108,7 +112,7 @@ TEST_F(StateFileTest, CanReadWhateverItHasWritten) {
   for (int i = 0; i < 9; ++i) state.ports.push_back({std::string(1 << 20, 'x'), {}, 1});
   for (auto& port : state.ports) port.target = {Protocol::Tcp, 80};
   ASSERT_TRUE(save(state));
-  const State back = file.load();
+  const State back = file.load().value();
   EXPECT_EQ(back.forwards, state.forwards);
   EXPECT_EQ(back.ports.size(), 7U);
 }
@@ -154,11 +158,12 @@ TEST_F(StateFileTest, CutAtAnyByteItIsWholeOrSetAside) {
   testing::internal::CaptureStderr();  // a line for each
   for (std::size_t size = 0; size < whole.size(); ++size) {
     write(whole.substr(0, size));
-    const State loaded = file.load();
+    const State loaded = file.load().value();
     if (loaded == some_state()) continue;  // only the newline at the end was missing
     EXPECT_EQ(loaded, State{}) << size;
     EXPECT_FALSE(exists("state.json")) << size;
     EXPECT_EQ(read_file(file.path().string() + ".damaged"), whole.substr(0, size));
+    std::filesystem::remove(file.path().string() + ".damaged");
   }
   (void)testing::internal::GetCapturedStderr();
 }
@@ -220,7 +225,95 @@ TEST_F(StateFileTest, ReplacesWhateverIsInTheWayOfTheNewFile) {
 TEST_F(StateFileTest, WhereNoFolderCanBeItSaysWhy) {
   std::ofstream(folder.path() + "/state") << "in the way";
   EXPECT_EQ(save(some_state()).error().code, ENOTDIR);
+  testing::internal::CaptureStderr();
+  const auto loaded = file.load();
+  const std::string said = testing::internal::GetCapturedStderr();
+  ASSERT_FALSE(loaded);
+  EXPECT_NE(said.find("XDG_STATE_HOME"), std::string::npos) << said;
+  EXPECT_EQ(said.find("overwritten"), std::string::npos) << said;
+}
+
+/// Ends with its errors undone.
+class WithoutDescriptors {
+ public:
+  WithoutDescriptors() {
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit none{0, before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~WithoutDescriptors() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before_), 0); }
+  WithoutDescriptors(const WithoutDescriptors&) = delete;
+  WithoutDescriptors& operator=(const WithoutDescriptors&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(StateFileTest, KeepsAGoodFileThatCannotBeReadWithoutDescriptors) {
+  ASSERT_TRUE(save(some_state()));
+  testing::internal::CaptureStderr();
+  const auto loaded = [&] {
+    const WithoutDescriptors none;
+    return file.load();
+  }();
+  const std::string said = testing::internal::GetCapturedStderr();
+  ASSERT_FALSE(loaded);
+  EXPECT_NE(loaded.error().find("descriptors"), std::string::npos) << loaded.error();
+  EXPECT_NE(said.find(loaded.error()), std::string::npos) << said;
+  EXPECT_FALSE(exists("state.json.damaged"));
+  EXPECT_EQ(file.load(), some_state());
+}
+
+/// A user who may not read it, if the test is root's.
+TEST_F(StateFileTest, KeepsAGoodFileThatPermissionsForbid) {
+  ASSERT_TRUE(save(some_state()));
+  ASSERT_EQ(::chmod(file.path().c_str(), 0), 0);
+  testing::internal::CaptureStderr();
+  const int before = ::setfsuid(::geteuid() == 0 ? 65534 : ::geteuid());
+  const auto loaded = file.load();
+  (void)::setfsuid(static_cast<uid_t>(before));
+  (void)testing::internal::GetCapturedStderr();
+  ASSERT_FALSE(loaded);
+  EXPECT_NE(loaded.error().find("accessible"), std::string::npos) << loaded.error();
+  EXPECT_FALSE(exists("state.json.damaged"));
+  ASSERT_EQ(::chmod(file.path().c_str(), 0600), 0);
+  EXPECT_EQ(file.load(), some_state());
+}
+
+TEST_F(StateFileTest, KeepsAFileOfANewerVersion) {
+  for (const char* version : {"2", "4294967297", "18446744073709551615"}) {
+    const std::string text = fmt::format(R"({{"version":{},"ports":{{}}}})", version);
+    write(text);
+    testing::internal::CaptureStderr();
+    EXPECT_FALSE(file.load()) << version;
+    const std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_NE(said.find("newer"), std::string::npos) << said;
+    EXPECT_EQ(read_file(file.path()), text);
+    EXPECT_FALSE(exists("state.json.damaged"));
+  }
+}
+
+TEST_F(StateFileTest, NeverReplacesABackup) {
+  const auto backup = [&](int number) {
+    return file.path().string() + ".damaged" + (number == 0 ? "" : fmt::format(".{}", number));
+  };
+  testing::internal::CaptureStderr();
+  for (int number = 0; number < StateFile::kMostBackups; ++number) {
+    write(fmt::format("nonsense {}", number));
+    EXPECT_EQ(file.load(), State{});
+  }
+  (void)testing::internal::GetCapturedStderr();
+  write("one too many");
+  testing::internal::CaptureStderr();
   EXPECT_EQ(file.load(), State{});
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("overwritten"), std::string::npos) << said;
+  for (int number = 0; number < StateFile::kMostBackups; ++number) {
+    EXPECT_EQ(read_file(backup(number)), fmt::format("nonsense {}", number));
+  }
+  EXPECT_FALSE(std::filesystem::exists(backup(StateFile::kMostBackups)));
+  EXPECT_TRUE(save(some_state()));
+  EXPECT_EQ(file.load(), some_state());
 }
 
 Target tcp(std::size_t port) {

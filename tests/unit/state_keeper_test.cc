@@ -1,7 +1,7 @@
 // When the state is written, and that nobody waits for a disk that does not answer.
 #include "forward/state_keeper.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <filesystem>
 #include <fstream>
@@ -38,7 +38,7 @@ struct StateKeeperTest : testing::Test {
     while (writer->busy()) ASSERT_TRUE(loop.turn(10s));
   }
   [[nodiscard]] Port saved() const {
-    const State state = file.load();
+    const State state = file.load().value();
     return state.ports.empty() ? Port{0} : state.ports[0].host_port;
   }
 
@@ -114,6 +114,84 @@ TEST_F(StateKeeperTest, GivesUpAWriterThatDoesNotAnswer) {
   ASSERT_TRUE(writer->busy());
   pass(FileWriter::kPatience);
   EXPECT_FALSE(writer->busy());
+}
+
+TEST_F(StateKeeperTest, NeverWritesOverWhatCannotBeRead) {
+  use(PORTFWD_BROKER_PATH);
+  std::filesystem::create_directories(file.path().parent_path());
+  const std::string newer = R"({"version":2})";
+  std::ofstream(file.path()) << newer;
+  EXPECT_EQ(keeper->load(), State{});
+  EXPECT_THAT(keeper->problem(), testing::HasSubstr("newer"));
+  keeper->changed();
+  pass(StateKeeper::kDelay);
+  EXPECT_FALSE(writer->busy());
+  keeper->retry();
+  EXPECT_FALSE(writer->busy());
+  keeper->finish();
+  EXPECT_FALSE(keeper->finishing());
+  std::string text;
+  std::getline(std::ifstream(file.path()), text);
+  EXPECT_EQ(text, newer);
+}
+
+/// A file in the place of its folder: not even root can write there.
+struct StateKeeperWithoutFolder : StateKeeperTest {
+  StateKeeperWithoutFolder() {
+    std::ofstream(file.path().parent_path()) << "in the way";
+    use(PORTFWD_BROKER_PATH);
+    testing::internal::CaptureStderr();
+    keeper->changed();
+    pass(StateKeeper::kDelay);
+    turn_until_written();
+  }
+  /// @return what was said from the beginning on
+  std::string mend() {
+    std::filesystem::remove(file.path().parent_path());
+    return testing::internal::GetCapturedStderr();
+  }
+};
+
+TEST_F(StateKeeperWithoutFolder, WritesByItselfOnceItCan) {
+  EXPECT_THAT(keeper->problem(), testing::HasSubstr("Not a directory"));
+  Duration pause = StateKeeper::kFirstRetry;
+  for (int failed = 0; failed < 8; ++failed) {
+    pass(pause - 1ms);
+    EXPECT_FALSE(writer->busy()) << failed;
+    keeper->changed();  // hurries nothing
+    pass(1ms);
+    EXPECT_TRUE(writer->busy()) << failed;
+    turn_until_written();
+    pause = std::min(pause * 2, StateKeeper::kLongestRetry);
+  }
+  EXPECT_EQ(pause, StateKeeper::kLongestRetry);
+  const std::string said = mend();
+  EXPECT_EQ(said.find("cannot be written"), said.rfind("cannot be written")) << said;
+  port = 7;
+  testing::internal::CaptureStderr();
+  pass(pause);
+  turn_until_written();
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("written again"));
+  EXPECT_EQ(saved(), 7);
+  EXPECT_EQ(keeper->problem(), "");
+  pass(StateKeeper::kLongestRetry);
+  EXPECT_FALSE(writer->busy());
+}
+
+TEST_F(StateKeeperWithoutFolder, WritesAtOnceWhenItIsToldTo) {
+  mend();
+  keeper->retry();
+  ASSERT_TRUE(writer->busy());
+  turn_until_written();
+  EXPECT_EQ(saved(), 1);
+  EXPECT_EQ(keeper->problem(), "");
+}
+
+TEST_F(StateKeeperWithoutFolder, WritesAtTheEndWhatHasFailed) {
+  mend();
+  keeper->finish();
+  while (keeper->finishing()) ASSERT_TRUE(loop.turn(10s));
+  EXPECT_EQ(saved(), 1);
 }
 
 }  // namespace
