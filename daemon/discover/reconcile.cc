@@ -166,7 +166,7 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
       outside_.insert(key.netns);
       return;
     }
-    if (!stays_so(key.netns)) return;
+    if (!identifier_.is_roots_by_cgroup(pid) && !stays_so(key.netns)) return;
   }
   unseen_since_.erase(key.netns);
   Sighting sighting;

@@ -1,7 +1,12 @@
 // What discovery finds of namespaces that an ordinary user can't see: root has made them, and no
 // engine's name tells that they are there.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/prctl.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "support/finder.h"
 #include "support/manual_clock.h"
@@ -118,6 +123,49 @@ TEST_F(UnseenForAMomentTest, IsNotToldOfWhenItWasSoTwiceForAMoment) {
   const Process process = enter(netns);
   finder.discovery.hint();
   EXPECT_GE(time_until_listed(process), kStays) << "which is as new as the first time";
+}
+
+/// The cgroup of a container of root's docker while this lives, where processes can be put.
+class DockerCgroup {
+ public:
+  DockerCgroup() { std::filesystem::create_directories(folder_); }
+  ~DockerCgroup() {
+    std::error_code ignored;
+    std::filesystem::remove(folder_, ignored);
+    std::filesystem::remove(folder_.parent_path(), ignored);  // unless docker has some there
+  }
+  [[nodiscard]] bool take(pid_t pid) const {
+    std::ofstream(folder_ / "cgroup.procs") << pid << std::flush;
+    std::stringstream now;
+    now << std::ifstream("/proc/" + std::to_string(pid) + "/cgroup").rdbuf();
+    return now.str().contains(folder_.filename().native());
+  }
+
+ private:
+  static std::filesystem::path root() {
+    const std::filesystem::path hybrid = "/sys/fs/cgroup/unified";
+    return exists(hybrid) ? hybrid : hybrid.parent_path();
+  }
+  std::filesystem::path folder_ = root() / "docker" / fmt::format("{:064x}", ::getpid());
+};
+
+/// Such as `docker run --user` makes: its namespace is root's and can be seen, but not entered.
+TEST_F(UnseenForAMomentTest, IsToldOfAtOnceWhenRootsEngineMadeIt) {
+  finder.start();
+  ASSERT_EQ(::seteuid(0), 0);
+  const DockerCgroup cgroup;
+  Process process = std::make_unique<Sandbox>(0, [&] {
+    if (!cgroup.take(::getpid())) return EINVAL;
+    if (::setns(netns.get(), CLONE_NEWNET) != 0) return errno;
+    if (::setresuid(kDaemon, kDaemon, kDaemon) != 0) return errno;
+    return ::prctl(PR_SET_DUMPABLE, 1) == 0 ? 0 : errno;
+  });
+  ASSERT_EQ(process->answer(), 0);
+  ASSERT_EQ(::seteuid(kDaemon), 0);
+  finder.discovery.hint();
+  EXPECT_LT(time_until_listed(process), kStays);
+  end(std::move(process));
+  ASSERT_EQ(::seteuid(0), 0);  // to remove the cgroup
 }
 
 /// One that another ordinary user has made.
