@@ -14,6 +14,7 @@ constexpr double kFullShare = 0.125;  // for full looks that nothing calls for
 constexpr Duration kBurst = 2s;       // the bucket holds the budget of this time
 constexpr Duration kFirstFew = 16ms;
 constexpr Duration kFirstLooks = 4s;  // after a sign of life, see pause_after()
+constexpr Duration kFirstLooksOfReturn = 250ms;
 constexpr Duration kDearCredit =
     20s;                       // after a rest the second dear look follows the first at once
 constexpr double kDearer = 2;  // what a dear look costs beyond its share is paid so slowly
@@ -88,7 +89,7 @@ TimePoint Pace::extra_due(const Seat& seat) const {
   if (seat.urgent_) return std::max(holds_more_than_at(Duration::zero()), from);
   if (!quick(seat) || seat.last_ == TimePoint::min()) return TimePoint::max();
   const Duration since = std::max(seat.last_ - seat.hurried_, Duration::zero());
-  const bool first = since < kFirstLooks;
+  const bool first = since < seat.first_looks_;
   const TimePoint step =
       first ? std::max(seat.last_, seat.hurried_) + pause_after(since) : TimePoint::max();
   const TimePoint again = seat.last_ + quick_interval_;
@@ -244,7 +245,7 @@ TimePoint Pace::holds_more_than_at(Duration level) const {
 // --- a seat -------------------------------------------------------------------------------------
 
 Pace::Seat::Seat(Pace& pace, Looker& looker)
-    : pace_(pace), looker_(looker), hurried_(pace.loop_.now()) {
+    : pace_(pace), looker_(looker), hurried_(pace.loop_.now()), first_looks_(kFirstLooks) {
   pace_.seats_.push_back(this);
   pace_.arm_for(*this);
 }
@@ -259,13 +260,24 @@ Pace::Seat::~Seat() {
 }
 
 void Pace::Seat::hurry() {
+  hurry_for(kFirstLooks);
+}
+
+/// One that waits for a program to start keeps its time.
+void Pace::Seat::expect_return() {
+  const Duration left = hurried_ + first_looks_ - pace_.loop_.now();
+  if (left < kFirstLooksOfReturn) hurry_for(kFirstLooksOfReturn);
+}
+
+void Pace::Seat::hurry_for(Duration first_looks) {
   pace_.refill();
   hurried_ = pace_.loop_.now();
+  first_looks_ = first_looks;
   pace_.arm_for(*this);
 }
 
 void Pace::Seat::slow_down() {
-  hurried_ = std::min(hurried_, pace_.loop_.now() - kFirstLooks);
+  hurried_ = std::min(hurried_, pace_.loop_.now() - first_looks_);
 }
 
 void Pace::Seat::forget_costs() {

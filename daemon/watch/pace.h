@@ -111,6 +111,9 @@ class Pace::Seat {
 
   /// A sign of life: look soon (2, 4, 8 ... ms from now) and often for kQuickFor.
   void hurry();
+  /// What has just gone may come back at once, as in a server that reloads: as hurry(), but in
+  /// quick succession only for 250 ms.
+  void expect_return();
   /// What the sign of life announced has come: looks often, but no more in quick succession.
   void slow_down();
   /// It looks by other means from now on.
@@ -124,11 +127,13 @@ class Pace::Seat {
 
  private:
   friend class Pace;
+  void hurry_for(Duration first_looks);
   Pace& pace_;
   Looker& looker_;
   TimePoint last_ = TimePoint::min();  ///< look; min: none yet
   TimePoint last_full_ = TimePoint::min();
   TimePoint hurried_ = TimePoint::min();
+  Duration first_looks_;  ///< after hurried_: in quick succession
   bool urgent_ = false;
   Duration cost_{};       ///< of a look, as it goes
   Duration full_cost_{};  ///< of one in full; zero: it never was necessary

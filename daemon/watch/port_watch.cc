@@ -160,7 +160,7 @@ Looker::Depth PortWatch::look(Depth depth) {
 
 void PortWatch::look_again() {
   stale_ = true;
-  seat_.hurry();
+  seat_.expect_return();
   if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
 }
 
@@ -321,7 +321,7 @@ void PortWatch::take_closes() {
   });
   if (left.size() == listeners_.size()) return;
   stale_ = true;  // it may be a restart: one gone and one come leave the counters as they were
-  seat_.hurry();
+  seat_.expect_return();
   replace(std::move(left));
 }
 

@@ -116,6 +116,41 @@ TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
   EXPECT_GT(one.longest, 100ms) << "the sign of life is forgotten after 15 s";
 }
 
+/// Servers that close one after the other may come back at once, but not for seconds.
+TEST_F(PaceTest, LooksAfterClosesLeaveTheBudgetToTheNextServer) {
+  settings.cpu_budget = 0.3;
+  pace.configure(settings);
+  const auto all = probes(10);
+  pass(20s);
+  for (std::size_t close = 0; close < 8; ++close) {
+    Probe& closed = *all.at(1 + close);
+    closed.looks = 0;
+    closed.seat.expect_return();
+    pass(100ms);
+    EXPECT_GE(closed.looks, 10) << "which one that reloads is found by";
+    pass(900ms);
+  }
+  Probe& one = *all.front();
+  one.seat.hurry();
+  pass(10ms);
+  one.longest = {};
+  pass(200ms);
+  EXPECT_LE(one.longest, 9ms);
+}
+
+TEST_F(PaceTest, AnExpectedReturnDoesNotCutTheTimeOfAProgramThatStarts) {
+  const auto all = probes(1);
+  pass(20s);
+  Probe& one = *all.front();
+  one.seat.hurry();
+  pass(100ms);
+  one.seat.expect_return();
+  pass(300ms);
+  one.longest = {};
+  pass(500ms);
+  EXPECT_LE(one.longest, 9ms);
+}
+
 /// A server that was executed begins to listen after some 100 ms.
 TEST_F(PaceTest, InTheFirstSecondAfterASignOfLifeLooksAreMillisecondsApart) {
   settings.cpu_budget = 0.3;
