@@ -1,8 +1,11 @@
 // When the state is written, and that nobody waits for a disk that does not answer.
 #include "forward/state_keeper.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 
@@ -87,6 +90,20 @@ TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskWhenItHasFinished) {
   while (keeper->finishing()) ASSERT_TRUE(loop.turn(10s));
   EXPECT_EQ(saved(), 2);
   EXPECT_FALSE(writer->busy());
+}
+
+/// systemd asks every process of the unit to end, at the same time.
+TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskThoughItsWriterIsAskedToEnd) {
+  use(PORTFWD_BROKER_PATH);
+  keeper->changed();
+  keeper->finish();
+  ASSERT_TRUE(writer->busy());
+  std::ifstream children(fmt::format("/proc/self/task/{}/children", ::gettid()));
+  int asked = 0;
+  for (pid_t child = 0; children >> child; ++asked) EXPECT_EQ(::kill(child, SIGTERM), 0);
+  EXPECT_EQ(asked, 1);
+  while (keeper->finishing()) ASSERT_TRUE(loop.turn(10s));
+  EXPECT_EQ(saved(), 1);
 }
 
 TEST_F(StateKeeperTest, HasFinishedAtOnceWhenNothingHasChanged) {

@@ -46,12 +46,15 @@ class FileActions {
 
 class Attributes {
  public:
-  Attributes() {
+  explicit Attributes(SpawnLauncher::Ending ending) {
     ::posix_spawnattr_init(&attributes_);
-    sigset_t none, all;
-    ::sigemptyset(&none);
+    sigset_t blocked, all;
+    ::sigemptyset(&blocked);
     ::sigfillset(&all);
-    ::posix_spawnattr_setsigmask(&attributes_, &none);
+    if (ending == SpawnLauncher::Ending::WhenDone) {
+      for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&blocked, signal);
+    }
+    ::posix_spawnattr_setsigmask(&attributes_, &blocked);
     ::posix_spawnattr_setsigdefault(&attributes_, &all);
     ::posix_spawnattr_setpgroup(&attributes_, 0);
     ::posix_spawnattr_setflags(
@@ -97,8 +100,9 @@ class SpawnLauncher::Dying final : public Retirable, private IoHandler {
   IoSource source_;
 };
 
-SpawnLauncher::SpawnLauncher(EventLoop& loop, std::string program, std::string argument)
-    : loop_(loop), program_(std::move(program)), argument_(std::move(argument)) {}
+SpawnLauncher::SpawnLauncher(EventLoop& loop, std::string program, std::string argument,
+                             Ending ending)
+    : loop_(loop), program_(std::move(program)), argument_(std::move(argument)), ending_(ending) {}
 SpawnLauncher::~SpawnLauncher() = default;
 
 Result<BrokerProcess> SpawnLauncher::launch() {
@@ -110,7 +114,7 @@ Result<BrokerProcess> SpawnLauncher::launch() {
   started.socket = UniqueFd(ends[0]);
   const UniqueFd theirs(ends[1]);
   const FileActions actions(theirs.get());
-  const Attributes attributes;
+  const Attributes attributes(ending_);
   std::array<char, 15> name{"portfwd-broker"};
   std::array<char*, 3> argv{name.data(), argument_.empty() ? nullptr : argument_.data(), nullptr};
   std::array<char*, 1> environment{nullptr};

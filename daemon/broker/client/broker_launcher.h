@@ -31,13 +31,18 @@ class BrokerLauncher {
 };
 
 /// Starts the static program and reaps it from the loop. It gets its socket and no other
-/// descriptor, an empty environment, no blocked or ignored signal, and a process group of its own:
+/// descriptor, an empty environment, no ignored signal, and a process group of its own:
 /// a Ctrl-C at the daemon's terminal must not take it away while connections drain.
 class SpawnLauncher final : public BrokerLauncher {
  public:
+  enum class Ending {
+    WhenAsked,  ///< no signal is blocked
+    WhenDone,   ///< systemd asks every process of the unit to end: it finishes first
+  };
   /// @param program path of portfwd-broker
   /// @param argument its only one, or ""
-  SpawnLauncher(EventLoop& loop, std::string program, std::string argument = {});
+  SpawnLauncher(EventLoop& loop, std::string program, std::string argument = {},
+                Ending ending = Ending::WhenAsked);
   ~SpawnLauncher() override;
 
   [[nodiscard]] Result<BrokerProcess> launch() override;
@@ -52,6 +57,7 @@ class SpawnLauncher final : public BrokerLauncher {
   EventLoop& loop_;
   std::string program_;
   std::string argument_;
+  Ending ending_;
   std::vector<std::unique_ptr<Dying>> dying_;
 };
 

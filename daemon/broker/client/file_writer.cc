@@ -56,7 +56,7 @@ Result<UniqueFd> in_memory(std::string_view text) {
 
 FileWriter::FileWriter(EventLoop& loop, std::string program)
     : loop_(loop),
-      launcher_(loop, std::move(program), broker::kWriterArgument),
+      launcher_(loop, std::move(program), broker::kWriterArgument, SpawnLauncher::Ending::WhenDone),
       deadline_(loop, [this] {
         stuck_ = true;
         finish(fail("write", ETIMEDOUT));
