@@ -119,7 +119,7 @@ class Discovery final : private Census {
   void take(const ContainerKey& key, std::span<const pid_t> pids);
   void adopt(pid_t pid, const ContainerKey& key);
   void adopt_unseen(pid_t pid, const ContainerKey& key);
-  [[nodiscard]] bool stays_so(std::uint64_t netns);
+  [[nodiscard]] bool stays_so(pid_t pid, std::uint64_t netns);
   void look_again();
   void adopt_on_host(const Process& process, const ContainerKey& key);
   void adopt_named(std::uint64_t netns, const std::string& path);

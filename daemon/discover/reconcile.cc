@@ -166,7 +166,7 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
       outside_.insert(key.netns);
       return;
     }
-    if (!identifier_.is_roots_by_cgroup(pid) && !stays_so(key.netns)) return;
+    if (!stays_so(pid, key.netns)) return;
   }
   unseen_since_.erase(key.netns);
   Sighting sighting;
@@ -292,8 +292,10 @@ Identity Discovery::identify(pid_t pid, const ContainerKey& key) const {
 }
 
 /// A runtime that prepares a container cannot be seen or entered for a moment, though the container
-/// will be ours: what cannot is believed after a second look.
-bool Discovery::stays_so(std::uint64_t netns) {
+/// will be ours: what cannot is believed after a second look, unless root's engine has made its
+/// cgroup.
+bool Discovery::stays_so(pid_t pid, std::uint64_t netns) {
+  if (identifier_.is_roots_by_cgroup(pid)) return true;
   const TimePoint now = loop_.now();
   const auto [since, fresh] = unseen_since_.try_emplace(netns, now);
   if (now >= since->second + kSecondLook) return true;
@@ -322,7 +324,7 @@ void Discovery::adopt_unseen(pid_t pid, const ContainerKey& key) {
   const bool there = proc_.net_files(pid).value_or(0) == key.netns;
   if (!pidfd || !uid || !there || has_exited(pidfd->get())) return;
   if (registry_.knows(key)) return registry_.settle(key, pid, std::move(*pidfd));
-  if (!identifier_.is_roots_by_cgroup(pid) && !stays_so(key.netns)) return;
+  if (!stays_so(pid, key.netns)) return;
   unseen_since_.erase(key.netns);
   Sighting sighting;
   sighting.pid = pid;
