@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "base/unique_fd.h"
 #include "ctl/objects.h"
+#include "net/endpoint.h"
 
 namespace portfwd::ctl {
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 namespace portfwd::ctl {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

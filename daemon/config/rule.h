@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/endpoint.h"
 #include "config/mistake.h"
 #include "config/port_range.h"
 #include "config/regex.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

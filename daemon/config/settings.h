@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/endpoint.h"
 #include "config/port_range.h"
 #include "config/rule.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -12,10 +12,10 @@
 #include <variant>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "config/port_range.h"
 #include "config/regex.h"
 #include "devcontainer/variables.h"
+#include "net/endpoint.h"
 
 namespace portfwd::devcontainer {
 

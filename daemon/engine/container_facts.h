@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "devcontainer/port_metadata.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

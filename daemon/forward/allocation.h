@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "config/settings.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/endpoint.h"
 #include "config/settings.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

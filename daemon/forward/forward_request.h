@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "base/refusal.h"
 #include "discover/container.h"
 #include "forward/control.h"
 #include "forward/state.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/endpoint.h"
 #include "config/rule.h"
+#include "net/endpoint.h"
 #include "reach/reach.h"
 #include "relay/counters.h"
 #include "watch/watcher.h"

@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "config/rule.h"
 #include "discover/opt_outs.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

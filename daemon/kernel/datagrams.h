@@ -17,8 +17,8 @@
 #include <optional>
 #include <span>
 
-#include "base/endpoint.h"
 #include "base/error.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

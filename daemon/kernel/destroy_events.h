@@ -16,10 +16,10 @@
 #include <span>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "kernel/netlink.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

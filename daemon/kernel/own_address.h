@@ -1,7 +1,7 @@
 // Whether an address belongs to this machine. Stateless.
 #pragma once
 
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -9,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -12,10 +12,10 @@
 #include <optional>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "kernel/netlink.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <span>
 
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

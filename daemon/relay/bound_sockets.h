@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -7,10 +7,10 @@
 #include <span>
 
 #include "base/clock.h"
-#include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "event/event_loop.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

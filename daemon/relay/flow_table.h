@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -5,8 +5,8 @@
 
 #include <string>
 
-#include "base/endpoint.h"
 #include "config/rule.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -4,8 +4,8 @@
 
 #include <string_view>
 
-#include "base/endpoint.h"
 #include "base/unique_fd.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

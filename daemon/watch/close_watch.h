@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <span>
 
-#include "base/endpoint.h"
 #include "event/event_loop.h"
 #include "kernel/destroy_events.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

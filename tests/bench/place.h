@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include "base/endpoint.h"
 #include "base/unique_fd.h"
+#include "net/endpoint.h"
 
 namespace portfwd::bench {
 

@@ -11,10 +11,10 @@
 #include <cstring>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "base/unique_fd.h"
 #include "bench/figures.h"
 #include "kernel/datagrams.h"
+#include "net/endpoint.h"
 
 namespace portfwd::bench {
 namespace {

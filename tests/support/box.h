@@ -29,8 +29,8 @@
 #include <utility>
 #include <vector>
 
-#include "base/endpoint.h"
 #include "base/unique_fd.h"
+#include "net/endpoint.h"
 #include "support/own_namespaces.h"
 #include "support/streams.h"
 

@@ -13,9 +13,9 @@
 #include <string_view>
 #include <utility>
 
-#include "base/endpoint.h"
 #include "base/unique_fd.h"
 #include "kernel/stream.h"
+#include "net/endpoint.h"
 
 namespace portfwd::testing_support {
 

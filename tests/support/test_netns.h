@@ -17,9 +17,9 @@
 #include <csignal>
 #include <cstring>
 
-#include "base/endpoint.h"
 #include "base/unique_fd.h"
 #include "broker/client/fd_passing.h"
+#include "net/endpoint.h"
 #include "support/own_namespaces.h"
 
 namespace portfwd::testing_support {

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 namespace portfwd::testing_support {
 

@@ -1,5 +1,5 @@
 // Addresses, ports and targets as text and as the kernel's bytes.
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 #include <gtest/gtest.h>
 

@@ -101,7 +101,7 @@ TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskThoughItsWriterIsAskedToEnd) {
   std::ifstream children(fmt::format("/proc/self/task/{}/children", ::gettid()));
   int asked = 0;
   for (pid_t child = 0; children >> child; ++asked) EXPECT_EQ(::kill(child, SIGTERM), 0);
-  EXPECT_EQ(asked, 1);
+  EXPECT_GE(asked, 1);
   while (keeper->finishing()) ASSERT_TRUE(loop.turn(10s));
   EXPECT_EQ(saved(), 1);
 }

@@ -9,9 +9,9 @@
 #include <span>
 #include <string_view>
 
-#include "base/endpoint.h"
 #include "base/error.h"
 #include "broker/protocol.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

@@ -19,12 +19,12 @@
 
 #include "base/clock.h"
 #include "base/descriptors.h"
-#include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "broker/client/broker_client.h"
 #include "broker/client/socket_source.h"
 #include "event/event_loop.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

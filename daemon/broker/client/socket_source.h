@@ -3,9 +3,9 @@
 // addresses.
 #pragma once
 
-#include "base/endpoint.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "net/endpoint.h"
 
 namespace portfwd {
 

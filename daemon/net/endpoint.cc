@@ -1,4 +1,4 @@
-#include "base/endpoint.h"
+#include "net/endpoint.h"
 
 #include <arpa/inet.h>
 
