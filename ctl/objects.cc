@@ -57,8 +57,8 @@ std::vector<std::function<bool(const Json&)>> forward_meanings(std::string_view 
   const std::string_view container = word.substr(0, colon);
   if (const auto target = parse_target(word.substr(colon + 1))) {
     meanings.emplace_back([container, target](const Json& f) {
-      return in_container(f, container) && f["container_port"] == target->port &&
-             is(f["protocol"], name_of(target->protocol));
+      return in_container(f, container) && f["container_port"] == target->port_number() &&
+             is(f["protocol"], name_of(target->protocol()));
     });
   }
   return meanings;

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "net/endpoint.h"
+#include "net/target.h"
 
 namespace portfwd::ctl {
 

@@ -162,8 +162,8 @@ std::vector<Properties> listener_dictionaries(const std::vector<Listener>& liste
   for (const Listener& l : listeners | std::views::take(most_bytes / kRow)) {
     const Variant& uid = uids.try_emplace(l.uid, l.uid).first->second;
     out.push_back({{"Protocol", shared_text(name_of(l.protocol))},
-                   {"Address", shared_text(l.local.address.text())},
-                   {"Port", Variant(l.local.port)},
+                   {"Address", shared_text(l.local.ip().address.text())},
+                   {"Port", Variant(l.local.ip().port)},
                    {"Process", shared_text(l.process)},
                    {"Uid", uid}});
   }

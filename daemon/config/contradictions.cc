@@ -60,7 +60,7 @@ class TwinSearch {
   explicit TwinSearch(Complaints& complaints) : complaints_(complaints) {}
 
   void add(const DeclaredForward& forward) {
-    if (forward.container.empty() || forward.target.port == 0) return;
+    if (forward.container.empty() || forward.target == Target()) return;
     const auto [same, first] =
         targets_.try_emplace({forward.direction, forward.container, forward.target}, forward.place);
     if (!first) {
@@ -71,7 +71,7 @@ class TwinSearch {
     }
     if (forward.direction != Direction::In || !forward.host_port) return;
     const auto [there, free] =
-        host_ports_.try_emplace({forward.target.protocol, *forward.host_port}, forward.place);
+        host_ports_.try_emplace({forward.target.protocol(), *forward.host_port}, forward.place);
     if (free) return;
     complaints_.add(forward.place,
                     fmt::format("host port {} is that of the [[forward]] at {} already",
@@ -97,7 +97,7 @@ void check_forwards(Complaints& complaints, const std::vector<DeclaredForward>& 
     if (forward.direction == Direction::Reverse && !forward.host_port) {
       complaints.add(forward.place, "a reverse [[forward]] needs host_port: where it leads to");
     }
-    if (forward.direction == Direction::Reverse && forward.target.protocol == Protocol::Udp) {
+    if (forward.direction == Direction::Reverse && forward.target.protocol() == Protocol::Udp) {
       complaints.add(forward.place, "a reverse [[forward]] is of TCP: leave out /udp");
     }
     twins.add(forward);

@@ -14,7 +14,7 @@
 #include "config/mistake.h"
 #include "config/port_range.h"
 #include "config/regex.h"
-#include "net/endpoint.h"
+#include "net/target.h"
 
 namespace portfwd {
 

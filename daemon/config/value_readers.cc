@@ -187,6 +187,7 @@ std::optional<Target> target(Complaints& c, const Node& v) {
   } else if (const auto said = string_in(v)) {
     parsed = parse_target(*said);
   }
+  if (parsed && parsed->port() == nullptr) parsed.reset();  // no other kind is forwarded yet
   if (!parsed) c.expect(v, "a port inside, such as \"8080\" or \"53/udp\"");
   return parsed;
 }

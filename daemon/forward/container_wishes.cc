@@ -185,10 +185,11 @@ Attributes ContainerWishes::attributes(const Container& container, const Listene
     return {.on_auto_forward = "ignore",
             .source = "PORTFWD=off in its program's environment asks for it"};
   }
-  Attributes out = from_metadata(find(container, listener.local.port, listener.command));
+  Attributes out = from_metadata(find(container, listener.local.ip().port, listener.command));
   const auto known = known_.find(container.id);
-  out.unmatched = known != known_.end() && listener.command.empty() &&
-                  devcontainer::depends_on_command(known->second.metadata, listener.local.port);
+  out.unmatched =
+      known != known_.end() && listener.command.empty() &&
+      devcontainer::depends_on_command(known->second.metadata, listener.local.ip().port);
   return out;
 }
 

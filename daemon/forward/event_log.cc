@@ -47,7 +47,8 @@ std::vector<Event> EventLog::after(std::uint64_t seq) const {
   return out;
 }
 
-std::optional<Event> EventLog::last_removal(std::string_view container, Target target) const {
+std::optional<Event> EventLog::last_removal(std::string_view container,
+                                            const Target& target) const {
   std::size_t at = bytes_.size();
   for (const std::uint32_t size : sizes_ | std::views::reverse) {
     at -= size;

@@ -24,7 +24,8 @@ class EventLog {
   [[nodiscard]] std::uint64_t last() const { return next_ - 1; }
   /// The last PortRemoved of that port that is remembered.
   /// @param container id or name; "" any
-  [[nodiscard]] std::optional<Event> last_removal(std::string_view container, Target target) const;
+  [[nodiscard]] std::optional<Event> last_removal(std::string_view container,
+                                                  const Target& target) const;
   /// The container with this id, if it was last removed by hand.
   [[nodiscard]] std::optional<ContainerInfo> detached(std::string_view container_id) const;
 

@@ -84,9 +84,10 @@ Sentences seen(const Known& known) {
 Listener imagined(const Known& known) {
   const bool published = !published_at(known.subject->published, known.target).empty();
   Listener listener;
-  listener.protocol = known.target.protocol;
-  listener.local = {published ? IpAddress::any(Family::V4) : IpAddress::loopback(Family::V4),
-                    known.target.port};
+  listener.protocol = known.target.protocol();
+  listener.local =
+      Endpoint{published ? IpAddress::any(Family::V4) : IpAddress::loopback(Family::V4),
+               known.target.port_number()};
   return listener;
 }
 
@@ -297,8 +298,8 @@ Facts explain_on_host(const Known& known) {
   const std::string port = known.target.text();
   const std::string& name = known.container.name;
   return {{"container", name},
-          {"port", std::int64_t{known.target.port}},
-          {"protocol", std::string(name_of(known.target.protocol))},
+          {"port", std::int64_t{known.target.port_number()}},
+          {"protocol", std::string(name_of(known.target.protocol()))},
           {"seen", Sentences{"what it listens on is the host's own and is not looked at"}},
           {"rules", Sentences()},
           {"tried", Sentences()},
@@ -318,8 +319,8 @@ Facts explain_on_host(const Known& known) {
 Facts explain(const PolicyContext& policy, const Known& known) {
   if (known.subject != nullptr && known.subject->on_host) return explain_on_host(known);
   Facts facts{{"container", known.container.name},
-              {"port", std::int64_t{known.target.port}},
-              {"protocol", std::string(name_of(known.target.protocol))},
+              {"port", std::int64_t{known.target.port_number()}},
+              {"protocol", std::string(name_of(known.target.protocol()))},
               {"seen", seen(known)},
               {"rules", rules(policy, known)},
               {"tried", known.tried},

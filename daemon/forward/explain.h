@@ -45,8 +45,8 @@ struct Known {
 };
 
 /// The same number of the other protocol.
-[[nodiscard]] inline Target other_protocol(Target target) {
-  return {target.protocol == Protocol::Tcp ? Protocol::Udp : Protocol::Tcp, target.port};
+[[nodiscard]] inline Target other_protocol(const Target& target) {
+  return {target.protocol() == Protocol::Tcp ? Protocol::Udp : Protocol::Tcp, target.port_number()};
 }
 
 /// @return the keys that Control::explain names, and `container`, `port`

@@ -14,10 +14,9 @@ namespace {
 
 using Kind = Refusal::Kind;
 
-bool listens(const Reach& reach, Target target) {
-  return std::ranges::any_of(reach.listeners(), [&](const Listener& l) {
-    return Target{l.protocol, l.local.port} == target;
-  });
+bool listens(const Reach& reach, const Target& target) {
+  return std::ranges::any_of(reach.listeners(),
+                             [&](const Listener& l) { return l.target() == target; });
 }
 
 Refusal nobody_has_but(Target target, Target other) {
@@ -27,7 +26,7 @@ Refusal nobody_has_but(Target target, Target other) {
                       target.text(), other.text(), other.text())};
 }
 
-Refusal nobody_has(Target target) {
+Refusal nobody_has(const Target& target) {
   return {Kind::NoSuchContainer,
           fmt::format("port {} is open in no container that is watched: `portfwdctl containers "
                       "--all` lists them, those that can't be entered too",
@@ -51,14 +50,14 @@ Refusal several_have(Target target, const std::vector<Known>& all) {
 
 }  // namespace
 
-Answer<Facts> Explainer::explain(std::string_view container, Target target) const {
+Answer<Facts> Explainer::explain(std::string_view container, const Target& target) const {
   const auto gathered = container.empty() ? known_by_port(target) : known(container, target);
   if (!gathered) return std::unexpected(gathered.error());
   return portfwd::explain(parts_.table.policy(), *gathered);
 }
 
 /// A container that is away is known by the forward that waits for it.
-Answer<Known> Explainer::known(std::string_view container, Target target) const {
+Answer<Known> Explainer::known(std::string_view container, const Target& target) const {
   const auto found = parts_.registry.resolve(container);
   if (found) {
     const Reach* reach = parts_.reaches.find((*found)->id);
@@ -74,7 +73,7 @@ Answer<Known> Explainer::known(std::string_view container, Target target) const 
   return std::unexpected(found.error());
 }
 
-Answer<Known> Explainer::known_by_port(Target target) const {
+Answer<Known> Explainer::known_by_port(const Target& target) const {
   const std::vector<ForwardInfo> forwards = forwards_of(target);
   std::vector<Known> all;
   for (const Reach* reach : parts_.reaches.all()) {
@@ -97,14 +96,14 @@ Answer<Known> Explainer::known_by_port(Target target) const {
 }
 
 /// In any container.
-bool Explainer::is_open(Target target) const {
+bool Explainer::is_open(const Target& target) const {
   const auto& reaches = parts_.reaches.all();
   return std::ranges::any_of(reaches, [&](const Reach* r) { return listens(*r, target); }) ||
          !forwards_of(target).empty();
 }
 
 /// Of this port inside, in any container; those in direction `in` come first.
-std::vector<ForwardInfo> Explainer::forwards_of(Target target) const {
+std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
   std::vector<ForwardInfo> all = parts_.table.infos();
   std::ranges::move(parts_.reverse.infos(), std::back_inserter(all));
   std::erase_if(all, [&](const ForwardInfo& f) {
@@ -113,7 +112,7 @@ std::vector<ForwardInfo> Explainer::forwards_of(Target target) const {
   return all;
 }
 
-Known Explainer::present(const Reach& reach, Target target) const {
+Known Explainer::present(const Reach& reach, const Target& target) const {
   const Container& container = reach.container();
   Known known{.subject = &container,
               .container = info_of(reach, parts_.settings),
@@ -141,13 +140,14 @@ Known Explainer::missing(const ForwardInfo& forward) const {
   return known;
 }
 
-std::optional<EndedForward> Explainer::ended(std::string_view container, Target target) const {
+std::optional<EndedForward> Explainer::ended(std::string_view container,
+                                             const Target& target) const {
   const auto event = parts_.log.last_removal(container, target);
   if (!event) return std::nullopt;
   return EndedForward{std::get<ForwardInfo>(event->subject), event->time, event->reason};
 }
 
-std::optional<Known> Explainer::past(std::string_view container, Target target) const {
+std::optional<Known> Explainer::past(std::string_view container, const Target& target) const {
   auto end = ended(container, target);
   if (!end) return std::nullopt;
   if (const Reach* reach = parts_.reaches.find(end->forward.container_id)) {

@@ -28,19 +28,20 @@ class Explainer {
   explicit Explainer(const Parts& parts) : parts_(parts) {}
 
   /// @param container as a person names it; "": the one that has this port
-  [[nodiscard]] Answer<Facts> explain(std::string_view container, Target target) const;
+  [[nodiscard]] Answer<Facts> explain(std::string_view container, const Target& target) const;
 
  private:
-  [[nodiscard]] Answer<Known> known(std::string_view container, Target target) const;
-  [[nodiscard]] Answer<Known> known_by_port(Target target) const;
-  [[nodiscard]] Known present(const Reach& reach, Target target) const;
+  [[nodiscard]] Answer<Known> known(std::string_view container, const Target& target) const;
+  [[nodiscard]] Answer<Known> known_by_port(const Target& target) const;
+  [[nodiscard]] Known present(const Reach& reach, const Target& target) const;
   [[nodiscard]] Known missing(const ForwardInfo& forward) const;
   /// A port that was forwarded and is not any more, whether or not its container is there. @return
   /// nothing when that is not remembered
-  [[nodiscard]] std::optional<Known> past(std::string_view container, Target target) const;
-  [[nodiscard]] std::optional<EndedForward> ended(std::string_view container, Target target) const;
-  [[nodiscard]] bool is_open(Target target) const;
-  [[nodiscard]] std::vector<ForwardInfo> forwards_of(Target target) const;
+  [[nodiscard]] std::optional<Known> past(std::string_view container, const Target& target) const;
+  [[nodiscard]] std::optional<EndedForward> ended(std::string_view container,
+                                                  const Target& target) const;
+  [[nodiscard]] bool is_open(const Target& target) const;
+  [[nodiscard]] std::vector<ForwardInfo> forwards_of(const Target& target) const;
   void add_forward(const ForwardInfo& forward, Known& known) const;
 
   Parts parts_;

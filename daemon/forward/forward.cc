@@ -33,15 +33,15 @@ Forward::Forward(const RelayServices& relay, ForwardObserver& observer, std::str
       linger_(relay.context.loop(), [this] { observer_.on_linger_over(*this); }) {
   info_.id = std::move(id);
   info_.origin = origin;
-  info_.protocol = key_.protocol;
-  info_.container_port = key_.port;
-  info_.target = Target{key_.protocol, key_.port}.text();
+  info_.protocol = protocol();
+  info_.container_port = key_.target.port_number();
+  info_.target = key_.target.text();
   info_.state = ForwardState::Waiting;
   info_.since = relay.context.loop().clock().wall();
 }
 
 std::unique_ptr<ForwardPort> Forward::make_port() {
-  return make_forward_port(key_.protocol, relay_, settings_, observer_);
+  return make_forward_port(protocol(), relay_, settings_, observer_);
 }
 
 ForwardInfo Forward::info() const {
@@ -56,15 +56,17 @@ ForwardInfo Forward::info() const {
     out.error = undialable_->code;
     out.reason = both(why_undialable(*undialable_), out.reason);
   }
-  const std::string trouble = relay_.identity.trouble(key_.protocol);
+  const std::string trouble = relay_.identity.trouble(protocol());
   if (!trouble.empty() && settings_.admission.restrict_to_user) {
     out.reason = both(out.reason, trouble);
   }
   return out;
 }
 
-bool Forward::holds(const Endpoint& endpoint) const {
-  return std::ranges::any_of(port_->endpoints(), [&](const Endpoint& ours) {
+bool Forward::holds(const Address& wanted) const {
+  const Endpoint& endpoint = wanted.ip();
+  return std::ranges::any_of(port_->addresses(), [&](const Address& address) {
+    const Endpoint& ours = address.ip();
     const bool overlap =
         ours.address == endpoint.address || ours.address.is_any() || endpoint.address.is_any();
     return ours.port == endpoint.port && overlap;
@@ -110,8 +112,8 @@ bool Forward::treat(const Treatment& treatment, const ForwardPortSettings& setti
 
 /// None for UDP: the scheme is that of a web server.
 std::string Forward::url() const {
-  if (key_.protocol == Protocol::Udp) return "";
-  Endpoint at = port_->endpoints().front();
+  if (protocol() == Protocol::Udp) return "";
+  Endpoint at = port_->addresses().front().ip();
   if (at.address.is_any()) at.address = IpAddress::loopback(at.address.family());
   return fmt::format("{}://{}/", treatment_.scheme, at.text());
 }
@@ -119,16 +121,16 @@ std::string Forward::url() const {
 std::expected<void, BindFailure> Forward::bind(const std::vector<IpAddress>& addresses, Port port) {
   assert(!addresses.empty() && port != 0);
   tried_ = addresses;
-  std::vector<Endpoint> endpoints;
-  for (const IpAddress& address : addresses) endpoints.push_back({address, port});
+  std::vector<Address> endpoints;
+  for (const IpAddress& address : addresses) endpoints.push_back(Endpoint{address, port});
   auto bound = port_->bind(endpoints);
   if (!bound) {
     note_failure(bound.error());
     return bound;
   }
   info_.host_addresses.clear();
-  for (const Endpoint& endpoint : port_->endpoints()) {
-    info_.host_addresses.push_back(endpoint.address.text());
+  for (const Address& address : port_->addresses()) {
+    info_.host_addresses.push_back(address.ip().address.text());
   }
   info_.host_port = port;
   info_.error = 0;
@@ -152,7 +154,7 @@ void Forward::mark_conflict(std::string reason, std::optional<int> error) {
 
 /// Somebody else got hold of the port between bind and listen: the table tries another one.
 bool Forward::lose_port(const BindFailure& failure) {
-  mark_conflict(fmt::format("{}: {}", failure.endpoint.text(), failure.error.text()));
+  mark_conflict(fmt::format("{}: {}", failure.address.text(), failure.error.text()));
   info_.error = failure.error.code;
   port_ = make_port();
   listeners_.clear();
@@ -185,7 +187,7 @@ bool Forward::serve(Dialer& dialer, const std::vector<Listener>& listeners) {
     undialable_.reset();
   }
   listeners_ = listeners;
-  info_.container_address = last_.local.address.text();
+  info_.container_address = last_.local.ip().address.text();
   info_.process = last_.process;
   return enter(ForwardState::Active) || other;
 }

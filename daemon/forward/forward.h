@@ -29,14 +29,13 @@ namespace portfwd {
 /// What a forward ties, for life.
 struct ForwardKey {
   std::string container;  ///< the container's id, or "?NAME" while a manual forward waits for one
-  Protocol protocol = Protocol::Tcp;
-  Port port = 0;
+  Target target;
   friend auto operator<=>(const ForwardKey&, const ForwardKey&) = default;
 };
 
 /// Of a forward whose container is away; '?' is in no container's id.
 [[nodiscard]] inline ForwardKey away_key(std::string_view container_name, Target target) {
-  return {"?" + std::string(container_name), target.protocol, target.port};
+  return {"?" + std::string(container_name), std::move(target)};
 }
 
 class Forward;
@@ -59,12 +58,13 @@ class Forward final : public Retirable {
           Origin origin);
 
   [[nodiscard]] const ForwardKey& key() const { return key_; }
+  [[nodiscard]] Protocol protocol() const { return key_.target.protocol(); }
   [[nodiscard]] const std::string& id() const { return info_.id; }
   [[nodiscard]] Origin origin() const { return info_.origin; }
   [[nodiscard]] ForwardState state() const { return info_.state; }
   [[nodiscard]] Port host_port() const { return info_.host_port; }
   /// Whether it keeps everybody else off this endpoint.
-  [[nodiscard]] bool holds(const Endpoint& endpoint) const;
+  [[nodiscard]] bool holds(const Address& address) const;
   [[nodiscard]] const std::string& container_name() const { return info_.container_name; }
   /// A copy for outside, counters as of now.
   [[nodiscard]] ForwardInfo info() const;

@@ -79,7 +79,7 @@ Answer<void> check_lengths(const ForwardOptions& options) {
 Answer<Target> check_target(std::string_view text) {
   if (auto ok = check_length("the port", text); !ok) return std::unexpected(ok.error());
   const auto target = parse_target(text);
-  if (!target) {
+  if (!target || target->port() == nullptr) {  // no other kind is forwarded yet
     return refuse(
         Kind::InvalidArgument,
         fmt::format("\"{}\" is no port: give a number from 1 to 65535, such as 8080 or 53/udp",
@@ -91,9 +91,9 @@ Answer<Target> check_target(std::string_view text) {
 Answer<void> check_options(const ForwardOptions& options, Target target, bool allow_remote) {
   if (auto lengths = check_lengths(options); !lengths) return lengths;
   const bool reverse = options.direction == Direction::Reverse;
-  if (reverse && target.protocol == Protocol::Udp) {
+  if (reverse && target.protocol() == Protocol::Udp) {
     return refuse(Kind::InvalidArgument,
-                  fmt::format("a reverse forward is of TCP: give {} alone", target.port));
+                  fmt::format("a reverse forward is of TCP: give {} alone", target.port_number()));
   }
   if (reverse && (!options.bind.empty() || !options.container_address.empty())) {
     return refuse(Kind::InvalidArgument,
@@ -123,11 +123,11 @@ std::vector<Listener> listeners_meant(const ForwardRequest& request,
   const auto address = IpAddress::parse(request.options.container_address);
   std::vector<Listener> meant;
   for (Listener listener : all) {
-    if (listener.protocol != request.target.protocol) continue;
-    if (listener.local.port != request.target.port || !listener.unreachable.empty()) continue;
+    if (listener.target() != request.target || !listener.unreachable.empty()) continue;
     if (address) {
-      if (listener.local.address != *address && !listener.local.address.is_any()) continue;
-      listener.local.address = *address;
+      if (listener.local.ip().address != *address && !listener.local.ip().address.is_any())
+        continue;
+      listener.local.ip().address = *address;
     }
     meant.push_back(std::move(listener));
   }

@@ -9,7 +9,7 @@
 #include "discover/container.h"
 #include "forward/control.h"
 #include "forward/state.h"
-#include "net/endpoint.h"
+#include "net/target.h"
 
 namespace portfwd {
 

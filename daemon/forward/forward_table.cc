@@ -116,12 +116,13 @@ std::string ForwardTable::asked_by(std::string_view forward_id) const {
   return found == requests_.end() ? "" : found->asked_by;
 }
 
-std::vector<SeenListener> ForwardTable::seen(const Container& container, Target target) const {
+std::vector<SeenListener> ForwardTable::seen(const Container& container,
+                                             const Target& target) const {
   std::vector<SeenListener> out;
   const auto entry = entries_.find(container.id);
   if (entry == entries_.end()) return out;
   for (const Listener& listener : entry->second.reach->listeners()) {
-    if (Target{listener.protocol, listener.local.port} != target) continue;
+    if (listener.target() != target) continue;
     const FirstSeen* first = entry->second.ages.find(listener);
     if (first == nullptr) continue;
     const Duration settle = decide(policy(), container, listener).settle;
@@ -135,7 +136,7 @@ std::vector<std::string> ForwardTable::tried(std::string_view forward_id) const 
   const Forward* forward = known(forward_id);
   if (forward == nullptr) return out;
   for (const BindFailure& failure : forward->failures()) {
-    out.push_back(fmt::format("{}: {}", failure.endpoint.text(), taken_sentence(failure)));
+    out.push_back(fmt::format("{}: {}", failure.address.text(), taken_sentence(failure)));
   }
   return out;
 }
@@ -144,12 +145,14 @@ UdpInterest ForwardTable::udp_interest() const {
   std::vector<Port> asked;
   for (const auto& [key, tied] : forwards_) {
     const bool detected = tied.forward->origin() == Origin::Auto;
-    if (key.protocol == Protocol::Udp && !detected) asked.push_back(key.port);
+    if (tied.forward->protocol() == Protocol::Udp && !detected) {
+      asked.push_back(key.target.port_number());
+    }
   }
   return portfwd::udp_interest(settings_, ephemeral_, asked);
 }
 
-bool ForwardTable::suppressed(const Container& container, Target target) const {
+bool ForwardTable::suppressed(const Container& container, const Target& target) const {
   const auto entry = entries_.find(container.id);
   return entry != entries_.end() && entry->second.suppressed.contains(target);
 }
@@ -184,7 +187,7 @@ void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
   const std::string id = reach.container().id;
   if (changed_.erase(id) != 0) follow_facts(entries_.at(id));  // what it asked for outlives it
   release_all(id);
-  for (auto it = forwards_.lower_bound({id, Protocol::Tcp, 0});
+  for (auto it = forwards_.lower_bound({id, {}});
        it != forwards_.end() && it->first.container == id;) {
     const auto next = std::next(it);
     withdraw(it, text_of(reason));

@@ -120,7 +120,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// How a forward came to be asked for, such as "declared at FILE:LINE"; "" for a detected one.
   [[nodiscard]] std::string asked_by(std::string_view forward_id) const;
   /// The container's listeners on a port, with what is known of each.
-  [[nodiscard]] std::vector<SeenListener> seen(const Container& container, Target target) const;
+  [[nodiscard]] std::vector<SeenListener> seen(const Container& container,
+                                               const Target& target) const;
   /// The host addresses that a forward could not have when it looked for one, with who holds them
   /// now; the first few.
   [[nodiscard]] std::vector<std::string> tried(std::string_view forward_id) const;
@@ -129,7 +130,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// Which UDP sockets are to be looked for.
   [[nodiscard]] UdpInterest udp_interest() const;
   /// Whether a person ended this container's forward of the port and its listener still lives.
-  [[nodiscard]] bool suppressed(const Container& container, Target target) const;
+  [[nodiscard]] bool suppressed(const Container& container, const Target& target) const;
 
   void on_reach_added(Reach& reach) override;
   void on_reach_changed(Reach& reach) override;

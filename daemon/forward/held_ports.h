@@ -33,7 +33,7 @@ class HeldPorts {
  private:
   using Key = std::tuple<Protocol, Port, const Forward*>;
   static Key key_of(const Forward& forward) {
-    return {forward.key().protocol, forward.host_port(), &forward};
+    return {forward.protocol(), forward.host_port(), &forward};
   }
 
   std::set<Key> held_;

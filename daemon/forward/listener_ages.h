@@ -36,7 +36,7 @@ class ListenerAges {
 
  private:
   /// By the inode, which each source of listeners tells; its cookie where there is none.
-  using Key = std::tuple<std::uint64_t, std::uint32_t, Protocol, Endpoint>;
+  using Key = std::tuple<std::uint64_t, std::uint32_t, Protocol, Address>;
   static Key key_of(const Listener& l) {
     return {l.inode != 0 ? 0 : l.cookie, l.inode, l.protocol, l.local};
   }

@@ -73,13 +73,13 @@ std::optional<Decision> by_tunnel(const Rule* rule, const Listener& listener) {
                   fmt::format("sshd listens on it for its client (ssh -R), so it leads out of "
                               "the container and perhaps back here; a rule with ports = [{}] "
                               "forwards it nevertheless",
-                              listener.local.port)};
+                              listener.local.ip().port)};
 }
 
 /// A second forward beside the engine's own would only confuse, unless a rule asks for it.
 std::optional<Decision> by_engine(const Rule* rule, const Container& container,
                                   const Listener& listener) {
-  const bool may_be = container.publishes_unknown && !listener.local.address.is_loopback();
+  const bool may_be = container.publishes_unknown && !listener.local.ip().address.is_loopback();
   if (may_be && !names_port(rule)) {
     return Decision{false, "its engine publishes ports of it and is being asked which"};
   }
@@ -88,12 +88,12 @@ std::optional<Decision> by_engine(const Rule* rule, const Container& container,
   return Decision{false, fmt::format("{} publishes it itself, at {}; a rule with ports = [{}] "
                                      "forwards it nevertheless",
                                      container.engine.empty() ? "the engine" : container.engine,
-                                     published, listener.local.port)};
+                                     published, listener.local.ip().port)};
 }
 
 Decision by_ports(const Settings& settings, const Rule* rule, const Listener& listener) {
   const Settings::Ports& ports = settings.ports;
-  const Port port = listener.local.port;
+  const Port port = listener.local.ip().port;
   const bool asked = rule != nullptr && rule->on_auto_forward;
   if (!asked && ignores(ports.on_auto_forward)) {
     return {false, "[ports] on_auto_forward = \"ignore\""};
@@ -127,13 +127,13 @@ std::optional<Decision> by_detection(const PolicyContext& context, const Rule* r
                                      const Listener& listener) {
   const Settings& settings = context.settings;
   if (listener.protocol == Protocol::Udp) {
-    if (auto decided = by_udp_detection(context, rule, listener.local.port)) return decided;
+    if (auto decided = by_udp_detection(context, rule, listener.local.ip().port)) return decided;
   }
   const bool names_address = rule != nullptr && rule->address;
   if (!names_address &&
-      std::ranges::count(settings.ports.ignore_addresses, listener.local.address) > 0) {
+      std::ranges::count(settings.ports.ignore_addresses, listener.local.ip().address) > 0) {
     return Decision{false, fmt::format("it listens on {}, which [ports] ignore_addresses names",
-                                       listener.local.address.text())};
+                                       listener.local.ip().address.text())};
   }
   if (!listener.unreachable.empty()) return Decision{false, listener.unreachable};
   return std::nullopt;
@@ -195,8 +195,8 @@ Decision decide(const PolicyContext& context, const Container& container,
   if (!decided) decided = by_tunnel(rule, listener);
   if (!decided) decided = by_engine(rule, container, listener);
   if (!decided) decided = by_ports(settings, rule, listener);
-  decided->settle = settle_of(context, rule, listener.local.port);
-  const Port port = listener.local.port;
+  decided->settle = settle_of(context, rule, listener.local.ip().port);
+  const Port port = listener.local.ip().port;
   decided->treatment = treatment_of(wished_treatment(settings, wished, port), rule, port);
   if (decided->forward && wished.elevate && port < kFirstHostPort) {
     decided->because += kNeverElevated;

@@ -12,11 +12,12 @@ namespace portfwd {
 
 /// Where on the host the engine leads to a port of the container's own address, such as
 /// "127.0.0.1:8080" or "port 8080 of every address"; "" when it doesn't.
-[[nodiscard]] std::string published_at(const std::vector<PublishedPorts>& published, Target target);
+[[nodiscard]] std::string published_at(const std::vector<PublishedPorts>& published,
+                                       const Target& target);
 
 /// The host port at which clients of the loopback get there; nothing when they don't.
 [[nodiscard]] std::optional<Port> published_on_loopback(
-    const std::vector<PublishedPorts>& published, Target target);
+    const std::vector<PublishedPorts>& published, const Target& target);
 
 /// Where the engine makes this listener reachable on the host, such as "127.0.0.1:8080" or "port
 /// 8080 of every address"; "" where it doesn't: docker-proxy, rootlessport and pasta lead to the

@@ -11,17 +11,6 @@
 
 namespace portfwd {
 
-namespace {
-
-Target target_of(const ForwardKey& key) {
-  return {key.protocol, key.port};
-}
-Target target_of(const Listener& l) {
-  return {l.protocol, l.local.port};
-}
-
-}  // namespace
-
 // ---- marks -------------------------------------------------------------------------------------
 
 /// Its listeners, or what decides on them, changed.
@@ -127,7 +116,7 @@ void ForwardTable::follow_facts(Entry& entry) {
     adopt(entry);
     if (wishes_.update(container)) declare_due_ = true;
   }
-  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
+  for (auto it = forwards_.lower_bound({container.id, {}});
        it != forwards_.end() && it->first.container == container.id; ++it) {
     if (it->second.forward->describe(container)) told_change(it->second);
   }
@@ -144,7 +133,7 @@ void ForwardTable::join_group(Entry& entry) {
   std::string group = group_of(container, engines);
   if (group == entry.group) return;
   std::size_t automatic = 0;
-  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
+  for (auto it = forwards_.lower_bound({container.id, {}});
        it != forwards_.end() && it->first.container == container.id; ++it) {
     automatic += it->second.forward->origin() == Origin::Auto ? 1 : 0;
   }
@@ -204,7 +193,7 @@ void ForwardTable::reconcile(Entry& entry) {
 ForwardTable::Plan ForwardTable::plan_of(Entry& entry) {
   const auto& listeners = entry.reach->listeners();
   std::map<Target, std::vector<Listener>> by_target;
-  for (const Listener& l : listeners) by_target[target_of(l)].push_back(l);
+  for (const Listener& l : listeners) by_target[l.target()].push_back(l);
   std::erase_if(entry.suppressed, [&](const Target& t) { return !by_target.contains(t); });
   entry.ages.update(listeners, {parts_.loop.now(), parts_.loop.clock().wall()});
   entry.settled = TimePoint::max();
@@ -234,8 +223,8 @@ ForwardTable::Plan ForwardTable::plan_of(Entry& entry) {
 /// not to settle again.
 ForwardTable::Wanted ForwardTable::detected(Entry& entry, std::span<const Listener> group) {
   const Container& container = entry.reach->container();
-  const Target target = target_of(group.front());
-  const bool exists = forwards_.contains({container.id, target.protocol, target.port});
+  const Target target = group.front().target();
+  const bool exists = forwards_.contains({container.id, target});
   Wanted wanted;
   for (const Listener& listener : group) {
     Decision decision = decide(policy(), container, listener);
@@ -255,12 +244,12 @@ ForwardTable::Wanted ForwardTable::detected(Entry& entry, std::span<const Listen
 void ForwardTable::add_lingering(const Entry& entry, Plan& plan) {
   const Container& container = entry.reach->container();
   const auto& listeners = entry.reach->listeners();
-  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
+  for (auto it = forwards_.lower_bound({container.id, {}});
        it != forwards_.end() && it->first.container == container.id; ++it) {
     const Forward& forward = *it->second.forward;
-    const Target target = target_of(it->first);
+    const Target& target = it->first.target;
     const bool listens =
-        std::ranges::any_of(listeners, [&](const Listener& l) { return target_of(l) == target; });
+        std::ranges::any_of(listeners, [&](const Listener& l) { return l.target() == target; });
     if (listens || forward.origin() != Origin::Auto) continue;
     Decision decision = decide(policy(), container, forward.last_listener());
     if (decision.forward) plan[target] = {{}, nullptr, std::move(decision.treatment)};
@@ -271,7 +260,7 @@ void ForwardTable::add_lingering(const Entry& entry, Plan& plan) {
 void ForwardTable::limit(Entry& entry, Plan& plan) {
   const std::string& id = entry.reach->container().id;
   ForwardGroups::Group& group = groups_.at(entry.group);
-  const auto exists = [&](const Target& t) { return forwards_.contains({id, t.protocol, t.port}); };
+  const auto exists = [&](const Target& t) { return forwards_.contains({id, t}); };
   std::size_t automatic = group.automatic;
   const std::size_t before = plan.size();
   std::erase_if(plan, [&](const auto& wanted) {
@@ -290,10 +279,10 @@ void ForwardTable::limit(Entry& entry, Plan& plan) {
 
 void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
   const std::string& id = entry.reach->container().id;
-  for (auto it = forwards_.lower_bound({id, Protocol::Tcp, 0});
+  for (auto it = forwards_.lower_bound({id, {}});
        it != forwards_.end() && it->first.container == id;) {
     const auto next = std::next(it);
-    const auto wanted = plan.find(target_of(it->first));
+    const auto wanted = plan.find(it->first.target);
     if (wanted == plan.end()) {
       withdraw(it, "rule");  // the settings want it no longer
     } else if (misplaced(*it->second.forward, wanted->second.treatment)) {
@@ -334,10 +323,10 @@ void ForwardTable::withdraw_to_replace(Forwards::iterator tied) {
 
 void ForwardTable::update(Tied& tied, Entry& entry, const Wanted& wanted) {
   const bool treated = treat(*tied.forward, wanted.treatment);
-  const bool changed = wanted.listeners.empty()
-                           ? tied.forward->wait(settings_.host.linger)
-                           : tied.forward->serve(entry.reach->dialer(tied.forward->key().protocol),
-                                                 wanted.listeners);
+  const bool changed =
+      wanted.listeners.empty()
+          ? tied.forward->wait(settings_.host.linger)
+          : tied.forward->serve(entry.reach->dialer(tied.forward->protocol()), wanted.listeners);
   if (treated || changed) told_change(tied);
 }
 
@@ -348,7 +337,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
   std::vector<Plan::const_iterator> missing;
   for (auto it = plan.begin(); it != plan.end(); ++it) {
     const bool lingered = it->second.listeners.empty() && it->second.request == nullptr;
-    const ForwardKey key{container.id, it->first.protocol, it->first.port};
+    const ForwardKey key{container.id, it->first};
     if (!lingered && !forwards_.contains(key)) missing.push_back(it);
   }
   if (missing.size() > budget_.binds && budget_.binds < kBindsPerTurn) return mark(entry);
@@ -359,14 +348,14 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
       break;
     }
     const auto& [target, wanted] = *it;
-    const ForwardKey key{container.id, target.protocol, target.port};
+    const ForwardKey key{container.id, target};
     Forward& forward = create(key, wanted);
     forward.describe(container);
     bind(forward);
     if (wanted.listeners.empty()) {
       forward.wait(settings_.host.linger);
     } else {
-      forward.serve(entry.reach->dialer(target.protocol), wanted.listeners);
+      forward.serve(entry.reach->dialer(forward.protocol()), wanted.listeners);
     }
     Tied& tied = forwards_.at(key);
     if (tell_created(tied)) added.push_back(&tied);

@@ -23,13 +23,13 @@ ForwardInfo info_of(const ForwardRequest& request, WallTime since) {
   ForwardInfo info;
   info.id = request.forward_id;
   info.container_name = request.container_name;
-  info.protocol = request.target.protocol;
+  info.protocol = request.target.protocol();
   info.direction = Direction::Reverse;
   info.target = request.target.text();
   info.container_address = kLoopbacks.front().text();
-  info.container_port = request.target.port;
+  info.container_port = request.target.port_number();
   for (const IpAddress& address : kLoopbacks) info.host_addresses.push_back(address.text());
-  info.host_port = request.options.host_port.value_or(request.target.port);
+  info.host_port = request.options.host_port.value_or(request.target.port_number());
   info.origin = request.origin;
   info.state = ForwardState::Waiting;
   info.label = request.options.label;
@@ -104,7 +104,8 @@ void ReverseForward::on_inside_port(Result<std::vector<BoundSocket>> sockets) {
     return fail(adopted.error().error);
   }
   std::vector<ListenAddress> there;
-  for (const IpAddress& address : kLoopbacks) there.push_back({{address, info_.host_port}, true});
+  for (const IpAddress& address : kLoopbacks)
+    there.push_back({Endpoint{address, info_.host_port}, true});
   if (const auto served = port_->serve(parts_.host, there); !served) {
     port_ = make_port();
     return fail(served.error().error);
@@ -130,7 +131,7 @@ std::string ReverseForward::why_not(const Error& error) const {
   }
   const auto& listeners = reach_->listeners();
   const auto holder = std::ranges::find_if(listeners, [&](const Listener& l) {
-    return l.protocol == Protocol::Tcp && l.local.port == info_.container_port &&
+    return l.protocol == Protocol::Tcp && l.local.ip().port == info_.container_port &&
            !l.process.empty();
   });
   const std::string by = holder == listeners.end() ? "" : " by " + holder->process;

@@ -204,7 +204,8 @@ std::vector<KeptForward> ReverseForwards::kept() const {
   return out;
 }
 
-ReverseForward* ReverseForwards::find_target(std::string_view container_name, Target target) const {
+ReverseForward* ReverseForwards::find_target(std::string_view container_name,
+                                             const Target& target) const {
   for (const auto& [id, kept] : forwards_) {
     const ForwardRequest& request = kept.forward->request();
     if (request.container_name == container_name && request.target == target) {

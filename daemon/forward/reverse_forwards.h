@@ -71,7 +71,8 @@ class ReverseForwards final : public ReachObserver,
   void tell_removed(Kept& kept, const ForwardInfo& info, std::string_view reason);
   [[nodiscard]] static bool may_attach(const ReverseForward& forward, const Reach& reach);
   [[nodiscard]] Reach* named(const std::string& container) const;
-  [[nodiscard]] ReverseForward* find_target(std::string_view container_name, Target target) const;
+  [[nodiscard]] ReverseForward* find_target(std::string_view container_name,
+                                            const Target& target) const;
   [[nodiscard]] ForwardPortSettings port_settings() const;
   void retry_conflicts();
 

@@ -118,11 +118,11 @@ constexpr std::array kOnListener{
               }},
     Condition{"port", [](const Wanted& w) { return !w.ports.empty(); },
               [](const Wanted& w, const Container&, const Listener& l) {
-                return contains(w.ports, l.local.port);
+                return contains(w.ports, l.local.ip().port);
               },
               ports_text,
               [](const Wanted&, const Container&, const Listener& l) {
-                return std::to_string(l.local.port);
+                return std::to_string(l.local.ip().port);
               }},
     Condition{"process", [](const Wanted& w) { return w.process.has_value(); }, process_holds,
               [](const Wanted& w) { return in_quotes(w.process->text()); }, process_seen},
@@ -131,13 +131,14 @@ constexpr std::array kOnListener{
         [](const Wanted& w, const Container&, const Listener& l) { return *w.uid == l.uid; },
         [](const Wanted& w) { return std::to_string(*w.uid); },
         [](const Wanted&, const Container&, const Listener& l) { return std::to_string(l.uid); }},
-    Condition{
-        "address", [](const Wanted& w) { return w.address.has_value(); },
-        [](const Wanted& w, const Container&, const Listener& l) {
-          return *w.address == l.local.address;
-        },
-        [](const Wanted& w) { return w.address->text(); },
-        [](const Wanted&, const Container&, const Listener& l) { return l.local.address.text(); }},
+    Condition{"address", [](const Wanted& w) { return w.address.has_value(); },
+              [](const Wanted& w, const Container&, const Listener& l) {
+                return *w.address == l.local.ip().address;
+              },
+              [](const Wanted& w) { return w.address->text(); },
+              [](const Wanted&, const Container&, const Listener& l) {
+                return l.local.ip().address.text();
+              }},
 };
 
 template <std::size_t N>

@@ -12,7 +12,7 @@
 
 #include "config/rule.h"
 #include "discover/opt_outs.h"
-#include "net/endpoint.h"
+#include "net/target.h"
 
 namespace portfwd {
 

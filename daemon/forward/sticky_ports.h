@@ -19,7 +19,7 @@ class StickyPorts {
   using Names = std::vector<std::string>;  ///< see lasting_names()
 
   /// @return what is remembered under the first of the names that is known
-  [[nodiscard]] std::optional<Port> recall(const Names& names, Target target) const {
+  [[nodiscard]] std::optional<Port> recall(const Names& names, const Target& target) const {
     for (const std::string& name : names) {
       if (const Port* port = ports_.find(key(name, target))) return *port;
     }
@@ -44,7 +44,7 @@ class StickyPorts {
 
  private:
   using Key = std::pair<std::pmr::string, Target>;
-  static Key key(const std::string& name, Target target) {
+  static Key key(const std::string& name, const Target& target) {
     return {std::pmr::string(name), target};
   }
 

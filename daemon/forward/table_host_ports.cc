@@ -12,10 +12,6 @@ namespace portfwd {
 
 namespace {
 
-Target target_of(const Forward& forward) {
-  return {forward.key().protocol, forward.key().port};
-}
-
 /// Why the host port is not the container's, for list, event and log.
 std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bound,
                          const std::string& taken) {
@@ -31,9 +27,10 @@ std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bou
 
 /// For people: one of our own forwards, a program that can be named, or just taken.
 std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
-  const Port port = failure.endpoint.port;
+  const Endpoint& endpoint = failure.address.ip();
+  const Port port = endpoint.port;
   if (failure.error.code == EADDRNOTAVAIL) {
-    return fmt::format("{} is no address of this machine", failure.endpoint.address.text());
+    return fmt::format("{} is no address of this machine", endpoint.address.text());
   }
   if (failure.error.code == EACCES && port < first_unprivileged_port()) {
     return fmt::format("port {} is privileged on the host", port);
@@ -41,11 +38,11 @@ std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
   if (failure.error.code != EADDRINUSE) {
     return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
   }
-  if (const Forward* ours = held_.holder(failure.protocol, failure.endpoint)) {
+  if (const Forward* ours = held_.holder(failure.protocol, endpoint)) {
     return fmt::format("port {} is held by container {} (forward {})", port, ours->container_name(),
                        ours->id());
   }
-  const std::string holder = parts_.holders.holder_of(failure.protocol, failure.endpoint);
+  const std::string holder = parts_.holders.holder_of(failure.protocol, endpoint);
   if (holder.empty()) return fmt::format("port {} is taken on the host", port);
   return fmt::format("port {} is held by {}", port, holder);
 }
@@ -64,7 +61,7 @@ std::vector<std::string> ForwardTable::names_of(const Forward& forward) const {
 
 void ForwardTable::remember_port(const Forward& forward) {
   if (!remembers_ports() || forward.host_port() == 0) return;
-  if (sticky_.remember(names_of(forward), target_of(forward), forward.host_port())) {
+  if (sticky_.remember(names_of(forward), forward.key().target, forward.host_port())) {
     parts_.observer.on_state_changed();
   }
 }
@@ -74,8 +71,8 @@ void ForwardTable::remember_port(const Forward& forward) {
 bool ForwardTable::remembered_elsewhere(const Forward& forward) const {
   const bool chosen = forward.origin() == Origin::Auto && !forward.treatment().host_port;
   if (!chosen || !remembers_ports() || forward.host_port() == 0) return false;
-  const auto before = sticky_.recall(names_of(forward), target_of(forward));
-  return before && *before != forward.host_port() && !held_.has(forward.key().protocol, *before);
+  const auto before = sticky_.recall(names_of(forward), forward.key().target);
+  return before && *before != forward.host_port() && !held_.has(forward.protocol(), *before);
 }
 
 /// The container has other names than at the last look, or its first.
@@ -84,7 +81,7 @@ void ForwardTable::follow_names(Entry& entry) {
   std::vector<std::string> names = lasting_names(container);
   if (names == entry.names) return;
   entry.names = std::move(names);
-  for (auto it = forwards_.lower_bound({container.id, Protocol::Tcp, 0});
+  for (auto it = forwards_.lower_bound({container.id, {}});
        it != forwards_.end() && it->first.container == container.id;) {
     const auto current = it++;
     const Forward& forward = *current->second.forward;
@@ -98,13 +95,13 @@ void ForwardTable::follow_names(Entry& entry) {
 
 /// A search that a turn does not finish goes on in the next one. A failure is retried later.
 bool ForwardTable::bind(Forward& forward) {
-  const ForwardKey& key = forward.key();
+  const Port container_port = forward.key().target.port_number();
   const Treatment& treatment = forward.treatment();
   const auto addresses = host_addresses(forward.container_name(), treatment.bind);
   const auto sticky =
-      remembers_ports() ? sticky_.recall(names_of(forward), target_of(forward)) : std::nullopt;
-  const FallbackCursors::Place place{key.protocol, addresses};
-  HostPortPlan plan(settings_, {.container_port = key.port,
+      remembers_ports() ? sticky_.recall(names_of(forward), forward.key().target) : std::nullopt;
+  const FallbackCursors::Place place{forward.protocol(), addresses};
+  HostPortPlan plan(settings_, {.container_port = container_port,
                                 .sticky = sticky,
                                 .asked = treatment.host_port,
                                 .only_preferred = treatment.require_host_port,
@@ -127,7 +124,7 @@ bool ForwardTable::bind(Forward& forward) {
     if (bound) {
       cursors_.advance(place, plan.fallback_next());
       forward.set_remapped(
-          treatment.host_port == port ? "" : remap_reason(plan, key.port, *port, taken));
+          treatment.host_port == port ? "" : remap_reason(plan, container_port, *port, taken));
       retries_.remove(forward.id());
       remember_port(forward);
       return true;
@@ -154,7 +151,7 @@ bool ForwardTable::bind(Forward& forward) {
 std::expected<void, BindFailure> ForwardTable::try_port(Forward& forward,
                                                         const std::vector<IpAddress>& addresses,
                                                         Port port) {
-  const Protocol protocol = forward.key().protocol;
+  const Protocol protocol = forward.protocol();
   for (const IpAddress& address : addresses) {
     const Endpoint endpoint{address, port};
     if (held_.holder(protocol, endpoint) == nullptr) continue;

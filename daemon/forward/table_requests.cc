@@ -19,7 +19,7 @@ ForwardKey away_key(const ForwardRequest& request) {
 }
 
 ForwardKey key_in(const Container& container, Target target) {
-  return {container.id, target.protocol, target.port};
+  return {container.id, std::move(target)};
 }
 
 ForwardRequest request_for(const DeclaredForward& declared) {
@@ -44,12 +44,12 @@ std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
     return fmt::format(
         "port {} of {} is a [[forward]] of the configuration, at host port {}: "
         "change it there",
-        request.target.port, request.container_name, forward.host_port());
+        request.target.text(), request.container_name, forward.host_port());
   }
   return fmt::format(
       "port {} of {} is forwarded by hand already, to host port {}: end that one "
       "first with `portfwdctl unforward {}`",
-      request.target.port, request.container_name, forward.host_port(), forward.id());
+      request.target.text(), request.container_name, forward.host_port(), forward.id());
 }
 
 /// @param because why the forward has no host port
@@ -154,7 +154,7 @@ Answer<void> ForwardTable::remove(std::string_view forward_id) {
   }
   const ForwardKey key = found->first;
   if (const auto entry = entries_.find(key.container); entry != entries_.end()) {
-    entry->second.suppressed.insert({key.protocol, key.port});
+    entry->second.suppressed.insert(key.target);
   }
   end(found, "unforwarded");
   return {};
@@ -340,7 +340,7 @@ void ForwardTable::rekey(const ForwardKey& from, ForwardKey to) {
 /// Its forward waits for another container of that name.
 void ForwardTable::release(ForwardRequest& request) {
   const ForwardKey away = away_key(request);
-  rekey({request.container_id, request.target.protocol, request.target.port}, away);
+  rekey({request.container_id, request.target}, away);
   request.container_id.clear();
   Tied& tied = forwards_.at(away);
   tied.forward->wait(settings_.host.linger);
@@ -372,8 +372,8 @@ void ForwardTable::release_misnamed(const Container& container) {
 Treatment ForwardTable::treatment_of(const ForwardRequest& request, const Container* container,
                                      std::span<const Listener> listeners) const {
   Listener listener;
-  listener.protocol = request.target.protocol;
-  listener.local = {IpAddress::loopback(Family::V4), request.target.port};
+  listener.protocol = request.target.protocol();
+  listener.local = Endpoint{IpAddress::loopback(Family::V4), request.target.port_number()};
   if (!listeners.empty()) listener = listeners.front();
   Treatment treatment = container == nullptr ? default_treatment(settings_)
                                              : decide(policy(), *container, listener).treatment;

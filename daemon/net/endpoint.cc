@@ -96,22 +96,4 @@ std::optional<Port> parse_port(std::string_view text) {
   return port;
 }
 
-std::string Target::text() const {
-  return std::to_string(port) + (protocol == Protocol::Udp ? "/udp" : "");
-}
-
-std::optional<Target> parse_target(std::string_view text) {
-  Target target;
-  if (const auto slash = text.find('/'); slash != std::string_view::npos) {
-    const std::string_view protocol = text.substr(slash + 1);
-    if (protocol != "tcp" && protocol != "udp") return std::nullopt;
-    if (protocol == "udp") target.protocol = Protocol::Udp;
-    text = text.substr(0, slash);
-  }
-  const auto port = parse_port(text);
-  if (!port) return std::nullopt;
-  target.port = *port;
-  return target;
-}
-
 }  // namespace portfwd

@@ -101,13 +101,4 @@ struct SockAddr {
 /// 1 ... 65535 in decimal, nothing else around it.
 [[nodiscard]] std::optional<Port> parse_port(std::string_view text);
 
-/// What a person means by "8080" or "8080/udp".
-struct Target {
-  Protocol protocol = Protocol::Tcp;
-  Port port = 0;
-  friend constexpr auto operator<=>(const Target&, const Target&) = default;
-  [[nodiscard]] std::string text() const;  ///< "8080", "8080/udp"
-};
-[[nodiscard]] std::optional<Target> parse_target(std::string_view text);
-
 }  // namespace portfwd

@@ -49,7 +49,7 @@ Result<void> BrokerInsidePort::keep(Family family, UniqueFd socket) {
   if (!inode) return std::unexpected(inode.error());
   parts_.watch.ignore(*inode);
   ignored_.push_back(*inode);
-  sockets_.push_back({{IpAddress::loopback(family), port_}, std::move(socket)});
+  sockets_.push_back({Endpoint{IpAddress::loopback(family), port_}, std::move(socket)});
   return {};
 }
 

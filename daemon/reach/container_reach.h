@@ -63,8 +63,8 @@ class ContainerReach final : public Reach {
  private:
   [[nodiscard]] std::string what_is_missing() const {
     for (const Listener& l : listeners_) {
-      if (l.unreachable.empty() || l.local.address == kEnginesResolver) continue;
-      return fmt::format("port {} is not reached: {}", l.local.port, l.unreachable);
+      if (l.unreachable.empty() || l.local.ip().address == kEnginesResolver) continue;
+      return fmt::format("port {} is not reached: {}", l.local.ip().port, l.unreachable);
     }
     return {};
   }

@@ -15,7 +15,7 @@ namespace {
 constexpr std::uint32_t kDiagSockets = 2;  // one dumps, one hears of closes
 
 bool needs_a_way_inside(const Listener& listener) {
-  return !listener.unreachable.empty() && listener.local.address != kEnginesResolver;
+  return !listener.unreachable.empty() && listener.local.ip().address != kEnginesResolver;
 }
 
 }  // namespace
@@ -30,7 +30,7 @@ HelperAccess::HelperAccess(const Parts& parts, RelayContext& relay, Entry entry)
           [this] { reconsider(); }),
       retry_(relay.loop(), [this] { reconsider(); }) {}
 
-std::unique_ptr<Dial> HelperAccess::dial(std::span<const Endpoint> candidates, TimePoint deadline,
+std::unique_ptr<Dial> HelperAccess::dial(std::span<const Address> candidates, TimePoint deadline,
                                          DialHandler& handler) {
   Dialer& way = inside_ ? inside_->dialer(Protocol::Tcp) : outside_.dialer();
   return way.dial(candidates, deadline, handler);

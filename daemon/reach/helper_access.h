@@ -37,7 +37,7 @@ class HelperAccess final : public Access, private Dialer {
   [[nodiscard]] TakenPort take_port(Port port, InsidePortHandler& handler) override;
 
  private:
-  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Endpoint> candidates, TimePoint deadline,
+  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Address> candidates, TimePoint deadline,
                                            DialHandler& handler) override;
   void need_diag(PortWatch& watch) override;
   void prepare(std::vector<Listener>& now) override;

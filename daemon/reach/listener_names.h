@@ -48,7 +48,7 @@ class ListenerNames {
   class Followed;
   /// The socket's inode, which each source of listeners tells, and its address; its cookie where
   /// there is no inode.
-  using Key = std::tuple<std::uint64_t, std::uint32_t, Endpoint>;
+  using Key = std::tuple<std::uint64_t, std::uint32_t, Address>;
   struct Known {
     ListeningProgram program;  ///< pid 0 while it is not known
     TimePoint shown_from{};

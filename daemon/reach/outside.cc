@@ -15,7 +15,7 @@ bool has_family(const std::vector<IpAddress>& addresses, Family family) {
 /// Whether the host can dial the listener at one of the container's own addresses. Where datagrams
 /// end can't be seen, and must be before one of a client's is sent there.
 bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addresses) {
-  const IpAddress& bound = listener.local.address;
+  const IpAddress& bound = listener.local.ip().address;
   if (listener.protocol == Protocol::Udp) return false;
   if (!bound.is_any()) return std::ranges::count(addresses, bound) != 0;
   const bool takes_v4 = bound.family() == Family::V4 || !listener.v6only;
@@ -23,7 +23,7 @@ bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addre
 }
 
 std::string why_not(const Listener& listener) {
-  const IpAddress& bound = listener.local.address;
+  const IpAddress& bound = listener.local.ip().address;
   if (listener.protocol == Protocol::Udp) {
     return "UDP can't be seen to end in the container from outside";
   }
@@ -41,7 +41,7 @@ void Outside::mark(std::vector<Listener>& listeners, const std::string& trouble)
     if (shows_outside(listener, addresses)) continue;
     if (remedy.empty()) remedy = way_in_();
     const bool tcp = listener.protocol == Protocol::Tcp;
-    lacks_address |= tcp && !listener.local.address.is_loopback();
+    lacks_address |= tcp && !listener.local.ip().address.is_loopback();
     listener.unreachable =
         fmt::format("{}{}: {}{}", why_not(listener), trouble.empty() ? "" : ", and " + trouble,
                     tcp ? "let the server listen on 0.0.0.0, or " : "", remedy);

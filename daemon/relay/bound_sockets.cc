@@ -3,6 +3,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cassert>
+
 namespace portfwd {
 
 namespace {
@@ -33,17 +35,18 @@ bool host_lacks(const Endpoint& endpoint, const Error& error) {
 }  // namespace
 
 std::expected<std::vector<BoundSocket>, BindFailure> bind_together(
-    Protocol protocol, std::span<const Endpoint> endpoints) {
+    Protocol protocol, std::span<const Address> addresses) {
   BindFailure failure{};
   std::vector<BoundSocket> bound;
-  for (const Endpoint& endpoint : endpoints) {
-    auto socket = open_bound(protocol, endpoint);
+  assert(!addresses.empty());
+  for (const Address& address : addresses) {
+    auto socket = open_bound(protocol, address.ip());
     if (socket) {
-      bound.push_back({endpoint, std::move(*socket)});
+      bound.push_back({address, std::move(*socket)});
       continue;
     }
-    failure = {protocol, endpoint, socket.error()};
-    if (!host_lacks(endpoint, socket.error())) return std::unexpected(failure);
+    failure = {protocol, address, socket.error()};
+    if (!host_lacks(address.ip(), socket.error())) return std::unexpected(failure);
   }
   if (bound.empty()) return std::unexpected(failure);
   return bound;

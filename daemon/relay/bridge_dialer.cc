@@ -18,7 +18,7 @@ constexpr Error kNotInside{EHOSTUNREACH, "connect to the container's address"};
 /// proven it is made from a port that was looked at too.
 class BridgeDialer::Attempt final : public Dial, private DialHandler, private SocketSource {
  public:
-  Attempt(BridgeDialer& owner, const std::vector<Endpoint>& addresses, TimePoint deadline,
+  Attempt(BridgeDialer& owner, const std::vector<Address>& addresses, TimePoint deadline,
           DialHandler& handler)
       : owner_(owner),
         handler_(handler),
@@ -84,32 +84,33 @@ Result<BridgeDialer::Inside> BridgeDialer::Inside::open(pid_t pid) {
   return Inside{std::move(*addresses), std::move(*table)};
 }
 
-std::unique_ptr<Dial> BridgeDialer::dial(std::span<const Endpoint> candidates, TimePoint deadline,
+std::unique_ptr<Dial> BridgeDialer::dial(std::span<const Address> candidates, TimePoint deadline,
                                          DialHandler& handler) {
   return std::make_unique<Attempt>(*this, outside_of(candidates), deadline, handler);
 }
 
-std::vector<Endpoint> BridgeDialer::outside_of(std::span<const Endpoint> candidates) {
+std::vector<Address> BridgeDialer::outside_of(std::span<const Address> candidates) {
   const std::vector<IpAddress> own = addresses();
   std::erase_if(proven_, [&](const IpAddress& a) { return std::ranges::count(own, a) == 0; });
-  std::vector<Endpoint> out;
-  const auto add = [&](const Endpoint& endpoint) {
-    if (std::ranges::find(out, endpoint) == out.end()) out.push_back(endpoint);
+  std::vector<Address> out;
+  const auto add = [&](const Address& address) {
+    if (std::ranges::find(out, address) == out.end()) out.push_back(address);
   };
-  for (const Endpoint& candidate : candidates) {
+  for (const Address& dialled : candidates) {
+    const Endpoint& candidate = dialled.ip();
     for (const IpAddress& address : own) {
       const bool meant = candidate.address.is_loopback()
                              ? candidate.address.family() == address.family()
                              : candidate.address == address;
-      if (meant) add({address, candidate.port});
+      if (meant) add(Endpoint{address, candidate.port});
     }
   }
   return out;
 }
 
-bool BridgeDialer::all_proven(const std::vector<Endpoint>& addresses) const {
+bool BridgeDialer::all_proven(const std::vector<Address>& addresses) const {
   return std::ranges::all_of(
-      addresses, [this](const Endpoint& endpoint) { return proven_.contains(endpoint.address); });
+      addresses, [this](const Address& address) { return proven_.contains(address.ip().address); });
 }
 
 }  // namespace portfwd

@@ -33,7 +33,7 @@ class BridgeDialer final : public Dialer {
 
   /// A loopback address among `candidates` stands for a wildcard: the container's own addresses of
   /// that family are dialled. EHOSTUNREACH: it has none, or another machine answered.
-  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Endpoint> candidates, TimePoint deadline,
+  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Address> candidates, TimePoint deadline,
                                            DialHandler& handler) override;
 
   [[nodiscard]] std::vector<IpAddress> addresses() const { return inside_.addresses.read(); }
@@ -42,8 +42,8 @@ class BridgeDialer final : public Dialer {
 
  private:
   class Attempt;
-  [[nodiscard]] std::vector<Endpoint> outside_of(std::span<const Endpoint> candidates);
-  [[nodiscard]] bool all_proven(const std::vector<Endpoint>& addresses) const;
+  [[nodiscard]] std::vector<Address> outside_of(std::span<const Address> candidates);
+  [[nodiscard]] bool all_proven(const std::vector<Address>& addresses) const;
 
   RelayContext& context_;
   Inside inside_;

@@ -31,22 +31,22 @@ DatagramPort::~DatagramPort() {
 
 // ---- what it is told ---------------------------------------------------------------------------
 
-std::expected<void, BindFailure> DatagramPort::bind(std::span<const Endpoint> endpoints) {
-  auto bound = bind_together(Protocol::Udp, endpoints);
+std::expected<void, BindFailure> DatagramPort::bind(std::span<const Address> addresses) {
+  auto bound = bind_together(Protocol::Udp, addresses);
   if (!bound) return std::unexpected(bound.error());
   IoHandler& self = *this;  // a private base: visible here, not in the deque
   for (BoundSocket& socket : *bound) {
-    endpoints_.push_back(socket.endpoint);
-    services_.identity.add_port(socket.endpoint);
+    addresses_.push_back(socket.address);
+    services_.identity.add_port(socket.address.ip());
     sockets_.emplace_back(services_.context.loop(), std::move(socket), self);
   }
   return {};
 }
 
 void DatagramPort::give_up_ports() {
-  for (const Endpoint& bound : endpoints_) services_.identity.remove_port(bound);
+  for (const Address& bound : addresses_) services_.identity.remove_port(bound.ip());
   sockets_.clear();
-  endpoints_.clear();
+  addresses_.clear();
 }
 
 /// Dials end now: their dialer may be the next thing to go.

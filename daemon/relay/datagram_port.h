@@ -42,7 +42,7 @@ class DatagramPort final : public ForwardPort,
                ForwardPortObserver& observer);
   ~DatagramPort() override;
 
-  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints) override;
+  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override;
   /// Live flows go on for kFinish, as long as the target takes what they carry.
   [[nodiscard]] std::expected<void, BindFailure> hold() override;
   /// Live flows go on where they lead to. Never fails.
@@ -54,7 +54,7 @@ class DatagramPort final : public ForwardPort,
   void configure(ForwardPortSettings settings) override;
   [[nodiscard]] const std::string& id() const override { return settings_.id; }
   [[nodiscard]] const Counters& counters() const override { return counters_; }
-  [[nodiscard]] const std::vector<Endpoint>& endpoints() const override { return endpoints_; }
+  [[nodiscard]] const std::vector<Address>& addresses() const override { return addresses_; }
 
  private:
   enum class Mode : std::uint8_t { Serving, Finishing, Waiting, Refusing, Draining };
@@ -95,12 +95,12 @@ class DatagramPort final : public ForwardPort,
   ForwardPortObserver& observer_;
   Counters counters_;
   Mode mode_ = Mode::Refusing;
-  bool undialable_ = false;                          ///< so was the target when it was last dialled
-  bool holding_ = false;                             ///< from hold() until serve() or drain()
-  Dialer* dialer_ = nullptr;                         ///< from serve() until hold() or drain()
-  std::array<std::vector<Endpoint>, 2> candidates_;  ///< by the client's family
+  bool undialable_ = false;                         ///< so was the target when it was last dialled
+  bool holding_ = false;                            ///< from hold() until serve() or drain()
+  Dialer* dialer_ = nullptr;                        ///< from serve() until hold() or drain()
+  std::array<std::vector<Address>, 2> candidates_;  ///< by the client's family
   RefusalLog refusals_;
-  std::vector<Endpoint> endpoints_;
+  std::vector<Address> addresses_;
   std::deque<DatagramSocket> sockets_;  ///< pinned, as sources must be
   FlowTable<Flow> flows_;
   std::size_t unconnected_ = 0;

@@ -15,7 +15,9 @@ constexpr int kMostQueued = 4096;  // who sends faster than that is not waited f
 }  // namespace
 
 DatagramSocket::DatagramSocket(EventLoop& loop, BoundSocket bound, IoHandler& handler)
-    : endpoint_(bound.endpoint), fd_(std::move(bound.socket)), source_(loop, fd_.get(), handler) {
+    : endpoint_(bound.address.ip()),
+      fd_(std::move(bound.socket)),
+      source_(loop, fd_.get(), handler) {
   receive_together(fd_.get());
   if (endpoint_.address.is_any()) tell_arrival_address(fd_.get(), endpoint_.address.family());
   refuse();

@@ -12,7 +12,7 @@ enum class Nearness : std::uint8_t { Loopback, Wildcard, OtherLoopback, Specific
 struct Candidate {
   bool other_family;
   Nearness nearness;
-  Endpoint endpoint;
+  Address address;
   friend auto operator<=>(const Candidate&, const Candidate&) = default;
 };
 
@@ -24,16 +24,16 @@ Nearness nearness_of(const IpAddress& address) {
 
 }  // namespace
 
-std::vector<Endpoint> dial_order(Family client, std::span<const ListenAddress> listeners) {
+std::vector<Address> dial_order(Family client, std::span<const ListenAddress> listeners) {
   std::vector<Candidate> candidates;
   const auto add = [&](Nearness nearness, const Endpoint& endpoint) {
     candidates.push_back({endpoint.address.family() != client, nearness, endpoint});
   };
   for (const ListenAddress& listener : listeners) {
-    const auto& [address, port, interface] = listener.endpoint;
+    const auto& [address, port, interface] = listener.address.ip();
     const Nearness nearness = nearness_of(address);
     if (nearness != Nearness::Wildcard) {
-      add(nearness, listener.endpoint);
+      add(nearness, listener.address.ip());
       continue;
     }
     const auto dialled = [on = interface](Family family) {
@@ -44,10 +44,10 @@ std::vector<Endpoint> dial_order(Family client, std::span<const ListenAddress> l
     if (takes_v4_too) add(nearness, {dialled(Family::V4), port, interface});
   }
   std::ranges::sort(candidates);
-  std::vector<Endpoint> order;
+  std::vector<Address> order;
   for (const Candidate& candidate : candidates) {
-    if (std::ranges::find(order, candidate.endpoint) == order.end()) {
-      order.push_back(candidate.endpoint);
+    if (std::ranges::find(order, candidate.address) == order.end()) {
+      order.push_back(candidate.address);
     }
   }
   return order;

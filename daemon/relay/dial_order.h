@@ -5,13 +5,13 @@
 #include <span>
 #include <vector>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace portfwd {
 
 /// Where somebody listens, as bound there.
 struct ListenAddress {
-  Endpoint endpoint;
+  Address address;
   bool v6only = false;  ///< an IPv6 wildcard that does not take IPv4 clients
   friend bool operator==(const ListenAddress&, const ListenAddress&) = default;
 };
@@ -20,7 +20,7 @@ struct ListenAddress {
 /// ::1, then a wildcard, by the loopback address of that family, then another loopback address,
 /// then a specific one; after that the other family in the same order. Without duplicates.
 /// A wildcard that is bound to an interface stays one: its loopback address would not lead there.
-[[nodiscard]] std::vector<Endpoint> dial_order(Family client,
-                                               std::span<const ListenAddress> listeners);
+[[nodiscard]] std::vector<Address> dial_order(Family client,
+                                              std::span<const ListenAddress> listeners);
 
 }  // namespace portfwd

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "event/event_loop.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace portfwd {
 
@@ -33,7 +33,7 @@ class Dialer {
 
   /// Tries `candidates` in order until one accepts or `deadline` passes (ETIMEDOUT).
   /// @param candidates nearest first, copied; @param handler borrowed until the Dial is gone
-  [[nodiscard]] virtual std::unique_ptr<Dial> dial(std::span<const Endpoint> candidates,
+  [[nodiscard]] virtual std::unique_ptr<Dial> dial(std::span<const Address> candidates,
                                                    TimePoint deadline, DialHandler& handler) = 0;
 };
 

@@ -4,7 +4,7 @@
 
 namespace portfwd {
 
-void Flow::dial(Dialer& dialer, std::span<const Endpoint> candidates, TimePoint deadline) {
+void Flow::dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline) {
   dial_ = dialer.dial(candidates, deadline, *this);
 }
 

@@ -45,7 +45,7 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   ~Flow() override = default;
 
   /// @param dialer of datagram sockets, borrowed until the outcome or stop_dialling()
-  void dial(Dialer& dialer, std::span<const Endpoint> candidates, TimePoint deadline);
+  void dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline);
   /// It waits: for another dial().
   void stop_dialling() { dial_.reset(); }
   /// It is done: nothing is heard of it from now on.

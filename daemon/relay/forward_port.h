@@ -84,10 +84,10 @@ class ForwardPortObserver {
 
 class ForwardPort : public Retirable {
  public:
-  /// Takes the port on all of `endpoints` or on none, see bind_together(). hold() or serve() must
+  /// Takes all of `addresses` or on none, see bind_together(). hold() or serve() must
   /// follow in the same turn of the loop; clients that come before it wait.
   [[nodiscard]] virtual std::expected<void, BindFailure> bind(
-      std::span<const Endpoint> endpoints) = 0;
+      std::span<const Address> addresses) = 0;
   /// Nothing listens inside: clients wait, or are refused with settings.hold 0.
   [[nodiscard]] virtual std::expected<void, BindFailure> hold() = 0;
   /// For every client that comes and for all that wait.
@@ -103,7 +103,7 @@ class ForwardPort : public Retirable {
   virtual void configure(ForwardPortSettings settings) = 0;
   [[nodiscard]] virtual const std::string& id() const = 0;  ///< as in the settings
   [[nodiscard]] virtual const Counters& counters() const = 0;
-  [[nodiscard]] virtual const std::vector<Endpoint>& endpoints() const = 0;
+  [[nodiscard]] virtual const std::vector<Address>& addresses() const = 0;
 };
 
 [[nodiscard]] std::unique_ptr<ForwardPort> make_forward_port(Protocol protocol,

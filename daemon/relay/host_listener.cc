@@ -53,8 +53,8 @@ HostListener::~HostListener() {
   gate_.leave(*this);
 }
 
-std::expected<void, BindFailure> HostListener::bind(std::span<const Endpoint> endpoints) {
-  auto bound = bind_together(Protocol::Tcp, endpoints);
+std::expected<void, BindFailure> HostListener::bind(std::span<const Address> addresses) {
+  auto bound = bind_together(Protocol::Tcp, addresses);
   if (!bound) return std::unexpected(bound.error());
   return adopt(std::move(*bound));
 }
@@ -64,12 +64,12 @@ std::expected<void, BindFailure> HostListener::adopt(std::vector<BoundSocket> so
     const int fd = bound.socket.get();
     context_.tune(fd);
     if (const int error = start_listening(fd); error != 0) {
-      const BindFailure failure{Protocol::Tcp, bound.endpoint, {error, "listen"}};
+      const BindFailure failure{Protocol::Tcp, bound.address, {error, "listen"}};
       close();
       return std::unexpected(failure);
     }
-    sockets_.emplace_back(*this, std::move(bound.socket), bound.endpoint);
-    endpoints_.push_back(bound.endpoint);
+    sockets_.emplace_back(*this, std::move(bound.socket), bound.address.ip());
+    addresses_.push_back(bound.address);
   }
   return {};
 }
@@ -96,7 +96,7 @@ void HostListener::refuse() {
 void HostListener::close() {
   accepting_ = false;
   sockets_.clear();
-  endpoints_.clear();
+  addresses_.clear();
 }
 
 void HostListener::pause(bool paused) {

@@ -63,7 +63,7 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
   ~HostListener();
 
   /// From closed to bound, see bind_together().
-  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints);
+  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses);
   /// From closed to bound, on sockets that somebody else has bound (at least one). On failure,
   /// EADDRINUSE (another process was quicker), it stays closed.
   [[nodiscard]] std::expected<void, BindFailure> adopt(std::vector<BoundSocket> sockets);
@@ -75,7 +75,7 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
 
   /// While paused, clients wait in the kernel's queue.
   void pause(bool paused);
-  [[nodiscard]] const std::vector<Endpoint>& endpoints() const { return endpoints_; }
+  [[nodiscard]] const std::vector<Address>& addresses() const { return addresses_; }
   [[nodiscard]] bool accepting() const { return accepting_; }
 
  private:
@@ -95,7 +95,7 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
   RelayContext& context_;
   AcceptGate& gate_;
   ClientSink& sink_;
-  std::vector<Endpoint> endpoints_;
+  std::vector<Address> addresses_;
   std::deque<Socket> sockets_;  ///< pinned, as sources must be
   bool accepting_ = false;
   bool paused_ = false;

@@ -14,7 +14,7 @@ namespace {
 /// the next turn when all failed before the loop was reached.
 class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
  public:
-  NetnsDial(RelayContext& context, SocketSource& sockets, std::span<const Endpoint> candidates,
+  NetnsDial(RelayContext& context, SocketSource& sockets, std::span<const Address> candidates,
             TimePoint deadline, DialHandler& handler)
       : context_(context),
         sockets_(sockets),
@@ -31,7 +31,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
  private:
   void next() {
     while (tried_ < candidates_.size()) {
-      const Family family = candidates_[tried_].address.family();
+      const Family family = candidates_[tried_].ip().address.family();
       UniqueFd socket = sockets_.take(family);
       if (!socket.valid()) {
         last_error_ = {ETIMEDOUT, "socket"};
@@ -56,7 +56,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
     source_.reset();
     socket_ = std::move(socket);
     context_.tune(socket_.get());
-    const Endpoint& candidate = candidates_[tried_++];
+    const Endpoint& candidate = candidates_[tried_++].ip();
     if (const int error = bind_to_interface(candidate.interface); error != 0) {
       last_error_ = {error, "bind to the interface"};
       return false;
@@ -102,7 +102,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
   /// own and meet itself. Source: RFC 9293, 3.5 (simultaneous open); platform test.
   [[nodiscard]] bool connected_to_itself() const {
     const auto local = local_endpoint(socket_.get());
-    const Endpoint& dialled = candidates_[tried_ - 1];
+    const Endpoint& dialled = candidates_[tried_ - 1].ip();
     return local && local->address == dialled.address && local->port == dialled.port;
   }
 
@@ -125,7 +125,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
   RelayContext& context_;
   SocketSource& sockets_;
   DialHandler& handler_;
-  std::vector<Endpoint> candidates_;
+  std::vector<Address> candidates_;
   std::size_t tried_ = 0;
   Error last_error_{};    ///< what to report if nothing better happens
   bool waiting_ = false;  ///< for a socket; after the outcome `sockets_` is not touched any more
@@ -136,7 +136,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
 
 }  // namespace
 
-std::unique_ptr<Dial> NetnsDialer::dial(std::span<const Endpoint> candidates, TimePoint deadline,
+std::unique_ptr<Dial> NetnsDialer::dial(std::span<const Address> candidates, TimePoint deadline,
                                         DialHandler& handler) {
   return std::make_unique<NetnsDial>(context_, sockets_, candidates, deadline, handler);
 }

@@ -18,7 +18,7 @@ class NetnsDialer final : public Dialer {
 
   /// A candidate that refuses, or that has no route, makes room for the next one at once. Waiting
   /// for a socket counts against the deadline too. `candidates` must not be empty.
-  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Endpoint> candidates, TimePoint deadline,
+  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Address> candidates, TimePoint deadline,
                                            DialHandler& handler) override;
 
  private:

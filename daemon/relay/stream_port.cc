@@ -19,8 +19,8 @@ StreamPort::StreamPort(const RelayServices& services, ForwardPortSettings settin
 
 StreamPort::~StreamPort() = default;
 
-std::expected<void, BindFailure> StreamPort::bind(std::span<const Endpoint> endpoints) {
-  return listener_.bind(endpoints);
+std::expected<void, BindFailure> StreamPort::bind(std::span<const Address> addresses) {
+  return listener_.bind(addresses);
 }
 
 std::expected<void, BindFailure> StreamPort::hold() {

@@ -33,7 +33,7 @@ class StreamPort final : public ForwardPort,
   /// Resets whoever is still connected.
   ~StreamPort() override;
 
-  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Endpoint> endpoints) override;
+  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override;
   /// The same on sockets that somebody else has bound, see HostListener::adopt.
   [[nodiscard]] std::expected<void, BindFailure> adopt(std::vector<BoundSocket> sockets) {
     return listener_.adopt(std::move(sockets));
@@ -48,8 +48,8 @@ class StreamPort final : public ForwardPort,
   void configure(ForwardPortSettings settings) override;
   [[nodiscard]] const std::string& id() const override { return settings_.id; }
   [[nodiscard]] const Counters& counters() const override { return counters_; }
-  [[nodiscard]] const std::vector<Endpoint>& endpoints() const override {
-    return listener_.endpoints();
+  [[nodiscard]] const std::vector<Address>& addresses() const override {
+    return listener_.addresses();
   }
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
@@ -84,9 +84,9 @@ class StreamPort final : public ForwardPort,
   ForwardPortObserver& observer_;
   Counters counters_;
   Mode mode_ = Mode::Holding;
-  bool undialable_ = false;                          ///< so was the target when it was last dialled
-  Dialer* dialer_ = nullptr;                         ///< with Serving
-  std::array<std::vector<Endpoint>, 2> candidates_;  ///< by the client's family
+  bool undialable_ = false;                         ///< so was the target when it was last dialled
+  Dialer* dialer_ = nullptr;                        ///< with Serving
+  std::array<std::vector<Address>, 2> candidates_;  ///< by the client's family
   RefusalLog refusals_;
   HostListener listener_;
   LoopGuard guard_;

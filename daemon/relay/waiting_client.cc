@@ -25,7 +25,7 @@ void WaitingClient::hold(TimePoint deadline) {
   (void)source_.watch(EPOLLERR);  // without it a client that is gone is noticed at the deadline
 }
 
-void WaitingClient::dial(Dialer& dialer, std::span<const Endpoint> candidates, TimePoint deadline) {
+void WaitingClient::dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline) {
   hold_over_.disarm();
   source_.disarm();
   dial_ = dialer.dial(candidates, deadline, *this);

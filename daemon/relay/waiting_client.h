@@ -37,7 +37,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   /// Gives up a dial under way and waits instead, at most until `deadline`.
   void hold(TimePoint deadline);
   /// @param dialer borrowed until the outcome, or until hold() or the end of the client
-  void dial(Dialer& dialer, std::span<const Endpoint> candidates, TimePoint deadline);
+  void dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline);
   /// Ends a dial under way.
   void cancel() { dial_.reset(); }
 

@@ -44,7 +44,7 @@ Listener to_listener(Protocol protocol, const DiagSocket& socket) {
 std::vector<Port> ports_of(const std::vector<Listener>& listeners) {
   std::vector<Port> ports;
   std::ranges::transform(listeners, std::back_inserter(ports),
-                         [](const Listener& l) { return l.local.port; });
+                         [](const Listener& l) { return l.local.ip().port; });
   std::ranges::sort(ports);
   ports.erase(std::ranges::unique(ports).begin(), ports.end());
   return ports;
@@ -246,7 +246,7 @@ Result<std::vector<Listener>> PortWatch::find_datagrams() {
 bool PortWatch::counts(const Listener& listener) const {
   if (std::ranges::count(ignored_, listener.inode) != 0) return false;
   if (listener.protocol == Protocol::Tcp) return true;
-  return udp_.covers(listener.local.port) && !listener.local.address.is_multicast();
+  return udp_.covers(listener.local.ip().port) && !listener.local.ip().address.is_multicast();
 }
 
 void PortWatch::dump() {

@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "net/endpoint.h"
+#include "net/target.h"
 
 namespace portfwd {
 
 /// One socket inside a container in LISTEN state; of UDP one that is bound and not connected.
 struct Listener {
   Protocol protocol = Protocol::Tcp;
-  Endpoint local;               ///< as bound inside
+  Address local;                ///< as bound inside
   bool v6only = false;          ///< an IPv6 wildcard that does not take IPv4 clients
   std::uint64_t cookie = 0;     ///< the socket's identity for life; 0 when it cannot be known
   std::uint32_t uid = 0;        ///< owner, as the container counts
@@ -26,6 +26,8 @@ struct Listener {
   bool opted_out = false;   ///< its environment says PORTFWD=off
   std::string unreachable;  ///< why it can't be dialled, remedy included; "" when it can
 
+  /// What a person calls it.
+  [[nodiscard]] Target target() const { return {protocol, local.ip().port}; }
   friend auto operator<=>(const Listener&, const Listener&) = default;
 };
 

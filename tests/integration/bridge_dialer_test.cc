@@ -43,7 +43,7 @@ struct BridgeDialerTest : testing::Test, DialHandler {
     outcome = std::move(connected);
   }
   /// @return where it got, or errno
-  std::pair<std::optional<Endpoint>, int> dial(const std::vector<Endpoint>& candidates) {
+  std::pair<std::optional<Endpoint>, int> dial(const std::vector<Address>& candidates) {
     outcome.reset();
     dialling = true;
     const auto attempt = dialer->dial(candidates, loop.now() + 10s, *this);
@@ -141,7 +141,7 @@ TEST_F(BridgeDialerTest, FarEndsThatTheContainerMadeUpProveNothing) {
 TEST_F(BridgeDialerTest, DestroyingTheAttemptCancelsIt) {
   const Veth veth(box.pid(), 1);
   ASSERT_EQ(box.open({kAny4, 8080}), 0);
-  dialer->dial(std::vector<Endpoint>{{kLoopback4, 8080}}, loop.now() + 10s, *this).reset();
+  dialer->dial(std::vector<Address>{{kLoopback4, 8080}}, loop.now() + 10s, *this).reset();
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(loop.turn(10ms));
   EXPECT_FALSE(outcome);
 }

@@ -32,7 +32,7 @@ struct HelperAccessTest : ReachTest, DialHandler, InsidePortHandler {
     return turn_until([&] { return reach.kind() == kind && reach.reason().empty(); });
   }
   std::optional<Endpoint> dial(Reach& reach, Port port) {
-    const std::vector<Endpoint> candidates{{kLoopback, port}};
+    const std::vector<Address> candidates{{kLoopback, port}};
     const auto attempt = reach.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
     turn_until([&] { return outcome.has_value(); });
     return outcome && *outcome ? peer_endpoint((*outcome)->get()) : std::nullopt;
@@ -158,7 +158,7 @@ TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
   EXPECT_EQ(box.open({kLoopback, 5432}), EADDRINUSE);
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   ASSERT_TRUE(listens_on(web, 1)) << "ours is none of the container's";
-  EXPECT_EQ(web.listeners().front().local.port, 8080);
+  EXPECT_EQ(web.listeners().front().local.ip().port, 8080);
   inside.reset();
 }
 

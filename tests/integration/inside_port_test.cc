@@ -42,12 +42,12 @@ TEST_F(InsidePortTest, IsBoundOnBothLoopbacksAndReachedFromInside) {
   take();
   ASSERT_EQ(error(), 0) << outcome->error().text();
   ASSERT_EQ((*outcome)->size(), 2U);
-  EXPECT_EQ((**outcome)[0].endpoint, kInside4);
-  EXPECT_EQ((**outcome)[1].endpoint, kInside6);
+  EXPECT_EQ((**outcome)[0].address, Address(kInside4));
+  EXPECT_EQ((**outcome)[1].address, Address(kInside6));
   for (const BoundSocket& bound : **outcome) {
     EXPECT_EQ(::listen(bound.socket.get(), 8), 0);
-    connect_to(ns.socket(address_family(bound.endpoint.address.family()), SOCK_STREAM),
-               bound.endpoint);
+    connect_to(ns.socket(address_family(bound.address.ip().address.family()), SOCK_STREAM),
+               bound.address.ip());
     const UniqueFd accepted(::accept4(bound.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
     EXPECT_TRUE(accepted.valid());
   }

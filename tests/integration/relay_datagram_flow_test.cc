@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "support/addresses.h"
 #include "support/datagram_rig.h"
 
 namespace portfwd {
@@ -181,7 +182,7 @@ TEST(DatagramPortWildcardTest, AnswersComeFromTheAddressThatWasAsked) {
   const IpAddress asked = IpAddress::v4(127, 0, 0, 7);
   DatagramRig rig({.admission = {.restrict_to_user = false}, .name = "test"});
   const Endpoint anywhere{IpAddress::any(Family::V4), kUdpPort};
-  ASSERT_TRUE(rig.port->bind(std::span(&anywhere, 1)));
+  ASSERT_TRUE(rig.port->bind(addresses(anywhere)));
   rig.serve();
   const UniqueFd client = datagrams_to({asked, kUdpPort});  // hears that address only
   const Endpoint inside = rig.ask(client, "you?").from;
@@ -209,7 +210,7 @@ TEST_F(DatagramFlowTest, AFlowEndsWithItsClientAndTheTargetIsTold) {
 TEST(DatagramPortLoopTest, WhatComesInTheNameOfAHostPortIsNobodys) {
   DatagramRig rig({.admission = {.restrict_to_user = false}, .name = "test"});
   const Endpoint anywhere{IpAddress::any(Family::V4), kUdpPort};
-  ASSERT_TRUE(rig.port->bind(std::span(&anywhere, 1)));
+  ASSERT_TRUE(rig.port->bind(addresses(anywhere)));
   rig.serve();
   const Endpoint forged{IpAddress::v4(127, 0, 0, 5), kUdpPort};
   EXPECT_FALSE(rig.identity.still_let_in(forged, kUdpEndpoints[0], {.restrict_to_user = false}, 0));

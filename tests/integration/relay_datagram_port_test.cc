@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "support/addresses.h"
 #include "support/datagram_rig.h"
 
 namespace portfwd {
@@ -84,29 +85,29 @@ TEST_F(DatagramPortTest, WhatComesBeforeThereIsASocketInsideIsKept) {
 TEST_F(DatagramPortTest, BindsBothFamiliesOrNeither) {
   {
     const UniqueFd taken = bind_datagrams(kUdpEndpoints[1]);
-    const auto bound = rig.port->bind(kUdpEndpoints);
+    const auto bound = rig.port->bind(addresses(kUdpEndpoints));
     ASSERT_FALSE(bound);
     EXPECT_EQ(bound.error().protocol, Protocol::Udp);
-    EXPECT_EQ(bound.error().endpoint, kUdpEndpoints[1]);
+    EXPECT_EQ(bound.error().address, kUdpEndpoints[1]);
     EXPECT_EQ(bound.error().error.code, EADDRINUSE);
-    EXPECT_TRUE(rig.port->endpoints().empty());
+    EXPECT_TRUE(rig.port->addresses().empty());
     EXPECT_TRUE(bind_datagrams(kUdpEndpoints[0]).valid()) << "the first one was given back";
   }
-  EXPECT_TRUE(rig.port->bind(kUdpEndpoints));
+  EXPECT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
 }
 
 TEST_F(DatagramPortTest, ATcpServerOnTheSameNumberIsNotInTheWay) {
   const UniqueFd tcp = listen_at(kUdpEndpoints[0]);
-  EXPECT_TRUE(rig.port->bind(kUdpEndpoints));
+  EXPECT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
 }
 
 TEST_F(DatagramPortTest, BeforeItHoldsOrServesItRefuses) {
-  ASSERT_TRUE(rig.port->bind(kUdpEndpoints));
+  ASSERT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
   for (const Endpoint& to : kUdpEndpoints) EXPECT_TRUE(rig.is_refused(datagrams_to(to)));
 }
 
 TEST_F(DatagramPortTest, WhoComesWhileNothingListensWaitsForTheListener) {
-  ASSERT_TRUE(rig.port->bind(kUdpEndpoints));
+  ASSERT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
   ASSERT_TRUE(rig.port->hold());
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   ASSERT_EQ(send_one(client, "early"), 0);
@@ -116,7 +117,7 @@ TEST_F(DatagramPortTest, WhoComesWhileNothingListensWaitsForTheListener) {
 }
 
 TEST_F(DatagramPortTest, WhoWaitedTooLongIsRefusedForAsLong) {
-  ASSERT_TRUE(rig.port->bind(kUdpEndpoints));
+  ASSERT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
   ASSERT_TRUE(rig.port->hold());
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   ASSERT_EQ(send_one(client, "too early"), 0);
@@ -138,7 +139,7 @@ TEST_F(DatagramPortTest, WhoWaitedTooLongIsRefusedForAsLong) {
 
 TEST(DatagramPortHoldTest, WithoutHoldClientsAreRefusedWhileThePortStaysOurs) {
   DatagramRig rig({.hold = 0s, .name = "test"});
-  ASSERT_TRUE(rig.port->bind(kUdpEndpoints));
+  ASSERT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
   ASSERT_TRUE(rig.port->hold());
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   EXPECT_TRUE(rig.is_refused(client));

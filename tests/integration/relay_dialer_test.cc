@@ -9,6 +9,7 @@
 #include "kernel/sock_diag.h"
 #include "relay/dial_order.h"
 #include "relay/netns_dialer.h"
+#include "support/addresses.h"
 #include "support/socket_tap.h"
 #include "support/test_netns.h"
 #include "support/veth.h"
@@ -36,14 +37,14 @@ struct DialerTest : testing::Test, DialHandler {
     EXPECT_FALSE(outcome) << "called twice";
     outcome = std::move(connected);
   }
-  Result<UniqueFd>& dial(std::vector<Endpoint> candidates, Duration limit = 20s) {
+  Result<UniqueFd>& dial(std::vector<Address> candidates, Duration limit = 20s) {
     start(candidates, limit);
     const TimePoint deadline = loop.now() + 20s;
     while (!outcome && loop.now() < deadline) EXPECT_TRUE(loop.turn(20ms));
     if (!outcome) outcome = fail("the test waited in vain", ETIME);
     return *outcome;
   }
-  void start(const std::vector<Endpoint>& candidates, Duration limit = 20s) {
+  void start(const std::vector<Address>& candidates, Duration limit = 20s) {
     dialling = true;
     outcome.reset();
     attempt = dialer.dial(candidates, loop.now() + limit, *this);
@@ -175,7 +176,7 @@ TEST_F(DialerTest, ASocketThatMeetsItselfWasRefused) {
     void withdraw(SocketTaker&) noexcept override {}
   } bound;
   NetnsDialer to_itself(context, bound);
-  attempt = to_itself.dial(std::array{Endpoint{IpAddress::loopback(Family::V4), 9999}},
+  attempt = to_itself.dial(addresses(Endpoint{IpAddress::loopback(Family::V4), 9999}),
                            loop.now() + 20s, *this);
   while (!outcome) ASSERT_TRUE(loop.turn(1s));
   ASSERT_FALSE(*outcome);
@@ -186,7 +187,7 @@ TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceAndFailsWhenThatIsGone) {
   ContainerSockets container;
   UniqueFd listener = container.ns->listen({IpAddress::loopback(Family::V4), 8080});
   NetnsDialer inwards(context, container);
-  const std::array there{Endpoint{IpAddress::loopback(Family::V4), 8080}};
+  const auto there = addresses(Endpoint{IpAddress::loopback(Family::V4), 8080});
   attempt = inwards.dial(there, loop.now() + 20s, *this);
   while (!outcome) ASSERT_TRUE(loop.turn(1s));
   ASSERT_TRUE(*outcome);

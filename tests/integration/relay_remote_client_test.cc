@@ -1,6 +1,7 @@
 // A forward that listens for other machines: who of them and of this one is let in.
 #include <gtest/gtest.h>
 
+#include "support/addresses.h"
 #include "support/forward_rig.h"
 #include "support/other_machine.h"
 
@@ -13,7 +14,7 @@ struct ForwardForOtherMachines : testing::Test {
   void start(Admission admission) {
     rig.port->configure({.admission = std::move(admission), .name = "test"});
     const Endpoint everywhere{IpAddress::any(Family::V4), kHostPort};
-    ASSERT_TRUE(rig.port->bind(std::span(&everywhere, 1)));
+    ASSERT_TRUE(rig.port->bind(addresses(everywhere)));
     ASSERT_TRUE(rig.serve());
   }
   OtherMachine other;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <thread>
 
+#include "support/addresses.h"
 #include "support/forward_rig.h"
 
 namespace portfwd {
@@ -42,11 +43,11 @@ TEST_F(StreamPortTest, ClientsOfBothFamiliesReachTheTarget) {
 TEST_F(StreamPortTest, BindsBothFamiliesOrNeither) {
   {
     const UniqueFd taken = listen_at(kBoth[1]);
-    const auto bound = rig.port->bind(kBoth);
+    const auto bound = rig.port->bind(addresses(kBoth));
     ASSERT_FALSE(bound);
-    EXPECT_EQ(bound.error().endpoint, kBoth[1]);
+    EXPECT_EQ(bound.error().address, kBoth[1]);
     EXPECT_EQ(bound.error().error.code, EADDRINUSE);
-    EXPECT_TRUE(rig.port->endpoints().empty());
+    EXPECT_TRUE(rig.port->addresses().empty());
     EXPECT_TRUE(listen_at(kBoth[0]).valid()) << "the first one was given back";
   }
   EXPECT_TRUE(rig.bind()) << "and another try may succeed";
@@ -81,13 +82,13 @@ TEST_F(StreamPortTest, WhoConnectsWhileThePortIsTakenIsAnsweredAtOnce) {
 TEST_F(StreamPortTest, AFamilyThatThisHostLacksIsLeftOut) {
   const char* const knob = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
   ASSERT_TRUE(std::ofstream(knob) << 1 << std::flush);
-  const auto bound = rig.port->bind(kBoth);
-  const std::vector<Endpoint> endpoints = rig.port->endpoints();
+  const auto bound = rig.port->bind(addresses(kBoth));
+  const std::vector<Address> endpoints = rig.port->addresses();
   ForwardRig v6_alone;
-  const auto nothing_left = v6_alone.port->bind(std::span(&kBoth[1], 1));
+  const auto nothing_left = v6_alone.port->bind(addresses(kBoth[1]));
   ASSERT_TRUE(std::ofstream(knob) << 0 << std::flush);
   EXPECT_TRUE(bound);
-  EXPECT_EQ(endpoints, std::vector{kBoth[0]});
+  EXPECT_EQ(endpoints, addresses(kBoth[0]));
   ASSERT_FALSE(nothing_left) << "one must remain";
   EXPECT_EQ(nothing_left.error().error.code, EADDRNOTAVAIL);
 }

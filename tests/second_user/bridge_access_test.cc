@@ -42,7 +42,7 @@ TEST_F(RootsContainerTest, ItsWildcardListenerIsDialledOverTheBridge) {
   Reach& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.kind(), ReachKind::Bridge);
-  const std::vector<Endpoint> candidates{{kLoopback, 8080}};
+  const std::vector<Address> candidates{{kLoopback, 8080}};
   const auto attempt = web.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
   ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
   ASSERT_TRUE(*outcome) << outcome->error().text();

@@ -13,6 +13,7 @@
 
 #include "relay/netns_dialer.h"
 #include "relay/stream_port.h"
+#include "support/addresses.h"
 #include "support/socket_tap.h"
 #include "support/user_process.h"
 
@@ -50,7 +51,7 @@ struct ClientIdentityTest : testing::TestWithParam<IpAddress>,
                             ForwardPortObserver,
                             AcceptGateObserver {
   ClientIdentityTest() {
-    EXPECT_TRUE(port.bind(std::span(&entry, 1)));
+    EXPECT_TRUE(port.bind(addresses(entry)));
     serve();
   }
   void on_target_refused(ForwardPort&, const Error&) override { ADD_FAILURE(); }

@@ -9,6 +9,7 @@
 
 #include "relay/netns_dialer.h"
 #include "relay/stream_port.h"
+#include "support/addresses.h"
 #include "support/socket_tap.h"
 #include "support/user_process.h"
 
@@ -67,7 +68,7 @@ class Attacker {
 };
 
 struct HeldPort : testing::TestWithParam<IpAddress>, ForwardPortObserver, AcceptGateObserver {
-  HeldPort() { EXPECT_TRUE(port.bind(std::span(&entry, 1)) && port.hold()); }
+  HeldPort() { EXPECT_TRUE(port.bind(addresses(entry)) && port.hold()); }
   ~HeldPort() override { EXPECT_EQ(::seteuid(0), 0); }
   void on_target_refused(ForwardPort&, const Error&) override {}
   void on_drained(ForwardPort&) override {}
@@ -127,7 +128,7 @@ TEST_P(HeldPort, ListensAtOnceSoThatWhoHadItBoundCannot) {
   ::setsockopt(before.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   ASSERT_EQ(::bind(before.get(), address.get(), address.length), 0);
   StreamPort again({context, gate, identity}, {.hold = Duration::zero(), .name = "test"}, *this);
-  if (!again.bind(std::span(&entry, 1))) return;  // the kernel says that another has it: as good
+  if (!again.bind(addresses(entry))) return;  // the kernel says that another has it: as good
   ASSERT_TRUE(again.hold());
   EXPECT_NE(::listen(before.get(), 1), 0);
 }

@@ -6,6 +6,7 @@
 
 #include "relay/datagram_port.h"
 #include "relay/netns_dialer.h"
+#include "support/addresses.h"
 #include "support/datagram_sockets.h"
 #include "support/manual_clock.h"
 #include "support/socket_tap.h"
@@ -22,7 +23,7 @@ constexpr uid_t kOther = 61002;
 
 struct UdpSenderTest : testing::TestWithParam<Family>, ForwardPortObserver, AcceptGateObserver {
   UdpSenderTest() {
-    EXPECT_TRUE(port.bind(std::span(&entry, 1)));
+    EXPECT_TRUE(port.bind(addresses(entry)));
     const ListenAddress there{*local_endpoint(target.get()), false};
     EXPECT_TRUE(port.serve(dialer, std::span(&there, 1)));
   }

@@ -9,6 +9,7 @@
 
 #include "relay/datagram_port.h"
 #include "relay/netns_dialer.h"
+#include "support/addresses.h"
 #include "support/datagram_sockets.h"
 #include "support/manual_clock.h"
 #include "support/socket_tap.h"
@@ -40,7 +41,7 @@ struct DatagramRig : ForwardPortObserver, AcceptGateObserver {
     ASSERT_TRUE(port->serve(dialer, std::span(&there, 1)));
   }
   void start() {
-    ASSERT_TRUE(port->bind(kUdpEndpoints));
+    ASSERT_TRUE(port->bind(addresses(kUdpEndpoints)));
     serve();
   }
   bool until(const std::function<bool()>& done) {

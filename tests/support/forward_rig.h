@@ -10,6 +10,7 @@
 
 #include "relay/netns_dialer.h"
 #include "relay/stream_port.h"
+#include "support/addresses.h"
 #include "support/socket_tap.h"
 
 namespace portfwd::testing_support {
@@ -39,7 +40,7 @@ struct ForwardRig : ForwardPortObserver, AcceptGateObserver {
     EXPECT_EQ(error.code, EMFILE);
   }
 
-  [[nodiscard]] bool bind() { return port->bind(kBoth).has_value(); }
+  [[nodiscard]] bool bind() { return port->bind(addresses(kBoth)).has_value(); }
   [[nodiscard]] bool serve() {
     const ListenAddress there{*local_endpoint(target.get()), false};
     return port->serve(dialer, std::span(&there, 1)).has_value();

@@ -33,7 +33,7 @@ struct ReachTest : testing::Test, ReachObserver {
   void on_reach_changed(Reach&) override {}
   void on_listeners(Reach& reach) override {
     std::string ports = reach.container().name + ":";
-    for (const Listener& l : reach.listeners()) ports += " " + std::to_string(l.local.port);
+    for (const Listener& l : reach.listeners()) ports += " " + std::to_string(l.local.ip().port);
     told.push_back(ports);
   }
   void on_reach_removed(Reach&, RemovalReason) override {}

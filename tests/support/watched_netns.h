@@ -46,7 +46,7 @@ struct Watched final : WatchObserver, DiagProvider {
 
   [[nodiscard]] std::vector<Endpoint> endpoints() const {
     std::vector<Endpoint> out;
-    for (const Listener& l : watch.listeners()) out.push_back(l.local);
+    for (const Listener& l : watch.listeners()) out.push_back(l.local.ip());
     return out;
   }
   /// Turns the loop until `condition` holds. @return whether it did

@@ -24,7 +24,7 @@ class SystemState : public SystemTest {
   [[nodiscard]] bool remembers(Port container_port, Port host_port) const {
     const auto state = saved();
     return state && std::ranges::any_of(state->ports, [&](const StickyPort& p) {
-             return p.target.port == container_port && p.host_port == host_port;
+             return p.target.port_number() == container_port && p.host_port == host_port;
            });
   }
 };

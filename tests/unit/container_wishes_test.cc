@@ -35,7 +35,7 @@ struct ContainerWishesTest : testing::Test {
   }
   static Listener on(Port port, std::string command = "") {
     Listener listener;
-    listener.local.port = port;
+    listener.local.ip().port = port;
     listener.command = std::move(command);
     return listener;
   }

@@ -1,4 +1,4 @@
-// Addresses, ports and targets as text and as the kernel's bytes.
+// Endpoints as text and as the kernel's bytes.
 #include "net/endpoint.h"
 
 #include <gtest/gtest.h>
@@ -40,19 +40,6 @@ TEST(Endpoint, LoopbackIsAllOf127AndOneIpv6Address) {
   EXPECT_FALSE(IpAddress::v4(128, 0, 0, 1).is_loopback());
   EXPECT_TRUE(IpAddress::loopback(Family::V6).is_loopback());
   EXPECT_FALSE(IpAddress::any(Family::V6).is_loopback());
-}
-
-TEST(Target, TakesAPortWithAnOptionalProtocol) {
-  EXPECT_EQ(parse_target("8080"), (Target{Protocol::Tcp, 8080}));
-  EXPECT_EQ(parse_target("8080/tcp"), (Target{Protocol::Tcp, 8080}));
-  EXPECT_EQ(parse_target("53/udp"), (Target{Protocol::Udp, 53}));
-}
-
-TEST(Target, RefusesEverythingElse) {
-  for (const char* text :
-       {"", "0", "65536", "abc", "-1", "+1", " 80", "80 ", "80/", "/tcp", "80/sctp", "8 0"}) {
-    EXPECT_FALSE(parse_target(text)) << text;
-  }
 }
 
 }  // namespace

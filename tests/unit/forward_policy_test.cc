@@ -187,7 +187,7 @@ TEST(Policy, WhatCantBeDialledIsNotForwardedWhateverARuleSays) {
 
 TEST(Policy, AnIgnoredAddressCountsUnlessARuleNamesIt) {
   Listener l = listener();
-  l.local.address = IpAddress::v4(127, 0, 0, 11);
+  l.local.ip().address = IpAddress::v4(127, 0, 0, 11);
   EXPECT_EQ(decide_in(read(""), container(), l).because,
             "it listens on 127.0.0.11, which [ports] ignore_addresses names");
   EXPECT_TRUE(decide_in(read("[[rule]]\naddress = \"127.0.0.11\""), container(), l).forward);
@@ -289,7 +289,7 @@ TEST_F(PublishedPortTest, NamesTheAddressThatItIsPublishedAt) {
 
 TEST_F(PublishedPortTest, IsForwardedWhenItsListenerIsOnLoopbackWhereTheEngineDoesNotLead) {
   Listener loopback = listener();
-  loopback.local.address = IpAddress::loopback(Family::V4);
+  loopback.local.ip().address = IpAddress::loopback(Family::V4);
   EXPECT_TRUE(decide_in(read(""), web, loopback).forward);
 }
 
@@ -297,7 +297,7 @@ TEST_F(PublishedPortTest, IsAnyOfTheNamespaceThatARootlessEngineRunsIn) {
   web.published.clear();
   web.engine = "rootlesskit";
   Listener loopback = listener(8080);
-  loopback.local.address = IpAddress::loopback(Family::V4);
+  loopback.local.ip().address = IpAddress::loopback(Family::V4);
   const Decision decision = decide_in(read(""), web, loopback);
   EXPECT_FALSE(decision.forward);
   EXPECT_THAT(decision.because, HasSubstr("rootlesskit publishes it itself, at port 8080"));
@@ -312,7 +312,7 @@ TEST_F(PublishedPortTest, IsWaitedForWhileTheEngineIsAskedWhichTheyAre) {
   web.publishes_unknown = true;
   EXPECT_FALSE(decide_in(read(""), web, listener()).forward);
   Listener loopback = listener();
-  loopback.local.address = IpAddress::loopback(Family::V4);
+  loopback.local.ip().address = IpAddress::loopback(Family::V4);
   EXPECT_TRUE(decide_in(read(""), web, loopback).forward) << "it is forwarded in any case";
 }
 

@@ -78,7 +78,7 @@ struct ListenerNamesTest : testing::Test {
   std::vector<Port> shown(const std::vector<Listener>& now) {
     last = names.name(now);
     std::vector<Port> ports;
-    for (const Listener& l : last) ports.push_back(l.local.port);
+    for (const Listener& l : last) ports.push_back(l.local.ip().port);
     return ports;
   }
   void pass(Duration time) {

@@ -1,0 +1,64 @@
+#include "net/target.h"
+
+#include <charconv>
+
+namespace portfwd {
+
+namespace {
+
+std::optional<Target> parse_port_target(std::string_view text) {
+  PortTarget target;
+  if (const auto slash = text.find('/'); slash != text.npos) {
+    const std::string_view protocol = text.substr(slash + 1);
+    if (protocol != "tcp" && protocol != "udp") return std::nullopt;
+    if (protocol == "udp") target.protocol = Protocol::Udp;
+    text = text.substr(0, slash);
+  }
+  const auto port = parse_port(text);
+  if (!port) return std::nullopt;
+  target.port = *port;
+  return target;
+}
+
+std::optional<Target> parse_unix_target(std::string_view text) {
+  const bool abstract = text.starts_with('@');
+  if (abstract) text.remove_prefix(1);
+  if (text.empty() || text.size() > kLongestUnixName) return std::nullopt;
+  if (abstract) return AbstractName{std::string(text)};
+  if (!text.starts_with('/') || text.find('\0') != text.npos) return std::nullopt;
+  return UnixPath{std::string(text)};
+}
+
+std::optional<Target> parse_vsock_target(std::string_view text) {
+  std::uint32_t port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return VsockTarget{port};
+}
+
+struct ToText {
+  std::string operator()(const PortTarget& target) const {
+    return std::to_string(target.port) + (target.protocol == Protocol::Udp ? "/udp" : "");
+  }
+  std::string operator()(const UnixPath& target) const { return "unix:" + target.path; }
+  std::string operator()(const AbstractName& target) const { return "unix:@" + target.name; }
+  std::string operator()(const VsockTarget& target) const {
+    return "vsock:" + std::to_string(target.port);
+  }
+};
+
+}  // namespace
+
+std::string Target::text() const {
+  return std::visit(ToText(), *this);
+}
+
+std::optional<Target> parse_target(std::string_view text) {
+  constexpr std::string_view kUnix = "unix:";
+  constexpr std::string_view kVsock = "vsock:";
+  if (text.starts_with(kUnix)) return parse_unix_target(text.substr(kUnix.size()));
+  if (text.starts_with(kVsock)) return parse_vsock_target(text.substr(kVsock.size()));
+  return parse_port_target(text);
+}
+
+}  // namespace portfwd

@@ -1,0 +1,18 @@
+// Endpoints as addresses, for what takes addresses of any kind.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "net/address.h"
+
+namespace portfwd::testing_support {
+
+[[nodiscard]] inline std::vector<Address> addresses(std::span<const Endpoint> endpoints) {
+  return {endpoints.begin(), endpoints.end()};
+}
+[[nodiscard]] inline std::vector<Address> addresses(const Endpoint& endpoint) {
+  return {endpoint};
+}
+
+}  // namespace portfwd::testing_support
