@@ -23,7 +23,7 @@ struct Option {
 void apply_host_port(RequestedForward& request, const Variant& value) {
   const auto port = value.get<std::uint16_t>();
   if (port == 0) throw_invalid("option 'host_port' must be 1 to 65535; leave it out for any");
-  request.options.host_port = port;
+  request.spec.host_port = port;
 }
 
 void apply_direction(RequestedForward& request, const Variant& value) {
@@ -31,22 +31,22 @@ void apply_direction(RequestedForward& request, const Variant& value) {
   if (name != "in" && name != "reverse") {
     throw_invalid(fmt::format("option 'direction' must be 'in' or 'reverse', not '{}'", name));
   }
-  request.options.direction = name == "in" ? Direction::In : Direction::Reverse;
+  request.spec.direction = name == "in" ? Direction::In : Direction::Reverse;
 }
 
 template <auto Member>
 void apply_option(RequestedForward& request, const Variant& value) {
-  auto& member = request.options.*Member;
+  auto& member = request.spec.*Member;
   member = value.get<std::decay_t<decltype(member)>>();
 }
 
 constexpr std::array kOptions{
     Option{"host_port", "q", "a port", apply_host_port},
-    Option{"bind", "s", "a string", apply_option<&ForwardOptions::bind>},
-    Option{"container_address", "s", "a string", apply_option<&ForwardOptions::container_address>},
-    Option{"label", "s", "a string", apply_option<&ForwardOptions::label>},
-    Option{"persist", "b", "a boolean", apply_option<&ForwardOptions::persist>},
-    Option{"allow_missing", "b", "a boolean", apply_option<&ForwardOptions::allow_missing>},
+    Option{"bind", "s", "a string", apply_option<&ForwardSpec::bind>},
+    Option{"container_address", "s", "a string", apply_option<&ForwardSpec::container_address>},
+    Option{"label", "s", "a string", apply_option<&ForwardSpec::label>},
+    Option{"persist", "b", "a boolean", apply_option<&ForwardSpec::persist>},
+    Option{"allow_missing", "b", "a boolean", apply_option<&ForwardSpec::allow_missing>},
     Option{"direction", "s", "a string", apply_direction},
     Option{"while_connected", "b", "a boolean",
            [](RequestedForward& r, const Variant& v) { r.while_connected = v.get<bool>(); }},

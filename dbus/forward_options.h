@@ -8,7 +8,7 @@
 namespace portfwd {
 
 struct RequestedForward {
-  ForwardOptions options;
+  ForwardSpec spec;  ///< without container and target
   bool while_connected = false;
 };
 

@@ -12,6 +12,7 @@
 #include "dbus/forward_options.h"
 #include "dbus/object_paths.h"
 #include "dbus/properties.h"
+#include "forward/forward_request.h"
 
 namespace portfwd {
 namespace {
@@ -78,11 +79,14 @@ sdbus::ObjectPath ManagerObject::Forward(const std::string& container, const std
                                          const Properties& options) {
   return guarded([&] {
     RequestedForward request = parse_forward_options(options);
+    request.spec.container = container;
+    request.spec.target = value_or_throw(check_target(target));
+    std::string lifeline;
     if (request.while_connected) {
-      request.options.lifeline = compat::current_sender(getObject());
-      if (!lifelines_.watch(request.options.lifeline)) throw_invalid("the caller has left the bus");
+      lifeline = compat::current_sender(getObject());
+      if (!lifelines_.watch(lifeline)) throw_invalid("the caller has left the bus");
     }
-    const std::string id = value_or_throw(control_.forward(container, target, request.options));
+    const std::string id = value_or_throw(control_.forward(request.spec, lifeline));
     return sdbus::ObjectPath(forward_path(id));
   });
 }

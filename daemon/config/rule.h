@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "config/forward_spec.h"
 #include "config/mistake.h"
 #include "config/port_range.h"
 #include "config/regex.h"
-#include "net/target.h"
 
 namespace portfwd {
 
@@ -26,7 +26,6 @@ struct Bind {
 };
 
 enum class ProxyProtocol : std::uint8_t { Off, V1, V2 };
-enum class Direction : std::uint8_t { In, Reverse };
 
 /// Which listeners a rule is about. All that is given must hold; what is left out always holds.
 struct Conditions {
@@ -65,14 +64,9 @@ struct Rule : Conditions, Outcome {
   friend bool operator==(const Rule&, const Rule&) = default;
 };
 
-/// Direction::In: `target` inside is reached at `host_port`. Reverse: `target` is listened on
-/// inside and leads to the host's loopback at `host_port`.
-struct DeclaredForward {
-  std::string container;  ///< its name
-  Target target;
-  std::optional<Port> host_port;  ///< nothing: as for a detected one; always there with Reverse
-  Direction direction = Direction::In;
-  std::string label;
+/// A [[forward]], or what the metadata of a container asks for. `host_port` is always there with
+/// Reverse.
+struct DeclaredForward : ForwardSpec {
   bool by_container = false;  ///< its own metadata asks for it, which gives way to the user's word
   Place place;
   friend bool operator==(const DeclaredForward&, const DeclaredForward&) = default;

@@ -3,7 +3,6 @@
 // synchronous and never block: what takes time shows up later as a change.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,20 +10,10 @@
 #include "base/facts.h"
 #include "base/refusal.h"
 #include "base/unique_fd.h"
+#include "config/forward_spec.h"
 #include "forward/model.h"
 
 namespace portfwd {
-
-struct ForwardOptions {
-  std::optional<Port> host_port;
-  std::string bind;               ///< "" or "localhost" or one address
-  std::string container_address;  ///< "" or one address inside
-  std::string label;
-  bool persist = false;
-  bool allow_missing = false;
-  Direction direction = Direction::In;
-  std::string lifeline;  ///< bus name whose end ends the forward; "" for none (set by the bus)
-};
 
 class ControlObserver {
  public:
@@ -43,9 +32,9 @@ class ControlObserver {
 
 class Control {
  public:
-  /// @return the forward's id. @param container name, id or unambiguous prefix of an id
-  virtual Answer<std::string> forward(std::string_view container, std::string_view target,
-                                      const ForwardOptions& options) = 0;
+  /// @param spec its container by name, id or unambiguous prefix of an id @param lifeline bus name
+  /// whose end ends the forward; "" for none @return the forward's id
+  virtual Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) = 0;
   virtual Answer<void> unforward(std::string_view forward_id) = 0;
   virtual Answer<std::string> attach_pid(pid_t pid, std::string_view name) = 0;
   virtual Answer<std::string> attach_netns(UniqueFd netns, std::string_view name) = 0;

@@ -78,18 +78,17 @@ Result<void> Controller::start() {
   share_udp_interest();
   table_.declare();
   reverse_.declare();
-  for (const KeptForward& kept : std::exchange(last_life_, {}).forwards) restore(kept);
+  for (const ForwardSpec& kept : std::exchange(last_life_, {}).forwards) restore(kept);
   return parts_.discovery.start();
 }
 
 /// What the configuration declares by now needs no keeping.
-void Controller::restore(const KeptForward& kept) {
+void Controller::restore(const ForwardSpec& kept) {
   ForwardRequest request = restored_request(kept);
-  Answer<void> checked = check_length("the container's name", kept.container);
-  if (checked) checked = check_lengths(request.options);
+  const Answer<void> checked = check_lengths(kept);
   const Answer<std::string> restored =
       checked ? add(nullptr, std::move(request)) : std::unexpected(checked.error());
-  if (!restored) log::info("a forward that was kept is not made: {}", restored.error().text);
+  if (!restored) log::info("cannot restore persistent forward: {}", restored.error().text);
 }
 
 State Controller::state() const {
@@ -108,21 +107,15 @@ void Controller::stop() {
 // ---- what people ask
 // -----------------------------------------------------------------------------
 
-Answer<std::string> Controller::forward(std::string_view container, std::string_view target,
-                                        const ForwardOptions& options) {
-  if (auto named = check_length("the container's name", container); !named) {
-    return std::unexpected(named.error());
+Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_view lifeline) {
+  ForwardRequest request{.spec = spec, .lifeline = std::string(lifeline)};
+  if (const auto ok = check(request, settings_.host.allow_remote); !ok) {
+    return std::unexpected(ok.error());
   }
-  const auto port = check_target(target);
-  if (!port) return std::unexpected(port.error());
-  const auto checked = check_options(options, *port, settings_.host.allow_remote);
-  if (!checked) return std::unexpected(checked.error());
-  ForwardRequest request{.target = *port, .options = options};
-  const auto found = parts_.registry.resolve(container);
+  const auto found = parts_.registry.resolve(spec.container);
   if (!found) {
-    const bool may_come = options.allow_missing && found.error().kind == Kind::NoSuchContainer;
-    if (!may_come || container.empty()) return std::unexpected(found.error());
-    request.container_name = container;
+    const bool may_come = spec.allow_missing && found.error().kind == Kind::NoSuchContainer;
+    if (!may_come || spec.container.empty()) return std::unexpected(found.error());
     return add(nullptr, std::move(request));
   }
   Reach* reach = parts_.reaches.find((*found)->id);
@@ -132,7 +125,7 @@ Answer<std::string> Controller::forward(std::string_view container, std::string_
 }
 
 Answer<std::string> Controller::add(Reach* reach, ForwardRequest request) {
-  const bool reverse = request.options.direction == Direction::Reverse;
+  const bool reverse = request.spec.direction == Direction::Reverse;
   return reverse ? reverse_.add(reach, std::move(request)) : table_.add(reach, std::move(request));
 }
 

@@ -53,8 +53,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
     return table_.draining() || reverse_.draining() || keeper_.finishing();
   }
 
-  Answer<std::string> forward(std::string_view container, std::string_view target,
-                              const ForwardOptions& options) override;
+  Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) override;
   Answer<void> unforward(std::string_view forward_id) override;
   Answer<std::string> attach_pid(pid_t pid, std::string_view name) override;
   Answer<std::string> attach_netns(UniqueFd netns, std::string_view name) override;
@@ -91,7 +90,7 @@ class Controller final : public Control, public ReachObserver, private TableObse
   void tell_changed(const Reach& reach);
   void tell(Event event);
   Answer<std::string> add(Reach* reach, ForwardRequest request);
-  void restore(const KeptForward& kept);
+  void restore(const ForwardSpec& kept);
   [[nodiscard]] State state() const;
 
   Parts parts_;

@@ -27,28 +27,17 @@ Answer<void> check_bind(const std::string& bind, bool allow_remote) {
 
 }  // namespace
 
-KeptForward kept_form(const ForwardRequest& request) {
-  const ForwardOptions& options = request.options;
-  return {.container = request.container_name,
-          .target = request.target,
-          .direction = options.direction,
-          .host_port = options.host_port,
-          .bind = options.bind,
-          .container_address = options.container_address,
-          .label = options.label};
+ForwardRequest declared_request(const DeclaredForward& declared) {
+  ForwardRequest request{.spec = declared,
+                         .origin = Origin::Declared,
+                         .by_container = declared.by_container,
+                         .asked_by = "declared at " + declared.place.text()};
+  request.spec.allow_missing = true;
+  return request;
 }
 
-ForwardRequest restored_request(const KeptForward& kept) {
-  return {.container_name = kept.container,
-          .target = kept.target,
-          .options = {.host_port = kept.host_port,
-                      .bind = kept.bind,
-                      .container_address = kept.container_address,
-                      .label = kept.label,
-                      .persist = true,
-                      .direction = kept.direction},
-          .asked_by = "asked for by hand, and kept",
-          .restored = true};
+ForwardRequest restored_request(ForwardSpec kept) {
+  return {.spec = std::move(kept), .asked_by = "asked for by hand, and kept", .restored = true};
 }
 
 Answer<void> check_count(std::ptrdiff_t by_hand) {
@@ -65,11 +54,12 @@ Answer<void> check_length(std::string_view what, std::string_view text) {
                                                    text.size(), kLongestRequestText));
 }
 
-Answer<void> check_lengths(const ForwardOptions& options) {
+Answer<void> check_lengths(const ForwardSpec& spec) {
   const std::initializer_list<std::pair<std::string_view, std::string_view>> texts{
-      {"the label", options.label},
-      {"the address to bind", options.bind},
-      {"the address inside", options.container_address}};
+      {"the container's name", spec.container},
+      {"the label", spec.label},
+      {"the address to bind", spec.bind},
+      {"the address inside", spec.container_address}};
   for (const auto& [what, text] : texts) {
     if (auto ok = check_length(what, text); !ok) return ok;
   }
@@ -88,31 +78,32 @@ Answer<Target> check_target(std::string_view text) {
   return *target;
 }
 
-Answer<void> check_options(const ForwardOptions& options, Target target, bool allow_remote) {
-  if (auto lengths = check_lengths(options); !lengths) return lengths;
-  const bool reverse = options.direction == Direction::Reverse;
-  if (reverse && target.protocol() == Protocol::Udp) {
-    return refuse(Kind::InvalidArgument,
-                  fmt::format("a reverse forward is of TCP: give {} alone", target.port_number()));
+Answer<void> check(const ForwardRequest& request, bool allow_remote) {
+  const ForwardSpec& spec = request.spec;
+  if (auto lengths = check_lengths(spec); !lengths) return lengths;
+  const bool reverse = spec.direction == Direction::Reverse;
+  if (reverse && spec.target.protocol() == Protocol::Udp) {
+    return refuse(Kind::InvalidArgument, fmt::format("a reverse forward is of TCP: give {} alone",
+                                                     spec.target.port_number()));
   }
-  if (reverse && (!options.bind.empty() || !options.container_address.empty())) {
+  if (reverse && (!spec.bind.empty() || !spec.container_address.empty())) {
     return refuse(Kind::InvalidArgument,
                   "a reverse forward leads from the container's own loopback to the host's: leave "
                   "out the addresses");
   }
-  if (options.persist && !options.lifeline.empty()) {
+  if (spec.persist && !request.lifeline.empty()) {
     return refuse(Kind::InvalidArgument,
                   "a forward that ends with your connection can't be kept: leave out persist, or "
                   "while_connected");
   }
-  if (auto bind = check_bind(options.bind, allow_remote); !bind) return bind;
-  if (!options.container_address.empty() && !IpAddress::parse(options.container_address)) {
+  if (auto bind = check_bind(spec.bind, allow_remote); !bind) return bind;
+  if (!spec.container_address.empty() && !IpAddress::parse(spec.container_address)) {
     return refuse(Kind::InvalidArgument,
                   fmt::format("\"{}\" is no IPv4 or IPv6 address: give the one that the listener "
                               "inside is bound to, such as 127.0.0.1",
-                              options.container_address));
+                              spec.container_address));
   }
-  if (options.host_port == Port{0}) {
+  if (spec.host_port == Port{0}) {
     return refuse(Kind::InvalidArgument, "host port 0 is no port: give one from 1 to 65535");
   }
   return {};
@@ -120,10 +111,10 @@ Answer<void> check_options(const ForwardOptions& options, Target target, bool al
 
 std::vector<Listener> listeners_meant(const ForwardRequest& request,
                                       const std::vector<Listener>& all) {
-  const auto address = IpAddress::parse(request.options.container_address);
+  const auto address = IpAddress::parse(request.spec.container_address);
   std::vector<Listener> meant;
   for (Listener listener : all) {
-    if (listener.target() != request.target || !listener.unreachable.empty()) continue;
+    if (listener.target() != request.spec.target || !listener.unreachable.empty()) continue;
     if (address) {
       if (listener.local.ip().address != *address && !listener.local.ip().address.is_any())
         continue;

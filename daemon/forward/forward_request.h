@@ -6,39 +6,40 @@
 #include <vector>
 
 #include "base/refusal.h"
+#include "config/rule.h"
 #include "discover/container.h"
-#include "forward/control.h"
+#include "forward/model.h"
 #include "forward/state.h"
 #include "net/target.h"
 
 namespace portfwd {
 
 struct ForwardRequest {
+  ForwardSpec spec;  ///< its container is the name, once that is known
   std::string forward_id;
-  std::string container_id;    ///< "" while the container is away
-  std::string container_name;  ///< as it is called, or as it was typed
-  Target target;
-  ForwardOptions options;
+  std::string container_id;                    ///< "" while the container is away
+  std::string lifeline;                        ///< bus name whose end ends the forward; "" for none
   Origin origin = Origin::Manual;              ///< or Declared
   bool by_container = false;                   ///< its own metadata asks for it, not the user
   std::string asked_by = "asked for by hand";  ///< for `explain`
   bool restored = false;  ///< nobody waits for an answer: a host port that is taken is a conflict
 
   /// Whether it outlives its container.
-  [[nodiscard]] bool may_wait() const { return options.allow_missing || options.persist; }
+  [[nodiscard]] bool may_wait() const { return spec.allow_missing || spec.persist; }
 
   /// Whether a container that has come is the one that was meant.
   [[nodiscard]] bool meant(const Container& container) const {
-    return container_id.empty() && container_name == container.name;
+    return container_id.empty() && spec.container == container.name;
   }
 };
 
+/// Of what the configuration, or a container's metadata, declares. It waits for its container.
+[[nodiscard]] ForwardRequest declared_request(const DeclaredForward& declared);
+/// Of what the daemon's last life kept.
+[[nodiscard]] ForwardRequest restored_request(ForwardSpec kept);
+
 /// More than a person asks for, by hand and at a time.
 inline constexpr std::ptrdiff_t kMostManualRequests = 256;
-
-/// Of one with `persist`, for the daemon's next life, and back.
-[[nodiscard]] KeptForward kept_form(const ForwardRequest& request);
-[[nodiscard]] ForwardRequest restored_request(const KeptForward& kept);
 
 /// `by_hand` are there already: whether there may be one more.
 [[nodiscard]] Answer<void> check_count(std::ptrdiff_t by_hand);
@@ -48,14 +49,13 @@ inline constexpr std::ptrdiff_t kMostManualRequests = 256;
 inline constexpr std::size_t kLongestRequestText = 256;
 /// @param what for the refusal, such as "the label"
 [[nodiscard]] Answer<void> check_length(std::string_view what, std::string_view text);
-/// Of all texts in the options.
-[[nodiscard]] Answer<void> check_lengths(const ForwardOptions& options);
+/// Of all texts in it.
+[[nodiscard]] Answer<void> check_lengths(const ForwardSpec& spec);
 
 /// The checked form of what a person typed; refusals name the remedy.
 [[nodiscard]] Answer<Target> check_target(std::string_view text);
 /// @param allow_remote whether the configuration allows to listen for other machines
-[[nodiscard]] Answer<void> check_options(const ForwardOptions& options, Target target,
-                                         bool allow_remote);
+[[nodiscard]] Answer<void> check(const ForwardRequest& request, bool allow_remote);
 
 /// The listeners of `all` that the request means: those on its port and, if it names an address
 /// inside, reachable there and then dialled there.

@@ -38,7 +38,7 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
 State ForwardTable::state() const {
   State state{.ports = sticky_.all(), .addresses = addresses_.all()};
   for (const ForwardRequest& request : requests_) {
-    if (request.options.persist) state.forwards.push_back(kept_form(request));
+    if (request.spec.persist) state.forwards.push_back(request.spec);
   }
   return state;
 }
@@ -210,7 +210,7 @@ Forward& ForwardTable::create_for(const ForwardRequest& request, const ForwardKe
   if (container != nullptr) {
     forward.describe(*container);
   } else {
-    forward.describe_missing(request.container_name);
+    forward.describe_missing(request.spec.container);
   }
   return forward;
 }

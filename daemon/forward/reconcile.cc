@@ -214,7 +214,7 @@ ForwardTable::Plan ForwardTable::plan_of(Entry& entry) {
     if (request.container_id != container.id) continue;
     auto meant = listeners_meant(request, listeners);
     Treatment treatment = treatment_of(request, &container, meant);
-    plan[request.target] = {std::move(meant), &request, std::move(treatment)};
+    plan[request.spec.target] = {std::move(meant), &request, std::move(treatment)};
   }
   return plan;
 }

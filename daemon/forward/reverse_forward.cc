@@ -22,17 +22,17 @@ void add(Counters& sum, const Counters& more) {
 ForwardInfo info_of(const ForwardRequest& request, WallTime since) {
   ForwardInfo info;
   info.id = request.forward_id;
-  info.container_name = request.container_name;
-  info.protocol = request.target.protocol();
+  info.container_name = request.spec.container;
+  info.protocol = request.spec.target.protocol();
   info.direction = Direction::Reverse;
-  info.target = request.target.text();
+  info.target = request.spec.target.text();
   info.container_address = kLoopbacks.front().text();
-  info.container_port = request.target.port_number();
+  info.container_port = request.spec.target.port_number();
   for (const IpAddress& address : kLoopbacks) info.host_addresses.push_back(address.text());
-  info.host_port = request.options.host_port.value_or(request.target.port_number());
+  info.host_port = request.spec.host_port.value_or(request.spec.target.port_number());
   info.origin = request.origin;
   info.state = ForwardState::Waiting;
-  info.label = request.options.label;
+  info.label = request.spec.label;
   info.on_auto_forward = "silent";  // nothing on the host has become reachable
   info.since = since;
   return info;
@@ -77,7 +77,7 @@ void ReverseForward::attach(Reach& reach) {
   reach_ = &reach;
   const Container& container = reach.container();
   info_.container_id = request_.container_id = container.id;
-  info_.container_name = request_.container_name = container.name;
+  info_.container_name = request_.spec.container = container.name;
   info_.container_engine = container.engine;
   auto taken = reach.take_port(info_.container_port, *this);
   if (!taken) return settle(ForwardState::Conflict, taken.error());

@@ -12,9 +12,9 @@ using Kind = Refusal::Kind;
 
 bool says(const DeclaredForward& declared, const ReverseForward& forward) {
   const ForwardRequest& request = forward.request();
-  return declared.direction == Direction::Reverse && declared.target == request.target &&
-         declared.container == request.container_name &&
-         declared.host_port == request.options.host_port && declared.label == request.options.label;
+  return declared.direction == Direction::Reverse && declared.target == request.spec.target &&
+         declared.container == request.spec.container &&
+         declared.host_port == request.spec.host_port && declared.label == request.spec.label;
 }
 
 }  // namespace
@@ -60,20 +60,13 @@ void ReverseForwards::declare() {
 
 /// One that was asked for by hand gives way: the configuration is the longer-lived word.
 void ReverseForwards::declare(const DeclaredForward& declared) {
-  const std::string asked_by = "declared at " + declared.place.text();
   if (ReverseForward* there = find_target(declared.container, declared.target)) {
-    if (there->origin() == Origin::Declared) return there->set_asked_by(asked_by);
+    if (there->origin() == Origin::Declared) {
+      return there->set_asked_by(declared_request(declared).asked_by);
+    }
     withdraw(forwards_.find(there->id()), "replaced");
   }
-  ForwardRequest request;
-  request.container_name = declared.container;
-  request.target = declared.target;
-  request.options.host_port = declared.host_port;
-  request.options.label = declared.label;
-  request.options.allow_missing = true;
-  request.options.direction = Direction::Reverse;
-  request.origin = Origin::Declared;
-  request.asked_by = asked_by;
+  ForwardRequest request = declared_request(declared);
   create(std::move(request), named(declared.container));
 }
 
@@ -86,16 +79,16 @@ Answer<std::string> ReverseForwards::add(Reach* reach, ForwardRequest request) {
     return entry.second.forward->origin() == Origin::Manual;
   });
   if (auto room = check_count(by_hand); !room) return std::unexpected(room.error());
-  if (reach != nullptr) request.container_name = reach->container().name;
-  if (const ReverseForward* there = find_target(request.container_name, request.target)) {
+  if (reach != nullptr) request.spec.container = reach->container().name;
+  if (const ReverseForward* there = find_target(request.spec.container, request.spec.target)) {
     return refuse(
         Kind::InvalidArgument,
         fmt::format("port {} of {} leads to the host already: end that forward first with "
                     "`portfwdctl unforward {}`",
-                    request.target.text(), request.container_name, there->id()));
+                    request.spec.target.text(), request.spec.container, there->id()));
   }
-  if (reach == nullptr) reach = named(request.container_name);
-  const bool persist = request.options.persist;
+  if (reach == nullptr) reach = named(request.spec.container);
+  const bool persist = request.spec.persist;
   const bool restored = request.restored;
   const ReverseForward& made = create(std::move(request), reach);
   if (made.state() == ForwardState::Conflict && !restored) return give_back(made);
@@ -155,7 +148,7 @@ Answer<void> ReverseForwards::remove(std::string_view forward_id) {
 void ReverseForwards::end_lifeline(std::string_view bus_name) {
   for (auto it = forwards_.begin(); it != forwards_.end();) {
     const auto next = std::next(it);
-    if (it->second.forward->request().options.lifeline == bus_name) withdraw(it, "unforwarded");
+    if (it->second.forward->request().lifeline == bus_name) withdraw(it, "unforwarded");
     it = next;
   }
 }
@@ -170,7 +163,7 @@ void ReverseForwards::withdraw(Forwards::iterator kept, std::string_view reason)
   auto node = forwards_.extract(kept);
   Kept& gone = node.mapped();
   const ForwardInfo info = gone.forward->info();
-  if (gone.forward->request().options.persist) observer_.on_state_changed();
+  if (gone.forward->request().spec.persist) observer_.on_state_changed();
   draining_.add(gone.forward->leave(settings_.host.drain));
   observer_.on_forward_destroyed(info);
   tell_removed(gone, info, reason);
@@ -195,11 +188,11 @@ std::string ReverseForwards::asked_by(std::string_view id) const {
   return found == forwards_.end() ? "" : found->second.forward->request().asked_by;
 }
 
-std::vector<KeptForward> ReverseForwards::kept() const {
-  std::vector<KeptForward> out;
+std::vector<ForwardSpec> ReverseForwards::kept() const {
+  std::vector<ForwardSpec> out;
   for (const auto& [id, kept] : forwards_) {
     const ForwardRequest& request = kept.forward->request();
-    if (request.options.persist) out.push_back(kept_form(request));
+    if (request.spec.persist) out.push_back(request.spec);
   }
   return out;
 }
@@ -208,7 +201,7 @@ ReverseForward* ReverseForwards::find_target(std::string_view container_name,
                                              const Target& target) const {
   for (const auto& [id, kept] : forwards_) {
     const ForwardRequest& request = kept.forward->request();
-    if (request.container_name == container_name && request.target == target) {
+    if (request.spec.container == container_name && request.spec.target == target) {
       return kept.forward.get();
     }
   }

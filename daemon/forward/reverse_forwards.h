@@ -49,7 +49,7 @@ class ReverseForwards final : public ReachObserver,
   /// How a forward came to be asked for, such as "declared at FILE:LINE".
   [[nodiscard]] std::string asked_by(std::string_view id) const;
   /// Those that the next life of the daemon is to know.
-  [[nodiscard]] std::vector<KeptForward> kept() const;
+  [[nodiscard]] std::vector<ForwardSpec> kept() const;
 
   void on_reach_added(Reach& reach) override;
   void on_reach_changed(Reach& reach) override;

@@ -25,7 +25,7 @@ Json json_of(const ContainerAddress& a) {
   return {{"container", a.container}, {"address", a.address.text()}};
 }
 
-Json json_of(const KeptForward& f) {
+Json json_of(const ForwardSpec& f) {
   Json object{{"container", f.container},
               {"target", f.target.text()},
               {"reverse", f.direction == Direction::Reverse},
@@ -106,7 +106,7 @@ bool read(const Json& object, ContainerAddress& into) {
   return reader.good();
 }
 
-bool read(const Json& object, KeptForward& into) {
+bool read(const Json& object, ForwardSpec& into) {
   Reader reader(object);
   into = {.container = reader.text("container"),
           .target = reader.target("target"),
@@ -114,7 +114,8 @@ bool read(const Json& object, KeptForward& into) {
           .host_port = reader.optional_port("host_port"),
           .bind = reader.text("bind"),
           .container_address = reader.text("address"),
-          .label = reader.text("label")};
+          .label = reader.text("label"),
+          .persist = true};
   return reader.good();
 }
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "config/rule.h"
+#include "config/forward_spec.h"
 #include "discover/opt_outs.h"
 #include "net/target.h"
 
@@ -31,23 +31,11 @@ struct ContainerAddress {
   friend bool operator==(const ContainerAddress&, const ContainerAddress&) = default;
 };
 
-/// A forward that a person asked for and wanted kept.
-struct KeptForward {
-  std::string container;  ///< its name
-  Target target;
-  Direction direction = Direction::In;
-  std::optional<Port> host_port;
-  std::string bind;  ///< as it was asked for, as the next two
-  std::string container_address;
-  std::string label;
-  friend bool operator==(const KeptForward&, const KeptForward&) = default;
-};
-
 /// Of ports and addresses, the one that was used longest ago comes first.
 struct State {
   std::vector<StickyPort> ports;
   std::vector<ContainerAddress> addresses;
-  std::vector<KeptForward> forwards;
+  std::vector<ForwardSpec> forwards;  ///< those with `persist`
   std::vector<OptOut> opt_outs;
   friend bool operator==(const State&, const State&) = default;
 };

@@ -15,28 +15,18 @@ namespace {
 using Kind = Refusal::Kind;
 
 ForwardKey away_key(const ForwardRequest& request) {
-  return portfwd::away_key(request.container_name, request.target);
+  return portfwd::away_key(request.spec.container, request.spec.target);
 }
 
 ForwardKey key_in(const Container& container, Target target) {
   return {container.id, std::move(target)};
 }
 
-ForwardRequest request_for(const DeclaredForward& declared) {
-  return {
-      .container_name = declared.container,
-      .target = declared.target,
-      .options = {.host_port = declared.host_port, .label = declared.label, .allow_missing = true},
-      .origin = Origin::Declared,
-      .by_container = declared.by_container,
-      .asked_by = "declared at " + declared.place.text()};
-}
-
 /// Whether the forward of `request` can serve for what is declared, whatever its label.
 bool same_tie(const ForwardRequest& request, const DeclaredForward& declared) {
   return declared.direction == Direction::In && request.origin == Origin::Declared &&
-         request.container_name == declared.container && request.target == declared.target &&
-         request.options.host_port == declared.host_port;
+         request.spec.container == declared.container && request.spec.target == declared.target &&
+         request.spec.host_port == declared.host_port;
 }
 
 std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
@@ -44,12 +34,12 @@ std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
     return fmt::format(
         "port {} of {} is a [[forward]] of the configuration, at host port {}: "
         "change it there",
-        request.target.text(), request.container_name, forward.host_port());
+        request.spec.target.text(), request.spec.container, forward.host_port());
   }
   return fmt::format(
       "port {} of {} is forwarded by hand already, to host port {}: end that one "
       "first with `portfwdctl unforward {}`",
-      request.target.text(), request.container_name, forward.host_port(), forward.id());
+      request.spec.target.text(), request.spec.container, forward.host_port(), forward.id());
 }
 
 /// @param because why the forward has no host port
@@ -82,14 +72,14 @@ Answer<std::string> ForwardTable::add(Reach* reach, ForwardRequest request) {
 Answer<std::string> ForwardTable::insert(Reach* reach, ForwardRequest request) {
   if (reach != nullptr) {
     request.container_id = reach->container().id;
-    request.container_name = reach->container().name;
+    request.spec.container = reach->container().name;
   }
   if (request.origin == Origin::Manual) {
     const auto by_hand = std::ranges::count(requests_, Origin::Manual, &ForwardRequest::origin);
     if (auto room = check_count(by_hand); !room) return std::unexpected(room.error());
   }
   const ForwardKey key =
-      reach != nullptr ? key_in(reach->container(), request.target) : away_key(request);
+      reach != nullptr ? key_in(reach->container(), request.spec.target) : away_key(request);
   if (const auto there = forwards_.find(key); there != forwards_.end()) {
     Forward& forward = *there->second.forward;
     if (forward.origin() != Origin::Auto) {
@@ -104,9 +94,9 @@ Answer<std::string> ForwardTable::insert(Reach* reach, ForwardRequest request) {
 
 /// Whether a detected forward is as the request wants it.
 bool ForwardTable::serves(const Forward& forward, const ForwardRequest& request) {
-  const ForwardOptions& options = request.options;
-  return options.bind.empty() && options.container_address.empty() &&
-         options.host_port.value_or(forward.host_port()) == forward.host_port() &&
+  const ForwardSpec& spec = request.spec;
+  return spec.bind.empty() && spec.container_address.empty() &&
+         spec.host_port.value_or(forward.host_port()) == forward.host_port() &&
          forward.state() != ForwardState::Conflict;
 }
 
@@ -115,7 +105,7 @@ std::string ForwardTable::take_over(Tied& tied, ForwardRequest request) {
   request.forward_id = forward.id();
   forward.become(request.origin);
   count_automatic(forward.key().container, -1);
-  if (request.options.persist) parts_.observer.on_state_changed();
+  if (request.spec.persist) parts_.observer.on_state_changed();
   requests_.push_back(std::move(request));
   told_change(tied);
   mark(entries_.at(forward.key().container));  // a request is treated in another way
@@ -129,7 +119,7 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
   const ForwardRequest& kept = requests_.back();
   const Container* container = reach != nullptr ? &reach->container() : nullptr;
   Forward& forward = create_for(kept, key, container);
-  if (!bind(forward) && kept.options.host_port && kept.origin == Origin::Manual && !kept.restored) {
+  if (!bind(forward) && kept.spec.host_port && kept.origin == Origin::Manual && !kept.restored) {
     Refusal refusal = no_host_port(forward, forward.info().reason);
     requests_.pop_back();
     ids_.erase(forward.id());
@@ -138,7 +128,7 @@ Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
     if (container != nullptr) mark(entries_.at(container->id));
     return std::unexpected(std::move(refusal));
   }
-  if (kept.options.persist) parts_.observer.on_state_changed();
+  if (kept.spec.persist) parts_.observer.on_state_changed();
   std::string id = forward.id();
   announce_waiting(key);
   if (container != nullptr) mark(entries_.at(container->id));
@@ -165,7 +155,7 @@ void ForwardTable::end(Forwards::iterator tied, std::string_view reason) {
   const std::string id = tied->second.forward->id();
   const auto request = std::ranges::find(requests_, id, &ForwardRequest::forward_id);
   if (request != requests_.end()) {
-    if (request->options.persist) parts_.observer.on_state_changed();
+    if (request->spec.persist) parts_.observer.on_state_changed();
     requests_.erase(request);
   }
   withdraw(tied, reason);
@@ -174,7 +164,7 @@ void ForwardTable::end(Forwards::iterator tied, std::string_view reason) {
 void ForwardTable::end_lifeline(std::string_view bus_name) {
   std::vector<std::string> ended;
   for (const ForwardRequest& request : requests_) {
-    if (request.options.lifeline == bus_name) ended.push_back(request.forward_id);
+    if (request.lifeline == bus_name) ended.push_back(request.forward_id);
   }
   for (const std::string& id : ended) (void)remove(id);
 }
@@ -195,8 +185,8 @@ void ForwardTable::make_declared() {
     const auto declared =
         std::ranges::find_if(all, [&](const DeclaredForward& d) { return same_tie(request, d); });
     if (declared != all.end() && at_home(request)) {
-      request.options.label = declared->label;
-      request.asked_by = request_for(*declared).asked_by;
+      request.spec.label = declared->label;
+      request.asked_by = declared_request(*declared).asked_by;
     } else if (request.origin == Origin::Declared) {
       const bool gone = request.by_container && request.container_id.empty();
       ended.emplace_back(request.forward_id, gone ? "container-gone" : "rule");
@@ -228,7 +218,7 @@ std::vector<DeclaredForward> ForwardTable::declared() const {
 }
 
 void ForwardTable::declare(const DeclaredForward& declared) {
-  ForwardRequest request = request_for(declared);
+  ForwardRequest request = declared_request(declared);
   Reach* reach = named(declared.container);
   const auto there = forwards_.find(reach != nullptr ? key_in(reach->container(), declared.target)
                                                      : away_key(request));
@@ -270,7 +260,7 @@ void ForwardTable::treat_waiting() {
 bool ForwardTable::at_home(const ForwardRequest& request) {
   const Forward& forward = *by_id(request.forward_id)->second.forward;
   return forward.tried_addresses() ==
-         host_addresses(request.container_name, forward.treatment().bind);
+         host_addresses(request.spec.container, forward.treatment().bind);
 }
 
 Reach* ForwardTable::named(const std::string& container) const {
@@ -289,11 +279,11 @@ void ForwardTable::inherit(const Container& container) {
     if (name == container.name) continue;
     for (ForwardRequest& request : requests_) {
       const bool waits = request.by_container && request.container_id.empty();
-      if (!waits || request.container_name != name) continue;
-      ForwardKey to = portfwd::away_key(container.name, request.target);
+      if (!waits || request.spec.container != name) continue;
+      ForwardKey to = portfwd::away_key(container.name, request.spec.target);
       if (forwards_.contains(to)) continue;
       rekey(away_key(request), std::move(to));
-      request.container_name = container.name;
+      request.spec.container = container.name;
     }
   }
 }
@@ -320,7 +310,7 @@ void ForwardTable::adopt(Entry& entry) {
   for (ForwardRequest& request : requests_) {
     if (!request.meant(container)) continue;
     const ForwardKey away = away_key(request);
-    const ForwardKey key = key_in(container, request.target);
+    const ForwardKey key = key_in(container, request.spec.target);
     if (const auto there = forwards_.find(key); there != forwards_.end()) end(there, "replaced");
     request.container_id = container.id;
     rekey(away, key);
@@ -340,11 +330,11 @@ void ForwardTable::rekey(const ForwardKey& from, ForwardKey to) {
 /// Its forward waits for another container of that name.
 void ForwardTable::release(ForwardRequest& request) {
   const ForwardKey away = away_key(request);
-  rekey({request.container_id, request.target}, away);
+  rekey({request.container_id, request.spec.target}, away);
   request.container_id.clear();
   Tied& tied = forwards_.at(away);
   tied.forward->wait(settings_.host.linger);
-  tied.forward->describe_missing(request.container_name);
+  tied.forward->describe_missing(request.spec.container);
   (void)treat(*tied.forward, treatment_of(request, nullptr, {}));  // rules were about the container
   told_change(tied);
 }
@@ -362,7 +352,7 @@ void ForwardTable::release_misnamed(const Container& container) {
   for (ForwardRequest& request : requests_) {
     const bool misnamed = request.origin == Origin::Declared &&
                           request.container_id == container.id &&
-                          request.container_name != container.name;
+                          request.spec.container != container.name;
     if (misnamed) release(request);
   }
 }
@@ -372,23 +362,23 @@ void ForwardTable::release_misnamed(const Container& container) {
 Treatment ForwardTable::treatment_of(const ForwardRequest& request, const Container* container,
                                      std::span<const Listener> listeners) const {
   Listener listener;
-  listener.protocol = request.target.protocol();
-  listener.local = Endpoint{IpAddress::loopback(Family::V4), request.target.port_number()};
+  listener.protocol = request.spec.target.protocol();
+  listener.local = Endpoint{IpAddress::loopback(Family::V4), request.spec.target.port_number()};
   if (!listeners.empty()) listener = listeners.front();
   Treatment treatment = container == nullptr ? default_treatment(settings_)
                                              : decide(policy(), *container, listener).treatment;
-  if (!request.options.label.empty()) treatment.label = request.options.label;
+  if (!request.spec.label.empty()) treatment.label = request.spec.label;
   if (!request.by_container || container == nullptr) {
     treatment.on_auto_forward = "notify";
   } else if (treatment.on_auto_forward ==
              "ignore") {  // is about detected ports; this one is wanted
     treatment.on_auto_forward = "silent";
   }
-  treatment.host_port = request.options.host_port;
-  treatment.require_host_port = request.options.host_port.has_value();
+  treatment.host_port = request.spec.host_port;
+  treatment.require_host_port = request.spec.host_port.has_value();
   treatment.bind.reset();
   if (request.by_container && settings_.host.bind.is_remote()) treatment.bind = Bind{};
-  if (!request.options.bind.empty()) treatment.bind = Bind{IpAddress::parse(request.options.bind)};
+  if (!request.spec.bind.empty()) treatment.bind = Bind{IpAddress::parse(request.spec.bind)};
   return treatment;
 }
 

@@ -177,20 +177,20 @@ TEST_F(BusCtlTest, ForwardMakesOneAndShowsIt) {
   EXPECT_EQ(made["host_port"], 18080);
   EXPECT_EQ(control_.asked.container, "web");
   EXPECT_EQ(control_.asked.target, "8080");
-  const ForwardOptions& options = control_.asked.options;
-  EXPECT_EQ(options.host_port, 18080);
-  EXPECT_EQ(options.label, "mine");
-  EXPECT_EQ(options.bind, "127.0.0.1");
-  EXPECT_EQ(options.container_address, "::1");
-  EXPECT_EQ(options.direction, Direction::Reverse);
-  EXPECT_TRUE(options.persist && options.allow_missing);
+  const ForwardSpec& spec = control_.asked.spec;
+  EXPECT_EQ(spec.host_port, 18080);
+  EXPECT_EQ(spec.label, "mine");
+  EXPECT_EQ(spec.bind, "127.0.0.1");
+  EXPECT_EQ(spec.container_address, "::1");
+  EXPECT_EQ(spec.direction, Direction::Reverse);
+  EXPECT_TRUE(spec.persist && spec.allow_missing);
 }
 
 TEST_F(BusCtlTest, ForwardToldInWords) {
   serve();
   const Result said = ctl({"forward", "web", "8080"});
   EXPECT_EQ(said.out, "localhost:8080 -> web:8080  (made, active)\n") << said.err;
-  EXPECT_FALSE(control_.asked.options.host_port);
+  EXPECT_FALSE(control_.asked.spec.host_port);
 }
 
 TEST_F(BusCtlTest, UnforwardTakesIdHostPortOrContainerAndPort) {

@@ -199,14 +199,14 @@ TEST_F(BusServiceTest, AllOptionsOfAForwardArrive) {
   EXPECT_EQ(reply.body[0], "/org/portfwd1/forward/made");
   EXPECT_EQ(control_.asked.container, "web");
   EXPECT_EQ(control_.asked.target, "8080/udp");
-  const ForwardOptions& options = control_.asked.options;
-  EXPECT_EQ(options.host_port, 18080);
-  EXPECT_EQ(options.bind, "localhost");
-  EXPECT_EQ(options.container_address, "::1");
-  EXPECT_EQ(options.label, "mine");
-  EXPECT_TRUE(options.persist && options.allow_missing);
-  EXPECT_EQ(options.direction, Direction::Reverse);
-  EXPECT_EQ(options.lifeline, "");
+  const ForwardSpec& spec = control_.asked.spec;
+  EXPECT_EQ(spec.host_port, 18080);
+  EXPECT_EQ(spec.bind, "localhost");
+  EXPECT_EQ(spec.container_address, "::1");
+  EXPECT_EQ(spec.label, "mine");
+  EXPECT_TRUE(spec.persist && spec.allow_missing);
+  EXPECT_EQ(spec.direction, Direction::Reverse);
+  EXPECT_EQ(control_.asked.lifeline, "");
 }
 
 TEST_F(BusServiceTest, AnOptionThatIsNotUnderstoodIsNamed) {
@@ -230,7 +230,7 @@ TEST_F(BusServiceTest, AForwardMayEndWithItsCallersConnection) {
   const std::string name = other->unique_name();
   EXPECT_EQ(other->manager("Forward", "ssa{sv}", "web", "80", 1, "while_connected", "b", 1).error,
             "");
-  EXPECT_EQ(control_.asked.options.lifeline, name);
+  EXPECT_EQ(control_.asked.lifeline, name);
   EXPECT_TRUE(control_.ended_lifelines.empty());
   other.reset();
   ASSERT_TRUE(until([&] { return !control_.ended_lifelines.empty(); }));

@@ -21,11 +21,12 @@ struct DeclaredForwards : ForwardTableTest {
     table->apply(settings);
   }
   static DeclaredForward web(Port host_port = 18080, std::string label = "") {
-    return {.container = "web",
-            .target = {Protocol::Tcp, 8080},
-            .host_port = host_port,
-            .label = std::move(label),
-            .place = {"c.toml", 3, 1}};
+    return {{.container = "web",
+             .target = {Protocol::Tcp, 8080},
+             .host_port = host_port,
+             .label = std::move(label)},
+            false,
+            {"c.toml", 3, 1}};
   }
 };
 

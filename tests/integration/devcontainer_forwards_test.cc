@@ -108,7 +108,8 @@ TEST_F(DevcontainerForwards, NeverTakesAHostPortThatTheEnginePublishes) {
 }
 
 TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesIsNotMade) {
-  settings.forwards = {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}};
+  settings.forwards = {
+      {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
   table->apply(settings);
   EXPECT_EQ(only().state, ForwardState::Waiting);
   auto& app = *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-app", "app"));
@@ -134,7 +135,8 @@ TEST_F(DevcontainerForwards, OnAutoForwardIsObeyedForWantedPorts) {
 }
 
 TEST_F(DevcontainerForwards, TheUsersOwnWordComesFirst) {
-  settings.forwards = {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}};
+  settings.forwards = {
+      {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
   table->apply(settings);
   devcontainer(R"({"forwardPorts": [18085], "portsAttributes": {"18085": {"label": "theirs"}}})");
   EXPECT_EQ(only().host_port, 18086);

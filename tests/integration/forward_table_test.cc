@@ -280,7 +280,7 @@ TEST_F(ForwardTableTest, AForwardForAContainerThatMayComeIsAdoptedAndOutlivesIt)
 
 TEST_F(ForwardTableTest, AForwardEndsWithItsLifeline) {
   TestReach& web = container("web");
-  ASSERT_TRUE(ask(&web, 8080, {.lifeline = ":1.7"}));
+  ASSERT_TRUE(table->add(&web, {.spec = {.target = {Protocol::Tcp, 8080}}, .lifeline = ":1.7"}));
   table->end_lifeline(":1.8");
   EXPECT_EQ(table->size(), 1U);
   table->end_lifeline(":1.7");

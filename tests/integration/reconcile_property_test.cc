@@ -52,7 +52,8 @@ struct ReconcileProperties : ForwardTableTest {
     fixed.require_host_port = true;
     if (coin()) {
       DeclaredForward& declared = out.forwards.emplace_back();
-      declared = {.container = coin() ? "web" : "api", .target = {Protocol::Tcp, 9000}};
+      declared.container = coin() ? "web" : "api";
+      declared.target = {Protocol::Tcp, 9000};
       declared.host_port = 19000;
     }
     return out;

@@ -62,7 +62,8 @@ class FakeControl final : public Control {
     std::string what = {};
     std::string container = {};
     std::string target = {};
-    ForwardOptions options = {};
+    ForwardSpec spec = {};
+    std::string lifeline = {};
     pid_t pid = 0;
   } asked;  ///< the last request
   UniqueFd netns_fd;
@@ -108,14 +109,14 @@ class FakeControl final : public Control {
     observer->on_event(event);
   }
 
-  Answer<std::string> forward(std::string_view container, std::string_view target,
-                              const ForwardOptions& options) override {
-    asked = {.what = "forward", .container = std::string(container), .target = std::string(target)};
-    asked.options = options;
+  Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) override {
+    asked = {.what = "forward", .container = spec.container, .target = spec.target.text()};
+    asked.spec = spec;
+    asked.lifeline = lifeline;
     if (refusal) return std::unexpected(*refusal);
     ForwardInfo made = web_forward("made");
     made.origin = Origin::Manual;
-    made.host_port = options.host_port.value_or(made.host_port);
+    made.host_port = spec.host_port.value_or(made.host_port);
     add(made);
     return made.id;
   }

@@ -104,8 +104,7 @@ struct Holder final : PortHolder {
 struct ForwardTableTest : testing::Test {
   ForwardTableTest() {
     settings.host.linger = std::chrono::milliseconds(20);
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told},
-                  settings, State{});
+    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, State{});
   }
   ~ForwardTableTest() override {
     table->stop();
@@ -148,10 +147,11 @@ struct ForwardTableTest : testing::Test {
     EXPECT_EQ(infos.size(), 1U);
     return infos.empty() ? ForwardInfo{} : infos.front();
   }
-  Answer<std::string> ask(TestReach* reach, Port port, ForwardOptions options = {},
+  Answer<std::string> ask(TestReach* reach, Port port, ForwardSpec spec = {},
                           std::string name = "") {
-    ForwardRequest request{.target = {Protocol::Tcp, port}, .options = std::move(options)};
-    request.container_name = std::move(name);
+    ForwardRequest request{.spec = std::move(spec)};
+    request.spec.target = {Protocol::Tcp, port};
+    request.spec.container = std::move(name);
     return table->add(reach, std::move(request));
   }
   void turn_until(const std::function<bool()>& done) {

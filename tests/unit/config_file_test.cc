@@ -189,7 +189,7 @@ TEST(Config, AForwardSaysWhatItTies) {
       parse_config("[[forward]]\ncontainer = \"a\"\ntarget = \"80\"\nlabel = \"x\"", "c.toml");
   ASSERT_TRUE(read);
   const DeclaredForward wanted{
-      .container = "a", .target = {Protocol::Tcp, 80}, .label = "x", .place = {"c.toml", 1, 1}};
+      {.container = "a", .target = {Protocol::Tcp, 80}, .label = "x"}, false, {"c.toml", 1, 1}};
   EXPECT_EQ(read->forwards, std::vector{wanted});
 }
 

@@ -26,14 +26,15 @@ State some_state() {
                     {"Übersicht", {Protocol::Tcp, 65535}, 1}},
           .addresses = {{"web", IpAddress::v4(127, 1, 2, 3)},
                         {"shop", IpAddress::v4(127, 254, 255, 254)}},
-          .forwards = {{.container = "web", .target = {Protocol::Tcp, 80}},
+          .forwards = {{.container = "web", .target = {Protocol::Tcp, 80}, .persist = true},
                        {.container = "db",
                         .target = {Protocol::Tcp, 5432},
                         .direction = Direction::Reverse,
                         .host_port = 15432,
                         .bind = "::1",
                         .container_address = "10.0.0.1",
-                        .label = "mine"}},
+                        .label = "mine",
+                        .persist = true}},
           .opt_outs = {{"6f2c", 4711, 1'234'567'890'123}}};
 }
 
