@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "base/nearest.h"
 #include "base/text.h"
-#include "config/value_parsers.h"
 
 namespace portfwd {
 

@@ -1,11 +1,7 @@
 #include "config/value_parsers.h"
 
-#include <algorithm>
 #include <array>
 #include <charconv>
-#include <numeric>
-#include <utility>
-#include <vector>
 
 namespace portfwd {
 
@@ -20,20 +16,6 @@ struct Unit {
 constexpr std::array<Unit, 5> kUnits{
     {{"us", 1us}, {"ms", 1ms}, {"s", 1s}, {"min", 1min}, {"h", 1h}}};
 constexpr Duration kLongest = 24h;
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
 
 }  // namespace
 
@@ -56,16 +38,6 @@ std::optional<PortRange> parse_port_range(std::string_view text) {
   const auto last = dash == std::string_view::npos ? first : parse_port(text.substr(dash + 1));
   if (!first || !last || *first > *last) return std::nullopt;
   return PortRange{*first, *last};
-}
-
-std::string_view nearest(std::string_view typed, std::span<const std::string_view> known) {
-  std::string_view best;
-  std::size_t closest = typed.size() / 2 + 1;  // farther than half its length is a guess
-  for (const std::string_view name : known) {
-    const std::size_t distance = edit_distance(typed, name);
-    if (distance < closest) closest = distance, best = name;
-  }
-  return best;
 }
 
 }  // namespace portfwd

@@ -1,9 +1,8 @@
-// The small languages inside configuration values: durations, port ranges, nearest known names.
+// The small languages inside configuration values: durations and port ranges.
 // Pure functions on text.
 #pragma once
 
 #include <optional>
-#include <span>
 #include <string_view>
 
 #include "base/clock.h"
@@ -16,9 +15,5 @@ namespace portfwd {
 
 /// "8080" or "5000-6000", first <= last.
 [[nodiscard]] std::optional<PortRange> parse_port_range(std::string_view text);
-
-/// The known name that is closest to a mistyped one; "" when none is close.
-[[nodiscard]] std::string_view nearest(std::string_view typed,
-                                       std::span<const std::string_view> known);
 
 }  // namespace portfwd

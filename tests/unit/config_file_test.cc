@@ -359,11 +359,5 @@ TEST(Values, ARegexMatchesAnyPart) {
   EXPECT_FALSE(Regex::compile("post("));
 }
 
-TEST(Values, TheNearestNameIsCloseOrNone) {
-  constexpr std::array<std::string_view, 3> kKnown{"linger", "hold", "drain"};
-  EXPECT_EQ(nearest("lingre", kKnown), "linger");
-  EXPECT_EQ(nearest("zzzzzz", kKnown), "");
-}
-
 }  // namespace
 }  // namespace portfwd
