@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
+#include "base/nearest.h"
 #include "ctl/failure.h"
 
 namespace portfwd::ctl {
@@ -17,49 +18,55 @@ namespace {
 
 constexpr std::array kGlobal{
     Option{"--json", "", "print one JSON document (events --follow: one object a line)"},
-    Option{"--timeout", "SECONDS", "wait at most so long for the daemon's answer (25)"},
-    Option{"--help", "", "show this, or the help of a command"},
+    Option{"--timeout", "SECONDS", "set the timeout of a call in seconds (default 25)"},
+    Option{"--help", "", "show this help, or the help of a command"},
     Option{"--version", "", "show the version"},
 };
 
-constexpr std::array kList{Option{"--container", "C", "only those of this container"}};
+constexpr std::array kList{Option{"--container", "C", "show only forwards of this container"}};
 constexpr std::array kContainers{
-    Option{"--all", "", "also those without an engine that never had a listener"}};
+    Option{"--all", "", "include containers without an engine that never had a listener"}};
 constexpr std::array kForward{
-    Option{"--host-port", "N", "this host port and no other"},
-    Option{"--bind", "ADDR", "host address to listen on: localhost (both) or one address"},
-    Option{"--label", "TEXT", "a word for people, shown in list"},
-    Option{"--address", "ADDR", "address to connect to inside"},
-    Option{"--reverse", "", "a port in the container that leads to the host"},
-    Option{"--persist", "", "keep it across restarts of the daemon"},
-    Option{"--allow-missing", "", "the container may come later"},
+    Option{"--host-port", "N", "use this host port and no other"},
+    Option{"--bind", "ADDR", "listen on localhost (both loopback addresses) or on one address",
+           Offer::Words, "localhost 127.0.0.1 ::1"},
+    Option{"--label", "TEXT", "set a text for people, shown by list"},
+    Option{"--address", "ADDR", "connect to this address inside"},
+    Option{"--reverse", "", "open the port in the container and lead it to the host"},
+    Option{"--persist", "", "keep the forward across restarts of the daemon"},
+    Option{"--allow-missing", "", "accept a container that does not exist yet"},
 };
 constexpr std::array kAttach{
-    Option{"--pid", "PID", "by a process in it"},
-    Option{"--netns", "PATH", "by its network namespace, such as /run/netns/NAME"},
-    Option{"--name", "NAME", "what to call it"},
+    Option{"--pid", "PID", "name the container by a process in it", Offer::Processes, "",
+           "--netns"},
+    Option{"--netns", "PATH", "name it by its network namespace, such as /run/netns/NAME",
+           Offer::Files, "", "--pid"},
+    Option{"--name", "NAME", "set the name of the container"},
 };
 constexpr std::array kEvents{
-    Option{"--since", "WHEN", "from then on: RFC 3339, -5min, now, or #17 (strictly after)"},
-    Option{"--follow", "", "go on with what happens from now"},
+    Option{"--since", "WHEN", "start at a time (RFC 3339, -5min, now) or strictly after #17",
+           Offer::Words, "now -5min -1h"},
+    Option{"--follow", "", "continue with new events as they come"},
 };
 
 constexpr std::array kCommands{
-    Command{"list", "", 0, 0, "the forwards", kList},
-    Command{"containers", "", 0, 0, "the containers, with why one can't be entered", kContainers},
+    Command{"list", "", 0, 0, "show the forwards", kList},
+    Command{"containers", "", 0, 0, "show the containers, and why one cannot be entered",
+            kContainers},
     Command{"forward", "CONTAINER TARGET[:HOSTPORT]", 2, 2,
             "forward a port: TARGET is 8080 or 8080/udp", kForward},
     Command{"unforward", "FORWARD", 1, 1, "end a forward: its id, host port or CONTAINER:PORT", {}},
-    Command{"attach", "(--pid PID | --netns PATH)", 0, 0, "add what discovery can't see", kAttach},
-    Command{"detach", "CONTAINER", 1, 1, "forget a container, with its forwards", {}},
-    Command{"events", "", 0, 0, "what came and went, the last 1000", kEvents},
-    Command{"explain", "[CONTAINER] PORT", 1, 2, "why a port is or isn't forwarded", {}},
-    Command{"status", "", 0, 0, "how the daemon is", {}},
+    Command{"attach", "(--pid PID | --netns PATH)", 0, 0,
+            "add a container that discovery cannot see", kAttach},
+    Command{"detach", "CONTAINER", 1, 1, "forget a container and end its forwards", {}},
+    Command{"events", "", 0, 0, "show recent events, at most the last 1000", kEvents},
+    Command{"explain", "[CONTAINER] PORT", 1, 2, "explain why a port is or is not forwarded", {}},
+    Command{"status", "", 0, 0, "show daemon status", {}},
     Command{"reload", "", 0, 0, "read the configuration again", {}},
-    Command{"open", "FORWARD", 1, 1, "show a forward in the browser (xdg-open)", {}},
+    Command{"open", "FORWARD", 1, 1, "open a forward in the browser (xdg-open)", {}},
 };
 
-/// Reads one line; the state is where it is and what it has found.
+/// Parses one line: the words that are left, and what was found before them.
 class Parser {
  public:
   explicit Parser(std::span<const std::string_view> arguments) : left_(arguments) {}
@@ -137,7 +144,7 @@ class Parser {
       fail(fmt::format("{} needs {}", command.name, command.operands));
     }
     if (line_.operands.size() > command.max_operands) {
-      fail(fmt::format("{}: what is '{}'?", command.name,
+      fail(fmt::format("{}: unexpected argument '{}'", command.name,
                        echo(line_.operands[command.max_operands])));
     }
   }
@@ -160,21 +167,6 @@ class Parser {
   CommandLine line_;
   bool options_over_ = false;
 };
-
-/// Levenshtein's distance, one row at a time.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
 
 std::string option_lines(std::span<const Option> options) {
   std::string out;
@@ -218,7 +210,7 @@ std::chrono::microseconds parse_timeout(std::string_view seconds) {
 std::string help() {
   std::string out =
       "portfwdctl [--json] [--timeout SECONDS] COMMAND …\n"
-      "See and steer the forwards of portfwd, the daemon that makes the ports of "
+      "Inspect and manage the forwards of portfwd, the daemon that makes the ports of "
       "containers reachable here.\n\nCommands:\n";
   for (const Command& c : kCommands) {
     out += fmt::format("  {:<12} {}\n", c.name, c.help);
@@ -228,26 +220,13 @@ std::string help() {
 }
 
 std::string help(const Command& command) {
+  assert(!command.help.empty());
   std::string out =
       fmt::format("portfwdctl {}{}{}{}\n{}{}\n", command.name, command.operands.empty() ? "" : " ",
                   command.operands, command.options.empty() ? "" : " [OPTION …]",
                   static_cast<char>(std::toupper(command.help[0])), command.help.substr(1));
   if (!command.options.empty()) out += "\n" + option_lines(command.options);
   return out;
-}
-
-std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
-  std::string_view best;
-  std::size_t shortest = std::max<std::size_t>(2, word.size() / 3) + 1;  // farther is guessing
-  for (const std::string_view candidate : candidates) {
-    const std::size_t d =
-        candidate.starts_with(word) && word.size() > 1 ? 0 : distance(word, candidate);
-    if (d < shortest) {
-      shortest = d;
-      best = candidate;
-    }
-  }
-  return best;
 }
 
 }  // namespace portfwd::ctl

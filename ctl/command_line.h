@@ -1,8 +1,10 @@
-// The command line of portfwdctl as a table: what commands and options there are, how a line is
-// read against it, and the help that is made of it. It knows nothing of what commands do.
+// The command line of portfwdctl: one table of commands and options, from which the parser, the
+// help and the shell completions are made, and with which tests/docs/reference compares the man
+// page. It does not know what the commands do.
 //
-// Not getopt_long: that permutes or stops at the first operand, knows one level of options, and its
-// messages name neither the command nor a remedy.
+// Not getopt_long: it permutes or stops at the first operand, knows one level of options, and its messages
+// name neither the command nor a remedy. Not CLI11 2.1: it answers a mistyped command with "A subcommand
+// is required", knows nothing of similar names, and would add half to the size of portfwdctl.
 #pragma once
 
 #include <chrono>
@@ -15,10 +17,16 @@
 
 namespace portfwd::ctl {
 
+/// What a shell offers as the value of an option.
+enum class Offer { Nothing, Words, Files, Processes };
+
 struct Option {
   std::string_view name;   ///< with its two dashes
-  std::string_view value;  ///< what to call its value in the help; empty for a switch
-  std::string_view help;
+  std::string_view value;  ///< placeholder of its value in the help; empty for a switch
+  std::string_view help;   ///< begins with a verb or a noun, without a full stop
+  Offer offer = Offer::Nothing;
+  std::string_view words;     ///< with Offer::Words: separated by blanks
+  std::string_view excludes;  ///< the option that cannot be given beside this one
 };
 
 struct Command {
@@ -34,7 +42,7 @@ struct Command {
 [[nodiscard]] std::span<const Option> global_options();
 
 struct CommandLine {
-  const Command* command = nullptr;  ///< nothing only with --help or --version
+  const Command* command = nullptr;                         ///< null only with --help or --version
   std::map<std::string, std::string, std::less<>> options;  ///< a switch has an empty value
   std::vector<std::string> operands;
 
@@ -49,14 +57,11 @@ struct CommandLine {
 /// Throws Failure with Status::Usage.
 [[nodiscard]] CommandLine parse_command_line(std::span<const std::string_view> arguments);
 
-/// The value of --timeout: seconds, with a fraction if need be. Throws Failure with Status::Usage.
+/// Parses the value of --timeout: seconds, possibly with a fraction. Throws Failure with
+/// Status::Usage.
 [[nodiscard]] std::chrono::microseconds parse_timeout(std::string_view seconds);
 
 [[nodiscard]] std::string help();
 [[nodiscard]] std::string help(const Command& command);
-
-/// The candidate that `word` was most likely meant to be; empty when none is near.
-[[nodiscard]] std::string_view nearest(std::string_view word,
-                                       std::span<const std::string_view> candidates);
 
 }  // namespace portfwd::ctl

@@ -1,17 +1,19 @@
 // The command line of portfwdctl, and what else is read from people: times, targets, names of
 // things.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
+#include <array>
+#include <cstdio>
 #include <fstream>
-#include <sstream>
 
-#include "build_paths.h"
 #include "ctl/browser.h"
 #include "ctl/command_line.h"
+#include "ctl/completions.h"
 #include "ctl/failure.h"
 #include "ctl/objects.h"
 #include "ctl/when.h"
+#include "support/temp_dir.h"
 
 namespace portfwd::ctl {
 namespace {
@@ -64,7 +66,8 @@ TEST(CtlCommandLineTest, AMistakeIsToldWithWhereToLook) {
             "--follow takes no value; see `portfwdctl events --help`");
   EXPECT_EQ(mistake({"forward", "web"}),
             "forward needs CONTAINER TARGET[:HOSTPORT]; see `portfwdctl forward --help`");
-  EXPECT_EQ(mistake({"list", "all"}), "list: what is 'all'?; see `portfwdctl list --help`");
+  EXPECT_EQ(mistake({"list", "all"}),
+            "list: unexpected argument 'all'; see `portfwdctl list --help`");
 }
 
 TEST(CtlCommandLineTest, RejectsAWordWhereATimeoutBelongs) {
@@ -114,25 +117,45 @@ TEST(CtlCommandLineTest, HelpNeedsNoOperands) {
   }
 }
 
-TEST(CtlCommandLineTest, TheCompletionsKnowEveryCommandAndOption) {
-  const std::filesystem::path folder = PORTFWD_SOURCE_DIR "/ctl/completions";
-  for (const std::string name : {"portfwdctl.bash", "_portfwdctl", "portfwdctl.fish"}) {
-    std::ostringstream file;
-    file << std::ifstream(folder / name).rdbuf();
-    const std::string text = file.str();
-    const auto expect_known = [&](std::string_view word) {
-      EXPECT_NE(text.find(word), std::string::npos) << name << " lacks " << word;
-    };
-    const auto expect_option = [&](const Option& option) {  // fish has them without their dashes
-      expect_known(name.ends_with(".fish") ? "-l " + std::string(option.name.substr(2))
-                                           : std::string(option.name));
-    };
-    for (const Option& option : global_options()) expect_option(option);
-    for (const Command& command : commands()) {
-      expect_known(command.name);
-      for (const Option& option : command.options) expect_option(option);
-    }
+TEST(CtlCompletionsTest, KnowEveryCommandAndOption) {
+  const auto expect_known = [](const std::string& script, const std::string& word) {
+    EXPECT_NE(script.find(word), std::string::npos) << word << " is not in " << script;
+  };
+  const auto expect_option = [&](const Option& option) {
+    expect_known(bash_completion(), std::string(option.name));
+    expect_known(zsh_completion(), std::string(option.name) + "[");
+    expect_known(fish_completion(), fmt::format(" -l {} ", option.name.substr(2)));
+  };
+  for (const Option& option : global_options()) expect_option(option);
+  for (const Command& command : commands()) {
+    expect_known(bash_completion(), std::string(command.name));
+    expect_known(zsh_completion(), fmt::format("'{}:", command.name));
+    expect_known(fish_completion(), fmt::format(" -a {} ", command.name));
+    for (const Option& option : command.options) expect_option(option);
   }
+}
+
+/// What bash offers for the last of these words.
+std::string offered_by_bash(const std::string& words) {
+  const testing_support::TempDir folder;
+  const std::string script = folder.path() + "/completion";
+  std::ofstream(script) << bash_completion() << "COMP_WORDS=(portfwdctl " << words
+                        << ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_portfwdctl\n"
+                        << "echo ${COMPREPLY[@]}\n";
+  FILE* shell = ::popen(("bash " + script).c_str(), "re");
+  std::array<char, 1000> text{};
+  const std::size_t size = std::fread(text.data(), 1, text.size(), shell);
+  EXPECT_EQ(::pclose(shell), 0);
+  return std::string(text.data(), size);
+}
+
+TEST(CtlCompletionsTest, BashOffersWhatFitsThere) {
+  EXPECT_EQ(offered_by_bash("for"), "forward\n");
+  EXPECT_EQ(offered_by_bash("forward --h"), "--help --host-port\n");
+  EXPECT_EQ(offered_by_bash("events --h"), "--help\n");
+  EXPECT_EQ(offered_by_bash("forward --bind l"), "localhost\n");
+  EXPECT_EQ(offered_by_bash("--json events --since ''"), "now -5min -1h\n");
+  EXPECT_EQ(offered_by_bash("forward --label --"), "\n") << "a label is free text";
 }
 
 TEST(CtlCommandLineTest, ATimeoutIsSecondsWithAFraction) {
