@@ -5,13 +5,13 @@
 #include "forward/controller.h"
 #include "forward/host_port_holder.h"
 #include "forward/journal.h"
+#include "service/access_parts.h"
 #include "service/config_source.h"
 #include "service/discovery_parts.h"
 #include "service/exit_status.h"
 #include "service/manager_notifier.h"
 #include "service/options.h"
 #include "service/process_setup.h"
-#include "service/reach_parts.h"
 #include "service/readiness.h"
 #include "service/relay_parts.h"
 #include "service/shutdown.h"
@@ -27,9 +27,9 @@ int run(const Options& options, const Settings& settings) {
   if (!diag) return fail_with(diag.error());
   RelayParts relay(loop, std::move(*diag));
   DiscoveryParts found(loop);
-  ReachParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
-                    relay.context(), found.names, relay.modules()},
-                   options, settings);
+  AccessParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
+                     relay.context(), found.names, relay.modules()},
+                    options, settings);
   found.registry.add_observer(reach.reaches);
   const HostPortHolder holders(found.proc, clock);
   const StateFile state_file(options.state_folder);

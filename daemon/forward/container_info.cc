@@ -7,7 +7,7 @@
 namespace portfwd {
 
 /// A container that can be entered and none of whose ports is wanted is ignored.
-ContainerInfo info_of(const Reach& reach, const Settings& settings) {
+ContainerInfo info_of(const ContainerAccess& reach, const Settings& settings) {
   const Container& c = reach.container();
   ContainerInfo info{.id = c.id,
                      .name = c.name,

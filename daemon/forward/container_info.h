@@ -2,12 +2,12 @@
 // ignores it.
 #pragma once
 
+#include "access/container_access.h"
 #include "config/settings.h"
 #include "forward/model.h"
-#include "reach/reach.h"
 
 namespace portfwd {
 
-[[nodiscard]] ContainerInfo info_of(const Reach& reach, const Settings& settings);
+[[nodiscard]] ContainerInfo info_of(const ContainerAccess& reach, const Settings& settings);
 
 }  // namespace portfwd

@@ -16,12 +16,12 @@
 #include <string>
 #include <vector>
 
+#include "access/watcher.h"
 #include "base/clock.h"
 #include "base/recent_map.h"
 #include "config/rule.h"
 #include "devcontainer/port_metadata.h"
 #include "discover/container.h"
-#include "watch/watcher.h"
 
 namespace portfwd {
 

@@ -118,13 +118,13 @@ Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_vie
     if (!may_come || spec.container.empty()) return std::unexpected(found.error());
     return add(nullptr, std::move(request));
   }
-  Reach* reach = parts_.reaches.find((*found)->id);
+  ContainerAccess* reach = parts_.reaches.find((*found)->id);
   assert(reach != nullptr);  // the registry tells the reaches of every container, at once
   if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
   return add(reach, std::move(request));
 }
 
-Answer<std::string> Controller::add(Reach* reach, ForwardRequest request) {
+Answer<std::string> Controller::add(ContainerAccess* reach, ForwardRequest request) {
   const bool reverse = request.spec.direction == Direction::Reverse;
   return reverse ? reverse_.add(reach, std::move(request)) : table_.add(reach, std::move(request));
 }
@@ -178,7 +178,8 @@ Answer<void> Controller::reload() {
   table_.apply(settings_);
   share_udp_interest();
   reverse_.apply(settings_);
-  for (Reach* reach : parts_.reaches.all()) tell_changed(*reach);  // some may be ignored now
+  for (ContainerAccess* reach : parts_.reaches.all())
+    tell_changed(*reach);  // some may be ignored now
   log::write(log::Level::Info, "configuration read",
              {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
   return {};
@@ -204,7 +205,8 @@ std::uint64_t Controller::poll_interval_usec() const {
 
 std::vector<ContainerInfo> Controller::containers() const {
   std::vector<ContainerInfo> out;
-  for (const Reach* reach : parts_.reaches.all()) out.push_back(info_of(*reach, settings_));
+  for (const ContainerAccess* reach : parts_.reaches.all())
+    out.push_back(info_of(*reach, settings_));
   return out;
 }
 
@@ -220,7 +222,7 @@ std::optional<ForwardInfo> Controller::find_forward(std::string_view id) const {
 }
 
 std::optional<ContainerInfo> Controller::find_container(std::string_view id) const {
-  const Reach* reach = parts_.reaches.find(id);
+  const ContainerAccess* reach = parts_.reaches.find(id);
   return reach == nullptr ? std::nullopt : std::optional(info_of(*reach, settings_));
 }
 
@@ -234,34 +236,34 @@ void Controller::tell(Event event) {
   for (ControlObserver* observer : observers_) observer->on_event(numbered);
 }
 
-void Controller::on_reach_added(Reach& reach) {
+void Controller::on_access_added(ContainerAccess& reach) {
   const ContainerInfo info = info_of(reach, settings_);
   for (ControlObserver* observer : observers_) observer->on_container_added(info);
   tell({.type = Event::Type::ContainerAdded, .subject = info});
-  table_.on_reach_added(reach);
-  reverse_.on_reach_added(reach);
+  table_.on_access_added(reach);
+  reverse_.on_access_added(reach);
 }
 
-void Controller::tell_changed(const Reach& reach) {
+void Controller::tell_changed(const ContainerAccess& reach) {
   const ContainerInfo info = info_of(reach, settings_);
   for (ControlObserver* observer : observers_) observer->on_container_changed(info);
 }
 
-void Controller::on_reach_changed(Reach& reach) {
+void Controller::on_access_changed(ContainerAccess& reach) {
   tell_changed(reach);
-  table_.on_reach_changed(reach);
-  reverse_.on_reach_changed(reach);
+  table_.on_access_changed(reach);
+  reverse_.on_access_changed(reach);
 }
 
-void Controller::on_listeners(Reach& reach) {
+void Controller::on_listeners(ContainerAccess& reach) {
   if (!reach.listeners().empty()) parts_.registry.fix_name(reach.container().id);
   tell_changed(reach);
   table_.on_listeners(reach);
 }
 
-void Controller::on_reach_removed(Reach& reach, RemovalReason reason) {
-  table_.on_reach_removed(reach, reason);
-  reverse_.on_reach_removed(reach, reason);
+void Controller::on_access_removed(ContainerAccess& reach, RemovalReason reason) {
+  table_.on_access_removed(reach, reason);
+  reverse_.on_access_removed(reach, reason);
   const ContainerInfo info = info_of(reach, settings_);
   for (ControlObserver* observer : observers_) observer->on_container_removed(info);
   tell({.type = Event::Type::ContainerRemoved,

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "access/access_set.h"
 #include "config/config_file.h"
 #include "discover/discovery.h"
 #include "forward/control.h"
@@ -15,18 +16,17 @@
 #include "forward/forward_table.h"
 #include "forward/reverse_forwards.h"
 #include "forward/state_keeper.h"
-#include "reach/reach_set.h"
 
 namespace portfwd {
 
-class Controller final : public Control, public ReachObserver, private TableObserver {
+class Controller final : public Control, public AccessObserver, private TableObserver {
  public:
   using ReadSettings = std::function<std::expected<Settings, Mistakes>()>;
   struct Parts {
     EventLoop& loop;
     Discovery& discovery;
     Registry& registry;
-    ReachSet& reaches;
+    AccessSet& reaches;
     RelayServices relay;
     const PortHolder& holders;
     const StateFile& state_file;  ///< read at once
@@ -72,10 +72,10 @@ class Controller final : public Control, public ReachObserver, private TableObse
   [[nodiscard]] std::optional<ContainerInfo> find_container(std::string_view id) const override;
 
  private:
-  void on_reach_added(Reach& reach) override;
-  void on_reach_changed(Reach& reach) override;
-  void on_listeners(Reach& reach) override;
-  void on_reach_removed(Reach& reach, RemovalReason reason) override;
+  void on_access_added(ContainerAccess& reach) override;
+  void on_access_changed(ContainerAccess& reach) override;
+  void on_listeners(ContainerAccess& reach) override;
+  void on_access_removed(ContainerAccess& reach, RemovalReason reason) override;
 
   void on_forward_created(const ForwardInfo& forward) override;
   void on_forward_changed(const ForwardInfo& forward) override;
@@ -87,9 +87,9 @@ class Controller final : public Control, public ReachObserver, private TableObse
 
   void share_cpu_budget();
   void share_udp_interest();
-  void tell_changed(const Reach& reach);
+  void tell_changed(const ContainerAccess& reach);
   void tell(Event event);
-  Answer<std::string> add(Reach* reach, ForwardRequest request);
+  Answer<std::string> add(ContainerAccess* reach, ForwardRequest request);
   void restore(const ForwardSpec& kept);
   [[nodiscard]] State state() const;
 

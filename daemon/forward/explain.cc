@@ -47,8 +47,8 @@ void add_ended(const Known& known, Sentences& out) {
 }
 
 /// A listener without a program: only what may list the descriptors of its process can name it.
-std::string_view unnamed(ReachKind reach) {
-  const bool roots = reach == ReachKind::Bridge || reach == ReachKind::Helper;
+std::string_view unnamed(AccessKind reach) {
+  const bool roots = reach == AccessKind::Bridge || reach == AccessKind::Helper;
   return roots ? "a program that cannot be known (its process belongs to root, and only root may "
                  "see whose socket it is)"
                : "a program that can't be named";
@@ -113,7 +113,7 @@ std::string reach_sentence(const Known& known) {
     if (known.detached) return "its container was detached";
     return known.forward ? "it is looked for by its name" : "its container is gone";
   }
-  if (container.reach == ReachKind::None) return container.reason;
+  if (container.reach == AccessKind::None) return container.reason;
   return std::string(how(container.reach));
 }
 
@@ -243,7 +243,7 @@ std::string what_ends_conflict(const PolicyContext& policy, const Known& known) 
 /// For a server that listens on an address which the namespace itself cannot reach. "": no advice.
 std::string what_makes_it_dialable(const Known& known) {
   const ForwardInfo& f = *known.forward;
-  if (known.container.reach == ReachKind::Bridge) return "";
+  if (known.container.reach == AccessKind::Bridge) return "";
   const IpAddress address = IpAddress::parse(f.container_address).value_or(IpAddress());
   const bool on_loopback = address.is_loopback() || address.is_any();
   if (f.error == ETIMEDOUT && on_loopback) {

@@ -14,7 +14,7 @@ namespace {
 
 using Kind = Refusal::Kind;
 
-bool listens(const Reach& reach, const Target& target) {
+bool listens(const ContainerAccess& reach, const Target& target) {
   return std::ranges::any_of(reach.listeners(),
                              [&](const Listener& l) { return l.target() == target; });
 }
@@ -60,7 +60,7 @@ Answer<Facts> Explainer::explain(std::string_view container, const Target& targe
 Answer<Known> Explainer::known(std::string_view container, const Target& target) const {
   const auto found = parts_.registry.resolve(container);
   if (found) {
-    const Reach* reach = parts_.reaches.find((*found)->id);
+    const ContainerAccess* reach = parts_.reaches.find((*found)->id);
     assert(reach != nullptr);  // the registry tells the reaches of every container, at once
     return present(*reach, target);
   }
@@ -76,7 +76,7 @@ Answer<Known> Explainer::known(std::string_view container, const Target& target)
 Answer<Known> Explainer::known_by_port(const Target& target) const {
   const std::vector<ForwardInfo> forwards = forwards_of(target);
   std::vector<Known> all;
-  for (const Reach* reach : parts_.reaches.all()) {
+  for (const ContainerAccess* reach : parts_.reaches.all()) {
     const bool forwarded = std::ranges::any_of(
         forwards, [&](const ForwardInfo& f) { return f.container_id == reach->container().id; });
     if (forwarded || listens(*reach, target)) all.push_back(present(*reach, target));
@@ -98,7 +98,8 @@ Answer<Known> Explainer::known_by_port(const Target& target) const {
 /// In any container.
 bool Explainer::is_open(const Target& target) const {
   const auto& reaches = parts_.reaches.all();
-  return std::ranges::any_of(reaches, [&](const Reach* r) { return listens(*r, target); }) ||
+  return std::ranges::any_of(reaches,
+                             [&](const ContainerAccess* r) { return listens(*r, target); }) ||
          !forwards_of(target).empty();
 }
 
@@ -112,7 +113,7 @@ std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
   return all;
 }
 
-Known Explainer::present(const Reach& reach, const Target& target) const {
+Known Explainer::present(const ContainerAccess& reach, const Target& target) const {
   const Container& container = reach.container();
   Known known{.subject = &container,
               .container = info_of(reach, parts_.settings),
@@ -150,7 +151,7 @@ std::optional<EndedForward> Explainer::ended(std::string_view container,
 std::optional<Known> Explainer::past(std::string_view container, const Target& target) const {
   auto end = ended(container, target);
   if (!end) return std::nullopt;
-  if (const Reach* reach = parts_.reaches.find(end->forward.container_id)) {
+  if (const ContainerAccess* reach = parts_.reaches.find(end->forward.container_id)) {
     return present(*reach, target);
   }
   Known known{.target = target};

@@ -5,12 +5,12 @@
 #include <optional>
 #include <string_view>
 
+#include "access/access_set.h"
 #include "discover/registry.h"
 #include "forward/event_log.h"
 #include "forward/explain.h"
 #include "forward/forward_table.h"
 #include "forward/reverse_forwards.h"
-#include "reach/reach_set.h"
 
 namespace portfwd {
 
@@ -19,7 +19,7 @@ class Explainer {
   /// All borrowed.
   struct Parts {
     const Registry& registry;
-    const ReachSet& reaches;
+    const AccessSet& reaches;
     const ForwardTable& table;
     const ReverseForwards& reverse;
     const EventLog& log;
@@ -33,7 +33,7 @@ class Explainer {
  private:
   [[nodiscard]] Answer<Known> known(std::string_view container, const Target& target) const;
   [[nodiscard]] Answer<Known> known_by_port(const Target& target) const;
-  [[nodiscard]] Known present(const Reach& reach, const Target& target) const;
+  [[nodiscard]] Known present(const ContainerAccess& reach, const Target& target) const;
   [[nodiscard]] Known missing(const ForwardInfo& forward) const;
   /// A port that was forwarded and is not any more, whether or not its container is there. @return
   /// nothing when that is not remembered

@@ -169,21 +169,21 @@ ForwardTable::Forwards::iterator ForwardTable::by_id(std::string_view id) {
 
 // ---- containers --------------------------------------------------------------------------------
 
-void ForwardTable::on_reach_added(Reach& reach) {
+void ForwardTable::on_access_added(ContainerAccess& reach) {
   Entry& entry = entries_[reach.container().id];
   entry.reach = &reach;
   mark_changed(entry);
 }
 
-void ForwardTable::on_reach_changed(Reach& reach) {
+void ForwardTable::on_access_changed(ContainerAccess& reach) {
   mark_changed(entries_.at(reach.container().id));
 }
 
-void ForwardTable::on_listeners(Reach& reach) {
+void ForwardTable::on_listeners(ContainerAccess& reach) {
   mark(entries_.at(reach.container().id));
 }
 
-void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
+void ForwardTable::on_access_removed(ContainerAccess& reach, RemovalReason reason) {
   const std::string id = reach.container().id;
   if (changed_.erase(id) != 0) follow_facts(entries_.at(id));  // what it asked for outlives it
   release_all(id);
@@ -198,7 +198,8 @@ void ForwardTable::on_reach_removed(Reach& reach, RemovalReason reason) {
   entries_.erase(id);
   wishes_.gone(reach.container(), parts_.loop.now());
   forget_wishes();
-  if (Reach* other = named(reach.container().name)) on_reach_changed(*other);  // may take over
+  if (ContainerAccess* other = named(reach.container().name))
+    on_access_changed(*other);  // may take over
 }
 
 // ---- comings and goings ------------------------------------------------------------------------
@@ -290,7 +291,7 @@ void ForwardTable::count_automatic(const std::string& container_id, int change) 
 void ForwardTable::on_linger_over(Forward& forward) {
   const auto entry = entries_.find(forward.key().container);
   if (entry != entries_.end() && forward.linger_for_a_look()) {
-    return entry->second.reach->look_again();
+    return entry->second.reach->poll_now();
   }
   remove(forwards_.find(forward.key()), "listener-closed", DrainingPorts::kNoLimit);
 }
@@ -301,7 +302,7 @@ void ForwardTable::on_target_refused(ForwardPort& port, const Error& error) {
   if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
   if (forward->second.forward->note_dial(error)) told_change(forward->second);
   const auto entry = entries_.find(forward->first.container);
-  if (entry != entries_.end()) entry->second.reach->look_again();
+  if (entry != entries_.end()) entry->second.reach->poll_now();
 }
 
 void ForwardTable::on_target_reached(ForwardPort& port) {

@@ -24,6 +24,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "access/container_access.h"
 #include "base/refusal.h"
 #include "config/settings.h"
 #include "event/event_loop.h"
@@ -41,7 +42,6 @@
 #include "forward/listener_ages.h"
 #include "forward/policy.h"
 #include "forward/sticky_ports.h"
-#include "reach/reach.h"
 
 namespace portfwd {
 
@@ -75,7 +75,7 @@ class PortHolder {
   ~PortHolder() = default;
 };
 
-class ForwardTable final : public ReachObserver, private ForwardObserver {
+class ForwardTable final : public AccessObserver, private ForwardObserver {
  public:
   struct Parts {
     EventLoop& loop;
@@ -99,7 +99,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void declare();
   /// @param reach where the forward leads; null while the container is away (allow_missing)
   /// @return the forward's id
-  Answer<std::string> add(Reach* reach, ForwardRequest request);
+  Answer<std::string> add(ContainerAccess* reach, ForwardRequest request);
   /// Ends it; an auto one stays away until its listener has gone and come back.
   Answer<void> remove(std::string_view forward_id);
   void end_lifeline(std::string_view bus_name);
@@ -132,14 +132,14 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   /// Whether a person ended this container's forward of the port and its listener still lives.
   [[nodiscard]] bool suppressed(const Container& container, const Target& target) const;
 
-  void on_reach_added(Reach& reach) override;
-  void on_reach_changed(Reach& reach) override;
-  void on_listeners(Reach& reach) override;
-  void on_reach_removed(Reach& reach, RemovalReason reason) override;
+  void on_access_added(ContainerAccess& reach) override;
+  void on_access_changed(ContainerAccess& reach) override;
+  void on_listeners(ContainerAccess& reach) override;
+  void on_access_removed(ContainerAccess& reach, RemovalReason reason) override;
 
  private:
   struct Entry {
-    Reach* reach = nullptr;
+    ContainerAccess* reach = nullptr;
     std::vector<std::string> names;  ///< its lasting_names() when they were last looked at
     std::string project;             ///< likewise the compose project that it is part of
     std::set<Target> suppressed;
@@ -210,8 +210,8 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void retry_later(const Forward& forward);
   static bool serves(const Forward& forward, const ForwardRequest& request);
   std::string take_over(Tied& tied, ForwardRequest request);
-  Answer<std::string> insert(Reach* reach, ForwardRequest request);
-  Answer<std::string> make(Reach* reach, const ForwardKey& key, ForwardRequest request);
+  Answer<std::string> insert(ContainerAccess* reach, ForwardRequest request);
+  Answer<std::string> make(ContainerAccess* reach, const ForwardKey& key, ForwardRequest request);
   Forward& create_for(const ForwardRequest& request, const ForwardKey& key,
                       const Container* container);
   void announce_waiting(const ForwardKey& key);
@@ -222,7 +222,7 @@ class ForwardTable final : public ReachObserver, private ForwardObserver {
   void forget_wishes();
   void treat_waiting();
   [[nodiscard]] bool at_home(const ForwardRequest& request);
-  [[nodiscard]] Reach* named(const std::string& container) const;
+  [[nodiscard]] ContainerAccess* named(const std::string& container) const;
   void inherit(const Container& container);
   void note_published(const Container& container);
   void adopt(Entry& entry);

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "access/watcher.h"
 #include "base/clock.h"
-#include "watch/watcher.h"
 
 namespace portfwd {
 

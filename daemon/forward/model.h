@@ -12,12 +12,12 @@
 #include <variant>
 #include <vector>
 
+#include "access/container_access.h"
+#include "access/watcher.h"
 #include "base/clock.h"
 #include "config/rule.h"
 #include "net/endpoint.h"
-#include "reach/reach.h"
 #include "relay/counters.h"
-#include "watch/watcher.h"
 
 namespace portfwd {
 
@@ -74,7 +74,7 @@ struct ContainerInfo {
   std::map<std::string, std::string> labels;
   std::vector<PublishedPorts> published;  ///< by the engine itself
   ContainerState state = ContainerState::Watched;
-  ReachKind reach = ReachKind::None;
+  AccessKind reach = AccessKind::None;
   std::string reason;
   std::vector<Listener> listeners;
   bool ever_listened = false;  ///< `containers` without --all hides those with false here and below

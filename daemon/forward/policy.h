@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "access/udp_interest.h"
+#include "access/watcher.h"
 #include "config/settings.h"
 #include "discover/container.h"
 #include "forward/container_wishes.h"
-#include "watch/udp_interest.h"
-#include "watch/watcher.h"
 
 namespace portfwd {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "access/watcher.h"
 #include "discover/container.h"
-#include "watch/watcher.h"
 
 namespace portfwd {
 

@@ -73,13 +73,13 @@ ForwardInfo ReverseForward::info() const {
   return out;
 }
 
-void ReverseForward::attach(Reach& reach) {
+void ReverseForward::attach(ContainerAccess& reach) {
   reach_ = &reach;
   const Container& container = reach.container();
   info_.container_id = request_.container_id = container.id;
   info_.container_name = request_.spec.container = container.name;
   info_.container_engine = container.engine;
-  auto taken = reach.take_port(info_.container_port, *this);
+  auto taken = reach.listen_inside(info_.container_port, *this);
   if (!taken) return settle(ForwardState::Conflict, taken.error());
   inside_ = std::move(*taken);
 }

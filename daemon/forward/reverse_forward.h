@@ -11,10 +11,10 @@
 #include <memory>
 #include <string>
 
+#include "access/container_access.h"
 #include "forward/draining_ports.h"
 #include "forward/forward_request.h"
 #include "forward/model.h"
-#include "reach/reach.h"
 #include "relay/stream_port.h"
 
 namespace portfwd {
@@ -47,14 +47,14 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
   [[nodiscard]] const ForwardRequest& request() const { return request_; }
   void set_asked_by(std::string who) { request_.asked_by = std::move(who); }
   /// Null while its container is away.
-  [[nodiscard]] Reach* reach() const { return reach_; }
+  [[nodiscard]] ContainerAccess* reach() const { return reach_; }
   /// A copy for outside, counters as of now.
   [[nodiscard]] ForwardInfo info() const;
 
   void configure(const ForwardPortSettings& settings);
   /// Its container is there: asks for the port, in conflict once more. on_settled() follows, from
   /// within this call only when no port of ours can be had there at all.
-  void attach(Reach& reach);
+  void attach(ContainerAccess& reach);
   /// Its container goes, or it ends itself: nobody is accepted any more.
   /// @return what drains still, for `limit` at most
   [[nodiscard]] std::unique_ptr<ForwardPort> leave(Duration limit);
@@ -71,7 +71,7 @@ class ReverseForward final : public Retirable, private InsidePortHandler {
   ForwardInfo info_;
   ForwardPortSettings settings_;
   Counters past_;  ///< of ports before this one
-  Reach* reach_ = nullptr;
+  ContainerAccess* reach_ = nullptr;
   std::unique_ptr<InsidePort> inside_;
   std::unique_ptr<StreamPort> port_;  ///< its sockets go before inside_
 };

@@ -72,7 +72,7 @@ void ReverseForwards::declare(const DeclaredForward& declared) {
 
 // ---- requests ----------------------------------------------------------------------------------
 
-Answer<std::string> ReverseForwards::add(Reach* reach, ForwardRequest request) {
+Answer<std::string> ReverseForwards::add(ContainerAccess* reach, ForwardRequest request) {
   if (stopped_)
     return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
   const auto by_hand = std::ranges::count_if(forwards_, [](const auto& entry) {
@@ -103,7 +103,7 @@ Answer<std::string> ReverseForwards::give_back(const ReverseForward& forward) {
   return refuse(Kind::Inaccessible, because);
 }
 
-ReverseForward& ReverseForwards::create(ForwardRequest request, Reach* reach) {
+ReverseForward& ReverseForwards::create(ForwardRequest request, ContainerAccess* reach) {
   request.forward_id = fmt::format("r{}", next_id_++);
   const std::string id = request.forward_id;
   ReverseForwardObserver& self = *this;  // private bases: visible here, not in make_unique
@@ -116,19 +116,19 @@ ReverseForward& ReverseForwards::create(ForwardRequest request, Reach* reach) {
   return forward;
 }
 
-void ReverseForwards::attach(ReverseForward& forward, Reach& reach) {
+void ReverseForwards::attach(ReverseForward& forward, ContainerAccess& reach) {
   forward.attach(reach);
   observer_.on_forward_changed(forward.info());
 }
 
 /// One that can't be entered is perhaps another user's, who chose its name.
-bool ReverseForwards::may_attach(const ReverseForward& forward, const Reach& reach) {
+bool ReverseForwards::may_attach(const ReverseForward& forward, const ContainerAccess& reach) {
   return reach.state() == ContainerState::Watched && forward.request().meant(reach.container());
 }
 
-Reach* ReverseForwards::named(const std::string& container) const {
+ContainerAccess* ReverseForwards::named(const std::string& container) const {
   const auto found = std::ranges::find_if(reaches_, [&](const auto& entry) {
-    const Reach& reach = *entry.second;
+    const ContainerAccess& reach = *entry.second;
     return reach.container().name == container && reach.state() == ContainerState::Watched;
   });
   return found == reaches_.end() ? nullptr : found->second;
@@ -210,18 +210,18 @@ ReverseForward* ReverseForwards::find_target(std::string_view container_name,
 
 // ---- containers --------------------------------------------------------------------------------
 
-void ReverseForwards::on_reach_added(Reach& reach) {
+void ReverseForwards::on_access_added(ContainerAccess& reach) {
   reaches_[reach.container().id] = &reach;
-  on_reach_changed(reach);
+  on_access_changed(reach);
 }
 
-void ReverseForwards::on_reach_changed(Reach& reach) {
+void ReverseForwards::on_access_changed(ContainerAccess& reach) {
   for (auto& [id, kept] : forwards_) {
     if (may_attach(*kept.forward, reach)) attach(*kept.forward, reach);
   }
 }
 
-void ReverseForwards::on_reach_removed(Reach& reach, RemovalReason reason) {
+void ReverseForwards::on_access_removed(ContainerAccess& reach, RemovalReason reason) {
   reaches_.erase(reach.container().id);
   const bool detached = reason == RemovalReason::Detached;
   for (auto it = forwards_.begin(); it != forwards_.end();) {

@@ -20,7 +20,7 @@
 
 namespace portfwd {
 
-class ReverseForwards final : public ReachObserver,
+class ReverseForwards final : public AccessObserver,
                               private ReverseForwardObserver,
                               private ForwardPortObserver {
  public:
@@ -36,7 +36,7 @@ class ReverseForwards final : public ReachObserver,
 
   /// @param reach where the port is opened; null while the container is away (allow_missing)
   /// @return the forward's id
-  Answer<std::string> add(Reach* reach, ForwardRequest request);
+  Answer<std::string> add(ContainerAccess* reach, ForwardRequest request);
   Answer<void> remove(std::string_view forward_id);
   void end_lifeline(std::string_view bus_name);
   /// Ends all of them for good, with the reason `daemon-stopped`.
@@ -51,10 +51,10 @@ class ReverseForwards final : public ReachObserver,
   /// Those that the next life of the daemon is to know.
   [[nodiscard]] std::vector<ForwardSpec> kept() const;
 
-  void on_reach_added(Reach& reach) override;
-  void on_reach_changed(Reach& reach) override;
-  void on_listeners(Reach&) override {}
-  void on_reach_removed(Reach& reach, RemovalReason reason) override;
+  void on_access_added(ContainerAccess& reach) override;
+  void on_access_changed(ContainerAccess& reach) override;
+  void on_listeners(ContainerAccess&) override {}
+  void on_access_removed(ContainerAccess& reach, RemovalReason reason) override;
 
  private:
   struct Kept {
@@ -63,14 +63,14 @@ class ReverseForwards final : public ReachObserver,
   };
   using Forwards = std::map<std::string, Kept, std::less<>>;  ///< by id
 
-  ReverseForward& create(ForwardRequest request, Reach* reach);
+  ReverseForward& create(ForwardRequest request, ContainerAccess* reach);
   Answer<std::string> give_back(const ReverseForward& forward);
-  void attach(ReverseForward& forward, Reach& reach);
+  void attach(ReverseForward& forward, ContainerAccess& reach);
   void declare(const DeclaredForward& declared);
   void withdraw(Forwards::iterator kept, std::string_view reason);
   void tell_removed(Kept& kept, const ForwardInfo& info, std::string_view reason);
-  [[nodiscard]] static bool may_attach(const ReverseForward& forward, const Reach& reach);
-  [[nodiscard]] Reach* named(const std::string& container) const;
+  [[nodiscard]] static bool may_attach(const ReverseForward& forward, const ContainerAccess& reach);
+  [[nodiscard]] ContainerAccess* named(const std::string& container) const;
   [[nodiscard]] ReverseForward* find_target(std::string_view container_name,
                                             const Target& target) const;
   [[nodiscard]] ForwardPortSettings port_settings() const;
@@ -87,7 +87,7 @@ class ReverseForwards final : public ReachObserver,
   Settings settings_;
   HostSockets sockets_;
   NetnsDialer host_;
-  std::map<std::string, Reach*> reaches_;  ///< by the container's id
+  std::map<std::string, ContainerAccess*> reaches_;  ///< by the container's id
   Forwards forwards_;
   DrainingPorts draining_;
   Timer conflict_retry_;

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "access/watcher.h"
 #include "config/rule.h"
 #include "discover/container.h"
-#include "watch/watcher.h"
 
 namespace portfwd {
 

@@ -57,7 +57,7 @@ Refusal no_host_port(const Forward& forward, const std::string& because) {
 
 }  // namespace
 
-Answer<std::string> ForwardTable::add(Reach* reach, ForwardRequest request) {
+Answer<std::string> ForwardTable::add(ContainerAccess* reach, ForwardRequest request) {
   if (stopped_) {
     return refuse(Kind::Failed, "portfwd is ending: ask again when it has started anew");
   }
@@ -69,7 +69,7 @@ Answer<std::string> ForwardTable::add(Reach* reach, ForwardRequest request) {
 }
 
 /// Its container is marked, but not reconciled.
-Answer<std::string> ForwardTable::insert(Reach* reach, ForwardRequest request) {
+Answer<std::string> ForwardTable::insert(ContainerAccess* reach, ForwardRequest request) {
   if (reach != nullptr) {
     request.container_id = reach->container().id;
     request.spec.container = reach->container().name;
@@ -113,7 +113,7 @@ std::string ForwardTable::take_over(Tied& tied, ForwardRequest request) {
 }
 
 /// A person is told at once when the host port can't be had; the configuration's stays and tries.
-Answer<std::string> ForwardTable::make(Reach* reach, const ForwardKey& key,
+Answer<std::string> ForwardTable::make(ContainerAccess* reach, const ForwardKey& key,
                                        ForwardRequest request) {
   requests_.push_back(std::move(request));
   const ForwardRequest& kept = requests_.back();
@@ -219,7 +219,7 @@ std::vector<DeclaredForward> ForwardTable::declared() const {
 
 void ForwardTable::declare(const DeclaredForward& declared) {
   ForwardRequest request = declared_request(declared);
-  Reach* reach = named(declared.container);
+  ContainerAccess* reach = named(declared.container);
   const auto there = forwards_.find(reach != nullptr ? key_in(reach->container(), declared.target)
                                                      : away_key(request));
   const bool by_hand = there != forwards_.end() && there->second.forward->origin() != Origin::Auto;
@@ -263,9 +263,9 @@ bool ForwardTable::at_home(const ForwardRequest& request) {
          host_addresses(request.spec.container, forward.treatment().bind);
 }
 
-Reach* ForwardTable::named(const std::string& container) const {
+ContainerAccess* ForwardTable::named(const std::string& container) const {
   const auto found = std::ranges::find_if(entries_, [&](const auto& entry) {
-    const Reach& reach = *entry.second.reach;
+    const ContainerAccess& reach = *entry.second.reach;
     return reach.container().name == container && reach.state() == ContainerState::Watched;
   });
   return found == entries_.end() ? nullptr : found->second.reach;

@@ -4,10 +4,10 @@
 
 #include <unistd.h>
 
+#include "access/process_names.h"
 #include "base/facts.h"
 #include "discover/discovery.h"
 #include "discover/engine_facts.h"
-#include "reach/process_names.h"
 #include "service/memory_trim.h"
 #include "service/process_setup.h"
 

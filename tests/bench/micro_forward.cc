@@ -40,8 +40,8 @@ class Table final : private testing_support::ForwardTableTest {
 
  private:
   void TestBody() override {}
-  testing_support::TestReach& crowded_ = container("crowded");
-  testing_support::TestReach& beside_ = container("beside");
+  testing_support::TestAccess& crowded_ = container("crowded");
+  testing_support::TestAccess& beside_ = container("beside");
   std::vector<Port> ports_;
   std::string last_ = "f" + std::to_string(ports_.size());
 };

@@ -1,9 +1,9 @@
 // A container that can't be entered: what is seen of it, and which of its listeners are reached.
 #include <gmock/gmock.h>
 
-#include "reach/reach_set.h"
+#include "access/access_set.h"
+#include "support/access_fixture.h"
 #include "support/box.h"
-#include "support/reach_fixture.h"
 #include "support/veth.h"
 
 namespace portfwd {
@@ -16,9 +16,9 @@ using testing::IsEmpty;
 constexpr IpAddress kAny4 = IpAddress::any(Family::V4);
 constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
 
-struct BridgeAccessTest : ReachTest, InsidePortHandler {
+struct BridgeAccessTest : AccessTest, InsidePortHandler {
   void on_inside_port(Result<std::vector<BoundSocket>>) override { ADD_FAILURE(); }
-  bool becomes_reachable(const Reach& reach) {
+  bool becomes_reachable(const ContainerAccess& reach) {
     return turn_until([&] {
       return !reach.listeners().empty() && reach.listeners().front().unreachable.empty();
     });
@@ -29,10 +29,10 @@ struct BridgeAccessTest : ReachTest, InsidePortHandler {
 TEST_F(BridgeAccessTest, AWildcardListenerIsReached) {
   const Veth veth(box.pid(), 1);
   ASSERT_EQ(box.open({kAny4, 8080}), 0);
-  Reach& web = add(sealed_container("web", box.pid()));
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.state(), ContainerState::Watched);
-  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(web.kind(), AccessKind::Bridge);
   EXPECT_EQ(web.reason(), "");
   EXPECT_THAT(web.listeners().front().unreachable, IsEmpty());
 }
@@ -40,7 +40,7 @@ TEST_F(BridgeAccessTest, AWildcardListenerIsReached) {
 TEST_F(BridgeAccessTest, AListenerOnLoopbackIsSeenWithTheRemedy) {
   const Veth veth(box.pid(), 1);
   ASSERT_EQ(box.open({kLoopback4, 8080}), 0);
-  Reach& web = add(sealed_container("web", box.pid()));
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_THAT(web.listeners().front().unreachable, HasSubstr("127.0.0.1 inside"));
   EXPECT_THAT(web.reason(), HasSubstr("port 8080"));
@@ -48,21 +48,21 @@ TEST_F(BridgeAccessTest, AListenerOnLoopbackIsSeenWithTheRemedy) {
 }
 
 TEST_F(BridgeAccessTest, APortOfOursInsideIsRefusedWithTheRemedy) {
-  const auto none = add(sealed_container("web", box.pid())).take_port(5432, *this);
+  const auto none = add(sealed_container("web", box.pid())).listen_inside(5432, *this);
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error(), "the container can't be entered: run the container rootless");
 }
 
 TEST_F(BridgeAccessTest, AnEnginesResolverInsideIsNoReasonToComplain) {
   ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);
-  Reach& web = add(sealed_container("web", box.pid()));
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.reason(), "");
 }
 
 TEST_F(BridgeAccessTest, AListenerIsReachedAsSoonAsTheContainerHasAnAddress) {
   ASSERT_EQ(box.open({kAny4, 8080}), 0);
-  Reach& web = add(sealed_container("web", box.pid()));
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_THAT(web.reason(), HasSubstr("no address"));
   const Veth veth(box.pid(), 1);
@@ -72,7 +72,7 @@ TEST_F(BridgeAccessTest, AListenerIsReachedAsSoonAsTheContainerHasAnAddress) {
 
 TEST_F(BridgeAccessTest, ListenersComeAndGo) {
   const Veth veth(box.pid(), 1);
-  Reach& web = add(sealed_container("web", box.pid()));
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_EQ(box.open({kAny4, 8080}), 0);
   ASSERT_EQ(box.open({kAny4, 8081}), 0);
   ASSERT_TRUE(listens_on(web, 2));
@@ -84,7 +84,7 @@ TEST_F(BridgeAccessTest, ListenersComeAndGo) {
 TEST_F(BridgeAccessTest, AListenerIsSeenThoughTheProcessThatWasFoundHasEnded) {
   const Box other = Box::beside(box);
   const Veth veth(box.pid(), 1);
-  Reach& web = add(sealed_container("web", box.pid()));
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
   box.end();
   ASSERT_EQ(other.open({kAny4, 8080}), 0);
   EXPECT_TRUE(listens_on(web, 1));
@@ -92,14 +92,14 @@ TEST_F(BridgeAccessTest, AListenerIsSeenThoughTheProcessThatWasFoundHasEnded) {
 
 TEST_F(BridgeAccessTest, ThoseOfOneNamespaceShareIt) {
   const Box beside = Box::beside(box);
-  Reach& one = add(sealed_container("one", box.pid()));
-  Reach& two = add(sealed_container("two", beside.pid()));
+  ContainerAccess& one = add(sealed_container("one", box.pid()));
+  ContainerAccess& two = add(sealed_container("two", beside.pid()));
   EXPECT_EQ(&one.dialer(Protocol::Tcp), &two.dialer(Protocol::Tcp));
 }
 
 TEST_F(BridgeAccessTest, OneWithoutAProcessCannotBeSeenInto) {
   Container& named = sealed_container("named", 0);
-  const Reach& reach = add(named);
+  const ContainerAccess& reach = add(named);
   EXPECT_EQ(reach.state(), ContainerState::Inaccessible);
   EXPECT_EQ(reach.reason(), named.inaccessible);
 }

@@ -1,6 +1,6 @@
 // How soon a container is entered again whose broker ends over and over, by a clock of the test's
 // own. The broker is the test itself.
-#include "reach/broker_access.h"
+#include "access/broker_access.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -18,12 +18,12 @@ namespace {
 using namespace std::chrono_literals;
 using namespace testing_support;
 
-class BrokerAccessTest : public testing::Test, private AccessObserver {
+class BrokerAccessTest : public testing::Test, private NetnsAccessObserver {
  protected:
   BrokerAccessTest() { log::set_level(log::Level::Error); }
   ~BrokerAccessTest() override { log::set_level(log::Level::Info); }
 
-  void on_listeners(Access&) override {}
+  void on_listeners(NetnsAccess&) override {}
   [[nodiscard]] BrokerAccess::Entry entry() {
     const std::string path = "/proc/" + std::to_string(ns_.pid()) + "/ns/net";
     UniqueFd netns(::open(path.c_str(), O_RDONLY | O_CLOEXEC));

@@ -58,12 +58,12 @@ TEST_F(DeclaredForwards, AClientThatComesBeforeTheContainerIsServedWhenThatHasCo
 TEST_F(DeclaredForwards, StayWhileTheirContainerIsReplaced) {
   declare({web()});
   const std::string id = only().id;
-  TestReach& first = container("web");
+  TestAccess& first = container("web");
   show(first, {8080});
   EXPECT_EQ(only().state, ForwardState::Active);
   removed(first, RemovalReason::Replaced);
   EXPECT_EQ(only().state, ForwardState::Waiting);
-  TestReach& second = container("web");
+  TestAccess& second = container("web");
   show(second, {8080});
   EXPECT_EQ(only().state, ForwardState::Active);
   EXPECT_EQ(only().container_id, second.container().id);
@@ -72,8 +72,8 @@ TEST_F(DeclaredForwards, StayWhileTheirContainerIsReplaced) {
 }
 
 TEST_F(DeclaredForwards, GoOverToAnotherContainerOfTheNameThatIsThereAlready) {
-  TestReach& first = container("web");
-  TestReach& second = container("web");
+  TestAccess& first = container("web");
+  TestAccess& second = container("web");
   declare({web()});
   show(first, {8080});
   show(second, {8080});
@@ -99,7 +99,7 @@ TEST_F(DeclaredForwards, AReloadThatLeavesThemAloneChangesNothing) {
 }
 
 TEST_F(DeclaredForwards, TakeOverWhatWasDetectedAtTheSamePlace) {
-  TestReach& reach = container("web");
+  TestAccess& reach = container("web");
   show(reach, {8080});
   const std::string id = only().id;
   told.take();
@@ -122,7 +122,7 @@ TEST_F(DeclaredForwards, ATakenHostPortIsAConflictThatEndsWhenItIsFree) {
 }
 
 TEST_F(DeclaredForwards, AreNotOverruledByHandButOverruleIt) {
-  TestReach& reach = container("web");
+  TestAccess& reach = container("web");
   ASSERT_TRUE(ask(&reach, 8080, {.host_port = Port{9999}}));
   declare({web()});
   EXPECT_EQ(only().host_port, 18080);
@@ -133,7 +133,7 @@ TEST_F(DeclaredForwards, AreNotOverruledByHandButOverruleIt) {
 
 TEST_F(DeclaredForwards, FollowTheNameOfAContainer) {
   declare({web()});
-  TestReach& reach = container("web");
+  TestAccess& reach = container("web");
   show(reach, {8080});
   reach.rename("shop");
   changed(reach);

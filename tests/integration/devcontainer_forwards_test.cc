@@ -16,9 +16,9 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 struct DevcontainerForwards : ForwardTableTest {
-  TestReach& devcontainer(const std::string& metadata) {
+  TestAccess& devcontainer(const std::string& metadata) {
     auto& reach = *reaches.emplace_back(
-        std::make_unique<TestReach>(relay.context, "id-app" + std::to_string(++ids), "app"));
+        std::make_unique<TestAccess>(relay.context, "id-app" + std::to_string(++ids), "app"));
     reach.set_labels({{"devcontainer.metadata", metadata}});
     added(reach);
     return reach;
@@ -38,7 +38,7 @@ TEST_F(DevcontainerForwards, AForwardPortIsHeldBeforeAnythingListens) {
 
 TEST_F(DevcontainerForwards, AClientThatComesWhileTheContainerIsReplacedIsServedByTheNewOne) {
   const std::string metadata = R"({"forwardPorts": [18085]})";
-  TestReach& first = devcontainer(metadata);
+  TestAccess& first = devcontainer(metadata);
   show(first, {18085});
   EXPECT_EQ(only().state, ForwardState::Active);
   removed(first, RemovalReason::Gone);
@@ -57,10 +57,10 @@ TEST_F(DevcontainerForwards, AClientThatComesWhileTheContainerIsReplacedIsServed
 
 TEST_F(DevcontainerForwards, OneThatIsMadeAnewTakesItsForwardOverBeforeItsLabelsAreKnown) {
   const std::string metadata = R"({"forwardPorts": [18085]})";
-  TestReach& first = devcontainer(metadata);
+  TestAccess& first = devcontainer(metadata);
   const std::string id = only().id;
   removed(first, RemovalReason::Gone);
-  TestReach& second = container("app");  // as /proc shows it
+  TestAccess& second = container("app");  // as /proc shows it
   show(second, {18085});
   EXPECT_EQ(only().state, ForwardState::Active);
   second.set_labels({{"devcontainer.metadata", metadata}});
@@ -70,14 +70,14 @@ TEST_F(DevcontainerForwards, OneThatIsMadeAnewTakesItsForwardOverBeforeItsLabels
 }
 
 TEST_F(DevcontainerForwards, KeepsItsHostPortAcrossRebuildsUnderOtherNames) {
-  const auto made = [&](const std::string& name) -> TestReach& {
+  const auto made = [&](const std::string& name) -> TestAccess& {
     auto& reach =
-        *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-" + name, name));
+        *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-" + name, name));
     added(reach);  // as /proc shows it
     show(reach, {18085});
     return reach;
   };
-  const auto label = [&](TestReach& reach) {
+  const auto label = [&](TestAccess& reach) {
     reach.set_labels({{"devcontainer.local_folder", "/nowhere/shop"},
                       {"devcontainer.metadata", R"({"forwardPorts": [18085]})"}});
     changed(reach);
@@ -85,7 +85,7 @@ TEST_F(DevcontainerForwards, KeepsItsHostPortAcrossRebuildsUnderOtherNames) {
   };
   std::string id;
   for (const char* name : {"happy_hopper", "brave_bell", "sad_shannon"}) {
-    TestReach& reach = made(name);
+    TestAccess& reach = made(name);
     label(reach);
     if (id.empty()) id = only().id;
     EXPECT_EQ(only().id, id) << "one forward all the time";
@@ -98,7 +98,7 @@ TEST_F(DevcontainerForwards, KeepsItsHostPortAcrossRebuildsUnderOtherNames) {
 }
 
 TEST_F(DevcontainerForwards, NeverTakesAHostPortThatTheEnginePublishes) {
-  auto& app = *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-app", "app"));
+  auto& app = *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-app", "app"));
   app.set_labels({{"devcontainer.metadata", R"({"appPort": ["18086:18085"]})"}});
   app.set_published({{Protocol::Tcp, "", 18086, 18085, 1}});
   added(app);
@@ -112,13 +112,13 @@ TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesIsNotMade) {
       {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
   table->apply(settings);
   EXPECT_EQ(only().state, ForwardState::Waiting);
-  auto& app = *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-app", "app"));
+  auto& app = *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-app", "app"));
   app.set_published({{Protocol::Tcp, "127.0.0.1", 18086, 18085, 1}});
   added(app);
   EXPECT_EQ(table->size(), 0U);
   removed(app, RemovalReason::Gone);
   EXPECT_EQ(table->size(), 0U) << "its engine needs the host port for the next one";
-  auto& next = *reaches.emplace_back(std::make_unique<TestReach>(relay.context, "id-2", "app"));
+  auto& next = *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-2", "app"));
   next.set_published({});
   added(next);
   EXPECT_EQ(only().host_port, 18086);
@@ -143,7 +143,7 @@ TEST_F(DevcontainerForwards, TheUsersOwnWordComesFirst) {
 }
 
 TEST_F(DevcontainerForwards, AttributesAreForDetectedPortsToo) {
-  TestReach& app = devcontainer(R"({"portsAttributes": {
+  TestAccess& app = devcontainer(R"({"portsAttributes": {
       "18085": {"onAutoForward": "openBrowserOnce", "label": "docs"},
       "18087": {"onAutoForward": "ignore"}}})");
   show(app, {18085, 18087});
@@ -164,7 +164,7 @@ TEST_F(DevcontainerForwards, ItHasNoPrivilegedHostPortAndNoAddressBeyondLoopback
 
 TEST_F(DevcontainerForwards, APortThatIsRequiredButTakenIsAConflict) {
   const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 18085});
-  TestReach& app = devcontainer(R"({"portsAttributes": {"18085": {"requireLocalPort": true}}})");
+  TestAccess& app = devcontainer(R"({"portsAttributes": {"18085": {"requireLocalPort": true}}})");
   show(app, {18085});
   EXPECT_EQ(only().state, ForwardState::Conflict);
 }

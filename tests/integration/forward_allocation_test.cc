@@ -73,7 +73,7 @@ TEST_F(WithAddressPerContainer, ContainersOfOneNameShareItAndTheSecondGetsAnothe
 }
 
 TEST_F(WithAddressPerContainer, AContainerThatGetsAnotherNameMovesThere) {
-  TestReach& reach = container("a1b2c3");
+  TestAccess& reach = container("a1b2c3");
   show(reach, {8080});
   told.take();
   reach.rename("web");

@@ -19,20 +19,20 @@ struct ForwardMemory : ForwardTableTest {
                        {"com.docker.compose.container-number", "1"}};
   const Labels folder{{"devcontainer.local_folder", "/home/me/shop"}};
 
-  TestReach& labelled(const std::string& name, const Labels& labels) {
-    TestReach& reach = container(name);
+  TestAccess& labelled(const std::string& name, const Labels& labels) {
+    TestAccess& reach = container(name);
     learn(reach, labels);
     return reach;
   }
   /// Its engine has answered.
-  void learn(TestReach& reach, const Labels& labels) {
+  void learn(TestAccess& reach, const Labels& labels) {
     reach.set_labels(labels);
     changed(reach);
   }
   /// A first container with port 8080, at 20000 since somebody has 8080; then it is gone.
   void have_been_at_20000(const Labels& labels) {
     const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8080});
-    TestReach& first = labelled("festive_morse", labels);
+    TestAccess& first = labelled("festive_morse", labels);
     show(first, {8080});
     ASSERT_EQ(only().host_port, 20000);
     removed(first, RemovalReason::Gone);
@@ -52,7 +52,7 @@ struct ForwardMemory : ForwardTableTest {
 TEST_F(ForwardMemory, AContainerMadeAnewIsKnownByItsLabels) {
   for (const auto& [name, labels] : {std::pair("hugle", compose), {"stallman", folder}}) {
     have_been_at_20000(labels);
-    TestReach& next = labelled(name, labels);
+    TestAccess& next = labelled(name, labels);
     show(next, {8080});
     EXPECT_THAT(told.take(), ElementsAre(fmt::format("+{}:8080@20000 0/1", name)));
     EXPECT_EQ(only().reason, "it had this host port before");
@@ -64,7 +64,7 @@ TEST_F(ForwardMemory, ItIsSoInTheNextLifeOfTheDaemon) {
   for (const auto& [name, labels] : {std::pair("hugle", compose), {"stallman", folder}}) {
     have_been_at_20000(labels);
     begin_next_life();
-    TestReach& next = labelled(name, labels);
+    TestAccess& next = labelled(name, labels);
     show(next, {8080});
     EXPECT_EQ(only().host_port, 20000);
     removed(next, RemovalReason::Gone);
@@ -75,7 +75,7 @@ TEST_F(ForwardMemory, TheSameContainerIsKnownByItsNameBeforeItsLabelsAreTold) {
   const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8080});
   show(labelled("festive_morse", compose), {8080});
   begin_next_life();
-  TestReach& found = container("festive_morse");
+  TestAccess& found = container("festive_morse");
   show(found, {8080});
   learn(found, compose);
   EXPECT_THAT(told.take(), ElementsAre("+festive_morse:8080@20000 0/1")) << "at once, and for good";
@@ -83,7 +83,7 @@ TEST_F(ForwardMemory, TheSameContainerIsKnownByItsNameBeforeItsLabelsAreTold) {
 
 TEST_F(ForwardMemory, LabelsThatAreToldLateMoveItToWhereItWas) {
   have_been_at_20000(compose);
-  TestReach& next = container("quirky_hugle");
+  TestAccess& next = container("quirky_hugle");
   show(next, {8080});
   EXPECT_EQ(only().host_port, 8080) << "nothing was remembered of this name";
   told.take();
@@ -96,7 +96,7 @@ TEST_F(ForwardMemory, LabelsThatAreToldLateMoveItToWhereItWas) {
 
 TEST_F(ForwardMemory, ANameThatIsToldLateDoesSoToo) {
   have_been_at_20000({});
-  TestReach& next = container("a1b2c3d4e5f6");
+  TestAccess& next = container("a1b2c3d4e5f6");
   show(next, {8080});
   told.take();
   next.rename("festive_morse");
@@ -108,7 +108,7 @@ TEST_F(ForwardMemory, AHostPortThatAnotherForwardHasByNowIsLeftToThat) {
   have_been_at_20000(compose);
   const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8080});
   show(container("other"), {8080});
-  TestReach& next = container("quirky_hugle");
+  TestAccess& next = container("quirky_hugle");
   show(next, {8081});
   learn(next, compose);
   show(next, {8080, 8081});

@@ -14,7 +14,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST_F(ForwardTableTest, AConflictForWantOfDescriptorsSaysSo) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   {
     const FewDescriptors few(0);
     show(web, {8080});
@@ -38,7 +38,7 @@ TEST_F(ForwardTableTest, NamesTheBindAddressThatThisMachineLacks) {
 }
 
 TEST_F(ForwardTableTest, SaysOfAWaitingForwardWhyItWaitsAndWhyItHasAnotherPort) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8081});
   ASSERT_TRUE(ask(&web, 8081));
   EXPECT_EQ(only().state, ForwardState::Waiting);

@@ -69,7 +69,7 @@ TEST_F(ForwardTableTest, AListenerThatHasToSettleIsForwardedOnlyIfItLives) {
   rule.settle = 50ms;
   settings.rules = {rule};
   table->apply(settings);
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080, 9090});
   EXPECT_EQ(table->size(), 0U);
   show(web, {9090});
@@ -83,7 +83,7 @@ TEST_F(ForwardTableTest, AListenerThatHasToSettleIsForwardedOnlyIfItLives) {
 TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
   settings.host.linger = 1min;
   table->apply(settings);
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080, 9090});
   show(web, {});
   told.take();
@@ -98,7 +98,7 @@ TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
 TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
   settings.host.avoid = {{8080, 8080}};
   table->apply(settings);
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   EXPECT_EQ(only().host_port, 20000);
   ASSERT_TRUE(ask(&web, 8080, {.host_port = Port{8080}}));

@@ -44,7 +44,7 @@ TEST_F(ForwardTableTest, AClientOfTheHostPortReachesTheListener) {
 struct ForwardLeftovers : ForwardTableTest {
   UniqueFd client{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   UniqueFd accepted;
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
 
   void connect_and_close_the_listener() {
     const UniqueFd server = listen_on({kInside, 8080});
@@ -139,7 +139,7 @@ TEST_F(ForwardTableTest, BothFamiliesOrNeither) {
 }
 
 TEST_F(ForwardTableTest, AListenerThatGoesLingersAndThenIsWithdrawn) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   told.take();
   show(web, {});
@@ -150,7 +150,7 @@ TEST_F(ForwardTableTest, AListenerThatGoesLingersAndThenIsWithdrawn) {
 }
 
 TEST_F(ForwardTableTest, LooksOnceMoreBeforeItWithdraws) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   const std::string id = only().id;
   show(web, {});
@@ -165,7 +165,7 @@ TEST_F(ForwardTableTest, LooksOnceMoreBeforeItWithdraws) {
 }
 
 TEST_F(ForwardTableTest, AListenerThatComesBackInTimeIsTheSameForward) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   const std::string id = only().id;
   show(web, {});
@@ -176,7 +176,7 @@ TEST_F(ForwardTableTest, AListenerThatComesBackInTimeIsTheSameForward) {
 }
 
 TEST_F(ForwardTableTest, WhatReturnsGetsTheHostPortThatItHad) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   {
     const UniqueFd other = listen_on({IpAddress::loopback(Family::V4), 8080});
     show(web, {8080});
@@ -188,7 +188,7 @@ TEST_F(ForwardTableTest, WhatReturnsGetsTheHostPortThatItHad) {
 }
 
 TEST_F(ForwardTableTest, TheEndOfAContainerWithdrawsAtOnce) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   told.take();
   removed(web, RemovalReason::Gone);
@@ -196,7 +196,7 @@ TEST_F(ForwardTableTest, TheEndOfAContainerWithdrawsAtOnce) {
 }
 
 TEST_F(ForwardTableTest, OneThatIsReplacedSaysSoAndLeavesItsHostPortToItsSuccessor) {
-  TestReach& old = container("web");
+  TestAccess& old = container("web");
   show(old, {8080});
   told.take();
   removed(old, RemovalReason::Replaced);
@@ -205,7 +205,7 @@ TEST_F(ForwardTableTest, OneThatIsReplacedSaysSoAndLeavesItsHostPortToItsSuccess
 }
 
 TEST_F(ForwardTableTest, AManualForwardWaitsForItsListener) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   ASSERT_TRUE(ask(&web, 8080, {.host_port = Port{18080}}));
   EXPECT_EQ(only().state, ForwardState::Waiting);
   EXPECT_EQ(only().host_port, 18080);
@@ -218,7 +218,7 @@ TEST_F(ForwardTableTest, AManualForwardWaitsForItsListener) {
 
 TEST_F(ForwardTableTest, AManualForwardWhoseHostPortIsTakenIsRefusedAndChangesNothing) {
   const UniqueFd other = listen_on({IpAddress::loopback(Family::V4), 18080});
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   const auto asked = ask(&web, 8080, {.host_port = Port{18080}});
   ASSERT_FALSE(asked);
@@ -228,7 +228,7 @@ TEST_F(ForwardTableTest, AManualForwardWhoseHostPortIsTakenIsRefusedAndChangesNo
 }
 
 TEST_F(ForwardTableTest, AskingForWhatIsThereMakesItManual) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   const std::string id = only().id;
   EXPECT_EQ(ask(&web, 8080), id);
@@ -239,7 +239,7 @@ TEST_F(ForwardTableTest, AskingForWhatIsThereMakesItManual) {
 }
 
 TEST_F(ForwardTableTest, ALingeringForwardThatIsAskedForStays) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   show(web, {});
   ASSERT_EQ(only().state, ForwardState::Lingering);
@@ -252,7 +252,7 @@ TEST_F(ForwardTableTest, ALingeringForwardThatIsAskedForStays) {
 }
 
 TEST_F(ForwardTableTest, WhatAPersonEndedStaysAwayUntilItsListenerHasGoneAndComeBack) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   ASSERT_TRUE(table->remove(only().id));
   show(web, {8080, 9090});
@@ -267,19 +267,19 @@ TEST_F(ForwardTableTest, AForwardForAContainerThatMayComeIsAdoptedAndOutlivesIt)
   ASSERT_TRUE(ask(nullptr, 8080, {.allow_missing = true}, "web"));
   EXPECT_EQ(only().state, ForwardState::Waiting);
   EXPECT_EQ(only().container_id, "");
-  TestReach& first = container("web");
+  TestAccess& first = container("web");
   EXPECT_EQ(only().container_id, first.container().id);
   show(first, {8080});
   EXPECT_EQ(only().state, ForwardState::Active);
   removed(first, RemovalReason::Gone);
   EXPECT_EQ(only().state, ForwardState::Waiting);
-  TestReach& second = container("web");
+  TestAccess& second = container("web");
   EXPECT_EQ(only().container_id, second.container().id);
   EXPECT_THAT(told.ports, ElementsAre("+web:8080@8080 0/1"));
 }
 
 TEST_F(ForwardTableTest, AForwardEndsWithItsLifeline) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   ASSERT_TRUE(table->add(&web, {.spec = {.target = {Protocol::Tcp, 8080}}, .lifeline = ":1.7"}));
   table->end_lifeline(":1.8");
   EXPECT_EQ(table->size(), 1U);
@@ -290,7 +290,7 @@ TEST_F(ForwardTableTest, AForwardEndsWithItsLifeline) {
 TEST_F(ForwardTableTest, AFloodIsLimitedAndToldOnce) {
   settings.host.max_forwards = 3;
   table->apply(settings);
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   std::vector<Port> flood;
   for (Port p = 10000; p < 15000; ++p) flood.push_back(p);
   show(web, flood);
@@ -317,7 +317,7 @@ TEST_F(ForwardTableTest, WithoutAnyHostPortLeftItIsAConflictUntilOneIsFree) {
   table->apply(settings);
   auto first = listen_on({IpAddress::loopback(Family::V4), 8080});
   auto second = listen_on({IpAddress::loopback(Family::V4), 20000});
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   EXPECT_EQ(only().state, ForwardState::Conflict);
   EXPECT_THAT(told.ports, IsEmpty());
@@ -346,7 +346,7 @@ TEST_F(ForwardTableTest, AnyOrderOfEventsEndsInTheSameForwards) {
   settings.host.linger = 0s;
   table->apply(settings);
   std::mt19937 random(42);  // NOLINT: a fixed seed, so that a failure can be repeated
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   for (int round = 0; round < 50; ++round) {
     std::vector<Port> ports;
     for (int step = 0; step < 8; ++step) {

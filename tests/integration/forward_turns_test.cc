@@ -18,8 +18,8 @@ struct ForwardTurns : ForwardTableTest {
        R"({"portsAttributes": {"db:18085": {"onAutoForward": "ignore"}}})"}};
 
   /// A service of the compose project "shop".
-  TestReach& service(const std::string& name, std::map<std::string, std::string> labels = {}) {
-    TestReach& reach = unseen(name);
+  TestAccess& service(const std::string& name, std::map<std::string, std::string> labels = {}) {
+    TestAccess& reach = unseen(name);
     reach.set_service("shop", name);
     reach.set_labels(std::move(labels));
     return reach;
@@ -27,7 +27,7 @@ struct ForwardTurns : ForwardTableTest {
 };
 
 TEST_F(ForwardTurns, HandlersOnlyMark) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   web.set_ports({8080});
   table->on_listeners(web);
   EXPECT_EQ(table->size(), 0U);
@@ -36,7 +36,7 @@ TEST_F(ForwardTurns, HandlersOnlyMark) {
 }
 
 TEST_F(ForwardTurns, ListenersThatCameAndWentInOneTurnMakeNoForward) {
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   web.set_ports({8080});
   table->on_listeners(web);
   web.set_ports({});
@@ -46,11 +46,11 @@ TEST_F(ForwardTurns, ListenersThatCameAndWentInOneTurnMakeNoForward) {
 }
 
 TEST_F(ForwardTurns, AppliesMetadataOfAnotherServiceAtOnce) {
-  TestReach& db = service("db");
+  TestAccess& db = service("db");
   added(db);
   show(db, {18085});
   EXPECT_EQ(table->size(), 1U);
-  TestReach& app = service("app", ignores_db);
+  TestAccess& app = service("app", ignores_db);
   added(app);
   EXPECT_THAT(table->infos(), IsEmpty());
   app.set_labels({{"devcontainer.metadata", "{}"}});
@@ -59,10 +59,10 @@ TEST_F(ForwardTurns, AppliesMetadataOfAnotherServiceAtOnce) {
 }
 
 TEST_F(ForwardTurns, AppliesMetadataOfAServiceThatJoinsTheProject) {
-  TestReach& db = service("db");
+  TestAccess& db = service("db");
   added(db);
   show(db, {18085});
-  TestReach& app = service("app", ignores_db);
+  TestAccess& app = service("app", ignores_db);
   app.set_service("other", "app");
   added(app);
   EXPECT_EQ(table->size(), 1U);
@@ -79,12 +79,12 @@ TEST_F(ForwardTurns, DropsAConflictThatIsNoLongerWanted) {
   settings.rules = {rule};
   table->apply(settings);
   UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 18085});
-  TestReach& db = service("db");
+  TestAccess& db = service("db");
   added(db);
   show(db, {18085});
   EXPECT_EQ(only().state, ForwardState::Conflict);
-  TestReach& app = service("app", ignores_db);
-  table->on_reach_added(app);
+  TestAccess& app = service("app", ignores_db);
+  table->on_access_added(app);
   taken.reset();
   turn_until([&] { return table->size() == 0; });
   EXPECT_THAT(told.take(), IsEmpty()) << "it never had a port";
@@ -96,7 +96,7 @@ TEST_F(ForwardTurns, RetriesNoConflictThatTheSameTurnWithdraws) {
   table->apply(settings);
   UniqueFd first = listen_on({IpAddress::loopback(Family::V4), 8080});
   const UniqueFd second = listen_on({IpAddress::loopback(Family::V4), 20000});
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   show(web, {8080});
   EXPECT_EQ(only().state, ForwardState::Conflict);
   first.reset();
@@ -133,13 +133,13 @@ struct ForwardCrowd : ForwardTableTest {
     return out;
   }
   /// A sandbox without engine in the cgroup of `outer`.
-  TestReach& inside(const TestReach& outer, const std::string& name) {
-    TestReach& reach = unseen(name);
+  TestAccess& inside(const TestAccess& outer, const std::string& name) {
+    TestAccess& reach = unseen(name);
     reach.set_cgroup(outer.container().cgroup, 0);
     return reach;
   }
-  TestReach& of_engine(const std::string& name) {
-    TestReach& reach = unseen(name);
+  TestAccess& of_engine(const std::string& name) {
+    TestAccess& reach = unseen(name);
     reach.set_engine_id(name + "-id");
     reach.set_cgroup("/cg/" + name, 0);
     return reach;
@@ -149,12 +149,12 @@ struct ForwardCrowd : ForwardTableTest {
 TEST_F(ForwardCrowd, CountsSandboxesWithTheContainerThatTheyAreIn) {
   settings.host.max_forwards = 3;
   table->apply(settings);
-  TestReach& web = of_engine("web");
+  TestAccess& web = of_engine("web");
   added(web);
-  TestReach& first = inside(web, "first");
-  TestReach& second = inside(web, "second");
-  TestReach& other = of_engine("other");
-  for (TestReach* reach : {&first, &second, &other}) added(*reach);
+  TestAccess& first = inside(web, "first");
+  TestAccess& second = inside(web, "second");
+  TestAccess& other = of_engine("other");
+  for (TestAccess* reach : {&first, &second, &other}) added(*reach);
   show(first, {9000, 9001});
   show(second, {9010, 9011});
   show(other, {9020, 9021, 9022});
@@ -171,7 +171,7 @@ TEST_F(ForwardCrowd, CountsSandboxesWithTheContainerThatTheyAreIn) {
 TEST_F(ForwardCrowd, TriesSoManyHostPortsInATurnAndNoMore) {
   settings.host.max_forwards = 1000;
   table->apply(settings);
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   web.set_ports(ports(10000, 250));
   table->on_listeners(web);
   table->reconcile_dirty();
@@ -182,8 +182,8 @@ TEST_F(ForwardCrowd, TriesSoManyHostPortsInATurnAndNoMore) {
 
 /// What a turn has no room for is told in the next one, not in two pieces.
 TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
-  TestReach& web = container("web");
-  TestReach& api = container("api");
+  TestAccess& web = container("web");
+  TestAccess& api = container("api");
   web.set_ports(ports(10000, 60));
   api.set_ports(ports(11000, 60));
   table->on_listeners(web);
@@ -200,7 +200,7 @@ TEST_F(ForwardCrowd, KeepsAConflictAcrossALookWhenItsPortsAreOurOwn) {
   table->apply(settings);
   show(container("web"), {8080});
   show(container("api"), {8080});
-  TestReach& late = container("late");
+  TestAccess& late = container("late");
   show(late, {8080});
   const auto forward_ids = [&] {
     std::vector<std::string> all;
@@ -217,9 +217,9 @@ TEST_F(ForwardCrowd, KeepsAConflictAcrossALookWhenItsPortsAreOurOwn) {
 /// that are taken are not tried again and again.
 TEST_F(ForwardCrowd, FindsAFreePortWithoutTryingTheTakenOnesAgain) {
   for (int i = 0; i < 50; ++i) {
-    TestReach& reach = unseen("box" + std::to_string(i));
+    TestAccess& reach = unseen("box" + std::to_string(i));
     reach.set_ports(ports(9000, 64));
-    table->on_reach_added(reach);
+    table->on_access_added(reach);
   }
   unsigned turns = 0;
   while (table->busy()) {
@@ -236,7 +236,7 @@ TEST_F(ForwardCrowd, SearchesALongRangeInSeveralTurns) {
     taken.push_back(listen_on({IpAddress::loopback(Family::V4), port}));
   }
   taken.push_back(listen_on({IpAddress::loopback(Family::V4), 8080}));
-  TestReach& web = container("web");
+  TestAccess& web = container("web");
   web.set_ports({8080});
   table->on_listeners(web);
   table->reconcile_dirty();
@@ -248,8 +248,8 @@ TEST_F(ForwardCrowd, SearchesALongRangeInSeveralTurns) {
 
 TEST_F(ForwardCrowd, APortThatAForwardGaveUpIsTheNextToBeGiven) {
   const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8080});
-  TestReach& web = container("web");
-  TestReach& api = container("api");
+  TestAccess& web = container("web");
+  TestAccess& api = container("api");
   show(web, {8080});
   show(api, {8080});
   removed(web, RemovalReason::Gone);

@@ -2,9 +2,9 @@
 // and what becomes of the listeners when there is none. The broker in it is the real one.
 #include <gmock/gmock.h>
 
+#include "support/access_fixture.h"
 #include "support/box.h"
 #include "support/fake_engine.h"
-#include "support/reach_fixture.h"
 #include "support/veth.h"
 
 namespace portfwd {
@@ -19,19 +19,19 @@ using testing::IsEmpty;
 constexpr IpAddress kAny = IpAddress::any(Family::V4);
 constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
 
-struct HelperAccessTest : ReachTest, DialHandler, InsidePortHandler {
+struct HelperAccessTest : AccessTest, DialHandler, InsidePortHandler {
   void on_dialled(Result<UniqueFd> connected) override { outcome = std::move(connected); }
 
-  Reach& add_container() {
+  ContainerAccess& add_container() {
     Container& made = sealed_container("web", box.pid());
     made.engine = "docker";
     made.engine_id = std::string(64, 'a');
     return add(made);
   }
-  bool becomes(const Reach& reach, ReachKind kind) {
+  bool becomes(const ContainerAccess& reach, AccessKind kind) {
     return turn_until([&] { return reach.kind() == kind && reach.reason().empty(); });
   }
-  std::optional<Endpoint> dial(Reach& reach, Port port) {
+  std::optional<Endpoint> dial(ContainerAccess& reach, Port port) {
     const std::vector<Address> candidates{{kLoopback, port}};
     const auto attempt = reach.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
     turn_until([&] { return outcome.has_value(); });
@@ -51,16 +51,16 @@ struct HelperAccessTest : ReachTest, DialHandler, InsidePortHandler {
 
 TEST_F(HelperAccessTest, AListenerOnLoopbackIsReachedThroughAHelper) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
-  Reach& web = add_container();
-  ASSERT_TRUE(becomes(web, ReachKind::Helper));
+  ContainerAccess& web = add_container();
+  ASSERT_TRUE(becomes(web, AccessKind::Helper));
   EXPECT_EQ(web.state(), ContainerState::Watched);
   EXPECT_EQ(dial(web, 8080), (Endpoint{kLoopback, 8080}));
 }
 
 TEST_F(HelperAccessTest, OneHelperServesAllThatComesLater) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
-  Reach& web = add_container();
-  ASSERT_TRUE(becomes(web, ReachKind::Helper));
+  ContainerAccess& web = add_container();
+  ASSERT_TRUE(becomes(web, AccessKind::Helper));
   ASSERT_EQ(box.open({kLoopback, 8081}), 0);
   ASSERT_TRUE(listens_on(web, 2));
   EXPECT_EQ(dial(web, 8081), (Endpoint{kLoopback, 8081}));
@@ -70,16 +70,16 @@ TEST_F(HelperAccessTest, OneHelperServesAllThatComesLater) {
 TEST_F(HelperAccessTest, WithoutAListenerOnLoopbackThereIsNone) {
   ASSERT_EQ(box.open({kAny, 8080}), 0);
   ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);  // the engine's own resolver
-  Reach& web = add_container();
+  ContainerAccess& web = add_container();
   ASSERT_TRUE(listens_on(web, 2));
   EXPECT_EQ(dial(web, 8080), (Endpoint{veth.v4(), 8080}));
-  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(web.kind(), AccessKind::Bridge);
   EXPECT_EQ(engine.asked("POST "), 0U);
 }
 
 TEST_F(HelperAccessTest, TheHelperMayDoNothingAndIsRecognised) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
-  ASSERT_TRUE(becomes(add_container(), ReachKind::Helper));
+  ASSERT_TRUE(becomes(add_container(), AccessKind::Helper));
   const nlohmann::json& host = engine.created["HostConfig"];
   EXPECT_EQ(engine.created["Image"], "sha256:1234");
   EXPECT_EQ(engine.created["User"], fmt::format("{}:{}", ::geteuid(), ::getegid()));
@@ -93,7 +93,7 @@ TEST_F(HelperAccessTest, TheHelperMayDoNothingAndIsRecognised) {
 
 TEST_F(HelperAccessTest, TheHelperGoesWithTheContainer) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
-  ASSERT_TRUE(becomes(add_container(), ReachKind::Helper));
+  ASSERT_TRUE(becomes(add_container(), AccessKind::Helper));
   EXPECT_EQ(engine.helpers(), 1U);
   remove(containers.front());
   EXPECT_TRUE(turn_until([&] { return engine.helpers() == 0; }));
@@ -107,9 +107,9 @@ TEST_F(HelperAccessTest, AnEngineThatRefusesIsQuotedAndTheBridgeStays) {
   engine.refuse_with = "no such image: sha256:1234";
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   ASSERT_EQ(box.open({kAny, 8081}), 0);
-  Reach& web = add_container();
+  ContainerAccess& web = add_container();
   ASSERT_TRUE(turn_until([&] { return web.reason().find("no such image") != std::string::npos; }));
-  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(web.kind(), AccessKind::Bridge);
   EXPECT_EQ(dial(web, 8081), (Endpoint{veth.v4(), 8081}));
   EXPECT_EQ(engine.asked("POST "), 1U);
 }
@@ -119,7 +119,7 @@ TEST_F(HelperAccessTest, AnEngineThatDoesNotKnowTheContainerIsPassedOver) {
     return HttpReply::with(404, R"({"message":"No such container"})");
   });
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
-  EXPECT_TRUE(becomes(add_container(), ReachKind::Helper));
+  EXPECT_TRUE(becomes(add_container(), AccessKind::Helper));
 }
 
 TEST_F(HelperAccessTest, WhatAKilledDaemonHasLeftIsRemoved) {
@@ -147,12 +147,12 @@ TEST_F(HelperAccessTest, AnEngineThatDoesNotRunIsNotStartedByAsking) {
 }
 
 TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
-  Reach& web = add_container();
-  const auto port = web.take_port(5432, *this);
+  ContainerAccess& web = add_container();
+  const auto port = web.listen_inside(5432, *this);
   ASSERT_TRUE(port) << port.error();
   ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
   ASSERT_TRUE(*inside) << inside->error().text();
-  EXPECT_EQ(web.kind(), ReachKind::Helper);
+  EXPECT_EQ(web.kind(), AccessKind::Helper);
   EXPECT_THAT(told, ElementsAre("web:")) << "another way is news";
   for (const BoundSocket& bound : **inside) EXPECT_EQ(::listen(bound.socket.get(), 8), 0);
   EXPECT_EQ(box.open({kLoopback, 5432}), EADDRINUSE);
@@ -164,12 +164,12 @@ TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
 
 TEST_F(HelperAccessTest, APortOfOursThatNoHelperCanMakeSaysWhy) {
   engine.refuse_with = "no such image: sha256:1234";
-  Reach& web = add_container();
-  const auto asked = web.take_port(5432, *this);
+  ContainerAccess& web = add_container();
+  const auto asked = web.listen_inside(5432, *this);
   ASSERT_TRUE(asked) << "the helper is on its way";
   ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
   EXPECT_FALSE(*inside);
-  const auto again = web.take_port(5432, *this);
+  const auto again = web.listen_inside(5432, *this);
   ASSERT_FALSE(again);
   EXPECT_THAT(again.error(), HasSubstr("no such image"));
   EXPECT_THAT(again.error(), HasSubstr("rootless"));
@@ -179,11 +179,11 @@ TEST_F(HelperAccessTest, APortOfOursThatNoHelperCanMakeSaysWhy) {
 TEST_F(HelperAccessTest, WithoutASocketThatWeMayUseItIsSeenFromOutside) {
   std::filesystem::remove(folder.path() + "/engine.sock");
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
-  Reach& web = add_container();
+  ContainerAccess& web = add_container();
   ASSERT_TRUE(listens_on(web, 1));
-  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(web.kind(), AccessKind::Bridge);
   EXPECT_THAT(web.reason(), HasSubstr("let the server listen on 0.0.0.0"));
-  EXPECT_FALSE(web.take_port(5432, *this));
+  EXPECT_FALSE(web.listen_inside(5432, *this));
 }
 
 TEST_F(HelperAccessTest, OneOfAnEngineThatWeMayNotAskIsSeenFromOutside) {
@@ -191,9 +191,9 @@ TEST_F(HelperAccessTest, OneOfAnEngineThatWeMayNotAskIsSeenFromOutside) {
   Container& made = sealed_container("web", box.pid());
   made.engine = "podman";
   made.engine_id = std::string(64, 'b');
-  Reach& web = add(made);
+  ContainerAccess& web = add(made);
   ASSERT_TRUE(listens_on(web, 1));
-  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(web.kind(), AccessKind::Bridge);
   EXPECT_THAT(web.reason(), HasSubstr("rootless"));
 }
 

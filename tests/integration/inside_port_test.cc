@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <sys/socket.h>
 
-#include "support/reach_fixture.h"
+#include "support/access_fixture.h"
 #include "support/test_netns.h"
 
 namespace portfwd {
@@ -15,13 +15,13 @@ using testing::IsEmpty;
 constexpr Endpoint kInside4{IpAddress::loopback(Family::V4), 5432};
 constexpr Endpoint kInside6{IpAddress::loopback(Family::V6), 5432};
 
-struct InsidePortTest : ReachTest, InsidePortHandler {
+struct InsidePortTest : AccessTest, InsidePortHandler {
   void on_inside_port(Result<std::vector<BoundSocket>> sockets) override {
     EXPECT_FALSE(outcome) << "called once";
     outcome = std::move(sockets);
   }
   void ask(Port number) {
-    auto taken = web.take_port(number, *this);
+    auto taken = web.listen_inside(number, *this);
     ASSERT_TRUE(taken) << taken.error();
     port = std::move(*taken);
   }
@@ -33,7 +33,7 @@ struct InsidePortTest : ReachTest, InsidePortHandler {
   [[nodiscard]] int error() const { return *outcome ? 0 : outcome->error().code; }
 
   TestNetns ns;
-  Reach& web = add(container("web", ns.pid()));
+  ContainerAccess& web = add(container("web", ns.pid()));
   std::optional<Result<std::vector<BoundSocket>>> outcome;
   std::unique_ptr<InsidePort> port;
 };
@@ -92,7 +92,7 @@ TEST_F(InsidePortTest, OfAContainerThatCannotBeEnteredThereIsNone) {
   Container& closed = container("closed", ns.pid());
   closed.netns = 0;
   closed.inaccessible = "no way";
-  const auto none = add(closed).take_port(kInside4.port, *this);
+  const auto none = add(closed).listen_inside(kInside4.port, *this);
   ASSERT_FALSE(none);
   EXPECT_FALSE(none.error().empty());
 }

@@ -1,5 +1,5 @@
 // A port watch on a fresh namespace, with real sockets, counters and events, as the daemon has it.
-#include "watch/port_watch.h"
+#include "access/port_watch.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -121,8 +121,8 @@ TEST_F(PortWatchTest, TheSameSetIsNoNews) {
   const int before = c.changes;
   const UniqueFd client = c.ns.socket(AF_INET, SOCK_STREAM);
   connect_to(client, local_endpoint(listener));
-  c.look_again();
-  c.look_again();
+  c.poll_now();
+  c.poll_now();
   EXPECT_EQ(c.changes, before);
 }
 
@@ -159,11 +159,11 @@ TEST_F(PortWatchTest, LooksAtOnceOnEvidenceThoughTheBudgetIsUsedUp) {
   never.cpu_budget = 0.001;
   pace.configure(never);
   ::shutdown(first.get(), SHUT_RDWR);  // of which no event tells
-  c.watch.look_again();
+  c.watch.poll_now();
   EXPECT_TRUE(c.until_listeners(2));
   ::shutdown(second.get(), SHUT_RDWR);
   const auto before = c.watch.dumps();
-  for (int i = 0; i < 100; ++i) c.watch.look_again();
+  for (int i = 0; i < 100; ++i) c.watch.poll_now();
   EXPECT_TRUE(c.until_listeners(1));
   EXPECT_EQ(c.watch.dumps(), before + 1);
 }
@@ -174,7 +174,7 @@ TEST_F(PortWatchTest, AListenerThatADuplicateHoldsOpenIsStillThere) {
   UniqueFd held(::dup(listener.get()));
   ASSERT_TRUE(c.until_listeners(1));
   listener.reset();
-  c.look_again();
+  c.poll_now();
   EXPECT_THAT(c.watch.listeners(), SizeIs(1));
   held.reset();
   EXPECT_TRUE(c.until_listeners(0));
@@ -196,7 +196,7 @@ TEST_F(PortWatchTest, OneKnownAlreadyIsTakenBackWhenItTurnsOutToBeOurs) {
   c.watch.ignore(*socket_inode(ours.get()));
   EXPECT_TRUE(c.until_listeners(0));
   const int before = c.changes;
-  c.look_again();
+  c.poll_now();
   EXPECT_EQ(c.changes, before);
 }
 

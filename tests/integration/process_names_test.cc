@@ -1,6 +1,6 @@
 // The program behind a listener, found by readers: of processes that discovery has not seen, and of
 // one that has written its title over its environment.
-#include "reach/process_names.h"
+#include "access/process_names.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

@@ -25,8 +25,8 @@ struct ReconcileProperties : ForwardTableTest {
   }
 
   struct Inside {
-    std::string name;            ///< of the container, and of its compose service
-    TestReach* reach = nullptr;  ///< null while it is away
+    std::string name;             ///< of the container, and of its compose service
+    TestAccess* reach = nullptr;  ///< null while it is away
     std::vector<Port> ports;
   };
 
@@ -72,8 +72,8 @@ struct ReconcileProperties : ForwardTableTest {
     if (inside.reach != nullptr) {
       // Or what it asks for would be remembered for a while, as for one that is made anew.
       inside.reach->set_labels({{"any", "other"}});
-      table->on_reach_changed(*inside.reach);
-      table->on_reach_removed(*inside.reach, RemovalReason::Gone);
+      table->on_access_changed(*inside.reach);
+      table->on_access_removed(*inside.reach, RemovalReason::Gone);
       inside.reach = nullptr;
       inside.ports.clear();
       return;
@@ -81,7 +81,7 @@ struct ReconcileProperties : ForwardTableTest {
     inside.reach = &unseen(inside.name);
     inside.reach->set_service("shop", inside.name);
     inside.reach->set_labels(any_labels());
-    table->on_reach_added(*inside.reach);
+    table->on_access_added(*inside.reach);
   }
   void take_or_free_a_host_port() {
     UniqueFd& socket = coin() ? taken.first : taken.second;
@@ -104,7 +104,7 @@ struct ReconcileProperties : ForwardTableTest {
       case 3:
         if (inside.reach == nullptr) return;
         inside.reach->set_labels(any_labels());
-        return table->on_reach_changed(*inside.reach);
+        return table->on_access_changed(*inside.reach);
       default:
         if (inside.reach == nullptr) return;
         inside.ports.clear();
@@ -122,7 +122,7 @@ struct ReconcileProperties : ForwardTableTest {
     table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, now, State{});
     table->declare();
     for (Inside* inside : {&web, &api}) {
-      if (inside->reach != nullptr) table->on_reach_added(*inside->reach);
+      if (inside->reach != nullptr) table->on_access_added(*inside->reach);
     }
     table->reconcile_dirty();
   }

@@ -63,7 +63,7 @@ TEST_F(UdpWatchTest, AServerThatConnectsToItsClientIsStillThere) {
   ASSERT_TRUE(c.until_listeners(1));
   const auto before = c.watch.listeners();
   connect_to(server, {kLoopback4, 9000});
-  c.look_again();
+  c.poll_now();
   EXPECT_EQ(c.watch.listeners(), before);
   server.reset();
   EXPECT_TRUE(c.until_listeners(0));

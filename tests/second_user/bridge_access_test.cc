@@ -2,8 +2,8 @@
 // container is root's, in a network namespace with a device to the host.
 #include <gmock/gmock.h>
 
+#include "support/access_fixture.h"
 #include "support/box.h"
-#include "support/reach_fixture.h"
 #include "support/veth.h"
 
 namespace portfwd {
@@ -23,7 +23,7 @@ struct AsUser {
   ~AsUser() { EXPECT_EQ(::seteuid(0), 0); }
 };
 
-struct RootsContainerTest : ReachTest, DialHandler {
+struct RootsContainerTest : AccessTest, DialHandler {
   void on_dialled(Result<UniqueFd> connected) override { outcome = std::move(connected); }
 
   Box box = Box::of_roots();
@@ -39,9 +39,9 @@ TEST_F(RootsContainerTest, ItsNamespaceCannotBeSeen) {
 TEST_F(RootsContainerTest, ItsWildcardListenerIsDialledOverTheBridge) {
   ASSERT_EQ(box.open({kAny, 8080}), 0);
   const AsUser user;
-  Reach& web = add(sealed_container("web", box.pid()));
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
-  EXPECT_EQ(web.kind(), ReachKind::Bridge);
+  EXPECT_EQ(web.kind(), AccessKind::Bridge);
   const std::vector<Address> candidates{{kLoopback, 8080}};
   const auto attempt = web.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
   ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
@@ -52,7 +52,7 @@ TEST_F(RootsContainerTest, ItsWildcardListenerIsDialledOverTheBridge) {
 TEST_F(RootsContainerTest, ItsLoopbackListenerIsSeenWithTheRemedy) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   const AsUser user;
-  Reach& web = add(sealed_container("web", box.pid()));
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_THAT(web.reason(), HasSubstr("let the server listen on 0.0.0.0"));
 }
@@ -61,7 +61,7 @@ TEST_F(RootsContainerTest, AnotherUsersRootlessOneIsLeftAlone) {
   const Box rootless;
   const AsUser user;
   Container& theirs = sealed_container("web", rootless.pid());
-  const Reach& web = add(theirs);
+  const ContainerAccess& web = add(theirs);
   EXPECT_EQ(web.state(), ContainerState::Inaccessible);
   EXPECT_EQ(web.reason(), theirs.inaccessible);
 }
@@ -69,8 +69,8 @@ TEST_F(RootsContainerTest, AnotherUsersRootlessOneIsLeftAlone) {
 TEST_F(RootsContainerTest, TwoOfOneNamespaceAreKnownToShareIt) {
   const Box beside = Box::beside(box);
   const AsUser user;
-  Reach& one = add(sealed_container("one", box.pid()));
-  Reach& two = add(sealed_container("two", beside.pid()));
+  ContainerAccess& one = add(sealed_container("one", box.pid()));
+  ContainerAccess& two = add(sealed_container("two", beside.pid()));
   EXPECT_EQ(&one.dialer(Protocol::Tcp), &two.dialer(Protocol::Tcp));
 }
 

@@ -4,8 +4,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "access/process_names.h"
 #include "build_paths.h"
-#include "reach/process_names.h"
 #include "support/box.h"
 #include "support/finder.h"
 #include "support/hanging_fuse.h"

@@ -43,7 +43,7 @@ inline ContainerInfo web_container(const std::string& id = "c_1") {
   c.project = "shop";
   c.service = "web";
   c.published = {{Protocol::Tcp, "127.0.0.1", 8081, 80, 1}};
-  c.reach = ReachKind::Broker;
+  c.reach = AccessKind::Broker;
   c.listeners = {Listener{.local = {IpAddress::any(Family::V4), 8080}, .process = "nginx"}};
   c.ever_listened = true;
   return c;

@@ -1,5 +1,5 @@
-// A forward table on real host ports, and what it told. Containers are stood in for by a Reach
-// whose "inside" is 127.0.0.2 of this test's own network namespace.
+// A forward table on real host ports, and what it told. Containers are stood in for by a
+// ContainerAccess whose "inside" is 127.0.0.2 of this test's own network namespace.
 #pragma once
 
 #include <fmt/format.h>
@@ -23,9 +23,9 @@ inline UniqueFd listen_on(const Endpoint& at) {
   return fd;
 }
 
-class TestReach final : public Reach {
+class TestAccess final : public ContainerAccess {
  public:
-  TestReach(RelayContext& relay, std::string id, std::string name) : dialer_(relay, sockets_) {
+  TestAccess(RelayContext& relay, std::string id, std::string name) : dialer_(relay, sockets_) {
     container_.id = std::move(id);
     container_.name = std::move(name);
     container_.engine = "test";
@@ -58,12 +58,12 @@ class TestReach final : public Reach {
   void rename(std::string name) { container_.name = std::move(name); }
   const Container& container() const override { return container_; }
   ContainerState state() const override { return ContainerState::Watched; }
-  ReachKind kind() const override { return ReachKind::Broker; }
+  AccessKind kind() const override { return AccessKind::Broker; }
   const std::string& reason() const override { return reason_; }
   const std::vector<Listener>& listeners() const override { return listeners_; }
   bool ever_listened() const override { return !listeners_.empty(); }
   Dialer& dialer(Protocol) override { return dialer_; }
-  void hurry() override { ++hurried; }
+  void expedite() override { ++hurried; }
 
   int hurried = 0;
 
@@ -110,31 +110,31 @@ struct ForwardTableTest : testing::Test {
     table->stop();
     turn_until([this] { return !table->draining(); });
   }
-  TestReach& container(std::string name) {
-    TestReach& reach = unseen(std::move(name));
+  TestAccess& container(std::string name) {
+    TestAccess& reach = unseen(std::move(name));
     added(reach);
     return reach;
   }
   /// One that the table has not been told of.
-  TestReach& unseen(std::string name) {
+  TestAccess& unseen(std::string name) {
     const std::string id = "id-" + name + std::to_string(++ids);
-    return *reaches.emplace_back(std::make_unique<TestReach>(relay.context, id, std::move(name)));
+    return *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, id, std::move(name)));
   }
-  void show(TestReach& reach, std::vector<Port> ports) {
+  void show(TestAccess& reach, std::vector<Port> ports) {
     reach.set_ports(std::move(ports));
     table->on_listeners(reach);
     reconcile();
   }
-  void added(TestReach& reach) {
-    table->on_reach_added(reach);
+  void added(TestAccess& reach) {
+    table->on_access_added(reach);
     reconcile();
   }
-  void changed(TestReach& reach) {
-    table->on_reach_changed(reach);
+  void changed(TestAccess& reach) {
+    table->on_access_changed(reach);
     reconcile();
   }
-  void removed(TestReach& reach, RemovalReason reason) {
-    table->on_reach_removed(reach, reason);
+  void removed(TestAccess& reach, RemovalReason reason) {
+    table->on_access_removed(reach, reason);
     reconcile();
   }
   /// All that is marked, in as many turns as it takes.
@@ -147,7 +147,7 @@ struct ForwardTableTest : testing::Test {
     EXPECT_EQ(infos.size(), 1U);
     return infos.empty() ? ForwardInfo{} : infos.front();
   }
-  Answer<std::string> ask(TestReach* reach, Port port, ForwardSpec spec = {},
+  Answer<std::string> ask(TestAccess* reach, Port port, ForwardSpec spec = {},
                           std::string name = "") {
     ForwardRequest request{.spec = std::move(spec)};
     request.spec.target = {Protocol::Tcp, port};
@@ -166,7 +166,7 @@ struct ForwardTableTest : testing::Test {
   Holder holder;
   Told told;
   std::optional<ForwardTable> table;
-  std::vector<std::unique_ptr<TestReach>> reaches;
+  std::vector<std::unique_ptr<TestAccess>> reaches;
   int ids = 0;
 };
 

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "access/port_watch.h"
 #include "support/manual_clock.h"
 #include "support/test_netns.h"
-#include "watch/port_watch.h"
 
 namespace portfwd::testing_support {
 
@@ -70,7 +70,7 @@ struct Watched final : WatchObserver, DiagProvider {
     return true;
   }
   /// Looks at least once more, so that what happened before is seen.
-  void look_again() {
+  void poll_now() {
     const auto before = watch.dumps();
     EXPECT_TRUE(until([&] { return watch.dumps() > before; }));
   }

@@ -14,7 +14,7 @@ using testing::HasSubstr;
 struct ExplainTest : testing::Test {
   ExplainTest() {
     container.name = known.container.name = "web";
-    known.container.reach = ReachKind::Broker;
+    known.container.reach = AccessKind::Broker;
     known.target = {Protocol::Tcp, 8080};
     listen_on(IpAddress::loopback(Family::V4));
   }
@@ -53,7 +53,7 @@ TEST_F(ExplainTest, SaysWhatWasSeenAndSinceWhen) {
 TEST_F(ExplainTest, SaysWhyTheProgramOfARootsContainerCannotBeKnown) {
   known.listeners[0].listener.process.clear();
   EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("a program that can't be named")));
-  for (const ReachKind reach : {ReachKind::Bridge, ReachKind::Helper}) {
+  for (const AccessKind reach : {AccessKind::Bridge, AccessKind::Helper}) {
     known.container.reach = reach;
     EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("belongs to root")));
   }
@@ -217,7 +217,7 @@ TEST_F(ExplainTest, SaysThatAnInterfaceIsDownInside) {
   EXPECT_THAT(text("remedy"), HasSubstr("ip link set lo up"));
   forward.container_address = "10.0.0.2";
   EXPECT_THAT(text("remedy"), HasSubstr("interface that has 10.0.0.2"));
-  known.container.reach = ReachKind::Bridge;
+  known.container.reach = AccessKind::Bridge;
   EXPECT_EQ(text("remedy").find("ip link"), std::string::npos) << "dialled from outside";
 }
 

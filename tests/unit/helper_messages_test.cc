@@ -1,5 +1,5 @@
 // What engines are told and tell about helper containers.
-#include "reach/helper_messages.h"
+#include "access/helper_messages.h"
 
 #include <gmock/gmock.h>
 

@@ -1,6 +1,6 @@
 // The pace of looking, in simulated time: a look moves the clock and the CPU meter by what it
 // costs.
-#include "watch/pace.h"
+#include "access/pace.h"
 
 #include <gtest/gtest.h>
 
@@ -104,7 +104,7 @@ TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
   pass(20s);
   Probe& one = *all.front();
   one.looks = 0;
-  one.seat.hurry();
+  one.seat.expedite();
   pass(10ms);
   EXPECT_GE(one.looks, 2) << "a quick server is found within 10 ms";
   one.longest = {};
@@ -131,7 +131,7 @@ TEST_F(PaceTest, LooksAfterClosesLeaveTheBudgetToTheNextServer) {
     pass(900ms);
   }
   Probe& one = *all.front();
-  one.seat.hurry();
+  one.seat.expedite();
   pass(10ms);
   one.longest = {};
   pass(200ms);
@@ -142,7 +142,7 @@ TEST_F(PaceTest, AnExpectedReturnDoesNotCutTheTimeOfAProgramThatStarts) {
   const auto all = probes(1);
   pass(20s);
   Probe& one = *all.front();
-  one.seat.hurry();
+  one.seat.expedite();
   pass(100ms);
   one.seat.expect_return();
   pass(300ms);
@@ -158,7 +158,7 @@ TEST_F(PaceTest, InTheFirstSecondAfterASignOfLifeLooksAreMillisecondsApart) {
   const auto all = probes(10);
   pass(20s);
   Probe& one = *all.front();
-  one.seat.hurry();
+  one.seat.expedite();
   pass(10ms);
   one.longest = {};
   pass(990ms);
@@ -175,7 +175,7 @@ TEST_F(PaceTest, KeepsTheFirstLooksAcrossStartsThatHaveBeenSeen) {
   for (const auto& probe : all) probe->glance = 25us;
   pass(20s);
   for (const auto& probe : all) {
-    probe->seat.hurry();
+    probe->seat.expedite();
     pass(10ms);
     probe->longest = {};
     pass(90ms);
@@ -197,7 +197,7 @@ TEST_F(PaceTest, KeepsTheFirstLooksAcrossDearLooksOfOthers) {
   pass(3s);
   Probe& one = *all.front();
   one.looks = 0;
-  one.seat.hurry();
+  one.seat.expedite();
   pass(10ms);
   EXPECT_GE(one.looks, 2);
 }
@@ -244,7 +244,7 @@ TEST_F(PaceTest, SignsOfLifeOfOthersDoNotPutOffTheFirstLooks) {
     Probe& one = *all[static_cast<std::size_t>(i) % all.size()];
     pass(1600ms);
     one.looks = 0;
-    one.seat.hurry();
+    one.seat.expedite();
     pass(10ms);
     EXPECT_GE(one.looks, 2) << "sign " << i;
   }
@@ -255,7 +255,7 @@ TEST_F(PaceTest, HintsWithoutEndStayWithinTheBudget) {
   pass(20s);
   EXPECT_LE(load_over(10s,
                       [&] {
-                        for (const auto& p : all) p->seat.hurry();
+                        for (const auto& p : all) p->seat.expedite();
                       }),
             0.65);
 }
@@ -285,11 +285,11 @@ TEST_F(PaceTest, NewsAreLookedAtAtOnceAndInFull) {
 TEST_F(PaceTest, NewsAreLookedAtAtOnceThoughManyContainersAreLookedAtOften) {
   const auto all = probes(200);
   pass(3s, [&] {
-    for (const auto& p : all) p->seat.hurry();
+    for (const auto& p : all) p->seat.expedite();
   });
   for (int i = 0; i < 20; ++i) {
     pass(100ms, [&] {
-      for (const auto& p : all) p->seat.hurry();
+      for (const auto& p : all) p->seat.expedite();
     });
     EXPECT_TRUE(all.front()->seat.affordable());
     all.front()->fulls = 0;

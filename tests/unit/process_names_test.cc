@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
-#include "reach/listener_names.h"
+#include "access/listener_names.h"
 #include "support/manual_clock.h"
 
 namespace portfwd {

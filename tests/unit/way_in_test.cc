@@ -1,5 +1,5 @@
 // What a person is told who may not use an engine's socket.
-#include "reach/way_in.h"
+#include "access/way_in.h"
 
 #include <gmock/gmock.h>
 #include <sys/stat.h>

@@ -1,0 +1,328 @@
+#include "access/port_watch.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/log.h"
+
+namespace portfwd {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kFirstBackoff = 100ms;
+constexpr Duration kLastBackoff = 30s;
+constexpr Duration kLastBackoffInShortage = 1s;
+
+/// It ends by itself, and then the next look must not be far.
+bool is_shortage(const Error& error) {
+  switch (error.code) {
+    case EAGAIN:
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Listener to_listener(Protocol protocol, const DiagSocket& socket) {
+  Listener out;
+  out.protocol = protocol;
+  out.local = socket.local;
+  out.v6only = socket.v6only;
+  out.cookie = socket.cookie;
+  out.uid = socket.uid;
+  out.inode = socket.inode;
+  out.cgroup_id = socket.cgroup_id;
+  return out;
+}
+
+std::vector<Port> ports_of(const std::vector<Listener>& listeners) {
+  std::vector<Port> ports;
+  std::ranges::transform(listeners, std::back_inserter(ports),
+                         [](const Listener& l) { return l.local.ip().port; });
+  std::ranges::sort(ports);
+  ports.erase(std::ranges::unique(ports).begin(), ports.end());
+  return ports;
+}
+
+template <class Socket>
+std::vector<std::uint64_t> cookies_of(const std::vector<Socket>& sockets) {
+  std::vector<std::uint64_t> cookies;
+  std::ranges::transform(sockets, std::back_inserter(cookies), &Socket::cookie);
+  std::ranges::sort(cookies);
+  return cookies;
+}
+
+std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
+  if (pid == 0) return std::nullopt;
+  auto counter = Sockstat::open(pid, netns);
+  if (counter) return std::move(*counter);
+  log::debug("watch: {} of pid {}; every look is a dump", counter.error().text(), pid);
+  return std::nullopt;
+}
+
+}  // namespace
+
+PortWatch::PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider& provider,
+                     pid_t pid, std::uint64_t netns)
+    : loop_(shared.loop),
+      pace_(shared.pace),
+      storm_(shared.storm),
+      wanted_udp_(shared.udp),
+      modules_(shared.modules),
+      observer_(observer),
+      provider_(provider),
+      pid_(pid),
+      netns_(netns),
+      counter_(open_counter(pid, netns)),
+      evidence_(loop_, [this] { follow_evidence(); }),
+      changed_(loop_, [this] { observer_.on_listeners(*this); }),
+      seat_(pace_, *this) {}
+
+// --- what it looks with
+// ---------------------------------------------------------------------------
+
+void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
+  asked_ = renew_ = false;
+  asking_.reset();
+  dumping_.reset();
+  seat_.forget_costs();
+  source_.emplace<SockDiag>(std::move(dumps));
+  if (events.valid()) {
+    closes_.emplace(loop_, storm_, std::move(events), static_cast<CloseWatch::Handler&>(*this));
+    follow_closes();
+  }
+  stale_ = true;
+  seat_.look_soon();
+}
+
+Result<void> PortWatch::use_procfs() {
+  return use_procfs(ProcNetSockets::open(pid_, netns_));
+}
+
+Result<void> PortWatch::use_procfs(Result<ProcNetSockets> table) {
+  if (!table) {
+    diag_failed(table.error());
+    return std::unexpected(table.error());
+  }
+  asked_ = renew_ = false;
+  asking_.reset();
+  source_ = std::move(*table);
+  stale_ = true;
+  seat_.look_soon();
+  return {};
+}
+
+void PortWatch::diag_failed(const Error& error) {
+  asked_ = false;
+  first_look_done_ = true;
+  asking_.fail(error, loop_.now());
+}
+
+void PortWatch::renew_source() {
+  renew_ = true;
+  asking_.reset();
+  seat_.look_soon();
+}
+
+void PortWatch::Backoff::fail(const Error& error, TimePoint now) {
+  const Duration longest = is_shortage(error) ? kLastBackoffInShortage : kLastBackoff;
+  pause_ = std::clamp(pause_ * 2, kFirstBackoff, longest);
+  until_ = now + pause_;
+}
+
+void PortWatch::ask() {
+  if (asked_ || !asking_.over(loop_.now())) return;
+  asked_ = true;
+  provider_.need_diag(*this);
+}
+
+// --- looking
+// --------------------------------------------------------------------------------------
+
+Looker::Depth PortWatch::look(Depth depth) {
+  if (closes_ && closes_->paused()) {
+    closes_->resume();
+    take_closes();
+  }
+  if (closes_ && closes_->follow_storm()) stale_ = true;
+  if (!dumping_.over(loop_.now()) || !worth_a_dump(depth)) return Depth::Glance;
+  if (dormant() || renew_) ask();
+  if (dormant()) return Depth::Glance;
+  dump();
+  return Depth::Full;
+}
+
+void PortWatch::poll_now() {
+  stale_ = true;
+  seat_.expect_return();
+  if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
+}
+
+/// To read /proc instead is too dear for that.
+void PortWatch::follow_evidence() {
+  evidence_due_ = loop_.now() + kEvidenceGap;
+  if (!std::holds_alternative<SockDiag>(source_) || !dumping_.over(loop_.now())) return;
+  const Duration before = pace_.cpu_time();
+  dump();
+  seat_.charge(pace_.cpu_time() - before);
+}
+
+/// A listener counts as a socket in use from listen() on, until it is closed or shut down. The
+/// counter is read before the dump: what comes in between moves it again. One socket gone and
+/// another one come since the last glance leave it as it was, hence looks in full now and then.
+bool PortWatch::worth_a_dump(Depth depth) {
+  if (udp_ != wanted_udp_) {
+    udp_ = wanted_udp_;
+    stale_ = true;
+  }
+  if (!counter_) return true;
+  const auto now = counter_->read(udp_.wanted);
+  if (!now) return true;
+  const bool moved = *now != seen_;
+  seen_ = *now;
+  if (now->none()) {
+    first_look_done_ = true;
+    stale_ = false;
+    replace({});
+    return false;
+  }
+  stale_ |= moved;
+  return stale_ || depth == Depth::Full;
+}
+
+/// udp_diag may be missing where tcp_diag is there.
+Result<std::vector<DiagSocket>> PortWatch::read_source(Protocol protocol) {
+  auto* const diag = std::get_if<SockDiag>(&source_);
+  if (diag != nullptr && (protocol == Protocol::Tcp || modules_.of(protocol))) {
+    return diag->listeners(protocol);
+  }
+  if (protocol == Protocol::Tcp) return std::get<ProcNetSockets>(source_).listeners();
+  if (!udp_table_) {
+    auto table = ProcNetSockets::open(pid_, netns_, protocol);
+    if (!table) return std::unexpected(table.error());
+    udp_table_ = std::move(*table);
+  }
+  return udp_table_->listeners();
+}
+
+Result<std::vector<Listener>> PortWatch::find(Protocol protocol) {
+  const auto found = read_source(protocol);
+  if (!found) return std::unexpected(found.error());
+  std::vector<Listener> out;
+  for (const DiagSocket& socket : *found) {
+    Listener listener = to_listener(protocol, socket);
+    if (counts(listener)) out.push_back(std::move(listener));
+  }
+  return out;
+}
+
+/// A server may connect its socket to the first client that comes. It is what it was as long as it
+/// lives, though it hears nobody else and is not asked for by its kind any more.
+Result<std::vector<Listener>> PortWatch::find_datagrams() {
+  auto found = find(Protocol::Udp);
+  auto* const diag = std::get_if<SockDiag>(&source_);
+  if (!found || diag == nullptr || !modules_.of(Protocol::Udp)) return found;
+  std::vector<Listener> missing;
+  std::ranges::copy_if(
+      listeners_, std::back_inserter(missing), [&, there = cookies_of(*found)](const Listener& l) {
+        return l.protocol == Protocol::Udp && !std::ranges::binary_search(there, l.cookie);
+      });
+  if (missing.empty()) return found;
+  const auto connected = diag->connected_datagrams();
+  if (!connected) return std::unexpected(connected.error());
+  std::ranges::copy_if(missing, std::back_inserter(*found),
+                       [there = cookies_of(*connected)](const Listener& l) {
+                         return std::ranges::binary_search(there, l.cookie);
+                       });
+  return found;
+}
+
+bool PortWatch::counts(const Listener& listener) const {
+  if (std::ranges::count(ignored_, listener.inode) != 0) return false;
+  if (listener.protocol == Protocol::Tcp) return true;
+  return udp_.covers(listener.local.ip().port) && !listener.local.ip().address.is_multicast();
+}
+
+void PortWatch::dump() {
+  ++dumps_;
+  auto now = find(Protocol::Tcp);
+  if (!now) return dump_failed(now.error());
+  if (udp_.wanted) {
+    auto more = find_datagrams();
+    if (!more) return dump_failed(more.error());
+    std::ranges::move(*more, std::back_inserter(*now));
+  }
+  dumping_.reset();
+  stale_ = false;
+  first_look_done_ = true;
+  std::ranges::sort(*now);
+  now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may show one twice
+  if (!std::ranges::includes(listeners_, *now)) seat_.slow_down();
+  replace(std::move(*now));
+}
+
+/// What was known stays: a listener is gone when the kernel says so, not when it says nothing.
+void PortWatch::dump_failed(const Error& error) {
+  if (!dumping_.failing()) log::debug("watch: pid {}: {}; trying again", pid_, error.text());
+  dumping_.fail(error, loop_.now());
+  stale_ = true;
+}
+
+void PortWatch::follow_closes() {
+  if (!closes_) return;
+  const bool udp = std::ranges::count(listeners_, Protocol::Udp, &Listener::protocol) != 0;
+  closes_->follow(ports_of(listeners_), udp);
+}
+
+void PortWatch::replace(std::vector<Listener> now) {
+  if (now == listeners_) return;
+  listeners_ = std::move(now);
+  follow_closes();
+  changed_.arm_now();
+}
+
+void PortWatch::ignore(std::uint32_t inode) {
+  ignored_.push_back(inode);
+  std::vector<Listener> others;
+  std::ranges::copy_if(listeners_, std::back_inserter(others),
+                       [inode](const Listener& l) { return l.inode != inode; });
+  replace(std::move(others));
+}
+
+// --- closes
+// ---------------------------------------------------------------------------------------
+
+void PortWatch::on_closes() {
+  if (!seat_.affordable()) {
+    closes_->pause();  // look() takes them up
+    seat_.look_soon();
+    return;
+  }
+  const Duration before = pace_.cpu_time();
+  take_closes();
+  seat_.charge(pace_.cpu_time() - before);
+}
+
+void PortWatch::take_closes() {
+  const DestroyEvents::Batch batch = closes_->take();
+  if (batch.lost) {
+    stale_ = true;
+    seat_.look_soon();
+  }
+  std::vector<Listener> left;
+  std::ranges::copy_if(listeners_, std::back_inserter(left), [&](const Listener& l) {
+    return std::ranges::count(batch.cookies, l.cookie) == 0;
+  });
+  if (left.size() == listeners_.size()) return;
+  stale_ = true;  // it may be a restart: one gone and one come leave the counters as they were
+  seat_.expect_return();
+  replace(std::move(left));
+}
+
+}  // namespace portfwd
