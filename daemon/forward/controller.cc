@@ -53,7 +53,6 @@ Controller::Controller(Parts parts, const Settings& settings)
       keeper_(parts_.loop, parts_.state_file, parts_.writer, [this] { return state(); }),
       last_life_(keeper_.load()),
       table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_, last_life_),
-      reverse_(parts_.loop, parts_.relay, *this, settings_),
       instance_id_(random_id()),
       started_(parts_.loop.now()) {
   share_cpu_budget();
@@ -77,7 +76,6 @@ void Controller::share_udp_interest() {
 Result<void> Controller::start() {
   share_udp_interest();
   table_.declare();
-  reverse_.declare();
   for (const ForwardSpec& kept : std::exchange(last_life_, {}).forwards) restore(kept);
   return parts_.discovery.start();
 }
@@ -87,13 +85,12 @@ void Controller::restore(const ForwardSpec& kept) {
   ForwardRequest request = restored_request(kept);
   const Answer<void> checked = check_lengths(kept);
   const Answer<std::string> restored =
-      checked ? add(nullptr, std::move(request)) : std::unexpected(checked.error());
+      checked ? table_.add(nullptr, std::move(request)) : std::unexpected(checked.error());
   if (!restored) log::info("cannot restore persistent forward: {}", restored.error().text);
 }
 
 State Controller::state() const {
   State state = table_.state();
-  std::ranges::move(reverse_.kept(), std::back_inserter(state.forwards));
   state.opt_outs = parts_.discovery.opt_outs().all();
   return state;
 }
@@ -101,7 +98,6 @@ State Controller::state() const {
 void Controller::stop() {
   keeper_.finish();  // what the table forgets from here on is to be known again
   table_.stop();
-  reverse_.stop();
 }
 
 // ---- what people ask
@@ -116,26 +112,20 @@ Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_vie
   if (!found) {
     const bool may_come = spec.allow_missing && found.error().kind == Kind::NoSuchContainer;
     if (!may_come || spec.container.empty()) return std::unexpected(found.error());
-    return add(nullptr, std::move(request));
+    return table_.add(nullptr, std::move(request));
   }
   ContainerAccess* reach = parts_.reaches.find((*found)->id);
   assert(reach != nullptr);  // the registry tells the reaches of every container, at once
   if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
-  return add(reach, std::move(request));
-}
-
-Answer<std::string> Controller::add(ContainerAccess* reach, ForwardRequest request) {
-  const bool reverse = request.spec.direction == Direction::Reverse;
-  return reverse ? reverse_.add(reach, std::move(request)) : table_.add(reach, std::move(request));
+  return table_.add(reach, std::move(request));
 }
 
 Answer<void> Controller::unforward(std::string_view forward_id) {
-  return reverse_.find(forward_id) ? reverse_.remove(forward_id) : table_.remove(forward_id);
+  return table_.remove(forward_id);
 }
 
 void Controller::lifeline_ended(std::string_view bus_name) {
   table_.end_lifeline(bus_name);
-  reverse_.end_lifeline(bus_name);
 }
 
 Answer<std::string> Controller::attach_pid(pid_t pid, std::string_view name) {
@@ -158,7 +148,7 @@ Answer<Facts> Controller::explain(std::string_view container, std::string_view t
   }
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
-  return Explainer({parts_.registry, parts_.reaches, table_, reverse_, log_, settings_})
+  return Explainer({parts_.registry, parts_.reaches, table_, log_, settings_})
       .explain(container, *port);
 }
 
@@ -177,7 +167,6 @@ Answer<void> Controller::reload() {
   share_cpu_budget();
   table_.apply(settings_);
   share_udp_interest();
-  reverse_.apply(settings_);
   for (ContainerAccess* reach : parts_.reaches.all())
     tell_changed(*reach);  // some may be ignored now
   log::write(log::Level::Info, "configuration read",
@@ -211,14 +200,11 @@ std::vector<ContainerInfo> Controller::containers() const {
 }
 
 std::vector<ForwardInfo> Controller::forwards() const {
-  std::vector<ForwardInfo> all = table_.infos();
-  std::ranges::move(reverse_.infos(), std::back_inserter(all));
-  return all;
+  return table_.infos();
 }
 
 std::optional<ForwardInfo> Controller::find_forward(std::string_view id) const {
-  auto found = table_.find(id);
-  return found ? found : reverse_.find(id);
+  return table_.find(id);
 }
 
 std::optional<ContainerInfo> Controller::find_container(std::string_view id) const {
@@ -241,7 +227,6 @@ void Controller::on_access_added(ContainerAccess& reach) {
   for (ControlObserver* observer : observers_) observer->on_container_added(info);
   tell({.type = Event::Type::ContainerAdded, .subject = info});
   table_.on_access_added(reach);
-  reverse_.on_access_added(reach);
 }
 
 void Controller::tell_changed(const ContainerAccess& reach) {
@@ -252,7 +237,6 @@ void Controller::tell_changed(const ContainerAccess& reach) {
 void Controller::on_access_changed(ContainerAccess& reach) {
   tell_changed(reach);
   table_.on_access_changed(reach);
-  reverse_.on_access_changed(reach);
 }
 
 void Controller::on_listeners(ContainerAccess& reach) {
@@ -263,7 +247,6 @@ void Controller::on_listeners(ContainerAccess& reach) {
 
 void Controller::on_access_removed(ContainerAccess& reach, RemovalReason reason) {
   table_.on_access_removed(reach, reason);
-  reverse_.on_access_removed(reach, reason);
   const ContainerInfo info = info_of(reach, settings_);
   for (ControlObserver* observer : observers_) observer->on_container_removed(info);
   tell({.type = Event::Type::ContainerRemoved,

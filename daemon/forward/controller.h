@@ -14,7 +14,6 @@
 #include "forward/control.h"
 #include "forward/event_log.h"
 #include "forward/forward_table.h"
-#include "forward/reverse_forwards.h"
 #include "forward/state_keeper.h"
 
 namespace portfwd {
@@ -49,9 +48,7 @@ class Controller final : public Control, public AccessObserver, private TableObs
   /// Ends every forward; then draining() tells when the last connection is over and the state is
   /// written.
   void stop();
-  [[nodiscard]] bool draining() const {
-    return table_.draining() || reverse_.draining() || keeper_.finishing();
-  }
+  [[nodiscard]] bool draining() const { return table_.draining() || keeper_.finishing(); }
 
   Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) override;
   Answer<void> unforward(std::string_view forward_id) override;
@@ -89,7 +86,6 @@ class Controller final : public Control, public AccessObserver, private TableObs
   void share_udp_interest();
   void tell_changed(const ContainerAccess& reach);
   void tell(Event event);
-  Answer<std::string> add(ContainerAccess* reach, ForwardRequest request);
   void restore(const ForwardSpec& kept);
   [[nodiscard]] State state() const;
 
@@ -100,7 +96,6 @@ class Controller final : public Control, public AccessObserver, private TableObs
   StateKeeper keeper_;
   State last_life_;
   ForwardTable table_;
-  ReverseForwards reverse_;
   std::vector<ControlObserver*> observers_;
   std::string instance_id_;
   TimePoint started_;

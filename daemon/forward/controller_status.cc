@@ -83,7 +83,7 @@ Facts Controller::status() const {
               {"instance_id", instance_id_},
               {"uptime_seconds", seconds(parts_.loop.now() - started_)},
               {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
-              {"forwards", static_cast<std::int64_t>(table_.size() + reverse_.size())},
+              {"forwards", static_cast<std::int64_t>(table_.size())},
               {"leftover_connections", static_cast<std::int64_t>(table_.leftover_connections())},
               {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
               {"longest_turn_usec", usec(parts_.loop.longest_turn())},

@@ -106,10 +106,10 @@ bool Explainer::is_open(const Target& target) const {
 /// Of this port inside, in any container; those in direction `in` come first.
 std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
   std::vector<ForwardInfo> all = parts_.table.infos();
-  std::ranges::move(parts_.reverse.infos(), std::back_inserter(all));
   std::erase_if(all, [&](const ForwardInfo& f) {
     return Target{f.protocol, f.container_port} != target;
   });
+  std::ranges::stable_sort(all, {}, &ForwardInfo::direction);
   return all;
 }
 
@@ -166,10 +166,6 @@ std::optional<Known> Explainer::past(std::string_view container, const Target& t
 
 void Explainer::add_forward(const ForwardInfo& forward, Known& known) const {
   known.forward = forward;
-  if (forward.direction == Direction::Reverse) {
-    known.asked_by = parts_.reverse.asked_by(forward.id);
-    return;
-  }
   known.asked_by = parts_.table.asked_by(forward.id);
   known.tried = parts_.table.tried(forward.id);
 }

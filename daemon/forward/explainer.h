@@ -10,7 +10,6 @@
 #include "forward/event_log.h"
 #include "forward/explain.h"
 #include "forward/forward_table.h"
-#include "forward/reverse_forwards.h"
 
 namespace portfwd {
 
@@ -21,7 +20,6 @@ class Explainer {
     const Registry& registry;
     const AccessSet& reaches;
     const ForwardTable& table;
-    const ReverseForwards& reverse;
     const EventLog& log;
     const Settings& settings;
   };

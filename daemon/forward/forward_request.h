@@ -24,9 +24,6 @@ struct ForwardRequest {
   std::string asked_by = "asked for by hand";  ///< for `explain`
   bool restored = false;  ///< nobody waits for an answer: a host port that is taken is a conflict
 
-  /// Whether it outlives its container.
-  [[nodiscard]] bool may_wait() const { return spec.allow_missing || spec.persist; }
-
   /// Whether a container that has come is the one that was meant.
   [[nodiscard]] bool meant(const Container& container) const {
     return container_id.empty() && spec.container == container.name;

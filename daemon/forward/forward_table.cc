@@ -24,6 +24,8 @@ std::string_view text_of(RemovalReason reason) {
 
 ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const State& state)
     : parts_(parts),
+      host_sockets_(parts.loop),
+      host_dialer_(parts.relay.context, host_sockets_),
       settings_(settings),
       ephemeral_(ephemeral_ports()),
       wishes_(parts.loop.clock()),
@@ -134,8 +136,8 @@ std::vector<SeenListener> ForwardTable::seen(const Container& container,
 std::vector<std::string> ForwardTable::tried(std::string_view forward_id) const {
   std::vector<std::string> out;
   const Forward* forward = known(forward_id);
-  if (forward == nullptr) return out;
-  for (const BindFailure& failure : forward->failures()) {
+  if (forward == nullptr || forward->on_host() == nullptr) return out;
+  for (const BindFailure& failure : forward->on_host()->failures()) {
     out.push_back(fmt::format("{}: {}", failure.address.text(), taken_sentence(failure)));
   }
   return out;
@@ -186,7 +188,7 @@ void ForwardTable::on_listeners(ContainerAccess& reach) {
 void ForwardTable::on_access_removed(ContainerAccess& reach, RemovalReason reason) {
   const std::string id = reach.container().id;
   if (changed_.erase(id) != 0) follow_facts(entries_.at(id));  // what it asked for outlives it
-  release_all(id);
+  release_all(id, reason);
   for (auto it = forwards_.lower_bound({id, {}});
        it != forwards_.end() && it->first.container == id;) {
     const auto next = std::next(it);
@@ -219,17 +221,18 @@ Forward& ForwardTable::create_for(const ForwardRequest& request, const ForwardKe
 /// Until a reconcile step gives it its listeners.
 void ForwardTable::announce_waiting(const ForwardKey& key) {
   Tied& tied = forwards_.at(key);
-  tied.forward->wait(settings_.host.linger);
+  if (HostForward* forward = tied.forward->on_host()) (void)forward->wait(settings_.host.linger);
   if (tell_created(tied)) tell_added({&tied});
 }
 
-/// @return whether it has a host port, so that tell_added() must follow
+/// @return whether it listens, so that tell_added() must follow
 bool ForwardTable::tell_created(const Tied& tied) {
   parts_.observer.on_forward_created(tied.forward->info());
-  if (tied.forward->state() != ForwardState::Conflict) return true;
-  told_change(tied);
-  retry_later(*tied.forward);
-  return false;
+  if (tied.forward->state() == ForwardState::Conflict) {
+    told_change(tied);
+    retry_later(*tied.forward);
+  }
+  return tied.forward->listening();
 }
 
 void ForwardTable::tell_added(const std::vector<Tied*>& bound) {
@@ -259,12 +262,13 @@ void ForwardTable::remove(Forwards::iterator tied, std::string_view reason, Dura
   Forward& forward = *node.mapped().forward;
   ids_.erase(forward.id());
   retries_.remove(forward.id());
-  held_.remove(forward);
+  if (const HostForward* host = forward.on_host()) {
+    held_.remove(*host);
+    cursors_.port_freed(host->host_port(), settings_.host.fallback_range);
+  }
   if (forward.origin() == Origin::Auto) count_automatic(node.key().container, -1);
-  cursors_.port_freed(forward.host_port(), settings_.host.fallback_range);
   const ForwardInfo info = forward.info();
-  auto port = forward.withdraw();
-  port->drain(drain);
+  auto port = forward.withdraw(drain);
   if (drain == DrainingPorts::kNoLimit) {
     draining_.add_leftover(std::move(port), node.key().container);
   } else {
@@ -272,7 +276,11 @@ void ForwardTable::remove(Forwards::iterator tied, std::string_view reason, Dura
   }
   parts_.loop.retire(std::move(node.mapped().forward));  // its own timer may be what called
   parts_.observer.on_forward_destroyed(info);
-  if (node.mapped().announced) parts_.observer.on_port_removed(info, reason);
+  tell_removed(node.mapped(), info, reason);
+}
+
+void ForwardTable::tell_removed(Tied& tied, const ForwardInfo& info, std::string_view reason) {
+  if (std::exchange(tied.announced, false)) parts_.observer.on_port_removed(info, reason);
 }
 
 /// Fewer than before: containers of the group that lack a forward may have one now.
@@ -288,7 +296,7 @@ void ForwardTable::count_automatic(const std::string& container_id, int change) 
 /// The listeners are looked at once more, since one that has just come back is not known yet. Its
 /// listener closed by itself: clients that it had accepted are still served, as they would be
 /// without us.
-void ForwardTable::on_linger_over(Forward& forward) {
+void ForwardTable::on_linger_over(HostForward& forward) {
   const auto entry = entries_.find(forward.key().container);
   if (entry != entries_.end() && forward.linger_for_a_look()) {
     return entry->second.reach->poll_now();
@@ -296,11 +304,21 @@ void ForwardTable::on_linger_over(Forward& forward) {
   remove(forwards_.find(forward.key()), "listener-closed", DrainingPorts::kNoLimit);
 }
 
+void ForwardTable::on_listening_settled(Forward& forward, bool changed) {
+  Tied& tied = forwards_.at(forward.key());
+  if (changed) told_change(tied);
+  if (!forward.listening()) return retry_later(forward);
+  retries_.remove(forward.id());
+  tell_added({&tied});
+}
+
 /// Its listener may have gone: look soon.
 void ForwardTable::on_target_refused(ForwardPort& port, const Error& error) {
   const auto forward = by_id(port.id());
   if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
-  if (forward->second.forward->note_dial(error)) told_change(forward->second);
+  HostForward* host = forward->second.forward->on_host();
+  if (host == nullptr) return;  // its failed counter tells; no look at the container helps
+  if (host->note_dial(error)) told_change(forward->second);
   const auto entry = entries_.find(forward->first.container);
   if (entry != entries_.end()) entry->second.reach->poll_now();
 }
@@ -308,7 +326,8 @@ void ForwardTable::on_target_refused(ForwardPort& port, const Error& error) {
 void ForwardTable::on_target_reached(ForwardPort& port) {
   const auto forward = by_id(port.id());
   if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
-  if (forward->second.forward->note_dial(std::nullopt)) told_change(forward->second);
+  HostForward* host = forward->second.forward->on_host();
+  if (host != nullptr && host->note_dial(std::nullopt)) told_change(forward->second);
 }
 
 }  // namespace portfwd

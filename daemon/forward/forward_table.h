@@ -35,13 +35,15 @@
 #include "forward/draining_ports.h"
 #include "forward/explain.h"
 #include "forward/fallback_cursors.h"
-#include "forward/forward.h"
 #include "forward/forward_groups.h"
 #include "forward/forward_request.h"
 #include "forward/held_ports.h"
+#include "forward/host_forward.h"
 #include "forward/listener_ages.h"
 #include "forward/policy.h"
 #include "forward/sticky_ports.h"
+#include "relay/host_sockets.h"
+#include "relay/netns_dialer.h"
 
 namespace portfwd {
 
@@ -152,7 +154,7 @@ class ForwardTable final : public AccessObserver, private ForwardObserver {
     unsigned binds = kBindsPerTurn;      ///< host ports that may be tried
     TimePoint until = TimePoint::max();  ///< for another container to be begun
   };
-  /// What a (protocol, port) of one container should have.
+  /// What a forward of one container should have.
   struct Wanted {
     std::vector<Listener> listeners;
     const ForwardRequest* request = nullptr;
@@ -162,7 +164,8 @@ class ForwardTable final : public AccessObserver, private ForwardObserver {
     std::unique_ptr<Forward> forward;
     bool announced = false;  ///< PortAdded was told, so PortRemoved must follow
   };
-  using Plan = std::map<Target, Wanted>;
+  /// Of one container: its forwards by direction and target.
+  using Plan = std::map<std::pair<Direction, Target>, Wanted>;
   using Forwards = std::map<ForwardKey, Tied>;
 
   static constexpr unsigned kBindsPerTurn = 100;
@@ -182,21 +185,23 @@ class ForwardTable final : public AccessObserver, private ForwardObserver {
   void join_group(Entry& entry);
   void reconcile(Entry& entry);
   [[nodiscard]] Plan plan_of(Entry& entry);
-  [[nodiscard]] Wanted detected(Entry& entry, std::span<const Listener> group);
+  [[nodiscard]] Plan requested(const Entry& entry) const;
+  [[nodiscard]] Wanted detected(Entry& entry, std::span<const Listener* const> group);
   [[nodiscard]] Treatment treatment_of(const ForwardRequest& request, const Container* container,
                                        std::span<const Listener> listeners) const;
   void add_lingering(const Entry& entry, Plan& plan);
   void mark_settled();
-  void limit(Entry& entry, Plan& plan);
+  void note_limit(const Entry& entry, bool over);
   void update_existing(Entry& entry, const Plan& plan);
   [[nodiscard]] static bool lost_port(const Tied& tied);
   void withdraw_to_replace(Forwards::iterator tied);
   void update(Tied& tied, Entry& entry, const Wanted& wanted);
   void create_missing(Entry& entry, const Plan& plan);
   Forward& create(const ForwardKey& key, const Wanted& wanted);
-  /// Whether the host port could be had; if not, the forward is in `conflict` with a reason.
+  /// Gives it a host port if it listens on one. @return whether it has what it needs; if not, it is
+  /// in `conflict` with a reason
   bool bind(Forward& forward);
-  [[nodiscard]] std::expected<void, BindFailure> try_port(Forward& forward,
+  [[nodiscard]] std::expected<void, BindFailure> try_port(HostForward& forward,
                                                           const std::vector<IpAddress>& addresses,
                                                           Port port);
   [[nodiscard]] bool remembers_ports() const;
@@ -226,8 +231,12 @@ class ForwardTable final : public AccessObserver, private ForwardObserver {
   void inherit(const Container& container);
   void note_published(const Container& container);
   void adopt(Entry& entry);
-  void release(ForwardRequest& request);
-  void release_all(const std::string& container_id);
+  void release(ForwardRequest& request, std::string_view reason);
+  void tell_removed(Tied& tied, const ForwardInfo& info, std::string_view reason);
+  [[nodiscard]] std::string next_id(Direction direction);
+  [[nodiscard]] std::unique_ptr<Forward> make_forward(const ForwardKey& key,
+                                                      const ForwardRequest* request);
+  void release_all(const std::string& container_id, RemovalReason reason);
   void release_misnamed(const Container& container);
   void rekey(const ForwardKey& from, ForwardKey to);
   void withdraw(Forwards::iterator tied, std::string_view reason);
@@ -238,18 +247,21 @@ class ForwardTable final : public AccessObserver, private ForwardObserver {
   void told_change(const Tied& tied);
   [[nodiscard]] std::vector<IpAddress> host_addresses(const std::string& container,
                                                       const std::optional<Bind>& said);
-  [[nodiscard]] bool misplaced(const Forward& forward, const Treatment& now);
+  [[nodiscard]] bool misplaced(Forward& forward, const Treatment& now);
   bool treat(Forward& forward, const Treatment& treatment);
   [[nodiscard]] ForwardPortSettings port_settings(const Treatment& treatment) const;
   [[nodiscard]] Forwards::iterator by_id(std::string_view id);
   [[nodiscard]] const Forward* known(std::string_view id) const;
 
-  void on_linger_over(Forward& forward) override;
+  void on_linger_over(HostForward& forward) override;
+  void on_listening_settled(Forward& forward, bool changed) override;
   void on_target_refused(ForwardPort& port, const Error& error) override;
   void on_target_reached(ForwardPort& port) override;
   void on_drained(ForwardPort& port) override { draining_.remove(port); }
 
   Parts parts_;
+  HostSockets host_sockets_;
+  NetnsDialer host_dialer_;  ///< to services of the host
   Settings settings_;
   PortRange ephemeral_;
   StickyPorts sticky_;

@@ -6,17 +6,17 @@
 #include <tuple>
 #include <vector>
 
-#include "forward/forward.h"
+#include "forward/host_forward.h"
 
 namespace portfwd {
 
 class HeldPorts {
  public:
-  void add(const Forward& forward) { held_.insert(key_of(forward)); }
-  void remove(const Forward& forward) { held_.erase(key_of(forward)); }
+  void add(const HostForward& forward) { held_.insert(key_of(forward)); }
+  void remove(const HostForward& forward) { held_.erase(key_of(forward)); }
 
   /// The forward that keeps everybody else off the endpoint; null when none of ours does.
-  [[nodiscard]] const Forward* holder(Protocol protocol, const Endpoint& endpoint) const {
+  [[nodiscard]] const HostForward* holder(Protocol protocol, const Endpoint& endpoint) const {
     for (auto it = held_.lower_bound({protocol, endpoint.port, nullptr}); it != held_.end(); ++it) {
       const auto& [its_protocol, port, forward] = *it;
       if (its_protocol != protocol || port != endpoint.port) break;
@@ -31,8 +31,8 @@ class HeldPorts {
   }
 
  private:
-  using Key = std::tuple<Protocol, Port, const Forward*>;
-  static Key key_of(const Forward& forward) {
+  using Key = std::tuple<Protocol, Port, const HostForward*>;
+  static Key key_of(const HostForward& forward) {
     return {forward.protocol(), forward.host_port(), &forward};
   }
 

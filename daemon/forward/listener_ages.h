@@ -2,8 +2,8 @@
 // table's entry for that container.
 #pragma once
 
-#include <map>
-#include <tuple>
+#include <algorithm>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -21,27 +21,34 @@ class ListenerAges {
  public:
   /// @param listeners all there are now; the others are forgotten
   void update(const std::vector<Listener>& listeners, const FirstSeen& now) {
-    std::map<Key, FirstSeen> next;
+    std::vector<Known> next;
+    next.reserve(listeners.size());
     for (const Listener& l : listeners) {
-      const auto known = first_.find(key_of(l));
-      next.emplace(key_of(l), known == first_.end() ? now : known->second);
+      const FirstSeen* before = find(l);
+      next.push_back({key_of(l), before == nullptr ? now : *before});
     }
-    first_ = std::move(next);
+    std::ranges::sort(next, {}, &Known::key);
+    known_ = std::move(next);
   }
   /// Null for one that was not there at the last update.
   [[nodiscard]] const FirstSeen* find(const Listener& listener) const {
-    const auto found = first_.find(key_of(listener));
-    return found == first_.end() ? nullptr : &found->second;
+    const Key key = key_of(listener);
+    const auto found = std::ranges::lower_bound(known_, key, {}, &Known::key);
+    return found == known_.end() || found->key != key ? nullptr : &found->first;
   }
 
  private:
-  /// By the inode, which each source of listeners tells; its cookie where there is none.
-  using Key = std::tuple<std::uint64_t, std::uint32_t, Protocol, Address>;
+  /// The socket's inode, which each source of listeners tells; its cookie where there is none.
+  using Key = std::pair<std::uint64_t, bool>;
   static Key key_of(const Listener& l) {
-    return {l.inode != 0 ? 0 : l.cookie, l.inode, l.protocol, l.local};
+    return l.inode != 0 ? Key(l.inode, true) : Key(l.cookie, false);
   }
+  struct Known {
+    Key key;
+    FirstSeen first;
+  };
 
-  std::map<Key, FirstSeen> first_;
+  std::vector<Known> known_;  ///< ordered by key
 };
 
 }  // namespace portfwd

@@ -4,12 +4,22 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <tuple>
 
 #include "forward/allocation.h"
 #include "forward/forward_table.h"
+#include "forward/inside_forward.h"
 
 namespace portfwd {
+
+namespace {
+
+ForwardKey key_of(const std::string& container, const std::pair<Direction, Target>& place) {
+  return {container, place.first, place.second};
+}
+
+}  // namespace
 
 // ---- marks -------------------------------------------------------------------------------------
 
@@ -161,6 +171,10 @@ void ForwardTable::retry(const std::string& id) {
   if (tied == forwards_.end() || tied->second.forward->state() != ForwardState::Conflict) {
     return retries_.remove(id);
   }
+  if (tied->second.forward->on_host() == nullptr) {
+    retries_.add(id, parts_.loop.now());  // until on_listening_settled()
+    return reconcile(entries_.at(tied->first.container));
+  }
   if (!bind(*tied->second.forward)) return;
   if (const auto entry = entries_.find(tied->first.container); entry != entries_.end()) {
     reconcile(entry->second);
@@ -184,49 +198,76 @@ void ForwardTable::retry_later(const Forward& forward) {
 // ---- one container -----------------------------------------------------------------------------
 
 void ForwardTable::reconcile(Entry& entry) {
-  Plan plan = plan_of(entry);
-  limit(entry, plan);
+  const Plan plan = plan_of(entry);
   update_existing(entry, plan);
   create_missing(entry, plan);
 }
 
+/// What a person, the configuration or the container asks for comes first. Of what is detected,
+/// forwards that are there stay; of new ones the lowest ports come first, up to max_forwards.
 ForwardTable::Plan ForwardTable::plan_of(Entry& entry) {
+  const std::string& id = entry.reach->container().id;
   const auto& listeners = entry.reach->listeners();
-  std::map<Target, std::vector<Listener>> by_target;
-  for (const Listener& l : listeners) by_target[l.target()].push_back(l);
-  std::erase_if(entry.suppressed, [&](const Target& t) { return !by_target.contains(t); });
+  const auto target_of = [](const Listener* l) { return l->target(); };
+  std::vector<const Listener*> by_target;
+  for (const Listener& l : listeners) by_target.push_back(&l);
+  std::ranges::stable_sort(by_target, {}, target_of);
+  std::erase_if(entry.suppressed, [&](const Target& t) {
+    return !std::ranges::binary_search(by_target, t, {}, target_of);
+  });
   entry.ages.update(listeners, {parts_.loop.now(), parts_.loop.clock().wall()});
   entry.settled = TimePoint::max();
 
-  Plan plan;
-  for (const auto& [target, group] : by_target) {
-    if (entry.suppressed.contains(target)) continue;
+  Plan plan = requested(entry);
+  std::size_t automatic = groups_.at(entry.group).automatic;
+  bool over_limit = false;
+  for (std::span<const Listener*const> rest(by_target), group; !rest.empty();) {
+    const Target target = rest.front()->target();
+    const auto end = std::ranges::upper_bound(rest, target, {}, target_of);
+    group = rest.first(static_cast<std::size_t>(end - rest.begin()));
+    rest = rest.subspan(group.size());
+    const std::pair place(Direction::In, target);
+    if (entry.suppressed.contains(target) || plan.contains(place)) continue;
     Wanted wanted = detected(entry, group);
-    if (!wanted.listeners.empty()) plan[target] = std::move(wanted);
+    if (wanted.listeners.empty()) continue;
+    const bool exists = forwards_.contains(key_of(id, place));
+    if (!exists && ++automatic > settings_.host.max_forwards) {
+      over_limit = true;
+    } else {
+      plan[place] = std::move(wanted);
+    }
   }
+  note_limit(entry, over_limit);
   if (entry.settled < TimePoint::max() &&
       (!settle_over_.armed() || entry.settled < settle_over_.when())) {
     settle_over_.arm_at(entry.settled);
   }
   add_lingering(entry, plan);
+  return plan;
+}
+
+ForwardTable::Plan ForwardTable::requested(const Entry& entry) const {
+  const Container& container = entry.reach->container();
+  Plan plan;
   for (const ForwardRequest& request : requests_) {
-    const Container& container = entry.reach->container();
     if (request.container_id != container.id) continue;
-    auto meant = listeners_meant(request, listeners);
+    auto meant = listeners_meant(request, entry.reach->listeners());
     Treatment treatment = treatment_of(request, &container, meant);
-    plan[request.spec.target] = {std::move(meant), &request, std::move(treatment)};
+    plan[{request.spec.direction, request.spec.target}] = {std::move(meant), &request,
+                                                           std::move(treatment)};
   }
   return plan;
 }
 
 /// Those listeners of one port that are to be forwarded now. One that comes back to its forward has
 /// not to settle again.
-ForwardTable::Wanted ForwardTable::detected(Entry& entry, std::span<const Listener> group) {
+ForwardTable::Wanted ForwardTable::detected(Entry& entry, std::span<const Listener* const> group) {
   const Container& container = entry.reach->container();
-  const Target target = group.front().target();
-  const bool exists = forwards_.contains({container.id, target});
+  const Target target = group.front()->target();
+  const bool exists = forwards_.contains({container.id, Direction::In, target});
   Wanted wanted;
-  for (const Listener& listener : group) {
+  for (const Listener* each : group) {
+    const Listener& listener = *each;
     Decision decision = decide(policy(), container, listener);
     if (!decision.forward) continue;
     const TimePoint settled = entry.ages.find(listener)->at + decision.settle;
@@ -246,35 +287,28 @@ void ForwardTable::add_lingering(const Entry& entry, Plan& plan) {
   const auto& listeners = entry.reach->listeners();
   for (auto it = forwards_.lower_bound({container.id, {}});
        it != forwards_.end() && it->first.container == container.id; ++it) {
-    const Forward& forward = *it->second.forward;
+    const HostForward* forward = it->second.forward->on_host();
+    if (forward == nullptr || forward->origin() != Origin::Auto) continue;
     const Target& target = it->first.target;
     const bool listens =
         std::ranges::any_of(listeners, [&](const Listener& l) { return l.target() == target; });
-    if (listens || forward.origin() != Origin::Auto) continue;
-    Decision decision = decide(policy(), container, forward.last_listener());
-    if (decision.forward) plan[target] = {{}, nullptr, std::move(decision.treatment)};
+    if (listens) continue;
+    Decision decision = decide(policy(), container, forward->last_listener());
+    if (decision.forward)
+      plan[{Direction::In, target}] = {{}, nullptr, std::move(decision.treatment)};
   }
 }
 
-/// Those that are there stay; of the others the lowest ports come first.
-void ForwardTable::limit(Entry& entry, Plan& plan) {
-  const std::string& id = entry.reach->container().id;
+/// @param over the container has more ports than may be forwarded
+void ForwardTable::note_limit(const Entry& entry, bool over) {
+  const Container& container = entry.reach->container();
   ForwardGroups::Group& group = groups_.at(entry.group);
-  const auto exists = [&](const Target& t) { return forwards_.contains({id, t}); };
-  std::size_t automatic = group.automatic;
-  const std::size_t before = plan.size();
-  std::erase_if(plan, [&](const auto& wanted) {
-    if (wanted.second.request != nullptr || exists(wanted.first)) return false;
-    return ++automatic > settings_.host.max_forwards;
-  });
-  if (plan.size() == before) {
-    group.over.erase(id);
+  if (!over) {
+    group.over.erase(container.id);
     return;
   }
-  if (group.over.empty()) {
-    parts_.observer.on_limit(entry.reach->container(), settings_.host.max_forwards);
-  }
-  group.over.insert(id);
+  if (group.over.empty()) parts_.observer.on_limit(container, settings_.host.max_forwards);
+  group.over.insert(container.id);
 }
 
 void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
@@ -282,7 +316,7 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
   for (auto it = forwards_.lower_bound({id, {}});
        it != forwards_.end() && it->first.container == id;) {
     const auto next = std::next(it);
-    const auto wanted = plan.find(it->first.target);
+    const auto wanted = plan.find({it->first.direction, it->first.target});
     if (wanted == plan.end()) {
       withdraw(it, "rule");  // the settings want it no longer
     } else if (misplaced(*it->second.forward, wanted->second.treatment)) {
@@ -297,7 +331,9 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
 
 /// Whether a detected forward is to be elsewhere on the host: by another rule, [host], or name of
 /// its container. One that was asked for stays, unless it is for other machines and may be no more.
-bool ForwardTable::misplaced(const Forward& forward, const Treatment& now) {
+bool ForwardTable::misplaced(Forward& tied, const Treatment& now) {
+  if (tied.on_host() == nullptr) return false;
+  const HostForward& forward = *tied.on_host();
   if (forward.origin() != Origin::Auto) {
     return !now.allow_remote && forward.state() != ForwardState::Conflict &&
            remote_address(forward.tried_addresses()) != nullptr;
@@ -310,7 +346,7 @@ bool ForwardTable::misplaced(const Forward& forward, const Treatment& now) {
 
 /// It had a host port, and somebody else took it between bind and listen.
 bool ForwardTable::lost_port(const Tied& tied) {
-  return tied.announced && tied.forward->state() == ForwardState::Conflict;
+  return tied.forward->on_host() != nullptr && tied.announced && !tied.forward->listening();
 }
 
 /// The next step creates another one; ids are never used twice.
@@ -318,15 +354,12 @@ void ForwardTable::withdraw_to_replace(Forwards::iterator tied) {
   const auto request =
       std::ranges::find(requests_, tied->second.forward->id(), &ForwardRequest::forward_id);
   withdraw(tied, "replaced");
-  if (request != requests_.end()) request->forward_id = fmt::format("f{}", next_id_++);
+  if (request != requests_.end()) request->forward_id = next_id(request->spec.direction);
 }
 
 void ForwardTable::update(Tied& tied, Entry& entry, const Wanted& wanted) {
   const bool treated = treat(*tied.forward, wanted.treatment);
-  const bool changed =
-      wanted.listeners.empty()
-          ? tied.forward->wait(settings_.host.linger)
-          : tied.forward->serve(entry.reach->dialer(tied.forward->protocol()), wanted.listeners);
+  const bool changed = tied.forward->update(*entry.reach, wanted.listeners, settings_.host.linger);
   if (treated || changed) told_change(tied);
 }
 
@@ -337,8 +370,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
   std::vector<Plan::const_iterator> missing;
   for (auto it = plan.begin(); it != plan.end(); ++it) {
     const bool lingered = it->second.listeners.empty() && it->second.request == nullptr;
-    const ForwardKey key{container.id, it->first};
-    if (!lingered && !forwards_.contains(key)) missing.push_back(it);
+    if (!lingered && !forwards_.contains(key_of(container.id, it->first))) missing.push_back(it);
   }
   if (missing.size() > budget_.binds && budget_.binds < kBindsPerTurn) return mark(entry);
   std::vector<Tied*> added;
@@ -347,16 +379,12 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
       mark(entry);
       break;
     }
-    const auto& [target, wanted] = *it;
-    const ForwardKey key{container.id, target};
+    const auto& [place, wanted] = *it;
+    const ForwardKey key = key_of(container.id, place);
     Forward& forward = create(key, wanted);
     forward.describe(container);
     bind(forward);
-    if (wanted.listeners.empty()) {
-      forward.wait(settings_.host.linger);
-    } else {
-      forward.serve(entry.reach->dialer(forward.protocol()), wanted.listeners);
-    }
+    (void)forward.update(*entry.reach, wanted.listeners, settings_.host.linger);
     Tied& tied = forwards_.at(key);
     if (tell_created(tied)) added.push_back(&tied);
   }
@@ -364,15 +392,33 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
 }
 
 Forward& ForwardTable::create(const ForwardKey& key, const Wanted& wanted) {
-  const ForwardRequest* request = wanted.request;
-  const Origin origin = request == nullptr ? Origin::Auto : request->origin;
-  std::string id = request != nullptr ? request->forward_id : fmt::format("f{}", next_id_++);
-  ForwardObserver& self = *this;  // a private base: visible here, not in make_unique
-  auto forward = std::make_unique<Forward>(parts_.relay, self, std::move(id), key, origin);
+  assert(!forwards_.contains(key));
+  auto forward = make_forward(key, wanted.request);
   (void)treat(*forward, wanted.treatment);
   ids_[forward->id()] = forward.get();
-  if (origin == Origin::Auto) count_automatic(key.container, 1);
+  if (forward->origin() == Origin::Auto) count_automatic(key.container, 1);
   return *(forwards_[key] = Tied{std::move(forward), false}).forward;
+}
+
+/// @param request null for a detected one
+std::unique_ptr<Forward> ForwardTable::make_forward(const ForwardKey& key,
+                                                    const ForwardRequest* request) {
+  ForwardObserver& self = *this;  // a private base: visible here, not in make_unique
+  if (request == nullptr) {
+    return std::make_unique<HostForward>(parts_.relay, self, next_id(key.direction), key,
+                                         Origin::Auto);
+  }
+  if (key.direction == Direction::In) {
+    return std::make_unique<HostForward>(parts_.relay, self, request->forward_id, key,
+                                         request->origin);
+  }
+  const Port host_port = request->spec.host_port.value_or(key.target.port_number());
+  return std::make_unique<InsideForward>(parts_.relay, self, request->forward_id, key,
+                                         request->origin, host_dialer_, host_port);
+}
+
+std::string ForwardTable::next_id(Direction direction) {
+  return fmt::format("{}{}", direction == Direction::In ? 'f' : 'r', next_id_++);
 }
 
 }  // namespace portfwd

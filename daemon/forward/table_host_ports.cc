@@ -38,7 +38,7 @@ std::string ForwardTable::taken_sentence(const BindFailure& failure) const {
   if (failure.error.code != EADDRINUSE) {
     return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
   }
-  if (const Forward* ours = held_.holder(failure.protocol, endpoint)) {
+  if (const HostForward* ours = held_.holder(failure.protocol, endpoint)) {
     return fmt::format("port {} is held by container {} (forward {})", port, ours->container_name(),
                        ours->id());
   }
@@ -60,7 +60,7 @@ std::vector<std::string> ForwardTable::names_of(const Forward& forward) const {
 }
 
 void ForwardTable::remember_port(const Forward& forward) {
-  if (!remembers_ports() || forward.host_port() == 0) return;
+  if (!remembers_ports() || forward.on_host() == nullptr || forward.host_port() == 0) return;
   if (sticky_.remember(names_of(forward), forward.key().target, forward.host_port())) {
     parts_.observer.on_state_changed();
   }
@@ -69,6 +69,7 @@ void ForwardTable::remember_port(const Forward& forward) {
 /// Its container was found before its engine told what it is called: by that name the detected
 /// forward may have had another host port, which nobody else has now.
 bool ForwardTable::remembered_elsewhere(const Forward& forward) const {
+  if (forward.on_host() == nullptr) return false;
   const bool chosen = forward.origin() == Origin::Auto && !forward.treatment().host_port;
   if (!chosen || !remembers_ports() || forward.host_port() == 0) return false;
   const auto before = sticky_.recall(names_of(forward), forward.key().target);
@@ -94,7 +95,9 @@ void ForwardTable::follow_names(Entry& entry) {
 }
 
 /// A search that a turn does not finish goes on in the next one. A failure is retried later.
-bool ForwardTable::bind(Forward& forward) {
+bool ForwardTable::bind(Forward& any) {
+  if (any.on_host() == nullptr) return true;
+  HostForward& forward = *any.on_host();
   const Port container_port = forward.key().target.port_number();
   const Treatment& treatment = forward.treatment();
   const auto addresses = host_addresses(forward.container_name(), treatment.bind);
@@ -148,7 +151,7 @@ bool ForwardTable::bind(Forward& forward) {
 }
 
 /// Those that our own forwards hold cost no system call.
-std::expected<void, BindFailure> ForwardTable::try_port(Forward& forward,
+std::expected<void, BindFailure> ForwardTable::try_port(HostForward& forward,
                                                         const std::vector<IpAddress>& addresses,
                                                         Port port) {
   const Protocol protocol = forward.protocol();

@@ -14,22 +14,24 @@ namespace {
 
 using Kind = Refusal::Kind;
 
-ForwardKey away_key(const ForwardRequest& request) {
-  return portfwd::away_key(request.spec.container, request.spec.target);
-}
-
-ForwardKey key_in(const Container& container, Target target) {
-  return {container.id, std::move(target)};
+ForwardKey key_in(const Container& container, const ForwardSpec& spec) {
+  return {container.id, spec.direction, spec.target};
 }
 
 /// Whether the forward of `request` can serve for what is declared, whatever its label.
 bool same_tie(const ForwardRequest& request, const DeclaredForward& declared) {
-  return declared.direction == Direction::In && request.origin == Origin::Declared &&
+  return request.spec.direction == declared.direction && request.origin == Origin::Declared &&
          request.spec.container == declared.container && request.spec.target == declared.target &&
          request.spec.host_port == declared.host_port;
 }
 
 std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
+  if (request.spec.direction == Direction::Reverse) {
+    return fmt::format(
+        "port {} of {} leads to the host already: end that forward first with "
+        "`portfwdctl unforward {}`",
+        request.spec.target.text(), request.spec.container, forward.id());
+  }
   if (forward.origin() == Origin::Declared) {
     return fmt::format(
         "port {} of {} is a [[forward]] of the configuration, at host port {}: "
@@ -40,6 +42,14 @@ std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
       "port {} of {} is forwarded by hand already, to host port {}: end that one "
       "first with `portfwdctl unforward {}`",
       request.spec.target.text(), request.spec.container, forward.host_port(), forward.id());
+}
+
+/// Whether a request outlives its container.
+bool may_wait(const ForwardRequest& request, RemovalReason reason) {
+  if (request.spec.direction == Direction::Reverse) {
+    return reason != RemovalReason::Detached || request.origin != Origin::Manual;
+  }
+  return request.spec.allow_missing || request.spec.persist;
 }
 
 /// @param because why the forward has no host port
@@ -63,9 +73,17 @@ Answer<std::string> ForwardTable::add(ContainerAccess* reach, ForwardRequest req
   }
   begin_turn();
   follow_changes();  // a request that waits for this container is its own by now
+  const bool answered = request.origin == Origin::Manual && !request.restored;
   Answer<std::string> id = insert(reach, std::move(request));
   if (reach != nullptr) reconcile(entries_.at(reach->container().id));
-  return id;
+  if (!id || !answered) return id;
+  const auto made = by_id(*id);
+  if (made->second.forward->on_host() || made->second.forward->state() != ForwardState::Conflict)
+    return id;
+  const std::string because =
+      made->second.forward->info().reason;  // no port of ours can be had inside
+  end(made, "unforwarded");
+  return refuse(Kind::Inaccessible, because);
 }
 
 /// Its container is marked, but not reconciled.
@@ -79,7 +97,7 @@ Answer<std::string> ForwardTable::insert(ContainerAccess* reach, ForwardRequest 
     if (auto room = check_count(by_hand); !room) return std::unexpected(room.error());
   }
   const ForwardKey key =
-      reach != nullptr ? key_in(reach->container(), request.spec.target) : away_key(request);
+      reach != nullptr ? key_in(reach->container(), request.spec) : away_key(request.spec);
   if (const auto there = forwards_.find(key); there != forwards_.end()) {
     Forward& forward = *there->second.forward;
     if (forward.origin() != Origin::Auto) {
@@ -88,7 +106,7 @@ Answer<std::string> ForwardTable::insert(ContainerAccess* reach, ForwardRequest 
     if (serves(forward, request)) return take_over(there->second, std::move(request));
     withdraw(there, "replaced");
   }
-  request.forward_id = fmt::format("f{}", next_id_++);
+  request.forward_id = next_id(request.spec.direction);
   return make(reach, key, std::move(request));
 }
 
@@ -144,7 +162,7 @@ Answer<void> ForwardTable::remove(std::string_view forward_id) {
   }
   const ForwardKey key = found->first;
   if (const auto entry = entries_.find(key.container); entry != entries_.end()) {
-    entry->second.suppressed.insert(key.target);
+    if (key.direction == Direction::In) entry->second.suppressed.insert(key.target);
   }
   end(found, "unforwarded");
   return {};
@@ -194,7 +212,6 @@ void ForwardTable::make_declared() {
   }
   for (const auto& [id, why] : ended) end(by_id(id), why);
   for (const DeclaredForward& declared : all) {
-    if (declared.direction != Direction::In) continue;  // those are ReverseForwards'
     const bool there = std::ranges::any_of(
         requests_, [&](const ForwardRequest& r) { return same_tie(r, declared); });
     if (!there) declare(declared);
@@ -205,7 +222,9 @@ void ForwardTable::make_declared() {
 std::vector<DeclaredForward> ForwardTable::declared() const {
   std::vector<DeclaredForward> all;
   for (const DeclaredForward& declared : settings_.forwards) {
-    if (!published_.contains({declared.container, declared.target})) all.push_back(declared);
+    const bool by_engine = declared.direction == Direction::In &&
+                           published_.contains({declared.container, declared.target});
+    if (!by_engine) all.push_back(declared);
   }
   for (DeclaredForward& wish : wishes_.declared()) {
     const bool said = std::ranges::any_of(all, [&](const DeclaredForward& d) {
@@ -220,8 +239,8 @@ std::vector<DeclaredForward> ForwardTable::declared() const {
 void ForwardTable::declare(const DeclaredForward& declared) {
   ForwardRequest request = declared_request(declared);
   ContainerAccess* reach = named(declared.container);
-  const auto there = forwards_.find(reach != nullptr ? key_in(reach->container(), declared.target)
-                                                     : away_key(request));
+  const auto there = forwards_.find(reach != nullptr ? key_in(reach->container(), declared)
+                                                     : away_key(request.spec));
   const bool by_hand = there != forwards_.end() && there->second.forward->origin() != Origin::Auto;
   if (by_hand && declared.by_container) return;
   if (by_hand) end(there, "replaced");  // the configuration is the longer-lived word
@@ -243,7 +262,7 @@ void ForwardTable::forget_wishes() {
 void ForwardTable::treat_waiting() {
   for (const ForwardRequest& request : requests_) {
     if (!request.container_id.empty()) continue;
-    const auto tied = forwards_.find(away_key(request));
+    const auto tied = forwards_.find(away_key(request.spec));
     Treatment treatment = treatment_of(request, nullptr, {});
     if (misplaced(*tied->second.forward, treatment)) {
       const ForwardKey key = tied->first;
@@ -258,9 +277,10 @@ void ForwardTable::treat_waiting() {
 
 /// Whether its forward is at the addresses that the settings give it.
 bool ForwardTable::at_home(const ForwardRequest& request) {
-  const Forward& forward = *by_id(request.forward_id)->second.forward;
-  return forward.tried_addresses() ==
-         host_addresses(request.spec.container, forward.treatment().bind);
+  const HostForward* forward = by_id(request.forward_id)->second.forward->on_host();
+  return forward == nullptr ||
+         forward->tried_addresses() ==
+             host_addresses(request.spec.container, forward->treatment().bind);
 }
 
 ContainerAccess* ForwardTable::named(const std::string& container) const {
@@ -280,10 +300,14 @@ void ForwardTable::inherit(const Container& container) {
     for (ForwardRequest& request : requests_) {
       const bool waits = request.by_container && request.container_id.empty();
       if (!waits || request.spec.container != name) continue;
-      ForwardKey to = portfwd::away_key(container.name, request.spec.target);
-      if (forwards_.contains(to)) continue;
-      rekey(away_key(request), std::move(to));
-      request.spec.container = container.name;
+      const ForwardKey from = away_key(request.spec);
+      const std::string before = std::exchange(request.spec.container, container.name);
+      ForwardKey to = away_key(request.spec);
+      if (forwards_.contains(to)) {
+        request.spec.container = before;
+      } else {
+        rekey(from, std::move(to));
+      }
     }
   }
 }
@@ -309,8 +333,8 @@ void ForwardTable::adopt(Entry& entry) {
   const Container& container = entry.reach->container();
   for (ForwardRequest& request : requests_) {
     if (!request.meant(container)) continue;
-    const ForwardKey away = away_key(request);
-    const ForwardKey key = key_in(container, request.spec.target);
+    const ForwardKey away = away_key(request.spec);
+    const ForwardKey key = key_in(container, request.spec);
     if (const auto there = forwards_.find(key); there != forwards_.end()) end(there, "replaced");
     request.container_id = container.id;
     rekey(away, key);
@@ -327,22 +351,29 @@ void ForwardTable::rekey(const ForwardKey& from, ForwardKey to) {
   forwards_.insert(std::move(node));
 }
 
-/// Its forward waits for another container of that name.
-void ForwardTable::release(ForwardRequest& request) {
-  const ForwardKey away = away_key(request);
-  rekey({request.container_id, request.spec.target}, away);
+/// Its forward waits for another container of that name. @param reason if it does not listen
+/// meanwhile
+void ForwardTable::release(ForwardRequest& request, std::string_view reason) {
+  const ForwardKey away = away_key(request.spec);
+  rekey({request.container_id, request.spec.direction, request.spec.target}, away);
   request.container_id.clear();
   Tied& tied = forwards_.at(away);
-  tied.forward->wait(settings_.host.linger);
+  const ForwardInfo before = tied.forward->info();
+  if (auto left = tied.forward->leave_container(settings_.host.linger)) {
+    draining_.add(std::move(left));
+  }
   tied.forward->describe_missing(request.spec.container);
   (void)treat(*tied.forward, treatment_of(request, nullptr, {}));  // rules were about the container
   told_change(tied);
+  if (!tied.forward->listening()) tell_removed(tied, before, reason);
 }
 
 /// Of a container that goes: the requests that may wait do so, the others end with it.
-void ForwardTable::release_all(const std::string& container_id) {
+void ForwardTable::release_all(const std::string& container_id, RemovalReason reason) {
   for (ForwardRequest& request : requests_) {
-    if (request.container_id == container_id && request.may_wait()) release(request);
+    if (request.container_id == container_id && may_wait(request, reason)) {
+      release(request, reason == RemovalReason::Replaced ? "replaced" : "container-gone");
+    }
   }
   requests_.remove_if([&](const ForwardRequest& r) { return r.container_id == container_id; });
 }
@@ -353,7 +384,7 @@ void ForwardTable::release_misnamed(const Container& container) {
     const bool misnamed = request.origin == Origin::Declared &&
                           request.container_id == container.id &&
                           request.spec.container != container.name;
-    if (misnamed) release(request);
+    if (misnamed) release(request, "replaced");
   }
 }
 
@@ -361,6 +392,9 @@ void ForwardTable::release_misnamed(const Container& container) {
 /// one who asked to say. @param container null while it is away
 Treatment ForwardTable::treatment_of(const ForwardRequest& request, const Container* container,
                                      std::span<const Listener> listeners) const {
+  if (request.spec.direction == Direction::Reverse) {  // nothing on the host becomes reachable
+    return {.on_auto_forward = "silent", .label = request.spec.label};
+  }
   Listener listener;
   listener.protocol = request.spec.target.protocol();
   listener.local = Endpoint{IpAddress::loopback(Family::V4), request.spec.target.port_number()};
