@@ -153,7 +153,7 @@ class Client::Connection {
         fmt::format("type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',"
                     "arg0='{}',arg2=''",
                     kBusName),
-        [this] { bus_->leaveEventLoop(); });
+        [this](sdbus::Message&) { bus_->leaveEventLoop(); });
     manager_.registerProxy();
     catch_up();
     bus_->enterEventLoop();

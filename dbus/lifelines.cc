@@ -40,7 +40,7 @@ bool Lifelines::watch(const std::string& name) {
       fmt::format("type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
                   "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{}',arg2=''",
                   name),
-      [this, name] { end(name); });
+      [this, name](sdbus::Message&) { end(name); });
   if (!name_has_owner(connection_, name)) return false;
   matches_.emplace(name, std::move(match));
   return true;

@@ -1,5 +1,5 @@
 // What differs between sdbus-c++ 1.2 (Debian 12) and 2.1 (Debian 13), in one place. Everything else
-// of dbus/ and ctl/ is written against these names. It knows nothing of portfwd.
+// of dbus/ and client/ is written against these names. It knows nothing of portfwd.
 #pragma once
 
 #include <sdbus-c++/sdbus-c++.h>
@@ -66,14 +66,14 @@ inline bool process_one(sdbus::IConnection& connection) {
 #endif
 }
 
-/// @param handler is destroyed with the slot, so it must not drop the slot itself.
+/// @param handler is destroyed with the slot, so it must not drop the slot itself; must not throw
 [[nodiscard]] inline sdbus::Slot add_match(sdbus::IConnection& connection, const std::string& rule,
-                                           std::function<void()> handler) {
+                                           std::function<void(sdbus::Message&)> handler) {
 #if PORTFWD_SDBUS_2
   return connection.addMatch(
-      rule, [h = std::move(handler)](sdbus::Message) { h(); }, sdbus::return_slot);
+      rule, [h = std::move(handler)](sdbus::Message message) { h(message); }, sdbus::return_slot);
 #else
-  return connection.addMatch(rule, [h = std::move(handler)](sdbus::Message&) { h(); });
+  return connection.addMatch(rule, std::move(handler));
 #endif
 }
 

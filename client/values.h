@@ -1,0 +1,221 @@
+// What the daemon tells its clients, as values: forwards, containers, events, status, explanation.
+// One table of fields for each kind of object gives the D-Bus name of a member and its key in JSON;
+// the decoder of D-Bus messages and portfwdctl's JSON are written against these tables alone, so a
+// new property is one member and one row.
+//
+// Words such as `state` or `origin` stay text: org.portfwd1(5) lists them, and a newer daemon may
+// have more. A property that an older daemon does not send has the value of a default-constructed
+// member.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "net/endpoint.h"
+
+namespace portfwd::client {
+
+/// A row of a table of fields.
+template <class Owner, class Value>
+struct Field {
+  const char* bus;  ///< name of the D-Bus property or dictionary entry
+  const char* key;  ///< in JSON; "container.id" is `id` in the object `container`
+  Value Owner::*member;
+};
+
+struct Forward {
+  std::string path;  ///< of its object on the bus
+  std::string id;
+  std::string container_id;
+  std::string container_name;
+  std::string container_engine;
+  std::string protocol;
+  std::string direction;
+  std::string target;
+  std::string container_address;
+  Port container_port = 0;
+  std::string host_address;  ///< the first of host_addresses
+  std::vector<std::string> host_addresses;
+  Port host_port = 0;
+  std::string origin;
+  std::string state;
+  std::string reason;
+  std::string label;
+  std::string process;
+  std::string url;
+  WallTime since{};
+  std::uint64_t connections_active = 0;
+  std::uint64_t connections_total = 0;
+  std::uint64_t connections_failed = 0;
+  std::uint64_t connections_refused = 0;
+  std::uint64_t bytes_in = 0;
+  std::uint64_t bytes_out = 0;
+  std::string on_auto_forward;
+
+  [[nodiscard]] bool is_reverse() const { return direction == "reverse"; }
+};
+
+struct Listener {
+  std::string protocol;
+  std::string address;
+  Port port = 0;
+  std::string process;
+  std::uint32_t uid = 0;  ///< as the container counts
+};
+
+/// Ports that the container's engine forwards itself.
+struct PublishedPorts {
+  std::string protocol;
+  std::string host_address;  ///< empty: all addresses of the host
+  Port host_port = 0;
+  Port container_port = 0;
+  std::uint32_t count = 0;  ///< so many ports from these two on
+};
+
+struct Container {
+  std::string path;  ///< of its object on the bus
+  std::string id;
+  std::string name;
+  std::string engine;
+  std::uint32_t uid = 0;    ///< its owner on the host
+  std::uint32_t pid = 0;    ///< 0 when it is known only by its path
+  std::uint64_t netns = 0;  ///< inode; 0 when it cannot be seen
+  std::string image;
+  std::map<std::string, std::string> labels;
+  std::string state;
+  std::string reach;
+  std::string reason;
+  std::vector<Listener> listeners;
+  std::uint32_t listeners_total = 0;  ///< more than listeners has when there are too many to send
+  bool ever_listened = false;
+  bool attached = false;
+  std::string pod;
+  std::string project;
+  std::string service;
+  std::vector<PublishedPorts> published;
+};
+
+/// The rows stand in the order of the JSON in portfwdctl(1).
+inline constexpr std::tuple kForwardFields{
+    Field{"Id", "id", &Forward::id},
+    Field{"ContainerId", "container.id", &Forward::container_id},
+    Field{"ContainerName", "container.name", &Forward::container_name},
+    Field{"ContainerEngine", "container.engine", &Forward::container_engine},
+    Field{"Protocol", "protocol", &Forward::protocol},
+    Field{"Direction", "direction", &Forward::direction},
+    Field{"Target", "target", &Forward::target},
+    Field{"ContainerAddress", "container_address", &Forward::container_address},
+    Field{"ContainerPort", "container_port", &Forward::container_port},
+    Field{"HostAddress", "host_address", &Forward::host_address},
+    Field{"HostAddresses", "host_addresses", &Forward::host_addresses},
+    Field{"HostPort", "host_port", &Forward::host_port},
+    Field{"Origin", "origin", &Forward::origin},
+    Field{"State", "state", &Forward::state},
+    Field{"Reason", "reason", &Forward::reason},
+    Field{"Label", "label", &Forward::label},
+    Field{"Process", "process", &Forward::process},
+    Field{"Url", "url", &Forward::url},
+    Field{"Since", "since", &Forward::since},
+    Field{"ConnectionsActive", "connections.active", &Forward::connections_active},
+    Field{"ConnectionsTotal", "connections.total", &Forward::connections_total},
+    Field{"ConnectionsFailed", "connections.failed", &Forward::connections_failed},
+    Field{"ConnectionsRefused", "connections.refused", &Forward::connections_refused},
+    Field{"BytesIn", "bytes.in", &Forward::bytes_in},
+    Field{"BytesOut", "bytes.out", &Forward::bytes_out},
+    Field{"OnAutoForward", "on_auto_forward", &Forward::on_auto_forward},
+};
+inline constexpr std::tuple kListenerFields{
+    Field{"Protocol", "protocol", &Listener::protocol},
+    Field{"Address", "address", &Listener::address},
+    Field{"Port", "port", &Listener::port},
+    Field{"Process", "process", &Listener::process},
+    Field{"Uid", "uid", &Listener::uid},
+};
+inline constexpr std::tuple kPublishedFields{
+    Field{"Protocol", "protocol", &PublishedPorts::protocol},
+    Field{"HostAddress", "host_address", &PublishedPorts::host_address},
+    Field{"HostPort", "host_port", &PublishedPorts::host_port},
+    Field{"ContainerPort", "container_port", &PublishedPorts::container_port},
+    Field{"Count", "count", &PublishedPorts::count},
+};
+inline constexpr std::tuple kContainerFields{
+    Field{"Id", "id", &Container::id},
+    Field{"Name", "name", &Container::name},
+    Field{"Engine", "engine", &Container::engine},
+    Field{"Uid", "uid", &Container::uid},
+    Field{"Pid", "pid", &Container::pid},
+    Field{"Netns", "netns", &Container::netns},
+    Field{"Image", "image", &Container::image},
+    Field{"Labels", "labels", &Container::labels},
+    Field{"State", "state", &Container::state},
+    Field{"Reach", "reach", &Container::reach},
+    Field{"Reason", "reason", &Container::reason},
+    Field{"Listeners", "listeners", &Container::listeners},
+    Field{"ListenersTotal", "listeners_total", &Container::listeners_total},
+    Field{"EverListened", "ever_listened", &Container::ever_listened},
+    Field{"Attached", "attached", &Container::attached},
+    Field{"Pod", "pod", &Container::pod},
+    Field{"Project", "project", &Container::project},
+    Field{"Service", "service", &Container::service},
+    Field{"Published", "published", &Container::published},
+};
+
+constexpr const auto& fields_of(const Forward&) {
+  return kForwardFields;
+}
+constexpr const auto& fields_of(const Listener&) {
+  return kListenerFields;
+}
+constexpr const auto& fields_of(const PublishedPorts&) {
+  return kPublishedFields;
+}
+constexpr const auto& fields_of(const Container&) {
+  return kContainerFields;
+}
+
+/// Calls visit(field, value.*member) for each row of the table of `value`.
+template <class Object, class Visit>
+void for_each_field(Object& value, Visit&& visit) {
+  std::apply([&](const auto&... field) { (visit(field, value.*field.member), ...); },
+             fields_of(value));
+}
+
+struct Event {
+  std::uint64_t seq = 0;  ///< without gaps within one instance of the daemon
+  WallTime time{};
+  std::string type;    ///< "PortAdded", "PortRemoved", "ContainerAdded", "ContainerRemoved", "Gap"
+  std::string reason;  ///< why it was removed
+  std::uint32_t batch_size = 0;   ///< so many forwards became known at once
+  std::uint32_t batch_index = 0;  ///< 0 to batch_size - 1
+  /// Nothing for a gap. A container in an event has no labels, listeners and published ports.
+  std::variant<std::monostate, Forward, Container> subject;
+};
+
+/// std::monostate: of a type that this client does not know.
+using Fact = std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double, std::string,
+                          std::vector<std::string>>;
+/// By key; portfwdctl(1) lists the keys, to which a newer daemon may add.
+using Facts = std::map<std::string, Fact, std::less<>>;
+
+/// Why a port is or is not forwarded.
+struct Explanation {
+  bool forwarded = false;
+  std::string summary;
+  Facts facts;  ///< all, these two included
+};
+
+struct Status {
+  std::string version;
+  std::string instance_id;          ///< another one: events are numbered from 1 again
+  std::string descriptor_shortage;  ///< "none", or what waits for descriptors
+  std::string descriptor_remedy;
+  Facts facts;  ///< all, these included
+};
+
+}  // namespace portfwd::client
