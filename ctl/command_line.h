@@ -2,9 +2,10 @@
 // help and the shell completions are made, and with which tests/docs/reference compares the man
 // page. It does not know what the commands do.
 //
-// Not getopt_long: it permutes or stops at the first operand, knows one level of options, and its messages
-// name neither the command nor a remedy. Not CLI11 2.1: it answers a mistyped command with "A subcommand
-// is required", knows nothing of similar names, and would add half to the size of portfwdctl.
+// Not getopt_long: it permutes or stops at the first operand, knows one level of options, and its
+// messages name neither the command nor a remedy. Not CLI11 2.1: it answers a mistyped command with
+// "A subcommand is required", knows nothing of similar names, and would add half to the size of
+// portfwdctl.
 #pragma once
 
 #include <chrono>

@@ -5,22 +5,29 @@
 #include <unistd.h>
 
 #include <array>
-#include <charconv>
+#include <cassert>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
+#include "client/client.h"
+#include "client/subscription.h"
 #include "ctl/browser.h"
-#include "ctl/client.h"
-#include "ctl/facts_text.h"
 #include "ctl/failure.h"
-#include "ctl/tables.h"
+#include "ctl/json.h"
+#include "ctl/operands.h"
+#include "ctl/text.h"
 #include "ctl/when.h"
 
 namespace portfwd::ctl {
 namespace {
 
-/// How to answer: as JSON or for people, in colour or not.
+using client::Client;
+using client::Container;
+using client::Event;
+using client::Forward;
+
+/// Writes the answer: JSON or text for people, with colour or without.
 class Output {
  public:
   explicit Output(const CommandLine& line) : json_(line.has("--json")), colour_(colour_wanted()) {}
@@ -29,10 +36,8 @@ class Output {
   [[nodiscard]] bool colour() const { return colour_; }
 
   void document(const Json& value) const { text(dump(value, 2)); }
-  void line(const Json& value) const {
-    text(dump(value, -1));
-    (void)std::fflush(stdout);  // a reader waits for it
-  }
+  void line(const Json& value) const { text(dump(value, -1)); }
+  void flush() const { (void)std::fflush(stdout); }
   void text(const std::string& lines) const {
     (void)std::fwrite(lines.data(), 1, lines.size(), stdout);
   }
@@ -54,29 +59,24 @@ class Output {
 
 struct Call {
   const CommandLine& line;
-  Client& client;
+  Client& daemon;
   const Output& out;
 };
 
-Json values(const std::vector<Object>& objects) {
-  Json array = Json::array();
-  for (const Object& object : objects) array.push_back(object.value);
-  return array;
-}
-
+template <class Object>
 void show(const Call& call, const std::vector<Object>& objects,
           std::string (*table)(const std::vector<Object>&, bool)) {
-  if (call.out.json()) return call.out.document(values(objects));
+  if (call.out.json()) return call.out.document(to_json(objects));
   call.out.text(table(objects, call.out.colour()));
-  call.out.text(shortage_line(call.client.status()));
+  call.out.text(shortage_line(call.daemon.status()));
 }
 
 void list(const Call& call) {
-  std::vector<Object> forwards = call.client.forwards();
+  std::vector<Forward> forwards = call.daemon.forwards();
   if (const auto container = call.line.value("--container")) {
-    std::erase_if(forwards, [&](const Object& f) { return !in_container(f.value, *container); });
+    std::erase_if(forwards, [&](const Forward& f) { return !is_of_container(f, *container); });
     if (forwards.empty()) {  // none, or no such container?
-      const std::vector<Object> all = call.client.containers();
+      const std::vector<Container> all = call.daemon.containers();
       static_cast<void>(pick_container(all, *container));
     }
   }
@@ -84,12 +84,10 @@ void list(const Call& call) {
 }
 
 void containers(const Call& call) {
-  std::vector<Object> found = call.client.containers();
+  std::vector<Container> found = call.daemon.containers();
   if (!call.line.has("--all")) {
-    std::erase_if(found, [](const Object& c) {
-      const bool of_interest =
-          c.value["ever_listened"].get<bool>() || c.value["attached"].get<bool>();
-      return c.value["engine"] == "" && !of_interest;
+    std::erase_if(found, [](const Container& c) {
+      return c.engine.empty() && !c.ever_listened && !c.attached;
     });
   }
   show(call, found, containers_table);
@@ -97,7 +95,7 @@ void containers(const Call& call) {
 
 void forward(const Call& call) {
   const ForwardOperand operand = parse_forward_operand(call.line.operands[1]);
-  ForwardRequest request{
+  client::ForwardRequest request{
       .container = call.line.operands[0],
       .target = operand.target,
       .host_port = operand.host_port,
@@ -112,28 +110,18 @@ void forward(const Call& call) {
     if (request.host_port) throw Failure(Status::Usage, "the host port is given twice");
     request.host_port = parse_port_or_fail(*port);
   }
-  const Object made = call.client.forward(request);
-  if (call.out.json()) return call.out.document(made.value);
-  if (made.value.is_null()) return;
-  call.out.text(fmt::format("{}  ({}, {})\n", forward_text(made.value),
-                            made.value["id"].get<std::string>(),
-                            made.value["state"].get<std::string>()));
+  const std::optional<Forward> made = call.daemon.add_forward(request);
+  if (call.out.json()) return call.out.document(made ? to_json(*made) : Json(nullptr));
+  if (made) {
+    call.out.text(fmt::format("{}  ({}, {})\n", forward_text(*made), made->id, made->state));
+  }
 }
 
 void unforward(const Call& call) {
-  const std::vector<Object> forwards = call.client.forwards();
-  const Object& ended = pick_forward(forwards, call.line.operands[0]);
-  call.client.unforward(ended.path);
-  if (call.out.json()) call.out.document(ended.value);
-}
-
-unsigned parse_pid(std::string_view text) {
-  unsigned pid = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
-  if (error != std::errc{} || end != text.data() + text.size() || pid == 0) {
-    throw Failure(Status::Usage, fmt::format("'{}' is no process id", echo(text)));
-  }
-  return pid;
+  const std::vector<Forward> forwards = call.daemon.forwards();
+  const Forward& ended = pick_forward(forwards, call.line.operands[0]);
+  call.daemon.remove_forward(ended.path);
+  if (call.out.json()) call.out.document(to_json(ended));
 }
 
 UniqueFd open_namespace(const std::string& path) {
@@ -152,27 +140,25 @@ void attach(const Call& call) {
     throw Failure(Status::Usage, "attach needs --pid PID or --netns PATH, one of the two");
   }
   const std::string name = call.line.value_or_empty("--name");
-  const Object made = pid ? call.client.attach_pid(parse_pid(*pid), name)
-                          : call.client.attach_netns(open_namespace(*path), name);
-  if (call.out.json()) return call.out.document(made.value);
-  if (!made.value.is_null()) call.out.text(containers_table({made}, call.out.colour()));
+  const std::optional<Container> made = pid ? call.daemon.attach_pid(parse_pid_or_fail(*pid), name)
+                                            : call.daemon.attach_netns(open_namespace(*path), name);
+  if (call.out.json()) return call.out.document(made ? to_json(*made) : Json(nullptr));
+  if (made) call.out.text(containers_table({*made}, call.out.colour()));
 }
 
 void detach(const Call& call) {
-  const std::vector<Object> containers = call.client.containers();
-  const Object& forgotten = pick_container(containers, call.line.operands[0]);
-  call.client.detach(forgotten.path);
-  if (call.out.json()) call.out.document(forgotten.value);
+  const std::vector<Container> containers = call.daemon.containers();
+  const Container& detached = pick_container(containers, call.line.operands[0]);
+  call.daemon.detach(detached.path);
+  if (call.out.json()) call.out.document(to_json(detached));
 }
 
-/// Since a number the daemon selects; since a time we do.
+/// The daemon selects by number, portfwdctl by time.
 struct EventFilter {
   std::uint64_t after = 0;
   WallTime from{};
 
-  [[nodiscard]] bool wants(const Json& event) const {
-    return parse_rfc3339(event["time"].get<std::string_view>()) >= from;  // none is before any
-  }
+  [[nodiscard]] bool wants(const Event& event) const { return event.time >= from; }
 };
 
 EventFilter parse_filter(const CommandLine& line) {
@@ -191,31 +177,39 @@ EventFilter parse_filter(const CommandLine& line) {
   return {.from = std::get<WallTime>(*since)};
 }
 
-void events(const Call& call) {
-  const EventFilter filter = parse_filter(call.line);
-  if (call.line.has("--follow")) {
-    call.client.follow(filter.after, [&](const Json& event) {
-      if (!filter.wants(event)) return;
-      if (call.out.json()) return call.out.line(event);
+/// Shows the past events, then each as it comes, until the daemon ends.
+[[noreturn]] void follow_events(const Call& call, const EventFilter& filter) {
+  client::Subscription subscription(call.daemon, {.events_after = filter.after});
+  while (true) {
+    const auto next = subscription.next();
+    if (!next || std::holds_alternative<client::DaemonLost>(*next)) throw daemon_lost();
+    const auto& event = std::get<Event>(*next);
+    if (!filter.wants(event)) continue;
+    if (call.out.json()) {
+      call.out.line(to_json(event));
+    } else {
       call.out.text(event_line(event, call.out.colour()));
-      (void)std::fflush(stdout);
-    });
+    }
+    call.out.flush();
   }
-  Json array = Json::array();
-  for (Json& event : call.client.events(filter.after)) {
-    if (filter.wants(event)) array.push_back(std::move(event));
-  }
-  if (call.out.json()) return call.out.document(array);
-  for (const Json& event : array) call.out.text(event_line(event, call.out.colour()));
 }
 
-/// A port that is not found may be missed for want of descriptors.
-Json explained(Client& client, const PortOperand& asked) {
+void events(const Call& call) {
+  const EventFilter filter = parse_filter(call.line);
+  if (call.line.has("--follow")) follow_events(call, filter);
+  std::vector<Event> events = call.daemon.events_after(filter.after);
+  std::erase_if(events, [&](const Event& event) { return !filter.wants(event); });
+  if (call.out.json()) return call.out.document(to_json(events));
+  for (const Event& event : events) call.out.text(event_line(event, call.out.colour()));
+}
+
+/// A port may be unknown to a daemon that is short of descriptors.
+client::Explanation explanation_of(Client& daemon, const PortOperand& asked) {
   try {
-    return client.explain(asked.container, asked.target);
-  } catch (const Failure& failure) {
-    if (failure.status() != Status::Failed) throw;
-    throw Failure(failure.status(), failure.what() + ("\n" + shortage_line(client.status())));
+    return daemon.explain(asked.container, asked.target);
+  } catch (const client::Error& error) {
+    if (error.kind() != client::Error::Kind::Refused) throw;
+    throw Failure(Status::Failed, error.what() + ("\n" + shortage_line(daemon.status())));
   }
 }
 
@@ -224,28 +218,27 @@ void explain(const Call& call) {
   const PortOperand asked = operands.size() == 2
                                 ? PortOperand{operands[0], parse_target_or_fail(operands[1])}
                                 : parse_port_operand(operands[0]);
-  const Json facts = explained(call.client, asked);
-  if (call.out.json()) return call.out.document(facts);
-  call.out.text(explanation(facts, call.out.colour()));
+  const client::Explanation explanation = explanation_of(call.daemon, asked);
+  if (call.out.json()) return call.out.document(to_json(explanation.facts));
+  call.out.text(explanation_text(explanation, call.out.colour()));
 }
 
 void status(const Call& call) {
-  const Json facts = call.client.status();
-  if (call.out.json()) return call.out.document(facts);
-  call.out.text(status_text(facts, call.out.colour()));
+  const client::Status status = call.daemon.status();
+  if (call.out.json()) return call.out.document(to_json(status.facts));
+  call.out.text(status_text(status, call.out.colour()));
 }
 
 void reload(const Call& call) {
-  call.client.reload();
+  call.daemon.reload();
   if (call.out.json()) call.out.document({{"reloaded", true}});
 }
 
 void open(const Call& call) {
-  const std::vector<Object> forwards = call.client.forwards();
-  const Object& shown = pick_forward(forwards, call.line.operands[0]);
-  const auto url = shown.value["url"].get<std::string>();
-  open_in_browser(url);
-  if (call.out.json()) call.out.document({{"url", url}});
+  const std::vector<Forward> forwards = call.daemon.forwards();
+  const Forward& shown = pick_forward(forwards, call.line.operands[0]);
+  open_in_browser(shown.url);
+  if (call.out.json()) call.out.document({{"url", shown.url}});
 }
 
 struct Entry {
@@ -264,14 +257,16 @@ constexpr std::array kEntries{
 }  // namespace
 
 void run(const CommandLine& line) {
+  assert(line.command != nullptr);
   std::optional<std::chrono::microseconds> timeout;
   if (const auto seconds = line.value("--timeout")) timeout = parse_timeout(*seconds);
   const Output out(line);
-  Client client(timeout);
-  const Call call{line, client, out};
+  Client daemon(timeout);
+  const Call call{line, daemon, out};
   for (const Entry& entry : kEntries) {
     if (entry.name == line.command->name) return entry.run(call);
   }
+  assert(false);  // the table of commands has one that kEntries lacks
 }
 
 }  // namespace portfwd::ctl

@@ -1,11 +1,12 @@
-// What each command of portfwdctl does: asks the client, prints the answer.
+// The commands of portfwdctl: each asks the daemon and prints the answer.
 #pragma once
 
 #include "ctl/command_line.h"
 
 namespace portfwd::ctl {
 
-/// Carries out a line that names a command. Prints to stdout; throws Failure.
+/// Runs the command of a line, which must have one. Prints to stdout; throws Failure or
+/// client::Error.
 void run(const CommandLine& line);
 
 }  // namespace portfwd::ctl

@@ -17,7 +17,8 @@ namespace {
 
 using namespace portfwd::ctl;
 
-int complain(Status status, std::string_view text) {
+/// Prints a message, a line of standard error for each of its lines.
+int report(Status status, std::string_view text) {
   while (!text.empty()) {  // a broken configuration has a line for each mistake
     const std::string_view line = text.substr(0, text.find('\n'));
     fmt::print(stderr, "portfwdctl: {}\n", portfwd::printable(line));
@@ -47,8 +48,11 @@ int main(int argc, char** argv) {
     act(parse_command_line(arguments));
     return 0;
   } catch (const Failure& failure) {
-    return complain(failure.status(), failure.what());
+    return report(failure.status(), failure.what());
+  } catch (const portfwd::client::Error& error) {
+    const Failure failure = failure_of(error);
+    return report(failure.status(), failure.what());
   } catch (const std::exception& e) {
-    return complain(Status::Failed, e.what());
+    return report(Status::Failed, e.what());
   }
 }

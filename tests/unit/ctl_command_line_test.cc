@@ -11,7 +11,7 @@
 #include "ctl/command_line.h"
 #include "ctl/completions.h"
 #include "ctl/failure.h"
-#include "ctl/objects.h"
+#include "ctl/operands.h"
 #include "ctl/when.h"
 #include "support/temp_dir.h"
 

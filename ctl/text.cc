@@ -1,0 +1,315 @@
+#include "ctl/text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <initializer_list>
+#include <optional>
+
+#include "base/text.h"
+#include "ctl/when.h"
+
+namespace portfwd::ctl {
+namespace {
+
+using client::Container;
+using client::Event;
+using client::Fact;
+using client::Facts;
+using client::Forward;
+
+// ---- tables
+
+constexpr std::string_view kPlain = "\x1b[0m";
+constexpr std::string_view kBold = "\x1b[1m";
+
+struct Shade {
+  std::string_view word;
+  std::string_view code;
+};
+constexpr std::array kShades{
+    Shade{"active", "\x1b[32m"},       Shade{"watched", "\x1b[32m"},
+    Shade{"PortAdded", "\x1b[32m"},    Shade{"ContainerAdded", "\x1b[32m"},
+    Shade{"waiting", "\x1b[33m"},      Shade{"lingering", "\x1b[33m"},
+    Shade{"inaccessible", "\x1b[33m"}, Shade{"ignored", "\x1b[33m"},
+    Shade{"conflict", "\x1b[31m"},     Shade{"PortRemoved", "\x1b[31m"},
+    Shade{"Gap", "\x1b[31m"},          Shade{"ContainerRemoved", "\x1b[31m"},
+};
+
+std::string shaded(std::string_view word, bool colour, std::size_t width = 0) {
+  std::string padded = fmt::format("{:<{}}", word, width);
+  const auto shade = std::ranges::find(kShades, word, &Shade::word);
+  if (!colour || shade == kShades.end()) return padded;
+  return fmt::format("{}{}{}", shade->code, padded, kPlain);
+}
+
+/// In columns of a terminal: one for each character, which is wrong for wide scripts only.
+std::size_t width_of(std::string_view utf8) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(utf8, [](char c) { return (c & '\xc0') != '\x80'; }));
+}
+
+/// Columns as wide as their widest cell; the last column is not padded, an empty one is left out.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> head) { rows_.push_back(std::move(head)); }
+  void add(std::vector<std::string> row) {
+    assert(row.size() == rows_.front().size());
+    rows_.push_back(std::move(row));
+  }
+
+  [[nodiscard]] std::string text(bool colour) const {
+    const std::vector<std::size_t> widths = column_widths();
+    std::string out;
+    for (const auto& row : rows_) {
+      out += colour && &row == &rows_.front()
+                 ? fmt::format("{}{}{}", kBold, line(row, widths, false), kPlain)
+                 : line(row, widths, colour);
+      out += '\n';
+    }
+    return out;
+  }
+
+ private:
+  [[nodiscard]] std::vector<std::size_t> column_widths() const {
+    std::vector<std::size_t> widths(rows_.front().size(), 0);
+    for (std::size_t r = 1; r < rows_.size(); ++r) {
+      for (std::size_t c = 0; c < widths.size(); ++c) {
+        widths[c] = std::max(widths[c], width_of(rows_[r][c]));
+      }
+    }
+    for (std::size_t c = 0; c < widths.size(); ++c) {
+      if (widths[c] > 0) widths[c] = std::max(widths[c], rows_.front()[c].size());
+    }
+    return widths;
+  }
+
+  static std::string line(const std::vector<std::string>& row,
+                          const std::vector<std::size_t>& widths, bool colour) {
+    std::string out;
+    std::size_t blanks = 0;  // before the next cell, so that none end the line
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      if (widths[c] == 0) continue;
+      if (!row[c].empty()) {
+        out.append(blanks, ' ');
+        out += shaded(row[c], colour);
+        blanks = 0;
+      }
+      blanks += widths[c] - width_of(row[c]) + 2;
+    }
+    return out;
+  }
+
+  std::vector<std::vector<std::string>> rows_;
+};
+
+/// [::1]:80, 127.0.0.1:80; both loopback addresses are "localhost".
+std::string host_text(const Forward& forward) {
+  const auto& addresses = forward.host_addresses;
+  if (addresses.empty()) return "-";
+  if (addresses.size() > 1) return fmt::format("localhost:{}", forward.host_port);
+  const bool v6 = addresses[0].find(':') != std::string::npos;
+  return fmt::format("{}{}{}:{}", v6 ? "[" : "", addresses[0], v6 ? "]" : "", forward.host_port);
+}
+
+std::string name_or_id(const std::string& name, const std::string& id) {
+  return printable(name.empty() ? id : name);
+}
+
+std::string port_text(Port port, std::string_view protocol) {
+  return fmt::format("{}{}", port, protocol == "tcp" ? "" : "/udp");
+}
+
+std::string listeners_text(const std::vector<client::Listener>& listeners) {
+  std::string out;
+  for (const client::Listener& l : listeners) {
+    out += fmt::format("{}{}", out.empty() ? "" : " ", port_text(l.port, l.protocol));
+  }
+  return out;
+}
+
+std::string event_subject(const Event& event) {
+  if (const auto* forward = std::get_if<Forward>(&event.subject)) return forward_text(*forward);
+  if (const auto* container = std::get_if<Container>(&event.subject)) {
+    return name_or_id(container->name, container->id);
+  }
+  return "events were lost here";
+}
+
+// ---- facts
+
+struct Unit {
+  std::string_view ending;
+  std::string (*text)(double value);
+};
+constexpr std::array kUnits{
+    Unit{"_bytes", bytes_text},
+    Unit{"_usec", [](double usec) { return span_text(usec / 1e6); }},
+    Unit{"_seconds", span_text},
+};
+
+std::optional<double> number_of(const Fact& fact) {
+  if (const auto* value = std::get_if<double>(&fact)) return *value;
+  if (const auto* value = std::get_if<std::int64_t>(&fact)) return static_cast<double>(*value);
+  if (const auto* value = std::get_if<std::uint64_t>(&fact)) return static_cast<double>(*value);
+  return {};
+}
+
+/// A fact as it is shown: nothing when it has no lines.
+struct Row {
+  std::string label;
+  std::vector<std::string> lines;
+};
+
+std::vector<std::string> lines_of(const Fact& fact) {
+  if (const auto* list = std::get_if<std::vector<std::string>>(&fact)) {
+    std::vector<std::string> lines;
+    for (const std::string& line : *list) lines.push_back(printable(line));
+    return lines;
+  }
+  if (const auto* text = std::get_if<std::string>(&fact)) {
+    return text->empty() ? std::vector<std::string>{} : std::vector{printable(*text)};
+  }
+  if (const auto* is_so = std::get_if<bool>(&fact)) return {*is_so ? "yes" : "no"};
+  if (const auto* value = std::get_if<double>(&fact)) return {fmt::format("{:.6g}", *value)};
+  if (const auto* value = std::get_if<std::int64_t>(&fact)) return {fmt::format("{}", *value)};
+  if (const auto* value = std::get_if<std::uint64_t>(&fact)) return {fmt::format("{}", *value)};
+  return {};
+}
+
+Row row_of(std::string_view key, const Fact& fact) {
+  Row row{.lines = lines_of(fact)};
+  if (const auto number = number_of(fact)) {
+    const auto unit =
+        std::ranges::find_if(kUnits, [key](const Unit& u) { return key.ends_with(u.ending); });
+    if (unit != kUnits.end()) {
+      key.remove_suffix(unit->ending.size());
+      row.lines = {unit->text(*number)};
+    }
+  }
+  row.label = printable(key);
+  std::ranges::replace(row.label, '_', ' ');
+  return row;
+}
+
+using Keys = std::initializer_list<std::string_view>;
+
+/// Those of `first` that are there, in this order, then the others by key, except `hidden`.
+std::vector<Row> rows_of(const Facts& facts, Keys first, Keys hidden) {
+  std::vector<Row> rows;
+  for (const std::string_view key : first) {
+    if (const auto at = facts.find(key); at != facts.end()) rows.push_back(row_of(key, at->second));
+  }
+  const auto is_in = [](Keys keys, std::string_view key) {
+    return std::ranges::find(keys, key) != keys.end();
+  };
+  for (const auto& [key, fact] : facts) {
+    if (!is_in(first, key) && !is_in(hidden, key)) rows.push_back(row_of(key, fact));
+  }
+  std::erase_if(rows, [](const Row& row) { return row.lines.empty(); });
+  return rows;
+}
+
+/// Label and value side by side, a list one item a line.
+std::string layout(const std::vector<Row>& rows, bool colour) {
+  std::size_t widest = 0;
+  for (const Row& row : rows) widest = std::max(widest, row.label.size());
+  std::string out;
+  for (const auto& [label, lines] : rows) {
+    out += fmt::format("{}{:<{}}{}", colour ? kBold : "", label, widest, colour ? kPlain : "");
+    for (const std::string& line : lines) {
+      out += fmt::format("{:{}}{}\n", "", &line == &lines.front() ? 2 : widest + 2, line);
+    }
+  }
+  return out;
+}
+
+/// Three figures: 7.5, 12.3, 123.
+std::string figures(double value) {
+  return fmt::format("{:.3g}", value);
+}
+
+}  // namespace
+
+std::string forward_text(const Forward& f) {
+  return fmt::format("{} {} {}:{}", host_text(f), f.is_reverse() ? "<-" : "->",
+                     name_or_id(f.container_name, f.container_id),
+                     port_text(f.container_port, f.protocol));
+}
+
+std::string forwards_table(const std::vector<Forward>& forwards, bool colour) {
+  if (forwards.empty()) return "no forwards\n";
+  Table table(
+      {"HOST", "CONTAINER", "PORT", "PROCESS", "STATE", "ORIGIN", "CONN", "LABEL", "ID", "NOTE"});
+  for (const Forward& f : forwards) {
+    table.add({host_text(f) + (f.is_reverse() ? " <-" : ""),
+               name_or_id(f.container_name, f.container_id),
+               port_text(f.container_port, f.protocol), printable(f.process), printable(f.state),
+               printable(f.origin), fmt::format("{}/{}", f.connections_active, f.connections_total),
+               printable(f.label), printable(f.id), printable(f.reason)});
+  }
+  return table.text(colour);
+}
+
+std::string containers_table(const std::vector<Container>& containers, bool colour) {
+  if (containers.empty()) return "no containers\n";
+  Table table({"NAME", "ENGINE", "STATE", "REACH", "PID", "LISTENS", "ID", "NOTE"});
+  for (const Container& c : containers) {
+    table.add({printable(c.name), printable(c.engine), printable(c.state), printable(c.reach),
+               c.pid == 0 ? "" : fmt::format("{}", c.pid), listeners_text(c.listeners),
+               printable(c.id), printable(c.reason)});
+  }
+  return table.text(colour);
+}
+
+std::string event_line(const Event& event, bool colour) {
+  const std::string reason = printable(event.reason);
+  return fmt::format("{}  #{:<5} {}  {}{}\n", local_time(event.time), event.seq,
+                     shaded(printable(event.type), colour, 16), event_subject(event),
+                     reason.empty() ? "" : fmt::format("  ({})", reason));
+}
+
+std::string bytes_text(double bytes) {
+  constexpr std::array kNames{"B", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t step = 0;
+  for (; bytes >= 1024 && step + 1 < kNames.size(); ++step) bytes /= 1024;
+  return fmt::format("{:.4g} {}", bytes, kNames[step]);
+}
+
+std::string span_text(double seconds) {
+  if (seconds < 1e-3) return figures(seconds * 1e6) + " µs";
+  if (seconds < 1) return figures(seconds * 1e3) + " ms";
+  if (seconds < 60) return figures(seconds) + " s";
+  const auto minutes = static_cast<std::uint64_t>(std::llround(seconds)) / 60;
+  if (minutes < 60) return fmt::format("{} min {} s", minutes, std::llround(seconds) % 60);
+  if (minutes < 48 * 60) return fmt::format("{} h {} min", minutes / 60, minutes % 60);
+  return fmt::format("{} d {} h", minutes / 1440, minutes / 60 % 24);
+}
+
+std::string explanation_text(const client::Explanation& explanation, bool colour) {
+  const std::string summary =
+      explanation.summary.empty() ? "" : printable(explanation.summary) + "\n";
+  return summary +
+         layout(rows_of(explanation.facts,
+                        {"seen", "rules", "decision", "tried", "host", "reach", "remedy"},
+                        {"summary", "forwarded", "container", "port", "protocol", "target"}),
+                colour);
+}
+
+std::string status_text(const client::Status& status, bool colour) {
+  return layout(rows_of(status.facts, {"version", "uptime_seconds", "containers", "forwards"}, {}),
+                colour);
+}
+
+std::string shortage_line(const client::Status& status) {
+  const std::string& shortage = status.descriptor_shortage;
+  if (shortage.empty() || shortage == "none") return "";
+  const std::string& remedy = status.descriptor_remedy;
+  return fmt::format("the daemon is short of file descriptors ({}){}{}\n", printable(shortage),
+                     remedy.empty() ? "" : ": ", printable(remedy));
+}
+
+}  // namespace portfwd::ctl
