@@ -1,7 +1,6 @@
 #include "forward/allocation.h"
 
 #include <algorithm>
-#include <fstream>
 
 namespace portfwd {
 
@@ -53,12 +52,6 @@ std::optional<Port> HostPortPlan::next() {
     if (allowed(port) && !offered(port)) return port;
   }
   return std::nullopt;
-}
-
-Port first_unprivileged_port() {
-  std::ifstream in("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-  unsigned value = 0;
-  return in >> value && value <= 65535 ? static_cast<Port>(value) : Port{1024};
 }
 
 }  // namespace portfwd

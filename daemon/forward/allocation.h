@@ -49,7 +49,4 @@ class HostPortPlan {
   std::uint32_t fallback_;   ///< the next of the range; wider than Port so that 65535 can be passed
 };
 
-/// Reads net.ipv4.ip_unprivileged_port_start; 1024 when it can't be read. Source: ip(7).
-[[nodiscard]] Port first_unprivileged_port();
-
 }  // namespace portfwd

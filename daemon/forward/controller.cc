@@ -176,7 +176,7 @@ Answer<void> Controller::reload() {
 
 void Controller::follow_diag_modules() {
   parts_.reaches.follow_diag_modules();
-  table_.tell_identification_changed();
+  table_.notify_identification_changed();
 }
 
 // ---- what they read

@@ -5,6 +5,8 @@
 #include <cassert>
 #include <tuple>
 
+#include "forward/lasting_names.h"
+
 namespace portfwd {
 
 Forward::Forward(const RelayServices& relay, ForwardObserver& observer, std::string id,
@@ -23,6 +25,7 @@ Forward::Forward(const RelayServices& relay, ForwardObserver& observer, std::str
 
 bool Forward::describe(const Container& container) {
   assert(key_.container == container.id);
+  names_ = lasting_names(container);
   const auto ours = std::tie(info_.container_id, info_.container_name, info_.container_engine);
   const auto theirs = std::tie(container.id, container.name, container.engine);
   if (ours == theirs) return false;
@@ -37,6 +40,7 @@ void Forward::describe_missing(const std::string& container_name) {
   info_.container_id.clear();
   info_.container_engine.clear();
   info_.container_name = container_name;
+  names_ = {container_name};
 }
 
 void Forward::configure(const ForwardPortSettings& settings) {

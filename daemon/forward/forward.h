@@ -62,6 +62,9 @@ class Forward : public Retirable {
   [[nodiscard]] ForwardState state() const { return info_.state; }
   [[nodiscard]] Port host_port() const { return info_.host_port; }
   [[nodiscard]] const std::string& container_name() const { return info_.container_name; }
+  /// What its container is called for longer than it lives (lasting_names()); while it is away its
+  /// name alone.
+  [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
   [[nodiscard]] const Treatment& treatment() const { return treatment_; }
   /// Null if it does not listen on the host.
   [[nodiscard]] virtual HostForward* on_host() { return nullptr; }
@@ -112,6 +115,7 @@ class Forward : public Retirable {
   ForwardObserver& observer_;
   ForwardKey key_;
   ForwardInfo info_;
+  std::vector<std::string> names_;
   Treatment treatment_;
   ForwardPortSettings settings_;
   std::unique_ptr<ForwardPort> port_;  ///< null after withdraw() alone

@@ -3,10 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
+
+#include "base/descriptors.h"
+#include "forward/lasting_names.h"
+#include "kernel/sysctl.h"
 
 namespace portfwd {
 
 namespace {
+
+using Kind = Refusal::Kind;
 
 std::string_view text_of(RemovalReason reason) {
   switch (reason) {
@@ -20,78 +27,74 @@ std::string_view text_of(RemovalReason reason) {
   return "";
 }
 
+ForwardKey key_of(const std::string& container_id, const ForwardPlace& place) {
+  return {container_id, place.first, place.second};
+}
+
+/// It had a host port, and somebody else took it between bind and listen.
+bool lost_port(const TiedForward& tied) {
+  return tied.forward->on_host() != nullptr && tied.announced && !tied.forward->listening();
+}
+
 }  // namespace
 
 ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const State& state)
     : parts_(parts),
-      host_sockets_(parts.loop),
-      host_dialer_(parts.relay.context, host_sockets_),
       settings_(settings),
-      ephemeral_(ephemeral_ports()),
-      wishes_(parts.loop.clock()),
-      draining_(parts.loop),
+      ephemeral_(sysctl::ephemeral_ports()),
+      forwards_({.loop = parts.loop,
+                 .relay = parts.relay,
+                 .holders = parts.holders,
+                 .observer = parts.observer,
+                 .poll_container =
+                     [this](const std::string& id) {
+                       const auto entry = entries_.find(id);
+                       if (entry == entries_.end()) return false;
+                       entry->second.access->poll_now();
+                       return true;
+                     },
+                 .on_automatic = [this](const std::string& id,
+                                        int change) { count_automatic(id, change); },
+                 .on_conflict = [this] { schedule(); }},
+                settings_),
+      requested_({.forwards = forwards_,
+                  .policy = [this] { return policy(); },
+                  .named = [this](const std::string& name) { return named(name); },
+                  .mark = [this](const std::string& id) { mark(entries_.at(id)); },
+                  .on_persistent_changed = [this] { parts_.observer.on_state_changed(); }},
+                 settings_, parts.loop.clock()),
       work_(parts.loop, [this] { reconcile_dirty(); }),
       settle_over_(parts.loop, [this] { mark_settled(); }),
       forget_wishes_(parts.loop, [this] { forget_wishes(); }) {
-  sticky_.restore(state.ports);
-  addresses_.restore(state.addresses);
+  forwards_.host_ports().restore(state);
 }
 
 State ForwardTable::state() const {
-  State state{.ports = sticky_.all(), .addresses = addresses_.all()};
-  for (const ForwardRequest& request : requests_) {
-    if (request.spec.persist) state.forwards.push_back(request.spec);
-  }
+  State state;
+  forwards_.host_ports().save(state);
+  state.forwards = requested_.book().persistent();
   return state;
 }
 
-// ---- settings ----------------------------------------------------------------------------------
-
 void ForwardTable::apply(const Settings& settings) {
   settings_ = settings;
-  ephemeral_ = ephemeral_ports();
-  declare_due_ = true;
-  cursors_.clear();
+  ephemeral_ = sysctl::ephemeral_ports();
+  requested_.set_due();
+  forwards_.host_ports().on_settings_changed();
   for (const auto& [id, entry] : entries_) {
-    if (entry.reach->state() == ContainerState::Watched) note_published(entry.reach->container());
+    if (entry.access->state() == ContainerState::Watched) {
+      requested_.note_published(entry.container());
+    }
+    mark(entry);
   }
-  mark_all();
-  retries_.expedite(parts_.loop.now());
+  forwards_.retries().expedite(parts_.loop.now());
   reconcile_dirty();  // who has the settings read again finds them applied
-}
-
-bool ForwardTable::treat(Forward& forward, const Treatment& treatment) {
-  return forward.treat(treatment, port_settings(treatment));
-}
-
-ForwardPortSettings ForwardTable::port_settings(const Treatment& treatment) const {
-  return {.hold = settings_.host.hold,
-          .connect_timeout = settings_.host.connect_timeout,
-          .max_connections = settings_.host.max_connections,
-          .admission = {.restrict_to_user = treatment.restrict_to_user,
-                        .allow_users = treatment.allow_users,
-                        .allow_remote = treatment.allow_remote},
-          .proxy_protocol = treatment.proxy_protocol};
-}
-
-/// A rule or a person may say where; else each container has its own address, or all have one.
-std::vector<IpAddress> ForwardTable::host_addresses(const std::string& container,
-                                                    const std::optional<Bind>& said) {
-  if (!said && settings_.host.allocation == Allocation::PerContainer) {
-    const auto given = addresses_.address_of(container);
-    if (given.news) parts_.observer.on_state_changed();
-    return {given.address};
-  }
-  const Bind bind = said.value_or(settings_.host.bind);
-  if (bind.only) return {*bind.only};
-  return {IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
 }
 
 void ForwardTable::stop() {
   stopped_ = true;
-  while (!forwards_.empty()) withdraw(forwards_.begin(), "daemon-stopped");
-  draining_.limit(std::nullopt, settings_.host.drain);
-  requests_.clear();
+  forwards_.withdraw_all("daemon-stopped");
+  requested_.clear();
   dirty_.clear();
   changed_.clear();
   work_.disarm();
@@ -104,18 +107,18 @@ void ForwardTable::stop() {
 std::vector<ForwardInfo> ForwardTable::infos() const {
   std::vector<ForwardInfo> out;
   out.reserve(forwards_.size());
-  for (const auto& [key, tied] : forwards_) out.push_back(tied.forward->info());
+  for (const TiedForward& tied : forwards_.all()) out.push_back(tied.forward->info());
   return out;
 }
 
 std::optional<ForwardInfo> ForwardTable::find(std::string_view id) const {
-  const Forward* forward = known(id);
+  const Forward* forward = forwards_.find_id(id);
   return forward == nullptr ? std::nullopt : std::optional(forward->info());
 }
 
 std::string ForwardTable::asked_by(std::string_view forward_id) const {
-  const auto found = std::ranges::find(requests_, forward_id, &ForwardRequest::forward_id);
-  return found == requests_.end() ? "" : found->asked_by;
+  const ForwardRequest* request = requested_.book().find(forward_id);
+  return request == nullptr ? "" : request->asked_by;
 }
 
 std::vector<SeenListener> ForwardTable::seen(const Container& container,
@@ -123,7 +126,7 @@ std::vector<SeenListener> ForwardTable::seen(const Container& container,
   std::vector<SeenListener> out;
   const auto entry = entries_.find(container.id);
   if (entry == entries_.end()) return out;
-  for (const Listener& listener : entry->second.reach->listeners()) {
+  for (const Listener& listener : entry->second.access->listeners()) {
     if (listener.target() != target) continue;
     const FirstSeen* first = entry->second.ages.find(listener);
     if (first == nullptr) continue;
@@ -135,20 +138,22 @@ std::vector<SeenListener> ForwardTable::seen(const Container& container,
 
 std::vector<std::string> ForwardTable::tried(std::string_view forward_id) const {
   std::vector<std::string> out;
-  const Forward* forward = known(forward_id);
+  const Forward* forward = forwards_.find_id(forward_id);
   if (forward == nullptr || forward->on_host() == nullptr) return out;
   for (const BindFailure& failure : forward->on_host()->failures()) {
-    out.push_back(fmt::format("{}: {}", failure.address.text(), taken_sentence(failure)));
+    out.push_back(fmt::format("{}: {}", failure.address.text(),
+                              forwards_.host_ports().taken_sentence(failure)));
   }
   return out;
 }
 
 UdpInterest ForwardTable::udp_interest() const {
   std::vector<Port> asked;
-  for (const auto& [key, tied] : forwards_) {
-    const bool detected = tied.forward->origin() == Origin::Auto;
-    if (tied.forward->protocol() == Protocol::Udp && !detected) {
-      asked.push_back(key.target.port_number());
+  for (const TiedForward& tied : forwards_.all()) {
+    const Forward& forward = *tied.forward;
+    const bool detected = forward.origin() == Origin::Auto;
+    if (forward.protocol() == Protocol::Udp && !detected) {
+      asked.push_back(forward.key().target.port_number());
     }
   }
   return portfwd::udp_interest(settings_, ephemeral_, asked);
@@ -159,128 +164,176 @@ bool ForwardTable::suppressed(const Container& container, const Target& target) 
   return entry != entries_.end() && entry->second.suppressed.contains(target);
 }
 
-const Forward* ForwardTable::known(std::string_view id) const {
-  const auto found = ids_.find(id);
-  return found == ids_.end() ? nullptr : found->second;
-}
-
-ForwardTable::Forwards::iterator ForwardTable::by_id(std::string_view id) {
-  const Forward* forward = known(id);
-  return forward == nullptr ? forwards_.end() : forwards_.find(forward->key());
+void ForwardTable::notify_identification_changed() {
+  for (const TiedForward& tied : forwards_.all()) forwards_.notify_changed(tied);
 }
 
 // ---- containers --------------------------------------------------------------------------------
 
-void ForwardTable::on_access_added(ContainerAccess& reach) {
-  Entry& entry = entries_[reach.container().id];
-  entry.reach = &reach;
+void ForwardTable::on_access_added(ContainerAccess& access) {
+  Entry& entry = entries_[access.container().id];
+  assert(entry.access == nullptr);
+  entry.access = &access;
   mark_changed(entry);
 }
 
-void ForwardTable::on_access_changed(ContainerAccess& reach) {
-  mark_changed(entries_.at(reach.container().id));
+void ForwardTable::on_access_changed(ContainerAccess& access) {
+  mark_changed(entries_.at(access.container().id));
 }
 
-void ForwardTable::on_listeners(ContainerAccess& reach) {
-  mark(entries_.at(reach.container().id));
+void ForwardTable::on_listeners(ContainerAccess& access) {
+  mark(entries_.at(access.container().id));
 }
 
-void ForwardTable::on_access_removed(ContainerAccess& reach, RemovalReason reason) {
-  const std::string id = reach.container().id;
+void ForwardTable::on_access_removed(ContainerAccess& access, RemovalReason reason) {
+  const std::string id = access.container().id;
   if (changed_.erase(id) != 0) follow_facts(entries_.at(id));  // what it asked for outlives it
-  release_all(id, reason);
-  for (auto it = forwards_.lower_bound({id, {}});
-       it != forwards_.end() && it->first.container == id;) {
-    const auto next = std::next(it);
-    withdraw(it, text_of(reason));
-    it = next;
-  }
-  draining_.limit(id, settings_.host.drain);
+  requested_.leave_container(access.container(), reason);
+  for (TiedForward* tied : forwards_.of(id)) forwards_.withdraw(*tied, text_of(reason));
+  forwards_.limit_leftovers(id);
   groups_.leave(entries_.at(id).group, id);
   entries_.erase(id);
-  wishes_.gone(reach.container(), parts_.loop.now());
+  requested_.wishes().gone(access.container(), parts_.loop.now());
   forget_wishes();
-  if (ContainerAccess* other = named(reach.container().name))
-    on_access_changed(*other);  // may take over
-}
-
-// ---- comings and goings ------------------------------------------------------------------------
-
-/// @param container null while it is away
-Forward& ForwardTable::create_for(const ForwardRequest& request, const ForwardKey& key,
-                                  const Container* container) {
-  Forward& forward = create(key, {{}, &request, treatment_of(request, container, {})});
-  if (container != nullptr) {
-    forward.describe(*container);
-  } else {
-    forward.describe_missing(request.spec.container);
-  }
-  return forward;
-}
-
-/// Until a reconcile step gives it its listeners.
-void ForwardTable::announce_waiting(const ForwardKey& key) {
-  Tied& tied = forwards_.at(key);
-  if (HostForward* forward = tied.forward->on_host()) (void)forward->wait(settings_.host.linger);
-  if (tell_created(tied)) tell_added({&tied});
-}
-
-/// @return whether it listens, so that tell_added() must follow
-bool ForwardTable::tell_created(const Tied& tied) {
-  parts_.observer.on_forward_created(tied.forward->info());
-  if (tied.forward->state() == ForwardState::Conflict) {
-    told_change(tied);
-    retry_later(*tied.forward);
-  }
-  return tied.forward->listening();
-}
-
-void ForwardTable::tell_added(const std::vector<Tied*>& bound) {
-  std::uint32_t index = 0;
-  for (Tied* tied : bound) {
-    tied->announced = true;
-    parts_.observer.on_port_added(tied->forward->info(), index++,
-                                  static_cast<std::uint32_t>(bound.size()));
+  if (ContainerAccess* other = named(access.container().name)) {
+    on_access_changed(*other);  // it may take over
   }
 }
 
-void ForwardTable::tell_identification_changed() {
-  for (const auto& [key, tied] : forwards_) told_change(tied);
+// ---- marks -------------------------------------------------------------------------------------
+
+/// Its listeners, or what decides on them, changed.
+void ForwardTable::mark(const Entry& entry) {
+  dirty_.mark(entry.container().id);
+  schedule();
 }
 
-void ForwardTable::told_change(const Tied& tied) {
-  parts_.observer.on_forward_changed(tied.forward->info());
+/// It is new, or has another name, project, labels or state.
+void ForwardTable::mark_changed(const Entry& entry) {
+  changed_.insert(entry.container().id);
+  mark(entry);
 }
 
-void ForwardTable::withdraw(Forwards::iterator tied, std::string_view reason) {
-  remove(tied, reason, settings_.host.drain);
-}
-
-/// @param drain so long its live connections may go on
-void ForwardTable::remove(Forwards::iterator tied, std::string_view reason, Duration drain) {
-  auto node = forwards_.extract(tied);
-  Forward& forward = *node.mapped().forward;
-  ids_.erase(forward.id());
-  retries_.remove(forward.id());
-  if (const HostForward* host = forward.on_host()) {
-    held_.remove(*host);
-    cursors_.port_freed(host->host_port(), settings_.host.fallback_range);
+void ForwardTable::mark_settled() {
+  TimePoint next = TimePoint::max();
+  for (auto& [id, entry] : entries_) {
+    if (entry.settled <= parts_.loop.now()) {
+      mark(entry);
+    } else {
+      next = std::min(next, entry.settled);
+    }
   }
-  if (forward.origin() == Origin::Auto) count_automatic(node.key().container, -1);
-  const ForwardInfo info = forward.info();
-  auto port = forward.withdraw(drain);
-  if (drain == DrainingPorts::kNoLimit) {
-    draining_.add_leftover(std::move(port), node.key().container);
-  } else {
-    draining_.add(std::move(port));
-  }
-  parts_.loop.retire(std::move(node.mapped().forward));  // its own timer may be what called
-  parts_.observer.on_forward_destroyed(info);
-  tell_removed(node.mapped(), info, reason);
+  if (next < TimePoint::max()) settle_over_.arm_at(next);
 }
 
-void ForwardTable::tell_removed(Tied& tied, const ForwardInfo& info, std::string_view reason) {
-  if (std::exchange(tied.announced, false)) parts_.observer.on_port_removed(info, reason);
+/// The next turn if something is marked, else the next conflict that is due. A new connection needs
+/// several turns, so that after work the loop is everybody else's for as long as it took.
+void ForwardTable::schedule() {
+  if (stopped_) return;
+  const auto next = busy() ? std::optional(parts_.loop.now()) : forwards_.retries().next();
+  if (!next) return;
+  const TimePoint when = std::max(*next, rest_until_);
+  if (!work_.armed() || work_.when() > when) work_.arm_at(when);
+}
+
+// ---- once a turn -------------------------------------------------------------------------------
+
+void ForwardTable::reconcile_dirty() {
+  if (stopped_) return;
+  const TimePoint began = parts_.loop.now();
+  begin_turn();
+  follow_changes();
+  for (std::size_t left = dirty_.size(); left > 0 && !turn_over(); --left) {
+    const auto entry = entries_.find(dirty_.take());
+    if (entry != entries_.end()) reconcile(entry->second);
+  }
+  while (!turn_over()) {
+    const auto id = forwards_.retries().due(began);
+    if (!id) break;
+    retry(*id);
+  }
+  const TimePoint done = parts_.loop.now();
+  rest_until_ = done + std::min(done - began, kLongestRest);
+  schedule();
+}
+
+void ForwardTable::begin_turn() {
+  forwards_.begin_turn(kBindsPerTurn);
+  turn_ends_ = parts_.loop.now() + kTimePerTurn;
+}
+
+bool ForwardTable::turn_over() const {
+  return forwards_.binds_left() == 0 || parts_.loop.now() >= turn_ends_;
+}
+
+/// Takes over what is new about containers, and what is declared by them and for them. It binds no
+/// port but those of what is declared.
+void ForwardTable::follow_changes() {
+  const std::set<std::string> changed = std::exchange(changed_, {});
+  std::set<std::string> projects;
+  for (const std::string& id : changed) {
+    Entry& entry = entries_.at(id);
+    projects.insert(entry.project);
+    follow_facts(entry);
+    projects.insert(entry.project);
+  }
+  // What one container of a compose project asks for may concern another one's ports.
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.project.empty() && projects.contains(entry.project)) mark(entry);
+  }
+  requested_.make_declared();
+  for (const std::string& id : changed) follow_names(entries_.at(id));
+}
+
+void ForwardTable::follow_facts(Entry& entry) {
+  const Container& container = entry.container();
+  join_group(entry);
+  requested_.follow_container(*entry.access);
+  for (TiedForward* tied : forwards_.of(container.id)) {
+    if (tied->forward->describe(container)) forwards_.notify_changed(*tied);
+  }
+  entry.project = container.project;
+}
+
+/// The container has other names than at the last look, or its first. Its host ports are remembered
+/// under them, or it gets back those that it had under them.
+void ForwardTable::follow_names(Entry& entry) {
+  std::vector<std::string> names = lasting_names(entry.container());
+  if (names == entry.names) return;
+  entry.names = std::move(names);
+  HostPorts& ports = forwards_.host_ports();
+  for (TiedForward* tied : forwards_.of(entry.container().id)) {
+    const HostForward* forward = tied->forward->on_host();
+    if (forward == nullptr) continue;
+    if (ports.remembered_elsewhere(*forward)) {
+      forwards_.withdraw(*tied, "replaced");  // and created again, there
+    } else {
+      ports.remember(*forward);
+    }
+  }
+}
+
+void ForwardTable::join_group(Entry& entry) {
+  const Container& container = entry.container();
+  std::vector<const Container*> engines;
+  for (const auto& [id, other] : entries_) {
+    if (!other.container().engine_id.empty()) engines.push_back(&other.container());
+  }
+  std::string group = group_of(container, engines);
+  if (group == entry.group) return;
+  std::size_t automatic = 0;
+  for (const TiedForward* tied : forwards_.of(container.id)) {
+    automatic += tied->forward->origin() == Origin::Auto ? 1 : 0;
+  }
+  if (!entry.group.empty()) {
+    assert(groups_.at(entry.group).automatic >= automatic);
+    groups_.at(entry.group).automatic -= automatic;
+    groups_.leave(entry.group, container.id);
+  }
+  entry.group = std::move(group);
+  ForwardGroups::Group& joined = groups_.at(entry.group);
+  joined.members.insert(container.id);
+  joined.automatic += automatic;
 }
 
 /// Fewer than before: containers of the group that lack a forward may have one now.
@@ -288,46 +341,194 @@ void ForwardTable::count_automatic(const std::string& container_id, int change) 
   const auto entry = entries_.find(container_id);
   if (entry == entries_.end()) return;
   ForwardGroups::Group& group = groups_.at(entry->second.group);
+  assert(change > 0 || group.automatic > 0);
   group.automatic += static_cast<std::size_t>(change);
   if (change > 0) return;
   for (const std::string& id : group.over) mark(entries_.at(id));
 }
 
-/// The listeners are looked at once more, since one that has just come back is not known yet. Its
-/// listener closed by itself: clients that it had accepted are still served, as they would be
-/// without us.
-void ForwardTable::on_linger_over(HostForward& forward) {
-  const auto entry = entries_.find(forward.key().container);
-  if (entry != entries_.end() && forward.linger_for_a_look()) {
-    return entry->second.reach->poll_now();
+void ForwardTable::retry(const std::string& id) {
+  const TiedForward* tied = forwards_.find_id(id);
+  if (tied == nullptr || tied->forward->state() != ForwardState::Conflict) {
+    return forwards_.retries().remove(id);
   }
-  remove(forwards_.find(forward.key()), "listener-closed", DrainingPorts::kNoLimit);
+  Forward& forward = *tied->forward;
+  const auto entry = entries_.find(forward.key().container);
+  if (forward.on_host() == nullptr) {  // it notifies when it has settled
+    forwards_.retries().add(id, parts_.loop.now());
+    if (entry != entries_.end()) reconcile(entry->second);
+    return;
+  }
+  if (!forwards_.bind(forward)) return;
+  if (entry != entries_.end()) reconcile(entry->second);
+  TiedForward* now_there = forwards_.find_id(id);  // the reconcile step may have withdrawn it
+  if (now_there == nullptr) return;
+  forwards_.notify_changed(*now_there);
+  if (now_there->forward->listening()) {
+    forwards_.notify_added({&now_there, 1});
+  } else if (!forwards_.retries().contains(id)) {
+    forwards_.retries().add(id, parts_.loop.now());
+  }
 }
 
-void ForwardTable::on_listening_settled(Forward& forward, bool changed) {
-  Tied& tied = forwards_.at(forward.key());
-  if (changed) told_change(tied);
-  if (!forward.listening()) return retry_later(forward);
-  retries_.remove(forward.id());
-  tell_added({&tied});
+// ---- one container -----------------------------------------------------------------------------
+
+void ForwardTable::reconcile(Entry& entry) {
+  const Plan plan = plan_for(entry);
+  note_limit(entry, plan.over_limit);
+  update_existing(entry, plan);
+  create_missing(entry, plan);
 }
 
-/// Its listener may have gone: look soon.
-void ForwardTable::on_target_refused(ForwardPort& port, const Error& error) {
-  const auto forward = by_id(port.id());
-  if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
-  HostForward* host = forward->second.forward->on_host();
-  if (host == nullptr) return;  // its failed counter tells; no look at the container helps
-  if (host->note_dial(error)) told_change(forward->second);
-  const auto entry = entries_.find(forward->first.container);
-  if (entry != entries_.end()) entry->second.reach->poll_now();
+Plan ForwardTable::plan_for(Entry& entry) {
+  const auto& listeners = entry.access->listeners();
+  std::erase_if(entry.suppressed, [&](const Target& target) {
+    return std::ranges::none_of(listeners, [&](const Listener& l) { return l.target() == target; });
+  });
+  entry.ages.update(listeners, {parts_.loop.now(), parts_.loop.clock().wall()});
+  PlanInput input{.policy = policy(),
+                  .container = entry.container(),
+                  .listeners = listeners,
+                  .ages = entry.ages,
+                  .suppressed = entry.suppressed,
+                  .requests = requested_.book().of(entry.container().id),
+                  .existing = {},
+                  .automatic = groups_.at(entry.group).automatic,
+                  .now = parts_.loop.now()};
+  for (TiedForward* tied : forwards_.of(entry.container().id)) {
+    const Forward& forward = *tied->forward;
+    const bool detected = forward.origin() == Origin::Auto;
+    input.existing.push_back({{forward.key().direction, forward.key().target},
+                              detected ? &forward.on_host()->last_listener() : nullptr});
+  }
+  Plan made = plan(input);
+  entry.settled = made.settled;
+  if (made.settled < TimePoint::max() &&
+      (!settle_over_.armed() || made.settled < settle_over_.when())) {
+    settle_over_.arm_at(made.settled);
+  }
+  return made;
 }
 
-void ForwardTable::on_target_reached(ForwardPort& port) {
-  const auto forward = by_id(port.id());
-  if (forward == forwards_.end() || !forward->second.forward->owns(port)) return;
-  HostForward* host = forward->second.forward->on_host();
-  if (host != nullptr && host->note_dial(std::nullopt)) told_change(forward->second);
+/// @param over the container has more ports than may be forwarded
+void ForwardTable::note_limit(const Entry& entry, bool over) {
+  const Container& container = entry.container();
+  ForwardGroups::Group& group = groups_.at(entry.group);
+  if (!over) {
+    group.over.erase(container.id);
+    return;
+  }
+  if (group.over.empty()) parts_.observer.on_limit(container, settings_.host.max_forwards);
+  group.over.insert(container.id);
 }
+
+void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
+  for (TiedForward* tied : forwards_.of(entry.container().id)) {
+    const ForwardKey& key = tied->forward->key();
+    const auto wanted = plan.forwards.find({key.direction, key.target});
+    if (wanted == plan.forwards.end()) {
+      forwards_.withdraw(*tied, "rule");  // the settings want it no longer
+    } else if (forwards_.misplaced(*tied->forward, wanted->second.treatment)) {
+      requested_.replace(*tied);  // where it is to be now
+    } else {
+      forwards_.update(*tied, *entry.access, wanted->second);
+      if (lost_port(*tied)) requested_.replace(*tied);  // at another host port
+    }
+  }
+}
+
+/// What one look showed new is notified together, so a container waits for a turn that has room for
+/// all that it lacks, or for a whole turn.
+void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
+  const Container& container = entry.container();
+  std::vector<std::pair<ForwardKey, const Wanted*>> missing;
+  for (const auto& [place, wanted] : plan.forwards) {
+    const bool lingered = wanted.listeners.empty() && wanted.request == nullptr;
+    ForwardKey key = key_of(container.id, place);
+    if (!lingered && !forwards_.contains(key)) missing.emplace_back(std::move(key), &wanted);
+  }
+  if (missing.size() > forwards_.binds_left() && forwards_.binds_left() < kBindsPerTurn)
+    return mark(entry);
+  std::vector<TiedForward*> added;
+  for (const auto& [key, wanted] : missing) {
+    if (forwards_.binds_left() == 0) {
+      mark(entry);
+      break;
+    }
+    TiedForward& tied = forwards_.create(key, *wanted);
+    (void)tied.forward->describe(container);
+    (void)forwards_.bind(*tied.forward);
+    (void)tied.forward->update(*entry.access, wanted->listeners, settings_.host.linger);
+    if (forwards_.notify_created(tied)) added.push_back(&tied);
+  }
+  forwards_.notify_added(added);
+}
+
+// ---- requests ----------------------------------------------------------------------------------
+
+Answer<std::string> ForwardTable::add(ContainerAccess* access, ForwardRequest request) {
+  if (stopped_) {
+    return refuse(Kind::Failed, "portfwd is shutting down; retry after it restarts");
+  }
+  begin_turn();
+  follow_changes();  // a request that waits for this container is its own by now
+  const bool may_refuse = request.origin == Origin::Manual && !request.restored &&
+                          request.spec.direction == Direction::Reverse;
+  Answer<std::string> id = requested_.insert(access, std::move(request));
+  if (access != nullptr) reconcile(entries_.at(access->container().id));
+  TiedForward* made = id && may_refuse ? forwards_.find_id(*id) : nullptr;
+  if (made == nullptr || made->forward->state() != ForwardState::Conflict) return id;
+  const std::string because = made->forward->info().reason;  // no port of ours can be had inside
+  requested_.end(*made, "unforwarded");
+  return refuse(Kind::Inaccessible, because);
+}
+
+Answer<void> ForwardTable::remove(std::string_view forward_id) {
+  TiedForward* found = forwards_.find_id(forward_id);
+  if (found == nullptr) {
+    return refuse(
+        Kind::NoSuchForward,
+        fmt::format("there is no forward \"{}\": `portfwdctl list` shows them", forward_id));
+  }
+  const ForwardKey& key = found->forward->key();
+  if (const auto entry = entries_.find(key.container);
+      entry != entries_.end() && key.direction == Direction::In) {
+    entry->second.suppressed.insert(key.target);
+  }
+  requested_.end(*found, "unforwarded");
+  return {};
+}
+
+void ForwardTable::end_lifeline(std::string_view bus_name) {
+  for (const std::string& id : requested_.book().of_lifeline(bus_name)) (void)remove(id);
+}
+
+// ---- declared ----------------------------------------------------------------------------------
+
+void ForwardTable::declare() {
+  requested_.set_due();
+  begin_turn();
+  follow_changes();
+}
+
+/// Those of containers that were not made anew in time.
+void ForwardTable::forget_wishes() {
+  if (requested_.wishes().forget(parts_.loop.now())) requested_.set_due();
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.project.empty()) mark(entry);  // may have been the other part of it
+  }
+  schedule();
+  if (const auto next = requested_.wishes().forget_at()) forget_wishes_.arm_at(*next);
+}
+
+ContainerAccess* ForwardTable::named(const std::string& container) const {
+  const auto found = std::ranges::find_if(entries_, [&](const auto& entry) {
+    const ContainerAccess& access = *entry.second.access;
+    return access.container().name == container && access.state() == ContainerState::Watched;
+  });
+  return found == entries_.end() ? nullptr : found->second.access;
+}
+
+// ---- their containers --------------------------------------------------------------------------
 
 }  // namespace portfwd

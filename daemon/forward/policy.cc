@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "forward/published.h"
 #include "forward/rules.h"
@@ -245,15 +244,6 @@ UdpInterest udp_interest(const Settings& settings, const PortRange& ephemeral,
   }
   for (const Port port : asked) interest.named.push_back({port, port});
   return interest;
-}
-
-PortRange ephemeral_ports() {
-  std::ifstream in("/proc/sys/net/ipv4/ip_local_port_range");
-  unsigned first = 0;
-  unsigned last = 0;
-  const bool read = static_cast<bool>(in >> first >> last);
-  if (!read || first < 1 || last > 65535 || first > last) return {32768, 60999};
-  return {static_cast<Port>(first), static_cast<Port>(last)};
 }
 
 }  // namespace portfwd

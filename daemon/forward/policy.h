@@ -64,7 +64,4 @@ struct PolicyContext {
 [[nodiscard]] UdpInterest udp_interest(const Settings& settings, const PortRange& ephemeral,
                                        const std::vector<Port>& asked);
 
-/// Reads net.ipv4.ip_local_port_range; the kernel's default when it can't be read. Source: ip(7).
-[[nodiscard]] PortRange ephemeral_ports();
-
 }  // namespace portfwd

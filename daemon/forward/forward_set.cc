@@ -1,0 +1,265 @@
+#include "forward/forward_set.h"
+
+#include <fmt/format.h>
+
+#include <cassert>
+
+#include "forward/inside_forward.h"
+
+namespace portfwd {
+
+ForwardSet::ForwardSet(Parts parts, const Settings& settings)
+    : parts_(std::move(parts)),
+      settings_(settings),
+      host_sockets_(parts_.loop),
+      host_dialer_(parts_.relay.context, host_sockets_),
+      host_ports_(settings, parts_.holders, [this] { parts_.observer.on_state_changed(); }),
+      draining_(parts_.loop) {}
+
+// ---- reading -----------------------------------------------------------------------------------
+
+TiedForward* ForwardSet::find(const ForwardKey& key) {
+  const auto found = forwards_.find(key);
+  return found == forwards_.end() ? nullptr : &found->second;
+}
+
+const Forward* ForwardSet::find_id(std::string_view id) const {
+  const auto found = ids_.find(id);
+  return found == ids_.end() ? nullptr : found->second;
+}
+
+TiedForward* ForwardSet::find_id(std::string_view id) {
+  const Forward* forward = std::as_const(*this).find_id(id);
+  return forward == nullptr ? nullptr : find(forward->key());
+}
+
+std::vector<TiedForward*> ForwardSet::of(const std::string& container_id) {
+  std::vector<TiedForward*> out;
+  for (auto it = forwards_.lower_bound({container_id, {}, {}});
+       it != forwards_.end() && it->first.container == container_id; ++it) {
+    out.push_back(&it->second);
+  }
+  return out;
+}
+
+/// Null for one that was withdrawn and whose port still drains.
+TiedForward* ForwardSet::owner_of(const ForwardPort& port) {
+  TiedForward* tied = find_id(port.id());
+  return tied != nullptr && tied->forward->owns(port) ? tied : nullptr;
+}
+
+// ---- changing ----------------------------------------------------------------------------------
+
+std::string ForwardSet::next_id(Direction direction) {
+  return fmt::format("{}{}", direction == Direction::In ? 'f' : 'r', next_id_++);
+}
+
+/// @param request null for a detected one
+std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const ForwardRequest* request) {
+  ForwardObserver& self = *this;  // a private base: visible here, not in make_unique
+  const RelayServices& relay = parts_.relay;
+  std::string id = request == nullptr ? next_id(key.direction) : request->forward_id;
+  const Origin origin = request == nullptr ? Origin::Auto : request->origin;
+  if (key.direction == Direction::In) {
+    return std::make_unique<HostForward>(relay, self, std::move(id), key, origin);
+  }
+  assert(request != nullptr);
+  const Port host_port = request->spec.host_port.value_or(key.target.port_number());
+  return std::make_unique<InsideForward>(relay, self, std::move(id), key, origin, host_dialer_,
+                                         host_port);
+}
+
+TiedForward& ForwardSet::create(const ForwardKey& key, const Wanted& wanted) {
+  assert(!forwards_.contains(key));
+  TiedForward& tied = forwards_[key];
+  tied.forward = make(key, wanted.request);
+  Forward& forward = *tied.forward;
+  assert(!ids_.contains(forward.id()));
+  ids_[forward.id()] = &forward;
+  (void)treat(forward, wanted.treatment);
+  if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, 1);
+  return tied;
+}
+
+bool ForwardSet::bind(Forward& forward) {
+  HostForward* host = forward.on_host();
+  if (host == nullptr) return true;
+  const TimePoint now = parts_.loop.now();
+  switch (host_ports_.bind(*host, binds_left_, now)) {
+    case HostPorts::Outcome::Bound:
+      retries_.remove(forward.id());
+      return true;
+    case HostPorts::Outcome::Unfinished:
+      retries_.resume(forward.id(), now);
+      break;
+    case HostPorts::Outcome::Conflict:
+      retries_.add(forward.id(), now);
+      break;
+  }
+  parts_.on_conflict();
+  return false;
+}
+
+bool ForwardSet::misplaced(const Forward& forward, const Treatment& treatment) {
+  const HostForward* host = forward.on_host();
+  return host != nullptr && host_ports_.misplaced(*host, treatment);
+}
+
+void ForwardSet::discard(TiedForward& tied) {
+  assert(!tied.announced && tied.forward->state() == ForwardState::Conflict);
+  const ForwardKey key = tied.forward->key();
+  ids_.erase(tied.forward->id());
+  retries_.remove(tied.forward->id());
+  forwards_.erase(key);
+}
+
+void ForwardSet::update(TiedForward& tied, ContainerAccess& access, const Wanted& wanted) {
+  const bool treated = treat(*tied.forward, wanted.treatment);
+  const bool changed = tied.forward->update(access, wanted.listeners, settings_.host.linger);
+  if (treated || changed) notify_changed(tied);
+}
+
+bool ForwardSet::treat(Forward& forward, const Treatment& treatment) {
+  return forward.treat(treatment, port_settings(treatment));
+}
+
+ForwardPortSettings ForwardSet::port_settings(const Treatment& treatment) const {
+  return {.hold = settings_.host.hold,
+          .connect_timeout = settings_.host.connect_timeout,
+          .max_connections = settings_.host.max_connections,
+          .admission = {.restrict_to_user = treatment.restrict_to_user,
+                        .allow_users = treatment.allow_users,
+                        .allow_remote = treatment.allow_remote},
+          .proxy_protocol = treatment.proxy_protocol};
+}
+
+void ForwardSet::take_over(TiedForward& tied, Origin origin) {
+  assert(tied.forward->origin() == Origin::Auto && origin != Origin::Auto);
+  tied.forward->become(origin);
+  parts_.on_automatic(tied.forward->key().container, -1);
+}
+
+TiedForward& ForwardSet::rekey(const ForwardKey& from, ForwardKey to) {
+  assert(!forwards_.contains(to));
+  auto node = forwards_.extract(from);
+  assert(!node.empty());
+  node.mapped().forward->rekey(to);
+  node.key() = std::move(to);
+  return forwards_.insert(std::move(node)).position->second;
+}
+
+void ForwardSet::leave_container(TiedForward& tied, const std::string& container_name,
+                                 const Treatment& treatment, std::string_view reason) {
+  Forward& forward = *tied.forward;
+  const ForwardInfo before = forward.info();
+  if (auto left = forward.leave_container(settings_.host.linger)) draining_.add(std::move(left));
+  forward.describe_missing(container_name);
+  (void)treat(forward, treatment);
+  notify_changed(tied);
+  if (!forward.listening()) notify_removed(tied, before, reason);
+}
+
+void ForwardSet::withdraw(TiedForward& tied, std::string_view reason) {
+  remove(tied, reason, settings_.host.drain);
+}
+
+void ForwardSet::withdraw_all(std::string_view reason) {
+  while (!forwards_.empty()) withdraw(forwards_.begin()->second, reason);
+  draining_.limit(std::nullopt, settings_.host.drain);
+}
+
+/// @param drain so long its live connections may go on
+void ForwardSet::remove(TiedForward& tied, std::string_view reason, Duration drain) {
+  auto node = forwards_.extract(tied.forward->key());
+  assert(!node.empty() && &node.mapped() == &tied);
+  const ForwardKey& key = node.key();
+  Forward& forward = *tied.forward;
+  ids_.erase(forward.id());
+  retries_.remove(forward.id());
+  if (const HostForward* host = forward.on_host()) host_ports_.release(*host);
+  if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, -1);
+  const ForwardInfo info = forward.info();
+  auto port = forward.withdraw(drain);
+  if (drain == DrainingPorts::kNoLimit) {
+    draining_.add_leftover(std::move(port), key.container);
+  } else {
+    draining_.add(std::move(port));
+  }
+  parts_.loop.retire(std::move(tied.forward));  // its own timer may be what called
+  parts_.observer.on_forward_destroyed(info);
+  notify_removed(tied, info, reason);
+}
+
+// ---- notifying ---------------------------------------------------------------------------------
+
+bool ForwardSet::notify_created(const TiedForward& tied) {
+  const Forward& forward = *tied.forward;
+  parts_.observer.on_forward_created(forward.info());
+  if (forward.state() == ForwardState::Conflict) {
+    notify_changed(tied);
+    if (!retries_.contains(forward.id())) retries_.add(forward.id(), parts_.loop.now());
+    parts_.on_conflict();
+  }
+  return forward.listening();
+}
+
+void ForwardSet::notify_added(std::span<TiedForward* const> listening) {
+  std::uint32_t index = 0;
+  for (TiedForward* tied : listening) {
+    assert(tied->forward->listening() && !tied->announced);
+    tied->announced = true;
+    parts_.observer.on_port_added(tied->forward->info(), index++,
+                                  static_cast<std::uint32_t>(listening.size()));
+  }
+}
+
+void ForwardSet::notify_changed(const TiedForward& tied) {
+  parts_.observer.on_forward_changed(tied.forward->info());
+}
+
+void ForwardSet::notify_removed(TiedForward& tied, const ForwardInfo& info,
+                                std::string_view reason) {
+  if (std::exchange(tied.announced, false)) parts_.observer.on_port_removed(info, reason);
+}
+
+// ---- what forwards report ----------------------------------------------------------------------
+
+/// The listeners are looked at once more, since one that has just come back is not known yet. Its
+/// listener closed by itself: clients that it had accepted are still served, as they would be
+/// without us.
+void ForwardSet::on_linger_over(HostForward& forward) {
+  TiedForward* tied = find(forward.key());
+  assert(tied != nullptr && tied->forward.get() == &forward);
+  const std::string container = forward.key().container;
+  if (forward.linger_for_a_look() && parts_.poll_container(container)) return;
+  remove(*tied, "listener-closed", DrainingPorts::kNoLimit);
+}
+
+void ForwardSet::on_listening_settled(Forward& forward, bool changed) {
+  TiedForward* tied = find(forward.key());
+  assert(tied != nullptr);
+  if (changed) notify_changed(*tied);
+  if (forward.listening()) {
+    retries_.remove(forward.id());
+    return notify_added({&tied, 1});
+  }
+  if (!retries_.contains(forward.id())) retries_.add(forward.id(), parts_.loop.now());
+  parts_.on_conflict();
+}
+
+/// Its listener may have gone: look soon. A forward that leads to the host only counts the failure.
+void ForwardSet::on_target_refused(ForwardPort& port, const Error& error) {
+  TiedForward* tied = owner_of(port);
+  HostForward* host = tied == nullptr ? nullptr : tied->forward->on_host();
+  if (host == nullptr) return;
+  if (host->note_dial(error)) notify_changed(*tied);
+  (void)parts_.poll_container(host->key().container);
+}
+
+void ForwardSet::on_target_reached(ForwardPort& port) {
+  TiedForward* tied = owner_of(port);
+  HostForward* host = tied == nullptr ? nullptr : tied->forward->on_host();
+  if (host != nullptr && host->note_dial(std::nullopt)) notify_changed(*tied);
+}
+
+}  // namespace portfwd

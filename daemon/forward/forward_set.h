@@ -1,0 +1,154 @@
+// The forwards that exist, by what they tie and by id, and what brings them about: create, give a
+// host port, announce, withdraw, drain. Owned by the ForwardTable, which decides which forwards
+// there are; everything that observers hear of forwards is notified here.
+//
+// A forward that is listening is announced (PortAdded) and unannounced (PortRemoved) once each. One
+// without a port is in conflict and among the retries. An id is never used twice.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <ranges>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "forward/conflict_retries.h"
+#include "forward/draining_ports.h"
+#include "forward/host_forward.h"
+#include "forward/host_ports.h"
+#include "forward/plan.h"
+#include "relay/host_sockets.h"
+#include "relay/netns_dialer.h"
+
+namespace portfwd {
+
+class TableObserver {
+ public:
+  virtual void on_forward_created(const ForwardInfo& forward) = 0;
+  virtual void on_forward_changed(const ForwardInfo& forward) = 0;
+  virtual void on_forward_destroyed(const ForwardInfo& forward) = 0;
+  /// It has a port now. @param index, count place among those that one look showed new
+  virtual void on_port_added(const ForwardInfo& forward, std::uint32_t index,
+                             std::uint32_t count) = 0;
+  /// Follows each on_port_added. @param reason as PortRemoved has it: listener-closed, ...
+  virtual void on_port_removed(const ForwardInfo& forward, std::string_view reason) = 0;
+  /// A container, with those that count together with it (ForwardGroups), has more ports than
+  /// `max_forwards`; notified once until there are fewer.
+  virtual void on_limit(const Container& container, unsigned limit) = 0;
+  /// ForwardTable::state() is not what it was.
+  virtual void on_state_changed() = 0;
+
+ protected:
+  ~TableObserver() = default;
+};
+
+/// A forward, and whether PortAdded was notified for it, so that PortRemoved must follow.
+struct TiedForward {
+  std::unique_ptr<Forward> forward;
+  bool announced = false;
+};
+
+class ForwardSet final : private ForwardObserver {
+ public:
+  struct Parts {
+    EventLoop& loop;
+    RelayServices relay;
+    const PortHolder& holders;
+    TableObserver& observer;
+    /// Looks at the listeners of a container now. @return false if there is no such container
+    std::function<bool(const std::string& container_id)> poll_container;
+    /// A detected forward of a container came (1) or went (-1).
+    std::function<void(const std::string& container_id, int change)> on_automatic;
+    /// There is a conflict to be retried.
+    std::function<void()> on_conflict;
+  };
+  ForwardSet(Parts parts, const Settings& settings);
+
+  [[nodiscard]] HostPorts& host_ports() { return host_ports_; }
+  [[nodiscard]] const HostPorts& host_ports() const { return host_ports_; }
+  [[nodiscard]] ConflictRetries& retries() { return retries_; }
+
+  // ---- reading
+  /// Null if it is not there.
+  [[nodiscard]] TiedForward* find(const ForwardKey& key);
+  [[nodiscard]] TiedForward* find_id(std::string_view id);
+  [[nodiscard]] const Forward* find_id(std::string_view id) const;
+  [[nodiscard]] bool contains(const ForwardKey& key) const { return forwards_.contains(key); }
+  /// Those of a container, ordered by direction and target; forwards may come and go meanwhile, but
+  /// for those in the list.
+  [[nodiscard]] std::vector<TiedForward*> of(const std::string& container_id);
+  [[nodiscard]] auto all() const { return std::views::values(forwards_); }
+  [[nodiscard]] std::size_t size() const { return forwards_.size(); }
+
+  // ---- changing
+  [[nodiscard]] std::string next_id(Direction direction);
+  /// Precondition: there is none with this key. bind() and announce() follow.
+  TiedForward& create(const ForwardKey& key, const Wanted& wanted);
+  /// A turn begins in which so many host ports may be tried.
+  void begin_turn(unsigned binds) { binds_left_ = binds; }
+  [[nodiscard]] unsigned binds_left() const { return binds_left_; }
+  /// Gives it a host port if it listens on one. @return whether it has what it needs; if not it is
+  /// in conflict, with a reason, and retried
+  bool bind(Forward& forward);
+  /// Whether it is to be elsewhere on the host, and so another forward.
+  [[nodiscard]] bool misplaced(const Forward& forward, const Treatment& treatment);
+  /// Takes back create(), of which nobody was notified.
+  void discard(TiedForward& tied);
+  /// Its listeners or its treatment may be others.
+  void update(TiedForward& tied, ContainerAccess& access, const Wanted& wanted);
+  bool treat(Forward& forward, const Treatment& treatment);
+  void take_over(TiedForward& tied, Origin origin);
+  TiedForward& rekey(const ForwardKey& from, ForwardKey to);
+  /// Its container goes and it waits for the next. @param treatment without the container
+  void leave_container(TiedForward& tied, const std::string& container_name,
+                       const Treatment& treatment, std::string_view reason);
+  /// Live connections of it may finish, for `drain` of the settings.
+  void withdraw(TiedForward& tied, std::string_view reason);
+  void withdraw_all(std::string_view reason);
+
+  // ---- notifying
+  /// It was created. @return whether it listens, so that notify_added() must follow
+  bool notify_created(const TiedForward& tied);
+  void notify_added(std::span<TiedForward* const> listening);
+  void notify_changed(const TiedForward& tied);
+
+  // ---- draining
+  [[nodiscard]] bool draining() const { return !draining_.empty(); }
+  /// Live connections whose listener and host port are gone.
+  [[nodiscard]] std::size_t leftover_connections() const { return draining_.leftovers(); }
+  /// Connections of listeners of this container that closed by themselves end with it.
+  void limit_leftovers(const std::string& container_id) {
+    draining_.limit(container_id, settings_.host.drain);
+  }
+
+ private:
+  [[nodiscard]] ForwardPortSettings port_settings(const Treatment& treatment) const;
+  [[nodiscard]] std::unique_ptr<Forward> make(const ForwardKey& key, const ForwardRequest* request);
+  void remove(TiedForward& tied, std::string_view reason, Duration drain);
+  void notify_removed(TiedForward& tied, const ForwardInfo& info, std::string_view reason);
+  [[nodiscard]] TiedForward* owner_of(const ForwardPort& port);
+
+  void on_linger_over(HostForward& forward) override;
+  void on_listening_settled(Forward& forward, bool changed) override;
+  void on_target_refused(ForwardPort& port, const Error& error) override;
+  void on_target_reached(ForwardPort& port) override;
+  void on_drained(ForwardPort& port) override { draining_.remove(port); }
+
+  Parts parts_;
+  const Settings& settings_;
+  HostSockets host_sockets_;
+  NetnsDialer host_dialer_;  ///< to services of the host
+  HostPorts host_ports_;
+  std::map<ForwardKey, TiedForward> forwards_;
+  std::unordered_map<std::string_view, Forward*> ids_;  ///< of them all
+  ConflictRetries retries_;
+  DrainingPorts draining_;
+  unsigned binds_left_ = 0;
+  std::uint64_t next_id_ = 1;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,170 @@
+#include "forward/host_ports.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <tuple>
+
+#include "forward/allocation.h"
+#include "kernel/sysctl.h"
+
+namespace portfwd {
+
+namespace {
+
+/// Why the host port is not the container's, for list, event and log.
+std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bound,
+                         const std::string& taken) {
+  if (bound == container_port) return "";
+  if (!taken.empty()) return taken;
+  if (plan.preferred() != container_port) {
+    return fmt::format("port {} is privileged on the host", container_port);
+  }
+  return "it had this host port before";
+}
+
+}  // namespace
+
+void HostPorts::restore(const State& state) {
+  sticky_.restore(state.ports);
+  addresses_.restore(state.addresses);
+}
+
+void HostPorts::save(State& state) const {
+  state.ports = sticky_.all();
+  state.addresses = addresses_.all();
+}
+
+std::vector<IpAddress> HostPorts::addresses_for(const std::string& container,
+                                                const std::optional<Bind>& said) {
+  if (!said && settings_.host.allocation == Allocation::PerContainer) {
+    const auto given = addresses_.address_of(container);
+    if (given.news) on_remembered_changed_();
+    return {given.address};
+  }
+  const Bind bind = said.value_or(settings_.host.bind);
+  if (bind.only) return {*bind.only};
+  return {IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
+}
+
+void HostPorts::release(const HostForward& forward) {
+  held_.remove(forward);
+  cursors_.port_freed(forward.host_port(), settings_.host.fallback_range);
+}
+
+bool HostPorts::misplaced(const HostForward& forward, const Treatment& treatment) {
+  if (forward.origin() != Origin::Auto) {
+    return !treatment.allow_remote && forward.state() != ForwardState::Conflict &&
+           remote_address(forward.tried_addresses()) != nullptr;
+  }
+  const Treatment& was = forward.treatment();
+  return std::tie(was.host_port, was.require_host_port) !=
+             std::tie(treatment.host_port, treatment.require_host_port) ||
+         forward.tried_addresses() != addresses_for(forward.container_name(), treatment.bind);
+}
+
+/// With an address of its own a container has every port number to itself.
+bool HostPorts::remembers() const {
+  return settings_.host.sticky && settings_.host.allocation == Allocation::SamePort;
+}
+
+void HostPorts::remember(const HostForward& forward) {
+  if (!remembers() || forward.host_port() == 0) return;
+  if (sticky_.remember(forward.names(), forward.key().target, forward.host_port()))
+    on_remembered_changed_();
+}
+
+bool HostPorts::remembered_elsewhere(const HostForward& forward) const {
+  const bool chosen = forward.origin() == Origin::Auto && !forward.treatment().host_port;
+  if (!chosen || !remembers() || forward.host_port() == 0) return false;
+  const auto before = sticky_.recall(forward.names(), forward.key().target);
+  return before && *before != forward.host_port() && !held_.has(forward.protocol(), *before);
+}
+
+HostPorts::Outcome HostPorts::bind(HostForward& forward, unsigned& budget, TimePoint now) {
+  const Port container_port = forward.key().target.port_number();
+  const Treatment& treatment = forward.treatment();
+  const auto addresses = addresses_for(forward.container_name(), treatment.bind);
+  const FallbackCursors::Place place{forward.protocol(), addresses};
+  HostPortPlan plan(
+      settings_,
+      {.container_port = container_port,
+       .sticky = remembers() ? sticky_.recall(forward.names(), forward.key().target) : std::nullopt,
+       .asked = treatment.host_port,
+       .only_preferred = treatment.require_host_port,
+       .first_unprivileged = sysctl::first_unprivileged_port(),
+       .fallback_from = cursors_.position(place, settings_.host.fallback_range, now)});
+  forward.begin_search(addresses);
+  if (const IpAddress* remote = remote_address(addresses); remote && !treatment.allow_remote) {
+    forward.mark_conflict(
+        fmt::format("at {} other machines could connect, and allow_remote is not set",
+                    remote->text()),
+        kNotForOthers);
+    return Outcome::Conflict;
+  }
+  std::string taken;  // about the port that a person would expect
+  for (auto port = plan.next(); port; port = plan.next()) {
+    const auto bound = try_port(forward, addresses, *port, budget);
+    if (bound) {
+      cursors_.advance(place, plan.fallback_next());
+      forward.set_remapped(
+          treatment.host_port == port ? "" : remap_reason(plan, container_port, *port, taken));
+      remember(forward);
+      return Outcome::Bound;
+    }
+    if (taken.empty()) taken = taken_sentence(bound.error());
+    const int code = bound.error().error.code;
+    if (code != EADDRINUSE && code != EACCES) break;  // such as EMFILE: no other port would do
+    cursors_.advance(place, plan.fallback_next());
+    if (budget == 0) {
+      forward.mark_conflict(taken + "; the search for another port goes on");
+      return Outcome::Unfinished;
+    }
+  }
+  if (taken.empty()) taken = "no port of [host] fallback_range is left";
+  forward.mark_conflict(taken);
+  return Outcome::Conflict;
+}
+
+/// Those that our own forwards hold cost no system call.
+std::expected<void, BindFailure> HostPorts::try_port(HostForward& forward,
+                                                     const std::vector<IpAddress>& addresses,
+                                                     Port port, unsigned& budget) {
+  const Protocol protocol = forward.protocol();
+  for (const IpAddress& address : addresses) {
+    const Endpoint endpoint{address, port};
+    if (held_.holder(protocol, endpoint) == nullptr) continue;
+    const BindFailure failure{protocol, endpoint, {EADDRINUSE, "bind"}};
+    forward.note_failure(failure);
+    return std::unexpected(failure);
+  }
+  if (budget > 0) --budget;
+  held_.remove(forward);
+  auto bound = forward.bind(addresses, port);
+  if (bound) held_.add(forward);
+  return bound;
+}
+
+std::string HostPorts::taken_sentence(const BindFailure& failure) const {
+  const Endpoint& endpoint = failure.address.ip();
+  const Port port = endpoint.port;
+  if (failure.error.code == EADDRNOTAVAIL) {
+    return fmt::format("{} is no address of this machine", endpoint.address.text());
+  }
+  if (failure.error.code == EACCES && port < sysctl::first_unprivileged_port()) {
+    return fmt::format("port {} is privileged on the host", port);
+  }
+  if (failure.error.code != EADDRINUSE) {
+    return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
+  }
+  if (const HostForward* ours = held_.holder(failure.protocol, endpoint)) {
+    return fmt::format("port {} is held by container {} (forward {})", port, ours->container_name(),
+                       ours->id());
+  }
+  const std::string holder = holders_.holder_of(failure.protocol, endpoint);
+  if (holder.empty()) return fmt::format("port {} is taken on the host", port);
+  return fmt::format("port {} is held by {}", port, holder);
+}
+
+}  // namespace portfwd

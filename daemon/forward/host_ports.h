@@ -1,0 +1,161 @@
+// Where forwards are on the host: which addresses and which host port each gets, who has one that
+// cannot be had, and what is remembered for the next time. Owned by the ForwardTable; it knows no
+// container but by the names that its caller gives.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "config/settings.h"
+#include "forward/container_addresses.h"
+#include "forward/host_forward.h"
+#include "forward/sticky_ports.h"
+
+namespace portfwd {
+
+/// Finds out which program has a host port that could not be bound.
+class PortHolder {
+ public:
+  /// @return for people, such as "python3 (pid 42)"; "" when it cannot be known
+  [[nodiscard]] virtual std::string holder_of(Protocol protocol,
+                                              const Endpoint& endpoint) const = 0;
+
+ protected:
+  ~PortHolder() = default;
+};
+
+/// The host ports that our own forwards hold, so that the search for a free one skips them without
+/// a system call. Forwards are borrowed while they hold a port.
+class HeldPorts {
+ public:
+  void add(const HostForward& forward) { held_.insert(key_of(forward)); }
+  void remove(const HostForward& forward) { held_.erase(key_of(forward)); }
+
+  /// The forward that keeps everybody else off the endpoint; null when none of ours does.
+  [[nodiscard]] const HostForward* holder(Protocol protocol, const Endpoint& endpoint) const {
+    for (auto it = held_.lower_bound({protocol, endpoint.port, nullptr}); it != held_.end(); ++it) {
+      const auto& [its_protocol, port, forward] = *it;
+      if (its_protocol != protocol || port != endpoint.port) break;
+      if (forward->holds(endpoint)) return forward;
+    }
+    return nullptr;
+  }
+  /// Whether any of ours has this host port, at whatever address.
+  [[nodiscard]] bool has(Protocol protocol, Port port) const {
+    const auto it = held_.lower_bound({protocol, port, nullptr});
+    return it != held_.end() && std::get<0>(*it) == protocol && std::get<1>(*it) == port;
+  }
+
+ private:
+  using Key = std::tuple<Protocol, Port, const HostForward*>;
+  static Key key_of(const HostForward& forward) {
+    return {forward.protocol(), forward.host_port(), &forward};
+  }
+
+  std::set<Key> held_;
+};
+
+/// Where the search for a free port of the fall-back range goes on, for each protocol and set of
+/// host addresses: the ports before it were taken when they were last tried. A port that one of our
+/// own forwards gives up takes the cursor back; so that ports which others give up are found too,
+/// the search begins again every kRewind.
+class FallbackCursors {
+ public:
+  static constexpr Duration kRewind = std::chrono::seconds(10);
+  using Place = std::pair<Protocol, std::vector<IpAddress>>;
+
+  /// The first port of `range` worth trying; range.last + 1 when none is.
+  [[nodiscard]] std::uint32_t position(const Place& place, const PortRange& range, TimePoint now) {
+    Cursor& cursor = cursors_[place];
+    if (cursor.rewound + kRewind <= now || cursor.next < range.first) {
+      cursor = {range.first, now};
+    }
+    return cursor.next;
+  }
+  /// All ports before `next` are taken.
+  void advance(const Place& place, std::uint32_t next) {
+    std::uint32_t& at = cursors_[place].next;
+    at = std::max(at, next);
+  }
+  void port_freed(Port port, const PortRange& range) {
+    if (port < range.first || port > range.last) return;
+    for (auto& [place, cursor] : cursors_) cursor.next = std::min<std::uint32_t>(cursor.next, port);
+  }
+  /// Other settings: nothing is known any more.
+  void clear() { cursors_.clear(); }
+
+ private:
+  struct Cursor {
+    std::uint32_t next = 0;
+    TimePoint rewound = TimePoint::min();
+  };
+  std::map<Place, Cursor> cursors_;
+};
+
+class HostPorts {
+ public:
+  enum class Outcome : std::uint8_t {
+    Bound,
+    Unfinished,  ///< the turn's budget is used up: the forward is in conflict, and the search goes
+                 ///< on
+    Conflict,    ///< no port could be had; the forward says why
+  };
+
+  /// @param settings, holders borrowed @param on_remembered_changed what save() gives has changed
+  HostPorts(const Settings& settings, const PortHolder& holders,
+            std::function<void()> on_remembered_changed)
+      : settings_(settings),
+        holders_(holders),
+        on_remembered_changed_(std::move(on_remembered_changed)) {}
+
+  void restore(const State& state);
+  void save(State& state) const;
+  /// The settings are others: a port that was taken may be allowed or free now.
+  void on_settings_changed() { cursors_.clear(); }
+
+  /// The host addresses of a container's forwards: what a rule or a person says, else one of its
+  /// own or the same for all. @param container its name
+  [[nodiscard]] std::vector<IpAddress> addresses_for(const std::string& container,
+                                                     const std::optional<Bind>& said);
+  /// Searches a host port for a forward and binds it.
+  /// @param names the lasting names of its container @param budget ports that may be tried in this
+  /// turn
+  [[nodiscard]] Outcome bind(HostForward& forward, unsigned& budget, TimePoint now);
+  /// The forward gives up its port.
+  void release(const HostForward& forward);
+
+  /// Whether a forward is elsewhere than it should be by its treatment. One that was asked for
+  /// stays, unless it is for other machines and may no longer be.
+  [[nodiscard]] bool misplaced(const HostForward& forward, const Treatment& treatment);
+  /// Whether a detected forward had another host port under the names of its container, which is
+  /// free of ours now: its container was found before its engine said what it is called.
+  [[nodiscard]] bool remembered_elsewhere(const HostForward& forward) const;
+  /// Under the lasting names of its container.
+  void remember(const HostForward& forward);
+
+  /// For people: one of our own forwards, a program that can be named, or just taken.
+  [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
+
+ private:
+  [[nodiscard]] bool remembers() const;
+  [[nodiscard]] std::expected<void, BindFailure> try_port(HostForward& forward,
+                                                          const std::vector<IpAddress>& addresses,
+                                                          Port port, unsigned& budget);
+
+  const Settings& settings_;
+  const PortHolder& holders_;
+  std::function<void()> on_remembered_changed_;
+  StickyPorts sticky_;
+  ContainerAddresses addresses_;
+  HeldPorts held_;
+  FallbackCursors cursors_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,140 @@
+#include "forward/plan.h"
+
+#include <algorithm>
+#include <cassert>
+#include <span>
+
+namespace portfwd {
+
+namespace {
+
+/// The listeners of one target.
+using Group = std::span<const Listener* const>;
+
+class Planner {
+ public:
+  explicit Planner(const PlanInput& input) : in_(input), automatic_(input.automatic) {
+    assert(std::ranges::is_sorted(in_.existing, {}, &PlanInput::Existing::place));
+  }
+
+  Plan run() {
+    add_requests();
+    add_detected();
+    add_lingering();
+    return std::move(plan_);
+  }
+
+ private:
+  [[nodiscard]] bool exists(const ForwardPlace& place) const {
+    return std::ranges::binary_search(in_.existing, place, {}, &PlanInput::Existing::place);
+  }
+
+  void add_requests() {
+    for (const ForwardRequest* request : in_.requests) {
+      auto meant = listeners_meant(*request, in_.listeners);
+      Treatment treatment = treatment_of(in_.policy, *request, &in_.container, meant);
+      plan_.forwards[{request->spec.direction, request->spec.target}] = {std::move(meant), request,
+                                                                         std::move(treatment)};
+    }
+  }
+
+  void add_detected() {
+    const auto target_of = [](const Listener* l) { return l->target(); };
+    std::vector<const Listener*> by_target;
+    for (const Listener& l : in_.listeners) by_target.push_back(&l);
+    std::ranges::stable_sort(by_target, {}, target_of);
+    for (Group rest(by_target); !rest.empty();) {
+      const Target target = rest.front()->target();
+      const auto end = std::ranges::upper_bound(rest, target, {}, target_of);
+      const Group group = rest.first(static_cast<std::size_t>(end - rest.begin()));
+      rest = rest.subspan(group.size());
+      if (!in_.suppressed.contains(target)) add_detected(target, group);
+    }
+  }
+
+  void add_detected(const Target& target, Group group) {
+    const ForwardPlace place(Direction::In, target);
+    if (plan_.forwards.contains(place)) return;
+    const bool there = exists(place);
+    Wanted wanted = detected(group, there);
+    if (wanted.listeners.empty()) return;
+    if (!there && ++automatic_ > in_.policy.settings.host.max_forwards) {
+      plan_.over_limit = true;
+    } else {
+      plan_.forwards[place] = std::move(wanted);
+    }
+  }
+
+  /// Those listeners of one target that are to be forwarded now. One that comes back to its forward
+  /// does not have to settle again.
+  [[nodiscard]] Wanted detected(Group group, bool there) {
+    Wanted wanted;
+    for (const Listener* listener : group) {
+      Decision decision = decide(in_.policy, in_.container, *listener);
+      if (!decision.forward) continue;
+      const FirstSeen* first = in_.ages.find(*listener);
+      assert(first != nullptr);
+      const TimePoint settled = first->at + decision.settle;
+      if (!there && settled > in_.now) {
+        plan_.settled = std::min(plan_.settled, settled);
+        continue;
+      }
+      if (wanted.listeners.empty()) wanted.treatment = std::move(decision.treatment);
+      wanted.listeners.push_back(*listener);
+    }
+    return wanted;
+  }
+
+  /// Those whose listener has gone are wanted as if it were there: how long is for the forward to
+  /// say.
+  void add_lingering() {
+    for (const PlanInput::Existing& forward : in_.existing) {
+      if (forward.last_listener == nullptr) continue;
+      const bool listens = std::ranges::any_of(
+          in_.listeners, [&](const Listener& l) { return l.target() == forward.place.second; });
+      if (listens) continue;
+      Decision decision = decide(in_.policy, in_.container, *forward.last_listener);
+      if (!decision.forward) continue;
+      plan_.forwards.try_emplace(forward.place, Wanted{{}, nullptr, std::move(decision.treatment)});
+    }
+  }
+
+  const PlanInput& in_;
+  std::size_t automatic_;
+  Plan plan_;
+};
+
+}  // namespace
+
+Plan plan(const PlanInput& input) {
+  return Planner(input).run();
+}
+
+Treatment treatment_of(const PolicyContext& policy, const ForwardRequest& request,
+                       const Container* container, std::span<const Listener> listeners) {
+  const Settings& settings = policy.settings;
+  if (request.spec.direction == Direction::Reverse) {  // nothing on the host becomes reachable
+    return {.on_auto_forward = "silent", .label = request.spec.label};
+  }
+  Listener listener;
+  listener.protocol = request.spec.target.protocol();
+  listener.local = Endpoint{IpAddress::loopback(Family::V4), request.spec.target.port_number()};
+  if (!listeners.empty()) listener = listeners.front();
+  Treatment treatment = container == nullptr ? default_treatment(settings)
+                                             : decide(policy, *container, listener).treatment;
+  if (!request.spec.label.empty()) treatment.label = request.spec.label;
+  if (!request.by_container || container == nullptr) {
+    treatment.on_auto_forward = "notify";
+  } else if (treatment.on_auto_forward ==
+             "ignore") {  // is about detected ports; this one is wanted
+    treatment.on_auto_forward = "silent";
+  }
+  treatment.host_port = request.spec.host_port;
+  treatment.require_host_port = request.spec.host_port.has_value();
+  treatment.bind.reset();
+  if (request.by_container && settings.host.bind.is_remote()) treatment.bind = Bind{};
+  if (!request.spec.bind.empty()) treatment.bind = Bind{IpAddress::parse(request.spec.bind)};
+  return treatment;
+}
+
+}  // namespace portfwd

@@ -1,0 +1,62 @@
+// Which forwards one container should have: a pure function of what listens in it, what was asked
+// for, what is there already, and the policy. Nothing here binds, dials, notifies or remembers.
+#pragma once
+
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "access/watcher.h"
+#include "forward/forward_request.h"
+#include "forward/listener_ages.h"
+#include "forward/policy.h"
+
+namespace portfwd {
+
+/// What a forward of a given container ties.
+using ForwardPlace = std::pair<Direction, Target>;
+
+/// How a forward should be.
+struct Wanted {
+  std::vector<Listener> listeners;  ///< that it leads to; none: it waits, or leads to the host
+  const ForwardRequest* request = nullptr;  ///< null for a detected one; borrowed
+  Treatment treatment;
+};
+
+struct Plan {
+  std::map<ForwardPlace, Wanted> forwards;
+  TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
+  bool over_limit = false;               ///< more ports could be forwarded than may be
+};
+
+struct PlanInput {
+  /// A forward that exists.
+  struct Existing {
+    ForwardPlace place;
+    const Listener* last_listener = nullptr;  ///< of a detected one, else null; borrowed
+  };
+
+  PolicyContext policy;
+  const Container& container;
+  const std::vector<Listener>& listeners;
+  const ListenerAges& ages;            ///< of all the listeners
+  const std::set<Target>& suppressed;  ///< what a person ended while its listener lives
+  std::vector<const ForwardRequest*> requests;
+  std::vector<Existing> existing;  ///< ordered by place
+  std::size_t automatic = 0;       ///< detected forwards that count together with the container's
+  TimePoint now;
+};
+
+/// What was asked for comes first. Of what is detected, forwards that exist stay, also while their
+/// listener is gone; of new ones the lowest ports come first, up to max_forwards.
+[[nodiscard]] Plan plan(const PlanInput& input);
+
+/// What was asked for is treated as if it had been detected, but where it is on the host is for the
+/// one who asked to say. @param container null while it is away @param listeners that are meant;
+/// none while it waits
+[[nodiscard]] Treatment treatment_of(const PolicyContext& policy, const ForwardRequest& request,
+                                     const Container* container,
+                                     std::span<const Listener> listeners);
+
+}  // namespace portfwd

@@ -1,0 +1,292 @@
+#include "forward/requested_forwards.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/descriptors.h"
+
+namespace portfwd {
+
+namespace {
+
+using Kind = Refusal::Kind;
+
+ForwardKey key_in(const Container& container, const ForwardSpec& spec) {
+  return {container.id, spec.direction, spec.target};
+}
+
+/// Whether the forward of `request` can serve for what is declared, whatever its label.
+bool same_tie(const ForwardRequest& request, const DeclaredForward& declared) {
+  return request.spec.direction == declared.direction && request.origin == Origin::Declared &&
+         request.spec.container == declared.container && request.spec.target == declared.target &&
+         request.spec.host_port == declared.host_port;
+}
+
+std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
+  if (request.spec.direction == Direction::Reverse) {
+    return fmt::format(
+        "port {} of {} leads to the host already: end that forward first with "
+        "`portfwdctl unforward {}`",
+        request.spec.target.text(), request.spec.container, forward.id());
+  }
+  if (forward.origin() == Origin::Declared) {
+    return fmt::format(
+        "port {} of {} is a [[forward]] of the configuration, at host port {}: "
+        "change it there",
+        request.spec.target.text(), request.spec.container, forward.host_port());
+  }
+  return fmt::format(
+      "port {} of {} is forwarded by hand already, to host port {}: end that one "
+      "first with `portfwdctl unforward {}`",
+      request.spec.target.text(), request.spec.container, forward.host_port(), forward.id());
+}
+
+/// Whether a request outlives its container.
+bool may_wait(const ForwardRequest& request, RemovalReason reason) {
+  if (request.spec.direction == Direction::Reverse) {
+    return reason != RemovalReason::Detached || request.origin != Origin::Manual;
+  }
+  return request.spec.allow_missing || request.spec.persist;
+}
+
+/// @param because why the forward has no host port
+Refusal no_host_port(const Forward& forward, const std::string& because) {
+  const ForwardInfo info = forward.info();
+  if (is_descriptor_shortage({info.error, "bind"})) {
+    return {Kind::LimitExceeded, fmt::format("{}: {}", because, remedy_of(info))};
+  }
+  if (info.error == EADDRNOTAVAIL) {
+    return {Kind::InvalidArgument, fmt::format("{}: {}", because, remedy_of(info))};
+  }
+  return {Kind::PortInUse,
+          because + ": name another one with --host-port, or none to let portfwd choose"};
+}
+
+/// Whether a detected forward is as the request wants it.
+bool serves(const Forward& forward, const ForwardRequest& request) {
+  const ForwardSpec& spec = request.spec;
+  return spec.bind.empty() && spec.container_address.empty() &&
+         spec.host_port.value_or(forward.host_port()) == forward.host_port() &&
+         forward.state() != ForwardState::Conflict;
+}
+
+}  // namespace
+
+void RequestedForwards::follow_container(ContainerAccess& access) {
+  const Container& container = access.container();
+  release_misnamed(container);
+  if (access.state() != ContainerState::Watched) return;  // it is perhaps another user's
+  inherit(container);
+  note_published(container);
+  adopt(container);
+  if (wishes().update(container)) due_ = true;
+}
+
+void RequestedForwards::note_published(const Container& container) {
+  if (declarations_.note_published(container)) due_ = true;
+}
+
+void RequestedForwards::leave_container(const Container& container, RemovalReason reason) {
+  for (ForwardRequest& request : book_) {
+    if (request.container_id == container.id && may_wait(request, reason)) {
+      release(request, reason == RemovalReason::Replaced ? "replaced" : "container-gone");
+    }
+  }
+  book_.remove_of(container.id);
+}
+
+void RequestedForwards::make_declared() {
+  if (!std::exchange(due_, false)) return;
+  reconcile_declared();
+  treat_waiting();
+}
+
+/// Its container is marked, but not reconciled.
+Answer<std::string> RequestedForwards::insert(ContainerAccess* access, ForwardRequest request) {
+  if (access != nullptr) {
+    request.container_id = access->container().id;
+    request.spec.container = access->container().name;
+  }
+  if (request.origin == Origin::Manual) {
+    if (auto room = book_.has_room_by_hand(); !room) return std::unexpected(room.error());
+  }
+  const ForwardKey key =
+      access != nullptr ? key_in(access->container(), request.spec) : away_key(request.spec);
+  if (TiedForward* there = forwards_.find(key)) {
+    if (there->forward->origin() != Origin::Auto) {
+      return refuse(Kind::InvalidArgument, in_the_way(request, *there->forward));
+    }
+    if (serves(*there->forward, request)) {
+      request.forward_id = there->forward->id();
+      forwards_.take_over(*there, request.origin);
+      const ForwardRequest& kept = book_.add(std::move(request));
+      forwards_.notify_changed(*there);
+      mark_(key.container);  // a request is treated in another way
+      return kept.forward_id;
+    }
+    forwards_.withdraw(*there, "replaced");
+  }
+  request.forward_id = forwards_.next_id(request.spec.direction);
+  return make(access, key, std::move(request));
+}
+
+/// A person is answered at once when the host port cannot be had; the configuration's stays and
+/// tries.
+Answer<std::string> RequestedForwards::make(ContainerAccess* access, const ForwardKey& key,
+                                            ForwardRequest request) {
+  const ForwardRequest& kept = book_.add(std::move(request));
+  const Container* container = access != nullptr ? &access->container() : nullptr;
+  if (container != nullptr) mark_(container->id);
+  make_waiting(kept, key, container);
+  TiedForward& made = *forwards_.find(key);
+  const bool wants_port = kept.spec.host_port && made.forward->on_host() != nullptr;
+  const bool answered = kept.origin == Origin::Manual && !kept.restored;
+  if (wants_port && answered && made.forward->state() == ForwardState::Conflict) {
+    Refusal refusal = no_host_port(*made.forward, made.forward->info().reason);
+    book_.remove(made.forward->id());
+    forwards_.discard(made);
+    return std::unexpected(std::move(refusal));
+  }
+  if (forwards_.notify_created(made)) {
+    TiedForward* added = &made;
+    forwards_.notify_added({&added, 1});
+  }
+  return kept.forward_id;
+}
+
+/// Creates the forward of a request, which waits until a reconcile step gives it its listeners.
+void RequestedForwards::make_waiting(const ForwardRequest& request, const ForwardKey& key,
+                                     const Container* container) {
+  TiedForward& tied =
+      forwards_.create(key, {{}, &request, treatment_of(policy_(), request, container, {})});
+  if (container != nullptr) {
+    (void)tied.forward->describe(*container);
+  } else {
+    tied.forward->describe_missing(request.spec.container);
+  }
+  forwards_.bind(*tied.forward);
+  if (HostForward* forward = tied.forward->on_host()) (void)forward->wait(settings_.host.linger);
+}
+
+/// With the request for it, if there is one.
+void RequestedForwards::end(TiedForward& tied, std::string_view reason) {
+  book_.remove(tied.forward->id());
+  forwards_.withdraw(tied, reason);
+}
+
+void RequestedForwards::replace(TiedForward& tied) {
+  const std::string id = tied.forward->id();
+  const Direction direction = tied.forward->key().direction;
+  forwards_.withdraw(tied, "replaced");
+  if (ForwardRequest* request = book_.find(id)) request->forward_id = forwards_.next_id(direction);
+}
+
+void RequestedForwards::reconcile_declared() {
+  const std::vector<DeclaredForward> all = declarations_.all();
+  std::vector<std::pair<std::string, std::string_view>> ended;
+  for (ForwardRequest& request : book_) {
+    const auto declared =
+        std::ranges::find_if(all, [&](const DeclaredForward& d) { return same_tie(request, d); });
+    const Forward& forward = *forwards_.find_id(request.forward_id)->forward;
+    const bool at_home =
+        forward.on_host() == nullptr ||
+        forward.on_host()->tried_addresses() ==
+            forwards_.host_ports().addresses_for(request.spec.container, forward.treatment().bind);
+    if (declared != all.end() && at_home) {
+      request.spec.label = declared->label;
+      request.asked_by = declared_request(*declared).asked_by;
+    } else if (request.origin == Origin::Declared) {
+      const bool gone = request.by_container && request.container_id.empty();
+      ended.emplace_back(request.forward_id, gone ? "container-gone" : "rule");
+    }
+  }
+  for (const auto& [id, why] : ended) end(*forwards_.find_id(id), why);
+  for (const DeclaredForward& declared : all) {
+    const bool there =
+        std::ranges::any_of(book_, [&](const ForwardRequest& r) { return same_tie(r, declared); });
+    if (!there) declare(declared);
+  }
+}
+
+void RequestedForwards::declare(const DeclaredForward& declared) {
+  ForwardRequest request = declared_request(declared);
+  ContainerAccess* access = named_(declared.container);
+  TiedForward* there = forwards_.find(access != nullptr ? key_in(access->container(), declared)
+                                                        : away_key(request.spec));
+  const bool by_hand = there != nullptr && there->forward->origin() != Origin::Auto;
+  if (by_hand && declared.by_container) return;
+  if (by_hand) end(*there, "replaced");      // configuration overrides manual requests
+  (void)insert(access, std::move(request));  // a host port that cannot be had is a conflict
+}
+
+/// Those whose container is away, since no reconcile step meets them.
+void RequestedForwards::treat_waiting() {
+  for (const ForwardRequest& request : book_) {
+    if (!request.container_id.empty()) continue;
+    const ForwardKey key = away_key(request.spec);
+    TiedForward* tied = forwards_.find(key);
+    assert(tied != nullptr);
+    const Treatment treatment = treatment_of(policy_(), request, nullptr, {});
+    if (forwards_.misplaced(*tied->forward, treatment)) {
+      replace(*tied);
+      make_waiting(request, key, nullptr);
+      tied = forwards_.find(key);
+      if (forwards_.notify_created(*tied)) forwards_.notify_added({&tied, 1});
+    } else if (forwards_.treat(*tied->forward, treatment)) {
+      forwards_.notify_changed(*tied);
+    }
+  }
+}
+
+/// What the metadata of a container asked for that is made anew under another name waits for it.
+void RequestedForwards::inherit(const Container& container) {
+  for (const std::string& name : wishes().predecessors(container)) {
+    if (name == container.name) continue;
+    for (ForwardRequest& request : book_) {
+      const bool waits = request.by_container && request.container_id.empty();
+      if (!waits || request.spec.container != name) continue;
+      ForwardSpec renamed = request.spec;
+      renamed.container = container.name;
+      if (forwards_.contains(away_key(renamed))) continue;
+      forwards_.rekey(away_key(request.spec), away_key(renamed));
+      request.spec = std::move(renamed);
+    }
+  }
+}
+
+/// Requests that waited for a container of this name become its own.
+void RequestedForwards::adopt(const Container& container) {
+  for (ForwardRequest& request : book_) {
+    if (!request.meant(container)) continue;
+    const ForwardKey key = key_in(container, request.spec);
+    if (TiedForward* there = forwards_.find(key)) end(*there, "replaced");
+    request.container_id = container.id;
+    TiedForward& tied = forwards_.rekey(away_key(request.spec), key);
+    (void)tied.forward->describe(container);
+    forwards_.notify_changed(tied);
+  }
+}
+
+/// Its forward waits for another container of that name. @param reason if it does not listen
+/// meanwhile
+void RequestedForwards::release(ForwardRequest& request, std::string_view reason) {
+  TiedForward& tied = forwards_.rekey(
+      {request.container_id, request.spec.direction, request.spec.target}, away_key(request.spec));
+  request.container_id.clear();
+  const Treatment treatment = treatment_of(policy_(), request, nullptr, {});  // rules were about it
+  forwards_.leave_container(tied, request.spec.container, treatment, reason);
+}
+
+/// What the configuration declares for a name leaves a container that has got another one.
+void RequestedForwards::release_misnamed(const Container& container) {
+  for (ForwardRequest& request : book_) {
+    const bool misnamed = request.origin == Origin::Declared &&
+                          request.container_id == container.id &&
+                          request.spec.container != container.name;
+    if (misnamed) release(request, "replaced");
+  }
+}
+
+}  // namespace portfwd

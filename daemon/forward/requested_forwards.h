@@ -1,0 +1,89 @@
+// Makes and keeps the forwards that were asked for: by hand, in the configuration, by the metadata
+// of containers. Owned by the ForwardTable, whose reconcile step gives them their listeners.
+//
+// Every request has a forward. While its container is there, its forward is among that container's;
+// while it is away the forward waits under away_key(), for the next container of the name.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "access/container_access.h"
+#include "forward/declarations.h"
+#include "forward/forward_set.h"
+#include "forward/plan.h"
+#include "forward/request_book.h"
+
+namespace portfwd {
+
+class RequestedForwards {
+ public:
+  struct Parts {
+    ForwardSet& forwards;
+    std::function<PolicyContext()> policy;
+    /// A container of this name that can be entered; null if there is none.
+    std::function<ContainerAccess*(const std::string& name)> named;
+    /// The forwards of a container are to be reconciled.
+    std::function<void(const std::string& container_id)> mark;
+    std::function<void()> on_persistent_changed;  ///< book().persistent() is not what it was
+  };
+  /// @param settings borrowed
+  RequestedForwards(Parts parts, const Settings& settings, const Clock& clock)
+      : forwards_(parts.forwards),
+        policy_(std::move(parts.policy)),
+        named_(std::move(parts.named)),
+        mark_(std::move(parts.mark)),
+        settings_(settings),
+        declarations_(settings, clock),
+        book_(std::move(parts.on_persistent_changed)) {}
+
+  [[nodiscard]] const RequestBook& book() const { return book_; }
+  [[nodiscard]] ContainerWishes& wishes() { return declarations_.wishes(); }
+  [[nodiscard]] const ContainerWishes& wishes() const { return declarations_.wishes(); }
+
+  /// Makes the forward of a request; its container is marked, not reconciled.
+  /// @param access to its container; null while it is away @return the forward's id
+  Answer<std::string> insert(ContainerAccess* access, ForwardRequest request);
+  /// Ends a forward, with the request for it if there is one.
+  void end(TiedForward& tied, std::string_view reason);
+  /// Ends a forward, to be created again for the same request; ids are never used twice.
+  void replace(TiedForward& tied);
+
+  /// What is declared may have changed: make_declared() is due.
+  void set_due() { due_ = true; }
+  [[nodiscard]] bool due() const { return due_; }
+  /// If it is due, makes what is declared and what exists one; what is unchanged stays as it is.
+  void make_declared();
+
+  /// A container is new, or its name, labels, state or published ports changed.
+  void follow_container(ContainerAccess& access);
+  void note_published(const Container& container);
+  /// A container goes: the requests that may wait do so, the others end with it.
+  void leave_container(const Container& container, RemovalReason reason);
+  void clear() { book_.clear(); }
+
+ private:
+  Answer<std::string> make(ContainerAccess* access, const ForwardKey& key, ForwardRequest request);
+  void make_waiting(const ForwardRequest& request, const ForwardKey& key,
+                    const Container* container);
+  void reconcile_declared();
+  void declare(const DeclaredForward& declared);
+  void treat_waiting();
+  void inherit(const Container& container);
+  void adopt(const Container& container);
+  void release(ForwardRequest& request, std::string_view reason);
+  void release_misnamed(const Container& container);
+
+  ForwardSet& forwards_;
+  std::function<PolicyContext()> policy_;
+  std::function<ContainerAccess*(const std::string&)> named_;
+  std::function<void(const std::string&)> mark_;
+  const Settings& settings_;
+  Declarations declarations_;
+  RequestBook book_;
+  bool due_ = false;
+};
+
+}  // namespace portfwd
