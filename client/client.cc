@@ -84,7 +84,7 @@ std::optional<Object> one_object(Connection& connection, const sdbus::ObjectPath
 }  // namespace
 
 void throw_error(const sdbus::Error& error) {
-  const std::string name = error.getName();
+  const std::string& name = error.getName();
   const bool no_answer = std::ranges::find(kNoAnswer, name) != kNoAnswer.end() ||
                          name.starts_with(kSpawnFailed) || name.starts_with(kUnitFailed);
   throw Error(no_answer ? Error::Kind::NoAnswer : Error::Kind::Refused, error.getMessage(), name);

@@ -1,5 +1,6 @@
 #include "client/subscription.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -13,14 +14,21 @@
 namespace portfwd::client {
 namespace {
 
-constexpr const char* kLostRule =
-    "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.portfwd1',"
-    "arg2=''";
-constexpr const char* kObjectsRule =
-    "type='signal',sender='org.portfwd1',interface='org.freedesktop.DBus.ObjectManager'";
-constexpr const char* kPropertiesRule =
-    "type='signal',sender='org.portfwd1',interface='org.freedesktop.DBus.Properties',"
-    "member='PropertiesChanged',path_namespace='/org/portfwd1'";
+std::string lost_rule() {
+  return fmt::format(
+      "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{}',arg2=''",
+      kBusName);
+}
+std::string objects_rule() {
+  return fmt::format("type='signal',sender='{}',interface='org.freedesktop.DBus.ObjectManager'",
+                     kBusName);
+}
+std::string properties_rule() {
+  return fmt::format(
+      "type='signal',sender='{}',interface='org.freedesktop.DBus.Properties',"
+      "member='PropertiesChanged',path_namespace='{}'",
+      kBusName, kManagerPath);
+}
 
 using Clock = std::chrono::steady_clock;
 using Deadline = std::optional<Clock::time_point>;
@@ -51,10 +59,10 @@ class Subscription::Signals {
 
   /// Throws Error.
   void subscribe(Wanted wanted) {
-    match(kLostRule, [this](sdbus::Message&) { queue_.emplace_back(DaemonLost()); });
+    match(lost_rule(), [this](sdbus::Message&) { queue_.emplace_back(DaemonLost()); });
     if (wanted.objects) {
-      match(kObjectsRule, [this](sdbus::Message& m) { on_object_signal(m); });
-      match(kPropertiesRule, [this](sdbus::Message& m) { on_properties_changed(m); });
+      match(objects_rule(), [this](sdbus::Message& m) { on_object_signal(m); });
+      match(properties_rule(), [this](sdbus::Message& m) { on_properties_changed(m); });
       exchange([&] {
         for (const auto& [path, interfaces] : connection_.managed_objects()) add(path, interfaces);
       });
@@ -100,12 +108,12 @@ class Subscription::Signals {
 
  private:
   template <class Handler>
-  void match(const char* rule, Handler handler) {
+  void match(const std::string& rule, Handler handler) {
     auto guarded = [handler = std::move(handler)](sdbus::Message& message) {
       try {
         handler(message);
       } catch (const sdbus::Error&) {
-        // The arguments are not those of the interface. Nothing must unwind through libsystemd.
+        return;  // not the arguments of the interface; nothing must unwind through libsystemd
       }
     };
     exchange([&] { matches_.push_back(compat::add_match(bus_, rule, std::move(guarded))); });
@@ -129,7 +137,8 @@ class Subscription::Signals {
       log_read_to_ = event.seq;
       try {
         read_log();
-      } catch (const Error&) {  // the daemon has gone, as a later notification says
+      } catch (const Error&) {
+        return false;  // the daemon has gone, as a later notification says
       }
       return false;
     }
