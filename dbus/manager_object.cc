@@ -9,6 +9,7 @@
 #include "base/version.h"
 #include "dbus/bus_errors.h"
 #include "dbus/bus_text.h"
+#include "dbus/fields.h"
 #include "dbus/forward_options.h"
 #include "dbus/object_paths.h"
 #include "dbus/properties.h"

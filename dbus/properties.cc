@@ -5,8 +5,7 @@
 #include <ranges>
 #include <type_traits>
 
-#include "dbus/bus_text.h"
-#include "dbus/object_paths.h"
+#include "dbus/fields.h"
 
 namespace portfwd {
 namespace {
@@ -18,82 +17,16 @@ constexpr std::size_t kRow = 160;  ///< about so many bytes takes an entry of a 
 Variant text(std::string_view value) {
   return Variant(bus_text(value));
 }
-Variant path(std::string value) {
-  return Variant(sdbus::ObjectPath(std::move(value)));
-}
-
-/// Collects the names of members that differ.
-template <class T>
-class Differences {
- public:
-  Differences(const T& before, const T& after) : before_(before), after_(after) {}
-  template <class Member>
-  Differences& check(Member member, const char* name) {
-    if (before_.*member != after_.*member) names_.emplace_back(name);
-    return *this;
-  }
-  std::vector<std::string> names() { return std::move(names_); }
-
- private:
-  const T& before_;
-  const T& after_;
-  std::vector<std::string> names_;
-};
-
 void add(Properties& out, const std::monostate&) {
   out.clear();
 }
 
-void add(Properties& out, const ForwardInfo& f) {
-  out.insert({
-      {"Id", text(f.id)},
-      {"Container", path(container_path(f.container_id))},
-      {"ContainerId", text(f.container_id)},
-      {"ContainerName", text(f.container_name)},
-      {"ContainerEngine", text(f.container_engine)},
-      {"Protocol", text(name_of(f.protocol))},
-      {"Direction", text(name_of(f.direction))},
-      {"Target", text(f.target)},
-      {"ContainerAddress", text(f.container_address)},
-      {"ContainerPort", Variant(f.container_port)},
-      {"HostAddress", text(f.host_addresses.empty() ? "" : f.host_addresses.front())},
-      {"HostAddresses", Variant(bus_texts(f.host_addresses))},
-      {"HostPort", Variant(f.host_port)},
-      {"Origin", text(name_of(f.origin))},
-      {"State", text(name_of(f.state))},
-      {"StateReason", text(f.reason)},
-      {"Label", text(f.label)},
-      {"Process", text(f.process)},
-      {"Url", text(f.url)},
-      {"OnAutoForward", text(f.on_auto_forward)},
-      {"Since", Variant(microseconds(f.since))},
-      {"ConnectionsActive", Variant(f.counters.active)},
-      {"ConnectionsTotal", Variant(f.counters.total)},
-      {"ConnectionsFailed", Variant(f.counters.failed)},
-      {"ConnectionsRefused", Variant(f.counters.refused)},
-      {"BytesIn", Variant(f.counters.bytes_in)},
-      {"BytesOut", Variant(f.counters.bytes_out)},
-  });
+void add(Properties& out, const ForwardInfo& forward) {
+  add_event_properties(kForwardProperties, forward, out);
 }
 
-void add(Properties& out, const ContainerInfo& c) {
-  out.insert({
-      {"Id", text(c.id)},
-      {"Name", text(c.name)},
-      {"Engine", text(c.engine)},
-      {"Uid", Variant(std::uint32_t{c.uid})},
-      {"Pid", Variant(static_cast<std::uint32_t>(c.pid))},
-      {"Netns", Variant(c.netns)},
-      {"Image", text(c.image)},
-      {"Pod", text(c.pod)},
-      {"Project", text(c.project)},
-      {"Service", text(c.service)},
-      {"State", text(name_of(c.state))},
-      {"Reach", text(name_of(c.reach))},
-      {"StateReason", text(c.reason)},
-      {"EverListened", Variant(c.ever_listened)},
-      {"Attached", Variant(c.attached)},
-  });
+void add(Properties& out, const ContainerInfo& container) {
+  add_event_properties(kContainerProperties, ContainerView{container}, out);
 }
 
 Variant fact_value(const Fact& fact) {
@@ -168,47 +101,6 @@ std::vector<Properties> listener_dictionaries(const std::vector<Listener>& liste
                    {"Uid", uid}});
   }
   return out;
-}
-
-std::vector<std::string> changed(const ForwardInfo& before, const ForwardInfo& after) {
-  return Differences(before, after)
-      .check(&ForwardInfo::container_id, "Container")
-      .check(&ForwardInfo::container_id, "ContainerId")
-      .check(&ForwardInfo::container_name, "ContainerName")
-      .check(&ForwardInfo::container_engine, "ContainerEngine")
-      .check(&ForwardInfo::container_address, "ContainerAddress")
-      .check(&ForwardInfo::host_addresses, "HostAddress")
-      .check(&ForwardInfo::host_addresses, "HostAddresses")
-      .check(&ForwardInfo::host_port, "HostPort")
-      .check(&ForwardInfo::state, "State")
-      .check(&ForwardInfo::reason, "Reason")
-      .check(&ForwardInfo::label, "Label")
-      .check(&ForwardInfo::process, "Process")
-      .check(&ForwardInfo::url, "Url")
-      .check(&ForwardInfo::on_auto_forward, "OnAutoForward")
-      .names();
-}
-
-std::vector<std::string> changed(const ContainerInfo& before, const ContainerInfo& after) {
-  return Differences(before, after)
-      .check(&ContainerInfo::name, "Name")
-      .check(&ContainerInfo::engine, "Engine")
-      .check(&ContainerInfo::uid, "Uid")
-      .check(&ContainerInfo::pid, "Pid")
-      .check(&ContainerInfo::image, "Image")
-      .check(&ContainerInfo::pod, "Pod")
-      .check(&ContainerInfo::project, "Project")
-      .check(&ContainerInfo::service, "Service")
-      .check(&ContainerInfo::labels, "Labels")
-      .check(&ContainerInfo::published, "Published")
-      .check(&ContainerInfo::state, "State")
-      .check(&ContainerInfo::reach, "Reach")
-      .check(&ContainerInfo::reason, "Reason")
-      .check(&ContainerInfo::listeners, "Listeners")
-      .check(&ContainerInfo::listeners, "ListenersTotal")
-      .check(&ContainerInfo::ever_listened, "EverListened")
-      .check(&ContainerInfo::attached, "Attached")
-      .names();
 }
 
 std::size_t size_on_bus(const Event& event) {

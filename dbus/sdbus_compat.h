@@ -95,6 +95,63 @@ inline void emit_changed(sdbus::IObject& object, const char* interface,
 #endif
 }
 
+/// How a client learns that a property has another value.
+enum class Change : std::uint8_t {
+  Never,      ///< it is constant
+  Announced,  ///< PropertiesChanged
+  Silent,     ///< it has to read it
+};
+
+/// The methods and properties of one interface of an object, registered one by one.
+class Vtable {
+ public:
+  /// @param object borrowed; interface must outlive it
+  Vtable(sdbus::IObject& object, const char* interface) : object_(object), interface_(interface) {}
+  Vtable(const Vtable&) = delete;
+  Vtable& operator=(const Vtable&) = delete;
+  ~Vtable() {
+#if PORTFWD_SDBUS_2
+    object_.addVTable(sdbus::InterfaceName(interface_), std::move(items_));
+#endif
+  }
+
+  template <class Getter>
+  void property(const char* name, Change change, Getter getter) {
+#if PORTFWD_SDBUS_2
+    auto item = sdbus::registerProperty(name).withGetter(std::move(getter));
+    if (const auto flag = flag_of(change)) item.withUpdateBehavior(*flag);
+    items_.emplace_back(std::move(item));
+#else
+    const std::string borrowed(name);  // by the item, whose destructor registers it
+    auto item = object_.registerProperty(borrowed);
+    item.onInterface(interface_).withGetter(std::move(getter));
+    if (const auto flag = flag_of(change)) item.withUpdateBehavior(*flag);
+#endif
+  }
+  template <class Function>
+  void method(const char* name, Function function) {
+#if PORTFWD_SDBUS_2
+    items_.emplace_back(sdbus::registerMethod(name).implementedAs(std::move(function)));
+#else
+    const std::string borrowed(name);
+    object_.registerMethod(borrowed).onInterface(interface_).implementedAs(std::move(function));
+#endif
+  }
+
+ private:
+  static std::optional<sdbus::Flags::PropertyUpdateBehaviorFlags> flag_of(Change change) {
+    if (change == Change::Never) return sdbus::Flags::CONST_PROPERTY_VALUE;
+    if (change == Change::Silent) return sdbus::Flags::EMITS_NO_SIGNAL;
+    return std::nullopt;
+  }
+
+  sdbus::IObject& object_;
+  const char* interface_;
+#if PORTFWD_SDBUS_2
+  std::vector<sdbus::VTableItem> items_;
+#endif
+};
+
 [[nodiscard]] inline sdbus::Error make_error(std::string_view name, const std::string& text) {
   return sdbus::Error(ErrorName(std::string(name)), text);
 }

@@ -3,6 +3,7 @@
 // synchronous and never block: what takes time shows up later as a change.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,8 +53,8 @@ class Control {
   [[nodiscard]] virtual std::uint64_t poll_interval_usec() const = 0;
   [[nodiscard]] virtual std::vector<ForwardInfo> forwards() const = 0;
   [[nodiscard]] virtual std::vector<ContainerInfo> containers() const = 0;
-  [[nodiscard]] virtual std::optional<ForwardInfo> find_forward(std::string_view id) const = 0;
-  [[nodiscard]] virtual std::optional<ContainerInfo> find_container(std::string_view id) const = 0;
+  /// Nothing if there is no such forward.
+  [[nodiscard]] virtual std::optional<Counters> forward_counters(std::string_view id) const = 0;
 
  protected:
   ~Control() = default;

@@ -203,13 +203,8 @@ std::vector<ForwardInfo> Controller::forwards() const {
   return table_.infos();
 }
 
-std::optional<ForwardInfo> Controller::find_forward(std::string_view id) const {
-  return table_.find(id);
-}
-
-std::optional<ContainerInfo> Controller::find_container(std::string_view id) const {
-  const ContainerAccess* reach = parts_.reaches.find(id);
-  return reach == nullptr ? std::nullopt : std::optional(info_of(*reach, settings_));
+std::optional<Counters> Controller::forward_counters(std::string_view id) const {
+  return table_.counters(id);
 }
 
 // ---- what happens

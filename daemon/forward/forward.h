@@ -73,6 +73,8 @@ class Forward : public Retirable {
   [[nodiscard]] virtual bool listening() const = 0;
   /// A copy for outside, counters as of now.
   [[nodiscard]] virtual ForwardInfo info() const = 0;
+  /// As of now; "in" is towards the container.
+  [[nodiscard]] virtual Counters counters() const { return port_->counters(); }
 
   /// Whose it is, for people. @return whether anything changed
   bool describe(const Container& container);

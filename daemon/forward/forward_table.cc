@@ -116,6 +116,11 @@ std::optional<ForwardInfo> ForwardTable::find(std::string_view id) const {
   return forward == nullptr ? std::nullopt : std::optional(forward->info());
 }
 
+std::optional<Counters> ForwardTable::counters(std::string_view id) const {
+  const Forward* forward = forwards_.find_id(id);
+  return forward == nullptr ? std::nullopt : std::optional(forward->counters());
+}
+
 std::string ForwardTable::asked_by(std::string_view forward_id) const {
   const ForwardRequest* request = requested_.book().find(forward_id);
   return request == nullptr ? "" : request->asked_by;

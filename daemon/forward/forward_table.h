@@ -77,6 +77,7 @@ class ForwardTable final : public AccessObserver {
 
   [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
+  [[nodiscard]] std::optional<Counters> counters(std::string_view id) const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
   /// How a forward came to be asked for, such as "declared at FILE:LINE"; "" for a detected one.
   [[nodiscard]] std::string asked_by(std::string_view forward_id) const;

@@ -38,7 +38,7 @@ std::unique_ptr<ForwardPort> HostForward::make_port() {
 ForwardInfo HostForward::info() const {
   assert(port_ != nullptr);  // not after withdraw()
   ForwardInfo out = info_;
-  out.counters = port_->counters();
+  out.counters = counters();
   if (out.state == ForwardState::Waiting) {
     out.reason = both(out.container_id.empty() ? kNoContainer : kNoListener, out.reason);
   }

@@ -42,13 +42,18 @@ ForwardPortSettings InsideForward::adapted(ForwardPortSettings settings) const {
   return settings;
 }
 
-/// "In" is towards the container, and here the relay's clients are inside.
+/// The relay's clients are inside.
+Counters InsideForward::counters() const {
+  Counters out = past_;
+  add(out, port_->counters());
+  std::swap(out.bytes_in, out.bytes_out);
+  return out;
+}
+
 ForwardInfo InsideForward::info() const {
   assert(port_ != nullptr);  // not after withdraw()
   ForwardInfo out = info_;
-  out.counters = past_;
-  add(out.counters, port_->counters());
-  std::swap(out.counters.bytes_in, out.counters.bytes_out);
+  out.counters = counters();
   if (out.state == ForwardState::Waiting) {
     out.reason = reach_ == nullptr ? "its container is not there" : "its port is being opened";
   }

@@ -25,6 +25,7 @@ class InsideForward final : public Forward, private InsidePortHandler {
 
   [[nodiscard]] bool listening() const override { return info_.state == ForwardState::Active; }
   [[nodiscard]] ForwardInfo info() const override;
+  [[nodiscard]] Counters counters() const override;
 
   /// Asks for the port inside, unless it is there or asked for. Within this call it is settled only
   /// if no port of ours can be had there at all.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <fstream>
@@ -146,7 +147,10 @@ TEST_F(BusDaemonTest, AListenerInANamespaceIsAForwardThatEverybodySees) {
   EXPECT_EQ((*removed)["Reason"], "listener-closed");
   EXPECT_GT((*removed)["Sequence"], (*added)["Sequence"]);
   const Json events = json({"events", "--since", "#" + (*added)["Sequence"].dump()});
-  EXPECT_EQ(events.back()["seq"], (*removed)["Sequence"]);
+  EXPECT_TRUE(
+      std::ranges::any_of(events, [&](const Json& e) {  // others' containers may come and go
+        return e["seq"] == (*removed)["Sequence"] && e["type"] == "PortRemoved";
+      }));
 }
 
 TEST_F(BusDaemonTest, AManualForwardWaitsAndIsEndedByItsHostPort) {

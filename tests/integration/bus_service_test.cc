@@ -150,6 +150,18 @@ TEST_F(BusServiceTest, ChangesOfOneTurnAreOneSignal) {
       << "neither what is as before nor counters";
 }
 
+/// A cache of properties would keep the old value otherwise.
+TEST_F(BusServiceTest, AnnouncesThatADetectedForwardIsAPersonsNow) {
+  control_.all_forwards = {web_forward()};
+  serve();
+  ForwardInfo forward = web_forward();
+  ASSERT_EQ(forward.origin, Origin::Auto);
+  forward.origin = Origin::Manual;
+  control_.change(forward);
+  ASSERT_TRUE(until_seen("PropertiesChanged"));
+  EXPECT_EQ(client_->signals("PropertiesChanged")[0].body[1], Json({{"Origin", "manual"}}));
+}
+
 TEST_F(BusServiceTest, CountersAreAsOfTheMomentTheyAreRead) {
   control_.all_forwards = {web_forward()};
   serve();

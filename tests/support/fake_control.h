@@ -168,11 +168,15 @@ class FakeControl final : public Control {
   std::uint64_t poll_interval_usec() const override { return 20000; }
   std::vector<ForwardInfo> forwards() const override { return all_forwards; }
   std::vector<ContainerInfo> containers() const override { return all_containers; }
-  std::optional<ForwardInfo> find_forward(std::string_view id) const override {
+  std::optional<Counters> forward_counters(std::string_view id) const override {
+    const auto found = find_forward(id);
+    return found ? std::optional(found->counters) : std::nullopt;
+  }
+  std::optional<ForwardInfo> find_forward(std::string_view id) const {
     const auto at = std::ranges::find(all_forwards, id, &ForwardInfo::id);
     return at == all_forwards.end() ? std::nullopt : std::optional(*at);
   }
-  std::optional<ContainerInfo> find_container(std::string_view id) const override {
+  std::optional<ContainerInfo> find_container(std::string_view id) const {
     const auto at = std::ranges::find(all_containers, id, &ContainerInfo::id);
     return at == all_containers.end() ? std::nullopt : std::optional(*at);
   }
