@@ -61,20 +61,33 @@ Result<void> IoSource::watch(std::uint32_t events) {
     disarm();
     return {};
   }
+  assert(fd_ >= 0);
+  const bool added = mask_ == 0;
+  if (added) entry_ = loop_.add_entry(*this);
   epoll_event ev{};
   ev.events = events;
-  ev.data.ptr = this;
-  const int op = mask_ == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-  if (::epoll_ctl(loop_.epoll_.get(), op, fd_, &ev) != 0) return fail("epoll_ctl");
+  ev.data.u64 = loop_.key_of(entry_);
+  const int op = added ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+  if (::epoll_ctl(loop_.epoll_.get(), op, fd_, &ev) != 0) {
+    const auto failed = fail("epoll_ctl");
+    if (added) loop_.free_entry(entry_);
+    return failed;
+  }
   mask_ = events;
   return {};
 }
 
 void IoSource::disarm() noexcept {
-  for (epoll_event& ev : loop_.batch_) {
-    if (ev.data.ptr == this) ev.data.ptr = nullptr;
-  }
-  if (std::exchange(mask_, 0) != 0) ::epoll_ctl(loop_.epoll_.get(), EPOLL_CTL_DEL, fd_, nullptr);
+  if (std::exchange(mask_, 0) == 0) return;
+  loop_.free_entry(entry_);
+  ::epoll_ctl(loop_.epoll_.get(), EPOLL_CTL_DEL, fd_, nullptr);
+}
+
+void IoSource::close(UniqueFd& owner) noexcept {
+  assert(owner.valid() && owner.get() == fd_);
+  if (std::exchange(mask_, 0) != 0) loop_.free_entry(entry_);
+  fd_ = -1;
+  owner.reset();
 }
 
 void Timer::arm_at(TimePoint when) {
@@ -104,6 +117,35 @@ EventLoop::~EventLoop() {
   assert(hooks_.empty());
 }
 
+std::uint32_t EventLoop::add_entry(IoSource& source) {
+  const std::uint32_t number = first_free_;
+  assert(number <= entries_.size());
+  if (number == entries_.size()) entries_.push_back({.next_free = number + 1});
+  Entry& entry = entries_[number];
+  assert(entry.source == nullptr);
+  first_free_ = entry.next_free;
+  entry.source = &source;
+  return number;
+}
+
+void EventLoop::free_entry(std::uint32_t number) noexcept {
+  Entry& entry = entries_[number];
+  assert(entry.source != nullptr);
+  entry = {.source = nullptr, .uses = entry.uses + 1, .next_free = first_free_};
+  first_free_ = number;
+}
+
+std::uint64_t EventLoop::key_of(std::uint32_t number) const {
+  return std::uint64_t{entries_[number].uses} << 32 | number;
+}
+
+/// @return null when the registration that had this key has ended
+IoSource* EventLoop::source_of(std::uint64_t key) const {
+  const auto number = static_cast<std::uint32_t>(key);
+  assert(number < entries_.size());
+  return key_of(number) == key ? entries_[number].source : nullptr;
+}
+
 Result<void> EventLoop::run() {
   while (!std::exchange(stopping_, false)) {
     if (auto turned = turn(Duration::max()); !turned) return turned;
@@ -112,7 +154,7 @@ Result<void> EventLoop::run() {
 }
 
 Result<void> EventLoop::turn(Duration limit) {
-  assert(batch_.empty());  // a handler must not turn the loop
+  assert(!dispatching_);  // a handler must not turn the loop
   run_hooks();
   std::array<epoll_event, kBatch> events;
   const TimePoint rested = clock_.now();
@@ -123,9 +165,13 @@ Result<void> EventLoop::turn(Duration limit) {
   woken_ = clock_.now();
   noted_ = woken_;
   slow_turns_.sample(woken_);
-  batch_ = {events.data(), static_cast<std::size_t>(std::max(n, 0))};  // timers may disarm, too
+  ++turns_;
+  const auto batch = std::span(events).first(static_cast<std::size_t>(std::max(n, 0)));
+  saturated_ = batch.size() == kBatch;
+  dispatching_ = true;
   expire_timers();
-  dispatch();
+  dispatch(batch);
+  dispatching_ = false;
   if (!retired_.empty()) {
     std::exchange(retired_, {}).clear();  // the only place where finished objects die
     note({.kind = Step::Kind::Release});
@@ -208,16 +254,16 @@ void EventLoop::expire_timers() {
   expiring_ = TimePoint::min();
 }
 
-void EventLoop::dispatch() {
-  for (epoll_event& ev : batch_) {
-    if (auto* source = static_cast<IoSource*>(ev.data.ptr)) {
-      IoHandler& handler = source->handler_;
-      const std::type_info& type = typeid(handler);  // now: it may end itself
-      handler.on_io(*source, ev.events);
-      note({.kind = Step::Kind::Io, .handler = &type});
-    }
+void EventLoop::dispatch(std::span<const epoll_event> batch) {
+  for (const epoll_event& ev : batch) {
+    IoSource* const source = source_of(ev.data.u64);
+    if (source == nullptr) continue;  // disarmed or closed by what ran before it
+    assert(source->mask_ != 0);
+    IoHandler& handler = source->handler_;
+    const std::type_info& type = typeid(handler);  // now: it may end itself
+    handler.on_io(*source, ev.events);
+    note({.kind = Step::Kind::Io, .handler = &type});
   }
-  batch_ = {};
 }
 
 }  // namespace portfwd

@@ -4,6 +4,10 @@
 // in progress. An object that is done disarms its sources and is moved into `loop.retire()`, which
 // frees it after the batch. It knows nothing of what its sources carry.
 //
+// The kernel is given a key, not an address: the number of an entry of `entries_` and how often the
+// entry was in use before. An event whose key is not current is dropped, so neither an event of the
+// batch in progress nor a registration that outlives its source can reach a handler that is gone.
+//
 // Level-triggered, because a relay yields after a few rounds and must be called again.
 #pragma once
 
@@ -57,6 +61,11 @@ class IoSource {
   /// Costs no system call when the mask is what it was. Source: epoll_ctl(2).
   Result<void> watch(std::uint32_t events);
   void disarm() noexcept;
+  /// Closes the descriptor of this source, and disarms the source by that: the kernel deregisters
+  /// a descriptor that is closed, so it costs no call of its own. Must not be used where another
+  /// descriptor refers to the same open file: its events would go on to wake the loop.
+  /// @param owner holds the descriptor of this source. Source: epoll(7), questions and answers.
+  void close(UniqueFd& owner) noexcept;
   [[nodiscard]] std::uint32_t mask() const noexcept { return mask_; }
   [[nodiscard]] int fd() const noexcept { return fd_; }
 
@@ -64,8 +73,9 @@ class IoSource {
   friend class EventLoop;
   EventLoop& loop_;
   IoHandler& handler_;
-  int fd_;
+  int fd_;  ///< the owner's, which outlives the registration; -1 after close()
   std::uint32_t mask_ = 0;
+  std::uint32_t entry_ = 0;  ///< in the loop's table, while mask_ is not 0
 };
 
 /// A one-shot deadline. Pinned; borrows the loop. The callback may arm it again, and may destroy
@@ -146,6 +156,10 @@ class EventLoop {
   /// From the end of one wait to the beginning of the next, hooks included: so long everybody else
   /// had to wait at most.
   [[nodiscard]] Duration longest_turn() const noexcept { return longest_turn_.took; }
+  /// How many turns there were, the one in progress included.
+  [[nodiscard]] std::uint64_t turns() const noexcept { return turns_; }
+  /// Whether this turn was told of as many events as it takes: more sources may be ready.
+  [[nodiscard]] bool is_saturated() const noexcept { return saturated_; }
   /// What of the longest turn took longest: the class of a handler, the function that made a timer.
   [[nodiscard]] std::string longest_turn_in() const { return longest_turn_.mostly.text(); }
 
@@ -165,8 +179,19 @@ class EventLoop {
     Duration took{};
     Step mostly;
   };
+  /// One registration with the kernel.
+  struct Entry {
+    IoSource* source = nullptr;   ///< null: free
+    std::uint32_t uses = 0;       ///< before this one
+    std::uint32_t next_free = 0;  ///< of a free one: the next free one, see first_free_
+  };
 
-  void dispatch();
+  [[nodiscard]] std::uint32_t add_entry(IoSource& source);
+  void free_entry(std::uint32_t number) noexcept;
+  [[nodiscard]] std::uint64_t key_of(std::uint32_t number) const;
+  [[nodiscard]] IoSource* source_of(std::uint64_t key) const;
+
+  void dispatch(std::span<const epoll_event> batch);
   void expire_timers();
   void run_hooks();
   /// Ends a step that began where the last one ended.
@@ -178,7 +203,9 @@ class EventLoop {
   const Clock& clock_;
   UniqueFd epoll_;
   Result<void> status_;
-  std::span<epoll_event> batch_;
+  std::vector<Entry> entries_;
+  std::uint32_t first_free_ = 0;  ///< entries_.size(): none is free
+  std::uint64_t turns_ = 0;
   std::set<std::pair<TimePoint, Timer*>> timers_;
   std::vector<std::unique_ptr<Retirable>> retired_;
   std::vector<WaitHook*> hooks_;
@@ -189,6 +216,8 @@ class EventLoop {
   Turn longest_turn_;
   SlowTurns slow_turns_;
   bool stopping_ = false;
+  bool dispatching_ = false;
+  bool saturated_ = false;
   bool has_pwait2_ = true;  ///< until the kernel says that it lacks it
 };
 

@@ -155,6 +155,82 @@ TEST_F(LoopTest, AnEmptyMaskDeregistersSoThatHangUpDoesNotSpin) {
   EXPECT_EQ(probe.calls, 0);
 }
 
+TEST_F(LoopTest, DropsTheEventOfASourceThatWasClosedInTheBatch) {
+  SocketPair a, b;
+  a.make_readable();
+  b.make_readable();
+  Probe first(loop, a.ours.get()), second(loop, b.ours.get());
+  int called = 0;
+  first.then = [&] { ++called, first.source.close(a.ours), second.source.close(b.ours); };
+  second.then = [&] { ++called, first.source.close(a.ours), second.source.close(b.ours); };
+  ASSERT_TRUE(first.source.watch(EPOLLIN));
+  ASSERT_TRUE(second.source.watch(EPOLLIN));
+  ASSERT_TRUE(loop.turn(1s));
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_EQ(called, 1);
+  EXPECT_FALSE(a.ours.valid() || b.ours.valid());
+  EXPECT_EQ(first.source.mask(), 0U);
+}
+
+/// Another descriptor keeps the open file, and with it the registration; the next source gets the
+/// entry that the closed one had.
+TEST_F(LoopTest, DropsEventsOfARegistrationThatOutlivesItsSource) {
+  SocketPair kept, other;
+  const UniqueFd copy(::dup(kept.ours.get()));
+  Probe closed(loop, kept.ours.get());
+  ASSERT_TRUE(closed.source.watch(EPOLLIN));
+  closed.source.close(kept.ours);
+  Probe next(loop, other.ours.get());
+  ASSERT_TRUE(next.source.watch(EPOLLIN));
+  kept.make_readable();
+  ASSERT_TRUE(loop.turn(1s));
+  EXPECT_EQ(closed.calls + next.calls, 0);
+  other.make_readable();
+  ASSERT_TRUE(loop.turn(1s));
+  EXPECT_EQ(next.calls, 1);
+}
+
+TEST_F(LoopTest, KeepsSourcesApartThatComeAndGo) {
+  std::array<SocketPair, 8> pairs;
+  std::vector<std::unique_ptr<Probe>> probes;
+  for (const SocketPair& pair : pairs) {
+    probes.push_back(std::make_unique<Probe>(loop, pair.ours.get()));
+    ASSERT_TRUE(probes.back()->source.watch(EPOLLIN));
+  }
+  for (const std::size_t gone : {1, 6, 3}) probes[gone]->source.disarm();
+  for (const std::size_t back : {3, 1}) ASSERT_TRUE(probes[back]->source.watch(EPOLLIN));
+  for (const SocketPair& pair : pairs) pair.make_readable();
+  ASSERT_TRUE(loop.turn(1s));
+  for (std::size_t i = 0; i < probes.size(); ++i) EXPECT_EQ(probes[i]->calls, i == 6 ? 0 : 1) << i;
+}
+
+TEST_F(LoopTest, CountsItsTurns) {
+  EXPECT_EQ(loop.turns(), 0U);
+  ASSERT_TRUE(loop.turn(0s));
+  std::uint64_t in_timer = 0;
+  Timer timer(loop, [&] { in_timer = loop.turns(); });
+  timer.arm_now();
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_EQ(in_timer, 2U);
+}
+
+TEST_F(LoopTest, IsSaturatedWhileATurnTakesAsManyEventsAsItCan) {
+  std::array<SocketPair, 70> pairs;
+  std::vector<std::unique_ptr<Probe>> probes;
+  for (const SocketPair& pair : pairs) {
+    pair.make_readable();
+    probes.push_back(std::make_unique<Probe>(loop, pair.ours.get()));
+    ASSERT_TRUE(probes.back()->source.watch(EPOLLIN));
+  }
+  bool saturated = false;
+  probes.front()->then = [&] { saturated = loop.is_saturated(); };
+  ASSERT_TRUE(loop.turn(1s));
+  EXPECT_TRUE(saturated);
+  for (const auto& probe : probes) probe->source.disarm();
+  ASSERT_TRUE(loop.turn(0s));
+  EXPECT_FALSE(loop.is_saturated());
+}
+
 TEST_F(LoopTest, ARetiredObjectOutlivesItsOwnHandler) {
   struct Owner final : Retirable, IoHandler {
     Owner(EventLoop& l, int fd, bool& d) : source(l, fd, *this), dead(d) {}
