@@ -20,7 +20,8 @@ inline constexpr std::size_t kPathSize = 256;    ///< with the NUL at its end
 /// What is asked, and which descriptor goes with it.
 enum class Op : std::uint32_t {
   Join = 1,     ///< must be first, once. fd: the user namespace to enter; none: the one it is in
-  Sockets,      ///< `count` sockets of family, type, protocol. fd: a network namespace or none
+  Sockets,      ///< `count` sockets of family, type, protocol; of TCP: tuned for relays, with
+                ///< TCP_NODELAY, SO_OOBINLINE, and reno for bbr. fd: a network namespace or none
   Listen,       ///< one socket bound to address and port, listening if a stream. fd: as Sockets
   UnixConnect,  ///< one connected Unix stream socket. fd: the root in which `path` is looked up
   UnixListen,   ///< one listening Unix stream socket, `path` made for it. fd: as UnixConnect

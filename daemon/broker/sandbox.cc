@@ -102,8 +102,8 @@ Outcome drop_capabilities(Capabilities keep) {
 Outcome filter_system_calls() {
   AllowList list;
   for (const long number :
-       {SYS_recvmsg, SYS_sendmsg, SYS_close, SYS_setsockopt, SYS_bind, SYS_listen, SYS_connect,
-        SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fchmod, SYS_fchownat, SYS_unlinkat,
+       {SYS_recvmsg, SYS_sendmsg, SYS_close, SYS_setsockopt, SYS_getsockopt, SYS_bind, SYS_listen,
+        SYS_connect, SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fchmod, SYS_fchownat, SYS_unlinkat,
         SYS_restart_syscall, SYS_rt_sigreturn, SYS_exit_group}) {
     list.allow(number);
   }

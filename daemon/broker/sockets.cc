@@ -2,9 +2,11 @@
 
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cstring>
+#include <string_view>
 
 namespace portfwd::broker {
 
@@ -49,13 +51,35 @@ bool set_options(int socket, const Request& r) {
          set_flag(socket, IPPROTO_IPV6, IPV6_V6ONLY, static_cast<int>(r.v6only));
 }
 
+constexpr std::string_view kReno = "reno";
+
+bool uses_bbr(int stream) {
+  char name[16]{};  // TCP_CA_NAME_MAX
+  socklen_t length = sizeof name;
+  return ::getsockopt(stream, IPPROTO_TCP, TCP_CONGESTION, name, &length) == 0 &&
+         std::string_view(name, ::strnlen(name, sizeof name)) == "bbr";
+}
+
+/// Sets what a relay needs, here and ahead, instead of once for each connection when it comes. None
+/// of it is worth a failure.
+void tune(int stream, bool prefer_reno) {
+  (void)set_flag(stream, IPPROTO_TCP, TCP_NODELAY, 1);
+  (void)set_flag(stream, SOL_SOCKET, SO_OOBINLINE, 1);
+  if (!prefer_reno) return;
+  (void)::setsockopt(stream, IPPROTO_TCP, TCP_CONGESTION, kReno.data(), kReno.size());
+}
+
 }  // namespace
 
 Outcome make_sockets(const Request& request, FdBatch& made) {
   if (!is_internet(request) && !is_sock_diag(request)) return {EINVAL, Step::Request};
+  const bool streams = is_internet(request) && request.type == SOCK_STREAM;
+  bool prefer_reno = false;
   while (made.size() < request.count) {
     UniqueFd socket = make_socket(request);
     if (!socket.valid()) return failed(Step::Socket);
+    if (streams && made.size() == 0) prefer_reno = uses_bbr(socket.get());
+    if (streams) tune(socket.get(), prefer_reno);
     made.add(std::move(socket));
   }
   return {};

@@ -1,10 +1,12 @@
 // The real broker, started by the real client, making sockets in real namespaces.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -30,6 +32,20 @@ std::uint64_t netns_cookie(const UniqueFd& socket) {
   socklen_t size = sizeof cookie;
   EXPECT_EQ(::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size), 0);
   return cookie;
+}
+
+int option_of(const UniqueFd& socket, int level, int name) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  EXPECT_EQ(::getsockopt(socket.get(), level, name, &value, &size), 0);
+  return value;
+}
+
+std::string congestion_control_of(const UniqueFd& socket) {
+  std::array<char, 16> name{};
+  socklen_t size = name.size();
+  EXPECT_EQ(::getsockopt(socket.get(), IPPROTO_TCP, TCP_CONGESTION, name.data(), &size), 0);
+  return name.data();
 }
 
 /// The value of a line of /proc/PID/status.
@@ -78,6 +94,9 @@ TEST_F(BrokerTest, SocketsConnectToTheContainersOwnLoopback) {
     EXPECT_EQ(netns_cookie(socket), netns_cookie(listener));
     EXPECT_NE(::fcntl(socket.get(), F_GETFL) & O_NONBLOCK, 0);
     EXPECT_NE(::fcntl(socket.get(), F_GETFD) & FD_CLOEXEC, 0);
+    EXPECT_NE(option_of(socket, IPPROTO_TCP, TCP_NODELAY), 0);
+    EXPECT_NE(option_of(socket, SOL_SOCKET, SO_OOBINLINE), 0);
+    EXPECT_NE(congestion_control_of(socket), "bbr");
     EXPECT_TRUE(reaches(socket, listener));
   }
 }
