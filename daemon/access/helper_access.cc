@@ -30,8 +30,8 @@ HelperAccess::HelperAccess(const Parts& parts, RelayContext& relay, Entry entry)
           [this] { reconsider(); }),
       retry_(relay.loop(), [this] { reconsider(); }) {}
 
-std::unique_ptr<Dial> HelperAccess::dial(std::span<const Address> candidates, TimePoint deadline,
-                                         DialHandler& handler) {
+DialStart HelperAccess::dial(std::span<const Address> candidates, TimePoint deadline,
+                             DialHandler& handler) {
   Dialer& way = inside_ ? inside_->dialer(Protocol::Tcp) : outside_.dialer();
   return way.dial(candidates, deadline, handler);
 }

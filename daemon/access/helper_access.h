@@ -37,8 +37,8 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   [[nodiscard]] TakenPort listen_inside(Port port, InsidePortHandler& handler) override;
 
  private:
-  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Address> candidates, TimePoint deadline,
-                                           DialHandler& handler) override;
+  [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,
+                               DialHandler& handler) override;
   void need_diag(PortWatch& watch) override;
   void prepare(std::vector<Listener>& now) override;
   void start_helper();

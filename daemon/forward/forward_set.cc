@@ -11,7 +11,7 @@ namespace portfwd {
 ForwardSet::ForwardSet(Parts parts, const Settings& settings)
     : parts_(std::move(parts)),
       settings_(settings),
-      host_sockets_(parts_.loop),
+      host_sockets_(parts_.relay.context),
       host_dialer_(parts_.relay.context, host_sockets_),
       host_ports_(settings, parts_.holders, [this] { parts_.observer.on_state_changed(); }),
       draining_(parts_.loop) {}

@@ -81,6 +81,8 @@ class AcceptGate {
   void accepted(int fd, Member& by);
   /// A connection has ended: there may be room again.
   void descriptor_freed();
+  /// Whether queue_is_empty() is waited for.
+  [[nodiscard]] bool shortage_reported() const { return reported_; }
   /// Somebody has accepted all that waited: the shortage, if there was one, is over.
   void queue_is_empty() { reported_ = shortage_ != Shortage::None; }
 

@@ -29,11 +29,22 @@ class BridgeDialer::Attempt final : public Dial, private DialHandler, private So
     if (addresses.empty()) {
       nowhere_.arm_now();
     } else {
-      dial_ = dialer_.dial(addresses, deadline, *this);
+      start(addresses, deadline);
     }
   }
 
+  /// What was connected within the constructor, to the container; else invalid.
+  [[nodiscard]] UniqueFd take_connected() { return std::move(connected_); }
+
  private:
+  void start(const std::vector<Address>& addresses, TimePoint deadline) {
+    auto [connected, attempt] = dialer_.dial(addresses, deadline, *this);
+    dial_ = std::move(attempt);
+    if (!connected.valid()) return;
+    if (!leads_inside(connected.get())) return nowhere_.arm_now();
+    connected_ = std::move(connected);
+  }
+
   UniqueFd take(Family family) override {
     UniqueFd socket = owner_.sockets_.take(family);
     if (socket.valid() && !proven_) bind_to_unseen_port(socket.get(), family);
@@ -73,7 +84,8 @@ class BridgeDialer::Attempt final : public Dial, private DialHandler, private So
   std::vector<Port> unseen_;  ///< ours, of which nothing was seen inside before we connected
   NetnsDialer dialer_;
   std::unique_ptr<Dial> dial_;
-  Timer nowhere_;
+  UniqueFd connected_;
+  Timer nowhere_;  ///< there is no address to dial, or what was connected does not lead inside
 };
 
 Result<BridgeDialer::Inside> BridgeDialer::Inside::open(pid_t pid) {
@@ -84,9 +96,13 @@ Result<BridgeDialer::Inside> BridgeDialer::Inside::open(pid_t pid) {
   return Inside{std::move(*addresses), std::move(*table)};
 }
 
-std::unique_ptr<Dial> BridgeDialer::dial(std::span<const Address> candidates, TimePoint deadline,
-                                         DialHandler& handler) {
-  return std::make_unique<Attempt>(*this, outside_of(candidates), deadline, handler);
+DialStart BridgeDialer::dial(std::span<const Address> candidates, TimePoint deadline,
+                             DialHandler& handler) {
+  auto attempt = std::make_unique<Attempt>(*this, outside_of(candidates), deadline, handler);
+  if (UniqueFd connected = attempt->take_connected(); connected.valid()) {
+    return {std::move(connected), nullptr};
+  }
+  return {UniqueFd(), std::move(attempt)};
 }
 
 std::vector<Address> BridgeDialer::outside_of(std::span<const Address> candidates) {

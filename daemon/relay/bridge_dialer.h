@@ -29,12 +29,12 @@ class BridgeDialer final : public Dialer {
   };
   /// @param context borrowed; outlives every Dial.
   BridgeDialer(RelayContext& context, Inside inside)
-      : context_(context), inside_(std::move(inside)), sockets_(context.loop()) {}
+      : context_(context), inside_(std::move(inside)), sockets_(context) {}
 
   /// A loopback address among `candidates` stands for a wildcard: the container's own addresses of
   /// that family are dialled. EHOSTUNREACH: it has none, or another machine answered.
-  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Address> candidates, TimePoint deadline,
-                                           DialHandler& handler) override;
+  [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,
+                               DialHandler& handler) override;
 
   [[nodiscard]] std::vector<IpAddress> addresses() const { return inside_.addresses.read(); }
   /// What listens there, from files that outlive the process by which they were found.

@@ -1,6 +1,7 @@
 #include "relay/datagram_port.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "base/log.h"
@@ -20,6 +21,7 @@ DatagramPort::DatagramPort(const RelayServices& services, ForwardPortSettings se
       observer_(observer),
       patience_(services.context.loop(), [this] { on_patience_over(); }),
       idle_(services.context.loop(), [this] { drop_idle(); }),
+      dial_unconnected_(services.context.loop(), [this] { dial_for_unconnected(); }),
       drained_(services.context.loop(), [this] { observer_.on_drained(*this); }) {
   services_.gate.join(*this);
 }
@@ -59,6 +61,7 @@ std::expected<void, BindFailure> DatagramPort::hold() {
     }
   }
   dialer_ = nullptr;
+  dial_unconnected_.disarm();
   if (!std::exchange(holding_, true)) enter(mode_without_listener());
   return {};
 }
@@ -82,13 +85,25 @@ std::expected<void, BindFailure> DatagramPort::serve(Dialer& dialer,
   for (const Family family : {Family::V4, Family::V6}) {
     candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
   }
-  for (Flow* const flow : unconnected()) dial(*flow);
+  for (Flow* const flow : unconnected()) {
+    flow->stop_dialling();
+    dial_unconnected_.arm_now();  // in the next turn, since it may call the observer
+  }
   enter(Mode::Serving);
   return {};
 }
 
+/// The observer of a refusal may end further flows, or the mode.
+void DatagramPort::dial_for_unconnected() {
+  for (Flow* const flow : unconnected()) {
+    if (dialer_ == nullptr) return;
+    if (!flow->ended() && !flow->dialling() && flow->socket() < 0) dial(*flow);
+  }
+}
+
 void DatagramPort::drain(Duration) {
   dialer_ = nullptr;
+  dial_unconnected_.disarm();
   mode_ = Mode::Draining;
   holding_ = false;
   drop_all();
@@ -194,7 +209,8 @@ ClientVerdict DatagramPort::examine(const FlowKey& client, std::size_t via) {
   return verdict;
 }
 
-/// @return null for a client that is refused, or for whom there is no room
+/// @return null for a client that is refused, for whom there is no room, or who cannot be dialled
+/// for
 Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
   const ClientVerdict verdict = examine(client, via);
   if (!verdict.let_in() || unconnected_ >= kMostUnconnected) return nullptr;
@@ -211,10 +227,11 @@ Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
   ++unconnected_;
   counters_.active = flows_.size();
   if (mode_ == Mode::Serving) dial(flow);
-  return &flow;
+  return flow.ended() ? nullptr : &flow;
 }
 
 void DatagramPort::dial(Flow& flow) {
+  assert(dialer_ != nullptr);
   const Family family = flow.key.client.address.family();
   flow.dial(*dialer_, candidates_[static_cast<std::size_t>(family)],
             now() + settings_.connect_timeout);

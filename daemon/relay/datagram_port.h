@@ -75,6 +75,7 @@ class DatagramPort final : public ForwardPort,
   [[nodiscard]] Flow* flow_of(std::size_t via, const Arrived& end);
   [[nodiscard]] Flow* admit(const FlowKey& client, std::size_t via);
   void dial(Flow& flow);
+  void dial_for_unconnected();
   [[nodiscard]] std::vector<Flow*> unconnected() const;
   [[nodiscard]] bool holds() const { return settings_.hold > Duration::zero(); }
   [[nodiscard]] ClientVerdict examine(const FlowKey& client, std::size_t via);
@@ -106,6 +107,7 @@ class DatagramPort final : public ForwardPort,
   std::size_t unconnected_ = 0;
   Timer patience_;  ///< with flows that finish, with clients that wait, or with refusing them
   Timer idle_;      ///< the next flow may have been idle for too long
+  Timer dial_unconnected_;  ///< armed by serve() when flows are to be dialled for
   Timer drained_;
 };
 

@@ -17,7 +17,8 @@ namespace portfwd {
 class DialHandler {
  public:
   /// @param connected a non-blocking socket, owned by the callee; or the failure of the last
-  /// address tried: ECONNREFUSED, ETIMEDOUT, ... Called at most once, never from within dial().
+  /// address tried: ECONNREFUSED, ETIMEDOUT, ... Called at most once for each attempt, never from
+  /// within dial().
   virtual void on_dialled(Result<UniqueFd> connected) = 0;
 
  protected:
@@ -27,14 +28,21 @@ class DialHandler {
 /// An attempt under way; destroying it cancels it. From within its outcome it is retired instead.
 class Dial : public Retirable {};
 
+/// What dial() has achieved when it returns.
+struct DialStart {
+  UniqueFd connected;             ///< the outcome, where the target has accepted within the call
+  std::unique_ptr<Dial> attempt;  ///< null exactly when `connected` is valid
+};
+
 class Dialer {
  public:
   virtual ~Dialer() = default;
 
-  /// Tries `candidates` in order until one accepts or `deadline` passes (ETIMEDOUT).
+  /// Tries `candidates` in order until one accepts or `deadline` passes (ETIMEDOUT). A target on
+  /// loopback most often accepts within the call.
   /// @param candidates nearest first, copied; @param handler borrowed until the Dial is gone
-  [[nodiscard]] virtual std::unique_ptr<Dial> dial(std::span<const Address> candidates,
-                                                   TimePoint deadline, DialHandler& handler) = 0;
+  [[nodiscard]] virtual DialStart dial(std::span<const Address> candidates, TimePoint deadline,
+                                       DialHandler& handler) = 0;
 };
 
 }  // namespace portfwd

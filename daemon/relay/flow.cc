@@ -1,11 +1,14 @@
 #include "relay/flow.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace portfwd {
 
 void Flow::dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline) {
-  dial_ = dialer.dial(candidates, deadline, *this);
+  DialStart start = dialer.dial(candidates, deadline, *this);
+  dial_ = std::move(start.attempt);
+  if (start.connected.valid()) on_dialled(std::move(start.connected));
 }
 
 void Flow::on_dialled(Result<UniqueFd> connected) {
@@ -23,6 +26,8 @@ void Flow::on_dialled(Result<UniqueFd> connected) {
 }
 
 void Flow::end() {
+  assert(!ended_);
+  ended_ = true;
   dial_.reset();
   if (source_) source_->disarm();
 }

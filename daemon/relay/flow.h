@@ -44,12 +44,15 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   Flow& operator=(const Flow&) = delete;
   ~Flow() override = default;
 
+  /// The observer is told within the call, if the socket is there at once.
   /// @param dialer of datagram sockets, borrowed until the outcome or stop_dialling()
   void dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline);
   /// It waits: for another dial().
   void stop_dialling() { dial_.reset(); }
+  [[nodiscard]] bool dialling() const { return dial_ != nullptr; }
   /// It is done: nothing is heard of it from now on.
   void end();
+  [[nodiscard]] bool ended() const { return ended_; }
 
   /// Towards the target, or kept until there is one. @return what was sent now
   DatagramsSent deliver(std::span<const Datagrams> messages);
@@ -81,6 +84,7 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   std::size_t kept_bytes_ = 0;
   UniqueFd socket_;
   std::optional<IoSource> source_;
+  bool ended_ = false;
 };
 
 }  // namespace portfwd

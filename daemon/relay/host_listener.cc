@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cassert>
 
 namespace portfwd {
 
@@ -81,6 +82,7 @@ std::expected<void, BindFailure> HostListener::accept() {
       refuse();
       return std::unexpected(failure);
     }
+    socket.inherited = false;
   }
   accepting_ = true;
   update_interest();
@@ -109,21 +111,38 @@ void HostListener::update_interest() {
   for (Socket& socket : sockets_) (void)socket.source.watch(events);
 }
 
+/// @return how many clients to accept in this turn. An event says that the queue is not empty, not
+/// how long it is: most often it holds one client, and a second accept(2) would fail with EAGAIN.
+/// Events in successive turns mean a longer queue, so each such turn accepts twice as many as the
+/// one before. A saturated loop may not report the listener in successive turns, so there it does
+/// not count. Some states end only when the queue is known to be empty.
+int HostListener::accepts_now(Socket& socket) const {
+  const EventLoop& loop = context_.loop();
+  const bool in_succession = socket.turn + 1 == loop.turns();
+  socket.turn = loop.turns();
+  socket.accepts = in_succession ? std::min(2 * socket.accepts, kAcceptsPerTurn) : 1;
+  const bool until_empty = !socket.inherited || gate_.shortage_reported() || loop.is_saturated();
+  return until_empty ? kAcceptsPerTurn : socket.accepts;
+}
+
 /// Errors other than those of a shortage belong to the one connection that was next in the queue.
 /// Source: accept(2), "Error handling".
 void HostListener::on_io(IoSource& source, std::uint32_t) {
   const auto socket = std::ranges::find(sockets_, &source, [](Socket& s) { return &s.source; });
-  for (int i = 0; i < kAcceptsPerTurn && source.mask() != 0; ++i) {
+  assert(socket != sockets_.end() && accepting_);
+  const int most = accepts_now(*socket);
+  for (int i = 0; i < most && source.mask() != 0; ++i) {
     SockAddr from;
     from.length = sizeof from.storage;
     UniqueFd client(::accept4(source.fd(), from.get(), &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
       const int number = client.get();
-      set_reuse(number, true);  // it may have come before the listener had it
+      if (!socket->inherited) set_reuse(number, true);
       const Endpoint peer = from_sockaddr(from).value_or(Endpoint{});
       sink_.on_client({std::move(client), peer, socket->endpoint});
       gate_.accepted(number, *this);
     } else if (errno == EAGAIN) {
+      socket->inherited = true;
       return gate_.queue_is_empty();
     } else if (no_descriptor(errno)) {
       return gate_.close({errno, "accept"});

@@ -17,8 +17,10 @@
 //  - It is off at listen(2). Only where that fails, as connections of before are open or in
 //    TIME_WAIT, it is on for one more attempt: in this moment another user may take the port.
 // While the listener accepts it is on, as what is accepted inherits it, and a port with connections
-// that lack it can't be bound again. Source: inet_csk_get_port and inet_csk_bind_conflict in
-// net/ipv4/inet_connection_sock.c; platform tests HostPortFacts; second_user tests HeldPort.
+// that lack it can't be bound again. A connection that was complete before it was on gets it by
+// itself: those are accepted before the first that finds the queue empty. Source: inet_csk_get_port
+// and inet_csk_bind_conflict in net/ipv4/inet_connection_sock.c; platform tests HostPortFacts;
+// second_user tests HeldPort.
 #pragma once
 
 #include <deque>
@@ -52,8 +54,8 @@ class ClientSink {
 
 class HostListener final : private IoHandler, private AcceptGate::Member {
  public:
-  /// Then others have their turn. Each costs some 50 us with all that follows at once, so more
-  /// would make everybody else wait; fewer would cost a wait per client in a storm.
+  /// Most clients that one socket accepts in a turn. Each costs some 50 us with all that follows at
+  /// once, so more would delay everything else; fewer would cost a wait per client in a burst.
   static constexpr int kAcceptsPerTurn = 16;
 
   /// Closed at first. All references are borrowed.
@@ -85,12 +87,16 @@ class HostListener final : private IoHandler, private AcceptGate::Member {
     UniqueFd fd;
     Endpoint endpoint;
     IoSource source;
+    bool inherited = false;  ///< all that is accepted from now on has SO_REUSEADDR
+    int accepts = 1;         ///< at most, in the turn that was the last with a client
+    std::uint64_t turn = 0;  ///< that turn
   };
 
   void on_io(IoSource& source, std::uint32_t events) override;
   void on_gate() override { update_interest(); }
   [[nodiscard]] std::size_t connections() const override { return sink_.connections(); }
   void update_interest();
+  [[nodiscard]] int accepts_now(Socket& socket) const;
 
   RelayContext& context_;
   AcceptGate& gate_;

@@ -5,7 +5,9 @@
 namespace portfwd {
 
 UniqueFd HostSockets::take(Family family) {
-  return UniqueFd(::socket(address_family(family), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  UniqueFd fd(::socket(address_family(family), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.valid()) context_.tune(fd.get());
+  return fd;
 }
 
 void HostSockets::await(Family, SocketTaker& taker) {

@@ -5,13 +5,15 @@
 #include <list>
 
 #include "broker/client/socket_source.h"
-#include "event/event_loop.h"
+#include "relay/relay_context.h"
 
 namespace portfwd {
 
 class HostSockets final : public SocketSource {
  public:
-  explicit HostSockets(EventLoop& loop) : refuse_(loop, [this] { refuse_waiting(); }) {}
+  /// @param context borrowed
+  explicit HostSockets(RelayContext& context)
+      : context_(context), refuse_(context.loop(), [this] { refuse_waiting(); }) {}
 
   [[nodiscard]] UniqueFd take(Family family) override;
   /// There is none for want of a descriptor, and there won't be one soon: EMFILE, in the next turn.
@@ -21,6 +23,7 @@ class HostSockets final : public SocketSource {
  private:
   void refuse_waiting();
 
+  RelayContext& context_;
   std::list<SocketTaker*> waiting_;
   Timer refuse_;
 };

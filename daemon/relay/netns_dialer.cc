@@ -1,7 +1,10 @@
 #include "relay/netns_dialer.h"
 
+#include <linux/tcp.h>
 #include <sys/socket.h>
 
+#include <cassert>
+#include <cstddef>
 #include <vector>
 
 #include "kernel/stream.h"
@@ -10,135 +13,213 @@ namespace portfwd {
 
 namespace {
 
-/// One attempt. Each candidate gets a socket of its own; the timer ends it at the deadline, or in
-/// the next turn when all failed before the loop was reached.
+// Source: include/net/tcp_states.h
+constexpr std::uint8_t kSynSent = 2;
+constexpr std::uint8_t kSynReceived = 3;
+constexpr std::uint8_t kClosed = 7;
+
+enum class Progress : std::uint8_t { Connected, InProgress, Failed };
+
+/// How far one socket has come.
+struct Connecting {
+  Progress progress = Progress::Failed;
+  Error error{};  ///< with Failed
+};
+
+/// A connect to a port of the ephemeral range where nobody listens may pick that very port as its
+/// own and meet itself. Source: RFC 9293, 3.5 (simultaneous open); platform test.
+bool is_connected_to_itself(int socket, const Endpoint& dialled) {
+  const auto local = local_endpoint(socket);
+  return local && local->address == dialled.address && local->port == dialled.port;
+}
+
+Connecting connected_unless_to_itself(int socket, const Endpoint& dialled) {
+  if (!is_connected_to_itself(socket, dialled)) return {Progress::Connected};
+  return {Progress::Failed, {ECONNREFUSED, "connect"}};
+}
+
+/// The state of a stream socket for which connect(2) has said EINPROGRESS. One that has met itself
+/// has received its own SYN and its own answer to that, one whose target has accepted most often a
+/// single segment: where there are more, the addresses tell.
+/// Test: StreamFacts.ASocketThatMeetsItselfHasReceivedMoreThanOneSegment
+Connecting handshake_of(int socket, const Endpoint& dialled) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) {
+    return {Progress::Failed, {errno, "TCP_INFO"}};
+  }
+  if (info.tcpi_state == kSynSent || info.tcpi_state == kSynReceived) return {Progress::InProgress};
+  if (info.tcpi_state == kClosed) {
+    const int error = take_socket_error(socket);
+    return {Progress::Failed, {error != 0 ? error : ECONNRESET, "connect"}};
+  }
+  if (info.tcpi_segs_in == 1) return {Progress::Connected};
+  return connected_unless_to_itself(socket, dialled);
+}
+
+/// A listener that is bound to an interface hears only what comes by it, which is so for a local
+/// client that is bound to it too. Connecting to 0.0.0.0 then leads to the interface's own
+/// address; of IPv6 there is no such thing. Test:
+/// InterfaceDialerTest.ReachesAListenerThatIsBoundToAnInterface
+bool bind_to_interface(int socket, std::uint32_t index) {
+  const int value = static_cast<int>(index);
+  return index == 0 ||
+         ::setsockopt(socket, SOL_SOCKET, SO_BINDTOIFINDEX, &value, sizeof value) == 0;
+}
+
+Connecting start_connecting(int socket, const Endpoint& candidate) {
+  if (!bind_to_interface(socket, candidate.interface)) {
+    return {Progress::Failed, {errno, "bind to the interface"}};
+  }
+  const SockAddr address = to_sockaddr(candidate);
+  if (::connect(socket, address.get(), address.length) == 0) {
+    return connected_unless_to_itself(socket, candidate);
+  }
+  if (errno != EINPROGRESS) return {Progress::Failed, {errno, "connect"}};
+  return handshake_of(socket, candidate);
+}
+
+/// How far an attempt has come.
+struct Trial {
+  std::size_t tried = 0;  ///< candidates
+  UniqueFd socket{};      ///< of the last one tried, while its handshake is in progress
+  Error last_error{};     ///< what to report if nothing better happens
+};
+
+/// An attempt whose outcome is not known yet. It waits for a handshake or for a socket, or, where
+/// all candidates have failed, for the next turn. Each candidate gets a socket of its own; the
+/// timer ends it at the deadline.
 class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
  public:
-  NetnsDial(RelayContext& context, SocketSource& sockets, std::span<const Address> candidates,
-            TimePoint deadline, DialHandler& handler)
-      : context_(context),
+  NetnsDial(EventLoop& loop, SocketSource& sockets, std::span<const Address> candidates,
+            Trial&& trial, TimePoint deadline, DialHandler& handler)
+      : loop_(loop),
         sockets_(sockets),
         handler_(handler),
         candidates_(candidates.begin(), candidates.end()),
-        timer_(context.loop(), [this] { fail_now(); }) {
+        trial_(std::move(trial)),
+        timer_(loop, [this] { fail_now(); }) {
     timer_.arm_at(deadline);
-    next();
+    if (trial_.socket.valid()) {
+      await_handshake();
+    } else if (trial_.tried < candidates_.size()) {
+      await_socket();
+    } else {
+      timer_.arm_now();
+    }
   }
   NetnsDial(const NetnsDial&) = delete;
   NetnsDial& operator=(const NetnsDial&) = delete;
   ~NetnsDial() override { stop_waiting(); }
 
  private:
-  void next() {
-    while (tried_ < candidates_.size()) {
-      const Family family = candidates_[tried_].ip().address.family();
-      UniqueFd socket = sockets_.take(family);
-      if (!socket.valid()) {
-        last_error_ = {ETIMEDOUT, "socket"};
-        waiting_ = true;
-        return sockets_.await(family, *this);
-      }
-      if (connect(std::move(socket))) return;
+  void await_socket() {
+    assert(!waiting_ && trial_.tried < candidates_.size());
+    trial_.last_error = {ETIMEDOUT, "socket"};
+    waiting_ = true;
+    sockets_.await(candidates_[trial_.tried].ip().address.family(), *this);
+  }
+
+  void await_handshake() {
+    assert(trial_.socket.valid());
+    trial_.last_error = {ETIMEDOUT, "connect"};
+    source_.emplace(loop_, trial_.socket.get(), static_cast<IoHandler&>(*this));
+    if (const auto armed = source_->watch(EPOLLOUT); !armed) {
+      trial_.last_error = armed.error();
+      timer_.arm_now();
     }
-    give_up();
+  }
+
+  /// Uses sockets that are at hand. Not to be called from within dial().
+  void try_next() {
+    while (trial_.tried < candidates_.size()) {
+      UniqueFd socket = sockets_.take(candidates_[trial_.tried].ip().address.family());
+      if (!socket.valid()) return await_socket();
+      if (try_with(std::move(socket))) return;
+    }
+    timer_.arm_now();
   }
 
   void on_socket(Result<UniqueFd> socket) override {
+    assert(waiting_);
     waiting_ = false;
-    if (socket && connect(std::move(*socket))) return;
-    if (!socket) last_error_ = socket.error(), ++tried_;  // the other family may still have some
-    next();
+    if (socket && try_with(std::move(*socket))) return;
+    if (!socket) {
+      trial_.last_error = socket.error();
+      ++trial_.tried;  // the other family may still have some
+    }
+    try_next();
   }
 
-  /// @return whether the outcome will be told by epoll. On loopback, too, it is never known at
-  /// once.
-  bool connect(UniqueFd socket) {
-    source_.reset();
-    socket_ = std::move(socket);
-    context_.tune(socket_.get());
-    const Endpoint& candidate = candidates_[tried_++].ip();
-    if (const int error = bind_to_interface(candidate.interface); error != 0) {
-      last_error_ = {error, "bind to the interface"};
-      return false;
-    }
-    const SockAddr address = to_sockaddr(candidate);
-    if (::connect(socket_.get(), address.get(), address.length) != 0 && errno != EINPROGRESS) {
-      last_error_ = {errno, "connect"};
-      return false;
-    }
-    last_error_ = {ETIMEDOUT, "connect"};
-    source_.emplace(context_.loop(), socket_.get(), static_cast<IoHandler&>(*this));
-    if (auto armed = source_->watch(EPOLLOUT); !armed) {
-      last_error_ = armed.error();
-      return false;
-    }
-    return true;
-  }
-
-  /// A listener that is bound to an interface hears only what comes by it, which is so for a local
-  /// client that is bound to it too. Connecting to 0.0.0.0 then leads to the interface's own
-  /// address; of IPv6 there is no such thing. Test:
-  /// InterfaceDialerTest.ReachesAListenerThatIsBoundToAnInterface
-  [[nodiscard]] int bind_to_interface(std::uint32_t index) const {
-    const int value = static_cast<int>(index);
-    if (index == 0) return 0;
-    return ::setsockopt(socket_.get(), SOL_SOCKET, SO_BINDTOIFINDEX, &value, sizeof value) == 0
-               ? 0
-               : errno;
+  /// @return false when the next candidate is to be tried
+  bool try_with(UniqueFd socket) {
+    const Connecting now = start_connecting(socket.get(), candidates_[trial_.tried++].ip());
+    trial_.socket = std::move(socket);
+    if (now.progress == Progress::InProgress) return await_handshake(), true;
+    return end_candidate(now);
   }
 
   void on_io(IoSource&, std::uint32_t) override {
-    const int error = connected_to_itself() ? ECONNREFUSED : take_socket_error(socket_.get());
+    const int error = take_socket_error(trial_.socket.get());
+    const Connecting now = error == 0 ? connected_unless_to_itself(
+                                            trial_.socket.get(), candidates_[trial_.tried - 1].ip())
+                                      : Connecting{Progress::Failed, {error, "connect"}};
     source_->disarm();
-    if (error == 0) {
-      timer_.disarm();
-      return handler_.on_dialled(std::move(socket_));
-    }
-    last_error_ = {error, "connect"};
-    next();
+    if (!end_candidate(now)) try_next();
   }
 
-  /// A connect to a port of the ephemeral range where nobody listens may pick that very port as its
-  /// own and meet itself. Source: RFC 9293, 3.5 (simultaneous open); platform test.
-  [[nodiscard]] bool connected_to_itself() const {
-    const auto local = local_endpoint(socket_.get());
-    const Endpoint& dialled = candidates_[tried_ - 1].ip();
-    return local && local->address == dialled.address && local->port == dialled.port;
-  }
-
-  /// In the next turn, since dial() may not call its handler.
-  void give_up() {
+  /// @return whether it was the outcome
+  bool end_candidate(const Connecting& now) {
+    assert(now.progress != Progress::InProgress);
     source_.reset();
-    timer_.arm_now();
+    if (now.progress == Progress::Failed) {
+      trial_.last_error = now.error;
+      trial_.socket.reset();
+      return false;
+    }
+    timer_.disarm();
+    handler_.on_dialled(std::move(trial_.socket));
+    return true;
   }
 
   void fail_now() {
     source_.reset();
     stop_waiting();
-    handler_.on_dialled(std::unexpected(last_error_));
+    handler_.on_dialled(std::unexpected(trial_.last_error));
   }
 
   void stop_waiting() noexcept {
     if (std::exchange(waiting_, false)) sockets_.withdraw(*this);
   }
 
-  RelayContext& context_;
+  EventLoop& loop_;
   SocketSource& sockets_;
   DialHandler& handler_;
   std::vector<Address> candidates_;
-  std::size_t tried_ = 0;
-  Error last_error_{};    ///< what to report if nothing better happens
+  Trial trial_;
   bool waiting_ = false;  ///< for a socket; after the outcome `sockets_` is not touched any more
   Timer timer_;
-  UniqueFd socket_;
-  std::optional<IoSource> source_;
+  std::optional<IoSource> source_;  ///< of trial_.socket, which is above
 };
 
 }  // namespace
 
-std::unique_ptr<Dial> NetnsDialer::dial(std::span<const Address> candidates, TimePoint deadline,
-                                        DialHandler& handler) {
-  return std::make_unique<NetnsDial>(context_, sockets_, candidates, deadline, handler);
+DialStart NetnsDialer::dial(std::span<const Address> candidates, TimePoint deadline,
+                            DialHandler& handler) {
+  assert(!candidates.empty());
+  Trial trial;
+  while (trial.tried < candidates.size() && !trial.socket.valid()) {
+    const Endpoint& candidate = candidates[trial.tried].ip();
+    UniqueFd socket = sockets_.take(candidate.address.family());
+    if (!socket.valid()) break;
+    ++trial.tried;
+    const Connecting now = start_connecting(socket.get(), candidate);
+    if (now.progress == Progress::Connected) return {std::move(socket), nullptr};
+    if (now.progress == Progress::InProgress) trial.socket = std::move(socket);
+    trial.last_error = now.error;
+  }
+  return {UniqueFd(), std::make_unique<NetnsDial>(loop_, sockets_, candidates, std::move(trial),
+                                                  deadline, handler)};
 }
 
 }  // namespace portfwd

@@ -1,7 +1,11 @@
 // Dials listeners in another network namespace, with sockets that were made there: a socket belongs
-// for life to the namespace in which it was made, so the daemon only connects. Owned per container;
-// it knows nothing of how the sockets came about, nor whether they are of streams or of datagrams:
-// of those connecting is done at once and only means that the kernel knows where to send to.
+// for life to the namespace in which it was made, so the daemon only connects. Owned per container.
+// It does not know how the sockets were made, nor whether they carry streams or datagrams; a
+// datagram socket is connected at once, which only tells the kernel where to send to.
+//
+// On loopback the handshake of TCP is over before connect(2) returns, whatever connect(2) says: the
+// state of the socket is looked at once, and only a handshake that takes longer costs an attempt, a
+// timer and a wait. Test: StreamFacts.AHandshakeOnLoopbackIsOverWhenConnectReturns
 #pragma once
 
 #include "broker/client/socket_source.h"
@@ -14,15 +18,15 @@ class NetnsDialer final : public Dialer {
  public:
   /// @param context, sockets borrowed; they outlive every Dial.
   NetnsDialer(RelayContext& context, SocketSource& sockets)
-      : context_(context), sockets_(sockets) {}
+      : loop_(context.loop()), sockets_(sockets) {}
 
   /// A candidate that refuses, or that has no route, makes room for the next one at once. Waiting
   /// for a socket counts against the deadline too. `candidates` must not be empty.
-  [[nodiscard]] std::unique_ptr<Dial> dial(std::span<const Address> candidates, TimePoint deadline,
-                                           DialHandler& handler) override;
+  [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,
+                               DialHandler& handler) override;
 
  private:
-  RelayContext& context_;
+  EventLoop& loop_;
   SocketSource& sockets_;
 };
 

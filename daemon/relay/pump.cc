@@ -19,12 +19,12 @@ PumpState state_without_output(Transfer::Outcome outcome) {
 
 }  // namespace
 
-PumpState Pump::run() {
+PumpState Pump::run(std::size_t most) {
   std::size_t moved = 0;
   assert(!leftover_ || !pipe_);  // bytes wait in one place, so that they stay in order
   Stop stop = flush();
   while (!stop) {
-    if (moved >= kBytesPerTurn) {
+    if (moved >= most) {
       stop = PumpState::NeedsInput;
     } else {
       stop = bulk_ ? splice_through(moved) : copy_through(moved);
@@ -73,6 +73,7 @@ Pump::Stop Pump::copy_through(std::size_t& moved) {
   const Transfer in = receive_some(source_, buffer);
   if (!in.moved()) return state_without_input(in.outcome);
   moved += in.bytes;
+  has_read_ = true;
   if (in.bytes >= kBulkRead) bulk_ = true, small_splices_ = 0;
   if (Stop stop = send_or_keep(buffer.first(in.bytes))) return stop;
   if (in.bytes < buffer.size()) return PumpState::NeedsInput;

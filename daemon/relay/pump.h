@@ -36,12 +36,14 @@ class Pump {
   Pump(RelayContext& context, int source, int sink, std::uint64_t& delivered)
       : context_(context), delivered_(delivered), source_(source), sink_(sink) {}
 
-  /// Moves up to kBytesPerTurn. With NeedsInput more input may be there already: ask a
-  /// level-triggered epoll.
-  [[nodiscard]] PumpState run();
+  /// Moves up to `most` bytes, and no more than one read beyond. With NeedsInput more input may be
+  /// there already: a level-triggered epoll tells.
+  [[nodiscard]] PumpState run(std::size_t most = kBytesPerTurn);
   /// Bytes that were read and not written; at most one pipe or one buffer full.
   [[nodiscard]] bool holds_bytes() const { return pipe_ != nullptr || leftover_ != nullptr; }
   [[nodiscard]] bool bulk() const { return bulk_; }
+  /// Whether the source has sent anything so far.
+  [[nodiscard]] bool has_read() const { return has_read_; }
   /// The source has urgent data, at which a splice stops: the next read copies.
   void copy_next() { bulk_ = false; }
   /// Forgets what it holds.
@@ -71,6 +73,7 @@ class Pump {
   int sink_;
   std::uint8_t small_splices_ = 0;  ///< in a row
   bool bulk_ = false;
+  bool has_read_ = false;
 };
 
 }  // namespace portfwd

@@ -28,6 +28,12 @@ Relay::~Relay() {
 
 Result<void> Relay::start() {
   assert(client_.fd.valid() && target_.fd.valid());
+  advance(client_, target_, RelayContext::kBufferSize);
+  if (end_if_done()) return {};
+  return watch_both();
+}
+
+Result<void> Relay::watch_both() {
   if (auto armed = client_.source.watch(interest(client_, target_)); !armed) return armed;
   return target_.source.watch(interest(target_, client_));
 }
@@ -53,8 +59,9 @@ void Relay::on_io(IoSource& source, std::uint32_t events) {
   settle();
 }
 
-void Relay::advance(End& from, End& to) {
-  from.state = from.pump.run();
+/// The FIN that follows the last byte of the second direction is left to close(2).
+void Relay::advance(End& from, End& to, std::size_t most) {
+  from.state = from.pump.run(most);
   if (from.state == PumpState::SinkBroken) mark_broken(to, from);
   if (from.state == PumpState::SourceBroken) {
     mark_broken(from, to);
@@ -62,7 +69,7 @@ void Relay::advance(End& from, End& to) {
   }
   if (from.done() && !from.broken && !to.broken) {
     to.told_end = true;
-    ::shutdown(to.fd.get(), SHUT_WR);
+    if (!to.done()) ::shutdown(to.fd.get(), SHUT_WR);
   }
 }
 
@@ -92,15 +99,21 @@ std::uint32_t Relay::interest(const End& end, const End& other) {
   return EPOLLERR;
 }
 
+/// @return whether both directions have ended
+bool Relay::end_if_done() {
+  if (!client_.done() || !target_.done()) return false;
+  if (client_.broken == target_.broken) {
+    finish();
+  } else if (client_.broken) {
+    end_with_reset(client_, target_);
+  } else {
+    end_with_reset(target_, client_);
+  }
+  return true;
+}
+
 void Relay::settle() {
-  if (client_.done() && target_.done()) {
-    if (client_.broken == target_.broken) return finish();
-    return client_.broken ? end_with_reset(client_, target_) : end_with_reset(target_, client_);
-  }
-  if (client_.source.watch(interest(client_, target_)) &&
-      target_.source.watch(interest(target_, client_))) {
-    return;
-  }
+  if (end_if_done() || watch_both()) return;
   abort();
   observer_.on_relay_over(*this);
 }
@@ -109,6 +122,12 @@ void Relay::settle() {
 /// kernel lets its program read what arrived before the RST.
 void Relay::end_with_reset(End& lost, End& survivor) {
   assert(lost.broken && !survivor.broken);
+  if (&lost == &target_ && was_turned_away()) {
+    turned_away_ = true;
+    client_.source.disarm();
+    target_.source.close(target_.fd);
+    return observer_.on_relay_over(*this);
+  }
   lost.source.disarm();
   if (survivor.told_end) return hear_out(survivor);
   if (unsent_bytes(survivor.fd.get()) > 0) {
@@ -117,6 +136,15 @@ void Relay::end_with_reset(End& lost, End& survivor) {
   }
   reset_on_close(survivor.fd.get());
   finish();
+}
+
+bool Relay::was_turned_away() const {
+  return !client_.pump.has_read() && !target_.pump.has_read() && !client_.told_end &&
+         !target_.told_end;
+}
+
+UniqueFd Relay::take_turned_away() {
+  return turned_away_ ? std::move(client_.fd) : UniqueFd();
 }
 
 /// One that was sent all and a FIN counts as writable from then on, whatever waits in the queue. So
@@ -135,11 +163,12 @@ void Relay::finish() {
   observer_.on_relay_over(*this);
 }
 
+/// No other descriptor refers to either socket: a client's was accepted here, and the broker closes
+/// its copy of a target's before it does anything else.
 void Relay::close_both() {
   for (End* end : {&client_, &target_}) {
-    end->source.disarm();
     end->pump.drop();
-    end->fd.reset();
+    if (end->fd.valid()) end->source.close(end->fd);
   }
 }
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "event/event_loop.h"
+#include "net/endpoint.h"
 #include "relay/counters.h"
 #include "relay/pump.h"
 
@@ -18,7 +19,8 @@ class Relay;
 
 class RelayObserver {
  public:
-  /// Both sockets are closed. The last call; the relay may be retired, not destroyed, from within.
+  /// Both sockets are closed, unless take_turned_away() has the client's. The last call; the relay
+  /// may be retired, not destroyed, from within.
   virtual void on_relay_over(Relay& relay) = 0;
 
  protected:
@@ -33,13 +35,21 @@ class Relay final : public Retirable, private IoHandler {
         RelayObserver& observer);
   ~Relay() override;
 
-  /// Begins to relay. Fails with what epoll_ctl(2) says; then it is to be destroyed.
+  /// Begins to relay, with what the client may have sent already: most clients speak first. The
+  /// observer may be called from within, where the client has reset the connection. Fails with what
+  /// epoll_ctl(2) says; then it must be aborted.
   Result<void> start();
   /// Resets both sides at once. No call to the observer.
   void abort();
+  /// The client's socket, where the target has reset the connection before either side had sent a
+  /// byte, as for one that was in the backlog of a server that has closed: it can be dialled for
+  /// again. Else invalid. To be asked when the relay is over.
+  [[nodiscard]] UniqueFd take_turned_away();
 
-  std::uint32_t slot = 0;   ///< the owner's; see Roster
-  std::uint32_t burst = 0;  ///< the owner's; see LoopGuard
+  std::uint32_t slot = 0;      ///< the owner's; see Roster
+  std::uint32_t burst = 0;     ///< the owner's; see LoopGuard
+  Family family = Family::V4;  ///< the owner's: of the client
+  bool redialled = false;      ///< the owner's: see WaitingClient
 
  private:
   /// One side, and the pump that carries what comes in here to the other one.
@@ -60,12 +70,15 @@ class Relay final : public Retirable, private IoHandler {
   };
 
   void on_io(IoSource& source, std::uint32_t events) override;
-  void advance(End& from, End& to);
+  void advance(End& from, End& to, std::size_t most = Pump::kBytesPerTurn);
   void look_for_reset(End& end, End& other);
   static void mark_broken(End& end, End& other);
   static std::uint32_t interest(const End& end, const End& other);
+  [[nodiscard]] bool end_if_done();
+  [[nodiscard]] Result<void> watch_both();
   void settle();
   void end_with_reset(End& lost, End& survivor);
+  [[nodiscard]] bool was_turned_away() const;
   void hear_out(End& survivor);
   void finish();
   void close_both();
@@ -74,6 +87,7 @@ class Relay final : public Retirable, private IoHandler {
   RelayObserver& observer_;
   End client_;
   End target_;
+  bool turned_away_ = false;
 };
 
 }  // namespace portfwd

@@ -28,6 +28,7 @@ class Roster {
     return out;
   }
 
+  [[nodiscard]] T& operator[](std::size_t slot) { return *elements_[slot]; }
   [[nodiscard]] T& last() { return *elements_.back(); }
   [[nodiscard]] bool empty() const { return elements_.empty(); }
   [[nodiscard]] std::size_t size() const { return elements_.size(); }

@@ -1,6 +1,7 @@
 #include "relay/stream_port.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "base/log.h"
@@ -15,6 +16,7 @@ StreamPort::StreamPort(const RelayServices& services, ForwardPortSettings settin
       settings_(std::move(settings)),
       observer_(observer),
       listener_(services.context, services.gate, *this),
+      dial_waiting_(services.context.loop(), [this] { dial_for_waiting(); }),
       drain_over_(services.context.loop(), [this] { finish_drain(); }) {}
 
 StreamPort::~StreamPort() = default;
@@ -27,9 +29,11 @@ std::expected<void, BindFailure> StreamPort::hold() {
   mode_ = Mode::Holding;
   dialer_ = nullptr;
   guard_.reset();
+  dial_waiting_.disarm();
   if (settings_.hold > Duration::zero()) {
     for (const auto& client : waiting_) {
-      if (client->dialling() || client->refused || client->suspected) engage(*client);
+      const bool held = client->held() && !client->refused && !client->suspected;
+      if (!held) dial_or_hold(*client);
     }
     return start_accepting();
   }
@@ -46,13 +50,14 @@ std::expected<void, BindFailure> StreamPort::serve(Dialer& dialer,
   for (const Family family : {Family::V4, Family::V6}) {
     candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
   }
-  for (const auto& client : waiting_) engage(*client);
+  for (const auto& client : waiting_) dial_soon(*client);
   return start_accepting();
 }
 
 void StreamPort::drain(Duration limit) {
   mode_ = Mode::Draining;
   dialer_ = nullptr;
+  dial_waiting_.disarm();
   listener_.close();
   dismiss_all();
   drain_over_.disarm();
@@ -81,17 +86,21 @@ void StreamPort::on_client(Arrival arrival) {
     ++counters_.failed;
     return reset_on_close(arrival.socket.get());
   }
-  WaitingClientObserver& self = *this;
-  WaitingClient& client = waiting_.add(std::make_unique<WaitingClient>(
-      services_.context.loop(), services_.gate, std::move(arrival.socket),
-      arrival.arrived_at.address.family(), self));
+  WaitingClient& client =
+      add_waiting(std::move(arrival.socket), arrival.arrived_at.address.family());
   if (step == LoopGuard::Step::Hold) {
     client.suspected = suspects_ = true;
     client.hold(guard_.held_until());
   } else {
-    engage(client);
+    dial_or_hold(client);
   }
   observe_limit();
+}
+
+WaitingClient& StreamPort::add_waiting(UniqueFd client, Family family) {
+  WaitingClientObserver& self = *this;
+  return waiting_.add(std::make_unique<WaitingClient>(services_.context.loop(), services_.gate,
+                                                      std::move(client), family, self));
 }
 
 LoopGuard::Step StreamPort::ask_guard() {
@@ -110,7 +119,7 @@ void StreamPort::dial_suspects() {
   if (!suspects_ || guard_.holding()) return;
   suspects_ = false;
   for (const auto& client : waiting_) {
-    if (client->suspected) engage(*client);
+    if (client->suspected) dial_soon(*client);
   }
 }
 
@@ -139,17 +148,36 @@ bool StreamPort::let_in(const Arrival& arrival) {
   return false;
 }
 
-/// Does for a client what the mode says.
-void StreamPort::engage(WaitingClient& client) {
-  const TimePoint now = services_.context.loop().now();
-  client.refused = false;
-  client.redialled = false;
-  client.suspected = false;
-  if (mode_ == Mode::Serving) {
-    const auto& candidates = candidates_[static_cast<std::size_t>(client.family())];
-    client.dial(*dialer_, candidates, now + settings_.connect_timeout);
-  } else {
-    client.hold(now + settings_.hold);
+/// Dials or holds, as the mode says. Dialled, the client may be connected and removed on return.
+void StreamPort::dial_or_hold(WaitingClient& client) {
+  client.refused = client.redialled = client.suspected = false;
+  if (mode_ == Mode::Serving) return dial(client);
+  client.hold(services_.context.loop().now() + settings_.hold);
+}
+
+void StreamPort::dial(WaitingClient& client) {
+  assert(mode_ == Mode::Serving && dialer_ != nullptr);
+  const auto& candidates = candidates_[static_cast<std::size_t>(client.family())];
+  const TimePoint deadline = services_.context.loop().now() + settings_.connect_timeout;
+  UniqueFd target = client.dial(*dialer_, candidates, deadline);
+  if (target.valid()) on_connected(client, std::move(target));
+}
+
+/// Dials in the next turn: a call of the port must not call the observer, and a walk over waiting_
+/// must not change it. A dial under way ends now, since its dialer may be destroyed next.
+void StreamPort::dial_soon(WaitingClient& client) {
+  assert(mode_ == Mode::Serving);
+  client.stop();
+  client.refused = client.redialled = client.suspected = false;
+  dial_waiting_.arm_now();
+}
+
+/// From the last to the first: a client that is connected at once is removed from waiting_, where
+/// the last one takes its place.
+void StreamPort::dial_for_waiting() {
+  for (std::size_t i = waiting_.size(); i-- > 0;) {
+    WaitingClient& client = waiting_[i];
+    if (!client.held() && !client.dialling()) dial(client);
   }
 }
 
@@ -179,6 +207,8 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
   Relay& relay = relays_.add(std::make_unique<Relay>(services_.context, client.release(),
                                                      std::move(target), counters_, self));
   relay.burst = guard_.burst();
+  relay.family = client.family();
+  relay.redialled = client.redialled;
   dismiss(client);
   counters_.active = relays_.size();
   if (!relay.start()) {
@@ -195,6 +225,22 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
 void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
   log::debug("{}: {}", settings_.name, error.text());
   undialable_ = cannot_be_dialled(error);
+  wait_for_second_look(client, error);
+  observer_.on_target_refused(*this, error);
+}
+
+/// Does the same for a client whose relay the target has reset before either side sent a byte.
+void StreamPort::on_turned_away(UniqueFd socket, Family family, bool redialled) {
+  if (mode_ == Mode::Draining) return reset_on_close(socket.get());
+  const Error error{ECONNRESET, "connect"};
+  WaitingClient& client = add_waiting(std::move(socket), family);
+  client.redialled = redialled;
+  if (mode_ == Mode::Holding && settings_.hold > Duration::zero()) return dial_or_hold(client);
+  wait_for_second_look(client, error);
+  observer_.on_target_refused(*this, error);
+}
+
+void StreamPort::wait_for_second_look(WaitingClient& client, const Error& error) {
   const bool turned_away = error.code == ECONNREFUSED || error.code == ECONNRESET;
   if (turned_away && !client.redialled && settings_.hold > Duration::zero()) {
     client.refused = true;
@@ -203,7 +249,6 @@ void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
     ++counters_.failed;
     dismiss(client);
   }
-  observer_.on_target_refused(*this, error);
 }
 
 void StreamPort::on_hold_over(WaitingClient& client) {
@@ -217,9 +262,9 @@ void StreamPort::on_hold_over(WaitingClient& client) {
     return dial_suspects();
   }
   if (client.refused && !client.gone() && mode_ == Mode::Serving) {
-    engage(client);
+    client.refused = false;
     client.redialled = true;
-    return;
+    return dial(client);
   }
   if (client.refused) ++counters_.failed;
   dismiss(client);
@@ -227,7 +272,9 @@ void StreamPort::on_hold_over(WaitingClient& client) {
 
 void StreamPort::on_relay_over(Relay& relay) {
   const bool of_the_burst = relay.burst == guard_.burst();
+  UniqueFd turned_away = relay.take_turned_away();
   drop_relay(relay);
+  if (turned_away.valid()) on_turned_away(std::move(turned_away), relay.family, relay.redialled);
   if (!of_the_burst) return;
   guard_.on_ended(services_.context.loop().now());
   dial_suspects();
@@ -242,7 +289,7 @@ void StreamPort::dismiss(WaitingClient& client) {
 /// Dials end now, not with the batch: their dialer may be the next thing to go.
 void StreamPort::dismiss_all() {
   while (!waiting_.empty()) {
-    waiting_.last().cancel();
+    waiting_.last().stop();
     dismiss(waiting_.last());
   }
 }

@@ -66,7 +66,13 @@ class StreamPort final : public ForwardPort,
   void on_relay_over(Relay& relay) override;
 
   [[nodiscard]] bool let_in(const Arrival& arrival);
-  void engage(WaitingClient& client);
+  WaitingClient& add_waiting(UniqueFd client, Family family);
+  void on_turned_away(UniqueFd socket, Family family, bool redialled);
+  void wait_for_second_look(WaitingClient& client, const Error& error);
+  void dial_or_hold(WaitingClient& client);
+  void dial(WaitingClient& client);
+  void dial_soon(WaitingClient& client);
+  void dial_for_waiting();
   [[nodiscard]] LoopGuard::Step ask_guard();
   void dial_suspects();
   void cut_loop();
@@ -93,6 +99,7 @@ class StreamPort final : public ForwardPort,
   bool suspects_ = false;  ///< the guard holds clients
   Roster<WaitingClient> waiting_;
   Roster<Relay> relays_;
+  Timer dial_waiting_;  ///< armed when clients of waiting_ are neither held nor dialled for
   Timer drain_over_;
 };
 

@@ -1,5 +1,7 @@
 #include "relay/waiting_client.h"
 
+#include <cassert>
+
 #include "kernel/stream.h"
 
 namespace portfwd {
@@ -25,10 +27,19 @@ void WaitingClient::hold(TimePoint deadline) {
   (void)source_.watch(EPOLLERR);  // without it a client that is gone is noticed at the deadline
 }
 
-void WaitingClient::dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline) {
+UniqueFd WaitingClient::dial(Dialer& dialer, std::span<const Address> candidates,
+                             TimePoint deadline) {
+  stop();
+  DialStart start = dialer.dial(candidates, deadline, *this);
+  assert(start.connected.valid() == (start.attempt == nullptr));
+  dial_ = std::move(start.attempt);
+  return std::move(start.connected);
+}
+
+void WaitingClient::stop() {
   hold_over_.disarm();
   source_.disarm();
-  dial_ = dialer.dial(candidates, deadline, *this);
+  dial_.reset();
 }
 
 UniqueFd WaitingClient::release() {

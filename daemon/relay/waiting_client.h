@@ -37,12 +37,15 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   /// Gives up a dial under way and waits instead, at most until `deadline`.
   void hold(TimePoint deadline);
   /// @param dialer borrowed until the outcome, or until hold() or the end of the client
-  void dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline);
-  /// Ends a dial under way.
-  void cancel() { dial_.reset(); }
+  /// @return the target's end, where it has accepted at once; else the observer is told later
+  [[nodiscard]] UniqueFd dial(Dialer& dialer, std::span<const Address> candidates,
+                              TimePoint deadline);
+  /// Ends a dial under way, or holding.
+  void stop();
 
   [[nodiscard]] Family family() const { return family_; }
   [[nodiscard]] bool dialling() const { return dial_ != nullptr; }
+  [[nodiscard]] bool held() const { return hold_over_.armed(); }
   /// Whether it has reset the connection.
   [[nodiscard]] bool gone() const { return gone_; }
   [[nodiscard]] int socket() const { return client_.get(); }

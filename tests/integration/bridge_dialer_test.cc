@@ -46,8 +46,9 @@ struct BridgeDialerTest : testing::Test, DialHandler {
   std::pair<std::optional<Endpoint>, int> dial(const std::vector<Address>& candidates) {
     outcome.reset();
     dialling = true;
-    const auto attempt = dialer->dial(candidates, loop.now() + 10s, *this);
+    DialStart start = dialer->dial(candidates, loop.now() + 10s, *this);
     dialling = false;
+    if (start.connected.valid()) outcome = std::move(start.connected);
     const TimePoint limit = loop.now() + 20s;
     while (!outcome && loop.now() < limit) EXPECT_TRUE(loop.turn(20ms));
     if (!outcome) return {std::nullopt, ETIME};
@@ -139,9 +140,11 @@ TEST_F(BridgeDialerTest, FarEndsThatTheContainerMadeUpProveNothing) {
 }
 
 TEST_F(BridgeDialerTest, DestroyingTheAttemptCancelsIt) {
-  const Veth veth(box.pid(), 1);
-  ASSERT_EQ(box.open({kAny4, 8080}), 0);
-  dialer->dial(std::vector<Address>{{kLoopback4, 8080}}, loop.now() + 10s, *this).reset();
+  const Veth veth(box.pid(), 1);  // where nobody listens, which is told in the next turn
+  const std::vector<Address> there{{kLoopback4, 8080}};
+  DialStart start = dialer->dial(there, loop.now() + 10s, *this);
+  ASSERT_NE(start.attempt, nullptr);
+  start.attempt.reset();
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(loop.turn(10ms));
   EXPECT_FALSE(outcome);
 }

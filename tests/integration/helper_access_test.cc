@@ -33,7 +33,8 @@ struct HelperAccessTest : AccessTest, DialHandler, InsidePortHandler {
   }
   std::optional<Endpoint> dial(ContainerAccess& reach, Port port) {
     const std::vector<Address> candidates{{kLoopback, port}};
-    const auto attempt = reach.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
+    DialStart start = reach.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
+    if (start.connected.valid()) outcome = std::move(start.connected);
     turn_until([&] { return outcome.has_value(); });
     return outcome && *outcome ? peer_endpoint((*outcome)->get()) : std::nullopt;
   }

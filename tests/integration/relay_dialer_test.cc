@@ -8,6 +8,7 @@
 
 #include "kernel/sock_diag.h"
 #include "relay/dial_order.h"
+#include "relay/host_sockets.h"
 #include "relay/netns_dialer.h"
 #include "support/addresses.h"
 #include "support/socket_tap.h"
@@ -47,8 +48,14 @@ struct DialerTest : testing::Test, DialHandler {
   void start(const std::vector<Address>& candidates, Duration limit = 20s) {
     dialling = true;
     outcome.reset();
-    attempt = dialer.dial(candidates, loop.now() + limit, *this);
+    start_with(dialer, candidates, limit);
     dialling = false;
+  }
+  void start_with(NetnsDialer& by, std::span<const Address> candidates, Duration limit = 20s) {
+    DialStart start = by.dial(candidates, loop.now() + limit, *this);
+    EXPECT_EQ(start.connected.valid(), start.attempt == nullptr);
+    attempt = std::move(start.attempt);
+    if (start.connected.valid()) outcome = std::move(start.connected);
   }
   /// A port where nobody listens and nobody will, since it stays bound.
   Endpoint refusing(Family family) {
@@ -70,9 +77,13 @@ struct DialerTest : testing::Test, DialHandler {
   bool dialling = false;
 };
 
-TEST_F(DialerTest, GivesAConnectedSocketWithNagleOff) {
+TEST_F(DialerTest, GivesAConnectedSocketOfTheHostWithNagleOff) {
   const UniqueFd listener = listen_on_loopback(Family::V4);
-  auto& got = dial({*portfwd::local_endpoint(listener.get())});
+  HostSockets host(context);
+  NetnsDialer to_host(context, host);
+  start_with(to_host, addresses(*portfwd::local_endpoint(listener.get())));
+  ASSERT_TRUE(outcome) << "on loopback a target accepts within the call";
+  auto& got = *outcome;
   ASSERT_TRUE(got) << got.error().text();
   const UniqueFd accepted = accept_from(listener);
   write_all(*got, "hello");
@@ -176,8 +187,7 @@ TEST_F(DialerTest, ASocketThatMeetsItselfWasRefused) {
     void withdraw(SocketTaker&) noexcept override {}
   } bound;
   NetnsDialer to_itself(context, bound);
-  attempt = to_itself.dial(addresses(Endpoint{IpAddress::loopback(Family::V4), 9999}),
-                           loop.now() + 20s, *this);
+  start_with(to_itself, addresses(Endpoint{IpAddress::loopback(Family::V4), 9999}));
   while (!outcome) ASSERT_TRUE(loop.turn(1s));
   ASSERT_FALSE(*outcome);
   EXPECT_EQ(outcome->error().code, ECONNREFUSED);
@@ -188,7 +198,7 @@ TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceAndFailsWhenThatIsGone) {
   UniqueFd listener = container.ns->listen({IpAddress::loopback(Family::V4), 8080});
   NetnsDialer inwards(context, container);
   const auto there = addresses(Endpoint{IpAddress::loopback(Family::V4), 8080});
-  attempt = inwards.dial(there, loop.now() + 20s, *this);
+  start_with(inwards, there);
   while (!outcome) ASSERT_TRUE(loop.turn(1s));
   ASSERT_TRUE(*outcome);
   EXPECT_TRUE(accept_from(listener).valid());
@@ -205,7 +215,7 @@ TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceAndFailsWhenThatIsGone) {
   } last(left_over.get());
   container.ns.reset();
   NetnsDialer too_late(context, last);
-  attempt = too_late.dial(there, loop.now() + 20s, *this);
+  start_with(too_late, there);
   while (!outcome) ASSERT_TRUE(loop.turn(1s));
   EXPECT_FALSE(*outcome);
 }
@@ -240,7 +250,7 @@ TEST_P(InterfaceDialerTest, ReachesAListenerThatIsBoundToAnInterface) {
     EXPECT_NE(found->front().local.interface, 0U);
     const ListenAddress there{found->front().local, true};
     outcome.reset();
-    attempt = inwards.dial(dial_order(Family::V4, std::span(&there, 1)), loop.now() + 20s, *this);
+    start_with(inwards, dial_order(Family::V4, std::span(&there, 1)));
     while (!outcome) EXPECT_TRUE(loop.turn(1s));
     if (!*outcome) return outcome->error().code;
     if (tcp) return accept_from(bound).valid() ? 0 : ENODATA;

@@ -28,6 +28,21 @@ TEST(ForwardPortLimitTest, BeyondMaxConnectionsClientsWaitInTheQueue) {
   EXPECT_EQ(rig.receive(three, 9).text, "your turn");
 }
 
+/// Nobody waits behind a client that comes alone, so nobody is looked for; the turns after it take
+/// in more and more of those who came together.
+TEST(ForwardPortLimitTest, SuccessiveTurnsAcceptTwiceAsManyEach) {
+  ForwardRig rig;
+  rig.start();
+  const StreamPair first = rig.connect_through();
+  ASSERT_TRUE(rig.loop.turn(0s));
+  std::vector<UniqueFd> clients;
+  while (clients.size() < 40) clients.push_back(connect_to_port(kBoth[0]));
+  for (const std::uint64_t total : {1, 3, 7, 15, 31, 40}) {
+    ASSERT_TRUE(rig.loop.turn(20ms));
+    EXPECT_EQ(rig.port->counters().total, 1 + total);
+  }
+}
+
 TEST(ForwardPortLimitTest, OneTurnTakesInSoManyAndThenOthersHaveTheirs) {
   ForwardRig rig;
   rig.start();

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
 
@@ -135,6 +136,65 @@ TEST_P(StreamFacts, WhatIsAcceptedTakesUrgentDataAsItsListenerDoes) {
   Received got;
   read_available(accept_from(listener), got);
   EXPECT_EQ(got.text, "!");
+}
+
+TEST_P(StreamFacts, WhatIsAcceptedHasSoReuseaddrAsItsListenerHad) {
+  const UniqueFd listener = listen_on_loopback(GetParam());
+  const UniqueFd before = connect_to_port(*local_endpoint(listener.get()));
+  const int on = 1;
+  ASSERT_EQ(::setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+  const UniqueFd after = connect_to_port(*local_endpoint(listener.get()));
+  for (const int expected : {0, 1}) {
+    const UniqueFd accepted = accept_from(listener);
+    int reuse = -1;
+    socklen_t length = sizeof reuse;
+    EXPECT_EQ(::getsockopt(accepted.get(), SOL_SOCKET, SO_REUSEADDR, &reuse, &length), 0);
+    EXPECT_EQ(reuse, expected) << "it is copied when the connection is complete";
+  }
+}
+
+tcp_info info_of(const UniqueFd& fd) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  EXPECT_EQ(::getsockopt(fd.get(), IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+  EXPECT_GE(length, offsetof(tcp_info, tcpi_segs_in) + sizeof info.tcpi_segs_in);
+  return info;
+}
+constexpr std::uint8_t kEstablished = 1, kSynSent = 2, kClosed = 7;  // include/net/tcp_states.h
+
+TEST_P(StreamFacts, AHandshakeOnLoopbackIsOverWhenConnectReturns) {
+  const UniqueFd listener = listen_on_loopback(GetParam());
+  const Endpoint there = *local_endpoint(listener.get());
+  const UniqueFd accepted = new_socket(GetParam());
+  EXPECT_EQ(try_connect(accepted, there), EINPROGRESS);
+  EXPECT_EQ(info_of(accepted).tcpi_state, kEstablished);
+  EXPECT_EQ(info_of(accepted).tcpi_segs_in, 1U) << "the answer to its SYN";
+}
+
+TEST_P(StreamFacts, ARefusalOnLoopbackIsThereWhenConnectReturns) {
+  const UniqueFd bound = new_socket(GetParam());
+  const SockAddr any = to_sockaddr({IpAddress::loopback(GetParam()), 0});
+  ASSERT_EQ(::bind(bound.get(), any.get(), any.length), 0);
+  const UniqueFd refused = new_socket(GetParam());
+  EXPECT_EQ(try_connect(refused, *local_endpoint(bound.get())), EINPROGRESS);
+  EXPECT_EQ(info_of(refused).tcpi_state, kClosed);
+  EXPECT_EQ(take_socket_error(refused.get()), ECONNREFUSED);
+}
+
+TEST_P(StreamFacts, WhileABacklogIsFullAHandshakeIsInProgress) {
+  const UniqueFd full = listen_at({IpAddress::loopback(GetParam()), 0}, 0);
+  const UniqueFd queued = connect_to_port(*local_endpoint(full.get()));
+  const UniqueFd waits = connect_to_port(*local_endpoint(full.get()));
+  EXPECT_EQ(info_of(waits).tcpi_state, kSynSent);
+}
+
+TEST_P(StreamFacts, ASocketThatMeetsItselfHasReceivedMoreThanOneSegment) {
+  const UniqueFd itself = new_socket(GetParam());
+  const SockAddr any = to_sockaddr({IpAddress::loopback(GetParam()), 0});
+  ASSERT_EQ(::bind(itself.get(), any.get(), any.length), 0);
+  EXPECT_EQ(try_connect(itself, *local_endpoint(itself.get())), EINPROGRESS);
+  EXPECT_EQ(info_of(itself).tcpi_state, kEstablished);
+  EXPECT_GT(info_of(itself).tcpi_segs_in, 1U);
 }
 
 TEST_P(StreamFacts, SixteenSingleBytesFillADefaultPipe) {

@@ -43,7 +43,8 @@ TEST_F(RootsContainerTest, ItsWildcardListenerIsDialledOverTheBridge) {
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.kind(), AccessKind::Bridge);
   const std::vector<Address> candidates{{kLoopback, 8080}};
-  const auto attempt = web.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
+  DialStart start = web.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
+  if (start.connected.valid()) outcome = std::move(start.connected);
   ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
   ASSERT_TRUE(*outcome) << outcome->error().text();
   EXPECT_EQ(peer_endpoint((*outcome)->get()), (Endpoint{veth.v4(), 8080}));

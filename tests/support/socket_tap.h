@@ -2,6 +2,8 @@
 // broker's pool where the namespace is not what is tested.
 #pragma once
 
+#include <netinet/tcp.h>
+
 #include <algorithm>
 #include <deque>
 #include <utility>
@@ -15,7 +17,7 @@ class SocketTap final : public SocketSource {
  public:
   explicit SocketTap(int type = SOCK_STREAM) : type_(type) {}
   [[nodiscard]] UniqueFd take(Family family) override {
-    return dry_ ? UniqueFd() : new_socket(family, type_);
+    return dry_ ? UniqueFd() : tuned_socket(family);
   }
   void await(Family family, SocketTaker& taker) override { takers_.emplace_back(family, &taker); }
   void withdraw(SocketTaker& taker) noexcept override {
@@ -28,7 +30,7 @@ class SocketTap final : public SocketSource {
   void refill() {
     dry_ = false;
     for (; !takers_.empty(); takers_.pop_front()) {
-      takers_.front().second->on_socket(new_socket(takers_.front().first, type_));
+      takers_.front().second->on_socket(tuned_socket(takers_.front().first));
     }
   }
   /// Fails for everybody who waits now.
@@ -41,6 +43,15 @@ class SocketTap final : public SocketSource {
   }
 
  private:
+  [[nodiscard]] UniqueFd tuned_socket(Family family) const {
+    UniqueFd fd = new_socket(family, type_);
+    const int on = 1;
+    if (type_ == SOCK_DGRAM) return fd;
+    EXPECT_EQ(::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
+    EXPECT_EQ(::setsockopt(fd.get(), SOL_SOCKET, SO_OOBINLINE, &on, sizeof on), 0);
+    return fd;
+  }
+
   int type_;
   std::deque<std::pair<Family, SocketTaker*>> takers_;
   bool dry_ = false;

@@ -1,7 +1,6 @@
 // Sockets of one container and protocol, made ahead, so that a new connection costs no round trip
 // to the broker. Owned by whatever dials into the container, and dies with it: a held socket pins
-// its network namespace. It knows nothing of addresses; who takes a socket sets its options and
-// connects it.
+// its network namespace. It knows nothing of addresses; who takes a socket connects it.
 //
 // A family's shelf is filled by prepare() and again whenever it is half empty. A taker that finds
 // it empty doubles the batch, up to a bound; a quiet time takes it back. While descriptors are

@@ -1,6 +1,6 @@
-// Where a dialer's unconnected sockets come from: made ahead in a container's network
-// namespace, one per connection. The pool of broker-made sockets is one; it knows nothing of
-// addresses.
+// Source of a dialer's unconnected sockets, one per connection: made ahead in a container's network
+// namespace, or on the host. They are ready to be connected and relayed: non-blocking, and those of
+// TCP tuned as RelayContext::tune() does it. It knows nothing of addresses.
 #pragma once
 
 #include "base/error.h"
@@ -11,8 +11,8 @@ namespace portfwd {
 
 class SocketTaker {
  public:
-  /// @param socket unconnected, non-blocking; or why there is none. Called at most once for an
-  /// await(), never from within it. It may await() again, and must not destroy the source.
+  /// @param socket unconnected, non-blocking, tuned; or why there is none. Called at most once for
+  /// an await(), never from within it. It may await() again, and must not destroy the source.
   virtual void on_socket(Result<UniqueFd> socket) = 0;
 
  protected:
