@@ -5,6 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
+#include <cstdlib>
+#include <utility>
 
 #include "access/bridge_access.h"
 #include "access/broker_access.h"
@@ -16,7 +19,7 @@ namespace portfwd {
 
 namespace {
 
-/// What tells its network namespace from others. One that can't be told has one for itself.
+/// A key for the container's network namespace. One that cannot be identified is taken for its own.
 std::string namespace_of(const Container& container) {
   if (container.netns != 0) return fmt::format("net:{}", container.netns);
   const auto files = ProcDir().net_files(container.pid);
@@ -33,7 +36,7 @@ std::string why_not(const Container& container, const Error& error) {
   return fmt::format("it can't be entered: {}", error.text());
 }
 
-/// Whether the process is in the daemon's own user namespace: its files say so for anybody's. One
+/// Whether the process is in the daemon's own user namespace, as its files say of any process. One
 /// in a user namespace of its own is another user's rootless container, which no bridge leads to.
 /// Fact: ProcFacts.TheIdMapOfAnotherUserNamespaceIsAnother
 bool is_roots(pid_t pid) {
@@ -42,6 +45,36 @@ bool is_roots(pid_t pid) {
   return map && *map == proc.read(::getpid(), "uid_map").value_or("");
 }
 
+/// Access to a container that cannot be entered, or need not be.
+class NoAccess final : public ContainerAccess {
+ public:
+  NoAccess(const Container& container, std::string reason)
+      : container_(container), reason_(std::move(reason)) {}
+
+  [[nodiscard]] const Container& container() const override { return container_; }
+  [[nodiscard]] ContainerState state() const override {
+    return container_.on_host ? ContainerState::Ignored : ContainerState::Inaccessible;
+  }
+  [[nodiscard]] AccessKind kind() const override { return AccessKind::None; }
+  [[nodiscard]] const std::string& reason() const override { return reason_; }
+  [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
+  [[nodiscard]] bool ever_listened() const override { return false; }
+  [[nodiscard]] Dialer& dialer(Protocol) override {
+    assert(false);
+    std::abort();
+  }
+  void expedite() override {}
+  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
+      Port, InsidePortHandler&) override {
+    return std::unexpected(reason_);
+  }
+
+ private:
+  const Container& container_;
+  std::string reason_;
+  std::vector<Listener> listeners_;  ///< none
+};
+
 }  // namespace
 
 AccessSet::AccessSet(const Parts& parts, const Settings& settings)
@@ -49,18 +82,19 @@ AccessSet::AccessSet(const Parts& parts, const Settings& settings)
 
 std::vector<ContainerAccess*> AccessSet::all() const {
   std::vector<ContainerAccess*> out;
-  out.reserve(places_.size());
-  for (const auto& [id, place] : places_) out.push_back(place.reach);
+  out.reserve(entries_.size());
+  for (const auto& [id, entry] : entries_) out.push_back(entry.access.get());
   return out;
 }
 
 ContainerAccess* AccessSet::find(std::string_view id) const {
-  const auto found = places_.find(id);
-  return found == places_.end() ? nullptr : found->second.reach;
+  const auto found = entries_.find(id);
+  return found == entries_.end() ? nullptr : found->second.access.get();
 }
 
 bool AccessSet::settled() const {
-  return std::ranges::all_of(shared_, [](const auto& netns) { return netns.second.settled(); });
+  return std::ranges::all_of(namespaces_,
+                             [](const auto& netns) { return netns.second->settled(); });
 }
 
 void AccessSet::add_facts(Facts& facts) const {
@@ -79,75 +113,81 @@ void AccessSet::add_facts(Facts& facts) const {
   facts["broker_failures"] = static_cast<std::int64_t>(parts_.brokers.failures());
 }
 
-SharedNetns::Way AccessSet::open(const Container& container, NetnsAccessObserver& observer) {
+AccessSet::Opened AccessSet::open(const Container& container) {
   const NetnsAccess::Parts parts{
-      {parts_.loop, pace_, storm_, udp_, parts_.modules}, parts_.names, observer};
-  if (container.on_host) return {nullptr, container.inaccessible};
+      {parts_.loop, pace_, rate_limit_, udp_, parts_.modules}, parts_.names, *observer_};
+  if (container.on_host) return std::unexpected(container.inaccessible);
   if (!container.inaccessible.empty()) return open_from_outside(container, parts);
   auto broker = parts_.brokers.enter(container.netns_fd.get());
-  if (!broker) return {nullptr, why_not(container, broker.error())};
-  UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC, 0));  // may outlive this one
-  if (!netns.valid()) return {nullptr, why_not(container, {errno, "fcntl"})};
-  return {std::make_unique<BrokerAccess>(
-              parts, parts_.relay,
-              BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
-                                  std::move(*broker)}),
-          ""};
+  if (!broker) return std::unexpected(why_not(container, broker.error()));
+  UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC,
+                         0));  // may outlive this one
+  if (!netns.valid()) return std::unexpected(why_not(container, {errno, "fcntl"}));
+  return std::make_unique<BrokerAccess>(
+      parts, parts_.relay,
+      BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
+                          std::move(*broker)});
 }
 
-SharedNetns::Way AccessSet::open_from_outside(const Container& container,
-                                              const NetnsAccess::Parts& parts) {
-  if (container.pid == 0) return {nullptr, container.inaccessible};
+AccessSet::Opened AccessSet::open_from_outside(const Container& container,
+                                               const NetnsAccess::Parts& parts) {
+  if (container.pid == 0) return std::unexpected(container.inaccessible);
   const auto process = open_pidfd(container.pid);
   auto inside = BridgeDialer::Inside::open(container.pid);
-  if (!inside || !is_roots(container.pid)) return {nullptr, container.inaccessible};
+  if (!inside || !is_roots(container.pid)) return std::unexpected(container.inaccessible);
   // Else what was opened by its pid could be another process's.
-  if (!process || has_exited(process->get())) return {nullptr, container.inaccessible};
+  if (!process || has_exited(process->get())) return std::unexpected(container.inaccessible);
   if (auto launcher = parts_.helpers.launcher_for(container)) {
-    return {std::make_unique<HelperAccess>(
-                parts, parts_.relay,
-                HelperAccess::Entry{container.pid, std::move(*inside), std::move(launcher)}),
-            ""};
+    return std::make_unique<HelperAccess>(
+        parts, parts_.relay,
+        HelperAccess::Entry{container.pid, std::move(*inside), std::move(launcher)});
   }
-  return {std::make_unique<BridgeAccess>(parts, parts_.relay, container.pid, std::move(*inside)),
-          ""};
+  return std::make_unique<BridgeAccess>(parts, parts_.relay, container.pid, std::move(*inside));
+}
+
+AccessSet::Entry AccessSet::make_entry(const Container& container) {
+  auto [netns, fresh] = namespaces_.try_emplace(namespace_of(container));
+  if (fresh) {
+    auto opened = open(container);
+    if (!opened) {
+      namespaces_.erase(netns);
+      return {namespaces_.end(), std::make_unique<NoAccess>(container, opened.error())};
+    }
+    netns->second = std::move(*opened);
+  }
+  return {netns, netns->second->add(container)};
 }
 
 void AccessSet::on_container_added(const Container& container) {
-  const auto [netns, fresh] =
-      shared_.try_emplace(namespace_of(container), parts_.loop, *observer_,
-                          [&](NetnsAccessObserver& observer) { return open(container, observer); });
-  NetnsMember& added = netns->second.add(container);
-  places_[container.id] = {&added, netns};
-  observer_->on_access_added(added);
-  netns->second.deal();
+  assert(observer_ != nullptr && !entries_.contains(container.id));
+  const Entry& added = entries_.emplace(container.id, make_entry(container)).first->second;
+  observer_->on_access_added(*added.access);
+  if (added.netns != namespaces_.end()) added.netns->second->distribute_listeners();
 }
 
 void AccessSet::on_container_changed(const Container& container) {
-  const Place& place = places_.at(container.id);
-  observer_->on_access_changed(*place.reach);
-  place.netns->second.deal();
+  const Entry& entry = entries_.at(container.id);
+  observer_->on_access_changed(*entry.access);
+  if (entry.netns != namespaces_.end()) entry.netns->second->distribute_listeners();
 }
 
 void AccessSet::on_container_removed(const Container& container, RemovalReason reason) {
-  const auto found = places_.find(container.id);
-  const Place place = found->second;
-  observer_->on_access_removed(*place.reach, reason);
-  places_.erase(found);
-  place.netns->second.remove(*place.reach);
-  if (place.netns->second.empty()) {
-    shared_.erase(place.netns);  // its sockets with it: they pin the namespace
-  } else {
-    place.netns->second.deal();
-  }
+  const auto found = entries_.find(container.id);
+  assert(found != entries_.end());
+  observer_->on_access_removed(*found->second.access, reason);
+  const auto netns = found->second.netns;
+  entries_.erase(found);
+  if (netns == namespaces_.end()) return;
+  if (netns->second->has_members()) return netns->second->distribute_listeners();
+  namespaces_.erase(netns);  // its sockets with it: they pin the namespace
 }
 
 void AccessSet::follow_diag_modules() {
-  for (auto& [name, netns] : shared_) netns.renew_source();
+  for (auto& [name, netns] : namespaces_) netns->renew_source();
 }
 
 void AccessSet::on_sign_of_life(const Container& container) {
-  places_.at(container.id).reach->expedite();
+  entries_.at(container.id).access->expedite();
 }
 
 }  // namespace portfwd

@@ -1,6 +1,7 @@
-// A ContainerAccess for each container of the registry, by the best way there is. Owned by main. It
-// turns what the registry tells into what the forward table needs: containers that share a network
-// namespace share the access to it, and all looking has one pace.
+// All containers' access: a ContainerAccess for each container of the registry, by the best way
+// there is. Owned by main. It owns the NetnsAccess of each network namespace that can be seen into,
+// which the containers in it share, and what all watches have in common: the Pace, the rate limit
+// of close events and the UDP ports of interest.
 #pragma once
 
 #include <map>
@@ -10,7 +11,7 @@
 #include <vector>
 
 #include "access/helper_containers.h"
-#include "access/shared_netns.h"
+#include "access/netns_access.h"
 #include "base/facts.h"
 #include "broker/client/broker_set.h"
 #include "config/settings.h"
@@ -35,16 +36,16 @@ class AccessSet final : public RegistryObserver {
   /// To be set before the registry finds anything.
   void set_observer(AccessObserver& observer) { observer_ = &observer; }
   void set_pace(const Settings::Detect& settings) { pace_.configure(settings); }
-  /// From the next look on.
+  /// From the next poll on.
   void look_for(UdpInterest udp) { udp_ = std::move(udp); }
 
-  /// What the kernel has of DiagModules has changed.
+  /// To be called when DiagModules has changed.
   void follow_diag_modules();
 
   [[nodiscard]] std::vector<ContainerAccess*> all() const;  ///< by id
   [[nodiscard]] ContainerAccess* find(std::string_view id) const;
   [[nodiscard]] Duration poll_interval() const { return pace_.interval(); }
-  /// Whether what was open in all containers at the start was told (or can't be known).
+  /// Whether what was open in all containers at the start was reported (or cannot be known).
   [[nodiscard]] bool settled() const;
   void add_facts(Facts& facts) const;
 
@@ -54,22 +55,24 @@ class AccessSet final : public RegistryObserver {
   void on_sign_of_life(const Container& container) override;
 
  private:
-  using Shared = std::map<std::string, SharedNetns>;
-  struct Place {
-    NetnsMember* reach;
-    Shared::iterator netns;
+  using Namespaces = std::map<std::string, std::unique_ptr<NetnsAccess>>;
+  struct Entry {
+    Namespaces::iterator netns;  ///< end() where there is no way in
+    std::unique_ptr<ContainerAccess> access;
   };
-  [[nodiscard]] SharedNetns::Way open(const Container& container, NetnsAccessObserver& observer);
-  [[nodiscard]] SharedNetns::Way open_from_outside(const Container& container,
-                                                   const NetnsAccess::Parts& parts);
+  using Opened = std::expected<std::unique_ptr<NetnsAccess>, std::string>;
+  [[nodiscard]] Entry make_entry(const Container& container);
+  [[nodiscard]] Opened open(const Container& container);
+  [[nodiscard]] Opened open_from_outside(const Container& container,
+                                         const NetnsAccess::Parts& parts);
 
   Parts parts_;
   Pace pace_;
-  CloseStorm storm_;
+  CloseRateLimit rate_limit_;
   UdpInterest udp_;
   AccessObserver* observer_ = nullptr;
-  Shared shared_;                                     ///< by what tells one namespace from another
-  std::map<std::string, Place, std::less<>> places_;  ///< by the container's id
+  Namespaces namespaces_;                              ///< by what tells one from another
+  std::map<std::string, Entry, std::less<>> entries_;  ///< by the container's id
 };
 
 }  // namespace portfwd

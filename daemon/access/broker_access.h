@@ -1,14 +1,13 @@
-// A network namespace entered through a broker: sockets made inside watch its listeners and dial
+// Access to a network namespace through a broker: sockets made inside watch its listeners and dial
 // them. Nothing is started before a socket is in use inside: until then the watch is dormant, and
-// the broker is only known by name.
+// no broker runs for this namespace's sake.
 #pragma once
 
 #include <memory>
 #include <string>
 
 #include "access/netns_access.h"
-#include "access/ways_inside.h"
-#include "broker/client/broker_set.h"
+#include "access/netns_sockets.h"
 
 namespace portfwd {
 
@@ -24,20 +23,21 @@ class BrokerAccess final : public NetnsAccess {
   BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry);
 
   [[nodiscard]] AccessKind kind() const override { return AccessKind::Broker; }
-  [[nodiscard]] Dialer& dialer(Protocol protocol) override { return ways_.dialer(protocol); }
-  [[nodiscard]] TakenPort listen_inside(Port port, InsidePortHandler& handler) override;
+  [[nodiscard]] Dialer& dialer(Protocol protocol) override { return sockets_.dialer(protocol); }
+  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
+      Port port, InsidePortHandler& handler) override {
+    return sockets_.listen_inside(port, handler);
+  }
 
  private:
-  void need_diag(PortWatch& watch) override;
-  void prepare(std::vector<Listener>& now) override;
-  void ask_for_diag();
-  void got_diag(Result<BrokerClient::Sockets> sockets);
+  void on_source_needed() override;
+  void prepare_dialing(std::vector<Listener>& listeners) override { sockets_.prepare(listeners); }
+  void request_diag();
+  void on_failure(const Error& error);
 
-  Entry entry_;
-  const DiagModules& modules_;
-  bool failure_told_ = false;  ///< until it works again
-  WaysInside ways_;
-  BrokerCall diag_call_;
+  std::string name_;
+  bool failure_logged_ = false;  ///< until it works again
+  NetnsSockets sockets_;
 };
 
 }  // namespace portfwd

@@ -1,28 +1,36 @@
 #include "access/close_watch.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
+#include "access/port_watch.h"
 #include "base/log.h"
 
 namespace portfwd {
 
-CloseWatch::CloseWatch(EventLoop& loop, CloseStorm& storm, UniqueFd socket, Handler& handler)
+CloseWatch::CloseWatch(EventLoop& loop, CloseRateLimit& rate_limit, UniqueFd socket,
+                       PortWatch& watch)
     : loop_(loop),
-      storm_(storm),
-      handler_(handler),
+      rate_limit_(rate_limit),
+      watch_(watch),
       events_(std::move(socket)),
       source_(loop, events_.fd(), *this) {}
+
+void CloseWatch::on_io(IoSource&, std::uint32_t) {
+  watch_.on_closes();
+}
 
 bool CloseWatch::covered(std::span<const Port> ports) const {
   return std::ranges::all_of(ports, [this](Port port) { return events_.passes(port); });
 }
 
 /// A port too many in the filter costs a wake-up at most, so it is replaced only for a new one.
-void CloseWatch::follow(std::span<const Port> ports, bool udp) {
+void CloseWatch::set_ports(std::span<const Port> ports, bool udp) {
+  assert(std::ranges::is_sorted(ports));
   if (!covered(ports)) {
     if (const auto set = events_.filter(ports); !set) {
-      log::debug("watch: {}; closes are found by looking", set.error().text());
+      log::debug("watch: {}; closes are found by polling", set.error().text());
       refused_ = true;
     }
   }
@@ -35,7 +43,7 @@ void CloseWatch::follow(std::span<const Port> ports, bool udp) {
 }
 
 void CloseWatch::update_membership() {
-  const bool join = wanted_ && !storm_.blowing(loop_.now()) && !refused_;
+  const bool join = wanted_ && !rate_limit_.exceeded(loop_.now()) && !refused_;
   if (join == events_.joined()) return;
   changed_ = true;
   if (!join) {
@@ -43,7 +51,7 @@ void CloseWatch::update_membership() {
     return events_.leave();
   }
   if (const auto joined = events_.join(udp_); !joined) {
-    log::debug("watch: {}; closes are found by looking", joined.error().text());
+    log::debug("watch: {}; closes are found by polling", joined.error().text());
     refused_ = true;
     return;
   }
@@ -51,12 +59,13 @@ void CloseWatch::update_membership() {
 }
 
 void CloseWatch::resume() {
+  assert(events_.joined());
   if (const auto armed = source_.watch(EPOLLIN); !armed) {
-    log::debug("watch: {}; closes are found by looking", armed.error().text());
+    log::debug("watch: {}; closes are found by polling", armed.error().text());
   }
 }
 
-bool CloseWatch::follow_storm() {
+bool CloseWatch::refresh_membership() {
   update_membership();
   return std::exchange(changed_, false);
 }
@@ -75,8 +84,8 @@ void CloseWatch::count(std::uint64_t closes) {
   }
   closes_ += closes;
   if (closes_ <= kMostCloses) return;
-  log::debug("watch: sockets close by the thousands; closes are found by looking");
-  storm_.begin(now);
+  log::debug("watch: sockets close by the thousands; closes are found by polling");
+  rate_limit_.exceed(now);
   update_membership();
 }
 

@@ -1,7 +1,7 @@
-// Tells a port watch at once when one of its listeners closes. Owned by that watch. Membership in
-// the kernel's groups and the filter follow from what there is to watch for: with no listener, or
-// while sockets come and go by the thousands, it is in no group, and looking alone must do.
-// It does not know the listeners' story, only their ports.
+// Close events of one network namespace, for its port watch, which owns this. Membership in the
+// kernel's multicast groups and the filter follow from the ports to watch: without a listener, or
+// while the rate limit is exceeded, it is in no group, and closes are found by polling. It knows
+// only the ports of listeners.
 #pragma once
 
 #include <chrono>
@@ -14,15 +14,18 @@
 
 namespace portfwd {
 
-/// Whether sockets come and go by the thousands in some namespace. Shared by all watches, since all
-/// must leave: whether the kernel builds a message is asked of one table for all namespaces. How
-/// long it blows can't be seen from outside the groups, so it is looked after every now and then.
-/// Source: netlink_has_listeners() in net/netlink/af_netlink.c.
-class CloseStorm {
+class PortWatch;
+
+/// Rate limit of close events, shared by all watches: when sockets close by the thousands in one
+/// namespace all watches must leave the groups, since the kernel keeps one table for all namespaces
+/// by which it decides whether to build a message. From outside the groups the rate cannot be seen,
+/// so they are joined again after kAway. Source: netlink_has_listeners() in
+/// net/netlink/af_netlink.c.
+class CloseRateLimit {
  public:
   static constexpr Duration kAway = std::chrono::seconds(10);
-  void begin(TimePoint now) { until_ = now + kAway; }
-  [[nodiscard]] bool blowing(TimePoint now) const { return now < until_; }
+  void exceed(TimePoint now) { until_ = now + kAway; }
+  [[nodiscard]] bool exceeded(TimePoint now) const { return now < until_; }
 
  private:
   TimePoint until_ = TimePoint::min();
@@ -30,30 +33,23 @@ class CloseStorm {
 
 class CloseWatch final : private IoHandler {
  public:
-  class Handler {
-   public:
-    /// Events wait; take() them, or pause() until there is time.
-    virtual void on_closes() = 0;
-
-   protected:
-    ~Handler() = default;
-  };
-
-  /// The kernel spends 3 to 10 µs on each socket that closes while somebody is in the group.
+  /// The kernel spends 3 to 10 µs on each socket that closes while any program is in the group.
   static constexpr std::uint64_t kMostCloses = 5000;  ///< within kWindow
   static constexpr Duration kWindow = std::chrono::seconds(1);
 
   /// @param socket see DestroyEvents
-  CloseWatch(EventLoop& loop, CloseStorm& storm, UniqueFd socket, Handler& handler);
+  /// @param watch on_closes() is called when events wait: take() them, or pause() until there is
+  /// time
+  CloseWatch(EventLoop& loop, CloseRateLimit& rate_limit, UniqueFd socket, PortWatch& watch);
 
   /// @param ports of the listeners there are, ascending, each once @param udp some are of UDP
-  void follow(std::span<const Port> ports, bool udp);
-  /// To be called at every look.
-  /// @return whether the groups were joined or left since the last time: what closed unseen must be
-  /// found by looking
-  bool follow_storm();
+  void set_ports(std::span<const Port> ports, bool udp);
+  /// To be called at every poll.
+  /// @return whether the groups were joined or left since the last time: closes in between must be
+  /// found by polling
+  bool refresh_membership();
 
-  /// What waits, and whether it is too much.
+  /// The events that wait; counts them against the rate limit.
   [[nodiscard]] DestroyEvents::Batch take();
   void pause() { source_.disarm(); }
   void resume();
@@ -61,14 +57,14 @@ class CloseWatch final : private IoHandler {
   [[nodiscard]] bool joined() const { return events_.joined(); }
 
  private:
-  void on_io(IoSource&, std::uint32_t) override { handler_.on_closes(); }
+  void on_io(IoSource&, std::uint32_t) override;
   void update_membership();
   void count(std::uint64_t closes);
   [[nodiscard]] bool covered(std::span<const Port> ports) const;
 
   EventLoop& loop_;
-  CloseStorm& storm_;
-  Handler& handler_;
+  CloseRateLimit& rate_limit_;
+  PortWatch& watch_;
   DestroyEvents events_;
   IoSource source_;
   bool wanted_ = false;

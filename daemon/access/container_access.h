@@ -1,18 +1,39 @@
-// How one container is reached: its listeners on one side, a way to dial them on the other, and
-// nothing above knows by which means. Owned by the AccessSet; it lives between on_access_added and
-// on_access_removed, and its sockets pin the namespace no longer than that.
+// Access to one container: its listeners on one side, a dialer on the other. The only seam between
+// "which containers there are" (discover) and "which forwards there are" (forward).
+//
+// Who owns what in this folder. The AccessSet follows the registry and owns one ContainerAccess for
+// each container, from on_access_added to on_access_removed, and one NetnsAccess for each network
+// namespace that it can see into. Containers may share a namespace (a pod), so a NetnsAccess has
+// NetnsMembers, which are their ContainerAccess; it distributes the listeners over them. The
+// NetnsAccess owns the PortWatch, the programs' names and the sockets made in the namespace; all of
+// these pin the namespace, and all go with its last member. The Pace polls all watches within one
+// CPU budget.
+//
+// State and kind say what an access permits:
+//
+//   state         kind    listeners  dialer                           listen_inside
+//   watched       broker  all        any of them                      yes
+//   watched       helper  all        any of them                      yes
+//   watched       bridge  all        TCP at the container's addresses only once a helper is started
+//   inaccessible  none    none       must not be asked for            no
+//   ignored       none    none       must not be asked for            no; its ports are the host's
+//
+// The kind may change between bridge and helper; on_listeners is called then. A listener that its
+// kind cannot dial is reported with `unreachable`, the reason and the remedy. An implementation
+// needs neither a network namespace nor a process of this kernel.
 #pragma once
 
 #include <cstdint>
+#include <expected>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "access/inside_port.h"
-#include "access/watcher.h"
+#include "access/listener.h"
 #include "discover/container.h"
 #include "relay/dialer.h"
+#include "relay/host_listener.h"
 
 namespace portfwd {
 
@@ -24,38 +45,61 @@ enum class AccessKind : std::uint8_t { None, Broker, Helper, Bridge };
 
 [[nodiscard]] std::string_view how(AccessKind v);  ///< a sentence for `explain`
 
+class InsidePortHandler {
+ public:
+  /// @param sockets bound, not listening: 127.0.0.1, and ::1 where the container has it; or why the
+  /// port cannot be opened: EADDRINUSE, EACCES, ... or what the broker failed with Called once,
+  /// never from within ContainerAccess::listen_inside().
+  virtual void on_inside_port(Result<std::vector<BoundSocket>> sockets) = 0;
+
+ protected:
+  ~InsidePortHandler() = default;
+};
+
+/// A port inside a container that the daemon uses itself. While it lives, what listens on its
+/// sockets is no listener of the container. Destroying it cancels a request under way. It must be
+/// destroyed before its ContainerAccess, and after the sockets.
+class InsidePort {
+ public:
+  virtual ~InsidePort() = default;
+};
+
 class ContainerAccess {
  public:
   virtual ~ContainerAccess() = default;
   [[nodiscard]] virtual const Container& container() const = 0;
   [[nodiscard]] virtual ContainerState state() const = 0;
   [[nodiscard]] virtual AccessKind kind() const = 0;
-  /// Why it is inaccessible, or what of it is not reached, remedy included; else "".
+  /// Why it is inaccessible, or which of its ports is not reached, remedy included; else "".
   [[nodiscard]] virtual const std::string& reason() const = 0;
   /// Ordered, process names filled in as far as they can be known.
   [[nodiscard]] virtual const std::vector<Listener>& listeners() const = 0;
   [[nodiscard]] virtual bool ever_listened() const = 0;
+  /// Must be called only while state() is Watched.
   [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
-  /// A client waits: look soon.
+  /// A sign of life, such as a client that waits: polls soon and often for a while.
   virtual void expedite() = 0;
-  /// The same, in full and whatever it costs: a client was refused, or what is taken to be gone may
-  /// be back.
+  /// Evidence that listeners() is outdated, such as a client that was refused: polls in full at
+  /// once, whatever it costs.
   virtual void poll_now() { expedite(); }
-  /// Asks for a port of the container's loopback for ourselves. @param handler borrowed until
-  /// called, or until the result is destroyed
-  [[nodiscard]] virtual TakenPort listen_inside(Port, InsidePortHandler&) {
+  /// Opens a port on the container's loopback for the daemon. @param handler borrowed until called,
+  /// or until the result is destroyed
+  /// @return the request, or why no socket can be made inside, remedy included
+  [[nodiscard]] virtual std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
+      Port, InsidePortHandler&) {
     return std::unexpected("no socket can be made in there");
   }
 };
 
 class AccessObserver {
  public:
-  virtual void on_access_added(ContainerAccess& reach) = 0;
-  /// The container's name or facts changed, or it can no longer (or again) be entered.
-  virtual void on_access_changed(ContainerAccess& reach) = 0;
-  virtual void on_listeners(ContainerAccess& reach) = 0;
+  virtual void on_access_added(ContainerAccess& access) = 0;
+  /// The container's name or facts changed.
+  virtual void on_access_changed(ContainerAccess& access) = 0;
+  /// The listeners or the kind changed.
+  virtual void on_listeners(ContainerAccess& access) = 0;
   /// The last call for it; dials through it must be over at the return.
-  virtual void on_access_removed(ContainerAccess& reach, RemovalReason reason) = 0;
+  virtual void on_access_removed(ContainerAccess& access, RemovalReason reason) = 0;
 
  protected:
   ~AccessObserver() = default;

@@ -1,18 +1,17 @@
-// A network namespace of root's that an engine lets us into: seen and dialled from outside, as long
-// as that is enough. The first listener that only a way inside would reach has a helper container
-// started, or the first port that is to be ours; from then on it watches and dials inside. If there
-// is no helper, since it does not come or the user may not use the engine's socket, all stays as it
-// was, and it is tried again now and then.
+// Access to a network namespace of root whose engine this user may command. It begins as a bridge.
+// The first listener that cannot be dialled from outside, or the first port that is to be opened
+// inside, has a helper container started; from then on sockets made inside watch and dial. While
+// there is no helper, since it fails to start or the user may not use the engine's socket, the
+// bridge stays, and the helper is retried every kRetry.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "access/bridge_access.h"
 #include "access/helper_containers.h"
-#include "access/netns_access.h"
-#include "access/outside.h"
-#include "access/ways_inside.h"
+#include "access/netns_sockets.h"
 
 namespace portfwd {
 
@@ -28,31 +27,31 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   HelperAccess(const Parts& parts, RelayContext& relay, Entry entry);
 
   [[nodiscard]] AccessKind kind() const override {
-    return inside_ ? AccessKind::Helper : AccessKind::Bridge;
+    return entered_ ? AccessKind::Helper : AccessKind::Bridge;
   }
-  /// Nothing but TCP is dialled before the helper has come: see Outside.
+  /// Before the helper has come only TCP is dialled: see BridgeView.
   [[nodiscard]] Dialer& dialer(Protocol protocol) override {
-    return protocol == Protocol::Udp && inside_ ? inside_->dialer(protocol) : *this;
+    return protocol == Protocol::Udp && entered_ ? sockets_->dialer(protocol) : *this;
   }
-  [[nodiscard]] TakenPort listen_inside(Port port, InsidePortHandler& handler) override;
+  /// A request to a helper that is on its way waits for it.
+  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
+      Port port, InsidePortHandler& handler) override;
 
  private:
   [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,
                                DialHandler& handler) override;
-  void need_diag(PortWatch& watch) override;
-  void prepare(std::vector<Listener>& now) override;
+  void on_source_needed() override;
+  void prepare_dialing(std::vector<Listener>& listeners) override;
   void start_helper();
-  void helper_answered(Result<BrokerClient::Sockets> sockets, bool diag);
+  void on_helper_started();
+  void on_helper_failed(const Error& error);
 
   RelayContext& relay_;
   std::shared_ptr<HelperLauncher> launcher_;
-  const DiagModules& modules_;
-  Outside outside_;
-  std::string trouble_;  ///< with the last helper
-  std::shared_ptr<BrokerClient> broker_;
-  std::optional<WaysInside> inside_;
-  BrokerCall call_;
-  BrokerCall diag_call_;
+  BridgeView view_;
+  std::string trouble_;                  ///< with the last helper
+  std::optional<NetnsSockets> sockets_;  ///< from the start of a helper until it fails to come
+  bool entered_ = false;                 ///< the helper has come; implies sockets_
   Timer retry_;
 };
 

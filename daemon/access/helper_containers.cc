@@ -25,13 +25,13 @@ bool HelperLauncher::usable() const {
   return !owner_.usable().empty();
 }
 
-std::string HelperLauncher::way_in() const {
+std::string HelperLauncher::hint() const {
   for (const std::string& socket : owner_.parts_.docker) {
     if (::access(socket.c_str(), R_OK | W_OK) == 0) continue;
-    const std::string join = how_to_join(socket, owner_.parts_.user);
-    if (!join.empty()) return fmt::format("{}, or {}", kRunItRootless, join);
+    const std::string join = hint_to_join_group(socket, owner_.parts_.user);
+    if (!join.empty()) return fmt::format("{}, or {}", kRunRootless, join);
   }
-  return std::string(kRunItRootless);
+  return std::string(kRunRootless);
 }
 
 Result<BrokerProcess> HelperLauncher::launch() {

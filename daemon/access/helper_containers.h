@@ -1,6 +1,6 @@
-// Brokers that an engine starts: for containers of root which this user can't enter himself, but
-// whose engine obeys him (the group docker). Owned by main. It keeps no helper alive: their clients
-// do, and the helper ends with its socket.
+// Helper containers: brokers started by an engine, for containers of root that this user cannot
+// enter but whose engine socket this user may access (the group docker). Owned by main. It keeps no
+// helper alive: their clients do, and a helper ends with its socket.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "access/access_hint.h"
 #include "access/helper_start.h"
-#include "access/way_in.h"
 #include "broker/client/broker_launcher.h"
 #include "discover/container.h"
 
@@ -27,8 +27,8 @@ class HelperLauncher final : public BrokerLauncher {
 
   /// Whether this user may use the socket of some engine.
   [[nodiscard]] bool usable() const;
-  /// What would let us into the container, as a sentence's end.
-  [[nodiscard]] std::string way_in() const;
+  /// What would permit to enter the container, as the end of a sentence.
+  [[nodiscard]] std::string hint() const;
   /// The socket is there at once; what is sent waits until the helper has come. EACCES: not usable.
   [[nodiscard]] Result<BrokerProcess> launch() override;
   void discard(BrokerProcess) override { running_.reset(); }

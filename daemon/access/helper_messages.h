@@ -1,4 +1,4 @@
-// What is said to an engine about helper containers, as texts, and what its answers mean. Pure.
+// Requests to an engine about helper containers, as texts, and the parsers of its answers. Pure.
 // Source: docs.docker.com/reference/api/engine/version/v1.40 (Docker 19.03 and later; Podman's
 // compatible API).
 #pragma once

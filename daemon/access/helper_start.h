@@ -1,7 +1,7 @@
-// One helper container, from the request to its end: asks engines for the image of the container to
-// be entered, has the one that knows it make a helper of it, starts it, and gives it its end of the
-// broker's socket pair when it connects. Owned by the HelperLauncher; its death removes the helper.
-// It knows nothing of what the broker does.
+// Start of one helper container, and its removal at the end: asks the engines for the image of the
+// container to enter, has the engine that knows it create a helper from that image, starts it, and
+// sends it its end of the broker's socket pair when it connects. Owned by the HelperLauncher; its
+// destruction removes the helper. It knows nothing of what the broker does.
 #pragma once
 
 #include <functional>

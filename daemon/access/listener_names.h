@@ -1,11 +1,11 @@
-// The programs behind the listeners of one network namespace, kept for the life of each socket.
-// Owned by the NetnsAccess. A new listener is held back until its program is known, as its
-// environment may say that it is not to be forwarded; at most kHold, since it may be nobody's that
-// can be seen. It is looked for again later, at growing distances.
+// Programs of the listeners of one network namespace, kept for the life of each socket. Owned by
+// the NetnsAccess. A new listener is withheld until its program is known, since the program's
+// environment may exclude it from forwarding, but at most for kHold, since its process may be
+// invisible. The search is repeated with growing pauses.
 //
-// When the named process ends while its socket goes on, another process has it: a worker that
-// outlives its parent, or a server that a socket's activation started. The socket is looked up
-// again, and keeps the old name until that is found.
+// When the named process ends while its socket lives on, another process has it: a worker that
+// outlives its parent, or a server started by socket activation. The socket is looked up again, and
+// keeps the old name until then.
 #pragma once
 
 #include <chrono>
@@ -16,8 +16,8 @@
 #include <tuple>
 #include <vector>
 
+#include "access/listener.h"
 #include "access/process_names.h"
-#include "access/watcher.h"
 #include "event/event_loop.h"
 
 namespace portfwd {
@@ -27,8 +27,8 @@ class ListenerNames {
   static constexpr Duration kHold = std::chrono::milliseconds(100);
   static constexpr Duration kFirstPause = std::chrono::milliseconds(20);
   static constexpr Duration kLongestPause = std::chrono::seconds(30);
-  /// Who has many descriptors and opens ports all the time keeps the reader busy for a second, and
-  /// from then on for a tenth of the time.
+  /// A container with many descriptors that opens ports all the time keeps the reader busy for a
+  /// second, and from then on for a tenth of the time.
   static constexpr Duration kMostCredit = std::chrono::seconds(1);
   static constexpr int kShare = 10;
   static constexpr std::size_t kMostFollowed = 64;  ///< processes whose end is noticed
@@ -41,7 +41,7 @@ class ListenerNames {
   /// Takes these as all listeners there are now. @return those that may be shown, with their
   /// programs, in the same order
   [[nodiscard]] std::vector<Listener> name(std::vector<Listener> now);
-  /// Whether none is held back for its program.
+  /// Whether none is withheld for its program.
   [[nodiscard]] bool settled() const;
 
  private:

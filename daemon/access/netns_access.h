@@ -1,9 +1,18 @@
-// The way into one network namespace: a watch on its listeners and a dialer, whatever they are made
-// of. Owned by the SharedNetns; its open files and sockets pin the namespace, so it dies with the
-// last container in there. It knows neither containers nor forwards.
+// Access to one network namespace of this kernel, for all containers in it. It owns the watch on
+// the namespace's listeners and the names of their programs; an implementation says what the watch
+// reads and how a listener is dialled. Owned by the AccessSet; its open files and sockets pin the
+// namespace, so it is destroyed with its last member.
+//
+// Each listener belongs to the member whose cgroup, or a cgroup below it, made its socket, else to
+// the first member. A server may listen before discovery has seen its container, so a listener that
+// an unknown cgroup made in an engine's namespace is withheld once, for kOwnerGracePeriod: its
+// container may be about to be found.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,61 +22,107 @@
 
 namespace portfwd {
 
-class NetnsAccess;
+class NetnsMember;
 
-class NetnsAccessObserver {
- public:
-  /// `access.listeners()` is not what it was. Called from the loop.
-  virtual void on_listeners(NetnsAccess& access) = 0;
-
- protected:
-  ~NetnsAccessObserver() = default;
-};
-
-/// An implementation says what the watch looks with (DiagProvider) and what is dialled.
-class NetnsAccess : private WatchObserver, protected DiagProvider {
+class NetnsAccess : private PortWatch::Owner {
  public:
   struct Parts {
     PortWatch::Shared watching;
     ProcessNames& names;
-    NetnsAccessObserver& observer;
+    AccessObserver& observer;  ///< gets on_listeners only
   };
   NetnsAccess(const NetnsAccess&) = delete;
   NetnsAccess& operator=(const NetnsAccess&) = delete;
-  virtual ~NetnsAccess() = default;
+  virtual ~NetnsAccess();
+
+  /// @param container borrowed by the member. Its listeners come with the next
+  /// distribute_listeners().
+  [[nodiscard]] std::unique_ptr<NetnsMember> add(const Container& container);
+  [[nodiscard]] bool has_members() const { return !members_.empty(); }
 
   [[nodiscard]] virtual AccessKind kind() const = 0;
   [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
-  /// Ordered, process names filled in as far as they can be known. A new one is there once its
-  /// program has been looked for.
-  [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
+  /// See ContainerAccess.
+  [[nodiscard]] virtual std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
+      Port port, InsidePortHandler& handler) = 0;
   void expedite() { watch_.expedite(); }
   void poll_now() { watch_.poll_now(); }
-  /// There may be something better to look with than what there was.
+  /// The watch may have something better to read than what it has.
   void renew_source() { watch_.renew_source(); }
-  /// Whether what was open at the start is shown; see PortWatch.
-  [[nodiscard]] bool settled() const { return watch_.settled() && names_.settled(); }
-  /// See ContainerAccess.
-  [[nodiscard]] virtual TakenPort listen_inside(Port port, InsidePortHandler& handler) = 0;
+  /// Whether what was open at the start is distributed (or cannot be known).
+  [[nodiscard]] bool settled() const;
+
+  /// Must be called when the members, or the cgroups of members, have changed.
+  void distribute_listeners();
 
  protected:
   /// @param pid, netns as PortWatch has them
   NetnsAccess(const Parts& parts, pid_t pid, std::uint64_t netns);
 
-  /// These are the listeners now: marks those that can't be dialled, has sockets ready for the
-  /// others.
-  virtual void prepare(std::vector<Listener>& now) = 0;
-  /// What can be dialled may have changed: prepares anew and tells.
-  void reconsider();
+  /// Marks those of the listeners that cannot be dialled, has sockets ready for the others.
+  virtual void prepare_dialing(std::vector<Listener>& listeners) = 0;
+  /// To be called when what can be dialled may have changed.
+  void update_listeners();
   [[nodiscard]] PortWatch& watch() { return watch_; }
+  [[nodiscard]] const DiagModules& modules() const { return modules_; }
 
  private:
-  void on_listeners(Watcher& watcher) override;
+  friend class NetnsMember;
+  using Makers = std::map<std::uint64_t, const NetnsMember*>;  ///< by the cgroup's inode
 
-  NetnsAccessObserver& observer_;
+  void on_listeners() override { update_listeners(); }
+  void remove(const NetnsMember& member);
+  [[nodiscard]] std::optional<std::size_t> owner_of(const Listener& listener, const Makers& known);
+  [[nodiscard]] const NetnsMember* maker_of(std::uint64_t cgroup, const Makers& known);
+  void end_grace_period();
+
+  AccessObserver& observer_;
+  const DiagModules& modules_;
+  std::vector<NetnsMember*> members_;  ///< in the order of their coming
+  Makers makers_;                      ///< of the listeners distributed last
+  std::set<std::uint64_t> awaited_;    ///< cgroups whose container may yet be found
+  std::set<std::uint64_t> unclaimed_;  ///< cgroups whose container was not found in time
+  Timer grace_period_;
   ListenerNames names_;
-  std::vector<Listener> listeners_;
+  std::vector<Listener> listeners_;  ///< of the namespace, prepared for dialling
   PortWatch watch_;
+};
+
+/// One container's part of a NetnsAccess, which outlives it.
+class NetnsMember final : public ContainerAccess {
+ public:
+  NetnsMember(const Container& container, NetnsAccess& netns)
+      : container_(container), netns_(netns), reported_kind_(netns.kind()) {}
+  NetnsMember(const NetnsMember&) = delete;
+  NetnsMember& operator=(const NetnsMember&) = delete;
+  ~NetnsMember() override { netns_.remove(*this); }
+
+  [[nodiscard]] const Container& container() const override { return container_; }
+  [[nodiscard]] ContainerState state() const override {
+    return container_.on_host ? ContainerState::Ignored : ContainerState::Watched;
+  }
+  [[nodiscard]] AccessKind kind() const override { return netns_.kind(); }
+  [[nodiscard]] const std::string& reason() const override { return reason_; }
+  [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
+  [[nodiscard]] bool ever_listened() const override { return ever_listened_; }
+  [[nodiscard]] Dialer& dialer(Protocol protocol) override { return netns_.dialer(protocol); }
+  void expedite() override { netns_.expedite(); }
+  void poll_now() override { netns_.poll_now(); }
+  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
+      Port port, InsidePortHandler& handler) override {
+    return netns_.listen_inside(port, handler);
+  }
+
+  /// @param listeners ordered @return whether these, or the kind, are others than before
+  [[nodiscard]] bool set_listeners(std::vector<Listener> listeners);
+
+ private:
+  const Container& container_;
+  NetnsAccess& netns_;
+  std::string reason_;
+  std::vector<Listener> listeners_;
+  AccessKind reported_kind_;
+  bool ever_listened_ = false;
 };
 
 }  // namespace portfwd

@@ -9,16 +9,15 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr double kRoundShare = 0.75;  // of the budget
-constexpr double kSeatShare = 0.25;   // most that one seat may take of it in the round
-constexpr double kFullShare = 0.125;  // for full looks that nothing calls for
+constexpr double kSlotShare = 0.25;   // most that one slot may take of it in the round
+constexpr double kFullShare = 0.125;  // for full polls that nothing calls for
 constexpr Duration kBurst = 2s;       // the bucket holds the budget of this time
 constexpr Duration kFirstFew = 16ms;
-constexpr Duration kFirstLooks = 4s;  // after a sign of life, see pause_after()
-constexpr Duration kFirstLooksOfReturn = 250ms;
-constexpr Duration kDearCredit =
-    20s;                       // after a rest the second dear look follows the first at once
-constexpr double kDearer = 2;  // what a dear look costs beyond its share is paid so slowly
-constexpr int kMemory = 8;     // looks over which a cost is averaged
+constexpr Duration kFirstPolls = 4s;  // after a sign of life, see pause_after()
+constexpr Duration kFirstPollsOfReturn = 250ms;
+constexpr Duration kExpensiveCredit = 20s;  // after a rest the second such poll follows at once
+constexpr double kExpensiveFactor = 2;  // what such a poll costs beyond its share is paid so slowly
+constexpr int kMemory = 8;              // polls over which a cost is averaged
 
 Duration scaled(Duration d, double factor) {
   return Duration(static_cast<Duration::rep>(static_cast<double>(d.count()) * factor));
@@ -58,41 +57,41 @@ void Pace::configure(const Settings::Detect& settings) {
 
 Duration Pace::mean_cost() const {
   Duration sum{};
-  for (const Seat* seat : seats_) sum += seat != nullptr ? seat->cost_ : Duration::zero();
-  return seats_.empty() ? sum : sum / static_cast<Duration::rep>(seats_.size());
+  for (const PollSlot* slot : slots_) sum += slot != nullptr ? slot->cost_ : Duration::zero();
+  return slots_.empty() ? sum : sum / static_cast<Duration::rep>(slots_.size());
 }
 
 Duration Pace::bucket_size() const {
   return scaled(kBurst, budget_);
 }
 
-// --- when a look is due -------------------------------------------------------------------------
+// --- when a poll is due --------------------------------------------------------------------------
 
-bool Pace::quick(const Seat& seat) const {
-  return !settings_.interval && loop_.now() < seat.hurried_ + kQuickFor;
+bool Pace::quick(const PollSlot& slot) const {
+  return !settings_.interval && loop_.now() < slot.expedited_at_ + kQuickFor;
 }
 
-Duration Pace::own_interval(const Seat& seat) const {
+Duration Pace::own_interval(const PollSlot& slot) const {
   if (settings_.interval) return *settings_.interval;
-  const Duration fair = scaled(seat.cost_, 1 / (budget_ * kSeatShare));
+  const Duration fair = scaled(slot.cost_, 1 / (budget_ * kSlotShare));
   return std::max(interval_, std::min(fair, kMaxFullInterval));
 }
 
-TimePoint Pace::round_due(const Seat& seat) const {
-  return seat.last_ == TimePoint::min() ? seat.last_ : seat.last_ + own_interval(seat);
+TimePoint Pace::round_due(const PollSlot& slot) const {
+  return slot.last_ == TimePoint::min() ? slot.last_ : slot.last_ + own_interval(slot);
 }
 
-/// The looks that follow are many, so they leave a part of the bucket to the first few after other
+/// The polls that follow are many, so they leave a part of the bucket to the first few after other
 /// signs of life: three eighths in the first seconds, then, every quick_interval_ for 15 s, half.
-TimePoint Pace::extra_due(const Seat& seat) const {
-  const TimePoint from = seat.full_cost_ > dear() ? dear_from_ : TimePoint::min();
-  if (seat.urgent_) return std::max(holds_more_than_at(Duration::zero()), from);
-  if (!quick(seat) || seat.last_ == TimePoint::min()) return TimePoint::max();
-  const Duration since = std::max(seat.last_ - seat.hurried_, Duration::zero());
-  const bool first = since < seat.first_looks_;
+TimePoint Pace::extra_due(const PollSlot& slot) const {
+  const TimePoint from = slot.full_cost_ > expensive_above() ? expensive_from_ : TimePoint::min();
+  if (slot.urgent_) return std::max(holds_more_than_at(Duration::zero()), from);
+  if (!quick(slot) || slot.last_ == TimePoint::min()) return TimePoint::max();
+  const Duration since = std::max(slot.last_ - slot.expedited_at_, Duration::zero());
+  const bool first = since < slot.first_polls_;
   const TimePoint step =
-      first ? std::max(seat.last_, seat.hurried_) + pause_after(since) : TimePoint::max();
-  const TimePoint again = seat.last_ + quick_interval_;
+      first ? std::max(slot.last_, slot.expedited_at_) + pause_after(since) : TimePoint::max();
+  const TimePoint again = slot.last_ + quick_interval_;
   const Duration kept = since < kFirstFew ? bucket_size() / 4 : bucket_size() * 3 / 8;
   return std::max(from, std::min(std::max(step, holds_more_than_at(kept)),
                                  std::max(again, holds_more_than_at(bucket_size() / 2))));
@@ -101,7 +100,7 @@ TimePoint Pace::extra_due(const Seat& seat) const {
 void Pace::arm() {
   if (in_progress_) return;
   TimePoint next = TimePoint::max();
-  for (const Seat* seat : seats_) next = std::min({next, round_due(*seat), extra_due(*seat)});
+  for (const PollSlot* slot : slots_) next = std::min({next, round_due(*slot), extra_due(*slot)});
   if (next == TimePoint::max()) {
     timer_.disarm();
   } else {
@@ -109,49 +108,49 @@ void Pace::arm() {
   }
 }
 
-void Pace::arm_for(const Seat& seat) {
+void Pace::arm_for(const PollSlot& slot) {
   if (in_progress_) return;
-  const TimePoint due = std::max(std::min(round_due(seat), extra_due(seat)), loop_.now());
+  const TimePoint due = std::max(std::min(round_due(slot), extra_due(slot)), loop_.now());
   if (!timer_.armed() || due < timer_.when()) timer_.arm_at(due);
 }
 
-// --- looking ------------------------------------------------------------------------------------
+// --- polling -------------------------------------------------------------------------------------
 
 void Pace::round() {
   refill();
   const TimePoint began = loop_.now();
   const bool in_round =
-      std::ranges::any_of(seats_, [&](const Seat* seat) { return round_due(*seat) <= began; });
-  const Duration all_full = interval_ * static_cast<Duration::rep>(seats_.size());
+      std::ranges::any_of(slots_, [&](const PollSlot* slot) { return round_due(*slot) <= began; });
+  const Duration all_full = interval_ * static_cast<Duration::rep>(slots_.size());
   full_quota_ = 1 + static_cast<std::size_t>(all_full / full_interval_);
-  extra_wall_ = dear_wall_ = Duration::zero();
+  extra_wall_ = expensive_wall_ = Duration::zero();
   in_progress_ = true;
   const Duration cpu_before = meter_();
-  const std::size_t count = seats_.size();  // who joins meanwhile comes next time
+  const std::size_t count = slots_.size();  // slots added meanwhile come next time
   for (std::size_t i = 0; i < count; ++i) {
-    if (seats_[i] != nullptr && wanted(*seats_[i], in_round)) visit(i, in_round);
+    if (slots_[i] != nullptr && wanted(*slots_[i], in_round)) visit(i, in_round);
   }
   const Duration cpu = meter_() - cpu_before;
   in_progress_ = false;
-  std::erase(seats_, nullptr);
-  settle(cpu, loop_.now() - began, in_round);
+  std::erase(slots_, nullptr);
+  account(cpu, loop_.now() - began, in_round);
   adapt();
   arm();
 }
 
-/// Who is at least half-way to its turn comes along, so that all turns fall into one wake-up.
-bool Pace::wanted(const Seat& seat, bool in_round) const {
+/// What is at least half-way to its turn comes along, so that all turns fall into one wake-up.
+bool Pace::wanted(const PollSlot& slot, bool in_round) const {
   const TimePoint now = loop_.now();
-  if (in_round && (seat.last_ == TimePoint::min() || seat.last_ + own_interval(seat) / 2 <= now)) {
+  if (in_round && (slot.last_ == TimePoint::min() || slot.last_ + own_interval(slot) / 2 <= now)) {
     return true;
   }
-  const TimePoint due = extra_due(seat);
+  const TimePoint due = extra_due(slot);
   return due != TimePoint::max() && due <= now + quick_interval_ / 4;
 }
 
-bool Pace::full_look_due(const Seat& seat) {
-  if (seat.urgent_) return true;
-  if (seat.last_full_ != TimePoint::min() && loop_.now() < seat.last_full_ + full_interval_) {
+bool Pace::full_poll_due(const PollSlot& slot) {
+  if (slot.urgent_) return true;
+  if (slot.last_full_ != TimePoint::min() && loop_.now() < slot.last_full_ + full_interval_) {
     return false;
   }
   if (full_quota_ == 0) return false;
@@ -160,57 +159,57 @@ bool Pace::full_look_due(const Seat& seat) {
 }
 
 void Pace::visit(std::size_t index, bool in_round) {
-  Seat* const seat = seats_[index];
-  const bool asked_for = !in_round || seat->urgent_;
-  const auto depth = full_look_due(*seat) ? Looker::Depth::Full : Looker::Depth::Glance;
+  PollSlot* const slot = slots_[index];
+  const bool asked_for = !in_round || slot->urgent_;
+  const auto depth = full_poll_due(*slot) ? Pollable::Depth::Full : Pollable::Depth::Quick;
   const TimePoint began = loop_.now();
-  seat->urgent_ = false;
-  seat->last_ = began;
-  if (depth == Looker::Depth::Full) seat->last_full_ = began;
-  const auto done = seat->looker_.look(depth);
+  slot->urgent_ = false;
+  slot->last_ = began;
+  if (depth == Pollable::Depth::Full) slot->last_full_ = began;
+  const auto done = slot->pollable_.poll(depth);
   const Duration wall = loop_.now() - began;
   if (asked_for) extra_wall_ += wall;
-  if (asked_for) dear_wall_ += std::max(wall - dear(), Duration::zero());
-  if (seats_[index] != seat) return;  // it left by what it saw
-  seat->sample_ = wall;
-  seat->sample_full_ = done == Looker::Depth::Full;
-  if (seat->sample_full_) seat->last_full_ = began;
+  if (asked_for) expensive_wall_ += std::max(wall - expensive_above(), Duration::zero());
+  if (slots_[index] != slot) return;  // it left by what it saw
+  slot->sample_ = wall;
+  slot->sample_full_ = done == Pollable::Depth::Full;
+  if (slot->sample_full_) slot->last_full_ = began;
 }
 
-// --- the books ----------------------------------------------------------------------------------
+// --- accounting ----------------------------------------------------------------------------------
 
-/// CPU time is measured over the whole round, since reading that clock costs as much as a look; it
-/// is handed down to the seats by the shares they had of the time that passed.
-void Pace::settle(Duration cpu, Duration wall, bool in_round) {
+/// CPU time is measured over the whole round, since reading that clock costs as much as a poll; it
+/// is handed down to the slots by the shares they had of the time that passed.
+void Pace::account(Duration cpu, Duration wall, bool in_round) {
   const double busy =
       wall > Duration::zero()
           ? std::min(1.0, static_cast<double>(cpu.count()) / static_cast<double>(wall.count()))
           : 0.0;
-  for (Seat* seat : seats_) {
-    if (seat->sample_ < Duration::zero()) continue;
-    const Duration cost = scaled(seat->sample_, busy);
-    average_in(seat->cost_, cost);
-    if (seat->sample_full_) average_in(seat->full_cost_, cost);
-    seat->sample_ = Duration(-1);
+  for (PollSlot* slot : slots_) {
+    if (slot->sample_ < Duration::zero()) continue;
+    const Duration cost = scaled(slot->sample_, busy);
+    average_in(slot->cost_, cost);
+    if (slot->sample_full_) average_in(slot->full_cost_, cost);
+    slot->sample_ = Duration(-1);
   }
   total_ += cpu + kWakeCost;
-  const Duration above = scaled(dear_wall_, busy);
+  const Duration above = scaled(expensive_wall_, busy);
   tokens_ -= (in_round ? scaled(extra_wall_, busy) : cpu + kWakeCost) - above;
   if (above > Duration::zero()) {
-    dear_from_ =
-        std::max(dear_from_, loop_.now() - kDearCredit) + scaled(above, kDearer / extra_rate_);
+    expensive_from_ = std::max(expensive_from_, loop_.now() - kExpensiveCredit) +
+                      scaled(above, kExpensiveFactor / extra_rate_);
   }
 }
 
 void Pace::adapt() {
-  const Duration most = scaled(interval_, budget_ * kSeatShare);
+  const Duration most = scaled(interval_, budget_ * kSlotShare);
   Duration round_cost = kWakeCost;
   Duration quick_cost = kWakeCost;
   Duration full_cost{};
-  for (const Seat* seat : seats_) {
-    round_cost += std::min(seat->cost_, most);
-    if (quick(*seat)) quick_cost += seat->cost_;
-    full_cost += seat->full_cost_;
+  for (const PollSlot* slot : slots_) {
+    round_cost += std::min(slot->cost_, most);
+    if (quick(*slot)) quick_cost += slot->cost_;
+    full_cost += slot->full_cost_;
   }
   interval_ = settings_.interval.value_or(
       std::clamp(scaled(round_cost, 1 / (budget_ * kRoundShare)), settings_.min_interval,
@@ -242,55 +241,55 @@ TimePoint Pace::holds_more_than_at(Duration level) const {
   return refilled_ + scaled(level - tokens_ + 2 * kWakeCost, 1 / extra_rate_);
 }
 
-// --- a seat -------------------------------------------------------------------------------------
+// --- PollSlot ------------------------------------------------------------------------------------
 
-Pace::Seat::Seat(Pace& pace, Looker& looker)
-    : pace_(pace), looker_(looker), hurried_(pace.loop_.now()), first_looks_(kFirstLooks) {
-  pace_.seats_.push_back(this);
+PollSlot::PollSlot(Pace& pace, Pollable& pollable)
+    : pace_(pace), pollable_(pollable), expedited_at_(pace.loop_.now()), first_polls_(kFirstPolls) {
+  pace_.slots_.push_back(this);
   pace_.arm_for(*this);
 }
 
-Pace::Seat::~Seat() {
+PollSlot::~PollSlot() {
   if (pace_.in_progress_) {
-    std::ranges::replace(pace_.seats_, this, nullptr);
+    std::ranges::replace(pace_.slots_, this, nullptr);
   } else {
-    std::erase(pace_.seats_, this);
-    if (pace_.seats_.empty()) pace_.timer_.disarm();
+    std::erase(pace_.slots_, this);
+    if (pace_.slots_.empty()) pace_.timer_.disarm();
   }
 }
 
-void Pace::Seat::expedite() {
-  expedite_for(kFirstLooks);
+void PollSlot::expedite() {
+  expedite_for(kFirstPolls);
 }
 
 /// One that waits for a program to start keeps its time.
-void Pace::Seat::expect_return() {
-  const Duration left = hurried_ + first_looks_ - pace_.loop_.now();
-  if (left < kFirstLooksOfReturn) expedite_for(kFirstLooksOfReturn);
+void PollSlot::expect_return() {
+  const Duration left = expedited_at_ + first_polls_ - pace_.loop_.now();
+  if (left < kFirstPollsOfReturn) expedite_for(kFirstPollsOfReturn);
 }
 
-void Pace::Seat::expedite_for(Duration first_looks) {
+void PollSlot::expedite_for(Duration first_polls) {
   pace_.refill();
-  hurried_ = pace_.loop_.now();
-  first_looks_ = first_looks;
+  expedited_at_ = pace_.loop_.now();
+  first_polls_ = first_polls;
   pace_.arm_for(*this);
 }
 
-void Pace::Seat::slow_down() {
-  hurried_ = std::min(hurried_, pace_.loop_.now() - first_looks_);
+void PollSlot::slow_down() {
+  expedited_at_ = std::min(expedited_at_, pace_.loop_.now() - first_polls_);
 }
 
-void Pace::Seat::forget_costs() {
+void PollSlot::forget_costs() {
   cost_ = full_cost_ = Duration::zero();
 }
 
-void Pace::Seat::look_soon() {
+void PollSlot::request_full_poll() {
   pace_.refill();
   urgent_ = true;
   pace_.arm_for(*this);
 }
 
-bool Pace::Seat::affordable() {
+bool PollSlot::affordable() {
   pace_.refill();
   return pace_.tokens_ > Duration::zero();
 }

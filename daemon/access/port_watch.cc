@@ -1,6 +1,7 @@
 #include "access/port_watch.h"
 
 #include <algorithm>
+#include <cassert>
 #include <iterator>
 
 #include "base/log.h"
@@ -15,7 +16,7 @@ constexpr Duration kFirstBackoff = 100ms;
 constexpr Duration kLastBackoff = 30s;
 constexpr Duration kLastBackoffInShortage = 1s;
 
-/// It ends by itself, and then the next look must not be far.
+/// It ends by itself, and then the next attempt must not be far.
 bool is_shortage(const Error& error) {
   switch (error.code) {
     case EAGAIN:
@@ -62,43 +63,41 @@ std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
   if (pid == 0) return std::nullopt;
   auto counter = Sockstat::open(pid, netns);
   if (counter) return std::move(*counter);
-  log::debug("watch: {} of pid {}; every look is a dump", counter.error().text(), pid);
+  log::debug("watch: {} of pid {}; every poll is a dump", counter.error().text(), pid);
   return std::nullopt;
 }
 
 }  // namespace
 
-PortWatch::PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider& provider,
-                     pid_t pid, std::uint64_t netns)
+PortWatch::PortWatch(const Shared& shared, Owner& owner, pid_t pid, std::uint64_t netns)
     : loop_(shared.loop),
       pace_(shared.pace),
-      storm_(shared.storm),
+      rate_limit_(shared.rate_limit),
       wanted_udp_(shared.udp),
       modules_(shared.modules),
-      observer_(observer),
-      provider_(provider),
+      owner_(owner),
       pid_(pid),
       netns_(netns),
       counter_(open_counter(pid, netns)),
-      evidence_(loop_, [this] { follow_evidence(); }),
-      changed_(loop_, [this] { observer_.on_listeners(*this); }),
-      seat_(pace_, *this) {}
+      evidence_(loop_, [this] { poll_on_evidence(); }),
+      changed_(loop_, [this] { owner_.on_listeners(); }),
+      slot_(pace_, *this) {}
 
-// --- what it looks with
-// ---------------------------------------------------------------------------
+// --- sources -------------------------------------------------------------------------------------
 
 void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
-  asked_ = renew_ = false;
-  asking_.reset();
-  dumping_.reset();
-  seat_.forget_costs();
+  assert(dumps.valid());
+  requested_ = renew_ = false;
+  request_backoff_.reset();
+  dump_backoff_.reset();
+  slot_.forget_costs();
   source_.emplace<SockDiag>(std::move(dumps));
   if (events.valid()) {
-    closes_.emplace(loop_, storm_, std::move(events), static_cast<CloseWatch::Handler&>(*this));
-    follow_closes();
+    closes_.emplace(loop_, rate_limit_, std::move(events), *this);
+    update_close_watch();
   }
   stale_ = true;
-  seat_.look_soon();
+  slot_.request_full_poll();
 }
 
 Result<void> PortWatch::use_procfs() {
@@ -110,24 +109,24 @@ Result<void> PortWatch::use_procfs(Result<ProcNetSockets> table) {
     diag_failed(table.error());
     return std::unexpected(table.error());
   }
-  asked_ = renew_ = false;
-  asking_.reset();
+  requested_ = renew_ = false;
+  request_backoff_.reset();
   source_ = std::move(*table);
   stale_ = true;
-  seat_.look_soon();
+  slot_.request_full_poll();
   return {};
 }
 
 void PortWatch::diag_failed(const Error& error) {
-  asked_ = false;
+  requested_ = false;
   first_look_done_ = true;
-  asking_.fail(error, loop_.now());
+  request_backoff_.fail(error, loop_.now());
 }
 
 void PortWatch::renew_source() {
   renew_ = true;
-  asking_.reset();
-  seat_.look_soon();
+  request_backoff_.reset();
+  slot_.request_full_poll();
 }
 
 void PortWatch::Backoff::fail(const Error& error, TimePoint now) {
@@ -136,46 +135,45 @@ void PortWatch::Backoff::fail(const Error& error, TimePoint now) {
   until_ = now + pause_;
 }
 
-void PortWatch::ask() {
-  if (asked_ || !asking_.over(loop_.now())) return;
-  asked_ = true;
-  provider_.need_diag(*this);
+void PortWatch::request_source() {
+  if (requested_ || !request_backoff_.over(loop_.now())) return;
+  requested_ = true;
+  owner_.on_source_needed();
 }
 
-// --- looking
-// --------------------------------------------------------------------------------------
+// --- polling -------------------------------------------------------------------------------------
 
-Looker::Depth PortWatch::look(Depth depth) {
+Pollable::Depth PortWatch::poll(Depth depth) {
   if (closes_ && closes_->paused()) {
     closes_->resume();
     take_closes();
   }
-  if (closes_ && closes_->follow_storm()) stale_ = true;
-  if (!dumping_.over(loop_.now()) || !worth_a_dump(depth)) return Depth::Glance;
-  if (dormant() || renew_) ask();
-  if (dormant()) return Depth::Glance;
+  if (closes_ && closes_->refresh_membership()) stale_ = true;
+  if (!dump_backoff_.over(loop_.now()) || !worth_a_dump(depth)) return Depth::Quick;
+  if (dormant() || renew_) request_source();
+  if (dormant()) return Depth::Quick;
   dump();
   return Depth::Full;
 }
 
 void PortWatch::poll_now() {
   stale_ = true;
-  seat_.expect_return();
+  slot_.expect_return();
   if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
 }
 
-/// To read /proc instead is too dear for that.
-void PortWatch::follow_evidence() {
+/// Reading /proc is too expensive for that.
+void PortWatch::poll_on_evidence() {
   evidence_due_ = loop_.now() + kEvidenceGap;
-  if (!std::holds_alternative<SockDiag>(source_) || !dumping_.over(loop_.now())) return;
+  if (!std::holds_alternative<SockDiag>(source_) || !dump_backoff_.over(loop_.now())) return;
   const Duration before = pace_.cpu_time();
   dump();
-  seat_.charge(pace_.cpu_time() - before);
+  slot_.charge(pace_.cpu_time() - before);
 }
 
 /// A listener counts as a socket in use from listen() on, until it is closed or shut down. The
 /// counter is read before the dump: what comes in between moves it again. One socket gone and
-/// another one come since the last glance leave it as it was, hence looks in full now and then.
+/// another one come since the last poll leave it as it was, hence full polls now and then.
 bool PortWatch::worth_a_dump(Depth depth) {
   if (udp_ != wanted_udp_) {
     udp_ = wanted_udp_;
@@ -211,7 +209,7 @@ Result<std::vector<DiagSocket>> PortWatch::read_source(Protocol protocol) {
   return udp_table_->listeners();
 }
 
-Result<std::vector<Listener>> PortWatch::find(Protocol protocol) {
+Result<std::vector<Listener>> PortWatch::read_listeners(Protocol protocol) {
   const auto found = read_source(protocol);
   if (!found) return std::unexpected(found.error());
   std::vector<Listener> out;
@@ -222,10 +220,10 @@ Result<std::vector<Listener>> PortWatch::find(Protocol protocol) {
   return out;
 }
 
-/// A server may connect its socket to the first client that comes. It is what it was as long as it
-/// lives, though it hears nobody else and is not asked for by its kind any more.
-Result<std::vector<Listener>> PortWatch::find_datagrams() {
-  auto found = find(Protocol::Udp);
+/// A server may connect its UDP socket to the first client. It stays a listener for life, though it
+/// hears that peer alone and a dump of unconnected sockets omits it.
+Result<std::vector<Listener>> PortWatch::read_datagram_listeners() {
+  auto found = read_listeners(Protocol::Udp);
   auto* const diag = std::get_if<SockDiag>(&source_);
   if (!found || diag == nullptr || !modules_.of(Protocol::Udp)) return found;
   std::vector<Listener> missing;
@@ -250,44 +248,48 @@ bool PortWatch::counts(const Listener& listener) const {
 }
 
 void PortWatch::dump() {
+  assert(!dormant());
   ++dumps_;
-  auto now = find(Protocol::Tcp);
+  auto now = read_listeners(Protocol::Tcp);
   if (!now) return dump_failed(now.error());
   if (udp_.wanted) {
-    auto more = find_datagrams();
+    auto more = read_datagram_listeners();
     if (!more) return dump_failed(more.error());
     std::ranges::move(*more, std::back_inserter(*now));
   }
-  dumping_.reset();
+  dump_backoff_.reset();
   stale_ = false;
   first_look_done_ = true;
   std::ranges::sort(*now);
-  now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may show one twice
-  if (!std::ranges::includes(listeners_, *now)) seat_.slow_down();
+  now->erase(std::ranges::unique(*now).begin(),
+             now->end());  // a long dump may show one twice
+  if (!std::ranges::includes(listeners_, *now)) slot_.slow_down();
   replace(std::move(*now));
 }
 
-/// What was known stays: a listener is gone when the kernel says so, not when it says nothing.
+/// Keeps the listeners: one is gone when the kernel reports so, not when a dump fails.
 void PortWatch::dump_failed(const Error& error) {
-  if (!dumping_.failing()) log::debug("watch: pid {}: {}; trying again", pid_, error.text());
-  dumping_.fail(error, loop_.now());
+  if (!dump_backoff_.failing()) log::debug("watch: pid {}: {}; trying again", pid_, error.text());
+  dump_backoff_.fail(error, loop_.now());
   stale_ = true;
 }
 
-void PortWatch::follow_closes() {
+void PortWatch::update_close_watch() {
   if (!closes_) return;
   const bool udp = std::ranges::count(listeners_, Protocol::Udp, &Listener::protocol) != 0;
-  closes_->follow(ports_of(listeners_), udp);
+  closes_->set_ports(ports_of(listeners_), udp);
 }
 
 void PortWatch::replace(std::vector<Listener> now) {
+  assert(std::ranges::is_sorted(now));
   if (now == listeners_) return;
   listeners_ = std::move(now);
-  follow_closes();
+  update_close_watch();
   changed_.arm_now();
 }
 
 void PortWatch::ignore(std::uint32_t inode) {
+  assert(inode != 0);
   ignored_.push_back(inode);
   std::vector<Listener> others;
   std::ranges::copy_if(listeners_, std::back_inserter(others),
@@ -295,33 +297,39 @@ void PortWatch::ignore(std::uint32_t inode) {
   replace(std::move(others));
 }
 
-// --- closes
-// ---------------------------------------------------------------------------------------
+void PortWatch::forget(std::uint32_t inode) {
+  [[maybe_unused]] const auto erased = std::erase(ignored_, inode);
+  assert(erased > 0);
+}
+
+// --- close events --------------------------------------------------------------------------------
 
 void PortWatch::on_closes() {
-  if (!seat_.affordable()) {
-    closes_->pause();  // look() takes them up
-    seat_.look_soon();
+  if (!slot_.affordable()) {
+    closes_->pause();  // poll() reads them
+    slot_.request_full_poll();
     return;
   }
   const Duration before = pace_.cpu_time();
   take_closes();
-  seat_.charge(pace_.cpu_time() - before);
+  slot_.charge(pace_.cpu_time() - before);
 }
 
 void PortWatch::take_closes() {
+  assert(closes_);
   const DestroyEvents::Batch batch = closes_->take();
   if (batch.lost) {
     stale_ = true;
-    seat_.look_soon();
+    slot_.request_full_poll();
   }
   std::vector<Listener> left;
   std::ranges::copy_if(listeners_, std::back_inserter(left), [&](const Listener& l) {
     return std::ranges::count(batch.cookies, l.cookie) == 0;
   });
   if (left.size() == listeners_.size()) return;
-  stale_ = true;  // it may be a restart: one gone and one come leave the counters as they were
-  seat_.expect_return();
+  stale_ = true;  // it may be a restart: one gone and one come leave the
+                  // counters as they were
+  slot_.expect_return();
   replace(std::move(left));
 }
 

@@ -1,10 +1,12 @@
-// The listeners of one container, kept true: a glance at its socket counters as often as the pace
-// allows, a dump when they have moved or long enough have not, and the kernel's word on closes.
-// Owned by whoever owns the container's forwards, and gone with the container, since its open files
-// pin the namespace. It knows neither brokers nor forwards.
+// The listeners of one network namespace, kept up to date: a quick poll of its socket counters as
+// often as the pace permits, a dump when they have moved or enough time has passed, and the
+// kernel's close events. Owned by the NetnsAccess; its open files pin the namespace. It knows
+// neither brokers nor forwards.
 //
-// It begins dormant, with nothing but the counters: most sandboxes never open a socket. Only when
-// one is in use does it ask its provider for sockets made inside.
+// States. *Dormant*: it has nothing but the counters, as most sandboxes never open a socket. When
+// one is in use it requests a source from its owner, once, and again with growing pauses after each
+// diag_failed(). *Reading sock_diag* or *reading /proc*: it has a source; renew_source() requests
+// another one while the old one serves.
 #pragma once
 
 #include <sys/types.h>
@@ -14,9 +16,8 @@
 #include <vector>
 
 #include "access/close_watch.h"
+#include "access/listener.h"
 #include "access/pace.h"
-#include "access/udp_interest.h"
-#include "access/watcher.h"
 #include "event/event_loop.h"
 #include "kernel/diag_modules.h"
 #include "kernel/proc_net_sockets.h"
@@ -25,74 +26,78 @@
 
 namespace portfwd {
 
-class PortWatch;
-
-class DiagProvider {
- public:
-  /// A socket is in use inside: call one of give_diag(), use_procfs() and diag_failed(), now or
-  /// later. Called once until then; again after diag_failed(), with growing pauses.
-  virtual void need_diag(PortWatch& watch) = 0;
-
- protected:
-  ~DiagProvider() = default;
-};
-
-class PortWatch final : public Watcher, private Looker, private CloseWatch::Handler {
+class PortWatch final : private Pollable {
  public:
   /// What all watches have in common; outlives them.
   struct Shared {
     EventLoop& loop;
     Pace& pace;
-    CloseStorm& storm;
+    CloseRateLimit& rate_limit;
     const UdpInterest& udp;
     const DiagModules& modules;
   };
 
-  /// @param observer called from the loop, never from within a call to this object; it must not
-  /// destroy the watch from there. Observer and provider are borrowed.
+  /// Called from the loop, never from within a call to the watch, which it must not destroy from
+  /// there.
+  class Owner {
+   public:
+    /// A socket is in use inside: call one of give_diag(), use_procfs() and diag_failed(), now or
+    /// later. Called once until then.
+    virtual void on_source_needed() = 0;
+    /// listeners() has changed.
+    virtual void on_listeners() = 0;
+
+   protected:
+    ~Owner() = default;
+  };
+
+  /// @param owner borrowed
   /// @param pid a process inside, held by the caller's pidfd, for the counters; 0: there is none,
-  /// and every look is a dump
+  /// and every poll is a dump
   /// @param netns inode of its network namespace, 0 when it cannot be seen
-  PortWatch(const Shared& shared, WatchObserver& observer, DiagProvider& provider, pid_t pid,
-            std::uint64_t netns);
+  PortWatch(const Shared& shared, Owner& owner, pid_t pid, std::uint64_t netns);
+  PortWatch(const PortWatch&) = delete;
+  PortWatch& operator=(const PortWatch&) = delete;
 
   /// @param dumps, events two NETLINK_SOCK_DIAG sockets made in the namespace; without a valid
-  /// `events` closes are found by looking
+  /// `events` closes are found by polling
   void give_diag(UniqueFd dumps, UniqueFd events);
-  /// Where no socket can be made inside: reads /proc/PID/net instead, hundreds of times
-  /// dearer, hence slower. ESRCH, ENOENT: the process is gone.
+  /// Where no socket can be made inside: reads /proc/PID/net instead, hundreds of times dearer,
+  /// hence slower. ESRCH, ENOENT: the process is gone.
   Result<void> use_procfs();
   /// The same by files that are open already, so whatever became of the process.
   Result<void> use_procfs(Result<ProcNetSockets> table);
   /// @param error decides how soon it is asked again
   void diag_failed(const Error& error);
-  /// The provider goes on trying by itself; what is open is not known soon.
+  /// The owner continues its attempts by itself; what is open is not known soon.
   void diag_delayed() { first_look_done_ = true; }
-  /// The provider may have something better by now: it is asked again, and what there is serves
+  /// The owner may have something better by now: it is asked again, and the present source serves
   /// until it answers.
   void renew_source();
 
-  [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
-  void expedite() override { seat_.expedite(); }
-  /// Something says that the listeners are others: dumps at once, whatever the budget allows, but
-  /// at most once in kEvidenceGap.
+  [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
+  /// A sign of life (an exec inside, a client that waits): polls soon and often for a while.
+  void expedite() { slot_.expedite(); }
+  /// Evidence that listeners() is outdated: dumps at once, whatever the budget permits, but at most
+  /// once in kEvidenceGap.
   void poll_now();
   static constexpr Duration kEvidenceGap = std::chrono::milliseconds(50);
 
-  /// A socket of our own making inside: it is nobody's listener, until forget().
+  /// A socket of the daemon's own inside: it is not reported as a listener, until forget().
   /// @param inode of the socket, by which /proc knows it too
   void ignore(std::uint32_t inode);
-  void forget(std::uint32_t inode) { std::erase(ignored_, inode); }
+  void forget(std::uint32_t inode);
 
   /// Whether what was open at the start is known by now (or cannot be: diag_failed).
   [[nodiscard]] bool first_look_done() const { return first_look_done_; }
-  /// Whether that is so, and the observer was told.
+  /// Whether that is so, and the owner has been called.
   [[nodiscard]] bool settled() const { return first_look_done_ && !changed_.armed(); }
   [[nodiscard]] bool dormant() const { return std::holds_alternative<std::monostate>(source_); }
   [[nodiscard]] std::uint64_t dumps() const { return dumps_; }
   [[nodiscard]] bool hears_closes() const { return closes_ && closes_->joined(); }
 
  private:
+  friend class CloseWatch;
   /// Pauses that grow while something fails.
   class Backoff {
    public:
@@ -106,40 +111,39 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
     TimePoint until_ = TimePoint::min();
   };
 
-  Depth look(Depth depth) override;
-  void on_closes() override;
+  Depth poll(Depth depth) override;
+  void on_closes();
   void take_closes();
   [[nodiscard]] bool worth_a_dump(Depth depth);
-  void ask();
-  void follow_evidence();
+  void request_source();
+  void poll_on_evidence();
   void dump();
   void dump_failed(const Error& error);
   [[nodiscard]] Result<std::vector<DiagSocket>> read_source(Protocol protocol);
-  [[nodiscard]] Result<std::vector<Listener>> find(Protocol protocol);
-  [[nodiscard]] Result<std::vector<Listener>> find_datagrams();
+  [[nodiscard]] Result<std::vector<Listener>> read_listeners(Protocol protocol);
+  [[nodiscard]] Result<std::vector<Listener>> read_datagram_listeners();
   [[nodiscard]] bool counts(const Listener& listener) const;
-  void follow_closes();
+  void update_close_watch();
   void replace(std::vector<Listener> now);
 
   EventLoop& loop_;
   Pace& pace_;
-  CloseStorm& storm_;
+  CloseRateLimit& rate_limit_;
   const UdpInterest& wanted_udp_;
   const DiagModules& modules_;
-  WatchObserver& observer_;
-  DiagProvider& provider_;
+  Owner& owner_;
   const pid_t pid_;
   const std::uint64_t netns_;
 
   std::optional<Sockstat> counter_;
-  SocketsInUse seen_;   ///< just before the last dump
-  bool stale_ = true;   ///< a dump is owed, whatever the counters say
-  bool asked_ = false;  ///< the provider is at work
-  bool renew_ = false;  ///< it is to be asked though there is a source
-  Backoff asking_;
-  Backoff dumping_;
+  SocketsInUse seen_;       ///< just before the last dump
+  bool stale_ = true;       ///< a dump is owed, whatever the counters say
+  bool requested_ = false;  ///< the owner has been asked for a source and has not answered
+  bool renew_ = false;      ///< request one though there is one
+  Backoff request_backoff_;
+  Backoff dump_backoff_;
 
-  UdpInterest udp_;  ///< at the last look
+  UdpInterest udp_;  ///< at the last poll
   std::variant<std::monostate, SockDiag, ProcNetSockets> source_;
   std::optional<ProcNetSockets> udp_table_;  ///< where udp_diag is missing
   std::vector<Listener> listeners_;          ///< ordered
@@ -149,9 +153,9 @@ class PortWatch final : public Watcher, private Looker, private CloseWatch::Hand
 
   TimePoint evidence_due_ = TimePoint::min();
   Timer evidence_;
-  Timer changed_;  ///< tells the observer, once a turn
+  Timer changed_;  ///< calls the owner, once a turn
   std::optional<CloseWatch> closes_;
-  Pace::Seat seat_;
+  PollSlot slot_;
 };
 
 }  // namespace portfwd

@@ -1,9 +1,10 @@
-// Finds the programs behind listeners: some process of their network namespace has the socket open.
-// Owned by main. Everything is asked of readers, so an answer comes later: nothing here waits.
+// Search for the programs behind listeners: a process of their network namespace has the socket
+// open. Owned by main. Every question goes to a reader process and is answered later: nothing here
+// blocks.
 //
-// A process that has come since the last look at /proc is looked for as well. Where the sockets
+// Processes that have started since the last scan of /proc are searched as well. Where the sockets
 // belong to another user of the container (`--user`, postgres), whose descriptors only root of that
-// user namespace may list, a reader in there is asked; it lives for a minute after its last use.
+// user namespace may list, a reader in there is asked; it ends a minute after its last use.
 #pragma once
 
 #include <chrono>

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "access/watcher.h"
+#include "access/listener.h"
 #include "base/clock.h"
 #include "base/recent_map.h"
 #include "config/rule.h"

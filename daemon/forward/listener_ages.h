@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "access/watcher.h"
+#include "access/listener.h"
 #include "base/clock.h"
 
 namespace portfwd {

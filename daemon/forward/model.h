@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "access/container_access.h"
-#include "access/watcher.h"
+#include "access/listener.h"
 #include "base/clock.h"
 #include "config/rule.h"
 #include "net/endpoint.h"

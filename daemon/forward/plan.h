@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "access/watcher.h"
+#include "access/listener.h"
 #include "forward/forward_request.h"
 #include "forward/listener_ages.h"
 #include "forward/policy.h"

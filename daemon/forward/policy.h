@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "access/udp_interest.h"
-#include "access/watcher.h"
+#include "access/listener.h"
 #include "config/settings.h"
 #include "discover/container.h"
 #include "forward/container_wishes.h"

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "access/watcher.h"
+#include "access/listener.h"
 #include "discover/container.h"
 
 namespace portfwd {

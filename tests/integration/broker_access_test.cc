@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "broker/client/broker_set.h"
 #include "support/fake_broker.h"
 #include "support/manual_clock.h"
 #include "support/sandbox.h"
@@ -18,12 +19,15 @@ namespace {
 using namespace std::chrono_literals;
 using namespace testing_support;
 
-class BrokerAccessTest : public testing::Test, private NetnsAccessObserver {
+class BrokerAccessTest : public testing::Test, private AccessObserver {
  protected:
   BrokerAccessTest() { log::set_level(log::Level::Error); }
   ~BrokerAccessTest() override { log::set_level(log::Level::Info); }
 
-  void on_listeners(NetnsAccess&) override {}
+  void on_access_added(ContainerAccess&) override {}
+  void on_access_changed(ContainerAccess&) override {}
+  void on_listeners(ContainerAccess&) override {}
+  void on_access_removed(ContainerAccess&, RemovalReason) override {}
   [[nodiscard]] BrokerAccess::Entry entry() {
     const std::string path = "/proc/" + std::to_string(ns_.pid()) + "/ns/net";
     UniqueFd netns(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -48,7 +52,7 @@ class BrokerAccessTest : public testing::Test, private NetnsAccessObserver {
   ManualClock clock_;
   EventLoop loop_{clock_};
   Pace pace_{loop_, Settings::Detect{}};
-  CloseStorm storm_;
+  CloseRateLimit rate_limit_;
   UdpInterest udp_;
   DiagModules modules_{loop_, [](Protocol) { return Result<void>(); }};
   RelayContext relay_{loop_};
@@ -57,7 +61,8 @@ class BrokerAccessTest : public testing::Test, private NetnsAccessObserver {
   BrokerSet brokers_{loop_, fake_, NamespaceOwner::this_process()};
   TestNetns ns_;
   UniqueFd server_ = ns_.listen({IpAddress::loopback(Family::V4), 8080});
-  BrokerAccess access_{{{loop_, pace_, storm_, udp_, modules_}, names_, *this}, relay_, entry()};
+  BrokerAccess access_{
+      {{loop_, pace_, rate_limit_, udp_, modules_}, names_, *this}, relay_, entry()};
 };
 
 TEST_F(BrokerAccessTest, EntersAgainWithinASecondHoweverOftenItsBrokerWasKilled) {

@@ -360,8 +360,8 @@ TEST_F(PortWatchTest, AStormOfConnectionsMakesEveryWatchLeaveTheGroupsAndCalmBri
     return !busy.watch.hears_closes() && !quiet.watch.hears_closes();
   };
   ASSERT_TRUE(busy.until(nobody_hears, 3 * kWatchDeadline)) << "needs 5000 connections a second";
-  EXPECT_TRUE(storm.blowing(loop.now()));
-  storm = CloseStorm();  // it is over
+  EXPECT_TRUE(rate_limit.exceeded(loop.now()));
+  rate_limit = CloseRateLimit();  // it is over
   busy.limit_of_turn = 100ms;
   EXPECT_TRUE(busy.until([&] { return busy.watch.hears_closes() && quiet.watch.hears_closes(); }));
 }

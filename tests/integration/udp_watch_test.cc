@@ -89,8 +89,8 @@ TEST_F(UdpWatchTest, WhereSocketsCloseByTheThousandsNobodyListensForAWhile) {
     c.ns.churn(SOCK_DGRAM, 2000);
     return !c.watch.hears_closes();
   }));
-  EXPECT_TRUE(storm.blowing(loop.now()));
-  storm = CloseStorm();  // it is over
+  EXPECT_TRUE(rate_limit.exceeded(loop.now()));
+  rate_limit = CloseRateLimit();  // it is over
   ASSERT_TRUE(c.until([&] { return c.watch.hears_closes(); }));
   EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(server)));
 }

@@ -23,19 +23,19 @@ inline constexpr Duration kWatchDeadline{
     std::chrono::seconds(10)};  // only a broken test waits that long
 
 /// One container: a namespace with a watch on it, and what the watch said.
-struct Watched final : WatchObserver, DiagProvider {
+struct Watched final : PortWatch::Owner {
   explicit Watched(const PortWatch::Shared& shared)
-      : loop(shared.loop), watch(shared, *this, *this, ns.pid(), netns(ns.pid())) {}
+      : loop(shared.loop), watch(shared, *this, ns.pid(), netns(ns.pid())) {}
   Watched(const PortWatch::Shared& shared, pid_t pid)
-      : loop(shared.loop), watch(shared, *this, *this, pid, 0) {}
+      : loop(shared.loop), watch(shared, *this, pid, 0) {}
 
   static std::uint64_t netns(pid_t pid) {
     struct stat st {};
     EXPECT_EQ(::stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &st), 0);
     return st.st_ino;
   }
-  void on_listeners(Watcher&) override { ++changes; }
-  void need_diag(PortWatch&) override {
+  void on_listeners() override { ++changes; }
+  void on_source_needed() override {
     ++asked;
     if (provide) provide();
   }
@@ -98,7 +98,7 @@ struct PortWatchTest : testing::Test {
   SystemClock clock;
   EventLoop loop{clock};
   Pace pace{loop, Settings::Detect{}};
-  CloseStorm storm;
+  CloseRateLimit rate_limit;
   UdpInterest udp;
   bool has_tcp_diag;
   bool has_udp_diag;
@@ -109,7 +109,7 @@ struct PortWatchTest : testing::Test {
                         if (!there) return fail("sock_diag dump", ENOENT);
                         return {};
                       }};
-  PortWatch::Shared shared{loop, pace, storm, udp, modules};
+  PortWatch::Shared shared{loop, pace, rate_limit, udp, modules};
 };
 
 }  // namespace portfwd::testing_support

@@ -148,7 +148,7 @@ TEST_P(SystemWrongBroker, IsSurvivedToldOnceAndTriedAgainAtLeisure) {
   const Json status = json({"status"});
   EXPECT_LT(status.at("cpu_seconds"), 2.0) << status.dump(1);
   EXPECT_EQ(lines_with("a socket broker failed"), 1);
-  EXPECT_EQ(lines_with("can't be entered now"), 1);
+  EXPECT_EQ(lines_with("cannot enter network namespace"), 1);
   EXPECT_EQ(json({"containers"}).size(), 0U);
   fake.reset();
   const TimePoint good = loop_.now();

@@ -15,12 +15,12 @@ using namespace std::chrono_literals;
 using testing_support::ManualClock;
 
 struct PaceTest : testing::Test {
-  struct Probe final : Looker {
-    explicit Probe(PaceTest& test, Duration glance_cost = 4us, Duration full_cost = 15us)
-        : owner(test), glance(glance_cost), full(full_cost), seat(test.pace, *this) {}
-    Depth look(Depth depth) override {
+  struct Probe final : Pollable {
+    explicit Probe(PaceTest& test, Duration quick_cost = 4us, Duration full_cost = 15us)
+        : owner(test), quick(quick_cost), full(full_cost), slot(test.pace, *this) {}
+    Depth poll(Depth depth) override {
       if (changed) depth = Depth::Full;
-      owner.work(depth == Depth::Full ? full : glance);
+      owner.work(depth == Depth::Full ? full : quick);
       longest = std::max(longest, owner.clock.now() - last);
       last = owner.clock.now();
       ++looks;
@@ -29,14 +29,14 @@ struct PaceTest : testing::Test {
       return depth;
     }
     PaceTest& owner;
-    Duration glance, full;
+    Duration quick, full;
     bool changed = false;  ///< at every look
     int looks = 0;
     int fulls = 0;
     TimePoint last = owner.clock.now();
     Duration longest{};
     std::move_only_function<void()> then;
-    Pace::Seat seat;
+    PollSlot slot;
   };
 
   void work(Duration cost) {
@@ -104,7 +104,7 @@ TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
   pass(20s);
   Probe& one = *all.front();
   one.looks = 0;
-  one.seat.expedite();
+  one.slot.expedite();
   pass(10ms);
   EXPECT_GE(one.looks, 2) << "a quick server is found within 10 ms";
   one.longest = {};
@@ -125,13 +125,13 @@ TEST_F(PaceTest, LooksAfterClosesLeaveTheBudgetToTheNextServer) {
   for (std::size_t close = 0; close < 8; ++close) {
     Probe& closed = *all.at(1 + close);
     closed.looks = 0;
-    closed.seat.expect_return();
+    closed.slot.expect_return();
     pass(100ms);
     EXPECT_GE(closed.looks, 10) << "which one that reloads is found by";
     pass(900ms);
   }
   Probe& one = *all.front();
-  one.seat.expedite();
+  one.slot.expedite();
   pass(10ms);
   one.longest = {};
   pass(200ms);
@@ -142,9 +142,9 @@ TEST_F(PaceTest, AnExpectedReturnDoesNotCutTheTimeOfAProgramThatStarts) {
   const auto all = probes(1);
   pass(20s);
   Probe& one = *all.front();
-  one.seat.expedite();
+  one.slot.expedite();
   pass(100ms);
-  one.seat.expect_return();
+  one.slot.expect_return();
   pass(300ms);
   one.longest = {};
   pass(500ms);
@@ -158,7 +158,7 @@ TEST_F(PaceTest, InTheFirstSecondAfterASignOfLifeLooksAreMillisecondsApart) {
   const auto all = probes(10);
   pass(20s);
   Probe& one = *all.front();
-  one.seat.expedite();
+  one.slot.expedite();
   pass(10ms);
   one.longest = {};
   pass(990ms);
@@ -172,15 +172,15 @@ TEST_F(PaceTest, KeepsTheFirstLooksAcrossStartsThatHaveBeenSeen) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
-  for (const auto& probe : all) probe->glance = 25us;
+  for (const auto& probe : all) probe->quick = 25us;
   pass(20s);
   for (const auto& probe : all) {
-    probe->seat.expedite();
+    probe->slot.expedite();
     pass(10ms);
     probe->longest = {};
     pass(90ms);
     EXPECT_LE(probe->longest, 9ms);
-    probe->seat.slow_down();
+    probe->slot.slow_down();
     pass(1300ms);
   }
 }
@@ -190,14 +190,14 @@ TEST_F(PaceTest, KeepsTheFirstLooksAcrossDearLooksOfOthers) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
-  for (const auto& probe : all) probe->glance = 10us;
+  for (const auto& probe : all) probe->quick = 10us;
   Probe dear(*this, 4us, 10ms);
   pass(20s);
-  dear.seat.look_soon();
+  dear.slot.request_full_poll();
   pass(3s);
   Probe& one = *all.front();
   one.looks = 0;
-  one.seat.expedite();
+  one.slot.expedite();
   pass(10ms);
   EXPECT_GE(one.looks, 2);
 }
@@ -208,7 +208,7 @@ TEST_F(PaceTest, KeepsTheBudgetWhenADearSeatHasNewsAllTheTime) {
   const auto all = probes(10);
   Probe dear(*this, 4us, 10ms);
   pass(20s);
-  EXPECT_LE(load_over(60s, [&] { dear.seat.look_soon(); }), 0.4);
+  EXPECT_LE(load_over(60s, [&] { dear.slot.request_full_poll(); }), 0.4);
   EXPECT_GT(dear.fulls, 5);
 }
 
@@ -220,15 +220,15 @@ TEST_F(PaceTest, LooksTwiceAtADearSeatWithNewsBeforeItIsPutOff) {
   pass(60s);
   for (int news = 1; news <= 2; ++news) {
     dear.fulls = 0;
-    dear.seat.look_soon();
+    dear.slot.request_full_poll();
     pass(100ms);
     EXPECT_EQ(dear.fulls, 1) << "news " << news;
   }
   dear.full = 15us;
-  dear.seat.forget_costs();
+  dear.slot.forget_costs();
   for (int news = 1; news <= 9; ++news) {
     dear.fulls = 0;
-    dear.seat.look_soon();
+    dear.slot.request_full_poll();
     pass(100ms);
     EXPECT_GE(dear.fulls, 1) << "cheap news " << news;
   }
@@ -238,13 +238,13 @@ TEST_F(PaceTest, SignsOfLifeOfOthersDoNotPutOffTheFirstLooks) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
-  for (const auto& probe : all) probe->glance = 10us;
+  for (const auto& probe : all) probe->quick = 10us;
   pass(20s);
   for (int i = 0; i < 40; ++i) {
     Probe& one = *all[static_cast<std::size_t>(i) % all.size()];
     pass(1600ms);
     one.looks = 0;
-    one.seat.expedite();
+    one.slot.expedite();
     pass(10ms);
     EXPECT_GE(one.looks, 2) << "sign " << i;
   }
@@ -255,7 +255,7 @@ TEST_F(PaceTest, HintsWithoutEndStayWithinTheBudget) {
   pass(20s);
   EXPECT_LE(load_over(10s,
                       [&] {
-                        for (const auto& p : all) p->seat.expedite();
+                        for (const auto& p : all) p->slot.expedite();
                       }),
             0.65);
 }
@@ -269,7 +269,7 @@ TEST_F(PaceTest, NewsWithoutEndStayWithinTheBudgetAndOthersAreLookedAtAllTheSame
   noisy.changed = true;
   pass(5s);
   other.longest = {};
-  EXPECT_LE(load_over(30s, [&] { noisy.seat.look_soon(); }), 0.75);
+  EXPECT_LE(load_over(30s, [&] { noisy.slot.request_full_poll(); }), 0.75);
   EXPECT_LE(other.longest, 250ms);
 }
 
@@ -277,7 +277,7 @@ TEST_F(PaceTest, NewsAreLookedAtAtOnceAndInFull) {
   Probe probe(*this);
   pass(20s);
   probe.looks = probe.fulls = 0;
-  probe.seat.look_soon();
+  probe.slot.request_full_poll();
   ASSERT_TRUE(loop.turn(0ns));
   EXPECT_EQ(probe.fulls, 1);
 }
@@ -285,15 +285,15 @@ TEST_F(PaceTest, NewsAreLookedAtAtOnceAndInFull) {
 TEST_F(PaceTest, NewsAreLookedAtAtOnceThoughManyContainersAreLookedAtOften) {
   const auto all = probes(200);
   pass(3s, [&] {
-    for (const auto& p : all) p->seat.expedite();
+    for (const auto& p : all) p->slot.expedite();
   });
   for (int i = 0; i < 20; ++i) {
     pass(100ms, [&] {
-      for (const auto& p : all) p->seat.expedite();
+      for (const auto& p : all) p->slot.expedite();
     });
-    EXPECT_TRUE(all.front()->seat.affordable());
+    EXPECT_TRUE(all.front()->slot.affordable());
     all.front()->fulls = 0;
-    all.front()->seat.look_soon();
+    all.front()->slot.request_full_poll();
     ASSERT_TRUE(loop.turn(0ns));
     EXPECT_EQ(all.front()->fulls, 1);
   }
@@ -302,14 +302,14 @@ TEST_F(PaceTest, NewsAreLookedAtAtOnceThoughManyContainersAreLookedAtOften) {
 TEST_F(PaceTest, AnEmptyBucketPutsNewsOffButNotForGood) {
   Probe probe(*this);
   pass(20s);
-  probe.seat.charge(100ms);
-  EXPECT_FALSE(probe.seat.affordable());
+  probe.slot.charge(100ms);
+  EXPECT_FALSE(probe.slot.affordable());
   probe.looks = probe.fulls = 0;
-  probe.seat.look_soon();
+  probe.slot.request_full_poll();
   ASSERT_TRUE(loop.turn(0ns));
   EXPECT_EQ(probe.looks, 0);
   pass(60s);
-  EXPECT_TRUE(probe.seat.affordable());
+  EXPECT_TRUE(probe.slot.affordable());
   EXPECT_GT(probe.fulls, 0);
 }
 

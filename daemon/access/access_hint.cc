@@ -1,4 +1,4 @@
-#include "access/way_in.h"
+#include "access/access_hint.h"
 
 #include <fmt/format.h>
 #include <grp.h>
@@ -28,7 +28,7 @@ bool lists(char* const* members, const std::string& user) {
   return false;
 }
 
-/// Not getgrgid(3), which may ask a server of the network and wait for it.
+/// Not getgrgid(3), which may query a directory server and block.
 std::optional<Group> find_group(const char* file, gid_t gid, const std::string& user) {
   const std::unique_ptr<std::FILE, FileCloser> groups(std::fopen(file, "re"));
   if (!groups) return std::nullopt;
@@ -40,22 +40,21 @@ std::optional<Group> find_group(const char* file, gid_t gid, const std::string& 
 
 }  // namespace
 
-/// Nobody is sent to join the group of root.
-std::string how_to_join(const std::string& socket, const User& user, const char* groups) {
+std::string hint_to_join_group(const std::string& socket, const User& user, const char* groups) {
   struct stat found {};
   if (::stat(socket.c_str(), &found) != 0) return {};
   if (found.st_gid == 0 || (found.st_mode & S_IWGRP) == 0) return {};
   const auto group = find_group(groups, found.st_gid, user.name);
   if (!group) return {};
-  const std::string anew = fmt::format(
+  const std::string restart = fmt::format(
       "`sudo systemctl restart user@{}`, or no session of yours for ten seconds (newgrp is not "
       "enough)",
       user.uid);
   if (group->has_user) {
-    return fmt::format("let your login see that you are in the group {}: {}", group->name, anew);
+    return fmt::format("activate your membership of the group {}: {}", group->name, restart);
   }
   return fmt::format("join the group {}: `sudo usermod -aG {} {}`, then {}", group->name,
-                     group->name, user.name.empty() ? "$USER" : user.name, anew);
+                     group->name, user.name.empty() ? "$USER" : user.name, restart);
 }
 
 }  // namespace portfwd

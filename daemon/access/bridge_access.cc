@@ -1,8 +1,12 @@
-#include "access/outside.h"
+#include "access/bridge_access.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "access/access_hint.h"
 
 namespace portfwd {
 
@@ -12,8 +16,8 @@ bool has_family(const std::vector<IpAddress>& addresses, Family family) {
   return std::ranges::any_of(addresses, [&](const IpAddress& a) { return a.family() == family; });
 }
 
-/// Whether the host can dial the listener at one of the container's own addresses. Where datagrams
-/// end can't be seen, and must be before one of a client's is sent there.
+/// Whether the host can dial the listener at one of the container's own addresses. UDP cannot be:
+/// nothing shows where a datagram ends, and that must be known before one of a client is sent.
 bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addresses) {
   const IpAddress& bound = listener.local.ip().address;
   if (listener.protocol == Protocol::Udp) return false;
@@ -33,13 +37,22 @@ std::string why_not(const Listener& listener) {
 
 }  // namespace
 
-void Outside::mark(std::vector<Listener>& listeners, const std::string& trouble) {
+BridgeView::BridgeView(RelayContext& relay, BridgeDialer::Inside inside,
+                       std::function<std::string()> hint, std::function<void()> on_address_due)
+    : hint_(std::move(hint)),
+      dialer_(relay, std::move(inside)),
+      address_due_(relay.loop(), std::move(on_address_due)) {
+  assert(hint_ != nullptr);
+}
+
+void BridgeView::mark_unreachable(std::vector<Listener>& listeners, const std::string& trouble) {
   const std::vector<IpAddress> addresses = dialer_.addresses();
   bool lacks_address = false;
   std::string remedy;
   for (Listener& listener : listeners) {
+    assert(listener.unreachable.empty());
     if (shows_outside(listener, addresses)) continue;
-    if (remedy.empty()) remedy = way_in_();
+    if (remedy.empty()) remedy = hint_();
     const bool tcp = listener.protocol == Protocol::Tcp;
     lacks_address |= tcp && !listener.local.ip().address.is_loopback();
     listener.unreachable =
@@ -47,15 +60,24 @@ void Outside::mark(std::vector<Listener>& listeners, const std::string& trouble)
                     tcp ? "let the server listen on 0.0.0.0, or " : "", remedy);
   }
   if (lacks_address) {
-    again_.arm_after(kAddressPause);
+    address_due_.arm_after(kAddressPause);
   } else {
-    again_.disarm();
+    address_due_.disarm();
   }
 }
 
-std::string Outside::closed(const std::string& trouble) const {
+std::string BridgeView::why_no_socket_inside(const std::string& trouble) const {
   return fmt::format("{}: {}", trouble.empty() ? "the container can't be entered" : trouble,
-                     way_in_());
+                     hint_());
+}
+
+BridgeAccess::BridgeAccess(const Parts& parts, RelayContext& relay, pid_t pid,
+                           BridgeDialer::Inside inside)
+    : NetnsAccess(parts, pid, 0),
+      view_(
+          relay, std::move(inside), [] { return std::string(kRunRootless); },
+          [this] { update_listeners(); }) {
+  assert(pid != 0);
 }
 
 }  // namespace portfwd

@@ -1,5 +1,5 @@
-// What a person is told who may not use an engine's socket.
-#include "access/way_in.h"
+// Hints for a user who may not use an engine's socket.
+#include "access/access_hint.h"
 
 #include <gmock/gmock.h>
 #include <sys/stat.h>
@@ -15,8 +15,8 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-struct WayInTest : testing::Test {
-  WayInTest() {
+struct AccessHintTest : testing::Test {
+  AccessHintTest() {
     std::ofstream(socket) << "";
     if (::geteuid() == 0) {
       EXPECT_EQ(::chown(socket.c_str(), 0, 4711), 0);
@@ -26,7 +26,7 @@ struct WayInTest : testing::Test {
   }
   [[nodiscard]] std::string told(const std::string& members) const {
     std::ofstream(groups) << "root:x:0:\ndocker:x:" << about.st_gid << ":" << members << "\n";
-    return how_to_join(socket, {"ann", 1000}, groups.c_str());
+    return hint_to_join_group(socket, {"ann", 1000}, groups.c_str());
   }
   testing_support::TempDir folder;
   std::string socket = folder.path() + "/docker.sock";
@@ -34,29 +34,29 @@ struct WayInTest : testing::Test {
   struct stat about {};
 };
 
-TEST_F(WayInTest, IsTheGroupAndAUserManagerThatHasIt) {
+TEST_F(AccessHintTest, NamesTheGroupAndTheRestartOfTheUserManager) {
   const std::string way = told("joanne,bob");
   EXPECT_THAT(way, HasSubstr("join the group docker: `sudo usermod -aG docker ann`"));
   EXPECT_THAT(way, HasSubstr("`sudo systemctl restart user@1000`"));
   EXPECT_THAT(way, HasSubstr("newgrp is not enough"));
 }
 
-TEST_F(WayInTest, OfAMemberIsAUserManagerThatHasItsGroups) {
+TEST_F(AccessHintTest, NamesTheRestartAloneForAMemberOfTheGroup) {
   const std::string way = told("bob,ann");
   EXPECT_THAT(way, HasSubstr("`sudo systemctl restart user@1000`"));
   EXPECT_THAT(way, Not(HasSubstr("usermod")));
 }
 
-TEST_F(WayInTest, IsNoneToASocketThatNoGroupMayUse) {
+TEST_F(AccessHintTest, IsEmptyForASocketThatNoGroupMayUse) {
   EXPECT_EQ(::chmod(socket.c_str(), 0600), 0);
   EXPECT_EQ(told(""), "");
-  EXPECT_EQ(how_to_join("/nonexistent", {"ann", 1000}), "");
+  EXPECT_EQ(hint_to_join_group("/nonexistent", {"ann", 1000}), "");
 }
 
-TEST_F(WayInTest, IsNoneThroughAGroupWithoutAName) {
+TEST_F(AccessHintTest, IsEmptyForAGroupWithoutAName) {
   std::ofstream(groups) << "nonsense\n:::\n";
-  EXPECT_EQ(how_to_join(socket, {"ann", 1000}, groups.c_str()), "");
-  EXPECT_EQ(how_to_join(socket, {"ann", 1000}, "/nonexistent"), "");
+  EXPECT_EQ(hint_to_join_group(socket, {"ann", 1000}, groups.c_str()), "");
+  EXPECT_EQ(hint_to_join_group(socket, {"ann", 1000}, "/nonexistent"), "");
 }
 
 }  // namespace
