@@ -2,9 +2,9 @@
 #include <csignal>
 
 #include "event/signals.h"
-#include "forward/controller.h"
-#include "forward/host_port_holder.h"
-#include "forward/journal.h"
+#include "api/controller.h"
+#include "forward/host_ports.h"
+#include "api/journal.h"
 #include "service/access_parts.h"
 #include "service/config_source.h"
 #include "service/discovery_parts.h"

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "event/event_loop.h"
-#include "forward/control.h"
+#include "api/control.h"
 
 namespace portfwd {
 

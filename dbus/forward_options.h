@@ -3,7 +3,7 @@
 #pragma once
 
 #include "dbus/sdbus_compat.h"
-#include "forward/control.h"
+#include "api/control.h"
 
 namespace portfwd {
 

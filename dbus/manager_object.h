@@ -6,7 +6,7 @@
 
 #include "dbus/lifelines.h"
 #include "dbus/sdbus_compat.h"
-#include "forward/control.h"
+#include "api/control.h"
 
 namespace portfwd {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "dbus/sdbus_compat.h"
-#include "forward/control.h"
+#include "api/control.h"
 #include "forward/model.h"
 
 namespace portfwd {

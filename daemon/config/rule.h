@@ -1,5 +1,5 @@
 // A [[rule]] and a [[forward]] of portfwd.toml(5) as values. What a rule means for a listener is
-// for forward/policy to say.
+// for policy/ to say.
 #pragma once
 
 #include <sys/types.h>

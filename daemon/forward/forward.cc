@@ -5,7 +5,7 @@
 #include <cassert>
 #include <tuple>
 
-#include "forward/lasting_names.h"
+#include "state/lasting_names.h"
 
 namespace portfwd {
 

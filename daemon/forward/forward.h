@@ -19,7 +19,7 @@
 #include "discover/container.h"
 #include "event/event_loop.h"
 #include "forward/model.h"
-#include "forward/policy.h"
+#include "policy/policy.h"
 #include "relay/forward_port.h"
 
 namespace portfwd {

@@ -9,8 +9,8 @@
 #include "config/rule.h"
 #include "discover/container.h"
 #include "forward/model.h"
-#include "forward/state.h"
 #include "net/target.h"
+#include "state/state.h"
 
 namespace portfwd {
 

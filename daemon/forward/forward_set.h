@@ -6,25 +6,140 @@
 // without a port is in conflict and among the retries. An id is never used twice.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <ranges>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
-#include "forward/conflict_retries.h"
-#include "forward/draining_ports.h"
+#include "base/clock.h"
 #include "forward/host_forward.h"
 #include "forward/host_ports.h"
 #include "forward/plan.h"
+#include "relay/forward_port.h"
 #include "relay/host_sockets.h"
 #include "relay/netns_dialer.h"
 
 namespace portfwd {
+
+/// Ports that accept nobody any more and whose live connections may finish. Owned by the table that
+/// withdrew the forwards; it is told when one is done. Those whose listener closed by itself are
+/// leftovers: they have no limit while their container lives.
+class DrainingPorts {
+ public:
+  static constexpr Duration kNoLimit = Duration::max();
+
+  explicit DrainingPorts(EventLoop& loop) : loop_(loop) {}
+
+  /// @param port whose drain() has begun
+  void add(std::unique_ptr<ForwardPort> port) { ports_.push_back({std::move(port), {}, false}); }
+  /// One whose drain() has begun with kNoLimit. @param container the id, for limit()
+  void add_leftover(std::unique_ptr<ForwardPort> port, std::string container) {
+    ports_.push_back({std::move(port), std::move(container), true});
+  }
+  /// The leftovers of a container get a limit. @param container its id; nothing: of all containers
+  void limit(const std::optional<std::string>& container, Duration limit) {
+    for (Draining& draining : ports_) {
+      if (!draining.leftover || (container && draining.container != *container)) continue;
+      draining.leftover = false;
+      draining.port->drain(limit);
+    }
+  }
+  /// From within its on_drained().
+  void remove(const ForwardPort& port) {
+    const auto done =
+        std::ranges::find(ports_, &port, [](const Draining& d) { return d.port.get(); });
+    loop_.retire(std::move(done->port));
+    ports_.erase(done);
+  }
+  [[nodiscard]] bool empty() const { return ports_.empty(); }
+  /// Connections of leftovers.
+  [[nodiscard]] std::size_t leftovers() const {
+    std::size_t connections = 0;
+    for (const Draining& draining : ports_) {
+      if (draining.leftover) connections += draining.port->counters().active;
+    }
+    return connections;
+  }
+
+ private:
+  struct Draining {
+    std::unique_ptr<ForwardPort> port;
+    std::string container;
+    bool leftover = false;
+  };
+
+  EventLoop& loop_;
+  std::vector<Draining> ports_;
+};
+
+/// When each forward without a host port is retried: the one that waited longest comes first, and
+/// each failure doubles its interval. Owned by the ForwardTable; forwards are known by their ids.
+class ConflictRetries {
+ public:
+  static constexpr Duration kFirst = std::chrono::seconds(2);
+  static constexpr Duration kLongest = std::chrono::seconds(10);
+
+  /// After a failure: the next retry is kFirst away, after each further one twice as far.
+  void add(const std::string& id, TimePoint now) {
+    const auto [known, first] = known_.try_emplace(id);
+    if (!first) {
+      order_.erase({known->second.at, id});
+      known->second.interval = std::min(2 * known->second.interval, kLongest);
+    }
+    schedule(*known, now + known->second.interval);
+  }
+  /// After an attempt that did not come to its end: the retry is due at once, behind the others.
+  void resume(const std::string& id, TimePoint now) {
+    const auto [known, first] = known_.try_emplace(id);
+    if (!first) order_.erase({known->second.at, id});
+    schedule(*known, now);
+  }
+  /// All are due now.
+  void expedite(TimePoint now) {
+    order_.clear();
+    for (Known::value_type& known : known_) schedule(known, now);
+  }
+  void remove(std::string_view id) {
+    const auto known = known_.find(id);
+    if (known == known_.end()) return;
+    order_.erase({known->second.at, known->first});
+    known_.erase(known);
+  }
+  [[nodiscard]] bool contains(std::string_view id) const { return known_.contains(id); }
+  /// The forward whose retry is due for the longest time.
+  [[nodiscard]] std::optional<std::string> due(TimePoint now) const {
+    if (order_.empty() || order_.begin()->first > now) return std::nullopt;
+    return order_.begin()->second;
+  }
+  /// When the next retry is due.
+  [[nodiscard]] std::optional<TimePoint> next() const {
+    return order_.empty() ? std::nullopt : std::optional(order_.begin()->first);
+  }
+
+ private:
+  struct Retry {
+    TimePoint at{};
+    Duration interval = kFirst;
+  };
+  using Known = std::map<std::string, Retry, std::less<>>;
+
+  void schedule(Known::value_type& known, TimePoint at) {
+    known.second.at = at;
+    order_.emplace(at, known.first);
+  }
+
+  Known known_;
+  std::set<std::pair<TimePoint, std::string>> order_;
+};
 
 class TableObserver {
  public:

@@ -6,8 +6,8 @@
 #include <cassert>
 
 #include "base/descriptors.h"
-#include "forward/lasting_names.h"
 #include "kernel/sysctl.h"
+#include "state/lasting_names.h"
 
 namespace portfwd {
 

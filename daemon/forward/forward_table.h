@@ -12,26 +12,59 @@
 // a turn does is bounded in time and in ports that are tried, the rest is for the next.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "access/container_access.h"
 #include "base/refusal.h"
 #include "config/settings.h"
 #include "event/event_loop.h"
-#include "forward/dirty_containers.h"
-#include "forward/explain.h"
-#include "forward/forward_groups.h"
 #include "forward/forward_set.h"
-#include "forward/listener_ages.h"
 #include "forward/plan.h"
 #include "forward/requested_forwards.h"
+#include "policy/forward_groups.h"
 
 namespace portfwd {
+
+/// A listener on the port in question.
+struct SeenListener {
+  Listener listener;
+  WallTime since{};     ///< when it was first seen
+  Duration settling{};  ///< so much longer it must live; zero or less: it has settled
+};
+
+/// The containers whose forwards are to be reconciled, each once, in the order in which they were
+/// marked. Owned by the ForwardTable; containers are known by their ids.
+class DirtyContainers {
+ public:
+  /// One that is marked already keeps its place.
+  void mark(const std::string& id) {
+    if (marked_.insert(id).second) queue_.push_back(id);
+  }
+  /// Takes the first one out. Precondition: !empty().
+  std::string take() {
+    std::string id = std::move(queue_.front());
+    queue_.pop_front();
+    marked_.erase(id);
+    return id;
+  }
+  [[nodiscard]] bool empty() const { return queue_.empty(); }
+  [[nodiscard]] std::size_t size() const { return queue_.size(); }
+  void clear() {
+    queue_.clear();
+    marked_.clear();
+  }
+
+ private:
+  std::deque<std::string> queue_;
+  std::set<std::string> marked_;
+};
 
 class ForwardTable final : public AccessObserver {
  public:

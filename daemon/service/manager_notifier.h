@@ -6,7 +6,7 @@
 #include <string>
 
 #include "event/event_loop.h"
-#include "forward/control.h"
+#include "api/control.h"
 #include "service/notify_socket.h"
 
 namespace portfwd {

@@ -6,7 +6,7 @@
 #include <chrono>
 
 #include "event/event_loop.h"
-#include "forward/controller.h"
+#include "api/controller.h"
 #include "service/manager_notifier.h"
 
 namespace portfwd {

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "event/event_loop.h"
-#include "forward/controller.h"
+#include "api/controller.h"
 #include "service/exit_status.h"
 #include "service/manager_notifier.h"
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "forward/control.h"
+#include "api/control.h"
 
 namespace portfwd::testing_support {
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <sstream>
 
-#include "forward/state_file.h"
+#include "state/state_file.h"
 #include "support/system_fixture.h"
 
 namespace portfwd {

@@ -1,10 +1,10 @@
 // To which host port a listener is forwarded, and what the event log remembers.
-#include "forward/allocation.h"
+#include "policy/host_port_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "forward/event_log.h"
+#include "api/event_log.h"
 
 namespace portfwd {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "build_paths.h"
 #include "config/config_file.h"
-#include "forward/policy.h"
+#include "policy/policy.h"
 
 namespace portfwd {
 namespace {

@@ -1,5 +1,5 @@
 // Which loopback address is a container's own.
-#include "forward/container_addresses.h"
+#include "state/container_addresses.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

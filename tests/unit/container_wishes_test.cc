@@ -1,5 +1,5 @@
 // What containers ask for themselves: whose word counts for which port, and for how long.
-#include "forward/container_wishes.h"
+#include "policy/container_wishes.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

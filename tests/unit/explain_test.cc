@@ -1,6 +1,6 @@
 // Why a port is or isn't forwarded: the first thing that stands in its way, and what would change
 // it.
-#include "forward/explain.h"
+#include "api/explain.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

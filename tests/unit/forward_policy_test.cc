@@ -3,8 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "config/config_file.h"
-#include "forward/policy.h"
-#include "forward/published.h"
+#include "policy/policy.h"
 
 namespace portfwd {
 namespace {

@@ -1,5 +1,5 @@
 // What is remembered of a container under which names.
-#include "forward/lasting_names.h"
+#include "state/lasting_names.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

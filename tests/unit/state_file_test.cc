@@ -1,5 +1,5 @@
 // What outlives the daemon: written, read, cut off, damaged, and where nothing can be written.
-#include "forward/state_file.h"
+#include "state/state_file.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 
 #include "broker/client/file_writer.h"
 #include "build_paths.h"
-#include "forward/sticky_ports.h"
+#include "state/sticky_ports.h"
 #include "support/temp_dir.h"
 
 namespace portfwd {

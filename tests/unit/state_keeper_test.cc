@@ -1,5 +1,5 @@
 // When the state is written, and that nobody waits for a disk that does not answer.
-#include "forward/state_keeper.h"
+#include "state/state_keeper.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

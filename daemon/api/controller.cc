@@ -1,0 +1,383 @@
+#include "api/controller.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cassert>
+#include <optional>
+#include <string_view>
+
+#include "api/container_info.h"
+#include "api/explain.h"
+#include "base/descriptors.h"
+#include "base/log.h"
+#include "base/process_usage.h"
+#include "base/version.h"
+
+namespace portfwd {
+
+namespace {
+
+using Kind = Refusal::Kind;
+
+std::string random_id() {
+  std::array<std::uint8_t, 16> bytes{};
+  (void)!::getrandom(bytes.data(), bytes.size(), 0);
+  return fmt::format("{:02x}", fmt::join(bytes, ""));
+}
+
+Answer<std::string> id_of(const Answer<const Container*>& attached) {
+  if (!attached) return std::unexpected(attached.error());
+  return (*attached)->id;
+}
+
+void remove_lists(ContainerInfo& container) {
+  container.labels = {};
+  container.listeners = {};
+  container.published = {};
+}
+
+std::string_view reason_text(RemovalReason reason) {
+  switch (reason) {
+    case RemovalReason::Gone:
+      return "container-gone";
+    case RemovalReason::Detached:
+      return "detached";
+    case RemovalReason::Replaced:
+      return "replaced";
+  }
+  return "";
+}
+
+}  // namespace
+
+Controller::Controller(Parts parts, const Settings& settings)
+    : parts_(std::move(parts)),
+      settings_(settings),
+      keeper_(parts_.loop, parts_.state_file, parts_.writer, [this] { return state(); }),
+      last_life_(keeper_.load()),
+      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_, last_life_),
+      instance_id_(random_id()),
+      started_(parts_.loop.now()) {
+  share_cpu_budget();
+  parts_.discovery.opt_outs().recall(last_life_.opt_outs);
+  parts_.discovery.opt_outs().set_observer([this] { keeper_.changed(); });
+}
+
+/// One budget for all looking: two fifths to find containers, the rest to watch their listeners.
+void Controller::share_cpu_budget() {
+  constexpr double kDiscoveryShare = 0.4;
+  Settings::Detect watching = settings_.detect;
+  watching.cpu_budget *= 1 - kDiscoveryShare;
+  parts_.reaches.set_pace(watching);
+  parts_.discovery.set_budget(settings_.detect.cpu_budget / 100 * kDiscoveryShare);
+}
+
+void Controller::share_udp_interest() {
+  parts_.reaches.look_for(table_.udp_interest());
+}
+
+Result<void> Controller::start() {
+  share_udp_interest();
+  table_.declare();
+  for (const ForwardSpec& kept : std::exchange(last_life_, {}).forwards) restore(kept);
+  return parts_.discovery.start();
+}
+
+/// What the configuration declares by now needs no keeping.
+void Controller::restore(const ForwardSpec& kept) {
+  ForwardRequest request = restored_request(kept);
+  const Answer<void> checked = check_lengths(kept);
+  const Answer<std::string> restored =
+      checked ? table_.add(nullptr, std::move(request)) : std::unexpected(checked.error());
+  if (!restored) log::info("cannot restore persistent forward: {}", restored.error().text);
+}
+
+State Controller::state() const {
+  State state = table_.state();
+  state.opt_outs = parts_.discovery.opt_outs().all();
+  return state;
+}
+
+void Controller::stop() {
+  keeper_.finish();  // what the table forgets from here on is to be known again
+  table_.stop();
+}
+
+// ---- what people ask
+// -----------------------------------------------------------------------------
+
+Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_view lifeline) {
+  ForwardRequest request{.spec = spec, .lifeline = std::string(lifeline)};
+  if (const auto ok = check(request, settings_.host.allow_remote); !ok) {
+    return std::unexpected(ok.error());
+  }
+  const auto found = parts_.registry.resolve(spec.container);
+  if (!found) {
+    const bool may_come = spec.allow_missing && found.error().kind == Kind::NoSuchContainer;
+    if (!may_come || spec.container.empty()) return std::unexpected(found.error());
+    return table_.add(nullptr, std::move(request));
+  }
+  ContainerAccess* reach = parts_.reaches.find((*found)->id);
+  assert(reach != nullptr);  // the registry tells the reaches of every container, at once
+  if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
+  return table_.add(reach, std::move(request));
+}
+
+Answer<void> Controller::unforward(std::string_view forward_id) {
+  return table_.remove(forward_id);
+}
+
+void Controller::lifeline_ended(std::string_view bus_name) {
+  table_.end_lifeline(bus_name);
+}
+
+Answer<std::string> Controller::attach_pid(pid_t pid, std::string_view name) {
+  if (auto ok = check_length("the name", name); !ok) return std::unexpected(ok.error());
+  return id_of(parts_.registry.attach_pid(pid, name));
+}
+
+Answer<std::string> Controller::attach_netns(UniqueFd netns, std::string_view name) {
+  if (auto ok = check_length("the name", name); !ok) return std::unexpected(ok.error());
+  return id_of(parts_.registry.attach_netns(std::move(netns), name));
+}
+
+Answer<void> Controller::detach(std::string_view container_id) {
+  return parts_.registry.detach(container_id);
+}
+
+Answer<Facts> Controller::explain(std::string_view container, std::string_view target) {
+  if (auto named = check_length("the container's name", container); !named) {
+    return std::unexpected(named.error());
+  }
+  const auto port = check_target(target);
+  if (!port) return std::unexpected(port.error());
+  return Explainer({parts_.registry, parts_.reaches, table_, log_, settings_})
+      .explain(container, *port);
+}
+
+Answer<void> Controller::reload() {
+  keeper_.retry();
+  auto read = parts_.read_settings();
+  if (!read) {
+    mistakes_ = std::move(read.error());
+    const log::Fields fields{{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}};
+    log::write(log::Level::Error, "the configuration stays as it was, for its mistakes:", fields);
+    for (const Mistake& m : mistakes_) log::write(log::Level::Error, m.message(), fields);
+    return refuse(Kind::InvalidArgument, text_of(mistakes_));
+  }
+  mistakes_.clear();
+  settings_ = std::move(*read);
+  share_cpu_budget();
+  table_.apply(settings_);
+  share_udp_interest();
+  for (ContainerAccess* reach : parts_.reaches.all())
+    tell_changed(*reach);  // some may be ignored now
+  log::write(log::Level::Info, "configuration read",
+             {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
+  return {};
+}
+
+void Controller::follow_diag_modules() {
+  parts_.reaches.follow_diag_modules();
+  table_.notify_identification_changed();
+}
+
+// ---- what they read
+// ------------------------------------------------------------------------------
+
+std::vector<Event> Controller::events_after(std::uint64_t seq) const {
+  return log_.after(seq);
+}
+
+std::uint64_t Controller::poll_interval_usec() const {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(parts_.reaches.poll_interval())
+          .count());
+}
+
+std::vector<ContainerInfo> Controller::containers() const {
+  std::vector<ContainerInfo> out;
+  for (const ContainerAccess* reach : parts_.reaches.all())
+    out.push_back(info_of(*reach, settings_));
+  return out;
+}
+
+std::vector<ForwardInfo> Controller::forwards() const {
+  return table_.infos();
+}
+
+std::optional<Counters> Controller::forward_counters(std::string_view id) const {
+  return table_.counters(id);
+}
+
+// ---- what happens
+// --------------------------------------------------------------------------------
+
+void Controller::tell(Event event) {
+  event.time = parts_.loop.clock().wall();
+  if (auto* container = std::get_if<ContainerInfo>(&event.subject)) remove_lists(*container);
+  const Event numbered = log_.append(std::move(event));
+  for (ControlObserver* observer : observers_) observer->on_event(numbered);
+}
+
+void Controller::on_access_added(ContainerAccess& reach) {
+  const ContainerInfo info = info_of(reach, settings_);
+  for (ControlObserver* observer : observers_) observer->on_container_added(info);
+  tell({.type = Event::Type::ContainerAdded, .subject = info});
+  table_.on_access_added(reach);
+}
+
+void Controller::tell_changed(const ContainerAccess& reach) {
+  const ContainerInfo info = info_of(reach, settings_);
+  for (ControlObserver* observer : observers_) observer->on_container_changed(info);
+}
+
+void Controller::on_access_changed(ContainerAccess& reach) {
+  tell_changed(reach);
+  table_.on_access_changed(reach);
+}
+
+void Controller::on_listeners(ContainerAccess& reach) {
+  if (!reach.listeners().empty()) parts_.registry.fix_name(reach.container().id);
+  tell_changed(reach);
+  table_.on_listeners(reach);
+}
+
+void Controller::on_access_removed(ContainerAccess& reach, RemovalReason reason) {
+  table_.on_access_removed(reach, reason);
+  const ContainerInfo info = info_of(reach, settings_);
+  for (ControlObserver* observer : observers_) observer->on_container_removed(info);
+  tell({.type = Event::Type::ContainerRemoved,
+        .reason = std::string(reason_text(reason)),
+        .subject = info});
+}
+
+void Controller::on_forward_created(const ForwardInfo& forward) {
+  if (forward.protocol == Protocol::Udp) share_udp_interest();
+  for (ControlObserver* observer : observers_) observer->on_forward_added(forward);
+}
+
+void Controller::on_forward_changed(const ForwardInfo& forward) {
+  for (ControlObserver* observer : observers_) observer->on_forward_changed(forward);
+}
+
+void Controller::on_forward_destroyed(const ForwardInfo& forward) {
+  if (forward.protocol == Protocol::Udp) share_udp_interest();
+  for (ControlObserver* observer : observers_) observer->on_forward_removed(forward);
+}
+
+void Controller::on_port_added(const ForwardInfo& forward, std::uint32_t index,
+                               std::uint32_t count) {
+  tell({.type = Event::Type::PortAdded,
+        .subject = forward,
+        .batch_size = count,
+        .batch_index = index});
+}
+
+void Controller::on_port_removed(const ForwardInfo& forward, std::string_view reason) {
+  tell({.type = Event::Type::PortRemoved, .reason = std::string(reason), .subject = forward});
+}
+
+void Controller::on_limit(const Container& container, unsigned limit) {
+  log::write(log::Level::Warning,
+             fmt::format("{} has more open ports than max_forwards = {}: the others are not "
+                         "forwarded; raise [host] max_forwards, or forward them by hand",
+                         container.name, limit),
+             {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)},
+              {"PORTFWD_CONTAINER", container.name}});
+}
+
+namespace {
+
+std::int64_t usec(Duration d) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(d).count();
+}
+
+void add_facts(const DiscoveryFigures& figures, Facts& facts) {
+  const auto scans = static_cast<std::int64_t>(figures.scans);
+  facts["scans"] = scans;
+  facts["scan_cpu_usec"] = usec(figures.spent);
+  facts["scan_cost_usec"] = scans == 0 ? 0 : usec(figures.spent) / scans;
+  facts["processes"] = static_cast<std::int64_t>(figures.processes);
+  facts["foreign_namespaces"] = static_cast<std::int64_t>(figures.foreign_namespaces);
+  facts["exec_hints"] = figures.exec_hints;
+  facts["cgroup_watches"] = static_cast<std::int64_t>(figures.cgroup_watches);
+  facts["mount_watch"] = figures.mount_watch;
+}
+
+void add_facts(const RefusedClients& refused, Facts& facts) {
+  facts["clients_refused_foreign"] = static_cast<std::int64_t>(refused.foreign);
+  facts["clients_refused_unidentified"] = static_cast<std::int64_t>(refused.unidentified);
+  facts["clients_refused_remote"] = static_cast<std::int64_t>(refused.remote);
+}
+
+std::string_view text_of(Shortage shortage) {
+  switch (shortage) {
+    case Shortage::None:
+      return "none";
+    case Shortage::BusiestWait:
+      return "clients of the busiest forwards wait";
+    case Shortage::AllWait:
+      return "all new clients wait";
+  }
+  return "";
+}
+
+/// @param without_port forwards in conflict for want of a descriptor
+void add_facts(const AcceptGate& gate, std::ptrdiff_t without_port, Facts& facts) {
+  const Shortage shortage = gate.measured_shortage();
+  const bool conflicts_alone = shortage == Shortage::None && without_port > 0;
+  facts["descriptor_shortage"] =
+      std::string(conflicts_alone ? "forwards have no host port" : text_of(shortage));
+  if (shortage != Shortage::None || without_port > 0) {
+    facts["descriptor_remedy"] = std::string(kMoreDescriptors);
+  }
+  facts["forwards_waiting_for_descriptors"] = static_cast<std::int64_t>(gate.kept_waiting());
+  facts["forwards_without_descriptor"] = std::int64_t{without_port};
+}
+
+bool lacks_descriptor(const ForwardInfo& f) {
+  return f.state == ForwardState::Conflict && is_descriptor_shortage({f.error, "bind"});
+}
+
+Fact known_or_not(std::optional<std::int64_t> figure) {
+  return figure ? Fact(*figure) : Fact("unknown");
+}
+
+std::vector<std::string> messages(const Mistakes& mistakes) {
+  std::vector<std::string> out;
+  for (const Mistake& m : mistakes) out.push_back(m.message());
+  return out;
+}
+
+}  // namespace
+
+Facts Controller::status() const {
+  const ProcessUsage usage = process_usage();
+  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  Facts facts{{"version", std::string(kVersion)},
+              {"instance_id", instance_id_},
+              {"uptime_seconds", seconds(parts_.loop.now() - started_)},
+              {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
+              {"forwards", static_cast<std::int64_t>(table_.size())},
+              {"leftover_connections", static_cast<std::int64_t>(table_.leftover_connections())},
+              {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
+              {"longest_turn_usec", usec(parts_.loop.longest_turn())},
+              {"longest_turn_in", parts_.loop.longest_turn_in()},
+              {"cpu_seconds", seconds(usage.cpu)},
+              {"memory_bytes", known_or_not(usage.resident_bytes)},
+              {"open_fds", known_or_not(usage.open_fds)},
+              {"max_fds", usage.max_fds},
+              {"state_file", keeper_.problem().empty() ? "ok" : keeper_.problem()},
+              {"configuration_errors", messages(mistakes_)}};
+  parts_.reaches.add_facts(facts);
+  add_facts(parts_.discovery.figures(), facts);
+  add_facts(parts_.relay.identity.refused(), facts);
+  add_facts(parts_.relay.gate, std::ranges::count_if(forwards(), lacks_descriptor), facts);
+  parts_.add_facts(facts);
+  return facts;
+}
+
+}  // namespace portfwd

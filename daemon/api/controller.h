@@ -1,0 +1,103 @@
+// The daemon as its users see it: answers what they ask (Control), and turns what happens below
+// into numbered events for whoever listens. Owned by main. Containers come from the registry,
+// forwards from the table; the controller decides nothing itself.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "access/access_set.h"
+#include "api/control.h"
+#include "api/event_log.h"
+#include "config/config_file.h"
+#include "discover/discovery.h"
+#include "forward/forward_table.h"
+#include "state/state_keeper.h"
+
+namespace portfwd {
+
+class Controller final : public Control, public AccessObserver, private TableObserver {
+ public:
+  using ReadSettings = std::function<std::expected<Settings, Mistakes>()>;
+  struct Parts {
+    EventLoop& loop;
+    Discovery& discovery;
+    Registry& registry;
+    AccessSet& reaches;
+    RelayServices relay;
+    const PortHolder& holders;
+    const StateFile& state_file;  ///< read at once
+    FileWriter& writer;           ///< of the state, while the loop runs and from stop() on
+    ReadSettings read_settings;   ///< for reload()
+    std::function<void(Facts&)> add_facts;  ///< what else status() is to tell
+  };
+  Controller(Parts parts, const Settings& settings);
+
+  /// @param observer borrowed until removed; called in the order of adding
+  void add_observer(ControlObserver& observer) { observers_.push_back(&observer); }
+  void remove_observer(ControlObserver& observer) { std::erase(observers_, &observer); }
+  /// Makes the forwards that wait for no listener, then begins to look for containers. @return why
+  /// that can't be done
+  Result<void> start();
+  /// Whether all that was open when it started is forwarded, as far as it is.
+  [[nodiscard]] bool settled() const { return parts_.reaches.settled() && !table_.busy(); }
+  /// The kernel can tell more or fewer clients than before: see DiagModules.
+  void follow_diag_modules();
+  /// Ends every forward; then draining() tells when the last connection is over and the state is
+  /// written.
+  void stop();
+  [[nodiscard]] bool draining() const { return table_.draining() || keeper_.finishing(); }
+
+  Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) override;
+  Answer<void> unforward(std::string_view forward_id) override;
+  Answer<std::string> attach_pid(pid_t pid, std::string_view name) override;
+  Answer<std::string> attach_netns(UniqueFd netns, std::string_view name) override;
+  Answer<void> detach(std::string_view container_id) override;
+  Answer<Facts> explain(std::string_view container, std::string_view target) override;
+  Answer<void> reload() override;
+  void lifeline_ended(std::string_view bus_name) override;
+
+  [[nodiscard]] std::vector<Event> events_after(std::uint64_t seq) const override;
+  [[nodiscard]] Facts status() const override;
+  [[nodiscard]] std::string instance_id() const override { return instance_id_; }
+  [[nodiscard]] std::uint64_t poll_interval_usec() const override;
+  [[nodiscard]] std::vector<ForwardInfo> forwards() const override;
+  [[nodiscard]] std::vector<ContainerInfo> containers() const override;
+  [[nodiscard]] std::optional<Counters> forward_counters(std::string_view id) const override;
+
+ private:
+  void on_access_added(ContainerAccess& reach) override;
+  void on_access_changed(ContainerAccess& reach) override;
+  void on_listeners(ContainerAccess& reach) override;
+  void on_access_removed(ContainerAccess& reach, RemovalReason reason) override;
+
+  void on_forward_created(const ForwardInfo& forward) override;
+  void on_forward_changed(const ForwardInfo& forward) override;
+  void on_forward_destroyed(const ForwardInfo& forward) override;
+  void on_port_added(const ForwardInfo& forward, std::uint32_t index, std::uint32_t count) override;
+  void on_port_removed(const ForwardInfo& forward, std::string_view reason) override;
+  void on_limit(const Container& container, unsigned limit) override;
+  void on_state_changed() override { keeper_.changed(); }
+
+  void share_cpu_budget();
+  void share_udp_interest();
+  void tell_changed(const ContainerAccess& reach);
+  void tell(Event event);
+  void restore(const ForwardSpec& kept);
+  [[nodiscard]] State state() const;
+
+  Parts parts_;
+  Settings settings_;
+  Mistakes mistakes_;  ///< of the last reload; the settings before it are in force
+  EventLog log_;
+  StateKeeper keeper_;
+  State last_life_;
+  ForwardTable table_;
+  std::vector<ControlObserver*> observers_;
+  std::string instance_id_;
+  TimePoint started_;
+};
+
+}  // namespace portfwd

@@ -1,0 +1,201 @@
+#include "api/event_log.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <ranges>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace portfwd {
+
+Event EventLog::append(Event event) {
+  event.seq = next_++;
+  const std::size_t before = bytes_.size();
+  pack(event, bytes_);
+  sizes_.push_back(static_cast<std::uint32_t>(bytes_.size() - before));
+  if (sizes_.size() > kKept) forget_oldest();
+  return event;
+}
+
+/// What is left moves to the front when it is the smaller half.
+void EventLog::forget_oldest() {
+  forgotten_ += sizes_.front();
+  sizes_.pop_front();
+  if (forgotten_ <= bytes_.size() / 2) return;
+  bytes_.erase(0, forgotten_);
+  forgotten_ = 0;
+}
+
+std::vector<Event> EventLog::after(std::uint64_t seq) const {
+  std::vector<Event> out;
+  if (sizes_.empty() || seq >= last()) return out;
+  out.reserve(std::min<std::uint64_t>(last() - seq, sizes_.size()) + 1);
+  std::size_t at = forgotten_;
+  std::uint64_t number = oldest();
+  if (seq + 1 < number) {
+    Event gap;
+    gap.type = Event::Type::Gap;
+    gap.seq = number - 1;  // the last of the forgotten ones
+    gap.time = unpack(std::string_view(bytes_).substr(at, sizes_.front())).time;
+    gap.reason = "older events are forgotten";
+    out.push_back(std::move(gap));
+  }
+  for (const std::uint32_t size : sizes_) {
+    if (number++ > seq) out.push_back(unpack(std::string_view(bytes_).substr(at, size)));
+    at += size;
+  }
+  return out;
+}
+
+std::optional<Event> EventLog::last_removal(std::string_view container,
+                                            const Target& target) const {
+  std::size_t at = bytes_.size();
+  for (const std::uint32_t size : sizes_ | std::views::reverse) {
+    at -= size;
+    Event event = unpack(std::string_view(bytes_).substr(at, size));
+    const auto* f = std::get_if<ForwardInfo>(&event.subject);
+    if (event.type != Event::Type::PortRemoved || f == nullptr) continue;
+    const bool meant =
+        container.empty() || f->container_id == container || f->container_name == container;
+    if (meant && Target{f->protocol, f->container_port} == target) return event;
+  }
+  return std::nullopt;
+}
+
+std::optional<ContainerInfo> EventLog::detached(std::string_view container_id) const {
+  std::size_t at = bytes_.size();
+  for (const std::uint32_t size : sizes_ | std::views::reverse) {
+    at -= size;
+    Event event = unpack(std::string_view(bytes_).substr(at, size));
+    auto* c = std::get_if<ContainerInfo>(&event.subject);
+    if (event.type != Event::Type::ContainerRemoved || c == nullptr) continue;
+    if (c->id != container_id) continue;
+    return event.reason == "detached" ? std::optional(std::move(*c)) : std::nullopt;
+  }
+  return std::nullopt;
+}
+
+namespace {
+
+/// Every field in its order: one that is added to the struct doesn't compile until it is named
+/// here.
+template <class Info>
+auto fields_of_forward(Info& info) {
+  auto& [id, container_id, container_name, container_engine, protocol, direction, target,
+         container_address, container_port, host_addresses, host_port, origin, state, error, reason,
+         remapped, label, process, url, on_auto_forward, since, counters] = info;
+  return std::tie(id, container_id, container_name, container_engine, protocol, direction, target,
+                  container_address, container_port, host_addresses, host_port, origin, state,
+                  error, reason, remapped, label, process, url, on_auto_forward, since, counters);
+}
+
+template <class Info>
+auto fields_of_container(Info& info) {
+  auto& [id, name, engine, uid, pid, netns, image, pod, project, service, labels, published, state,
+         reach, reason, listeners, ever_listened, attached] = info;
+  assert(labels.empty() && published.empty() && listeners.empty());
+  return std::tie(id, name, engine, uid, pid, netns, image, pod, project, service, state, reach,
+                  reason, ever_listened, attached);
+}
+
+template <class E>
+auto fields_of_event(E& event) {
+  auto& [seq, time, type, reason, subject, batch_size, batch_index] = event;
+  return std::tie(seq, time, type, reason, batch_size, batch_index);
+}
+
+class Packer {
+ public:
+  explicit Packer(std::string& out) : out_(out) {}
+
+  template <class Fields>
+  void all(const Fields& fields) {
+    std::apply([this](const auto&... each) { (this->add(each), ...); }, fields);
+  }
+  template <class T>
+  void add(const T& value) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    out_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  void add(const std::string& text) {
+    add(text.size());
+    out_.append(text);
+  }
+  void add(const std::vector<std::string>& texts) {
+    add(texts.size());
+    for (const std::string& text : texts) add(text);
+  }
+
+ private:
+  std::string& out_;
+};
+
+class Unpacker {
+ public:
+  explicit Unpacker(std::string_view bytes) : rest_(bytes) {}
+
+  template <class Fields>
+  void all(const Fields& fields) {
+    std::apply([this](auto&... each) { (this->take(each), ...); }, fields);
+  }
+  template <class T>
+  void take(T& value) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    std::memcpy(&value, next(sizeof value).data(), sizeof value);
+  }
+  void take(std::string& text) { text = next(take_size()); }
+  void take(std::vector<std::string>& texts) {
+    texts.resize(take_size());
+    for (std::string& text : texts) take(text);
+  }
+  [[nodiscard]] bool done() const { return rest_.empty(); }
+
+ private:
+  std::size_t take_size() {
+    std::size_t size = 0;
+    take(size);
+    return size;
+  }
+  std::string_view next(std::size_t size) {
+    assert(size <= rest_.size());
+    const std::string_view out = rest_.substr(0, size);
+    rest_.remove_prefix(size);
+    return out;
+  }
+
+  std::string_view rest_;
+};
+
+}  // namespace
+
+void pack(const Event& event, std::string& out) {
+  Packer packer(out);
+  packer.all(fields_of_event(event));
+  packer.add(event.subject.index());
+  if (const auto* forward = std::get_if<ForwardInfo>(&event.subject)) {
+    packer.all(fields_of_forward(*forward));
+  } else if (const auto* container = std::get_if<ContainerInfo>(&event.subject)) {
+    packer.all(fields_of_container(*container));
+  }
+}
+
+Event unpack(std::string_view bytes) {
+  Unpacker unpacker(bytes);
+  Event event;
+  std::size_t kind = 0;
+  unpacker.all(fields_of_event(event));
+  unpacker.take(kind);
+  const decltype(event.subject) forward(std::in_place_type<ForwardInfo>);
+  const decltype(event.subject) container(std::in_place_type<ContainerInfo>);
+  if (kind == forward.index()) {
+    unpacker.all(fields_of_forward(event.subject.emplace<ForwardInfo>()));
+  } else if (kind == container.index()) {
+    unpacker.all(fields_of_container(event.subject.emplace<ContainerInfo>()));
+  }
+  assert(unpacker.done());
+  return event;
+}
+
+}  // namespace portfwd

@@ -1,0 +1,499 @@
+#include "api/explain.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <iterator>
+#include <utility>
+
+#include "api/container_info.h"
+#include "policy/policy.h"
+
+namespace portfwd {
+
+namespace {
+
+using Sentences = std::vector<std::string>;
+
+std::string clock_text(WallTime time) {
+  return fmt::format("{:%F %T} UTC", fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
+}
+
+bool is_reverse(const Known& known) {
+  return known.forward && known.forward->direction == Direction::Reverse;
+}
+
+std::string_view why_ended(std::string_view reason) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kReasons{{
+      {"listener-closed", "its listener closed"},
+      {"container-gone", "its container ended"},
+      {"unforwarded", "it was ended by hand"},
+      {"rule", "the configuration no longer wants it"},
+      {"replaced", "it was replaced"},
+  }};
+  const auto known =
+      std::ranges::find(kReasons, reason, &std::pair<std::string_view, std::string_view>::first);
+  return known == kReasons.end() ? reason : known->second;
+}
+
+/// Nothing once there is a forward again.
+void add_ended(const Known& known, Sentences& out) {
+  if (!known.ended || known.forward) return;
+  const auto& [forward, when, reason] = *known.ended;
+  out.push_back(fmt::format("it was forwarded at {} {} until {}: {}",
+                            fmt::join(forward.host_addresses, " and "), forward.host_port,
+                            clock_text(when), why_ended(reason)));
+}
+
+/// A listener without a program: only what may list the descriptors of its process can name it.
+std::string_view unnamed(AccessKind reach) {
+  const bool roots = reach == AccessKind::Bridge || reach == AccessKind::Helper;
+  return roots ? "a program that cannot be known (its process belongs to root, and only root may "
+                 "see whose socket it is)"
+               : "a program that can't be named";
+}
+
+Sentences seen_now(const Known& known) {
+  if (known.detached) return {"its container is not watched since it was detached"};
+  if (known.subject == nullptr) return {"no container of this name is there"};
+  if (is_reverse(known)) return {"portfwd itself listens on it inside, for a service of the host"};
+  if (known.listeners.empty()) {
+    if (!known.other_protocol) return {"nothing listens on it inside"};
+    return {fmt::format("nothing listens on it inside, but on {} something does",
+                        other_protocol(known.target).text())};
+  }
+  Sentences out;
+  for (const auto& [l, since, settling] : known.listeners) {
+    const std::string_view who =
+        l.process.empty() ? unnamed(known.container.reach) : std::string_view(l.process);
+    out.push_back(fmt::format("{} listens on {} (uid {} inside), seen since {}", who,
+                              l.local.text(), l.uid, clock_text(since)));
+  }
+  return out;
+}
+
+Sentences seen(const Known& known) {
+  Sentences out = seen_now(known);
+  add_ended(known, out);
+  return out;
+}
+
+/// What the rules would be asked about if the port was open: a server of which nothing is known.
+/// What an engine publishes is where it leads to.
+Listener imagined(const Known& known) {
+  const bool published = !published_at(known.subject->published, known.target).empty();
+  Listener listener;
+  listener.protocol = known.target.protocol();
+  listener.local =
+      Endpoint{published ? IpAddress::any(Family::V4) : IpAddress::loopback(Family::V4),
+               known.target.port_number()};
+  return listener;
+}
+
+/// Of each listener, by its address if there are several.
+Sentences rules(const PolicyContext& policy, const Known& known) {
+  if (known.subject == nullptr || is_reverse(known)) return {};
+  if (known.listeners.empty()) {
+    return rules_tried(policy.settings, *known.subject, imagined(known));
+  }
+  Sentences out;
+  for (const SeenListener& seen : known.listeners) {
+    for (const std::string& rule : rules_tried(policy.settings, *known.subject, seen.listener)) {
+      const std::string whose = known.listeners.size() > 1 ? seen.listener.local.text() + ": " : "";
+      out.push_back(whose + rule);
+    }
+  }
+  return out;
+}
+
+std::string reach_sentence(const Known& known) {
+  const ContainerInfo& container = known.container;
+  if (known.subject == nullptr) {
+    if (known.detached) return "its container was detached";
+    return known.forward ? "it is looked for by its name" : "its container is gone";
+  }
+  if (container.reach == AccessKind::None) return container.reason;
+  return std::string(how(container.reach));
+}
+
+/// After "is".
+std::string_view standing(ForwardState state) {
+  return state == ForwardState::Conflict ? "in conflict" : name_of(state);
+}
+
+std::string host_sentence(const ForwardInfo& f) {
+  if (f.state == ForwardState::Conflict) return f.reason;
+  std::string text = fmt::format("{} at {}", fmt::join(f.host_addresses, " and "), f.host_port);
+  if (f.direction == Direction::Reverse) text = "it leads to " + text;
+  if (!f.reason.empty()) text += ": " + f.reason;
+  return text;
+}
+
+/// The listener that decides, the first that is to be forwarded or else the first, and how.
+struct Decided {
+  const SeenListener* seen = nullptr;  ///< null: imagined
+  Decision decision;
+};
+
+Decided decided(const PolicyContext& policy, const Known& known) {
+  Decided out;
+  for (const SeenListener& seen : known.listeners) {
+    Decision decision = decide(policy, *known.subject, seen.listener);
+    const bool forward = decision.forward;
+    if (forward || out.seen == nullptr) out = {&seen, std::move(decision)};
+    if (forward) break;
+  }
+  if (out.seen == nullptr) out.decision = decide(policy, *known.subject, imagined(known));
+  return out;
+}
+
+struct Verdict {
+  std::string decision;
+  std::string remedy;
+};
+
+Verdict nothing_listens(const Known& known, const Decision& decision) {
+  const std::string open = fmt::format("hold the port with `portfwdctl forward {} {}`",
+                                       known.container.name, known.target.text());
+  if (known.other_protocol) {
+    return {"there is nothing to forward",
+            fmt::format("ask for {} instead, or {}", other_protocol(known.target).text(), open)};
+  }
+  if (decision.forward) {
+    return {"there is nothing to forward", "start the server, or " + open};
+  }
+  return {
+      fmt::format("there is nothing to forward, and a server would not be: {}", decision.because),
+      open};
+}
+
+/// For a port without a forward: the first thing that stands in its way.
+Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) {
+  if (known.detached) {
+    return {"its container was detached",
+            fmt::format("`portfwdctl attach --pid {} --name {}`, with the pid of a process in it",
+                        known.container.pid == 0 ? "PID" : std::to_string(known.container.pid),
+                        known.container.name)};
+  }
+  if (known.subject == nullptr) {
+    return {"its container is gone",
+            fmt::format("start it again, or hold the port for it with `portfwdctl forward {} {} "
+                        "--allow-missing`",
+                        known.container.name, known.target.text())};
+  }
+  if (known.container.state == ContainerState::Inaccessible) {
+    return {"the container can't be entered", known.container.reason};
+  }
+  const auto [seen, decision] = decided(policy, known);
+  if (seen == nullptr) return nothing_listens(known, decision);
+  if (known.suppressed) {
+    return {"it was ended by hand and its listener has not gone since",
+            fmt::format("`portfwdctl forward {} {}` brings it back", known.container.name,
+                        known.target.text())};
+  }
+  if (!decision.forward && !seen->listener.unreachable.empty()) {
+    return {"it can't be dialled", seen->listener.unreachable};
+  }
+  if (!decision.forward) {
+    return {decision.because, fmt::format("change the configuration, or `portfwdctl forward {} {}`",
+                                          known.container.name, known.target.text())};
+  }
+  if (seen->settling > Duration::zero()) {
+    return {
+        fmt::format("{}; but a listener must live {} ms first", decision.because,
+                    std::chrono::duration_cast<std::chrono::milliseconds>(decision.settle).count()),
+        "look again, or give a rule for it with settle = \"0s\""};
+  }
+  if (known.auto_forwards >= policy.settings.host.max_forwards) {
+    return {fmt::format("the container has {} forwards already", known.auto_forwards),
+            "raise [host] max_forwards, or forward this port by hand"};
+  }
+  return {"it is about to be forwarded", "look again"};
+}
+
+std::string decision_sentence(const PolicyContext& policy, const Known& known) {
+  if (!known.asked_by.empty()) return known.asked_by;
+  if (known.forward->origin == Origin::Declared)
+    return "a [[forward]] of the configuration declares it";
+  if (known.forward->origin == Origin::Manual) return "asked for by hand";
+  if (known.listeners.empty()) return "its listener has just gone";
+  return decided(policy, known).decision.because;
+}
+
+std::string what_ends(const ForwardInfo& f) {
+  if (f.origin == Origin::Declared) return "change its [[forward]] in the configuration";
+  return fmt::format("`portfwdctl unforward {}` ends it", f.id);
+}
+
+std::string what_ends_conflict(const PolicyContext& policy, const Known& known) {
+  const ForwardInfo& f = *known.forward;
+  if (const std::string_view remedy = remedy_of(f); !remedy.empty()) {
+    return f.origin == Origin::Auto ? std::string(remedy)
+                                    : fmt::format("{}, or {}", remedy, what_ends(f));
+  }
+  if (f.direction == Direction::Reverse) return "free the port inside, or " + what_ends(f);
+  if (f.origin == Origin::Declared) return "free that port, or " + what_ends(f);
+  const bool only =
+      f.origin == Origin::Auto && decided(policy, known).decision.treatment.require_host_port;
+  return only ? "free that port, or allow others with require_host_port = false"
+              : "free that port, or widen [host] fallback_range";
+}
+
+/// For a server that listens on an address which the namespace itself cannot reach. "": no advice.
+std::string what_makes_it_dialable(const Known& known) {
+  const ForwardInfo& f = *known.forward;
+  if (known.container.reach == AccessKind::Bridge) return "";
+  const IpAddress address = IpAddress::parse(f.container_address).value_or(IpAddress());
+  const bool on_loopback = address.is_loopback() || address.is_any();
+  if (f.error == ETIMEDOUT && on_loopback) {
+    return "see whether the loopback interface is up inside (`ip link set lo up` there), and "
+           "whether the server still accepts connections";
+  }
+  const bool no_route = f.error == ENETUNREACH || f.error == ENETDOWN || f.error == EADDRNOTAVAIL;
+  if (!no_route) return "";
+  if (on_loopback) {
+    return "the loopback interface is down inside: set it up there with `ip link set lo up`";
+  }
+  return fmt::format(
+      "the interface that has {} is down inside: set it up there (`ip link set INTERFACE up`)",
+      f.container_address);
+}
+
+std::string remedy_sentence(const PolicyContext& policy, const Known& known) {
+  const ForwardInfo& f = *known.forward;
+  if (f.state == ForwardState::Conflict) return what_ends_conflict(policy, known);
+  if (known.subject == nullptr) {
+    return fmt::format("it serves as soon as a container named {} is there; or {}",
+                       f.container_name, what_ends(f));
+  }
+  const bool waits = f.state == ForwardState::Waiting && f.direction == Direction::In;
+  if (!waits) return what_ends(f);
+  if (std::string advice = what_makes_it_dialable(known); !advice.empty()) return advice;
+  if (known.listeners.empty()) return "start the server inside, or " + what_ends(f);
+  return "a rule with on_auto_forward = \"ignore\" leaves it out; " + what_ends(f);
+}
+
+void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) {
+  const ForwardInfo& f = *known.forward;
+  facts["forwarded"] = f.state != ForwardState::Conflict;
+  facts["host"] = host_sentence(f);
+  facts["decision"] = decision_sentence(policy, known);
+  facts["remedy"] = remedy_sentence(policy, known);
+  facts["summary"] = fmt::format("port {} of {} is {}: {}", known.target.text(),
+                                 known.container.name, standing(f.state), host_sentence(f));
+}
+
+void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
+  facts["forwarded"] = false;
+  facts["host"] = std::string("no host port is held for it");
+  facts["summary"] = fmt::format("port {} of {} is not forwarded: {}", known.target.text(),
+                                 known.container.name, verdict.decision);
+  facts["decision"] = std::move(verdict.decision);
+  facts["remedy"] = std::move(verdict.remedy);
+}
+
+/// Of a container that shares the host's network there is nothing to be looked at.
+Facts explain_on_host(const Known& known) {
+  const std::string port = known.target.text();
+  const std::string& name = known.container.name;
+  return {{"container", name},
+          {"port", std::int64_t{known.target.port_number()}},
+          {"protocol", std::string(name_of(known.target.protocol()))},
+          {"seen", Sentences{"what it listens on is the host's own and is not looked at"}},
+          {"rules", Sentences()},
+          {"tried", Sentences()},
+          {"reach", known.container.reason},
+          {"forwarded", false},
+          {"host", fmt::format("port {} itself, if {} listens on it", port, name)},
+          {"decision", std::string("what is on the host already needs no forward")},
+          {"remedy", fmt::format("connect to port {} of the host; without --network=host it would "
+                                 "be forwarded",
+                                 port)},
+          {"summary",
+           fmt::format("port {} of {} is not forwarded: {}", port, name, known.container.reason)}};
+}
+
+}  // namespace
+
+Facts explain(const PolicyContext& policy, const Known& known) {
+  if (known.subject != nullptr && known.subject->on_host) return explain_on_host(known);
+  Facts facts{{"container", known.container.name},
+              {"port", std::int64_t{known.target.port_number()}},
+              {"protocol", std::string(name_of(known.target.protocol()))},
+              {"seen", seen(known)},
+              {"rules", rules(policy, known)},
+              {"tried", known.tried},
+              {"reach", reach_sentence(known)}};
+  if (known.forward) {
+    add_forward(policy, known, facts);
+  } else {
+    add_verdict(what_stands_in_the_way(policy, known), known, facts);
+  }
+  return facts;
+}
+
+namespace {
+
+using Kind = Refusal::Kind;
+
+bool listens(const ContainerAccess& reach, const Target& target) {
+  return std::ranges::any_of(reach.listeners(),
+                             [&](const Listener& l) { return l.target() == target; });
+}
+
+Refusal nobody_has_but(Target target, Target other) {
+  return {Kind::NoSuchContainer,
+          fmt::format("port {} is open in no container that is watched, but {} is: `portfwdctl "
+                      "explain {}`",
+                      target.text(), other.text(), other.text())};
+}
+
+Refusal nobody_has(const Target& target) {
+  return {Kind::NoSuchContainer,
+          fmt::format("port {} is open in no container that is watched: `portfwdctl containers "
+                      "--all` lists them, those that can't be entered too",
+                      target.text())};
+}
+
+/// By its id if names do not tell them apart.
+std::string told_apart(const Known& known, bool by_id) {
+  const ContainerInfo& container = known.container;
+  return by_id && !container.id.empty() ? fmt::format("{} ({})", container.name, container.id)
+                                        : container.name;
+}
+
+/// @param all two or more
+Refusal several_have(Target target, const std::vector<Known>& all) {
+  const bool by_id = all[0].container.name == all[1].container.name;
+  return {Kind::Ambiguous, fmt::format("port {} is open in {} and in {}: name one of them{}",
+                                       target.text(), told_apart(all[0], by_id),
+                                       told_apart(all[1], by_id), by_id ? " by its id" : "")};
+}
+
+}  // namespace
+
+Answer<Facts> Explainer::explain(std::string_view container, const Target& target) const {
+  const auto gathered = container.empty() ? known_by_port(target) : known(container, target);
+  if (!gathered) return std::unexpected(gathered.error());
+  return portfwd::explain(parts_.table.policy(), *gathered);
+}
+
+/// A container that is away is known by the forward that waits for it.
+Answer<Known> Explainer::known(std::string_view container, const Target& target) const {
+  const auto found = parts_.registry.resolve(container);
+  if (found) {
+    const ContainerAccess* reach = parts_.reaches.find((*found)->id);
+    assert(reach != nullptr);  // the registry tells the reaches of every container, at once
+    return present(*reach, target);
+  }
+  for (const ForwardInfo& f : forwards_of(target)) {
+    if (f.container_id.empty() && f.container_name == container) return missing(f);
+  }
+  if (found.error().kind == Kind::NoSuchContainer) {
+    if (auto was = past(container, target)) return std::move(*was);
+  }
+  return std::unexpected(found.error());
+}
+
+Answer<Known> Explainer::known_by_port(const Target& target) const {
+  const std::vector<ForwardInfo> forwards = forwards_of(target);
+  std::vector<Known> all;
+  for (const ContainerAccess* reach : parts_.reaches.all()) {
+    const bool forwarded = std::ranges::any_of(
+        forwards, [&](const ForwardInfo& f) { return f.container_id == reach->container().id; });
+    if (forwarded || listens(*reach, target)) all.push_back(present(*reach, target));
+  }
+  for (const ForwardInfo& f : forwards) {
+    if (f.container_id.empty()) all.push_back(missing(f));
+  }
+  if (all.empty()) {
+    if (auto was = past("", target)) return std::move(*was);
+    const Target other = other_protocol(target);
+    return std::unexpected(is_open(other) ? nobody_has_but(target, other) : nobody_has(target));
+  }
+  if (all.size() > 1) {
+    return std::unexpected(several_have(target, all));
+  }
+  return std::move(all.front());
+}
+
+/// In any container.
+bool Explainer::is_open(const Target& target) const {
+  const auto& reaches = parts_.reaches.all();
+  return std::ranges::any_of(reaches,
+                             [&](const ContainerAccess* r) { return listens(*r, target); }) ||
+         !forwards_of(target).empty();
+}
+
+/// Of this port inside, in any container; those in direction `in` come first.
+std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
+  std::vector<ForwardInfo> all = parts_.table.infos();
+  std::erase_if(all, [&](const ForwardInfo& f) {
+    return Target{f.protocol, f.container_port} != target;
+  });
+  std::ranges::stable_sort(all, {}, &ForwardInfo::direction);
+  return all;
+}
+
+Known Explainer::present(const ContainerAccess& reach, const Target& target) const {
+  const Container& container = reach.container();
+  Known known{.subject = &container,
+              .container = info_of(reach, parts_.settings),
+              .target = target,
+              .listeners = parts_.table.seen(container, target),
+              .other_protocol = listens(reach, other_protocol(target)),
+              .suppressed = parts_.table.suppressed(container, target)};
+  for (const ForwardInfo& f : forwards_of(target)) {
+    if (f.container_id != container.id) continue;
+    add_forward(f, known);
+    break;
+  }
+  known.ended = ended(container.id, target);
+  if (!known.ended) known.ended = ended(container.name, target);  // of one of that name before it
+  for (const ForwardInfo& f : parts_.table.infos()) {
+    if (f.container_id == container.id && f.origin == Origin::Auto) ++known.auto_forwards;
+  }
+  return known;
+}
+
+Known Explainer::missing(const ForwardInfo& forward) const {
+  Known known{.target = {forward.protocol, forward.container_port}};
+  known.container.name = forward.container_name;
+  add_forward(forward, known);
+  return known;
+}
+
+std::optional<EndedForward> Explainer::ended(std::string_view container,
+                                             const Target& target) const {
+  const auto event = parts_.log.last_removal(container, target);
+  if (!event) return std::nullopt;
+  return EndedForward{std::get<ForwardInfo>(event->subject), event->time, event->reason};
+}
+
+std::optional<Known> Explainer::past(std::string_view container, const Target& target) const {
+  auto end = ended(container, target);
+  if (!end) return std::nullopt;
+  if (const ContainerAccess* reach = parts_.reaches.find(end->forward.container_id)) {
+    return present(*reach, target);
+  }
+  Known known{.target = target};
+  known.container.name = end->forward.container_name;
+  if (const auto removed = parts_.log.detached(end->forward.container_id)) {
+    known.detached = true;
+    known.container.pid = removed->pid;
+  }
+  known.ended = std::move(end);
+  return known;
+}
+
+void Explainer::add_forward(const ForwardInfo& forward, Known& known) const {
+  known.forward = forward;
+  known.asked_by = parts_.table.asked_by(forward.id);
+  known.tried = parts_.table.tried(forward.id);
+}
+
+}  // namespace portfwd

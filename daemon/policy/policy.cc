@@ -1,0 +1,291 @@
+#include "policy/policy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "policy/rules.h"
+
+namespace portfwd {
+
+namespace {
+
+constexpr Duration kEphemeralSettle = std::chrono::milliseconds(300);
+constexpr Port kFirstHostPort = 1024;  // that a container's own word can have
+constexpr const char* kNeverElevated =
+    "; elevateIfNeeded is not met, since portfwd never has more rights than you: `sysctl "
+    "net.ipv4.ip_unprivileged_port_start=80` lets every user have such ports";
+
+constexpr const char* kNothingMatches =
+    "; its program can't be seen, so no regular expression of the dev container's portsAttributes "
+    "matches it: name the port there";
+
+const Rule* first_match(const Settings& settings, const Container& container,
+                        const Listener& listener) {
+  const auto found = std::ranges::find_if(
+      settings.rules, [&](const Rule& rule) { return matches(rule, container, listener); });
+  return found == settings.rules.end() ? nullptr : &*found;
+}
+
+std::string name_of(const Rule& rule) {
+  return fmt::format("the rule at {}", rule.place.text());
+}
+
+bool names_port(const Rule* rule) {
+  return rule != nullptr && !rule->ports.empty();
+}
+
+bool ignores(const std::optional<std::string>& on_auto_forward) {
+  return on_auto_forward == "ignore";
+}
+
+/// Nothing said: whoever comes later in the order decides.
+std::optional<Decision> by_rule(const Rule* rule) {
+  if (rule == nullptr || !ignores(rule->on_auto_forward)) return std::nullopt;
+  return Decision{false, name_of(*rule) + " says on_auto_forward = \"ignore\""};
+}
+
+std::optional<Decision> by_attributes(const Rule* rule, const Attributes& attributes) {
+  if (rule != nullptr && rule->on_auto_forward) return std::nullopt;  // the user's word wins
+  if (!ignores(attributes.on_auto_forward)) return std::nullopt;
+  return Decision{false, attributes.source};
+}
+
+/// Whether a session of sshd listens for its client: `ssh -R`, or an X display. The server itself
+/// is "sshd: COMMAND [listener] ..." or has an ordinary command line; a session is "sshd: USER@..."
+/// or "sshd-session: USER@...", or was executed with -R. Source: sshd.c, session.c (setproctitle).
+bool listens_for_ssh_client(const Listener& listener) {
+  if (listener.process != "sshd" && listener.process != "sshd-session") return false;
+  const std::string& command = listener.command;
+  if (command.find("[listener]") != std::string::npos) return false;
+  return command.starts_with("sshd: ") || command.starts_with("sshd-session: ") ||
+         command.ends_with(" -R");
+}
+
+/// Where such a client is on this host, the port would lead back to itself: each connection would
+/// make the next one.
+std::optional<Decision> by_tunnel(const Rule* rule, const Listener& listener) {
+  if (names_port(rule) || (rule != nullptr && rule->on_auto_forward)) return std::nullopt;
+  if (!listens_for_ssh_client(listener)) return std::nullopt;
+  return Decision{false,
+                  fmt::format("sshd listens on it for its client (ssh -R), so it leads out of "
+                              "the container and perhaps back here; a rule with ports = [{}] "
+                              "forwards it nevertheless",
+                              listener.local.ip().port)};
+}
+
+/// A second forward beside the engine's own would only confuse, unless a rule asks for it.
+std::optional<Decision> by_engine(const Rule* rule, const Container& container,
+                                  const Listener& listener) {
+  const bool may_be = container.publishes_unknown && !listener.local.ip().address.is_loopback();
+  if (may_be && !names_port(rule)) {
+    return Decision{false, "its engine publishes ports of it and is being asked which"};
+  }
+  const std::string published = published_at(container, listener);
+  if (published.empty() || names_port(rule)) return std::nullopt;
+  return Decision{false, fmt::format("{} publishes it itself, at {}; a rule with ports = [{}] "
+                                     "forwards it nevertheless",
+                                     container.engine.empty() ? "the engine" : container.engine,
+                                     published, listener.local.ip().port)};
+}
+
+Decision by_ports(const Settings& settings, const Rule* rule, const Listener& listener) {
+  const Settings::Ports& ports = settings.ports;
+  const Port port = listener.local.ip().port;
+  const bool asked = rule != nullptr && rule->on_auto_forward;
+  if (!asked && ignores(ports.on_auto_forward)) {
+    return {false, "[ports] on_auto_forward = \"ignore\""};
+  }
+  if (names_port(rule)) return {true, name_of(*rule) + " names it"};
+  if (contains(ports.exclude, port)) {
+    return {false, fmt::format("[ports] exclude names port {}", port)};
+  }
+  if (!contains(ports.include, port)) {
+    return {false, fmt::format("[ports] include does not name port {}", port)};
+  }
+  return {true, "[ports] include names it and nothing excludes it"};
+}
+
+/// What UdpInterest leaves out: it may have been looked for on another's behalf.
+std::optional<Decision> by_udp_detection(const PolicyContext& context, const Rule* rule,
+                                         Port port) {
+  const bool asked = rule != nullptr && rule->protocol == Protocol::Udp;
+  if (!context.settings.detect.udp && !asked) {
+    return Decision{false, "UDP is not detected: [detect] udp = false"};
+  }
+  if (names_port(rule) || !context.ephemeral.contains(port)) return std::nullopt;
+  return Decision{false,
+                  fmt::format("UDP clients take their ports from {}; a rule with ports = [{}] "
+                              "forwards it nevertheless",
+                              context.ephemeral.text(), port)};
+}
+
+/// What comes before any rule.
+std::optional<Decision> by_detection(const PolicyContext& context, const Rule* rule,
+                                     const Listener& listener) {
+  const Settings& settings = context.settings;
+  if (listener.protocol == Protocol::Udp) {
+    if (auto decided = by_udp_detection(context, rule, listener.local.ip().port)) return decided;
+  }
+  const bool names_address = rule != nullptr && rule->address;
+  if (!names_address &&
+      std::ranges::count(settings.ports.ignore_addresses, listener.local.ip().address) > 0) {
+    return Decision{false, fmt::format("it listens on {}, which [ports] ignore_addresses names",
+                                       listener.local.ip().address.text())};
+  }
+  if (!listener.unreachable.empty()) return Decision{false, listener.unreachable};
+  return std::nullopt;
+}
+
+Duration settle_of(const PolicyContext& context, const Rule* rule, Port port) {
+  if (rule != nullptr && rule->settle) return *rule->settle;
+  if (names_port(rule) || !context.ephemeral.contains(port)) return Duration::zero();
+  return kEphemeralSettle;
+}
+
+/// What the container asks for, over what holds for all.
+Treatment wished_treatment(const Settings& settings, const Attributes& wished, Port port) {
+  Treatment out = default_treatment(settings);
+  out.on_auto_forward = wished.on_auto_forward.value_or(out.on_auto_forward);
+  out.label = wished.label;
+  out.scheme = wished.scheme.value_or(out.scheme);
+  if (wished.require_host_port && port >= kFirstHostPort) {
+    out.host_port = port;
+    out.require_host_port = true;
+  }
+  return out;
+}
+
+/// What the rule says, over that.
+Treatment treatment_of(Treatment out, const Rule* rule, Port port) {
+  if (rule == nullptr) return out;
+  out.on_auto_forward = rule->on_auto_forward.value_or(out.on_auto_forward);
+  out.label = rule->label.value_or(out.label);
+  out.scheme = rule->scheme.value_or(out.scheme);
+  if (rule->host_port) {
+    out.host_port = static_cast<Port>(*rule->host_port + port - rule->ports.front().first);
+  }
+  out.require_host_port = rule->require_host_port.value_or(out.require_host_port);
+  out.bind = rule->bind;
+  out.restrict_to_user = rule->restrict_to_user.value_or(out.restrict_to_user);
+  out.allow_remote = rule->allow_remote.value_or(out.allow_remote);
+  out.allow_users = rule->allow_users.value_or(out.allow_users);
+  out.proxy_protocol = rule->proxy_protocol.value_or(out.proxy_protocol);
+  return out;
+}
+
+}  // namespace
+
+Treatment default_treatment(const Settings& settings) {
+  return {.on_auto_forward = settings.ports.on_auto_forward,
+          .restrict_to_user = settings.host.restrict_to_user,
+          .allow_remote = settings.host.allow_remote};
+}
+
+Decision decide(const PolicyContext& context, const Container& container,
+                const Listener& listener) {
+  const Settings& settings = context.settings;
+  const Rule* rule = first_match(settings, container, listener);
+  auto decided = by_detection(context, rule, listener);
+  if (!decided) decided = by_rule(rule);
+  const Attributes wished = context.wishes.attributes(container, listener);
+  if (!decided) decided = by_attributes(rule, wished);
+  if (!decided) decided = by_tunnel(rule, listener);
+  if (!decided) decided = by_engine(rule, container, listener);
+  if (!decided) decided = by_ports(settings, rule, listener);
+  decided->settle = settle_of(context, rule, listener.local.ip().port);
+  const Port port = listener.local.ip().port;
+  decided->treatment = treatment_of(wished_treatment(settings, wished, port), rule, port);
+  if (decided->forward && wished.elevate && port < kFirstHostPort) {
+    decided->because += kNeverElevated;
+  }
+  if (decided->forward && wished.unmatched) decided->because += kNothingMatches;
+  return std::move(*decided);
+}
+
+std::vector<std::string> rules_tried(const Settings& settings, const Container& container,
+                                     const Listener& listener) {
+  std::vector<std::string> out;
+  bool decided = false;
+  for (const Rule& rule : settings.rules) {
+    const std::string mismatch = mismatch_text(rule, container, listener);
+    if (decided) {
+      out.push_back(name_of(rule) + " is not asked: one before it matches");
+    } else if (mismatch.empty()) {
+      decided = true;
+      out.push_back(name_of(rule) + " matches");
+    } else {
+      out.push_back(fmt::format("{} does not match: {}", name_of(rule), mismatch));
+    }
+  }
+  return out;
+}
+
+std::string ignored_whole(const Settings& settings, const Container& container) {
+  for (const Rule& rule : settings.rules) {
+    if (!may_match(rule, container)) continue;
+    const bool whole = matches_whole(rule, container);
+    if (whole && ignores(rule.on_auto_forward)) return name_of(rule) + " ignores it";
+    if (whole && !rule.on_auto_forward) break;  // what the container asks for may yet hold
+    return "";
+  }
+  const Attributes attributes = ContainerWishes::attributes(container);
+  return ignores(attributes.on_auto_forward) ? attributes.source : "";
+}
+
+UdpInterest udp_interest(const Settings& settings, const PortRange& ephemeral,
+                         const std::vector<Port>& asked) {
+  UdpInterest interest{.wanted = settings.detect.udp || !asked.empty(), .ephemeral = ephemeral};
+  for (const Rule& rule : settings.rules) {
+    if (rule.protocol == Protocol::Tcp) continue;
+    interest.wanted |= rule.protocol == Protocol::Udp;
+    interest.named.insert(interest.named.end(), rule.ports.begin(), rule.ports.end());
+  }
+  for (const Port port : asked) interest.named.push_back({port, port});
+  return interest;
+}
+
+namespace {
+
+bool covers(const PublishedPorts& ports, const PortTarget& target) {
+  const int offset = target.port - ports.container_port;
+  return ports.protocol == target.protocol && offset >= 0 &&
+         static_cast<unsigned>(offset) < ports.count;
+}
+
+Port host_port_of(const PublishedPorts& ports, const PortTarget& target) {
+  return static_cast<Port>(ports.host_port + target.port - ports.container_port);
+}
+
+}  // namespace
+
+std::string published_at(const std::vector<PublishedPorts>& published, const Target& target) {
+  for (const PublishedPorts& ports : published) {
+    if (target.port() == nullptr || !covers(ports, *target.port())) continue;
+    const Port port = host_port_of(ports, *target.port());
+    if (ports.host_address.empty()) return fmt::format("port {} of every address", port);
+    const bool v6 = ports.host_address.find(':') != std::string::npos;
+    return v6 ? fmt::format("[{}]:{}", ports.host_address, port)
+              : fmt::format("{}:{}", ports.host_address, port);
+  }
+  return {};
+}
+
+std::optional<Port> published_on_loopback(const std::vector<PublishedPorts>& published,
+                                          const Target& target) {
+  for (const PublishedPorts& ports : published) {
+    const auto address = IpAddress::parse(ports.host_address);
+    const bool loopback = ports.host_address.empty() || (address && address->is_loopback());
+    if (!loopback || target.port() == nullptr || !covers(ports, *target.port())) continue;
+    return host_port_of(ports, *target.port());
+  }
+  return std::nullopt;
+}
+
+std::string published_at(const Container& container, const Listener& listener) {
+  if (container.engine == "rootlesskit") return fmt::format("port {}", listener.local.ip().port);
+  if (listener.local.ip().address.is_loopback()) return {};
+  return published_at(container.published, listener.target());
+}
+
+}  // namespace portfwd

@@ -1,0 +1,82 @@
+// What is to be done with a listener, and why: the user's rules, then what the container asks for,
+// then what its engine does already, then [ports] and [host]. Pure functions of container, listener
+// and settings; nothing else decides.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "access/listener.h"
+#include "config/settings.h"
+#include "discover/container.h"
+#include "policy/container_wishes.h"
+
+namespace portfwd {
+
+/// How a forward is to be, every key decided.
+struct Treatment {
+  std::string on_auto_forward = "notify";
+  std::string label;
+  std::string scheme = "http";
+  std::optional<Port> host_port;   ///< wished for; nothing: the port's own number
+  bool require_host_port = false;  ///< that one, or `conflict`
+  std::optional<Bind> bind;        ///< nothing: as [host] has it
+  bool restrict_to_user = true;
+  bool allow_remote = false;
+  std::vector<uid_t> allow_users;
+  ProxyProtocol proxy_protocol = ProxyProtocol::Off;
+  friend bool operator==(const Treatment&, const Treatment&) = default;
+};
+
+struct Decision {
+  bool forward = false;
+  std::string because;  ///< one sentence, as `explain` shows it
+  Duration settle{};    ///< so long the listener must have lived first
+  Treatment treatment;
+};
+
+/// What is known of the host and matters to a decision.
+struct PolicyContext {
+  const Settings& settings;
+  PortRange ephemeral;            ///< net.ipv4.ip_local_port_range
+  const ContainerWishes& wishes;  ///< borrowed
+};
+
+[[nodiscard]] Decision decide(const PolicyContext& context, const Container& container,
+                              const Listener& listener);
+
+/// For a forward that was asked for, not detected: as [host] has it.
+[[nodiscard]] Treatment default_treatment(const Settings& settings);
+
+/// Each rule in order, with why it did or didn't decide; a sentence each.
+[[nodiscard]] std::vector<std::string> rules_tried(const Settings& settings,
+                                                   const Container& container,
+                                                   const Listener& listener);
+
+/// Why none of the container's ports is forwarded automatically, whatever they are; "" when some
+/// might be.
+[[nodiscard]] std::string ignored_whole(const Settings& settings, const Container& container);
+
+/// @param asked UDP ports that somebody wants forwarded, whatever the settings say
+[[nodiscard]] UdpInterest udp_interest(const Settings& settings, const PortRange& ephemeral,
+                                       const std::vector<Port>& asked);
+
+/// Where on the host the engine leads to a port of the container's own address, such as
+/// "127.0.0.1:8080" or "port 8080 of every address"; "" when it doesn't.
+[[nodiscard]] std::string published_at(const std::vector<PublishedPorts>& published,
+                                       const Target& target);
+
+/// The host port at which clients of the loopback get there; nothing when they don't.
+[[nodiscard]] std::optional<Port> published_on_loopback(
+    const std::vector<PublishedPorts>& published, const Target& target);
+
+/// Where the engine makes this listener reachable on the host, such as "127.0.0.1:8080" or "port
+/// 8080 of every address"; "" where it doesn't: docker-proxy, rootlessport and pasta lead to the
+/// container's own address, so a listener on its loopback is not reached although its port is
+/// published. In rootlesskit's own namespace listen the engine's forwarders, and on the host, at
+/// the same port, rootlesskit for them.
+[[nodiscard]] std::string published_at(const Container& container, const Listener& listener);
+
+}  // namespace portfwd
