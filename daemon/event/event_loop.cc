@@ -61,7 +61,8 @@ Result<void> IoSource::watch(std::uint32_t events) {
     disarm();
     return {};
   }
-  assert(fd_ >= 0);
+  if (fd_ < 0)
+    return fail("epoll_ctl", EBADF);  // whoever has it may not have looked whether it could be had
   const bool added = mask_ == 0;
   if (added) entry_ = loop_.add_entry(*this);
   epoll_event ev{};

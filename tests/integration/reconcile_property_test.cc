@@ -124,7 +124,7 @@ struct ReconcileProperties : ForwardTableTest {
     for (Inside* inside : {&web, &api}) {
       if (inside->reach != nullptr) table->on_access_added(*inside->reach);
     }
-    table->reconcile_dirty();
+    reconcile();
   }
   [[nodiscard]] std::set<std::string> forwards() const {
     std::set<std::string> out;
@@ -155,6 +155,7 @@ TEST_F(ReconcileProperties, AnyOrderOfEventsEndsAsIfOnlyTheEndHadBeen) {
       if (coin()) table->reconcile_dirty();
     }
     table->apply(now);  // conflicts are retried now, and not when they are due
+    reconcile();
     ASSERT_TRUE(relay.loop.turn(Duration::zero()));  // what holds no port lingers no longer
     turn_until([&] { return !lingers(); });
     const std::set<std::string> after_all = forwards();

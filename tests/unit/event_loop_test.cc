@@ -52,6 +52,18 @@ struct LoopTest : testing::Test {
   EventLoop loop{clock};
 };
 
+/// Such as an inotify descriptor that could not be had.
+TEST_F(LoopTest, WatchingNoDescriptorIsAFailure) {
+  struct Nobody final : IoHandler {
+    void on_io(IoSource&, std::uint32_t) override { ADD_FAILURE(); }
+  } nobody;
+  IoSource source(loop, -1, nobody);
+  const auto watched = source.watch(EPOLLIN);
+  ASSERT_FALSE(watched);
+  EXPECT_EQ(watched.error().code, EBADF);
+  source.disarm();
+}
+
 TEST_F(LoopTest, TwoHandlersOfOneBatchMayDestroyEachOther) {
   SocketPair a, b;
   a.make_readable();
