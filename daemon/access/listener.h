@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/shared_text.h"
 #include "config/port_range.h"
 #include "net/address.h"
 #include "net/target.h"
@@ -21,8 +22,8 @@ struct Listener {
   std::uint32_t uid = 0;        ///< owner, as the container counts
   std::uint32_t inode = 0;      ///< of the socket, as in /proc/PID/fd
   std::uint64_t cgroup_id = 0;  ///< inode of the cgroup that made it; 0 when it cannot be known
-  std::string process;          ///< the program's name (comm); empty when it cannot be known
-  std::string command;  ///< its command line, words apart by a space, the first 4 KiB; as `process`
+  SharedText process;           ///< the program's name (comm); empty when it cannot be known
+  SharedText command;  ///< its command line, words apart by a space, the first 4 KiB; as `process`
   bool opted_out = false;   ///< its environment says PORTFWD=off
   std::string unreachable;  ///< why it cannot be dialled, remedy included; "" when it can
 

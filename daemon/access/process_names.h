@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "base/shared_text.h"
 #include "discover/discovery.h"
 #include "discover/process_facts.h"
 #include "kernel/proc_dir.h"
@@ -24,8 +25,8 @@ namespace portfwd {
 /// What is known of the process behind a listener.
 struct ListeningProgram {
   pid_t pid = 0;
-  std::string name;     ///< comm, fit to be shown
-  std::string command;  ///< as Listener::command
+  SharedText name;     ///< comm, fit to be shown
+  SharedText command;  ///< as Listener::command
   bool opted_out = false;
 };
 

@@ -431,12 +431,14 @@ bool Explainer::is_open(const Target& target) const {
 
 /// Of this port inside, in any container; those in direction `in` come first.
 std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
-  std::vector<ForwardInfo> all = parts_.table.infos();
-  std::erase_if(all, [&](const ForwardInfo& f) {
-    return Target{f.protocol, f.container_port} != target;
-  });
-  std::ranges::stable_sort(all, {}, &ForwardInfo::direction);
-  return all;
+  const std::vector<ForwardInfo> all = parts_.table.infos();
+  std::vector<ForwardInfo> out;
+  for (const Direction direction : {Direction::In, Direction::Reverse}) {
+    std::ranges::copy_if(all, std::back_inserter(out), [&](const ForwardInfo& f) {
+      return f.direction == direction && Target(f.protocol, f.container_port) == target;
+    });
+  }
+  return out;
 }
 
 Known Explainer::present(const ContainerAccess& reach, const Target& target) const {

@@ -128,7 +128,7 @@ std::string InsideForward::why_not(const Error& error) const {
   const auto holder = std::ranges::find_if(listeners, [&](const Listener& l) {
     return l.target() == key_.target && !l.process.empty();
   });
-  const std::string by = holder == listeners.end() ? "" : " by " + holder->process;
+  const std::string by = holder == listeners.end() ? "" : " by " + holder->process.str();
   return fmt::format("port {} is taken inside{}", info_.container_port, by);
 }
 

@@ -42,7 +42,9 @@ class Planner {
     const auto target_of = [](const Listener* l) { return l->target(); };
     std::vector<const Listener*> by_target;
     for (const Listener& l : in_.listeners) by_target.push_back(&l);
-    std::ranges::stable_sort(by_target, {}, target_of);
+    std::ranges::sort(by_target, [&](const Listener* a, const Listener* b) {
+      return std::pair(target_of(a), a) < std::pair(target_of(b), b);  // in their order
+    });
     for (Group rest(by_target); !rest.empty();) {
       const Target target = rest.front()->target();
       const auto end = std::ranges::upper_bound(rest, target, {}, target_of);

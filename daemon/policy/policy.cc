@@ -55,7 +55,7 @@ std::optional<Decision> by_attributes(const Rule* rule, const Attributes& attrib
 /// is "sshd: COMMAND [listener] ..." or has an ordinary command line; a session is "sshd: USER@..."
 /// or "sshd-session: USER@...", or was executed with -R. Source: sshd.c, session.c (setproctitle).
 bool listens_for_ssh_client(const Listener& listener) {
-  if (listener.process != "sshd" && listener.process != "sshd-session") return false;
+  if (listener.process.str() != "sshd" && listener.process.str() != "sshd-session") return false;
   const std::string& command = listener.command;
   if (command.find("[listener]") != std::string::npos) return false;
   return command.starts_with("sshd: ") || command.starts_with("sshd-session: ") ||

@@ -51,7 +51,7 @@ TEST_F(ExplainTest, SaysWhatWasSeenAndSinceWhen) {
 }
 
 TEST_F(ExplainTest, SaysWhyTheProgramOfARootsContainerCannotBeKnown) {
-  known.listeners[0].listener.process.clear();
+  known.listeners[0].listener.process = {};
   EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("a program that can't be named")));
   for (const AccessKind reach : {AccessKind::Bridge, AccessKind::Helper}) {
     known.container.reach = reach;
