@@ -8,6 +8,9 @@ namespace portfwd {
 
 namespace {
 
+/// A server that resets later had accepted the client: that is the client's to know.
+constexpr Duration kTurnedAwayWithin = std::chrono::seconds(1);
+
 constexpr std::uint32_t kGone = EPOLLHUP | EPOLLERR;  // reported whether asked for or not
 
 }  // namespace
@@ -17,7 +20,8 @@ Relay::Relay(RelayContext& context, UniqueFd client, UniqueFd target, Counters& 
     : context_(context),
       observer_(observer),
       client_(context, std::move(client), target.get(), counters.bytes_in, *this),
-      target_(context, std::move(target), client_.fd.get(), counters.bytes_out, *this) {
+      target_(context, std::move(target), client_.fd.get(), counters.bytes_out, *this),
+      began_(context.loop().now()) {
   context_.count_in();
 }
 
@@ -139,8 +143,8 @@ void Relay::end_with_reset(End& lost, End& survivor) {
 }
 
 bool Relay::was_turned_away() const {
-  return !client_.pump.has_read() && !target_.pump.has_read() && !client_.told_end &&
-         !target_.told_end;
+  return context_.loop().now() - began_ <= kTurnedAwayWithin && !client_.pump.has_read() &&
+         !target_.pump.has_read() && !client_.told_end && !target_.told_end;
 }
 
 UniqueFd Relay::take_turned_away() {

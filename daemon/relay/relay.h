@@ -41,9 +41,9 @@ class Relay final : public Retirable, private IoHandler {
   Result<void> start();
   /// Resets both sides at once. No call to the observer.
   void abort();
-  /// The client's socket, where the target has reset the connection before either side had sent a
-  /// byte, as for one that was in the backlog of a server that has closed: it can be dialled for
-  /// again. Else invalid. To be asked when the relay is over.
+  /// The client's socket, where the target has reset the connection soon after it was made and
+  /// before either side had sent a byte, as for one that was in the backlog of a server that has
+  /// closed: it can be dialled for again. Else invalid. To be asked when the relay is over.
   [[nodiscard]] UniqueFd take_turned_away();
 
   std::uint32_t slot = 0;      ///< the owner's; see Roster
@@ -87,6 +87,7 @@ class Relay final : public Retirable, private IoHandler {
   RelayObserver& observer_;
   End client_;
   End target_;
+  TimePoint began_;
   bool turned_away_ = false;
 };
 

@@ -81,6 +81,20 @@ TEST_P(TurnedAwayTest, TwiceTheyAreReset) {
   EXPECT_EQ(rig.receive(again, 3).text, "now");
 }
 
+/// The server had accepted the connection, and ends it a while later.
+TEST_P(TurnedAwayTest, LaterTheyAreReset) {
+  rig.start();
+  auto [client, inside] = rig.connect_through(entry);
+  Timer later(rig.loop, [] {});
+  later.arm_after(1100ms);
+  ASSERT_TRUE(rig.until([&] { return !later.armed(); }));
+  reset_on_close(inside.get());
+  inside.reset();
+  EXPECT_EQ(rig.ending_of(client), Ending::Reset);
+  EXPECT_EQ(rig.target_refusals, 0);
+  EXPECT_EQ(rig.port->waiting(), 0U);
+}
+
 TEST_P(TurnedAwayTest, ByANetworkThatIsOutOfReachTheyAreReset) {
   const auto nowhere = IpAddress::parse(GetParam() == Family::V4 ? "192.0.2.1" : "2001:db8::1");
   const ListenAddress there{{nowhere.value(), 80}, false};
