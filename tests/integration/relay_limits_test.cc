@@ -37,7 +37,7 @@ TEST(ForwardPortLimitTest, SuccessiveTurnsAcceptTwiceAsManyEach) {
   ASSERT_TRUE(rig.loop.turn(0s));
   std::vector<UniqueFd> clients;
   while (clients.size() < 40) clients.push_back(connect_to_port(kBoth[0]));
-  for (const std::uint64_t total : {1, 3, 7, 15, 31, 40}) {
+  for (const std::uint64_t total : {1U, 3U, 7U, 15U, 31U, 40U}) {
     ASSERT_TRUE(rig.loop.turn(20ms));
     EXPECT_EQ(rig.port->counters().total, 1 + total);
   }

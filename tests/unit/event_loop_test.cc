@@ -209,8 +209,8 @@ TEST_F(LoopTest, KeepsSourcesApartThatComeAndGo) {
     probes.push_back(std::make_unique<Probe>(loop, pair.ours.get()));
     ASSERT_TRUE(probes.back()->source.watch(EPOLLIN));
   }
-  for (const std::size_t gone : {1, 6, 3}) probes[gone]->source.disarm();
-  for (const std::size_t back : {3, 1}) ASSERT_TRUE(probes[back]->source.watch(EPOLLIN));
+  for (const std::size_t gone : {1U, 6U, 3U}) probes[gone]->source.disarm();
+  for (const std::size_t back : {3U, 1U}) ASSERT_TRUE(probes[back]->source.watch(EPOLLIN));
   for (const SocketPair& pair : pairs) pair.make_readable();
   ASSERT_TRUE(loop.turn(1s));
   for (std::size_t i = 0; i < probes.size(); ++i) EXPECT_EQ(probes[i]->calls, i == 6 ? 0 : 1) << i;
