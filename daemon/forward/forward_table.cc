@@ -232,7 +232,7 @@ void ForwardTable::mark_settled() {
 }
 
 /// The next turn if something is marked, else the next conflict that is due. A new connection needs
-/// several turns, so that after work the loop is everybody else's for as long as it took.
+/// several turns, so that after work the loop is everybody else's for three times as long.
 void ForwardTable::schedule() {
   if (stopped_) return;
   const auto next = busy() ? std::optional(parts_.loop.now()) : forwards_.retries().next();
@@ -258,7 +258,7 @@ void ForwardTable::reconcile_dirty() {
     retry(*id);
   }
   const TimePoint done = parts_.loop.now();
-  rest_until_ = done + std::min(done - began, kLongestRest);
+  rest_until_ = done + std::min(3 * (done - began), kLongestRest);
   schedule();
 }
 
@@ -442,29 +442,33 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
   }
 }
 
-/// What one look showed new is notified together, so a container waits for a turn that has room for
-/// all that it lacks, or for a whole turn.
+/// What one look showed new is notified together, once all of it is there: a container with many
+/// ports takes several turns.
 void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
   const Container& container = entry.container();
-  std::vector<std::pair<ForwardKey, const Wanted*>> missing;
+  const TimePoint until = parts_.loop.now() + kCreatingPerTurn;
+  bool created = false;
   for (const auto& [place, wanted] : plan.forwards) {
     const bool lingered = wanted.listeners.empty() && wanted.request == nullptr;
-    ForwardKey key = key_of(container.id, place);
-    if (!lingered && !forwards_.contains(key)) missing.emplace_back(std::move(key), &wanted);
-  }
-  if (missing.size() > forwards_.binds_left() && forwards_.binds_left() < kBindsPerTurn)
-    return mark(entry);
-  std::vector<TiedForward*> added;
-  for (const auto& [key, wanted] : missing) {
-    if (forwards_.binds_left() == 0) {
-      mark(entry);
-      break;
-    }
-    TiedForward& tied = forwards_.create(key, *wanted);
+    const ForwardKey key = key_of(container.id, place);
+    if (lingered || forwards_.contains(key)) continue;
+    if (forwards_.binds_left() == 0 || (created && parts_.loop.now() >= until)) return mark(entry);
+    TiedForward& tied = forwards_.create(key, wanted);
     (void)tied.forward->describe(container);
     (void)forwards_.bind(*tied.forward);
-    (void)tied.forward->update(*entry.access, wanted->listeners, settings_.host.linger);
-    if (forwards_.notify_created(tied)) added.push_back(&tied);
+    (void)tied.forward->update(*entry.access, wanted.listeners, settings_.host.linger);
+    if (forwards_.notify_created(tied)) entry.to_announce.push_back(tied.forward->id());
+    created = true;
+  }
+  announce(entry);
+}
+
+/// Those that were created for the container; some may have gone again.
+void ForwardTable::announce(Entry& entry) {
+  std::vector<TiedForward*> added;
+  for (const std::string& id : std::exchange(entry.to_announce, {})) {
+    TiedForward* tied = forwards_.find_id(id);
+    if (tied != nullptr && !tied->announced && tied->forward->listening()) added.push_back(tied);
   }
   forwards_.notify_added(added);
 }

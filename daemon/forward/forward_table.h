@@ -143,12 +143,15 @@ class ForwardTable final : public AccessObserver {
     ListenerAges ages;
     TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
     std::string group;                     ///< see group_of()
+    std::vector<std::string> to_announce;  ///< ids of forwards that PortAdded waits for the rest of
 
     [[nodiscard]] const Container& container() const { return access->container(); }
   };
   static constexpr unsigned kBindsPerTurn = 100;  ///< host ports that may be tried
   static constexpr Duration kTimePerTurn = std::chrono::milliseconds(2);
-  static constexpr Duration kLongestRest = std::chrono::milliseconds(20);
+  static constexpr Duration kCreatingPerTurn =
+      std::chrono::milliseconds(4);  ///< of one container's
+  static constexpr Duration kLongestRest = std::chrono::milliseconds(30);
 
   // forward_table.cc, "marks" and "once a turn"
   void mark(const Entry& entry);
@@ -170,6 +173,7 @@ class ForwardTable final : public AccessObserver {
   void note_limit(const Entry& entry, bool over);
   void update_existing(Entry& entry, const Plan& plan);
   void create_missing(Entry& entry, const Plan& plan);
+  void announce(Entry& entry);
 
   // "requests"
   void forget_wishes();

@@ -131,7 +131,7 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, unsigned& budget, TimeP
   return Outcome::Conflict;
 }
 
-/// Those that our own forwards hold cost no system call.
+/// Those that our own forwards hold cost no system call, but a search may meet thousands of them.
 std::expected<void, BindFailure> HostPorts::try_port(HostForward& forward,
                                                      const std::vector<IpAddress>& addresses,
                                                      Port port, unsigned& budget) {
@@ -141,6 +141,7 @@ std::expected<void, BindFailure> HostPorts::try_port(HostForward& forward,
     if (held_.holder(protocol, endpoint) == nullptr) continue;
     const BindFailure failure{protocol, endpoint, {EADDRINUSE, "bind"}};
     forward.note_failure(failure);
+    if (++skipped_ % kSkipsPerBind == 0 && budget > 0) --budget;
     return std::unexpected(failure);
   }
   if (budget > 0) --budget;

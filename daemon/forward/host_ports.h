@@ -153,6 +153,8 @@ class HostPorts {
                                                           const std::vector<IpAddress>& addresses,
                                                           Port port, unsigned& budget);
 
+  static constexpr unsigned kSkipsPerBind = 16;  ///< ports of ours that cost as much as one bind
+
   const Settings& settings_;
   const PortHolder& holders_;
   std::function<void()> on_remembered_changed_;
@@ -160,6 +162,7 @@ class HostPorts {
   ContainerAddresses addresses_;
   HeldPorts held_;
   FallbackCursors cursors_;
+  unsigned skipped_ = 0;  ///< ports of our own that searches met
 };
 
 /// Names the program that holds a host port, for the sentence that tells a person why a forward got

@@ -174,13 +174,17 @@ TEST_F(ForwardCrowd, TriesSoManyHostPortsInATurnAndNoMore) {
   TestAccess& web = container("web");
   web.set_ports(ports(10000, 250));
   table->on_listeners(web);
-  table->reconcile_dirty();
-  EXPECT_EQ(table->size(), 100U);
-  EXPECT_EQ(told.take().back(), "+web:10099@10099 99/100");
-  turn_until([&] { return table->size() == 250; });
+  std::size_t before = 0;
+  while (table->size() < 250) {
+    table->reconcile_dirty();
+    EXPECT_GT(table->size(), before);
+    EXPECT_LE(table->size(), before + 100);
+    before = table->size();
+  }
+  EXPECT_EQ(told.take().back(), "+web:10249@10249 249/250");
 }
 
-/// What a turn has no room for is told in the next one, not in two pieces.
+/// However many turns it takes to create them.
 TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
   TestAccess& web = container("web");
   TestAccess& api = container("api");
@@ -188,10 +192,12 @@ TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
   api.set_ports(ports(11000, 60));
   table->on_listeners(web);
   table->on_listeners(api);
-  table->reconcile_dirty();
-  EXPECT_EQ(table->size(), 60U);
   reconcile();
-  EXPECT_EQ(told.take().back(), "+api:11059@11059 59/60");
+  EXPECT_EQ(table->size(), 120U);
+  const std::vector<std::string> all = told.take();
+  ASSERT_EQ(all.size(), 120U);
+  EXPECT_EQ(std::ranges::count(all, "+api:11059@11059 59/60"), 1);
+  EXPECT_EQ(std::ranges::count(all, "+web:10059@10059 59/60"), 1);
 }
 
 /// Where our own forwards have all ports no system call is made, and what was tried is known.
