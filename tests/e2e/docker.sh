@@ -147,7 +147,7 @@ a_port_inside_is_refused_without_the_group() {
   web web 18105
   event=$(added 18105)
   not "${CTL[@]}" forward "$(jq -r .forward.container.id <<<"$event")" 5432:18104 --reverse 2>"$work/refusal"
-  grep 'you are in the group docker: .sudo systemctl restart user@' "$work/refusal"
+  grep 'the group docker: .sudo systemctl restart user@' "$work/refusal"
   "${CTL[@]}" --json list | jq -e 'length == 1'
 }
 
