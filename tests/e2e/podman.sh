@@ -223,10 +223,14 @@ podman_opted_out_by_a_program_with_a_title() {
   # shellcheck disable=SC2016
   podman run --detach --name quiet --network=none --env PORTFWD=off --volume /usr:/usr:ro --volume /lib:/lib:ro \
     --volume /lib64:/lib64:ro "$image" /usr/bin/perl -MIO::Socket::INET -e '
-      select undef, undef, undef, 1;
+      $SIG{USR1} = sub {};
+      my $before = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1", LocalPort => 8125) or die;
+      select undef, undef, undef, 20;
       $0 = "x" x 9999;
       my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1", LocalPort => 8124) or die;
       while (my $client = $server->accept) { close $client }'
+  wait_until 10 opted_out quiet 8125  # with its environment as it was
+  podman kill --signal USR1 quiet
   wait_until 10 opted_out quiet 8124
   not grep --text --quiet PORTFWD "/proc/$(podman inspect --format '{{.State.Pid}}' quiet)/environ"
   systemctl --user restart portfwd
