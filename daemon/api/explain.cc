@@ -345,7 +345,7 @@ bool listens(const ContainerAccess& reach, const Target& target) {
                              [&](const Listener& l) { return l.target() == target; });
 }
 
-Refusal nobody_has_but(Target target, Target other) {
+Refusal nobody_has_but(const Target& target, const Target& other) {
   return {Kind::NoSuchContainer,
           fmt::format("port {} is open in no container that is watched, but {} is: `portfwdctl "
                       "explain {}`",
@@ -367,7 +367,7 @@ std::string told_apart(const Known& known, bool by_id) {
 }
 
 /// @param all two or more
-Refusal several_have(Target target, const std::vector<Known>& all) {
+Refusal several_have(const Target& target, const std::vector<Known>& all) {
   const bool by_id = all[0].container.name == all[1].container.name;
   return {Kind::Ambiguous, fmt::format("port {} is open in {} and in {}: name one of them{}",
                                        target.text(), told_apart(all[0], by_id),

@@ -28,7 +28,8 @@ Answer<void> check_bind(const std::string& bind, bool allow_remote) {
 }  // namespace
 
 ForwardRequest declared_request(const DeclaredForward& declared) {
-  ForwardRequest request{.spec = declared,
+  const ForwardSpec& spec = declared;
+  ForwardRequest request{.spec = spec,
                          .origin = Origin::Declared,
                          .by_container = declared.by_container,
                          .asked_by = "declared at " + declared.place.text()};

@@ -26,7 +26,7 @@ class StickyPorts {
     return std::nullopt;
   }
   /// Under all of the names. @return whether this is news: it was another one before, or none
-  bool remember(const Names& names, Target target, Port port) {
+  bool remember(const Names& names, const Target& target, Port port) {
     bool news = false;
     for (const std::string& name : names) news |= ports_.put(key(name, target), port);
     return news;
