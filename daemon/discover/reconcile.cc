@@ -175,6 +175,7 @@ void Discovery::adopt(pid_t pid, const ContainerKey& key) {
   sighting.netns = std::move(held->netns);
   sighting.uid = verdict.owner;
   sighting.inaccessible = verdict.inaccessible;
+  facts_.renew(pid);  // it may have been read as the runtime that has executed the program since
   sighting.identity = identity_of(pid, key.netns);
   sighting.publishes = engine_publishes(key.netns);
   if (!key.engine_id.empty()) sighting.identity.engine_id = key.engine_id;

@@ -217,6 +217,9 @@ is_declared() {
 # opted_out NAME PORT: it listens, and says itself that it is to be left alone.
 opted_out() { portfwdctl --json explain "$1" "$2" | jq -e '.decision | contains("PORTFWD=off")'; }
 
+# known CONTAINER: the daemon has found it, by its name
+known() { portfwdctl --json containers --all | jq -e --arg name "$1" 'any(.[]; .name == $name)'; }
+
 # As redis and nginx do it: the first process writes a title over its environment before it listens. Perl is
 # the host's.
 podman_opted_out_by_a_program_with_a_title() {
@@ -224,12 +227,11 @@ podman_opted_out_by_a_program_with_a_title() {
   podman run --detach --name quiet --network=none --env PORTFWD=off --volume /usr:/usr:ro --volume /lib:/lib:ro \
     --volume /lib64:/lib64:ro "$image" /usr/bin/perl -MIO::Socket::INET -e '
       $SIG{USR1} = sub {};
-      my $before = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1", LocalPort => 8125) or die;
       select undef, undef, undef, 20;
       $0 = "x" x 9999;
       my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1", LocalPort => 8124) or die;
       while (my $client = $server->accept) { close $client }'
-  wait_until 10 opted_out quiet 8125  # with its environment as it was
+  wait_until 10 known quiet  # with its environment as it was
   podman kill --signal USR1 quiet
   wait_until 10 opted_out quiet 8124
   not grep --text --quiet PORTFWD "/proc/$(podman inspect --format '{{.State.Pid}}' quiet)/environ"
