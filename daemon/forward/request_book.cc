@@ -12,20 +12,26 @@ Answer<void> RequestBook::has_room_by_hand() const {
 ForwardRequest& RequestBook::add(ForwardRequest request) {
   assert(!request.forward_id.empty() && request.origin != Origin::Auto);
   assert(find(request.forward_id) == nullptr);
-  if (request.spec.persist) on_persistent_changed_();
-  return requests_.emplace_back(std::move(request));
+  ForwardRequest& added = requests_.emplace_back(std::move(request));
+  if (added.spec.persist) on_persistent_changed_();
+  return added;
 }
 
 void RequestBook::remove(std::string_view forward_id) {
   const auto request = std::ranges::find(requests_, forward_id, &ForwardRequest::forward_id);
   if (request == requests_.end()) return;
-  if (request->spec.persist) on_persistent_changed_();
+  const bool persistent = request->spec.persist;
   requests_.erase(request);
+  if (persistent) on_persistent_changed_();
 }
 
 void RequestBook::remove_of(std::string_view container_id) {
   assert(!container_id.empty());
-  requests_.remove_if([&](const ForwardRequest& r) { return r.container_id == container_id; });
+  const auto is_of_it = [&](const ForwardRequest& r) { return r.container_id == container_id; };
+  const bool persistent = std::ranges::any_of(
+      requests_, [&](const ForwardRequest& r) { return is_of_it(r) && r.spec.persist; });
+  requests_.remove_if(is_of_it);
+  if (persistent) on_persistent_changed_();
 }
 
 const ForwardRequest* RequestBook::find(std::string_view forward_id) const {
