@@ -30,9 +30,9 @@
 
 namespace portfwd {
 
-/// Ports that accept nobody any more and whose live connections may finish. Owned by the table that
-/// withdrew the forwards; it is told when one is done. Those whose listener closed by itself are
-/// leftovers: they have no limit while their container lives.
+/// Ports that no longer accept and whose live connections may finish. Part of the ForwardSet, which
+/// removes a port when it has drained. Those whose listener closed by itself are leftovers: they
+/// have no limit while their container lives.
 class DrainingPorts {
  public:
   static constexpr Duration kNoLimit = Duration::max();
@@ -82,7 +82,7 @@ class DrainingPorts {
 };
 
 /// When each forward without a host port is retried: the one that waited longest comes first, and
-/// each failure doubles its interval. Owned by the ForwardTable; forwards are known by their ids.
+/// each failure doubles its interval. Part of the ForwardSet; forwards are known by their ids.
 class ConflictRetries {
  public:
   static constexpr Duration kFirst = std::chrono::seconds(2);
@@ -201,7 +201,7 @@ class ForwardSet final : private ForwardObserver {
 
   // ---- changing
   [[nodiscard]] std::string next_id(Direction direction);
-  /// Precondition: there is none with this key. bind() and announce() follow.
+  /// Precondition: there is none with this key. bind() and notify_created() follow.
   TiedForward& create(const ForwardKey& key, const Wanted& wanted);
   /// A turn begins in which so many host ports may be tried.
   void begin_turn(unsigned binds) { binds_left_ = binds; }
@@ -211,7 +211,12 @@ class ForwardSet final : private ForwardObserver {
   bool bind(Forward& forward);
   /// Whether it is to be elsewhere on the host, and so another forward.
   [[nodiscard]] bool misplaced(const Forward& forward, const Treatment& treatment);
-  /// Takes back create(), of which nobody was notified.
+  /// Whether another program took its host port between bind(2) and listen(2). A forward that found
+  /// no port is retried; this one is not.
+  [[nodiscard]] bool lost_port(const Forward& forward) const {
+    return forward.on_host() != nullptr && !forward.listening() && !retries_.contains(forward.id());
+  }
+  /// Takes back create(), before any notification of it.
   void discard(TiedForward& tied);
   /// Its listeners or its treatment may be others.
   void update(TiedForward& tied, ContainerAccess& access, const Wanted& wanted);

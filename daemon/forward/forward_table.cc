@@ -31,11 +31,6 @@ ForwardKey key_of(const std::string& container_id, const ForwardPlace& place) {
   return {container_id, place.first, place.second};
 }
 
-/// It had a host port, and somebody else took it between bind and listen.
-bool lost_port(const TiedForward& tied) {
-  return tied.forward->on_host() != nullptr && tied.announced && !tied.forward->listening();
-}
-
 }  // namespace
 
 ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const State& state)
@@ -437,7 +432,7 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
       requested_.replace(*tied);  // where it is to be now
     } else {
       forwards_.update(*tied, *entry.access, wanted->second);
-      if (lost_port(*tied)) requested_.replace(*tied);  // at another host port
+      if (forwards_.lost_port(*tied->forward)) requested_.replace(*tied);  // at another host port
     }
   }
 }
