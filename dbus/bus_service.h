@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "event/event_loop.h"
 #include "api/control.h"
+#include "event/event_loop.h"
 
 namespace portfwd {
 

@@ -19,7 +19,7 @@ ContainerObject::ContainerObject(sdbus::IConnection& connection, const Container
       share_(share) {
   {
     compat::Vtable vtable(getObject(), kInterface);
-    register_properties(vtable, kContainerProperties, [this] {
+    register_properties(vtable, kContainerProperties, [this](Change) {
       assert(share_ > 0);
       return ContainerView{info_, share_};
     });

@@ -178,11 +178,11 @@ void add_event_properties(const Table& table, const Info& info, Properties& out)
 }
 
 /// Registers the properties of a table. @param info returns the Info as it is when a property is
-/// read
+/// read, given how changes of that property are announced
 template <class Table, class GetInfo>
 void register_properties(compat::Vtable& vtable, const Table& table, GetInfo info) {
   const auto add = [&](const auto& row) {
-    vtable.property(row.name, row.change, [&row, info] { return row.value(info()); });
+    vtable.property(row.name, row.change, [&row, info] { return row.value(info(row.change)); });
   };
   std::apply([&](const auto&... rows) { (add(rows), ...); }, table);
 }

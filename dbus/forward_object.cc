@@ -21,16 +21,16 @@ ForwardObject::ForwardObject(sdbus::IConnection& connection, Control& control,
     compat::Vtable vtable(getObject(), kInterface);
     vtable.method("Close",
                   [this] { guarded([this] { value_or_throw(control_.unforward(info_.id)); }); });
-    register_properties(vtable, kForwardProperties,
-                        [this]() -> const ForwardInfo& { return current(); });
+    register_properties(vtable, kForwardProperties, [this](Change change) -> const ForwardInfo& {
+      if (change == Change::Silent) refresh_counters();
+      return info_;
+    });
   }
   registerAdaptor();
 }
 
-/// With the counters as of now.
-const ForwardInfo& ForwardObject::current() {
+void ForwardObject::refresh_counters() {
   if (const auto counters = control_.forward_counters(info_.id)) info_.counters = *counters;
-  return info_;
 }
 
 void ForwardObject::flush() {

@@ -2,8 +2,8 @@
 // notified and asks Control for the counters only when somebody reads them.
 #pragma once
 
-#include "dbus/sdbus_compat.h"
 #include "api/control.h"
+#include "dbus/sdbus_compat.h"
 
 namespace portfwd {
 
@@ -21,7 +21,7 @@ class ForwardObject final : public sdbus::AdaptorInterfaces<sdbus::ManagedObject
   void flush();
 
  private:
-  [[nodiscard]] const ForwardInfo& current();
+  void refresh_counters();
 
   Control& control_;
   ForwardInfo info_;

@@ -2,8 +2,8 @@
 // known or has the wrong type is an error that names it, never ignored.
 #pragma once
 
-#include "dbus/sdbus_compat.h"
 #include "api/control.h"
+#include "dbus/sdbus_compat.h"
 
 namespace portfwd {
 

@@ -4,9 +4,9 @@
 
 #include <manager_adaptor.h>
 
+#include "api/control.h"
 #include "dbus/lifelines.h"
 #include "dbus/sdbus_compat.h"
-#include "api/control.h"
 
 namespace portfwd {
 

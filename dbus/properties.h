@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "dbus/sdbus_compat.h"
 #include "api/control.h"
+#include "dbus/sdbus_compat.h"
 #include "forward/model.h"
 
 namespace portfwd {
