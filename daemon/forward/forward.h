@@ -87,7 +87,7 @@ class Forward : public Retirable {
 
   /// Its container is there. @param listeners those that it leads to; none with a forward that is
   /// to wait for them or leads to the host @return whether anything changed for people
-  virtual bool update(ContainerAccess& reach, const std::vector<Listener>& listeners,
+  virtual bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
                       Duration linger) = 0;
   /// Its container goes, and the forward waits for the next one of that name.
   /// @return a port that accepts nobody any more and drains; null if it listens as before

@@ -128,9 +128,9 @@ bool HostForward::note_dial(std::optional<Error> error) {
   return undialable_.has_value() != was;
 }
 
-bool HostForward::update(ContainerAccess& reach, const std::vector<Listener>& listeners,
+bool HostForward::update(ContainerAccess& access, const std::vector<Listener>& listeners,
                          Duration linger) {
-  return listeners.empty() ? wait(linger) : serve(reach.dialer(protocol()), listeners);
+  return listeners.empty() ? wait(linger) : serve(access.dialer(protocol()), listeners);
 }
 
 std::unique_ptr<ForwardPort> HostForward::leave_container(Duration linger) {

@@ -47,7 +47,7 @@ class HostForward final : public Forward {
   void mark_conflict(std::string reason, std::optional<int> error = {});
 
   /// Listeners: clients are dialled for, held ones at once. None: see wait().
-  bool update(ContainerAccess& reach, const std::vector<Listener>& listeners,
+  bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
               Duration linger) override;
   /// No listener (any more): the host port is held, clients wait. @return whether anything changed
   bool wait(Duration linger);

@@ -1,6 +1,6 @@
 // Where forwards are on the host: which addresses and which host port each gets, who has one that
-// cannot be had, and what is remembered for the next time. Owned by the ForwardTable; it knows no
-// container but by the names that its caller gives.
+// cannot be had, and what is remembered for the next time. Part of the ForwardSet; it knows
+// containers only by the names that their forwards have.
 #pragma once
 
 #include <algorithm>
@@ -129,8 +129,7 @@ class HostPorts {
   [[nodiscard]] std::vector<IpAddress> addresses_for(const std::string& container,
                                                      const std::optional<Bind>& said);
   /// Searches a host port for a forward and binds it.
-  /// @param names the lasting names of its container @param budget ports that may be tried in this
-  /// turn
+  /// @param budget ports that may be tried in this turn
   [[nodiscard]] Outcome bind(HostForward& forward, unsigned& budget, TimePoint now);
   /// The forward gives up its port.
   void release(const HostForward& forward);

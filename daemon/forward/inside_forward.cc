@@ -55,16 +55,16 @@ ForwardInfo InsideForward::info() const {
   ForwardInfo out = info_;
   out.counters = counters();
   if (out.state == ForwardState::Waiting) {
-    out.reason = reach_ == nullptr ? "its container is not there" : "its port is being opened";
+    out.reason = access_ == nullptr ? "its container is not there" : "its port is being opened";
   }
   return out;
 }
 
-bool InsideForward::update(ContainerAccess& reach, const std::vector<Listener>&, Duration) {
-  assert(reach_ == nullptr || reach_ == &reach);
-  if (inside_ != nullptr || reach.state() != ContainerState::Watched) return false;
-  const bool first = std::exchange(reach_, &reach) == nullptr;
-  auto taken = reach.listen_inside(info_.container_port, *this);
+bool InsideForward::update(ContainerAccess& access, const std::vector<Listener>&, Duration) {
+  assert(access_ == nullptr || access_ == &access);
+  if (inside_ != nullptr || access.state() != ContainerState::Watched) return false;
+  const bool first = std::exchange(access_, &access) == nullptr;
+  auto taken = access.listen_inside(info_.container_port, *this);
   if (taken) {
     inside_ = std::move(*taken);
   } else {
@@ -79,7 +79,7 @@ std::unique_ptr<ForwardPort> InsideForward::leave_container(Duration) {
   past_.active = 0;
   left->drain(Duration::zero());  // closes what listens, so that nobody sees it when inside_ goes
   inside_.reset();
-  reach_ = nullptr;
+  access_ = nullptr;
   info_.state = ForwardState::Waiting;
   info_.reason.clear();
   return left;
@@ -124,7 +124,7 @@ std::string InsideForward::why_not(const Error& error) const {
   if (error.code != EADDRINUSE) {
     return fmt::format("cannot open port {} inside: {}", info_.container_port, error.text());
   }
-  const auto& listeners = reach_->listeners();
+  const auto& listeners = access_->listeners();
   const auto holder = std::ranges::find_if(listeners, [&](const Listener& l) {
     return l.target() == key_.target && !l.process.empty();
   });

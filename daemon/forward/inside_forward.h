@@ -29,7 +29,7 @@ class InsideForward final : public Forward, private InsidePortHandler {
 
   /// Asks for the port inside, unless it is there or asked for. Within this call it is settled only
   /// if no port of ours can be had there at all.
-  bool update(ContainerAccess& reach, const std::vector<Listener>& listeners,
+  bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
               Duration linger) override;
   [[nodiscard]] std::unique_ptr<ForwardPort> leave_container(Duration linger) override;
   [[nodiscard]] std::unique_ptr<ForwardPort> withdraw(Duration drain) override;
@@ -45,7 +45,7 @@ class InsideForward final : public Forward, private InsidePortHandler {
 
   Dialer& host_;
   Counters past_;                       ///< of ports before this one
-  ContainerAccess* reach_ = nullptr;    ///< null while the container is away
+  ContainerAccess* access_ = nullptr;   ///< null while the container is away
   std::unique_ptr<InsidePort> inside_;  ///< outlives the sockets of port_
 };
 
