@@ -102,7 +102,7 @@ struct Holder final : PortHolder {
 };
 
 struct ForwardTableTest : testing::Test {
-  ForwardTableTest() {
+  explicit ForwardTableTest(const Clock& clock = TestRelay::system_clock()) : relay(clock) {
     settings.host.linger = std::chrono::milliseconds(20);
     table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, State{});
   }

@@ -23,13 +23,17 @@ class LocalSockets final : public SocketSource {
 };
 
 struct TestRelay : private AcceptGateObserver {
-  TestRelay() : identity(open_diag(), ::geteuid(), Subuids("/nonexistent", "", ::geteuid())) {}
+  static const Clock& system_clock() {
+    static const SystemClock clock;
+    return clock;
+  }
+  /// @param clock that the loop goes by; must outlive it
+  explicit TestRelay(const Clock& clock = system_clock()) : loop(clock) {}
 
-  SystemClock clock;
-  EventLoop loop{clock};
+  EventLoop loop;
   RelayContext context{loop};
   AcceptGate gate{loop, *this};
-  ClientIdentity identity;
+  ClientIdentity identity{open_diag(), ::geteuid(), Subuids("/nonexistent", "", ::geteuid())};
   RelayServices services{context, gate, identity};
 
  private:
