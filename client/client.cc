@@ -8,7 +8,7 @@
 
 #include "base/text.h"
 #include "client/connection.h"
-#include "client/decode.h"
+#include "client/values.h"
 
 namespace portfwd::client {
 namespace {

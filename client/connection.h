@@ -13,7 +13,7 @@
 #include <string>
 
 #include "client/client.h"
-#include "dbus/object_paths.h"
+#include "dbus/objects.h"
 #include "dbus/sdbus_compat.h"
 
 namespace portfwd::client {

@@ -9,7 +9,7 @@
 #include <map>
 
 #include "client/connection.h"
-#include "client/decode.h"
+#include "client/values.h"
 
 namespace portfwd::client {
 namespace {

@@ -10,8 +10,8 @@
 #include <cmath>
 #include <utility>
 
-#include "base/nearest.h"
-#include "ctl/failure.h"
+#include "base/text.h"
+#include "ctl/text.h"
 
 namespace portfwd::ctl {
 namespace {

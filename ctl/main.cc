@@ -11,7 +11,7 @@
 #include "base/version.h"
 #include "ctl/command_line.h"
 #include "ctl/commands.h"
-#include "ctl/failure.h"
+#include "ctl/text.h"
 
 namespace {
 

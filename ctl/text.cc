@@ -1,3 +1,4 @@
+
 #include "ctl/text.h"
 
 #include <fmt/format.h>
@@ -8,11 +9,13 @@
 #include <cmath>
 #include <initializer_list>
 #include <optional>
+#include <utility>
 
 #include "base/text.h"
 #include "ctl/when.h"
 
 namespace portfwd::ctl {
+
 namespace {
 
 using client::Container;
@@ -310,6 +313,121 @@ std::string shortage_line(const client::Status& status) {
   const std::string& remedy = status.descriptor_remedy;
   return fmt::format("the daemon is short of file descriptors ({}){}{}\n", printable(shortage),
                      remedy.empty() ? "" : ": ", printable(remedy));
+}
+
+namespace {
+
+template <class Object>
+Json object_json(const Object& object);
+
+template <class T>
+Json value_json(const T& value) {
+  return value;
+}
+
+Json value_json(WallTime time) {
+  return rfc3339(time);
+}
+
+template <class Row>
+requires requires(const Row& row) {
+  client::fields_of(row);
+}
+Json value_json(const std::vector<Row>& rows) {
+  Json array = Json::array();
+  for (const Row& row : rows) array.push_back(object_json(row));
+  return array;
+}
+
+/// "container.id" is `id` in the object `container`.
+Json& place(Json& object, std::string_view key) {
+  const std::size_t dot = key.find('.');
+  if (dot == key.npos) return object[std::string(key)];
+  return place(object[std::string(key.substr(0, dot))], key.substr(dot + 1));
+}
+
+template <class Object>
+Json object_json(const Object& object) {
+  Json out = Json::object();
+  client::for_each_field(object, [&](const auto& field, const auto& value) {
+    place(out, field.key) = value_json(value);
+  });
+  return out;
+}
+
+}  // namespace
+
+Json to_json(const client::Forward& forward) {
+  return object_json(forward);
+}
+
+Json to_json(const client::Container& container) {
+  return object_json(container);
+}
+
+Json to_json(const client::Event& event) {
+  Json out = {{"seq", event.seq},
+              {"time", rfc3339(event.time)},
+              {"type", event.type},
+              {"reason", event.reason}};
+  if (const auto* forward = std::get_if<client::Forward>(&event.subject)) {
+    out["forward"] = to_json(*forward);
+  }
+  if (const auto* container = std::get_if<client::Container>(&event.subject)) {
+    Json& object = out["container"] = to_json(*container);
+    for (const char* list : {"labels", "listeners", "listeners_total", "published"}) {
+      object.erase(list);  // an event has none of them
+    }
+  }
+  return out;
+}
+
+Json to_json(const client::Facts& facts) {
+  Json out = Json::object();
+  for (const auto& [key, fact] : facts) {
+    out[key] = std::visit(
+        [](const auto& value) {
+          if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::monostate>) {
+            return Json(nullptr);  // of a newer daemon
+          } else {
+            return Json(value);
+          }
+        },
+        fact);
+  }
+  return out;
+}
+
+namespace {
+
+constexpr std::string_view kStart = "start it with `systemctl --user start portfwd`";
+
+}  // namespace
+
+std::string echo(std::string_view word) {
+  constexpr std::size_t kMost = 64;
+  return printable(word, kMost) + (word.size() > kMost ? "…" : "");
+}
+
+Failure failure_of(const client::Error& error) {
+  switch (error.kind()) {
+    case client::Error::Kind::NoBus:
+      return {Status::NoDaemon,
+              fmt::format("no session bus ({}); is DBUS_SESSION_BUS_ADDRESS set?", error.what())};
+    case client::Error::Kind::NoAnswer:
+      return {Status::NoDaemon,
+              fmt::format("the daemon does not answer ({}); {}", error.what(), kStart)};
+    case client::Error::Kind::NotUtf8:
+      return {Status::Usage, fmt::format("'{}' is not UTF-8; a container can be named by its id",
+                                         echo(error.what()))};
+    case client::Error::Kind::Refused:
+      return {Status::Failed, error.what()};
+  }
+  std::unreachable();
+}
+
+Failure daemon_lost() {
+  return {Status::NoDaemon, fmt::format("the daemon has gone; {}", kStart)};
 }
 
 }  // namespace portfwd::ctl

@@ -3,9 +3,13 @@
 // a fact being there.
 #pragma once
 
+#include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "client/client.h"
 #include "client/values.h"
 
 namespace portfwd::ctl {
@@ -28,5 +32,43 @@ namespace portfwd::ctl {
 [[nodiscard]] std::string bytes_text(double bytes);
 /// "44 µs", "20 ms", "1.5 s", "3 h 5 min"
 [[nodiscard]] std::string span_text(double seconds);
+
+// The JSON of portfwdctl(1), made of the values of the client library.
+
+using Json = nlohmann::ordered_json;  // keys stay in the order of the contract
+
+[[nodiscard]] Json to_json(const client::Forward& forward);
+[[nodiscard]] Json to_json(const client::Container& container);
+[[nodiscard]] Json to_json(const client::Event& event);
+[[nodiscard]] Json to_json(const client::Facts& facts);
+
+template <class Value>
+[[nodiscard]] Json to_json(const std::vector<Value>& values) {
+  Json array = Json::array();
+  for (const Value& value : values) array.push_back(to_json(value));
+  return array;
+}
+
+// How a command of portfwdctl fails: an exit status and what to tell the user. Thrown anywhere in
+// ctl/, caught once in main. Errors of the client library get their wording and their remedy here.
+/// Exit statuses; part of the contract, see portfwdctl(1).
+enum class Status { Done = 0, Failed = 1, Usage = 2, NoDaemon = 3 };
+
+/// A word of the command line as a message repeats it: printable, at most 64 bytes, on one line.
+[[nodiscard]] std::string echo(std::string_view word);
+
+class Failure : public std::runtime_error {
+ public:
+  /// @param text one line a fact, without a newline at the end
+  Failure(Status status, const std::string& text) : std::runtime_error(text), status_(status) {}
+  [[nodiscard]] Status status() const { return status_; }
+
+ private:
+  Status status_;
+};
+
+[[nodiscard]] Failure failure_of(const client::Error& error);
+/// The daemon has ended while its events were followed.
+[[nodiscard]] Failure daemon_lost();
 
 }  // namespace portfwd::ctl

@@ -1,20 +1,16 @@
 // portfwd, the daemon: reads what it is told, builds its parts in order, runs until asked to end.
 #include <csignal>
 
-#include "event/signals.h"
 #include "api/controller.h"
+#include "api/event_log.h"
+#include "event/event_loop.h"
 #include "forward/host_ports.h"
-#include "api/journal.h"
-#include "service/access_parts.h"
 #include "service/config_source.h"
-#include "service/discovery_parts.h"
-#include "service/exit_status.h"
+#include "service/lifecycle.h"
 #include "service/manager_notifier.h"
 #include "service/options.h"
+#include "service/parts.h"
 #include "service/process_setup.h"
-#include "service/readiness.h"
-#include "service/relay_parts.h"
-#include "service/shutdown.h"
 
 namespace portfwd {
 namespace {

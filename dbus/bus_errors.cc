@@ -1,6 +1,5 @@
-#include "dbus/bus_errors.h"
 
-#include "dbus/bus_text.h"
+#include "dbus/bus_errors.h"
 
 namespace portfwd {
 

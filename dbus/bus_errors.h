@@ -6,10 +6,21 @@
 #include <string_view>
 #include <utility>
 
-#include "base/refusal.h"
+#include "base/error.h"
+#include "base/text.h"
 #include "dbus/sdbus_compat.h"
 
 namespace portfwd {
+
+// Text that a bus will take: one string that is not UTF-8 would make the whole message, and with it
+// GetManagedObjects, fail. Texts are cleaned where they are learned; this is the last gate for what
+// was made of them.
+/// printable(), which takes away all that D-Bus refuses: bytes that are not UTF-8, NUL, surrogates,
+/// and the noncharacters that sd-bus refuses as well.
+/// Source: D-Bus specification, "Valid string"; systemd, unichar_is_valid().
+[[nodiscard]] inline std::string bus_text(std::string_view text) {
+  return printable(text);
+}
 
 [[nodiscard]] std::string_view error_name(Refusal::Kind kind);
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "dbus/object_paths.h"
+#include "dbus/objects.h"
 
 namespace portfwd {
 namespace {

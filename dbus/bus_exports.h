@@ -18,10 +18,8 @@
 
 #include "dbus/bus_service.h"
 #include "dbus/bus_source.h"
-#include "dbus/container_object.h"
-#include "dbus/forward_object.h"
-#include "dbus/lifelines.h"
 #include "dbus/manager_object.h"
+#include "dbus/objects.h"
 
 namespace portfwd {
 

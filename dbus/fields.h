@@ -10,8 +10,9 @@
 #include <tuple>
 #include <vector>
 
-#include "dbus/bus_text.h"
-#include "dbus/object_paths.h"
+#include "api/control.h"
+#include "dbus/bus_errors.h"
+#include "dbus/objects.h"
 #include "dbus/sdbus_compat.h"
 #include "forward/model.h"
 
@@ -186,5 +187,15 @@ void register_properties(compat::Vtable& vtable, const Table& table, GetInfo inf
   };
   std::apply([&](const auto&... rows) { (add(rows), ...); }, table);
 }
+
+// The core's events and facts as D-Bus dictionaries.
+/// About so many bytes take an event's properties in a message.
+[[nodiscard]] std::size_t size_on_bus(const Event& event);
+/// What PortAdded and its like carry.
+[[nodiscard]] Properties event_properties(const Event& event);
+/// The object that an event is about; kNoPath for a gap.
+[[nodiscard]] std::string event_path(const Event& event);
+
+[[nodiscard]] Properties fact_dictionary(const Facts& facts);
 
 }  // namespace portfwd

@@ -1,21 +1,92 @@
+
 #include "dbus/manager_object.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
 #include <limits>
 
 #include "base/error.h"
 #include "base/version.h"
 #include "dbus/bus_errors.h"
-#include "dbus/bus_text.h"
 #include "dbus/fields.h"
-#include "dbus/forward_options.h"
-#include "dbus/object_paths.h"
-#include "dbus/properties.h"
-#include "forward/forward_request.h"
+#include "dbus/objects.h"
+#include "forward/model.h"
 
 namespace portfwd {
+
+namespace {
+
+using sdbus::Variant;
+
+struct Option {
+  std::string_view key;
+  std::string_view type;  ///< D-Bus signature
+  std::string_view meaning;
+  void (*apply)(RequestedForward& request, const Variant& value);
+};
+
+void apply_host_port(RequestedForward& request, const Variant& value) {
+  const auto port = value.get<std::uint16_t>();
+  if (port == 0) throw_invalid("option 'host_port' must be 1 to 65535; leave it out for any");
+  request.spec.host_port = port;
+}
+
+void apply_direction(RequestedForward& request, const Variant& value) {
+  const auto name = value.get<std::string>();
+  if (name != "in" && name != "reverse") {
+    throw_invalid(fmt::format("option 'direction' must be 'in' or 'reverse', not '{}'", name));
+  }
+  request.spec.direction = name == "in" ? Direction::In : Direction::Reverse;
+}
+
+template <auto Member>
+void apply_option(RequestedForward& request, const Variant& value) {
+  auto& member = request.spec.*Member;
+  member = value.get<std::decay_t<decltype(member)>>();
+}
+
+constexpr std::array kOptions{
+    Option{"host_port", "q", "a port", apply_host_port},
+    Option{"bind", "s", "a string", apply_option<&ForwardSpec::bind>},
+    Option{"container_address", "s", "a string", apply_option<&ForwardSpec::container_address>},
+    Option{"label", "s", "a string", apply_option<&ForwardSpec::label>},
+    Option{"persist", "b", "a boolean", apply_option<&ForwardSpec::persist>},
+    Option{"allow_missing", "b", "a boolean", apply_option<&ForwardSpec::allow_missing>},
+    Option{"direction", "s", "a string", apply_direction},
+    Option{"while_connected", "b", "a boolean",
+           [](RequestedForward& r, const Variant& v) { r.while_connected = v.get<bool>(); }},
+};
+
+std::string known_keys() {
+  std::array<std::string_view, kOptions.size()> keys;
+  std::ranges::transform(kOptions, keys.begin(), &Option::key);
+  return fmt::format("{}", fmt::join(keys, ", "));
+}
+
+}  // namespace
+
+RequestedForward parse_forward_options(const Properties& options) {
+  RequestedForward request;
+  for (const auto& [key, value] : options) {
+    const auto* option = std::ranges::find(kOptions, std::string_view(key), &Option::key);
+    if (option == kOptions.end()) {
+      throw_invalid(fmt::format("unknown option '{}'; known are {}", key, known_keys()));
+    }
+    if (const std::string type = value.peekValueType(); type != option->type) {
+      throw_invalid(fmt::format("option '{}' must be {} (D-Bus type {}), not of type {}", key,
+                                option->meaning, option->type, type));
+    }
+    option->apply(request, value);
+  }
+  return request;
+}
+
 namespace {
 
 /// Of GetEvents: far below what a bus takes (64 MiB and more, org.freedesktop.DBus's limits).
@@ -162,6 +233,65 @@ std::string ManagerObject::InstanceId() {
 }
 std::uint64_t ManagerObject::PollIntervalUSec() {
   return control_.poll_interval_usec();
+}
+
+namespace {
+
+/// Calls on a connection are waited for, but no longer than this while it lives: within a request
+/// of one caller, a bus that does not answer must not hold up everybody else.
+class BriefCalls {
+ public:
+  static constexpr std::chrono::milliseconds kLongest{200};
+
+  explicit BriefCalls(sdbus::IConnection& connection)
+      : connection_(connection), usual_(connection.getMethodCallTimeout()) {
+    connection_.setMethodCallTimeout(kLongest);
+  }
+  BriefCalls(const BriefCalls&) = delete;
+  BriefCalls& operator=(const BriefCalls&) = delete;
+  ~BriefCalls() { connection_.setMethodCallTimeout(usual_); }
+
+ private:
+  sdbus::IConnection& connection_;
+  std::uint64_t usual_;  ///< µs
+};
+
+}  // namespace
+
+/// First the match, then the question: the bus answers in order, so a caller that left before the
+/// match was there is seen by the question, and one that leaves later by the match.
+bool Lifelines::watch(const std::string& name) {
+  if (matches_.contains(name)) return true;
+  const BriefCalls brief(connection_);
+  auto match = compat::add_match(
+      connection_,
+      fmt::format("type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                  "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{}',arg2=''",
+                  name),
+      [this, name](sdbus::Message&) { end(name); });
+  if (!name_has_owner(connection_, name)) return false;
+  matches_.emplace(name, std::move(match));
+  return true;
+}
+
+void Lifelines::end(const std::string& name) {
+  over_.push_back(name);  // not erased here: the match's own handler is running
+  ended_(name);
+}
+
+void Lifelines::forget_ended() {
+  for (const std::string& name : std::exchange(over_, {})) matches_.erase(name);
+}
+
+bool name_has_owner(sdbus::IConnection& connection, const std::string& name) {
+  auto bus = sdbus::createProxy(connection, compat::ServiceName("org.freedesktop.DBus"),
+                                sdbus::ObjectPath("/org/freedesktop/DBus"));
+  bool owned = false;
+  bus->callMethod("NameHasOwner")
+      .onInterface("org.freedesktop.DBus")
+      .withArguments(name)
+      .storeResultsTo(owned);
+  return owned;
 }
 
 }  // namespace portfwd

@@ -10,10 +10,10 @@
 #include <utility>
 
 #include "access/bridge_access.h"
-#include "access/broker_access.h"
 #include "access/helper_access.h"
-#include "kernel/pidfd.h"
-#include "kernel/proc_dir.h"
+#include "access/netns_access.h"
+#include "kernel/netns.h"
+#include "kernel/procfs.h"
 
 namespace portfwd {
 

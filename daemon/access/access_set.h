@@ -10,13 +10,13 @@
 #include <string_view>
 #include <vector>
 
-#include "access/helper_containers.h"
+#include "access/helper_access.h"
 #include "access/netns_access.h"
 #include "base/facts.h"
-#include "broker/client/broker_set.h"
+#include "broker/client/broker_launcher.h"
 #include "config/settings.h"
 #include "discover/registry.h"
-#include "kernel/diag_modules.h"
+#include "kernel/sock_diag.h"
 #include "relay/relay_context.h"
 
 namespace portfwd {

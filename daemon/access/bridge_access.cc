@@ -6,7 +6,7 @@
 #include <cassert>
 #include <utility>
 
-#include "access/access_hint.h"
+#include "access/container_access.h"
 
 namespace portfwd {
 

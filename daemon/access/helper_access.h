@@ -5,15 +5,171 @@
 // bridge stays, and the helper is retried every kRetry.
 #pragma once
 
+#include <sys/types.h>
+
+#include <functional>
+#include <list>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "access/bridge_access.h"
-#include "access/helper_containers.h"
-#include "access/netns_sockets.h"
+#include "access/container_access.h"
+#include "access/netns_access.h"
+#include "broker/client/broker_launcher.h"
+#include "discover/container.h"
+#include "engine/http_client.h"
+#include "event/event_loop.h"
+
+namespace portfwd::helper {
+
+// Requests to an engine about helper containers, as texts, and the parsers of its answers. Pure.
+// Source: docs.docker.com/reference/api/engine/version/v1.40 (Docker 19.03 and later; Podman's
+// compatible API).
+struct Spec {
+  std::string container_id;  ///< whose network namespace it joins
+  std::string image_id;      ///< the container's own: nothing is pulled
+  std::string program;       ///< path of portfwd-broker on the host
+  std::string socket;        ///< path of the socket that it is to connect to, on the host
+  std::string folder;        ///< the daemon's runtime folder: tells whose helper it is
+  std::string life;          ///< of the daemon: what is of another one was left behind
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+/// The body of POST /containers/create: no capability, no new privileges, nothing writable, the
+/// user's own uid, removed when it ends.
+[[nodiscard]] std::string creation(const Spec& spec);
+
+[[nodiscard]] std::string inspect_path(std::string_view container_id);
+[[nodiscard]] std::string create_path();
+[[nodiscard]] std::string start_path(std::string_view id);
+[[nodiscard]] std::string remove_path(std::string_view id);
+/// All helpers of a daemon with that runtime folder, running or not.
+[[nodiscard]] std::string list_path(std::string_view folder);
+
+/// "" when the answer has none.
+[[nodiscard]] std::string image_of(std::string_view inspected);
+[[nodiscard]] std::string id_of(std::string_view created);
+[[nodiscard]] std::string message_of(std::string_view failure);
+/// Of all in a list but those of that life.
+[[nodiscard]] std::vector<std::string> ids_of(std::string_view list, std::string_view but_of_life);
+}  // namespace portfwd::helper
 
 namespace portfwd {
+
+// Start of one helper container, and its removal at the end: asks the engines for the image of the
+// container to enter, has the engine that knows it create a helper from that image, starts it, and
+// sends it its end of the broker's socket pair when it connects. Owned by the HelperLauncher; its
+// destruction removes the helper. It knows nothing of what the broker does.
+class HelperStart final : private IoHandler {
+ public:
+  struct Parts {
+    EventLoop& loop;
+    HttpClient& http;
+    std::vector<std::string> engines;  ///< sockets, best first; not empty
+    /// Takes a helper away, sooner or later.
+    std::function<void(const std::string& engine, const std::string& id)> remove;
+    /// Called before `end` is closed, also from the constructor. @param why a sentence's end
+    std::function<void(std::string why)> failed;
+  };
+  /// @param spec all but image_id @param end handed to the helper; closed when there will be none
+  HelperStart(Parts parts, helper::Spec spec, UniqueFd end);
+  HelperStart(const HelperStart&) = delete;
+  HelperStart& operator=(const HelperStart&) = delete;
+  ~HelperStart();
+
+ private:
+  using Next = void (HelperStart::*)(const std::string& body);
+
+  [[nodiscard]] Result<void> listen();
+  [[nodiscard]] const std::string& engine() const { return parts_.engines.front(); }
+  void find_image();
+  void ask(HttpRequest::Method method, std::string path, std::string body, Next next);
+  void create(const std::string& inspected);
+  void start(const std::string& created);
+  void started(const std::string&) {}  // it will connect
+  void on_io(IoSource& source, std::uint32_t events) override;
+  void give_up(std::string why);
+
+  Parts parts_;
+  helper::Spec spec_;
+  UniqueFd end_;
+  std::string id_;  ///< of the helper; "" before there is one
+  HttpCall call_;
+  UniqueFd listening_;
+  IoSource source_;
+};
+
+// Helper containers: brokers started by an engine, for containers of root that this user cannot
+// enter but whose engine socket this user may access (the group docker). Owned by main. It keeps no
+// helper alive: their clients do, and a helper ends with its socket.
+class HelperContainers;
+
+/// Starts the helpers of one container, one at a time.
+class HelperLauncher final : public BrokerLauncher {
+ public:
+  HelperLauncher(HelperContainers& owner, std::string container_id)
+      : owner_(owner), container_id_(std::move(container_id)) {}
+
+  /// Whether this user may use the socket of some engine.
+  [[nodiscard]] bool usable() const;
+  /// What would permit to enter the container, as the end of a sentence.
+  [[nodiscard]] std::string hint() const;
+  /// The socket is there at once; what is sent waits until the helper has come. EACCES: not usable.
+  [[nodiscard]] Result<BrokerProcess> launch() override;
+  void discard(BrokerProcess) override { running_.reset(); }
+  [[nodiscard]] Duration patience() const override { return std::chrono::seconds(20); }
+  /// Why the last one did not come, as a sentence's end; "" when it is not known.
+  [[nodiscard]] const std::string& failure() const { return failure_; }
+
+ private:
+  HelperContainers& owner_;
+  std::string container_id_;
+  std::string failure_;
+  std::unique_ptr<HelperStart> running_;
+};
+
+class HelperContainers {
+ public:
+  struct Parts {
+    EventLoop& loop;
+    HttpClient& http;
+    std::string folder;               ///< for sockets; made when needed
+    std::string program;              ///< path of portfwd-broker
+    std::vector<std::string> docker;  ///< sockets of Docker engines, best first
+    User user;
+    /// Whether some Docker engine runs. Asking a socket could start one: systemd may listen there.
+    std::function<bool()> engine_runs;
+  };
+  /// What a daemon that was killed has left is removed from within the loop, when an engine is seen
+  /// to run.
+  explicit HelperContainers(Parts parts);
+  HelperContainers(const HelperContainers&) = delete;
+  HelperContainers& operator=(const HelperContainers&) = delete;
+
+  /// @return null when it is none of Docker's
+  [[nodiscard]] std::shared_ptr<HelperLauncher> launcher_for(const Container& container);
+
+ private:
+  friend class HelperLauncher;
+  [[nodiscard]] std::vector<std::string> usable() const;
+  void sweep();
+  void sweep_one(const std::string& engine);
+  void remove(const std::string& engine, const std::string& id);
+  void ask(HttpRequest request, std::function<void(const HttpAnswer&)> done);
+
+  Parts parts_;
+  std::uint64_t sockets_ = 0;
+  std::set<std::string> swept_;  ///< sockets
+  std::list<HttpCall> calls_;
+  const std::string life_;
+  bool engine_seen_ = false;
+  Timer sweep_;
+};
 
 class HelperAccess final : public NetnsAccess, private Dialer {
  public:

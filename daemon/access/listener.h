@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <string>
 
-#include "base/shared_text.h"
-#include "config/port_range.h"
+#include "base/text.h"
+#include "config/settings.h"
 #include "net/address.h"
 #include "net/target.h"
 

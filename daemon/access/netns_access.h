@@ -9,6 +9,7 @@
 // container may be about to be found.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,8 +18,11 @@
 #include <vector>
 
 #include "access/container_access.h"
-#include "access/listener_names.h"
 #include "access/port_watch.h"
+#include "access/process_names.h"
+#include "broker/client/broker_client.h"
+#include "broker/client/socket_pool.h"
+#include "relay/netns_dialer.h"
 
 namespace portfwd {
 
@@ -123,6 +127,83 @@ class NetnsMember final : public ContainerAccess {
   std::vector<Listener> listeners_;
   AccessKind reported_kind_;
   bool ever_listened_ = false;
+};
+
+// Sockets that a broker makes in one network namespace, for whatever needs them: the watch, the
+// dialers, ports of the daemon's own inside. A member of the access that may enter the namespace;
+// the broker's launcher decides whether that is a program of this user or a helper container.
+class NetnsSockets {
+ public:
+  /// Never called from within the request. It may destroy the NetnsSockets.
+  using Done = std::move_only_function<void(Result<void>)>;
+
+  /// @param broker must not be null
+  /// @param netns the namespace; invalid: the one that the broker is in
+  /// @param watch borrowed
+  NetnsSockets(RelayContext& relay, std::shared_ptr<BrokerClient> broker, UniqueFd netns,
+               PortWatch& watch);
+
+  /// Asks for the two netlink sockets that the watch reads, and passes them on. The watch is told
+  /// of success alone: after a failure `done` must call its diag_failed() or diag_delayed(). A
+  /// request under way is cancelled.
+  void request_diag(Done done);
+  /// Asks for a socket and discards it: finds out whether sockets can be made.
+  void request_probe(Done done);
+
+  /// For as long as this lives.
+  [[nodiscard]] Dialer& dialer(Protocol protocol) { return way(protocol).dialer; }
+  /// Has sockets ready for these.
+  void prepare(const std::vector<Listener>& listeners);
+  [[nodiscard]] std::unique_ptr<InsidePort> listen_inside(Port port, InsidePortHandler& handler);
+
+ private:
+  struct Way {
+    Way(RelayContext& relay, std::shared_ptr<BrokerClient> broker, int netns, Protocol protocol)
+        : pool(relay.loop(), std::move(broker), netns, protocol), dialer(relay, pool) {}
+    SocketPool pool;
+    NetnsDialer dialer;
+  };
+  [[nodiscard]] Way& way(Protocol protocol);
+
+  RelayContext& relay_;
+  std::shared_ptr<BrokerClient> broker_;
+  UniqueFd netns_;
+  PortWatch& watch_;
+  std::unique_ptr<Way> streams_;    ///< made when needed
+  std::unique_ptr<Way> datagrams_;  ///< made when needed
+  BrokerCall call_;
+};
+
+// Access to a network namespace through a broker: sockets made inside watch its listeners and dial
+// them. Nothing is started before a socket is in use inside: until then the watch is dormant, and
+// no broker runs for this namespace's sake.
+class BrokerAccess final : public NetnsAccess {
+ public:
+  struct Entry {
+    std::string name;  ///< of the container, for the log
+    pid_t pid = 0;
+    std::uint64_t netns = 0;
+    UniqueFd netns_fd;
+    std::shared_ptr<BrokerClient> broker;
+  };
+  BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry);
+
+  [[nodiscard]] AccessKind kind() const override { return AccessKind::Broker; }
+  [[nodiscard]] Dialer& dialer(Protocol protocol) override { return sockets_.dialer(protocol); }
+  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
+      Port port, InsidePortHandler& handler) override {
+    return sockets_.listen_inside(port, handler);
+  }
+
+ private:
+  void on_source_needed() override;
+  void prepare_dialing(std::vector<Listener>& listeners) override { sockets_.prepare(listeners); }
+  void request_diag();
+  void on_failure(const Error& error);
+
+  std::string name_;
+  bool failure_logged_ = false;  ///< until it works again
+  NetnsSockets sockets_;
 };
 
 }  // namespace portfwd

@@ -13,12 +13,15 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
-#include "base/shared_text.h"
+#include "access/listener.h"
+#include "base/text.h"
 #include "discover/discovery.h"
 #include "discover/process_facts.h"
-#include "kernel/proc_dir.h"
+#include "event/event_loop.h"
+#include "kernel/procfs.h"
 
 namespace portfwd {
 
@@ -81,6 +84,69 @@ class FoundProcessNames final : public ProcessNames {
   std::map<std::uint64_t, Inside> inside_;       ///< by inode of the user namespace
   std::vector<std::unique_ptr<Reader>> ending_;  ///< until their processes have been waited for
   Timer idle_;
+};
+
+// Programs of the listeners of one network namespace, kept for the life of each socket. Owned by
+// the NetnsAccess. A new listener is withheld until its program is known, since the program's
+// environment may exclude it from forwarding, but at most for kHold, since its process may be
+// invisible. The search is repeated with growing pauses.
+//
+// When the named process ends while its socket lives on, another process has it: a worker that
+// outlives its parent, or a server started by socket activation. The socket is looked up again, and
+// keeps the old name until then.
+class ListenerNames {
+ public:
+  static constexpr Duration kHold = std::chrono::milliseconds(100);
+  static constexpr Duration kFirstPause = std::chrono::milliseconds(20);
+  static constexpr Duration kLongestPause = std::chrono::seconds(30);
+  /// A container with many descriptors that opens ports all the time keeps the reader busy for a
+  /// second, and from then on for a tenth of the time.
+  static constexpr Duration kMostCredit = std::chrono::seconds(1);
+  static constexpr int kShare = 10;
+  static constexpr std::size_t kMostFollowed = 64;  ///< processes whose end is noticed
+
+  /// @param names borrowed @param on_change what name() returns is not what it was
+  ListenerNames(EventLoop& loop, ProcessNames& names, std::uint64_t netns,
+                std::function<void()> on_change);
+  ~ListenerNames();
+
+  /// Takes these as all listeners there are now. @return those that may be shown, with their
+  /// programs, in the same order
+  [[nodiscard]] std::vector<Listener> name(std::vector<Listener> now);
+  /// Whether none is withheld for its program.
+  [[nodiscard]] bool settled() const;
+
+ private:
+  class Followed;
+  /// The socket's inode, which each source of listeners tells, and its address; its cookie where
+  /// there is no inode.
+  using Key = std::tuple<std::uint64_t, std::uint32_t, Address>;
+  struct Known {
+    ListeningProgram program;  ///< pid 0 while it is not known
+    TimePoint shown_from{};
+    TimePoint look_at = TimePoint::min();  ///< max() when there is nothing to look for
+    Duration pause = kFirstPause;
+    bool seen = false;
+  };
+
+  void look();
+  void found(const ProcessNames::Programs& programs);
+  void on_timer();
+  void on_exit(pid_t pid);
+  void follow(pid_t pid);
+  void arm();
+
+  EventLoop& loop_;
+  ProcessNames& names_;
+  std::uint64_t netns_;
+  std::function<void()> on_change_;
+  std::map<Key, Known> known_;
+  std::map<pid_t, std::unique_ptr<Followed>> followed_;
+  ProcessNames::Search search_;
+  TimePoint search_begun_{};
+  Duration credit_ = kMostCredit;  ///< of time for searches; negative: there is none yet
+  TimePoint next_search_ = TimePoint::min();
+  Timer timer_;
 };
 
 }  // namespace portfwd

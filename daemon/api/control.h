@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "base/facts.h"
-#include "base/refusal.h"
 #include "base/unique_fd.h"
-#include "config/forward_spec.h"
+#include "config/settings.h"
 #include "forward/model.h"
 
 namespace portfwd {

@@ -9,14 +9,21 @@
 #include <vector>
 
 #include "access/access_set.h"
+#include "access/container_access.h"
 #include "api/control.h"
 #include "api/event_log.h"
 #include "config/config_file.h"
+#include "config/settings.h"
 #include "discover/discovery.h"
 #include "forward/forward_table.h"
+#include "forward/model.h"
 #include "state/state_keeper.h"
 
 namespace portfwd {
+
+// A container as it is shown: what discovery and its reach know, and whether the configuration
+// ignores it.
+[[nodiscard]] ContainerInfo info_of(const ContainerAccess& reach, const Settings& settings);
 
 class Controller final : public Control, public AccessObserver, private TableObserver {
  public:

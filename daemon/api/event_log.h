@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/control.h"
 #include "forward/model.h"
 
 namespace portfwd {
@@ -43,6 +44,19 @@ class EventLog {
   std::deque<std::uint32_t> sizes_;  ///< of each that is kept, the oldest first
   std::size_t forgotten_ = 0;
   std::uint64_t next_ = 1;
+};
+
+// What came and went, as lines for people and fields for the journal. Owned by main, called by the
+// controller. It changes nothing.
+class Journal final : public ControlObserver {
+ public:
+  void on_forward_added(const ForwardInfo&) override {}
+  void on_forward_changed(const ForwardInfo& forward) override;
+  void on_forward_removed(const ForwardInfo&) override {}
+  void on_container_added(const ContainerInfo&) override {}
+  void on_container_changed(const ContainerInfo&) override {}
+  void on_container_removed(const ContainerInfo&) override {}
+  void on_event(const Event& event) override;
 };
 
 }  // namespace portfwd

@@ -10,7 +10,7 @@
 #include <iterator>
 #include <utility>
 
-#include "api/container_info.h"
+#include "api/controller.h"
 #include "policy/policy.h"
 
 namespace portfwd {

@@ -1,3 +1,4 @@
+
 #include "base/log.h"
 
 #include <fcntl.h>
@@ -11,7 +12,6 @@
 #include <cerrno>
 #include <cstdlib>
 
-#include "base/log_queue.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 

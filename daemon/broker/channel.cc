@@ -1,3 +1,4 @@
+
 #include "broker/channel.h"
 
 #include <sys/socket.h>

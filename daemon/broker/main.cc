@@ -11,10 +11,8 @@
 #include <string_view>
 
 #include "broker/channel.h"
-#include "broker/join.h"
+#include "broker/protocol.h"
 #include "broker/reader.h"
-#include "broker/reader_protocol.h"
-#include "broker/rendezvous.h"
 #include "broker/serve.h"
 #include "broker/writer.h"
 

@@ -18,9 +18,9 @@
 #include <optional>
 #include <string_view>
 
-#include "broker/beneath.h"
-#include "broker/outcome.h"
-#include "broker/reader_protocol.h"
+#include "broker/channel.h"
+#include "broker/files.h"
+#include "broker/protocol.h"
 #include "broker/sandbox.h"
 
 namespace portfwd::broker {

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "broker/outcome.h"
+#include "broker/channel.h"
 
 namespace portfwd::broker {
 

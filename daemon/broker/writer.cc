@@ -19,12 +19,12 @@ namespace portfwd::broker {
 
 namespace {
 
-struct Request {
+struct WriteRequest {
   std::array<char, kWritePathLimit> path;
   UniqueFd text;
 };
 
-bool receive(int socket, Request& request) {
+bool receive(int socket, WriteRequest& request) {
   iovec part{request.path.data(), request.path.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
   msghdr header{};
@@ -96,7 +96,7 @@ WriteReply replace_file(const char* path, int text) {
 }
 
 int write_for_daemon(int socket) {
-  static Request request;
+  static WriteRequest request;
   (void)::prctl(PR_SET_NAME, "portfwd-writer");
   (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
   pollfd daemon{socket, 0, 0};

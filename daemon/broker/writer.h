@@ -5,7 +5,7 @@
 // file or the new one. It dies with the daemon, so that never two of them write.
 #pragma once
 
-#include "broker/writer_protocol.h"
+#include "broker/protocol.h"
 
 namespace portfwd::broker {
 

@@ -7,11 +7,20 @@
 #include <string_view>
 #include <vector>
 
-#include "config/mistake.h"
+#include "config/mistakes.h"
 #include "config/settings.h"
 #include "config/user_names.h"
 
 namespace portfwd {
+
+// What no single value shows: keys that contradict each other, in one file or across several. The
+// last step of reading a configuration.
+/// In all files together. Each has two sockets or more while the daemon runs, and is compared with
+/// all others whenever one is made.
+inline constexpr std::size_t kMostDeclaredForwards = 1024;
+
+/// @param settings all that the files say together, rules and forwards with their places
+void find_contradictions(Complaints& complaints, const Settings& settings);
 
 /// @param files in order; a later one overrides a key of an earlier one, and its rules and
 /// forwards come after that one's. None: the defaults.

@@ -8,10 +8,23 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "config/complaints.h"
+#include "base/clock.h"
+#include "config/mistakes.h"
 #include "config/settings.h"
+
+namespace portfwd {
+
+// The small languages inside configuration values: durations and port ranges.
+// Pure functions on text.
+/// "250ms", "2s", "1min", "0s"; units us, ms, s, min, h; at most a day, never negative.
+[[nodiscard]] std::optional<Duration> parse_duration(std::string_view text);
+
+/// "8080" or "5000-6000", first <= last.
+[[nodiscard]] std::optional<PortRange> parse_port_range(std::string_view text);
+}  // namespace portfwd
 
 namespace portfwd::read {
 
@@ -47,5 +60,14 @@ std::optional<Protocol> protocol(Complaints& c, const Node& v);
 std::optional<ProxyProtocol> proxy_protocol(Complaints& c, const Node& v);
 std::optional<std::string> on_auto_forward(Complaints& c, const Node& v);
 std::optional<std::string> scheme(Complaints& c, const Node& v);
-
 }  // namespace portfwd::read
+
+namespace portfwd {
+
+// Every key of portfwd.toml(5): one table a section, each key with its reader and its member. What
+// is written in a section goes into Settings, or into the complaints.
+/// Reads all sections of one file into `settings`: keys replace what is there, rules and forwards
+/// are appended.
+void read_sections(Complaints& complaints, const toml::table& root, Settings& settings);
+
+}  // namespace portfwd

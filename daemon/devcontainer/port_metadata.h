@@ -12,12 +12,18 @@
 #include <variant>
 #include <vector>
 
-#include "config/port_range.h"
 #include "config/regex.h"
-#include "devcontainer/variables.h"
-#include "net/endpoint.h"
+#include "config/settings.h"
+#include "devcontainer/workspace.h"
+#include "net/address.h"
 
 namespace portfwd::devcontainer {
+
+// JSON with comments, as people write devcontainer.json: made plain JSON. Pure.
+/// `text` with comments (`//` to the end of the line, `/* */`) and the commas before `}` and `]`
+/// blanked out. What is in strings stays, and so does every position: the parser's complaints fit
+/// the file. Anything that is no JSON stays what it is, for the parser to refuse.
+[[nodiscard]] std::string to_plain_json(std::string_view text);
 
 /// A port that is to be forwarded whether or not anything listens there yet.
 struct WantedPort {

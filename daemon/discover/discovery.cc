@@ -1,4 +1,5 @@
 // See discovery.h: when to look. What a look means for the Registry is in reconcile.cc.
+
 #include "discover/discovery.h"
 
 #include <fcntl.h>
@@ -8,10 +9,11 @@
 #include <array>
 
 #include "base/process_usage.h"
-#include "kernel/pidfd.h"
+#include "kernel/netns.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {
+
 namespace {
 
 using namespace std::chrono_literals;

@@ -1,11 +1,15 @@
 // See engine_facts.h.
+
 #include "discover/engine_facts.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
+#include "devcontainer/port_metadata.h"
 #include "engine/answers.h"
 
 namespace portfwd {
@@ -139,6 +143,46 @@ void EngineFacts::ask_again(const std::string& socket) {
 void EngineFacts::on_event(EngineKind engine, const ContainerEvent& event) {
   if (event.action == "rename") registry_.rename(event.id, event.name);
   if (!event.replaces.empty()) registry_.expect_successor(name_of(engine), event.replaces);
+}
+
+void WorkspaceFiles::add(const ContainerFacts& facts) {
+  auto places = devcontainer::config_places(facts.labels);
+  if (places.empty()) {
+    reading_.erase(facts.id);
+    return learn_(facts);
+  }
+  Reading& reading = reading_[facts.id];
+  reading.facts = facts;
+  reading.places = std::move(places);
+  read_first(facts.id, reading);
+}
+
+void WorkspaceFiles::read_first(const std::string& id, Reading& reading) {
+  const devcontainer::ConfigPlace& place = reading.places.front();
+  reading.call =
+      files_.read_file({place.folder, place.path, owner_, devcontainer::kLargestFile},
+                       [this, id](const Result<std::string>& text) { on_file(id, text); });
+}
+
+void WorkspaceFiles::on_file(const std::string& id, const Result<std::string>& text) {
+  const auto found = reading_.find(id);
+  if (found == reading_.end()) return;
+  Reading& reading = found->second;
+  const devcontainer::ConfigPlace place = reading.places.front();
+  if (!text && text.error().code == ENOENT && reading.places.size() > 1) {
+    reading.places.erase(reading.places.begin());
+    return read_first(id, reading);
+  }
+  devcontainer::PortMetadata metadata;
+  if (text) {
+    metadata = devcontainer::parse_port_metadata(*text, devcontainer::local_environment);
+  } else if (text.error().code != ENOENT) {
+    metadata.complaints.push_back(devcontainer::why_not_read(place, text.error()));
+  }
+  ContainerFacts facts = std::move(reading.facts);
+  reading_.erase(found);
+  facts.workspace = std::make_shared<const devcontainer::PortMetadata>(std::move(metadata));
+  learn_(facts);
 }
 
 }  // namespace portfwd

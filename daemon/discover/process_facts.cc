@@ -1,3 +1,4 @@
+
 #include "discover/process_facts.h"
 
 #include <unistd.h>
@@ -6,8 +7,8 @@
 #include <array>
 #include <span>
 
-#include "base/descriptors.h"
 #include "base/small_file.h"
+#include "base/unique_fd.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {

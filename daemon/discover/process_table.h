@@ -14,9 +14,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "discover/boundary.h"
 #include "discover/identity.h"
-#include "kernel/proc_dir.h"
+#include "kernel/procfs.h"
 
 namespace portfwd {
 

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <ranges>
 
-#include "base/descriptors.h"
 #include "base/process_usage.h"
+#include "base/unique_fd.h"
 #include "discover/discovery.h"
-#include "kernel/pidfd.h"
+#include "kernel/netns.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {

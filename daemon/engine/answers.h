@@ -4,13 +4,108 @@
 // docs.podman.io/en/latest/_static/api.html.
 #pragma once
 
+#include <sys/types.h>
+
+#include <compare>
+#include <cstddef>
+#include <map>
+#include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
-#include "engine/container_facts.h"
+#include "devcontainer/port_metadata.h"
+#include "net/address.h"
 
 namespace portfwd {
+
+// What an engine tells of one of its containers, whichever engine it is. Plain values, as the
+// engine (or who made the container) wrote them: of bounded length, any characters.
+/// Ports that the engine itself forwards (`-p`), `count` of them from these two on.
+struct PublishedPorts {
+  Protocol protocol = Protocol::Tcp;
+  std::string host_address;  ///< numeric; "" for all of the host's
+  Port host_port = 0;
+  Port container_port = 0;
+  unsigned count = 1;  ///< neither range goes beyond 65535
+
+  friend auto operator<=>(const PublishedPorts&, const PublishedPorts&) = default;
+};
+
+/// What is kept of a container's labels: those that portfwd itself reads first, then as they come.
+/// A label that is longer, or for which there is no room, is left out.
+constexpr std::size_t kMostLabels = 64;
+constexpr std::size_t kLongestLabel = 4096;          ///< bytes of a name, or of a value
+constexpr std::size_t kMostLabelBytes = 64UL << 10;  ///< of all, but for kMetadataLabel
+constexpr const char* kMetadataLabel = "devcontainer.metadata";
+constexpr std::size_t kLongestMetadata = 256UL << 10;
+
+struct ContainerFacts {
+  std::string id;  ///< never empty
+  std::string name;
+  std::string image;         ///< as a person wrote it
+  std::string image_id;      ///< a digest
+  std::string state;         ///< "running", "created", "paused", ...
+  std::string pod;           ///< the name of podman's pod
+  std::string project;       ///< compose's
+  std::string service;       ///< compose's
+  std::string network_mode;  ///< Docker's: "host", "bridge", "container:ID", ...; else ""
+  pid_t pid = 0;             ///< as the host counts; 0 when it is not told
+  bool infra = false;        ///< it only holds the namespaces of a pod
+  std::map<std::string, std::string> labels;
+  std::vector<PublishedPorts> published;
+  std::vector<IpAddress> addresses;  ///< Docker's: its own, in its networks
+  /// What the devcontainer.json of the folder that its labels name says; null: they name none. Not
+  /// the engine's word, but taken in with it (discover/engine_facts.h).
+  std::shared_ptr<const devcontainer::PortMetadata> workspace;
+};
+
+/// Something has happened to a container.
+struct ContainerEvent {
+  std::string id;
+  std::string action;  ///< "start", "died", "rename", ...
+  std::string name;    ///< its name now
+  /// The beginning of the id of the one that it is to take the place of, as compose says when it
+  /// makes a container anew; else "".
+  std::string replaces{};
+};
+
+// The parts of a JSON list or object as texts, found by brackets and strings alone: nothing is
+// built and nothing inside a part is looked at, so of an answer of megabytes only what matters need
+// be parsed. It is for texts that are too large for base/json_reader.h. Pure.
+struct JsonSlice {
+  std::string_view key;    ///< of a member, between its quotes as written; "" in a list
+  std::string_view value;  ///< as written, not checked
+};
+
+class JsonSlices {
+ public:
+  /// @param text outlives this and what it gives
+  explicit JsonSlices(std::string_view text);
+
+  [[nodiscard]] bool is_list() const { return close_ == ']'; }
+  [[nodiscard]] bool is_object() const { return close_ == '}'; }
+  /// @return nothing at the end, and where it makes no sense
+  std::optional<JsonSlice> next();
+  /// Whether it was read to its closing bracket, and nothing follows.
+  [[nodiscard]] bool complete() const { return complete_; }
+
+ private:
+  void skip_space();
+  [[nodiscard]] bool take(char c);
+  [[nodiscard]] std::string_view take_string();
+  [[nodiscard]] std::string_view take_value();
+  std::optional<JsonSlice> end();
+  std::optional<JsonSlice> fail();
+
+  std::string_view text_;
+  std::size_t at_ = 0;
+  char close_ = '\0';  ///< of neither a list nor an object: none
+  bool first_ = true;
+  bool over_ = false;
+  bool complete_ = false;
+};
 
 /// GET /containers/json, /libpod/containers/json. @return nothing when it is no list
 [[nodiscard]] std::optional<std::vector<ContainerFacts>> parse_container_list(

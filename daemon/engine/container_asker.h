@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/container_facts.h"
+#include "engine/answers.h"
 #include "engine/engine_sockets.h"
 #include "engine/http_client.h"
 

@@ -7,6 +7,8 @@
 // follow(), so they may cancel any call and make others.
 #pragma once
 
+#include <curl/curl.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -17,10 +19,35 @@
 #include <utility>
 #include <vector>
 
-#include "engine/curl_library.h"
+#include "base/error.h"
 #include "event/event_loop.h"
 
 namespace portfwd {
+
+// libcurl's functions, looked up when an engine is asked for the first time. Owned by HttpClient.
+//
+// Not linked: libcurl brings 30 further libraries, which make every start 13 ms longer and the
+// daemon 8 MiB bigger (1.2 MiB of it private). A machine without engines shall not pay for that.
+struct CurlLibrary {
+  /// Loads it, for the rest of the process's life, and initialises it without TLS.
+  /// @return ELIBACC when there is none or it lacks a function. Source: dlopen(3), libcurl(3).
+  [[nodiscard]] static Result<CurlLibrary> load();
+
+  decltype(&::curl_global_init) global_init = nullptr;
+  decltype(&::curl_multi_init) multi_init = nullptr;
+  decltype(&::curl_multi_cleanup) multi_cleanup = nullptr;
+  decltype(&::curl_multi_setopt) multi_setopt = nullptr;
+  decltype(&::curl_multi_add_handle) multi_add_handle = nullptr;
+  decltype(&::curl_multi_remove_handle) multi_remove_handle = nullptr;
+  decltype(&::curl_multi_socket_action) multi_socket_action = nullptr;
+  decltype(&::curl_multi_info_read) multi_info_read = nullptr;
+  decltype(&::curl_easy_init) easy_init = nullptr;
+  decltype(&::curl_easy_cleanup) easy_cleanup = nullptr;
+  decltype(&::curl_easy_setopt) easy_setopt = nullptr;
+  decltype(&::curl_easy_getinfo) easy_getinfo = nullptr;
+  decltype(&::curl_slist_append) slist_append = nullptr;
+  decltype(&::curl_slist_free_all) slist_free_all = nullptr;
+};
 
 struct HttpRequest {
   enum class Method : std::uint8_t { Get, Post, Delete };
@@ -124,6 +151,60 @@ class HttpClient final : private IoHandler {
   std::map<int, IoSource>
       sources_;  ///< by fd; libcurl owns the descriptors and tells before it closes one
   Timer timer_;  ///< libcurl's
+};
+
+// The HttpClient's private part: one request with its answer, or its stream, as far as it has come.
+// Owned by the client. Included by the client's own sources only.
+class HttpClient::Exchange final : public Retirable {
+ public:
+  Exchange(HttpClient& client, HttpRequest request, OnAnswer on_answer, HttpStreamHandler* handler);
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+  ~Exchange() override { close(); }
+
+  /// Begins. A failure is told from the loop's next turn, like any other.
+  void open(std::uint64_t id);
+  /// No callback is made from here on. Not to be called from within libcurl.
+  void close() noexcept;
+  /// Gives a stream's handler what has come, which may end in this exchange's being closed.
+  void deliver();
+  /// Closes and makes the last callback. @param error nothing: the answer is complete
+  void end(std::optional<Error> error);
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  /// What libcurl's verdict means.
+  [[nodiscard]] std::optional<Error> error_of(CURLcode code) const;
+
+ private:
+  static std::size_t on_header(char* text, std::size_t one, std::size_t size, void* self);
+  static std::size_t on_body(char* text, std::size_t one, std::size_t size, void* self);
+
+  bool make_handle();
+  bool set_method();
+  template <class Value>
+  bool set(CURLoption option, Value value) {
+    return client_.curl_.easy_setopt(easy_, option, value) == CURLE_OK;
+  }
+  bool take_body(std::string_view bytes);
+  [[nodiscard]] long status() const;
+  void deliver_header();
+  void deliver_lines();
+  void fail_soon(Error error);
+
+  HttpClient& client_;
+  HttpRequest request_;
+  OnAnswer on_answer_;
+  HttpStreamHandler* const handler_;  ///< of a stream, else nullptr
+  std::uint64_t id_ = 0;
+  CURL* easy_ = nullptr;  ///< while open
+  curl_slist* headers_ = nullptr;
+  std::string body_;  ///< of a stream: what is not delivered yet
+  std::size_t header_bytes_ = 0;
+  std::size_t open_line_ = 0;  ///< bytes of a stream's last, unended line
+  bool header_complete_ = false;
+  bool opened_ = false;  ///< on_stream_open() was called
+  bool too_much_ = false;
+  Error failure_{ETIMEDOUT, "answer of the engine"};  ///< what it means that deadline_ is over
+  Timer deadline_;
 };
 
 }  // namespace portfwd

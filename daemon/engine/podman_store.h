@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "engine/container_facts.h"
+#include "engine/answers.h"
 #include "event/event_loop.h"
 
 namespace portfwd {

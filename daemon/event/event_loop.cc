@@ -1,18 +1,53 @@
+
 #include "event/event_loop.h"
 
 #include <cxxabi.h>
 #include <fmt/format.h>
+#include <sys/signalfd.h>
 
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <csignal>
 #include <cstdlib>
 #include <ctime>
 #include <limits>
+#include <utility>
 
 #include "base/log.h"
+#include "base/process_usage.h"
 
 namespace portfwd {
+
+namespace {
+
+constexpr Duration kSampleEvery = std::chrono::seconds(1);
+
+std::int64_t ms(Duration d) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
+}
+
+}  // namespace
+
+void SlowTurns::sample(TimePoint now) {
+  if (sampled_ != TimePoint::min() && now - sampled_ < kSampleEvery) return;
+  sampled_ = now;
+  cpu_ = thread_cpu_time();
+}
+
+void SlowTurns::report(TimePoint now, Duration took, std::string_view mostly,
+                       Duration mostly_took) {
+  const bool told_lately = told_ != TimePoint::min() && now - told_ < kBetweenLines;
+  if (told_lately) {
+    ++left_out_;
+    return;
+  }
+  told_ = now;
+  const unsigned more = std::exchange(left_out_, 0);
+  log::warning("a turn took {} ms, {} ms of it in {}; {} ms of CPU in the last {} ms{}", ms(took),
+               ms(mostly_took), mostly, ms(thread_cpu_time() - cpu_), ms(now - sampled_),
+               more == 0 ? "" : fmt::format("; {} more since the last such line", more));
+}
 
 namespace {
 
@@ -264,6 +299,30 @@ void EventLoop::dispatch(std::span<const epoll_event> batch) {
     const std::type_info& type = typeid(handler);  // now: it may end itself
     handler.on_io(*source, ev.events);
     note({.kind = Step::Kind::Io, .handler = &type});
+  }
+}
+
+namespace {
+
+UniqueFd open_signalfd(std::initializer_list<int> signals) {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : signals) ::sigaddset(&set, signal);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+}  // namespace
+
+Signals::Signals(EventLoop& loop, std::initializer_list<int> signals, Callback callback)
+    : callback_(std::move(callback)), fd_(open_signalfd(signals)), source_(loop, fd_.get(), *this) {
+  status_ = fd_.valid() ? source_.watch(EPOLLIN) : fail("signalfd");
+}
+
+void Signals::on_io(IoSource&, std::uint32_t) {
+  signalfd_siginfo info{};
+  while (::read(fd_.get(), &info, sizeof info) == sizeof info) {
+    callback_(static_cast<int>(info.ssi_signo));
   }
 }
 

@@ -18,11 +18,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <set>
 #include <source_location>
 #include <span>
 #include <string>
+#include <string_view>
 #include <typeinfo>
 #include <utility>
 #include <vector>
@@ -30,9 +32,28 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
-#include "event/slow_turns.h"
 
 namespace portfwd {
+
+// Logs turns of the loop that took long: everybody else had to wait so long. Owned by the loop.
+class SlowTurns {
+ public:
+  static constexpr Duration kSlow = std::chrono::milliseconds(250);
+  static constexpr Duration kBetweenLines = std::chrono::seconds(10);
+
+  /// Notes the CPU time once a second, so that a line can say whether the turn computed or waited,
+  /// for the kernel or for a processor. Called before each turn.
+  void sample(TimePoint now);
+  /// Writes a line, at most one in ten seconds; the next one says how many turns were left out.
+  /// @param mostly what took longest of the turn @param mostly_took so long
+  void report(TimePoint now, Duration took, std::string_view mostly, Duration mostly_took);
+
+ private:
+  TimePoint sampled_ = TimePoint::min();
+  Duration cpu_{};  ///< at that time
+  TimePoint told_ = TimePoint::min();
+  unsigned left_out_ = 0;
+};
 
 class EventLoop;
 class IoSource;
@@ -219,6 +240,26 @@ class EventLoop {
   bool dispatching_ = false;
   bool saturated_ = false;
   bool has_pwait2_ = true;  ///< until the kernel says that it lacks it
+};
+
+// Signals as loop events: SIGTERM, SIGINT and SIGHUP through a signalfd. Owned by main. The signals
+// stay blocked for the thread; a child that is started must unblock them for itself.
+class Signals final : private IoHandler {
+ public:
+  using Callback = std::move_only_function<void(int signal)>;
+  /// @param callback called once for each signal that arrived, from the loop.
+  Signals(EventLoop& loop, std::initializer_list<int> signals, Callback callback);
+
+  /// @return the failure of signalfd(2) or epoll_ctl(2), if any; then no signal will be reported.
+  [[nodiscard]] Result<void> status() const { return status_; }
+
+ private:
+  void on_io(IoSource& source, std::uint32_t events) override;
+
+  Callback callback_;
+  UniqueFd fd_;
+  IoSource source_;
+  Result<void> status_;
 };
 
 }  // namespace portfwd

@@ -1,11 +1,15 @@
+
 #include "forward/forward.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cassert>
 #include <tuple>
 
-#include "state/lasting_names.h"
+#include "base/unique_fd.h"
+#include "state/container_memory.h"
 
 namespace portfwd {
 
@@ -63,6 +67,308 @@ bool Forward::treat(const Treatment& treatment, const ForwardPortSettings& setti
   info_.on_auto_forward = treatment_.on_auto_forward;
   info_.url = address;
   return true;
+}
+
+namespace {
+
+constexpr std::size_t kFailuresKept = 16;
+constexpr Duration kLastLook = std::chrono::milliseconds(250);  ///< so long a look is waited for
+constexpr std::string_view kNoContainer = "its container is not there";
+constexpr std::string_view kNoListener = "nothing listens on it yet";
+
+/// Two reasons, each of which may be "".
+std::string both(std::string_view first, std::string_view second) {
+  return fmt::format("{}{}{}", first, first.empty() || second.empty() ? "" : "; ", second);
+}
+
+}  // namespace
+
+HostForward::HostForward(const RelayServices& relay, ForwardObserver& observer, std::string id,
+                         ForwardKey key, Origin origin)
+    : Forward(relay, observer, std::move(id), std::move(key), origin),
+      linger_(relay.context.loop(), [this] { observer_.on_linger_over(*this); }) {
+  assert(key_.direction == Direction::In);
+  port_ = make_port();
+}
+
+std::unique_ptr<ForwardPort> HostForward::make_port() {
+  return make_forward_port(protocol(), relay_, settings_, observer_);
+}
+
+ForwardInfo HostForward::info() const {
+  assert(port_ != nullptr);  // not after withdraw()
+  ForwardInfo out = info_;
+  out.counters = counters();
+  if (out.state == ForwardState::Waiting) {
+    out.reason = both(out.container_id.empty() ? kNoContainer : kNoListener, out.reason);
+  }
+  if (out.state == ForwardState::Active && undialable_) {
+    out.state = ForwardState::Waiting;
+    out.error = undialable_->code;
+    out.reason = both(why_undialable(*undialable_), out.reason);
+  }
+  const std::string trouble = relay_.identity.trouble(protocol());
+  if (!trouble.empty() && settings_.admission.restrict_to_user) {
+    out.reason = both(out.reason, trouble);
+  }
+  return out;
+}
+
+bool HostForward::holds(const Address& wanted) const {
+  const Endpoint& endpoint = wanted.ip();
+  return std::ranges::any_of(port_->addresses(), [&](const Address& address) {
+    const Endpoint& ours = address.ip();
+    const bool overlap =
+        ours.address == endpoint.address || ours.address.is_any() || endpoint.address.is_any();
+    return ours.port == endpoint.port && overlap;
+  });
+}
+
+/// None for UDP: the scheme is that of a web server.
+std::string HostForward::url() const {
+  if (protocol() == Protocol::Udp || port_->addresses().empty()) return "";
+  Endpoint at = port_->addresses().front().ip();
+  if (at.address.is_any()) at.address = IpAddress::loopback(at.address.family());
+  return fmt::format("{}://{}/", treatment_.scheme, at.text());
+}
+
+std::expected<void, BindFailure> HostForward::bind(const std::vector<IpAddress>& addresses,
+                                                   Port port) {
+  assert(!addresses.empty() && port != 0);
+  tried_ = addresses;
+  std::vector<Address> endpoints;
+  for (const IpAddress& address : addresses) endpoints.push_back(Endpoint{address, port});
+  auto bound = port_->bind(endpoints);
+  if (!bound) {
+    note_failure(bound.error());
+    return bound;
+  }
+  info_.host_addresses.clear();
+  for (const Address& address : port_->addresses()) {
+    info_.host_addresses.push_back(address.ip().address.text());
+  }
+  info_.host_port = port;
+  info_.error = 0;
+  info_.url = url();
+  info_.state = ForwardState::Waiting;
+  return bound;
+}
+
+void HostForward::note_failure(const BindFailure& failure) {
+  if (failures_.size() < kFailuresKept) failures_.push_back(failure);
+}
+
+void HostForward::mark_conflict(std::string reason, std::optional<int> error) {
+  info_.reason = std::move(reason);
+  info_.state = ForwardState::Conflict;
+  const auto shortage = std::ranges::find_if(
+      failures_, [](const BindFailure& f) { return is_descriptor_shortage(f.error); });
+  const auto decisive = shortage != failures_.end() ? shortage : failures_.begin();
+  info_.error = error.value_or(decisive != failures_.end() ? decisive->error.code : 0);
+}
+
+/// Somebody else got hold of the port between bind and listen: the table tries another one.
+bool HostForward::lose_port(const BindFailure& failure) {
+  mark_conflict(fmt::format("{}: {}", failure.address.text(), failure.error.text()));
+  info_.error = failure.error.code;
+  port_ = make_port();
+  listeners_.clear();
+  return true;
+}
+
+bool HostForward::enter_bound(ForwardState state) {
+  assert(state != ForwardState::Active || !listeners_.empty());
+  assert(info_.host_port != 0 && !info_.host_addresses.empty());
+  return enter(state);
+}
+
+bool HostForward::note_dial(std::optional<Error> error) {
+  const bool was = undialable_.has_value();
+  undialable_ = error && cannot_be_dialled(*error) ? error : std::nullopt;
+  return undialable_.has_value() != was;
+}
+
+bool HostForward::update(ContainerAccess& access, const std::vector<Listener>& listeners,
+                         Duration linger) {
+  return listeners.empty() ? wait(linger) : serve(access.dialer(protocol()), listeners);
+}
+
+std::unique_ptr<ForwardPort> HostForward::leave_container(Duration linger) {
+  (void)wait(linger);
+  return nullptr;
+}
+
+bool HostForward::serve(Dialer& dialer, const std::vector<Listener>& listeners) {
+  assert(!listeners.empty());
+  last_ = listeners.front();
+  if (info_.state == ForwardState::Conflict) return false;
+  linger_.disarm();
+  const bool other = listeners != listeners_;
+  if (other || info_.state != ForwardState::Active) {
+    std::vector<ListenAddress> targets;
+    for (const Listener& l : listeners) targets.push_back({l.local, l.v6only});
+    if (const auto served = port_->serve(dialer, targets); !served)
+      return lose_port(served.error());
+    undialable_.reset();
+  }
+  listeners_ = listeners;
+  info_.container_address = last_.local.ip().address.text();
+  info_.process = last_.process;
+  return enter_bound(ForwardState::Active) || other;
+}
+
+bool HostForward::wait(Duration linger) {
+  listeners_.clear();
+  if (info_.state == ForwardState::Conflict) {
+    if (info_.origin == Origin::Auto) linger_.arm_now();  // nothing is held, so nothing to wait for
+    return false;
+  }
+  if (const auto held = port_->hold(); !held) return lose_port(held.error());
+  if (info_.origin != Origin::Auto) {
+    linger_.disarm();
+    return enter_bound(ForwardState::Waiting);
+  }
+  if (!enter_bound(ForwardState::Lingering)) return false;
+  looked_again_ = linger == Duration::zero();
+  linger_.arm_after(linger);
+  return true;
+}
+
+bool HostForward::linger_for_a_look() {
+  if (info_.state != ForwardState::Lingering || std::exchange(looked_again_, true)) return false;
+  linger_.arm_after(kLastLook);
+  return true;
+}
+
+std::unique_ptr<ForwardPort> HostForward::withdraw(Duration drain) {
+  assert(port_ != nullptr);
+  linger_.disarm();
+  port_->drain(drain);
+  return std::move(port_);
+}
+
+namespace {
+
+constexpr std::array kLoopbacks{IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
+
+void add(Counters& sum, const Counters& more) {
+  sum.active += more.active;
+  sum.total += more.total;
+  sum.failed += more.failed;
+  sum.bytes_in += more.bytes_in;
+  sum.bytes_out += more.bytes_out;
+}
+
+}  // namespace
+
+InsideForward::InsideForward(const RelayServices& relay, ForwardObserver& observer, std::string id,
+                             ForwardKey key, Origin origin, Dialer& host, Port host_port)
+    : Forward(relay, observer, std::move(id), std::move(key), origin), host_(host) {
+  assert(key_.direction == Direction::Reverse && protocol() == Protocol::Tcp && host_port != 0);
+  info_.container_address = kLoopbacks.front().text();
+  for (const IpAddress& address : kLoopbacks) info_.host_addresses.push_back(address.text());
+  info_.host_port = host_port;
+  port_ = make_port();
+}
+
+std::unique_ptr<ForwardPort> InsideForward::make_port() const {
+  return std::make_unique<StreamPort>(relay_, settings_, observer_);
+}
+
+ForwardPortSettings InsideForward::adapted(ForwardPortSettings settings) const {
+  settings.admission = {.restrict_to_user = false, .allow_remote = true};
+  settings.proxy_protocol = ProxyProtocol::Off;
+  return settings;
+}
+
+/// The relay's clients are inside.
+Counters InsideForward::counters() const {
+  Counters out = past_;
+  add(out, port_->counters());
+  std::swap(out.bytes_in, out.bytes_out);
+  return out;
+}
+
+ForwardInfo InsideForward::info() const {
+  assert(port_ != nullptr);  // not after withdraw()
+  ForwardInfo out = info_;
+  out.counters = counters();
+  if (out.state == ForwardState::Waiting) {
+    out.reason = access_ == nullptr ? "its container is not there" : "its port is being opened";
+  }
+  return out;
+}
+
+bool InsideForward::update(ContainerAccess& access, const std::vector<Listener>&, Duration) {
+  assert(access_ == nullptr || access_ == &access);
+  if (inside_ != nullptr || access.state() != ContainerState::Watched) return false;
+  const bool first = std::exchange(access_, &access) == nullptr;
+  auto taken = access.listen_inside(info_.container_port, *this);
+  if (taken) {
+    inside_ = std::move(*taken);
+  } else {
+    settle(ForwardState::Conflict, taken.error());
+  }
+  return first;
+}
+
+std::unique_ptr<ForwardPort> InsideForward::leave_container(Duration) {
+  auto left = std::exchange(port_, make_port());
+  add(past_, left->counters());
+  past_.active = 0;
+  left->drain(Duration::zero());  // closes what listens, so that nobody sees it when inside_ goes
+  inside_.reset();
+  access_ = nullptr;
+  info_.state = ForwardState::Waiting;
+  info_.reason.clear();
+  return left;
+}
+
+std::unique_ptr<ForwardPort> InsideForward::withdraw(Duration drain) {
+  assert(port_ != nullptr);
+  port_->drain(drain);
+  inside_.reset();
+  return std::move(port_);
+}
+
+void InsideForward::on_inside_port(Result<std::vector<BoundSocket>> sockets) {
+  if (!sockets) return fail(sockets.error());
+  if (const auto adopted = stream().adopt(std::move(*sockets)); !adopted) {
+    return fail(adopted.error().error);
+  }
+  std::vector<ListenAddress> there;
+  for (const IpAddress& address : kLoopbacks) {
+    there.push_back({Endpoint{address, info_.host_port}, true});
+  }
+  if (const auto served = port_->serve(host_, there); !served) {
+    port_ = make_port();
+    return fail(served.error().error);
+  }
+  settle(ForwardState::Active, "");
+}
+
+void InsideForward::fail(const Error& error) {
+  settle(ForwardState::Conflict, why_not(error), error.code);
+}
+
+void InsideForward::settle(ForwardState state, const std::string& reason, int error) {
+  info_.error = error;
+  if (state == ForwardState::Conflict) inside_.reset();
+  const bool other_state = enter(state);
+  const bool other_reason = std::exchange(info_.reason, reason) != reason;
+  observer_.on_listening_settled(*this, other_state || other_reason);
+}
+
+std::string InsideForward::why_not(const Error& error) const {
+  if (error.code != EADDRINUSE) {
+    return fmt::format("cannot open port {} inside: {}", info_.container_port, error.text());
+  }
+  const auto& listeners = access_->listeners();
+  const auto holder = std::ranges::find_if(listeners, [&](const Listener& l) {
+    return l.target() == key_.target && !l.process.empty();
+  });
+  const std::string by = holder == listeners.end() ? "" : " by " + holder->process.str();
+  return fmt::format("port {} is taken inside{}", info_.container_port, by);
 }
 
 }  // namespace portfwd

@@ -9,6 +9,7 @@
 // nor how a container is reached.
 #pragma once
 
+#include <expected>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@
 #include "forward/model.h"
 #include "policy/policy.h"
 #include "relay/forward_port.h"
+#include "relay/stream_port.h"
 
 namespace portfwd {
 
@@ -121,6 +123,121 @@ class Forward : public Retirable {
   Treatment treatment_;
   ForwardPortSettings settings_;
   std::unique_ptr<ForwardPort> port_;  ///< null after withdraw() alone
+};
+
+// A forward that listens on a host port and leads to what listens in a container.
+//
+//              listeners            listeners gone, auto          linger over
+//   waiting ─────────────► active ───────────────────► lingering ─────────────► (removed by the
+//   table)
+//      ▲                    │  ▲                           │
+//      └── manual: gone ────┘  └───── listeners again ─────┘
+//   conflict: no host port could be had; retried by the table, which gives it one with bind()
+class HostForward final : public Forward {
+ public:
+  HostForward(const RelayServices& relay, ForwardObserver& observer, std::string id, ForwardKey key,
+              Origin origin);
+
+  using Forward::on_host;
+  [[nodiscard]] HostForward* on_host() override { return this; }
+  [[nodiscard]] bool listening() const override { return info_.state != ForwardState::Conflict; }
+  [[nodiscard]] ForwardInfo info() const override;
+  /// Whether it keeps everybody else off this address.
+  [[nodiscard]] bool holds(const Address& wanted) const;
+
+  /// Takes the host port on every address, or on none. @return which address failed and why
+  std::expected<void, BindFailure> bind(const std::vector<IpAddress>& addresses, Port port);
+  /// Those of the last search.
+  [[nodiscard]] const std::vector<IpAddress>& tried_addresses() const { return tried_; }
+  /// What bind() failed with since the search began; the first few.
+  [[nodiscard]] const std::vector<BindFailure>& failures() const { return failures_; }
+  void note_failure(const BindFailure& failure);
+  /// A search for a host port begins, at these addresses.
+  void begin_search(std::vector<IpAddress> addresses) {
+    tried_ = std::move(addresses);
+    failures_.clear();
+  }
+  /// @param why it has another host port than a person would expect; "" when it has not
+  void set_remapped(std::string why) {
+    info_.remapped = !why.empty();
+    info_.reason = std::move(why);
+  }
+  /// @param error errno: of what failed by default
+  void mark_conflict(std::string reason, std::optional<int> error = {});
+
+  /// Listeners: clients are dialled for, held ones at once. None: see wait().
+  bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
+              Duration linger) override;
+  /// No listener (any more): the host port is held, clients wait. @return whether anything changed
+  bool wait(Duration linger);
+  [[nodiscard]] std::unique_ptr<ForwardPort> leave_container(Duration linger) override;
+  [[nodiscard]] std::unique_ptr<ForwardPort> withdraw(Duration drain) override;
+  /// The one dialled first; with no listener, who that was. Only after update() with one.
+  [[nodiscard]] const Listener& last_listener() const { return last_; }
+
+  /// Lingers for one more look at the listeners. @return false when that was done already, or there
+  /// is no host port or no linger to keep it for
+  bool linger_for_a_look();
+
+  /// @param error of the last attempt to dial the target; nothing: it was reached. A target that
+  /// cannot be dialled at all shows as waiting, with the reason. @return whether anything changed
+  bool note_dial(std::optional<Error> error);
+
+ private:
+  bool serve(Dialer& dialer, const std::vector<Listener>& listeners);
+  bool enter_bound(ForwardState state);
+  bool lose_port(const BindFailure& failure);
+  [[nodiscard]] std::unique_ptr<ForwardPort> make_port();
+  [[nodiscard]] std::string url() const override;
+
+  std::vector<IpAddress> tried_;
+  std::vector<BindFailure> failures_;
+  std::optional<Error> undialable_;  ///< why the target cannot be dialled, while it is active
+  std::vector<Listener> listeners_;
+  Listener last_;
+  Timer linger_;
+  bool looked_again_ = true;
+};
+
+// A reverse forward: it listens on a port of the container's own loopback and leads to a port of
+// the host's.
+//
+//              the container is there, and so is the port        it is gone
+//   waiting ──────────────────────────────────────────► active ────────────► waiting
+//      └─────── the port cannot be had ──► conflict; retried by the table
+//
+// Who connects inside is the container's business, so no client is authorized. The port inside is
+// asked for by update() and comes later: on_listening_settled() tells the table.
+class InsideForward final : public Forward, private InsidePortHandler {
+ public:
+  /// @param host dials the host's loopback; borrowed @param host_port that it leads to
+  InsideForward(const RelayServices& relay, ForwardObserver& observer, std::string id,
+                ForwardKey key, Origin origin, Dialer& host, Port host_port);
+
+  [[nodiscard]] bool listening() const override { return info_.state == ForwardState::Active; }
+  [[nodiscard]] ForwardInfo info() const override;
+  [[nodiscard]] Counters counters() const override;
+
+  /// Asks for the port inside, unless it is there or asked for. Within this call it is settled only
+  /// if no port of ours can be had there at all.
+  bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
+              Duration linger) override;
+  [[nodiscard]] std::unique_ptr<ForwardPort> leave_container(Duration linger) override;
+  [[nodiscard]] std::unique_ptr<ForwardPort> withdraw(Duration drain) override;
+
+ private:
+  void on_inside_port(Result<std::vector<BoundSocket>> sockets) override;
+  [[nodiscard]] ForwardPortSettings adapted(ForwardPortSettings settings) const override;
+  void fail(const Error& error);
+  void settle(ForwardState state, const std::string& reason, int error = 0);
+  [[nodiscard]] std::string why_not(const Error& error) const;
+  [[nodiscard]] StreamPort& stream() { return static_cast<StreamPort&>(*port_); }
+  [[nodiscard]] std::unique_ptr<ForwardPort> make_port() const;
+
+  Dialer& host_;
+  Counters past_;                       ///< of ports before this one
+  ContainerAccess* access_ = nullptr;   ///< null while the container is away
+  std::unique_ptr<InsidePort> inside_;  ///< outlives the sockets of port_
 };
 
 }  // namespace portfwd

@@ -4,7 +4,7 @@
 
 #include <cassert>
 
-#include "forward/inside_forward.h"
+#include "forward/forward.h"
 
 namespace portfwd {
 

@@ -21,11 +21,10 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "forward/host_forward.h"
+#include "forward/forward.h"
 #include "forward/host_ports.h"
 #include "forward/plan.h"
 #include "relay/forward_port.h"
-#include "relay/host_sockets.h"
 #include "relay/netns_dialer.h"
 
 namespace portfwd {

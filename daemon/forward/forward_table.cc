@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cassert>
 
-#include "base/descriptors.h"
-#include "kernel/sysctl.h"
-#include "state/lasting_names.h"
+#include "base/unique_fd.h"
+#include "kernel/procfs.h"
+#include "state/container_memory.h"
 
 namespace portfwd {
 

@@ -1,6 +1,6 @@
 // Which forwards there should be, and are. For one container at a time the table derives the
 // *desired* forwards (plan.h) from the listeners seen, the settings and the requests
-// (request_book.h), compares them with those that exist (forward_set.h) and applies the difference:
+// (requested_forwards.h), compares them with those that exist (forward_set.h) and applies the difference:
 // a new listener, a reload, a container's return and a removed forward are all the same step. It
 // knows neither the bus nor how a container is reached.
 //
@@ -22,13 +22,13 @@
 #include <vector>
 
 #include "access/container_access.h"
-#include "base/refusal.h"
+#include "base/error.h"
 #include "config/settings.h"
 #include "event/event_loop.h"
 #include "forward/forward_set.h"
 #include "forward/plan.h"
 #include "forward/requested_forwards.h"
-#include "policy/forward_groups.h"
+#include "policy/policy.h"
 
 namespace portfwd {
 

@@ -1,8 +1,11 @@
+
 #include "forward/model.h"
+
+#include <fmt/format.h>
 
 #include <cerrno>
 
-#include "base/descriptors.h"
+#include "base/unique_fd.h"
 
 namespace portfwd {
 
@@ -65,6 +68,128 @@ std::string_view name_of(Event::Type v) {
       return "Gap";
   }
   return "";
+}
+
+namespace {
+
+using Kind = Refusal::Kind;
+
+Answer<void> check_bind(const std::string& bind, bool allow_remote) {
+  if (bind.empty() || bind == "localhost") return {};
+  const auto address = IpAddress::parse(bind);
+  if (!address) {
+    return refuse(
+        Kind::InvalidArgument,
+        fmt::format("\"{}\" is no IPv4 or IPv6 address: bind \"localhost\" or one address "
+                    "of this machine",
+                    bind));
+  }
+  if (address->is_loopback() || allow_remote) return {};
+  return refuse(Kind::InvalidArgument,
+                fmt::format("at {} other machines could connect: if they may, set allow_remote = "
+                            "true in [host] of config.toml first, then `portfwdctl reload`",
+                            bind));
+}
+
+}  // namespace
+
+ForwardRequest declared_request(const DeclaredForward& declared) {
+  const ForwardSpec& spec = declared;
+  ForwardRequest request{.spec = spec,
+                         .origin = Origin::Declared,
+                         .by_container = declared.by_container,
+                         .asked_by = "declared at " + declared.place.text()};
+  request.spec.allow_missing = true;
+  return request;
+}
+
+ForwardRequest restored_request(ForwardSpec kept) {
+  return {.spec = std::move(kept), .asked_by = "asked for by hand, and kept", .restored = true};
+}
+
+Answer<void> check_count(std::ptrdiff_t by_hand) {
+  if (by_hand < kMostManualRequests) return {};
+  return refuse(Kind::LimitExceeded,
+                fmt::format("there are {} forwards by hand already: end some with `portfwdctl "
+                            "unforward`",
+                            by_hand));
+}
+
+Answer<void> check_length(std::string_view what, std::string_view text) {
+  if (text.size() <= kLongestRequestText) return {};
+  return refuse(Kind::InvalidArgument, fmt::format("{} has {} bytes: give at most {}", what,
+                                                   text.size(), kLongestRequestText));
+}
+
+Answer<void> check_lengths(const ForwardSpec& spec) {
+  const std::initializer_list<std::pair<std::string_view, std::string_view>> texts{
+      {"the container's name", spec.container},
+      {"the label", spec.label},
+      {"the address to bind", spec.bind},
+      {"the address inside", spec.container_address}};
+  for (const auto& [what, text] : texts) {
+    if (auto ok = check_length(what, text); !ok) return ok;
+  }
+  return {};
+}
+
+Answer<Target> check_target(std::string_view text) {
+  if (auto ok = check_length("the port", text); !ok) return std::unexpected(ok.error());
+  const auto target = parse_target(text);
+  if (!target || target->port() == nullptr) {  // no other kind is forwarded yet
+    return refuse(
+        Kind::InvalidArgument,
+        fmt::format("\"{}\" is no port: give a number from 1 to 65535, such as 8080 or 53/udp",
+                    text));
+  }
+  return *target;
+}
+
+Answer<void> check(const ForwardRequest& request, bool allow_remote) {
+  const ForwardSpec& spec = request.spec;
+  if (auto lengths = check_lengths(spec); !lengths) return lengths;
+  const bool reverse = spec.direction == Direction::Reverse;
+  if (reverse && spec.target.protocol() == Protocol::Udp) {
+    return refuse(Kind::InvalidArgument, fmt::format("a reverse forward is of TCP: give {} alone",
+                                                     spec.target.port_number()));
+  }
+  if (reverse && (!spec.bind.empty() || !spec.container_address.empty())) {
+    return refuse(Kind::InvalidArgument,
+                  "a reverse forward leads from the container's own loopback to the host's: leave "
+                  "out the addresses");
+  }
+  if (spec.persist && !request.lifeline.empty()) {
+    return refuse(Kind::InvalidArgument,
+                  "a forward that ends with your connection can't be kept: leave out persist, or "
+                  "while_connected");
+  }
+  if (auto bind = check_bind(spec.bind, allow_remote); !bind) return bind;
+  if (!spec.container_address.empty() && !IpAddress::parse(spec.container_address)) {
+    return refuse(Kind::InvalidArgument,
+                  fmt::format("\"{}\" is no IPv4 or IPv6 address: give the one that the listener "
+                              "inside is bound to, such as 127.0.0.1",
+                              spec.container_address));
+  }
+  if (spec.host_port == Port{0}) {
+    return refuse(Kind::InvalidArgument, "host port 0 is no port: give one from 1 to 65535");
+  }
+  return {};
+}
+
+std::vector<Listener> listeners_meant(const ForwardRequest& request,
+                                      const std::vector<Listener>& all) {
+  const auto address = IpAddress::parse(request.spec.container_address);
+  std::vector<Listener> meant;
+  for (Listener listener : all) {
+    if (listener.target() != request.spec.target || !listener.unreachable.empty()) continue;
+    if (address) {
+      if (listener.local.ip().address != *address && !listener.local.ip().address.is_any())
+        continue;
+      listener.local.ip().address = *address;
+    }
+    meant.push_back(std::move(listener));
+  }
+  return meant;
 }
 
 }  // namespace portfwd

@@ -11,7 +11,7 @@
 
 #include "access/listener.h"
 #include "base/clock.h"
-#include "forward/forward_request.h"
+#include "forward/model.h"
 #include "policy/policy.h"
 
 namespace portfwd {

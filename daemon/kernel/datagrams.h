@@ -18,7 +18,7 @@
 #include <span>
 
 #include "base/error.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace portfwd {
 

@@ -19,7 +19,7 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "kernel/netlink.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace portfwd {
 

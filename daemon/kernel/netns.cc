@@ -1,18 +1,38 @@
 // See netns.h. Each relation between namespaces is one ioctl on an nsfs descriptor.
+
 #include "kernel/netns.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/nsfs.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+
+#include "base/unique_fd.h"
 
 namespace portfwd {
+
+// ---- processes
+
+Result<UniqueFd> open_pidfd(pid_t pid) {
+  const long fd = ::syscall(SYS_pidfd_open, pid, 0);
+  if (fd < 0) return fail("pidfd_open");
+  return UniqueFd(static_cast<int>(fd));
+}
+
+bool has_exited(int pidfd) {
+  pollfd waiting{pidfd, POLLIN, 0};
+  return ::poll(&waiting, 1, 0) > 0;
+}
+
 namespace {
 
 constexpr int kDeepest = 33;  // the kernel nests user namespaces 32 deep; user_namespaces(7)
@@ -106,6 +126,15 @@ bool privileged_here() {
   std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
   if (::syscall(SYS_capget, &header, data.data()) != 0) return false;
   return (data[0].effective & (1U << CAP_SYS_ADMIN)) != 0;
+}
+
+bool may_be_own_address(const IpAddress& address) {
+  if (address.is_loopback()) return true;
+  const UniqueFd probe(
+      ::socket(address_family(address.family()), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const SockAddr there = to_sockaddr({address, 0});
+  if (!probe.valid() || ::bind(probe.get(), there.get(), there.length) == 0) return true;
+  return errno != EADDRNOTAVAIL;
 }
 
 }  // namespace portfwd

@@ -15,8 +15,19 @@
 
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "net/address.h"
 
 namespace portfwd {
+
+// A process held by descriptor: it stays this process, whoever gets its pid later. Used by whoever
+// waits for a process that is not its child. It knows nothing of what the process does.
+/// Needs no right over the process. Readable (EPOLLIN) once all its threads have exited, whether or
+/// not it was reaped. Source: pidfd_open(2).
+/// @return ESRCH when there is no such process, EINVAL/ENOENT when `pid` is a thread's.
+[[nodiscard]] Result<UniqueFd> open_pidfd(pid_t pid);
+
+/// The process has exited (a zombie has). Never blocks.
+[[nodiscard]] bool has_exited(int pidfd);
 
 /// A network namespace that is held: while this lives the inode is nobody else's.
 class Netns {
@@ -65,5 +76,12 @@ struct Gate {
 
 /// CAP_SYS_ADMIN is effective in our own user namespace.
 [[nodiscard]] bool privileged_here();
+
+// Whether an address belongs to this machine. Stateless.
+/// @return false only when the kernel is sure that no interface of this network namespace has it.
+/// True also for what it can't tell without an interface (IPv6 link-local addresses), and for every
+/// address where net.ipv4.ip_nonlocal_bind is set. Synchronous; loopback addresses cost nothing.
+/// Source: ip(7), bind: EADDRNOTAVAIL.
+[[nodiscard]] bool may_be_own_address(const IpAddress& address);
 
 }  // namespace portfwd

@@ -1,10 +1,18 @@
+
 #include "kernel/proc_net.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/if_addr.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <iterator>
+#include <ranges>
+#include <string>
 
 namespace portfwd::proc_net {
 
@@ -60,5 +68,226 @@ std::string_view next_word(std::string_view& line) {
   line.remove_prefix(word.size());
   return word;
 }
-
 }  // namespace portfwd::proc_net
+
+namespace portfwd {
+
+namespace {
+
+constexpr unsigned kGlobalScope = 0;  // net/ipv6.h, IPV6_ADDR_SCOPE_MASK of a global address
+
+/// "20010db8000000000000000000000002", as if_inet6 has it.
+std::optional<IpAddress> parse_hex(std::string_view word) {
+  std::array<std::uint8_t, 16> network{};
+  if (word.size() != 2 * network.size()) return std::nullopt;
+  for (std::size_t i = 0; i < network.size(); ++i) {
+    const auto byte = proc_net::number<std::uint8_t>(word.substr(2 * i, 2), 16);
+    if (!byte) return std::nullopt;
+    network[i] = *byte;
+  }
+  return IpAddress::from_network(Family::V6, network.data());
+}
+
+}  // namespace
+
+/// A leaf is "|-- ADDRESS", then a line for each route to it, such as "/32 host LOCAL".
+std::vector<IpAddress> parse_fib_trie(std::string_view text) {
+  std::vector<IpAddress> found;
+  std::optional<IpAddress> leaf;
+  while (!text.empty()) {
+    std::string_view line = proc_net::next_line(text);
+    const std::string_view first = proc_net::next_word(line);
+    const std::string_view second = proc_net::next_word(line);
+    if (first == "|--") leaf = IpAddress::parse(second);
+    const bool own = first == "/32" && second == "host" && proc_net::next_word(line) == "LOCAL";
+    if (!own || !leaf || leaf->is_loopback()) continue;
+    if (std::ranges::find(found, *leaf) == found.end()) found.push_back(*leaf);  // of two tables
+  }
+  return found;
+}
+
+/// address interface prefix scope flags name
+std::vector<IpAddress> parse_if_inet6(std::string_view text) {
+  std::vector<IpAddress> found;
+  while (!text.empty()) {
+    std::string_view line = proc_net::next_line(text);
+    std::array<std::string_view, 5> column;
+    for (std::string_view& word : column) word = proc_net::next_word(line);
+    const auto address = parse_hex(column[0]);
+    const auto scope = proc_net::number<unsigned>(column[3], 16);
+    const auto flags = proc_net::number<unsigned>(column[4], 16);
+    const bool usable = flags && (*flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) == 0;
+    if (address && scope == kGlobalScope && usable) found.push_back(*address);
+  }
+  return found;
+}
+
+Result<ProcNetAddresses> ProcNetAddresses::open(pid_t pid) {
+  auto v4 = proc_net::open(pid, "fib_trie");
+  if (!v4) return std::unexpected(v4.error());
+  auto v6 = proc_net::open(pid, "if_inet6");
+  if (!v6 && v6.error().code != ENOENT) return std::unexpected(v6.error());
+  return ProcNetAddresses(std::move(*v4), v6 ? std::move(*v6) : UniqueFd{});
+}
+
+std::vector<IpAddress> ProcNetAddresses::read() const {
+  const auto v4 = proc_net::read_all(v4_.get());
+  auto all = v4 ? parse_fib_trie(*v4) : std::vector<IpAddress>{};
+  const auto v6 = v6_.valid() ? proc_net::read_all(v6_.get()) : fail("if_inet6", ENOENT);
+  if (v6) std::ranges::copy(parse_if_inet6(*v6), std::back_inserter(all));
+  return all;
+}
+
+namespace {
+
+/// "0100007F:1F90": the address in 32-bit words as the machine has them in memory, the port plain.
+std::optional<Endpoint> parse_endpoint(std::string_view word, Family family) {
+  const std::size_t digits = family == Family::V4 ? 8 : 32;
+  if (word.size() != digits + 5 || word[digits] != ':') return std::nullopt;
+  std::array<std::uint32_t, 4> network{};
+  for (std::size_t i = 0; i < digits / 8; ++i) {
+    const auto value = proc_net::number<std::uint32_t>(word.substr(i * 8, 8), 16);
+    if (!value) return std::nullopt;
+    network[i] = *value;
+  }
+  const auto port = proc_net::number<std::uint16_t>(word.substr(digits + 1), 16);
+  if (!port) return std::nullopt;
+  return Endpoint{IpAddress::from_network(family, network.data()), *port};
+}
+
+/// sl local remote st tx:rx tr:tm retrnsmt uid timeout inode ...
+std::optional<DiagSocket> parse_row(std::string_view line, Family family) {
+  std::array<std::string_view, 10> column;
+  for (std::string_view& word : column) word = proc_net::next_word(line);
+  const auto local = parse_endpoint(column[1], family);
+  const auto remote = parse_endpoint(column[2], family);
+  const auto state = proc_net::number<std::uint8_t>(column[3], 16);
+  const auto uid = proc_net::number<std::uint32_t>(column[7]);
+  const auto inode = proc_net::number<std::uint32_t>(column[9]);
+  if (!local || !remote || !state || !uid || !inode) return std::nullopt;
+  DiagSocket socket;
+  socket.local = *local;
+  socket.remote = *remote;
+  socket.state = *state;
+  socket.uid = *uid;
+  socket.inode = *inode;
+  return socket;
+}
+
+}  // namespace
+
+std::vector<DiagSocket> parse_socket_table(std::string_view text, Family family) {
+  std::vector<DiagSocket> found;
+  while (!text.empty()) {
+    if (const auto socket = parse_row(proc_net::next_line(text), family)) found.push_back(*socket);
+  }
+  return found;
+}
+
+Result<ProcNetSockets> ProcNetSockets::open(pid_t pid, std::uint64_t netns, Protocol protocol) {
+  const bool tcp = protocol == Protocol::Tcp;
+  auto v4 = proc_net::open(pid, tcp ? "tcp" : "udp");
+  if (!v4) return std::unexpected(v4.error());
+  auto v6 = proc_net::open(pid, tcp ? "tcp6" : "udp6");
+  if (!v6 && v6.error().code != ENOENT) return std::unexpected(v6.error());
+  if (!proc_net::is_in(pid, netns)) return fail("/proc/PID/net", ESRCH);
+  return ProcNetSockets(std::move(*v4), v6 ? std::move(*v6) : UniqueFd{},
+                        tcp ? std::uint8_t{TCP_LISTEN} : kUdpUnconnected);
+}
+
+Result<ProcNetSockets> ProcNetSockets::copy() const {
+  UniqueFd v4(::fcntl(v4_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!v4.valid()) return fail("fcntl");
+  UniqueFd v6;
+  if (v6_.valid()) {
+    v6 = UniqueFd(::fcntl(v6_.get(), F_DUPFD_CLOEXEC, 0));
+    if (!v6.valid()) return fail("fcntl");
+  }
+  return ProcNetSockets(std::move(v4), std::move(v6), listening_);
+}
+
+Result<std::vector<DiagSocket>> ProcNetSockets::read() const {
+  const auto text = proc_net::read_all(v4_.get());
+  if (!text) return std::unexpected(text.error());
+  auto found = parse_socket_table(*text, Family::V4);
+  if (!v6_.valid()) return found;
+  const auto text6 = proc_net::read_all(v6_.get());
+  if (!text6) return std::unexpected(text6.error());
+  std::ranges::move(parse_socket_table(*text6, Family::V6), std::back_inserter(found));
+  return found;
+}
+
+Result<std::vector<DiagSocket>> ProcNetSockets::listeners() const {
+  auto found = read();
+  if (found) std::erase_if(*found, [this](const DiagSocket& s) { return s.state != listening_; });
+  return found;
+}
+
+Result<bool> ProcNetSockets::has_connection(const Endpoint& local, const Endpoint& remote) const {
+  const auto found = read();
+  if (!found) return std::unexpected(found.error());
+  return std::ranges::any_of(
+      *found, [&](const DiagSocket& s) { return s.local == local && s.remote == remote; });
+}
+
+Result<bool> ProcNetSockets::has_remote_port(Port port) const {
+  const auto found = read();
+  if (!found) return std::unexpected(found.error());
+  return std::ranges::any_of(*found, [port](const DiagSocket& s) { return s.remote.port == port; });
+}
+
+namespace {
+
+constexpr std::size_t kEnough = 192;  // bytes: the lines asked for are among the first three
+
+/// Of the one family that the file is about.
+struct InUse {
+  std::uint32_t tcp = 0;
+  std::uint32_t udp = 0;
+};
+
+Result<InUse> in_use(const UniqueFd& fd, std::string_view tcp, std::string_view udp) {
+  std::array<char, kEnough> buffer;
+  const ssize_t n = ::pread(fd.get(), buffer.data(), buffer.size(), 0);
+  if (n < 0) return fail("pread(sockstat)");
+  const std::string_view text(buffer.data(), static_cast<std::size_t>(n));
+  const auto streams = parse_in_use(text, tcp);
+  const auto datagrams = udp.empty() ? std::optional(0U) : parse_in_use(text, udp);
+  if (!streams || !datagrams) return fail("sockstat", EBADMSG);
+  return InUse{*streams, *datagrams};
+}
+
+}  // namespace
+
+std::optional<std::uint32_t> parse_in_use(std::string_view text, std::string_view label) {
+  while (!text.empty()) {
+    const bool whole = text.contains('\n');
+    std::string_view line = proc_net::next_line(text);
+    std::string_view name = proc_net::next_word(line);
+    if (!whole || !name.ends_with(':')) continue;
+    name.remove_suffix(1);
+    if (name != label || proc_net::next_word(line) != "inuse") continue;
+    return proc_net::number<std::uint32_t>(proc_net::next_word(line));
+  }
+  return std::nullopt;
+}
+
+Result<Sockstat> Sockstat::open(pid_t pid, std::uint64_t netns) {
+  auto v4 = proc_net::open(pid, "sockstat");
+  if (!v4) return std::unexpected(v4.error());
+  auto v6 = proc_net::open(pid, "sockstat6");
+  if (!v6 && v6.error().code != ENOENT) return std::unexpected(v6.error());
+  if (!proc_net::is_in(pid, netns)) return fail("sockstat", ESRCH);
+  return Sockstat(std::move(*v4), v6 ? std::move(*v6) : UniqueFd{});
+}
+
+Result<SocketsInUse> Sockstat::read(bool udp) const {
+  const auto v4 = in_use(v4_, "TCP", udp ? "UDP" : "");
+  if (!v4) return std::unexpected(v4.error());
+  if (!v6_.valid()) return SocketsInUse{v4->tcp, 0, v4->udp, 0};
+  const auto v6 = in_use(v6_, "TCP6", udp ? "UDP6" : "");
+  if (!v6) return std::unexpected(v6.error());
+  return SocketsInUse{v4->tcp, v6->tcp, v4->udp, v6->udp};
+}
+
+}  // namespace portfwd

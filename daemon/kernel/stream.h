@@ -3,9 +3,13 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <span>
+#include <vector>
 
-#include "net/endpoint.h"
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "net/address.h"
 
 namespace portfwd {
 
@@ -39,5 +43,71 @@ void writable_when_all_is_sent(int fd);
 /// One end of a socket's 4-tuple; nothing for a socket that is not IP.
 [[nodiscard]] std::optional<Endpoint> local_endpoint(int fd);
 [[nodiscard]] std::optional<Endpoint> peer_endpoint(int fd);
+
+// Pipes for splice(2), and the pool that lends them. A pipe is leased only while bytes are under
+// way, so an idle connection owns none. Owned by the RelayContext; it knows nothing of connections.
+//
+// Pipes are a shared good: what all pipes of a *user* may hold together is limited
+// (/proc/sys/fs/pipe-user-pages-soft, 64 MiB), and beyond it every new pipe of that user, any
+// program's, gets two pages. Hence few large ones, then smaller ones, and a cap on all; who gets
+// none copies, which is far faster than splicing eight kilobytes at a time. Source: pipe(7).
+class Pipe {
+ public:
+  /// @param wanted bytes; where the kernel denies it (EPERM: the user's share is used up) smaller
+  /// sizes are tried, down to what it gives by itself. Fails with EMFILE or ENFILE.
+  [[nodiscard]] static Result<Pipe> make(std::size_t wanted);
+
+  /// Never tops up: sixteen one-byte segments fill every slot of a 64 KiB pipe. Call when empty().
+  [[nodiscard]] Transfer fill_from(int socket);
+  [[nodiscard]] Transfer drain_to(int socket);
+  [[nodiscard]] bool empty() const { return fill_ == 0; }
+  [[nodiscard]] std::size_t capacity() const { return capacity_; }
+
+ private:
+  Pipe(UniqueFd read_end, UniqueFd write_end, std::size_t capacity)
+      : read_end_(std::move(read_end)), write_end_(std::move(write_end)), capacity_(capacity) {}
+
+  UniqueFd read_end_;
+  UniqueFd write_end_;
+  std::size_t capacity_;  ///< bytes
+  std::size_t fill_ = 0;  ///< bytes
+};
+
+class PipePool {
+ public:
+  static constexpr std::size_t kMostLeased = 64;
+  static constexpr std::size_t kMostLarge = 16;  ///< leased so far when new ones become smaller
+  static constexpr std::size_t kMostIdle = 4;
+  static constexpr std::size_t kLarge = 1024 * 1024;  ///< bytes
+  static constexpr std::size_t kSmall = 256 * 1024;   ///< bytes
+  static constexpr std::size_t kLeast = 64 * 1024;    ///< bytes; smaller ones are not lent
+  static constexpr std::size_t kRefusals = 256;       ///< before the user's share is tried again
+
+  struct Return {
+    PipePool* pool = nullptr;
+    void operator()(Pipe* pipe) const { pool->take_back(std::unique_ptr<Pipe>(pipe)); }
+  };
+  /// Goes back by itself; a pipe that still holds bytes is closed, never lent again.
+  using Lease = std::unique_ptr<Pipe, Return>;
+
+  PipePool() = default;
+  PipePool(const PipePool&) = delete;
+  PipePool& operator=(const PipePool&) = delete;
+
+  /// @return nothing when all are leased, the user's share is used up, by whatever program, or the
+  /// process has no descriptors left: copy instead.
+  [[nodiscard]] Lease lease();
+  [[nodiscard]] std::size_t leased() const { return leased_; }
+  [[nodiscard]] std::size_t idle() const { return idle_.size(); }
+
+ private:
+  [[nodiscard]] std::unique_ptr<Pipe> take_idle();
+  [[nodiscard]] std::unique_ptr<Pipe> make_large_enough();
+  void take_back(std::unique_ptr<Pipe> pipe);
+
+  std::vector<std::unique_ptr<Pipe>> idle_;
+  std::size_t leased_ = 0;
+  std::size_t refusals_left_ = 0;
+};
 
 }  // namespace portfwd

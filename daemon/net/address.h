@@ -3,14 +3,108 @@
 // sockets.
 #pragma once
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 
-#include "net/endpoint.h"
-
 namespace portfwd {
+
+// Addresses and ports as values: parse, print, compare, convert to and from the kernel's form.
+// It opens no socket and resolves no name.
+
+using Port = std::uint16_t;  ///< host byte order
+
+enum class Family : std::uint8_t { V4, V6 };
+enum class Protocol : std::uint8_t { Tcp, Udp };
+
+[[nodiscard]] constexpr std::string_view name_of(Protocol p) {
+  return p == Protocol::Tcp ? "tcp" : "udp";
+}
+[[nodiscard]] constexpr int address_family(Family f) {
+  return f == Family::V4 ? AF_INET : AF_INET6;
+}
+
+/// An IPv4 or IPv6 address. IPv4 uses the first four bytes, the others are zero.
+class IpAddress {
+ public:
+  constexpr IpAddress() = default;  ///< 0.0.0.0
+  [[nodiscard]] static constexpr IpAddress v4(std::uint8_t a, std::uint8_t b, std::uint8_t c,
+                                              std::uint8_t d) {
+    IpAddress r;
+    r.bytes_[0] = a, r.bytes_[1] = b, r.bytes_[2] = c, r.bytes_[3] = d;
+    return r;
+  }
+  [[nodiscard]] static constexpr IpAddress any(Family f) {
+    IpAddress r;
+    r.family_ = f;
+    return r;
+  }
+  [[nodiscard]] static constexpr IpAddress loopback(Family f) {
+    if (f == Family::V4) return v4(127, 0, 0, 1);
+    IpAddress r = any(f);
+    r.bytes_[15] = 1;
+    return r;
+  }
+  /// @param network 4 (V4) or 16 (V6) bytes in network order, as netlink and sockaddr have them.
+  [[nodiscard]] static IpAddress from_network(Family f, const void* network);
+  /// Numeric forms only ("127.0.0.1", "::1", "[::1]"); an IPv4-mapped one becomes IPv4.
+  [[nodiscard]] static std::optional<IpAddress> parse(std::string_view text);
+
+  [[nodiscard]] constexpr Family family() const { return family_; }
+  [[nodiscard]] const std::uint8_t* data() const { return bytes_.data(); }
+  [[nodiscard]] constexpr std::size_t size() const { return family_ == Family::V4 ? 4 : 16; }
+  [[nodiscard]] constexpr bool is_any() const { return bytes_ == std::array<std::uint8_t, 16>{}; }
+  /// 127.0.0.0/8 or ::1.
+  [[nodiscard]] constexpr bool is_loopback() const {
+    return family_ == Family::V4 ? bytes_[0] == 127 : *this == loopback(Family::V6);
+  }
+  /// 224.0.0.0/4 or ff00::/8: a group of hosts, none that could be connected to.
+  [[nodiscard]] constexpr bool is_multicast() const {
+    return family_ == Family::V4 ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
+  }
+  [[nodiscard]] std::string text() const;  ///< "127.0.0.1", "::1"
+
+  friend constexpr auto operator<=>(const IpAddress&, const IpAddress&) = default;
+
+ private:
+  Family family_ = Family::V4;
+  std::array<std::uint8_t, 16> bytes_{};
+};
+
+struct Endpoint {
+  IpAddress address;
+  Port port = 0;
+  /// Index of the network interface that a socket there is bound to, as with every link-local
+  /// address; 0: none. In no text and in no SockAddr.
+  std::uint32_t interface = 0;
+
+  [[nodiscard]] std::string text() const;  ///< "127.0.0.1:80", "[::1]:80"
+  friend constexpr auto operator<=>(const Endpoint&, const Endpoint&) = default;
+};
+
+/// A kernel socket address with its length, ready for bind() and connect().
+struct SockAddr {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+  [[nodiscard]] const sockaddr* get() const {
+    return reinterpret_cast<const sockaddr*>(&storage);  // the type that the system calls take
+  }
+  [[nodiscard]] sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+};
+[[nodiscard]] SockAddr to_sockaddr(const Endpoint& endpoint);
+/// @return nothing for a family other than AF_INET and AF_INET6 or a length that is too short.
+[[nodiscard]] std::optional<Endpoint> from_sockaddr(const SockAddr& address);
+
+/// 1 ... 65535 in decimal, nothing else around it.
+[[nodiscard]] std::optional<Port> parse_port(std::string_view text);
 
 /// The path of a Unix socket, as the process that binds or connects sees it. Never empty.
 struct UnixPath {

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "policy/policy.h"
-#include "state/lasting_names.h"
+#include "state/container_memory.h"
 
 namespace portfwd {
 

@@ -19,7 +19,7 @@
 #include "access/listener.h"
 #include "base/clock.h"
 #include "base/recent_map.h"
-#include "config/rule.h"
+#include "config/settings.h"
 #include "devcontainer/port_metadata.h"
 #include "discover/container.h"
 

@@ -3,7 +3,9 @@
 // and settings; nothing else decides.
 #pragma once
 
+#include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +16,22 @@
 #include "policy/container_wishes.h"
 
 namespace portfwd {
+
+// Whether a rule is about a listener: its conditions, one after another. Pure functions; what
+// follows from a match is for policy to say.
+/// Whether all conditions hold. A program or label that can't be known holds for none.
+[[nodiscard]] bool matches(const Conditions& when, const Container& container,
+                           const Listener& listener);
+
+/// Whether the conditions are about the container alone, and hold.
+[[nodiscard]] bool matches_whole(const Conditions& when, const Container& container);
+/// Whether they could hold for some listener of this container.
+[[nodiscard]] bool may_match(const Conditions& when, const Container& container);
+
+/// For people: the conditions that don't hold, each with what was seen instead; "" when all do.
+/// Such as `process is "nginx", not "postgres"`.
+[[nodiscard]] std::string mismatch_text(const Conditions& when, const Container& container,
+                                        const Listener& listener);
 
 /// How a forward is to be, every key decided.
 struct Treatment {
@@ -78,5 +96,39 @@ struct PolicyContext {
 /// published. In rootlesskit's own namespace listen the engine's forwarders, and on the host, at
 /// the same port, rootlesskit for them.
 [[nodiscard]] std::string published_at(const Container& container, const Listener& listener);
+
+// The containers whose detected forwards count together against `max_forwards`: an engine's
+// container with the sandboxes inside it, or all network namespaces below one user namespace, since
+// whoever may make one there may make any number. Owned by the ForwardTable.
+//
+// States of a group: within the limit, or over it, which is told once, until none of its containers
+// lacks a forward.
+class ForwardGroups {
+ public:
+  struct Group {
+    std::set<std::string> members;  ///< ids of containers
+    std::set<std::string> over;     ///< those that lack a forward for the limit
+    std::size_t automatic = 0;      ///< detected forwards that exist
+  };
+
+  Group& at(const std::string& key) { return groups_[key]; }
+  /// Forgets it with its last member.
+  void leave(const std::string& key, const std::string& container_id) {
+    Group& group = groups_[key];
+    group.members.erase(container_id);
+    group.over.erase(container_id);
+    if (group.members.empty()) groups_.erase(key);
+  }
+
+ private:
+  std::map<std::string, Group> groups_;
+};
+
+/// The key of the container's group: the engine's container that it is, or whose cgroup it is in;
+/// else the direct child of our user namespace that owns its network namespace, or contains the
+/// owner; else the container alone. A process inside can change none of them.
+/// @param engines containers of engines
+[[nodiscard]] std::string group_of(const Container& container,
+                                   std::span<const Container* const> engines);
 
 }  // namespace portfwd

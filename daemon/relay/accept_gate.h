@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/descriptors.h"
+#include "base/unique_fd.h"
 #include "event/event_loop.h"
 
 namespace portfwd {

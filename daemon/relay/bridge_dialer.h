@@ -12,9 +12,7 @@
 #include <set>
 #include <vector>
 
-#include "kernel/proc_net_addresses.h"
-#include "kernel/proc_net_sockets.h"
-#include "relay/host_sockets.h"
+#include "kernel/proc_net.h"
 #include "relay/netns_dialer.h"
 
 namespace portfwd {

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -13,6 +14,22 @@
 #include "net/address.h"
 
 namespace portfwd {
+
+// Which addresses to dial, and in what order, to reach a port that may have several listeners. A
+// pure function; it opens nothing.
+/// Where somebody listens, as bound there.
+struct ListenAddress {
+  Address address;
+  bool v6only = false;  ///< an IPv6 wildcard that does not take IPv4 clients
+  friend bool operator==(const ListenAddress&, const ListenAddress&) = default;
+};
+
+/// What a local client of `client`'s family would have reached inside comes first: 127.0.0.1 or
+/// ::1, then a wildcard, by the loopback address of that family, then another loopback address,
+/// then a specific one; after that the other family in the same order. Without duplicates.
+/// A wildcard that is bound to an interface stays one: its loopback address would not lead there.
+[[nodiscard]] std::vector<Address> dial_order(Family client,
+                                              std::span<const ListenAddress> listeners);
 
 class DialHandler {
  public:

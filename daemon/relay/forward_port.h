@@ -5,20 +5,46 @@
 // A client is let in or refused before one byte of it reaches the target.
 #pragma once
 
+#include <cstdint>
 #include <expected>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "config/rule.h"
-#include "relay/bound_sockets.h"
+#include "base/clock.h"
+#include "config/settings.h"
 #include "relay/client_identity.h"
-#include "relay/counters.h"
-#include "relay/dial_order.h"
 #include "relay/dialer.h"
+#include "relay/host_listener.h"
 
 namespace portfwd {
+
+// What flowed through one forward. Owned by its ForwardPort, counted up by relays as it happens.
+struct Counters {
+  std::uint64_t active = 0;
+  std::uint64_t total = 0;
+  std::uint64_t failed = 0;    ///< the target refused or did not answer
+  std::uint64_t refused = 0;   ///< we did: another user, or one that could not be identified
+  std::uint64_t bytes_in = 0;  ///< towards the container
+  std::uint64_t bytes_out = 0;
+
+  friend bool operator==(const Counters&, const Counters&) = default;
+};
+
+// Tells the journal whom a forward has refused and what would let such a client in: at most one
+// line a second, with what was left unsaid, since a refused client can try as often as it likes. A
+// member of a ForwardPort.
+class RefusalLog {
+ public:
+  /// @param id, name of the forward
+  void tell(TimePoint now, const std::string& id, const std::string& name, const Endpoint& client,
+            const ClientVerdict& verdict);
+
+ private:
+  TimePoint may_tell_{};
+  std::uint64_t untold_ = 0;
+};
 
 class AcceptGate;
 class RelayContext;

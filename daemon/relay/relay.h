@@ -9,8 +9,8 @@
 #pragma once
 
 #include "event/event_loop.h"
-#include "net/endpoint.h"
-#include "relay/counters.h"
+#include "net/address.h"
+#include "relay/forward_port.h"
 #include "relay/pump.h"
 
 namespace portfwd {

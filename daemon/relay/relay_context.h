@@ -9,7 +9,7 @@
 
 #include "event/event_loop.h"
 #include "kernel/datagrams.h"
-#include "kernel/splice_pipe.h"
+#include "kernel/stream.h"
 
 namespace portfwd {
 

@@ -1,14 +1,111 @@
+
 #include "relay/stream_port.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cassert>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
 #include "kernel/stream.h"
-#include "relay/proxy_header.h"
 
 namespace portfwd {
+
+namespace {
+
+using namespace std::string_view_literals;
+
+constexpr std::string_view kSignature = "\r\n\r\n\0\r\nQUIT\n"sv;
+constexpr char kVersion2Proxy = 0x21;  ///< version 2, on behalf of another
+constexpr char kTcpOverV4 = 0x11;
+constexpr char kTcpOverV6 = 0x21;
+
+std::string text_header(const Endpoint& client, const Endpoint& host) {
+  return fmt::format("PROXY TCP{} {} {} {} {}\r\n", client.address.family() == Family::V4 ? 4 : 6,
+                     client.address.text(), host.address.text(), client.port, host.port);
+}
+
+std::string network_order(std::size_t number) {
+  return {static_cast<char>(number >> 8), static_cast<char>(number & 0xff)};
+}
+
+std::string network_order(const IpAddress& address) {
+  return {address.data(), address.data() + address.size()};
+}
+
+std::string binary_header(const Endpoint& client, const Endpoint& host) {
+  const std::string addresses = network_order(client.address) + network_order(host.address) +
+                                network_order(client.port) + network_order(host.port);
+  std::string header(kSignature);
+  header += kVersion2Proxy;
+  header += client.address.family() == Family::V4 ? kTcpOverV4 : kTcpOverV6;
+  return header + network_order(addresses.size()) + addresses;
+}
+
+}  // namespace
+
+std::string proxy_header(ProxyProtocol version, const Endpoint& client, const Endpoint& host) {
+  return version == ProxyProtocol::V1 ? text_header(client, host) : binary_header(client, host);
+}
+
+WaitingClient::WaitingClient(EventLoop& loop, AcceptGate& gate, UniqueFd client, Family family,
+                             WaitingClientObserver& observer)
+    : loop_(loop),
+      claim_(gate),
+      observer_(observer),
+      family_(family),
+      client_(std::move(client)),
+      source_(loop, client_.get(), *this),
+      hold_over_(loop, [this] { observer_.on_hold_over(*this); }) {}
+
+WaitingClient::~WaitingClient() {
+  if (client_.valid()) reset_on_close(client_.get());
+}
+
+/// EPOLLERR alone: a reset cannot be masked, and an empty mask would deregister.
+void WaitingClient::hold(TimePoint deadline) {
+  dial_.reset();
+  hold_over_.arm_at(deadline);
+  (void)source_.watch(EPOLLERR);  // without it a client that is gone is noticed at the deadline
+}
+
+UniqueFd WaitingClient::dial(Dialer& dialer, std::span<const Address> candidates,
+                             TimePoint deadline) {
+  stop();
+  DialStart start = dialer.dial(candidates, deadline, *this);
+  assert(start.connected.valid() == (start.attempt == nullptr));
+  dial_ = std::move(start.attempt);
+  return std::move(start.connected);
+}
+
+void WaitingClient::stop() {
+  hold_over_.disarm();
+  source_.disarm();
+  dial_.reset();
+}
+
+UniqueFd WaitingClient::release() {
+  hold_over_.disarm();
+  source_.disarm();
+  return std::move(client_);
+}
+
+void WaitingClient::on_io(IoSource&, std::uint32_t) {
+  source_.disarm();
+  gone_ = true;
+  observer_.on_hold_over(*this);
+}
+
+void WaitingClient::on_dialled(Result<UniqueFd> connected) {
+  loop_.retire(std::move(dial_));  // which is what calls
+  if (connected) {
+    observer_.on_connected(*this, std::move(*connected));
+  } else {
+    observer_.on_dial_failed(*this, connected.error());
+  }
+}
 
 StreamPort::StreamPort(const RelayServices& services, ForwardPortSettings settings,
                        ForwardPortObserver& observer)

@@ -4,12 +4,30 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
-#include "event/event_loop.h"
 #include "api/control.h"
-#include "service/notify_socket.h"
+#include "base/unique_fd.h"
+#include "event/event_loop.h"
+#include "net/address.h"
 
 namespace portfwd {
+
+// The way to the service manager: datagrams to $NOTIFY_SOCKET, never waited for. sd_notify(3) would
+// wait while a busy manager reads nothing, and every connection with it. Owned by ManagerNotifier.
+class NotifySocket {
+ public:
+  /// @param address value of $NOTIFY_SOCKET: a path, or "@" and an abstract name; null or anything
+  /// else: there is no manager
+  explicit NotifySocket(const char* address);
+
+  /// @return false when the manager's queue is full: say it again later
+  [[nodiscard]] bool send(std::string_view assignments) const;
+
+ private:
+  UniqueFd fd_;  ///< invalid without a manager
+  SockAddr address_;
+};
 
 class ManagerNotifier final : public ControlObserver {
  public:

@@ -16,7 +16,7 @@
 
 #include "broker/client/file_writer.h"
 #include "event/event_loop.h"
-#include "state/state_file.h"
+#include "state/state.h"
 
 namespace portfwd {
 

@@ -7,9 +7,9 @@
 
 #include "event/event_loop.h"
 #include "kernel/netns.h"
-#include "kernel/proc_dir.h"
+#include "kernel/proc_net.h"
+#include "kernel/procfs.h"
 #include "kernel/sock_diag.h"
-#include "kernel/sockstat.h"
 #include "support/captured.h"
 #include "support/streams.h"
 

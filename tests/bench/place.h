@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "base/unique_fd.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace portfwd::bench {
 

@@ -14,7 +14,7 @@
 #include "base/unique_fd.h"
 #include "bench/figures.h"
 #include "kernel/datagrams.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace portfwd::bench {
 namespace {

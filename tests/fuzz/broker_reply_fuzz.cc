@@ -10,8 +10,7 @@
 
 #include "base/log.h"
 #include "broker/client/broker_client.h"
-#include "broker/client/broker_messages.h"
-#include "broker/client/fd_passing.h"
+#include "broker/client/broker_launcher.h"
 #include "support/manual_clock.h"
 
 namespace {

@@ -14,7 +14,7 @@
 #include <span>
 
 #include "base/unique_fd.h"
-#include "broker/client/fd_passing.h"
+#include "broker/client/broker_launcher.h"
 #include "broker/serve.h"
 #include "support/own_namespaces.h"
 

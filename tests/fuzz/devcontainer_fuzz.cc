@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "devcontainer/jsonc.h"
 #include "devcontainer/port_metadata.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

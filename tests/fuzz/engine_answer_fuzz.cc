@@ -1,4 +1,4 @@
-// Whatever an engine answers: what is made of it keeps the promises of container_facts.h.
+// Whatever an engine answers: what is made of it keeps the promises of engine/answers.h.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

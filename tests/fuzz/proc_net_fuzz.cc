@@ -3,9 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "kernel/proc_net_addresses.h"
-#include "kernel/proc_net_sockets.h"
-#include "kernel/sockstat.h"
+#include "kernel/proc_net.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);

@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 
-#include "kernel/proc_dir.h"
 #include "kernel/procfs.h"
 #include "support/access_fixture.h"
 #include "support/test_netns.h"

@@ -1,13 +1,12 @@
 // How soon a container is entered again whose broker ends over and over, by a clock of the test's
 // own. The broker is the test itself.
-#include "access/broker_access.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include "access/netns_access.h"
 #include "base/log.h"
-#include "broker/client/broker_set.h"
+#include "broker/client/broker_launcher.h"
 #include "support/fake_broker.h"
 #include "support/manual_clock.h"
 #include "support/sandbox.h"

@@ -11,9 +11,8 @@
 #include <functional>
 #include <vector>
 
+#include "broker/client/broker_client.h"
 #include "broker/client/broker_launcher.h"
-#include "broker/client/broker_messages.h"
-#include "broker/client/fd_passing.h"
 #include "build_paths.h"
 
 namespace portfwd {

@@ -8,7 +8,7 @@
 #include <memory>
 #include <set>
 
-#include "kernel/pidfd.h"
+#include "kernel/netns.h"
 #include "support/few_descriptors.h"
 #include "support/finder.h"
 #include "support/sandbox.h"

@@ -17,8 +17,8 @@
 #include <thread>
 
 #include "build_paths.h"
-#include "kernel/pidfd.h"
-#include "kernel/proc_dir.h"
+#include "kernel/netns.h"
+#include "kernel/procfs.h"
 #include "support/hanging_fuse.h"
 #include "support/sandbox.h"
 #include "support/streams.h"

@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "kernel/sock_diag.h"
-#include "relay/dial_order.h"
-#include "relay/host_sockets.h"
+#include "relay/dialer.h"
 #include "relay/netns_dialer.h"
 #include "support/addresses.h"
 #include "support/socket_tap.h"

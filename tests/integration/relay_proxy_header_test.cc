@@ -1,7 +1,7 @@
 // What a target reads first when the PROXY protocol is spoken to it: every byte of it.
 #include <gtest/gtest.h>
 
-#include "relay/proxy_header.h"
+#include "relay/stream_port.h"
 #include "support/forward_rig.h"
 
 namespace portfwd {

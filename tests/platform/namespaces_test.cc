@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 
 #include "kernel/netns.h"
-#include "kernel/pidfd.h"
 #include "support/sandbox.h"
 
 namespace portfwd {

@@ -1,4 +1,4 @@
-// What /proc does that discovery relies on beyond its texts: kernel/proc_dir.h,
+// What /proc does that discovery relies on beyond its texts: kernel/procfs.h,
 // discover/mount_watch.
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,6 @@
 
 #include <algorithm>
 
-#include "kernel/proc_dir.h"
 #include "kernel/procfs.h"
 #include "support/sandbox.h"
 

@@ -8,10 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "kernel/proc_dir.h"
-#include "kernel/proc_net_addresses.h"
-#include "kernel/proc_net_sockets.h"
-#include "kernel/sockstat.h"
+#include "kernel/procfs.h"
 #include "support/test_netns.h"
 
 namespace portfwd {

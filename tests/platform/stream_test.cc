@@ -9,7 +9,6 @@
 
 #include <csignal>
 
-#include "kernel/splice_pipe.h"
 #include "support/streams.h"
 
 namespace portfwd {

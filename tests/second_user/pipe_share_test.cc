@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernel/splice_pipe.h"
+#include "kernel/stream.h"
 
 namespace portfwd {
 namespace {

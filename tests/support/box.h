@@ -30,7 +30,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 #include "support/own_namespaces.h"
 #include "support/streams.h"
 

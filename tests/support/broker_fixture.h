@@ -9,8 +9,8 @@
 #include <string>
 
 #include "base/log.h"
-#include "broker/client/broker_messages.h"
-#include "broker/client/broker_set.h"
+#include "broker/client/broker_client.h"
+#include "broker/client/broker_launcher.h"
 #include "build_paths.h"
 #include "support/test_netns.h"
 

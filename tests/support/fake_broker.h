@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "broker/client/broker_launcher.h"
-#include "broker/client/fd_passing.h"
 #include "broker/protocol.h"
 
 namespace portfwd::testing_support {

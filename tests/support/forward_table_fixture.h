@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
-#include "discover/labels.h"
+#include "discover/container.h"
 #include "forward/forward_table.h"
 #include "relay/netns_dialer.h"
 #include "support/test_relay.h"

@@ -8,7 +8,7 @@
 #include <deque>
 #include <utility>
 
-#include "broker/client/socket_source.h"
+#include "broker/client/socket_pool.h"
 #include "support/streams.h"
 
 namespace portfwd::testing_support {

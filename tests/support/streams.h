@@ -15,7 +15,7 @@
 
 #include "base/unique_fd.h"
 #include "kernel/stream.h"
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace portfwd::testing_support {
 

@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "build_paths.h"
-#include "kernel/proc_dir.h"
+#include "kernel/procfs.h"
 #include "support/box.h"
 #include "support/bus_client.h"
 #include "support/private_bus.h"

@@ -18,8 +18,8 @@
 #include <cstring>
 
 #include "base/unique_fd.h"
-#include "broker/client/fd_passing.h"
-#include "net/endpoint.h"
+#include "broker/client/broker_launcher.h"
+#include "net/address.h"
 #include "support/own_namespaces.h"
 
 namespace portfwd::testing_support {

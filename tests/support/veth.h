@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "net/endpoint.h"
+#include "net/address.h"
 
 namespace portfwd::testing_support {
 

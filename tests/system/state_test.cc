@@ -1,11 +1,12 @@
 // What the next life of the daemon knows of the last one, however that ended.
+#include "state/state.h"
+
 #include <gmock/gmock.h>
 #include <sys/inotify.h>
 
 #include <cstring>
 #include <sstream>
 
-#include "state/state_file.h"
 #include "support/system_fixture.h"
 
 namespace portfwd {

@@ -1,12 +1,11 @@
 // Hints for a user who may not use an engine's socket.
-#include "access/access_hint.h"
-
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
 
+#include "access/container_access.h"
 #include "support/temp_dir.h"
 
 namespace portfwd {

@@ -1,10 +1,9 @@
 // To which host port a listener is forwarded, and what the event log remembers.
-#include "policy/host_port_plan.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "api/event_log.h"
+#include "forward/host_ports.h"
 
 namespace portfwd {
 namespace {

@@ -8,7 +8,6 @@
 #include <optional>
 
 #include "base/log.h"
-#include "broker/client/broker_messages.h"
 #include "support/fake_broker.h"
 #include "support/manual_clock.h"
 

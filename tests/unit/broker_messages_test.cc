@@ -1,10 +1,10 @@
 // What the daemon makes of replies: only one that could be true is believed.
-#include "broker/client/broker_messages.h"
-
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
 #include <string>
+
+#include "broker/client/broker_client.h"
 
 namespace portfwd {
 namespace {

@@ -1,9 +1,8 @@
 // Strings and ids on their way to the bus.
-#include "dbus/bus_text.h"
-
 #include <gtest/gtest.h>
 
-#include "dbus/object_paths.h"
+#include "dbus/bus_errors.h"
+#include "dbus/objects.h"
 
 namespace portfwd {
 namespace {

@@ -1,8 +1,7 @@
 // A cgroup's number is its folder's inode, so any tree of folders will do.
-#include "kernel/cgroup_folder.h"
-
 #include <gtest/gtest.h>
 
+#include "kernel/procfs.h"
 #include "support/temp_dir.h"
 
 namespace portfwd {

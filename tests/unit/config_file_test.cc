@@ -8,8 +8,7 @@
 
 #include <fstream>
 
-#include "config/contradictions.h"
-#include "config/value_parsers.h"
+#include "config/value_readers.h"
 #include "support/temp_dir.h"
 
 namespace portfwd {

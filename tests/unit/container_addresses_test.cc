@@ -1,11 +1,11 @@
 // Which loopback address is a container's own.
-#include "state/container_addresses.h"
-
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <set>
+
+#include "state/container_memory.h"
 
 namespace portfwd {
 namespace {

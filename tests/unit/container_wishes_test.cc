@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "discover/labels.h"
+#include "discover/container.h"
 #include "support/manual_clock.h"
 #include "support/temp_dir.h"
 

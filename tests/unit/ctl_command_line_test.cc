@@ -7,11 +7,10 @@
 #include <cstdio>
 #include <fstream>
 
-#include "ctl/browser.h"
 #include "ctl/command_line.h"
+#include "ctl/commands.h"
 #include "ctl/completions.h"
-#include "ctl/failure.h"
-#include "ctl/operands.h"
+#include "ctl/text.h"
 #include "ctl/when.h"
 #include "support/temp_dir.h"
 

@@ -2,9 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "base/text.h"
-#include "ctl/failure.h"
-#include "ctl/json.h"
-#include "ctl/operands.h"
+#include "ctl/commands.h"
 #include "ctl/text.h"
 
 namespace portfwd::ctl {

@@ -1,7 +1,7 @@
 // JSON with comments, and what must not be taken for one.
 #include <gtest/gtest.h>
 
-#include "devcontainer/jsonc.h"
+#include "devcontainer/port_metadata.h"
 
 namespace portfwd::devcontainer {
 namespace {

@@ -1,10 +1,9 @@
 // What is known of the kernel's modules, by a clock and a kernel of the test's own.
-#include "kernel/diag_modules.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/log.h"
+#include "kernel/sock_diag.h"
 #include "support/manual_clock.h"
 
 namespace portfwd {

@@ -1,7 +1,7 @@
 // In what order the addresses of a port are dialled.
-#include "relay/dial_order.h"
-
 #include <gmock/gmock.h>
+
+#include "relay/dialer.h"
 
 namespace portfwd {
 namespace {

@@ -1,12 +1,11 @@
 // Which engine the user's docker command talks to.
-#include "engine/docker_context.h"
-
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
 
+#include "engine/engine_sockets.h"
 #include "support/temp_dir.h"
 
 namespace portfwd {

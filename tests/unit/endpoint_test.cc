@@ -1,7 +1,7 @@
 // Endpoints as text and as the kernel's bytes.
-#include "net/endpoint.h"
-
 #include <gtest/gtest.h>
+
+#include "net/address.h"
 
 namespace portfwd {
 namespace {

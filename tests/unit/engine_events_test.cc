@@ -1,12 +1,12 @@
 // Renames as engines tell of them: Docker's stream, podman's file.
+#include "engine/engine_events.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <memory>
 
-#include "engine/docker_events.h"
-#include "engine/podman_events.h"
 #include "support/captured.h"
 #include "support/http_server.h"
 #include "support/temp_dir.h"

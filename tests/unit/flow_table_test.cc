@@ -1,9 +1,9 @@
 // Which flow is found, which goes next and which is given up, with flows that are nothing else.
-#include "relay/flow_table.h"
-
 #include <gtest/gtest.h>
 
 #include <vector>
+
+#include "relay/datagram_port.h"
 
 namespace portfwd {
 namespace {

@@ -1,7 +1,7 @@
 // What engines are told and tell about helper containers.
-#include "access/helper_messages.h"
-
 #include <gmock/gmock.h>
+
+#include "access/helper_access.h"
 
 namespace portfwd::helper {
 namespace {

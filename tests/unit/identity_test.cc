@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "build_paths.h"
-#include "kernel/cgroup_folder.h"
+#include "kernel/procfs.h"
 #include "support/fake_proc.h"
 #include "support/temp_dir.h"
 

@@ -1,11 +1,11 @@
 // Lists and objects taken apart without being parsed.
-#include "engine/json_slices.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
+
+#include "engine/answers.h"
 
 namespace portfwd {
 namespace {

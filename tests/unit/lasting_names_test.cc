@@ -1,8 +1,8 @@
 // What is remembered of a container under which names.
-#include "state/lasting_names.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "state/container_memory.h"
 
 namespace portfwd {
 namespace {

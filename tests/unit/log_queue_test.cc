@@ -1,6 +1,4 @@
 // What becomes of the log when nobody reads it.
-#include "base/log_queue.h"
-
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,9 +1,9 @@
 // Hints for mistyped names.
-#include "base/nearest.h"
-
 #include <gtest/gtest.h>
 
 #include <array>
+
+#include "base/text.h"
 
 namespace portfwd {
 namespace {

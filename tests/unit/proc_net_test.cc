@@ -9,9 +9,6 @@
 #include <sstream>
 
 #include "build_paths.h"
-#include "kernel/proc_net_addresses.h"
-#include "kernel/proc_net_sockets.h"
-#include "kernel/sockstat.h"
 
 namespace portfwd {
 namespace {

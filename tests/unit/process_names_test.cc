@@ -1,9 +1,10 @@
 // What a process tells of itself, and when it is asked for again.
+#include "access/process_names.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
-#include "access/listener_names.h"
 #include "support/manual_clock.h"
 
 namespace portfwd {

@@ -1,8 +1,8 @@
 // Which changes of the requests the daemon's next life has to know.
-#include "forward/request_book.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "forward/requested_forwards.h"
 
 namespace portfwd {
 namespace {

@@ -1,7 +1,7 @@
 // The pace of the /proc scan, on a clock of its own.
-#include "discover/scan_pace.h"
-
 #include <gtest/gtest.h>
+
+#include "discover/discovery.h"
 
 namespace portfwd {
 namespace {

@@ -1,7 +1,7 @@
 // Texts that their copies share.
-#include "base/shared_text.h"
-
 #include <gtest/gtest.h>
+
+#include "base/text.h"
 
 namespace portfwd {
 namespace {

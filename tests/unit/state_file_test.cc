@@ -1,6 +1,4 @@
 // What outlives the daemon: written, read, cut off, damaged, and where nothing can be written.
-#include "state/state_file.h"
-
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/fsuid.h>
@@ -14,7 +12,8 @@
 
 #include "broker/client/file_writer.h"
 #include "build_paths.h"
-#include "state/sticky_ports.h"
+#include "state/container_memory.h"
+#include "state/state.h"
 #include "support/temp_dir.h"
 
 namespace portfwd {

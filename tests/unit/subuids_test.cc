@@ -1,10 +1,10 @@
 // What lines of /etc/subuid mean, and that the file is read again when it changes.
-#include "relay/subuids.h"
-
 #include <gmock/gmock.h>
 
 #include <cstdlib>
 #include <fstream>
+
+#include "relay/client_identity.h"
 
 namespace portfwd {
 namespace {

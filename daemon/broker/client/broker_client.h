@@ -11,12 +11,16 @@
 // Descriptors already handed over are not touched by any of this.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -26,8 +30,46 @@
 #include "broker/client/broker_launcher.h"
 #include "broker/protocol.h"
 #include "event/event_loop.h"
+#include "net/address.h"
 
 namespace portfwd {
+
+// The protocol as the daemon sees it: what it asks as values, made into requests, and replies
+// checked before anybody believes them. Pure; it sends nothing.
+/// Sockets to connect with, at most broker::kMaxCount of them.
+[[nodiscard]] broker::Request stream_sockets(Family family, std::uint32_t count);
+[[nodiscard]] broker::Request datagram_sockets(Family family, std::uint32_t count);
+/// Netlink sockets for NETLINK_SOCK_DIAG. Uids in its dumps are as the joined user namespace
+/// counts.
+[[nodiscard]] broker::Request sock_diag_sockets(std::uint32_t count);
+
+/// @param backlog for Protocol::Tcp; @param v6only counts for IPv6 only
+[[nodiscard]] broker::Request listener(Protocol protocol, const Endpoint& local, int backlog,
+                                       bool v6only);
+
+/// A stream socket that does not listen yet: until it does, nobody else sees it. IPv6 alone with an
+/// IPv6 address.
+[[nodiscard]] broker::Request bound_stream(const Endpoint& local);
+
+/// @param path absolute in the container's root. ENAMETOOLONG, EINVAL.
+[[nodiscard]] Result<broker::Request> unix_connection(std::string_view path);
+
+struct UnixOwner {
+  uid_t uid = 0;  ///< as the container counts
+  gid_t gid = 0;
+  mode_t mode = 0600;
+};
+[[nodiscard]] Result<broker::Request> unix_listener(std::string_view path, const UnixOwner& owner,
+                                                    int backlog);
+
+/// @return nothing unless the bytes are a reply to `request` that could be true: size, version, id,
+/// and a failure with an errno and a step or the count that was asked for. Descriptors are counted
+/// by the caller.
+[[nodiscard]] std::optional<broker::Reply> parse_reply(std::span<const std::byte> bytes,
+                                                       const broker::Request& request);
+
+/// Such as "setns" for Step::EnterNet; the op of an Error.
+[[nodiscard]] std::string_view name_of(broker::Step step);
 
 class BrokerClient;
 
@@ -73,7 +115,7 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   BrokerClient& operator=(const BrokerClient&) = delete;
   ~BrokerClient();
 
-  /// @param request from broker_messages.h, whose id is set here
+  /// @param request made by a function above, whose id is set here
   /// @param fd network namespace or root for the request, -1 for none; borrowed until `done` is
   /// called or the result destroyed
   /// @param done never called from within this function
@@ -122,6 +164,41 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   std::uint64_t failures_ = 0;
   Timer work_;
   Timer deadline_;
+};
+
+// All brokers of the daemon: one for each user namespace that is a direct child of the daemon's
+// own, serving every network namespace in and below it. Owned by main, outlives the clients. A
+// broker lives as long as somebody holds its client; this only remembers which there are. It knows
+// nothing of containers.
+/// On whose behalf namespaces are entered.
+struct NamespaceOwner {
+  uid_t uid = 0;
+  bool privileged = false;  ///< has CAP_SYS_ADMIN in its own user namespace
+  [[nodiscard]] static NamespaceOwner this_process();
+};
+
+class BrokerSet {
+ public:
+  BrokerSet(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher, NamespaceOwner owner);
+
+  /// The broker that can make sockets in this network namespace. Starts nothing: its first call
+  /// does. Hold it as long as the container lives; all containers of one user namespace get the
+  /// same.
+  /// @param netns borrowed
+  /// @return EPERM when it is above our user namespace, another user's, or our own user namespace's
+  /// without privilege in it; ENOTTY when it is no namespace at all.
+  [[nodiscard]] Result<std::shared_ptr<BrokerClient>> enter(int netns);
+
+  /// Of the brokers that run now: discovery must not take their home for a container.
+  [[nodiscard]] std::vector<pid_t> pids() const;
+  [[nodiscard]] std::uint64_t failures() const;  ///< of all brokers that are held now
+
+ private:
+  EventLoop& loop_;
+  std::shared_ptr<BrokerLauncher> launcher_;
+  NamespaceOwner owner_;
+  /// Those that are held, by the inode of the user namespace that each has joined.
+  std::map<std::uint64_t, std::weak_ptr<BrokerClient>> brokers_;
 };
 
 }  // namespace portfwd

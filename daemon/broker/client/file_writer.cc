@@ -10,8 +10,8 @@
 #include <span>
 #include <utility>
 
-#include "broker/client/fd_passing.h"
-#include "broker/writer_protocol.h"
+#include "broker/client/broker_launcher.h"
+#include "broker/protocol.h"
 
 namespace portfwd {
 

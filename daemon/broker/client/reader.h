@@ -26,7 +26,7 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "broker/client/broker_launcher.h"
-#include "broker/reader_protocol.h"
+#include "broker/protocol.h"
 #include "event/event_loop.h"
 
 namespace portfwd {

@@ -1,10 +1,11 @@
+
 #include "broker/client/socket_pool.h"
 
 #include <algorithm>
 #include <cassert>
 #include <utility>
 
-#include "broker/client/broker_messages.h"
+#include "broker/client/broker_client.h"
 
 namespace portfwd {
 

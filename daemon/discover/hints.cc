@@ -1,0 +1,220 @@
+
+#include "discover/hints.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <filesystem>
+
+#include "kernel/procfs.h"
+
+namespace portfwd {
+
+// ---- programs
+
+// On a desktop a few programs start in a second; a compilation starts hundreds,
+// and then a scan every 100 ms costs less than a wake-up for each.
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t kSingly = 20;  // a second; more are taken in lots
+constexpr std::size_t kMost = 200;   // a second; more are not worth it
+constexpr Duration kLot = 20ms;
+constexpr Duration kPause = 10s;
+constexpr std::size_t kDatagrams = 256;
+
+}  // namespace
+
+ExecHints::ExecHints(EventLoop& loop, Callback callback)
+    : loop_(loop),
+      callback_(std::move(callback)),
+      later_(loop, [this] { listening_ ? take() : start(); }) {}
+
+void ExecHints::start() {
+  auto connector = ProcConnector::open();
+  if (!connector) {
+    refused_ = connector.error();
+    return;
+  }
+  IoHandler& handler = *this;
+  listening_.emplace(loop_, std::move(*connector), handler);
+  if (auto watched = listening_->source.watch(EPOLLIN); !watched) {
+    refused_ = watched.error();
+    listening_.reset();
+  }
+}
+
+void ExecHints::on_io(IoSource&, std::uint32_t) {
+  take();
+}
+
+void ExecHints::take() {
+  const ProcConnector::Batch batch = listening_->connector.drain(kDatagrams);
+  granted_ = granted_ || !batch.execs.empty();
+  count(batch.events);
+  if (in_window_ > kMost || batch.lost) {
+    leave(kPause);
+  } else if (in_window_ > kSingly) {
+    listening_->source.disarm();
+    later_.arm_after(kLot);
+  } else if (auto watched = listening_->source.watch(EPOLLIN); !watched) {
+    leave(kPause);
+  }
+  if (!batch.execs.empty() || batch.lost) callback_(batch.execs, batch.lost);
+}
+
+void ExecHints::count(std::size_t events) {
+  const TimePoint now = loop_.now();
+  if (now - window_ >= 1s) {
+    window_ = now;
+    in_window_ = 0;
+  }
+  in_window_ += events;
+}
+
+void ExecHints::leave(Duration pause) {
+  listening_.reset();
+  later_.arm_after(pause);
+}
+
+std::string ExecHints::state() const {
+  if (refused_.code == EPERM) return "no: the kernel grants them to users since Linux 6.6";
+  if (refused_.code != 0) return "no: " + refused_.text();
+  if (!granted_)
+    return "no: the kernel has not acknowledged them (they need the initial namespaces)";
+  return listening_ ? "yes" : "paused: too many programs start";
+}
+
+// ---- cgroups
+
+// Source: inotify(7), systemd.slice(5).
+namespace {
+
+constexpr int kDepth = 4;  // of slices below the base
+constexpr std::uint32_t kEvents = IN_CREATE | IN_MOVED_TO | IN_ONLYDIR;
+
+/// Folders in which engines make their containers' cgroups. systemd's own are slices; dockerd and
+/// podman with the cgroupfs driver name theirs so.
+bool holds_containers(std::string_view name) {
+  return name.ends_with(".slice") || name == "docker" || name == "libpod_parent";
+}
+
+}  // namespace
+
+std::string cgroup_base(std::string_view cgroup, std::span<const procfs::Mount> mounts) {
+  const auto manager = cgroup.find("/user@");
+  const auto end = cgroup.find('/', manager == cgroup.npos ? cgroup.size() : manager + 1);
+  std::string_view unit = manager == cgroup.npos ? std::string_view() : cgroup.substr(0, end);
+  for (const procfs::Mount& mount : mounts) {
+    if (mount.type != "cgroup2") continue;
+    const std::string_view root = mount.root == "/" ? std::string_view() : mount.root;
+    if (unit.starts_with(root)) unit.remove_prefix(root.size());
+    return mount.point + std::string(unit);
+  }
+  return {};
+}
+
+CgroupWatch::CgroupWatch(EventLoop& loop, std::function<void()> appeared)
+    : appeared_(std::move(appeared)),
+      fd_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+      source_(loop, fd_.get(), *this) {}
+
+Result<void> CgroupWatch::start(const std::string& base) {
+  if (base.empty()) return fail("cgroup2", ENOENT);
+  if (auto added = add(base); !added) return added;
+  add_below(base, kDepth);
+  return source_.watch(EPOLLIN);
+}
+
+Result<void> CgroupWatch::add(const std::string& folder) {
+  if (folders_.size() >= kMost) return fail("inotify_add_watch", ENOSPC);
+  const int watch = ::inotify_add_watch(fd_.get(), folder.c_str(), kEvents);
+  if (watch < 0) return fail("inotify_add_watch");
+  folders_[watch] = folder;
+  return {};
+}
+
+void CgroupWatch::add_below(const std::string& folder, int depth) {
+  std::error_code failed;
+  if (depth == 0) return;
+  std::filesystem::directory_iterator entry(folder, failed);
+  for (; !failed && entry != std::filesystem::directory_iterator(); entry.increment(failed)) {
+    const std::string path = entry->path().string();
+    if (!holds_containers(entry->path().filename().string())) continue;
+    if (add(path)) add_below(path, depth - 1);
+  }
+}
+
+void CgroupWatch::on_io(IoSource&, std::uint32_t) {
+  alignas(inotify_event) std::array<char, 4096> buffer;
+  const ssize_t n = ::read(fd_.get(), buffer.data(), buffer.size());
+  bool created = false;
+  for (ssize_t at = 0; at < n;) {
+    inotify_event event{};
+    std::memcpy(&event, buffer.data() + at, sizeof event);
+    const char* name = buffer.data() + at + sizeof event;
+    at += static_cast<ssize_t>(sizeof event + event.len);
+    if ((event.mask & IN_IGNORED) != 0) folders_.erase(event.wd);
+    if ((event.mask & IN_Q_OVERFLOW) != 0) created = true;
+    const auto folder = folders_.find(event.wd);
+    if (event.len == 0 || folder == folders_.end()) continue;
+    created = true;
+    const std::string path = folder->second + "/" + name;
+    if (holds_containers(name) && add(path)) add_below(path, kDepth);
+  }
+  if (created) appeared_();
+}
+
+// ---- mounts
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kTogether = 10ms;  // a container's start mounts a dozen file systems
+constexpr std::size_t kLimit = 1 << 20;
+
+}  // namespace
+
+MountWatch::MountWatch(EventLoop& loop, const ProcDir& proc, std::function<void()> changed)
+    : file_(proc.path() + "/self/mountinfo"),
+      changed_(std::move(changed)),
+      fd_(::open(file_.c_str(), O_RDONLY | O_CLOEXEC)),
+      source_(loop, fd_.get(), *this),
+      later_(loop, [this] { refresh(); }) {}
+
+Result<void> MountWatch::start() {
+  auto watched = source_.watch(EPOLLPRI);  // proc(5): "POLLPRI and POLLERR" when it changed
+  paths_ = read().value_or(Paths());
+  return watched;
+}
+
+void MountWatch::on_io(IoSource&, std::uint32_t) {
+  source_.disarm();  // EPOLLERR cannot be masked
+  later_.arm_after(kTogether);
+}
+
+void MountWatch::refresh() {
+  (void)source_.watch(EPOLLPRI);  // before reading, so that no change falls in between
+  auto now = read();
+  if (!now) return;
+  paths_ = std::move(*now);
+  changed_();
+}
+
+Result<MountWatch::Paths> MountWatch::read() const {
+  const auto text = read_text(AT_FDCWD, file_.c_str(), kLimit);
+  if (!text) return std::unexpected(text.error());
+  Paths paths;
+  for (const procfs::Mount& mount : procfs::parse_mountinfo(*text)) {
+    if (mount.type != "nsfs") continue;
+    if (const auto inode = procfs::parse_netns_link(mount.root)) paths.emplace(*inode, mount.point);
+  }
+  return paths;
+}
+
+}  // namespace portfwd

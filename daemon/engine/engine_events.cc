@@ -1,0 +1,132 @@
+
+#include "engine/engine_events.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/log.h"
+#include "engine/answers.h"
+
+namespace portfwd {
+
+// ---- docker
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kFirstPause = 250ms;
+constexpr Duration kLongestPause = 60s;
+constexpr Duration kLasted = 30s;  // a stream that lasted so long was no failure
+
+// filters={"type":["container"],"event":["rename","create"]}
+constexpr const char* kPath =
+    "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22rename%22%2C"
+    "%22create%22%5D%7D";
+
+}  // namespace
+
+DockerEvents::DockerEvents(EventLoop& loop, HttpClient& http, std::string socket, OnEvent on_event,
+                           std::function<void()> on_missed)
+    : loop_(loop),
+      http_(http),
+      socket_(std::move(socket)),
+      on_event_(std::move(on_event)),
+      on_missed_(std::move(on_missed)),
+      pause_(kFirstPause),
+      retry_(loop, [this] { open(); }) {
+  open();
+}
+
+void DockerEvents::open() {
+  stream_ = http_.follow({.socket = socket_, .path = kPath, .limit = 64UL << 10}, *this);
+}
+
+void DockerEvents::on_stream_open() {
+  open_ = true;
+  opened_ = loop_.now();
+  if (std::exchange(was_open_, true)) on_missed_();
+}
+
+void DockerEvents::on_stream_line(std::string_view line) {
+  if (const auto event = parse_container_event(line)) on_event_(*event);
+}
+
+void DockerEvents::on_stream_end(const Error& why) {
+  const bool lasted = std::exchange(open_, false) && loop_.now() - opened_ >= kLasted;
+  if (lasted) pause_ = kFirstPause;
+  log::debug("docker's events at {} ended ({}): again in {} ms", socket_, why.text(),
+             std::chrono::duration_cast<std::chrono::milliseconds>(pause_).count());
+  retry_.arm_after(pause_);
+  pause_ = std::min(pause_ * 2, kLongestPause);
+}
+
+// ---- podman
+
+// Source: inotify(7), podman-events(1).
+namespace {
+
+constexpr std::size_t kLongestLine = 64UL << 10;
+
+}  // namespace
+
+PodmanEvents::PodmanEvents(EventLoop& loop, OnEvent on_event)
+    : on_event_(std::move(on_event)),
+      inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+      source_(loop, inotify_.get(), *this) {}
+
+Result<void> PodmanEvents::start(const std::string& path) {
+  file_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!file_.valid()) return fail("open");
+  struct stat about {};
+  if (::fstat(file_.get(), &about) != 0) return fail("fstat");
+  if (!S_ISREG(about.st_mode)) return fail("open", EINVAL);
+  if (::lseek(file_.get(), 0, SEEK_END) < 0) return fail("lseek");
+  if (::inotify_add_watch(inotify_.get(), path.c_str(), IN_MODIFY) < 0) {
+    return fail("inotify_add_watch");
+  }
+  return source_.watch(EPOLLIN);
+}
+
+void PodmanEvents::on_io(IoSource&, std::uint32_t) {
+  alignas(inotify_event) std::array<char, 4096> told;
+  (void)!::read(inotify_.get(), told.data(), told.size());  // what it says is known: look
+  read_new();
+}
+
+/// podman may begin its file anew, shorter. No more is read than was there at first: for what is
+/// written meanwhile inotify has another event.
+void PodmanEvents::read_new() {
+  struct stat now {};
+  off_t at = ::lseek(file_.get(), 0, SEEK_CUR);
+  if (at < 0 || ::fstat(file_.get(), &now) != 0) return;
+  if (now.st_size < at) {
+    at = ::lseek(file_.get(), 0, SEEK_SET);
+    unread_.clear();
+  }
+  std::array<char, 16384> chunk;
+  while (at < now.st_size) {
+    const ssize_t got = ::read(file_.get(), chunk.data(), chunk.size());
+    if (got <= 0) return;
+    at += got;
+    unread_.append(chunk.data(), static_cast<std::size_t>(got));
+    take_lines();
+  }
+}
+
+void PodmanEvents::take_lines() {
+  std::size_t begin = 0;
+  for (auto end = unread_.find('\n'); end != unread_.npos;
+       begin = end + 1, end = unread_.find('\n', begin)) {
+    const auto event = parse_container_event(std::string_view(unread_).substr(begin, end - begin));
+    if (event) on_event_(*event);
+  }
+  unread_.erase(0, begin);
+  if (unread_.size() > kLongestLine) unread_.clear();  // no line of podman's
+}
+
+}  // namespace portfwd

@@ -1,0 +1,114 @@
+// The daemon's life as its service manager sees it: ready, and ending; and the heap that is given
+// back in between. All are owned by main.
+#pragma once
+
+#include <malloc.h>
+
+#include <chrono>
+#include <string_view>
+#include <utility>
+
+#include "api/controller.h"
+#include "base/log.h"
+#include "discover/container.h"
+#include "event/event_loop.h"
+#include "service/manager_notifier.h"
+#include "service/process_setup.h"
+
+namespace portfwd {
+
+// The moment at which the service manager is told that the daemon is ready: when what was open at
+// the start is forwarded, so that units which are ordered after it find their ports; after
+// kPatience at the latest, since some container may never answer. Owned by main.
+class Readiness final : private WaitHook {
+ public:
+  static constexpr Duration kPatience = std::chrono::seconds(1);
+
+  /// All are borrowed.
+  Readiness(EventLoop& loop, const Controller& controller, ManagerNotifier& notifier)
+      : loop_(loop),
+        controller_(controller),
+        notifier_(notifier),
+        patience_(loop, [this] { end(); }) {
+    loop_.add_hook(*this);
+  }
+  Readiness(const Readiness&) = delete;
+  Readiness& operator=(const Readiness&) = delete;
+  ~Readiness() { loop_.remove_hook(*this); }
+
+  /// Precondition: the controller has started.
+  void begin() { patience_.arm_after(kPatience); }
+
+ private:
+  void before_wait() override {
+    if (patience_.armed() && controller_.settled()) end();
+  }
+  void end() {
+    patience_.disarm();
+    notifier_.ready();
+  }
+
+  EventLoop& loop_;
+  const Controller& controller_;
+  ManagerNotifier& notifier_;
+  Timer patience_;
+};
+
+// The orderly end: every forward is withdrawn and told about, live connections may finish, then the
+// loop stops. A second request ends at once. Owned by main. A later hand-over across a restart
+// takes its place here, before the forwards are withdrawn.
+class Shutdown final : private WaitHook {
+ public:
+  Shutdown(EventLoop& loop, Controller& controller, ManagerNotifier& notifier)
+      : loop_(loop), controller_(controller), notifier_(notifier) {
+    loop_.add_hook(*this);
+  }
+  Shutdown(const Shutdown&) = delete;
+  Shutdown& operator=(const Shutdown&) = delete;
+  ~Shutdown() { loop_.remove_hook(*this); }
+
+  /// @param why for the log @param status of the process; the first one counts
+  void begin(std::string_view why, Exit status = kDone) {
+    if (std::exchange(begun_, true)) return loop_.stop();
+    status_ = status;
+    log::info("ending: {}", why);
+    notifier_.stopping();
+    controller_.stop();
+  }
+  [[nodiscard]] Exit status() const { return status_; }
+
+ private:
+  void before_wait() override {
+    if (begun_ && !controller_.draining()) loop_.stop();
+  }
+
+  EventLoop& loop_;
+  Controller& controller_;
+  ManagerNotifier& notifier_;
+  bool begun_ = false;
+  Exit status_ = kDone;
+};
+
+// Gives memory back after containers have ended. The heap of a daemon that has seen hundreds of
+// containers stays as large as it was at most: glibc gives back only what is free at its end. Owned
+// by main with the registry.
+class MemoryTrim final : public RegistryObserver {
+ public:
+  explicit MemoryTrim(EventLoop& loop) : trim_(loop, [] { (void)::malloc_trim(kKeep); }) {}
+
+ private:
+  static constexpr std::size_t kKeep = 256UL << 10;  ///< bytes: so much is soon used again
+  /// For the others that end meanwhile, and for what ends with them: names, clients, answers.
+  static constexpr Duration kDelay = std::chrono::seconds(2);
+
+  void on_container_added(const Container&) override {}
+  void on_container_changed(const Container&) override {}
+  void on_container_removed(const Container&, RemovalReason) override {
+    if (!trim_.armed()) trim_.arm_after(kDelay);
+  }
+  void on_sign_of_life(const Container&) override {}
+
+  Timer trim_;
+};
+
+}  // namespace portfwd

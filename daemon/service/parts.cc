@@ -1,0 +1,86 @@
+
+#include "service/parts.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "service/process_setup.h"
+
+namespace portfwd {
+
+namespace {
+
+/// By a socket of its own, which is not kept for a look each 30 s.
+Result<void> look_for_module(Protocol protocol) {
+  auto diag = SockDiag::open();
+  if (!diag) return std::unexpected(diag.error());
+  return diag->self_test(protocol);
+}
+
+}  // namespace
+
+RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
+    : context_(loop),
+      gate_(loop, *this),
+      modules_(loop, look_for_module),
+      identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid()),
+                &modules_) {}
+
+void RelayParts::on_descriptors_short(const Error& error) {
+  log::write(
+      log::Level::Warning,
+      fmt::format("descriptors run short ({}): new connections wait until others end, those to "
+                  "the busiest forwards first; raise LimitNOFILE= of the unit",
+                  error.text()),
+      {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)}});
+}
+
+void DiscoveryParts::add_facts(Facts& facts_out) const {
+  constexpr std::size_t kMostNamed = 8;
+  std::vector<const Reader*> readers = names.readers();
+  readers.push_back(&files);
+  readers.push_back(&reader);
+  std::int64_t silences = 0;
+  std::int64_t stuck = 0;
+  std::vector<std::string> silent;
+  for (const Reader* each : readers) {
+    silences += static_cast<std::int64_t>(each->silences());
+    stuck += static_cast<std::int64_t>(each->stuck());
+    std::ranges::move(each->silent(kMostNamed), std::back_inserter(silent));
+  }
+  if (silent.size() > kMostNamed) silent.erase(silent.begin(), silent.end() - kMostNamed);
+  facts_out["reader_silences"] = silences;
+  facts_out["readers_stuck"] = stuck;
+  facts_out["not_read"] = std::move(silent);
+}
+
+namespace {
+
+bool runs(const ProcDir& proc, std::string_view program) {
+  std::vector<ProcDir::Entry> processes;
+  (void)proc.list(processes);
+  return std::ranges::any_of(
+      processes, [&](const ProcDir::Entry& process) { return proc.comm(process.pid) == program; });
+}
+
+}  // namespace
+
+AccessParts::AccessParts(const Parts& parts, const Options& options, const Settings& settings)
+    : brokers(parts.loop, std::make_shared<SpawnLauncher>(parts.loop, broker_path()),
+              NamespaceOwner::this_process()),
+      helpers({.loop = parts.loop,
+               .http = parts.http,
+               .folder = options.runtime_folder,
+               .program = broker_path(),
+               .docker = parts.docker,
+               .user = {login_name(), ::geteuid()},
+               .engine_runs = [&proc = parts.proc] { return runs(proc, "dockerd"); }}),
+      reaches({parts.loop, brokers, helpers, parts.relay, parts.names, parts.modules}, settings) {}
+
+}  // namespace portfwd

@@ -1,0 +1,99 @@
+// How main puts the daemon together: each struct owns one layer's objects in the order of their
+// dependence.
+#pragma once
+
+#include <unistd.h>
+
+#include "access/access_set.h"
+#include "access/process_names.h"
+#include "base/error.h"
+#include "base/facts.h"
+#include "discover/discovery.h"
+#include "discover/engine_facts.h"
+#include "engine/http_client.h"
+#include "relay/accept_gate.h"
+#include "relay/forward_port.h"
+#include "relay/relay_context.h"
+#include "service/lifecycle.h"
+#include "service/options.h"
+#include "service/process_setup.h"
+
+namespace portfwd {
+
+// What all relays share, put together for this process: the context, the gate before accept, and
+// the kernel's word on who connects. Owned by main.
+class RelayParts final : private AcceptGateObserver {
+ public:
+  /// @param diag opened in the daemon's own namespaces
+  RelayParts(EventLoop& loop, SockDiag diag);
+
+  [[nodiscard]] RelayContext& context() { return context_; }
+  [[nodiscard]] DiagModules& modules() { return modules_; }
+  [[nodiscard]] RelayServices services() { return {context_, gate_, identity_}; }
+
+ private:
+  void on_descriptors_short(const Error& error) override;
+
+  RelayContext context_;
+  AcceptGate gate_;
+  DiagModules modules_;
+  ClientIdentity identity_;
+};
+
+// Discovery put together for this machine: its /proc, the registry it fills, the engines that may
+// be asked, and the names of the programs it has seen. Owned by main.
+struct DiscoveryParts {
+  /// The daemon's only children are its brokers and readers, whose home is no container.
+  explicit DiscoveryParts(EventLoop& event_loop)
+      : loop(event_loop),
+        reader(loop, {.program = broker_path()}),
+        files(loop, {.program = broker_path(), .purpose = broker::Purpose::Files}),
+        registry(loop, proc, identifier, boundary),
+        discovery({loop, proc, facts, identifier, boundary, registry},
+                  {.is_ours = [this](pid_t pid) { return proc.parent(pid) == ::getpid(); }}),
+        http(loop),
+        engines(loop, registry, http, engine_sockets(environment), podman_files(environment),
+                files),
+        trim(loop) {
+    registry.add_observer(trim);
+  }
+
+  /// Of the readers: whom a name is missing for, and why.
+  void add_facts(Facts& facts_out) const;
+
+  EventLoop& loop;
+  const ProcDir proc;
+  Reader reader;  ///< of processes
+  Reader files;
+  ProcessFactsCache facts{reader, proc};
+  const Identifier identifier{proc, facts};
+  const Boundary boundary{proc, identifier};
+  Registry registry;
+  Discovery discovery;
+  const EngineEnvironment environment = EngineEnvironment::of_this_process();
+  HttpClient http;
+  EngineFacts engines;
+  FoundProcessNames names{{loop, proc, reader, facts, discovery, broker_path()}};
+  MemoryTrim trim;
+};
+
+// The ways into containers put together for this process: brokers of its own, helper containers by
+// the engines that obey this user, and the set that chooses. Owned by main.
+struct AccessParts {
+  struct Parts {
+    EventLoop& loop;
+    HttpClient& http;
+    const ProcDir& proc;
+    std::vector<std::string> docker;  ///< sockets of Docker engines, best first
+    RelayContext& relay;
+    ProcessNames& names;
+    const DiagModules& modules;
+  };
+  AccessParts(const Parts& parts, const Options& options, const Settings& settings);
+
+  BrokerSet brokers;
+  HelperContainers helpers;
+  AccessSet reaches;
+};
+
+}  // namespace portfwd
