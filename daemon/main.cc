@@ -2,8 +2,8 @@
 #include <csignal>
 
 #include "api/controller.h"
-#include "api/event_log.h"
 #include "event/event_loop.h"
+#include "forward/events.h"
 #include "forward/host_ports.h"
 #include "service/config_source.h"
 #include "service/lifecycle.h"
@@ -31,18 +31,19 @@ int run(const Options& options, const Settings& settings) {
   const StateFile state_file(options.state_folder);
   FileWriter writer(loop, broker_path().string());
   ConfigSource config(loop, options);
-  Controller controller(
-      {loop, found.discovery, found.registry, reach.reaches, relay.services(), holders, state_file,
-       writer, [&] { return config.read(); }, [&](Facts& facts) { found.add_facts(facts); }},
-      settings);
+  Notifier notifier(clock);
+  Controller controller({loop, found.discovery, found.registry, reach.reaches, relay.services(),
+                         holders, notifier, state_file, writer, [&] { return config.read(); },
+                         [&](Facts& facts) { found.add_facts(facts); }},
+                        settings);
   reach.reaches.set_observer(controller);
   relay.modules().set_observer([&] { controller.follow_diag_modules(); });
   Journal journal;
-  ManagerNotifier notifier(loop);
-  controller.add_observer(journal);
-  controller.add_observer(notifier);
-  Readiness readiness(loop, controller, notifier);
-  Shutdown shutdown(loop, controller, notifier);
+  ManagerNotifier manager(loop);
+  notifier.add(journal);
+  notifier.add(manager);
+  Readiness readiness(loop, controller, manager);
+  Shutdown shutdown(loop, controller, manager);
   auto bus =
       connect_bus(loop, controller, options.system_bus ? BusKind::System : BusKind::Session,
                   [&](const std::string& why) { shutdown.begin("bus lost: " + why, kFailed); });
@@ -54,7 +55,7 @@ int run(const Options& options, const Settings& settings) {
   if (auto made = signals.status(); !made) return fail_with(made.error());
   config.watch([&] { (void)controller.reload(); });
   if (auto started = controller.start(); !started) return fail_with(started.error());
-  controller.add_observer(**bus);
+  notifier.add(**bus);
   if (auto published = (*bus)->publish(); !published) return fail_with(published.error());
   readiness.begin();
   const auto ran = loop.run();

@@ -1,6 +1,6 @@
-// All that a person can ask of the daemon, and all that it tells. The bus implements
-// ControlObserver and calls Control; neither side includes the other's library. Calls are
-// synchronous and never block: what takes time shows up later as a change.
+// All that a person can ask of the daemon. The bus calls Control and is a ControlObserver; neither
+// side includes the other's library. Calls are synchronous and never block: what takes time shows
+// up later as a change.
 #pragma once
 
 #include <optional>
@@ -12,24 +12,10 @@
 #include "base/facts.h"
 #include "base/unique_fd.h"
 #include "config/settings.h"
+#include "forward/events.h"
 #include "forward/model.h"
 
 namespace portfwd {
-
-class ControlObserver {
- public:
-  virtual void on_forward_added(const ForwardInfo& forward) = 0;
-  virtual void on_forward_changed(const ForwardInfo& forward) = 0;
-  virtual void on_forward_removed(const ForwardInfo& forward) = 0;
-  virtual void on_container_added(const ContainerInfo& container) = 0;
-  virtual void on_container_changed(const ContainerInfo& container) = 0;
-  virtual void on_container_removed(const ContainerInfo& container) = 0;
-  /// After the object's own call: the numbered fact, for signals and the journal.
-  virtual void on_event(const Event& event) = 0;
-
- protected:
-  ~ControlObserver() = default;
-};
 
 class Control {
  public:

@@ -1,4 +1,3 @@
-
 #include "api/controller.h"
 
 #include <fmt/format.h>
@@ -64,12 +63,6 @@ Answer<std::string> id_of(const Answer<const Container*>& attached) {
   return (*attached)->id;
 }
 
-void remove_lists(ContainerInfo& container) {
-  container.labels = {};
-  container.listeners = {};
-  container.published = {};
-}
-
 std::string_view reason_text(RemovalReason reason) {
   switch (reason) {
     case RemovalReason::Gone:
@@ -84,14 +77,20 @@ std::string_view reason_text(RemovalReason reason) {
 
 }  // namespace
 
-Controller::Controller(Parts parts, const Settings& settings)
+Controller::Controller(Parts parts, Settings settings)
     : parts_(std::move(parts)),
-      settings_(settings),
+      settings_(std::move(settings)),
       keeper_(parts_.loop, parts_.state_file, parts_.writer, [this] { return state(); }),
       last_life_(keeper_.load()),
-      table_({parts_.loop, parts_.relay, parts_.holders, *this}, settings_, last_life_),
+      table_({.loop = parts_.loop,
+              .relay = parts_.relay,
+              .holders = parts_.holders,
+              .notifier = parts_.notifier,
+              .on_state_changed = [this] { keeper_.changed(); }},
+             settings_, last_life_),
       instance_id_(random_id()),
       started_(parts_.loop.now()) {
+  parts_.notifier.add(*this);
   share_cpu_budget();
   parts_.discovery.opt_outs().recall(last_life_.opt_outs);
   parts_.discovery.opt_outs().set_observer([this] { keeper_.changed(); });
@@ -185,7 +184,7 @@ Answer<Facts> Controller::explain(std::string_view container, std::string_view t
   }
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
-  return Explainer({parts_.registry, parts_.reaches, table_, log_, settings_})
+  return Explainer({parts_.registry, parts_.reaches, table_, parts_.notifier.log(), settings_})
       .explain(container, *port);
 }
 
@@ -202,10 +201,10 @@ Answer<void> Controller::reload() {
   mistakes_.clear();
   settings_ = std::move(*read);
   share_cpu_budget();
-  table_.apply(settings_);
+  table_.apply_settings();
   share_udp_interest();
   for (ContainerAccess* reach : parts_.reaches.all())
-    tell_changed(*reach);  // some may be ignored now
+    notify_changed(*reach);  // some may be ignored now
   log::write(log::Level::Info, "configuration read",
              {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
   return {};
@@ -220,7 +219,7 @@ void Controller::follow_diag_modules() {
 // ------------------------------------------------------------------------------
 
 std::vector<Event> Controller::events_after(std::uint64_t seq) const {
-  return log_.after(seq);
+  return parts_.notifier.log().after(seq);
 }
 
 std::uint64_t Controller::poll_interval_usec() const {
@@ -237,88 +236,54 @@ std::vector<ContainerInfo> Controller::containers() const {
 }
 
 std::vector<ForwardInfo> Controller::forwards() const {
-  return table_.infos();
+  return table_.forwards().infos();
 }
 
 std::optional<Counters> Controller::forward_counters(std::string_view id) const {
-  return table_.counters(id);
+  const Forward* forward = table_.forwards().find_id(id);
+  return forward == nullptr ? std::nullopt : std::optional(forward->counters());
 }
 
 // ---- what happens
 // --------------------------------------------------------------------------------
 
-void Controller::tell(Event event) {
-  event.time = parts_.loop.clock().wall();
-  if (auto* container = std::get_if<ContainerInfo>(&event.subject)) remove_lists(*container);
-  const Event numbered = log_.append(std::move(event));
-  for (ControlObserver* observer : observers_) observer->on_event(numbered);
-}
-
 void Controller::on_access_added(ContainerAccess& reach) {
   const ContainerInfo info = info_of(reach, settings_);
-  for (ControlObserver* observer : observers_) observer->on_container_added(info);
-  tell({.type = Event::Type::ContainerAdded, .subject = info});
+  parts_.notifier.notify(&ControlObserver::on_container_added, info);
+  parts_.notifier.emit({.type = Event::Type::ContainerAdded, .subject = info});
   table_.on_access_added(reach);
 }
 
-void Controller::tell_changed(const ContainerAccess& reach) {
-  const ContainerInfo info = info_of(reach, settings_);
-  for (ControlObserver* observer : observers_) observer->on_container_changed(info);
+void Controller::notify_changed(const ContainerAccess& reach) {
+  parts_.notifier.notify(&ControlObserver::on_container_changed, info_of(reach, settings_));
 }
 
 void Controller::on_access_changed(ContainerAccess& reach) {
-  tell_changed(reach);
+  notify_changed(reach);
   table_.on_access_changed(reach);
 }
 
 void Controller::on_listeners(ContainerAccess& reach) {
   if (!reach.listeners().empty()) parts_.registry.fix_name(reach.container().id);
-  tell_changed(reach);
+  notify_changed(reach);
   table_.on_listeners(reach);
 }
 
 void Controller::on_access_removed(ContainerAccess& reach, RemovalReason reason) {
   table_.on_access_removed(reach, reason);
   const ContainerInfo info = info_of(reach, settings_);
-  for (ControlObserver* observer : observers_) observer->on_container_removed(info);
-  tell({.type = Event::Type::ContainerRemoved,
-        .reason = std::string(reason_text(reason)),
-        .subject = info});
+  parts_.notifier.notify(&ControlObserver::on_container_removed, info);
+  parts_.notifier.emit({.type = Event::Type::ContainerRemoved,
+                        .reason = std::string(reason_text(reason)),
+                        .subject = info});
 }
 
-void Controller::on_forward_created(const ForwardInfo& forward) {
+void Controller::on_forward_added(const ForwardInfo& forward) {
   if (forward.protocol == Protocol::Udp) share_udp_interest();
-  for (ControlObserver* observer : observers_) observer->on_forward_added(forward);
 }
 
-void Controller::on_forward_changed(const ForwardInfo& forward) {
-  for (ControlObserver* observer : observers_) observer->on_forward_changed(forward);
-}
-
-void Controller::on_forward_destroyed(const ForwardInfo& forward) {
+void Controller::on_forward_removed(const ForwardInfo& forward) {
   if (forward.protocol == Protocol::Udp) share_udp_interest();
-  for (ControlObserver* observer : observers_) observer->on_forward_removed(forward);
-}
-
-void Controller::on_port_added(const ForwardInfo& forward, std::uint32_t index,
-                               std::uint32_t count) {
-  tell({.type = Event::Type::PortAdded,
-        .subject = forward,
-        .batch_size = count,
-        .batch_index = index});
-}
-
-void Controller::on_port_removed(const ForwardInfo& forward, std::string_view reason) {
-  tell({.type = Event::Type::PortRemoved, .reason = std::string(reason), .subject = forward});
-}
-
-void Controller::on_limit(const Container& container, unsigned limit) {
-  log::write(log::Level::Warning,
-             fmt::format("{} has more open ports than max_forwards = {}: the others are not "
-                         "forwarded; raise [host] max_forwards, or forward them by hand",
-                         container.name, limit),
-             {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)},
-              {"PORTFWD_CONTAINER", container.name}});
 }
 
 namespace {
@@ -389,21 +354,22 @@ std::vector<std::string> messages(const Mistakes& mistakes) {
 Facts Controller::status() const {
   const ProcessUsage usage = process_usage();
   const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
-  Facts facts{{"version", std::string(kVersion)},
-              {"instance_id", instance_id_},
-              {"uptime_seconds", seconds(parts_.loop.now() - started_)},
-              {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
-              {"forwards", static_cast<std::int64_t>(table_.size())},
-              {"leftover_connections", static_cast<std::int64_t>(table_.leftover_connections())},
-              {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
-              {"longest_turn_usec", usec(parts_.loop.longest_turn())},
-              {"longest_turn_in", parts_.loop.longest_turn_in()},
-              {"cpu_seconds", seconds(usage.cpu)},
-              {"memory_bytes", known_or_not(usage.resident_bytes)},
-              {"open_fds", known_or_not(usage.open_fds)},
-              {"max_fds", usage.max_fds},
-              {"state_file", keeper_.problem().empty() ? "ok" : keeper_.problem()},
-              {"configuration_errors", messages(mistakes_)}};
+  Facts facts{
+      {"version", std::string(kVersion)},
+      {"instance_id", instance_id_},
+      {"uptime_seconds", seconds(parts_.loop.now() - started_)},
+      {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
+      {"forwards", static_cast<std::int64_t>(table_.forwards().size())},
+      {"leftover_connections", static_cast<std::int64_t>(table_.forwards().leftover_connections())},
+      {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
+      {"longest_turn_usec", usec(parts_.loop.longest_turn())},
+      {"longest_turn_in", parts_.loop.longest_turn_in()},
+      {"cpu_seconds", seconds(usage.cpu)},
+      {"memory_bytes", known_or_not(usage.resident_bytes)},
+      {"open_fds", known_or_not(usage.open_fds)},
+      {"max_fds", usage.max_fds},
+      {"state_file", keeper_.problem().empty() ? "ok" : keeper_.problem()},
+      {"configuration_errors", messages(mistakes_)}};
   parts_.reaches.add_facts(facts);
   add_facts(parts_.discovery.figures(), facts);
   add_facts(parts_.relay.identity.refused(), facts);

@@ -11,7 +11,6 @@
 #include "access/access_set.h"
 #include "access/container_access.h"
 #include "api/control.h"
-#include "api/event_log.h"
 #include "config/config_file.h"
 #include "config/settings.h"
 #include "discover/discovery.h"
@@ -25,7 +24,7 @@ namespace portfwd {
 // ignores it.
 [[nodiscard]] ContainerInfo info_of(const ContainerAccess& reach, const Settings& settings);
 
-class Controller final : public Control, public AccessObserver, private TableObserver {
+class Controller final : public Control, public AccessObserver, private ControlObserver {
  public:
   using ReadSettings = std::function<std::expected<Settings, Mistakes>()>;
   struct Parts {
@@ -35,16 +34,17 @@ class Controller final : public Control, public AccessObserver, private TableObs
     AccessSet& reaches;
     RelayServices relay;
     const PortHolder& holders;
+    Notifier& notifier;
     const StateFile& state_file;  ///< read at once
     FileWriter& writer;           ///< of the state, while the loop runs and from stop() on
     ReadSettings read_settings;   ///< for reload()
     std::function<void(Facts&)> add_facts;  ///< what else status() is to tell
   };
-  Controller(Parts parts, const Settings& settings);
+  Controller(Parts parts, Settings settings);
+  Controller(const Controller&) = delete;
+  Controller& operator=(const Controller&) = delete;
+  ~Controller() { parts_.notifier.remove(*this); }
 
-  /// @param observer borrowed until removed; called in the order of adding
-  void add_observer(ControlObserver& observer) { observers_.push_back(&observer); }
-  void remove_observer(ControlObserver& observer) { std::erase(observers_, &observer); }
   /// Makes the forwards that wait for no listener, then begins to look for containers. @return why
   /// that can't be done
   Result<void> start();
@@ -55,7 +55,9 @@ class Controller final : public Control, public AccessObserver, private TableObs
   /// Ends every forward; then draining() tells when the last connection is over and the state is
   /// written.
   void stop();
-  [[nodiscard]] bool draining() const { return table_.draining() || keeper_.finishing(); }
+  [[nodiscard]] bool draining() const {
+    return table_.forwards().draining() || keeper_.finishing();
+  }
 
   Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) override;
   Answer<void> unforward(std::string_view forward_id) override;
@@ -80,29 +82,21 @@ class Controller final : public Control, public AccessObserver, private TableObs
   void on_listeners(ContainerAccess& reach) override;
   void on_access_removed(ContainerAccess& reach, RemovalReason reason) override;
 
-  void on_forward_created(const ForwardInfo& forward) override;
-  void on_forward_changed(const ForwardInfo& forward) override;
-  void on_forward_destroyed(const ForwardInfo& forward) override;
-  void on_port_added(const ForwardInfo& forward, std::uint32_t index, std::uint32_t count) override;
-  void on_port_removed(const ForwardInfo& forward, std::string_view reason) override;
-  void on_limit(const Container& container, unsigned limit) override;
-  void on_state_changed() override { keeper_.changed(); }
+  void on_forward_added(const ForwardInfo& forward) override;
+  void on_forward_removed(const ForwardInfo& forward) override;
 
   void share_cpu_budget();
   void share_udp_interest();
-  void tell_changed(const ContainerAccess& reach);
-  void tell(Event event);
+  void notify_changed(const ContainerAccess& reach);
   void restore(const ForwardSpec& kept);
   [[nodiscard]] State state() const;
 
   Parts parts_;
-  Settings settings_;
+  Settings settings_;  ///< those in force; the table refers to them
   Mistakes mistakes_;  ///< of the last reload; the settings before it are in force
-  EventLog log_;
   StateKeeper keeper_;
   State last_life_;
   ForwardTable table_;
-  std::vector<ControlObserver*> observers_;
   std::string instance_id_;
   TimePoint started_;
 };

@@ -431,12 +431,12 @@ bool Explainer::is_open(const Target& target) const {
 
 /// Of this port inside, in any container; those in direction `in` come first.
 std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
-  const std::vector<ForwardInfo> all = parts_.table.infos();
   std::vector<ForwardInfo> out;
   for (const Direction direction : {Direction::In, Direction::Reverse}) {
-    std::ranges::copy_if(all, std::back_inserter(out), [&](const ForwardInfo& f) {
-      return f.direction == direction && Target(f.protocol, f.container_port) == target;
-    });
+    for (const TiedForward& tied : parts_.table.forwards().all()) {
+      const ForwardKey& key = tied.forward->key();
+      if (key.direction == direction && key.target == target) out.push_back(tied.forward->info());
+    }
   }
   return out;
 }
@@ -456,8 +456,9 @@ Known Explainer::present(const ContainerAccess& reach, const Target& target) con
   }
   known.ended = ended(container.id, target);
   if (!known.ended) known.ended = ended(container.name, target);  // of one of that name before it
-  for (const ForwardInfo& f : parts_.table.infos()) {
-    if (f.container_id == container.id && f.origin == Origin::Auto) ++known.auto_forwards;
+  for (const TiedForward& tied : parts_.table.forwards().all()) {
+    const Forward& f = *tied.forward;
+    if (f.key().container == container.id && f.origin() == Origin::Auto) ++known.auto_forwards;
   }
   return known;
 }
@@ -494,8 +495,23 @@ std::optional<Known> Explainer::past(std::string_view container, const Target& t
 
 void Explainer::add_forward(const ForwardInfo& forward, Known& known) const {
   known.forward = forward;
-  known.asked_by = parts_.table.asked_by(forward.id);
-  known.tried = parts_.table.tried(forward.id);
+  const ForwardRequest* request = parts_.table.requests().find(forward.id);
+  if (request != nullptr) known.asked_by = request->asked_by;
+  known.tried = tried(forward.id);
+}
+
+/// The host addresses that the forward could not have when it looked for one, with who holds them
+/// now; the first few.
+std::vector<std::string> Explainer::tried(std::string_view forward_id) const {
+  std::vector<std::string> out;
+  const ForwardSet& forwards = parts_.table.forwards();
+  const Forward* forward = forwards.find_id(forward_id);
+  if (forward == nullptr || forward->on_host() == nullptr) return out;
+  for (const BindFailure& failure : forward->on_host()->failures()) {
+    out.push_back(fmt::format("{}: {}", failure.address.text(),
+                              forwards.host_ports().taken_sentence(failure)));
+  }
+  return out;
 }
 
 }  // namespace portfwd

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "access/access_set.h"
-#include "api/event_log.h"
 #include "base/facts.h"
 #include "discover/registry.h"
+#include "forward/events.h"
 #include "forward/forward_table.h"
 #include "forward/model.h"
 #include "policy/policy.h"
@@ -80,6 +80,7 @@ class Explainer {
   [[nodiscard]] bool is_open(const Target& target) const;
   [[nodiscard]] std::vector<ForwardInfo> forwards_of(const Target& target) const;
   void add_forward(const ForwardInfo& forward, Known& known) const;
+  [[nodiscard]] std::vector<std::string> tried(std::string_view forward_id) const;
 
   Parts parts_;
 };

@@ -9,13 +9,14 @@
 #include <tuple>
 
 #include "base/unique_fd.h"
+#include "forward/forward_set.h"
 #include "state/container_memory.h"
 
 namespace portfwd {
 
-Forward::Forward(const RelayServices& relay, ForwardObserver& observer, std::string id,
-                 ForwardKey key, Origin origin)
-    : relay_(relay), observer_(observer), key_(std::move(key)) {
+Forward::Forward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
+                 Origin origin)
+    : relay_(relay), owner_(owner), key_(std::move(key)) {
   assert(!id.empty());
   info_.id = std::move(id);
   info_.origin = origin;
@@ -83,16 +84,16 @@ std::string both(std::string_view first, std::string_view second) {
 
 }  // namespace
 
-HostForward::HostForward(const RelayServices& relay, ForwardObserver& observer, std::string id,
+HostForward::HostForward(const RelayServices& relay, ForwardSet& owner, std::string id,
                          ForwardKey key, Origin origin)
-    : Forward(relay, observer, std::move(id), std::move(key), origin),
-      linger_(relay.context.loop(), [this] { observer_.on_linger_over(*this); }) {
+    : Forward(relay, owner, std::move(id), std::move(key), origin),
+      linger_(relay.context.loop(), [this] { owner_.on_linger_over(*this); }) {
   assert(key_.direction == Direction::In);
   port_ = make_port();
 }
 
 std::unique_ptr<ForwardPort> HostForward::make_port() {
-  return make_forward_port(protocol(), relay_, settings_, observer_);
+  return make_forward_port(protocol(), relay_, settings_, owner_);
 }
 
 ForwardInfo HostForward::info() const {
@@ -261,9 +262,9 @@ void add(Counters& sum, const Counters& more) {
 
 }  // namespace
 
-InsideForward::InsideForward(const RelayServices& relay, ForwardObserver& observer, std::string id,
+InsideForward::InsideForward(const RelayServices& relay, ForwardSet& owner, std::string id,
                              ForwardKey key, Origin origin, Dialer& host, Port host_port)
-    : Forward(relay, observer, std::move(id), std::move(key), origin), host_(host) {
+    : Forward(relay, owner, std::move(id), std::move(key), origin), host_(host) {
   assert(key_.direction == Direction::Reverse && protocol() == Protocol::Tcp && host_port != 0);
   info_.container_address = kLoopbacks.front().text();
   for (const IpAddress& address : kLoopbacks) info_.host_addresses.push_back(address.text());
@@ -272,7 +273,7 @@ InsideForward::InsideForward(const RelayServices& relay, ForwardObserver& observ
 }
 
 std::unique_ptr<ForwardPort> InsideForward::make_port() const {
-  return std::make_unique<StreamPort>(relay_, settings_, observer_);
+  return std::make_unique<StreamPort>(relay_, settings_, owner_);
 }
 
 ForwardPortSettings InsideForward::adapted(ForwardPortSettings settings) const {
@@ -356,7 +357,7 @@ void InsideForward::settle(ForwardState state, const std::string& reason, int er
   if (state == ForwardState::Conflict) inside_.reset();
   const bool other_state = enter(state);
   const bool other_reason = std::exchange(info_.reason, reason) != reason;
-  observer_.on_listening_settled(*this, other_state || other_reason);
+  owner_.on_listening_settled(*this, other_state || other_reason);
 }
 
 std::string InsideForward::why_not(const Error& error) const {

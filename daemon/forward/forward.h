@@ -40,20 +40,8 @@ struct ForwardKey {
 }
 
 class Forward;
+class ForwardSet;
 class HostForward;
-
-/// The table, to which a forward and its port report. Outlives both: a port that still drains lives
-/// longer than its forward.
-class ForwardObserver : public ForwardPortObserver {
- public:
-  virtual void on_linger_over(HostForward& forward) = 0;
-  /// What update() began has come to an end: it listens now, or cannot and says why.
-  /// @param changed whether people see a difference
-  virtual void on_listening_settled(Forward& forward, bool changed) = 0;
-
- protected:
-  ~ForwardObserver() = default;
-};
 
 class Forward : public Retirable {
  public:
@@ -103,7 +91,7 @@ class Forward : public Retirable {
  protected:
   /// To be treated before anything else. @param id opaque, never used twice; references are
   /// borrowed
-  Forward(const RelayServices& relay, ForwardObserver& observer, std::string id, ForwardKey key,
+  Forward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
           Origin origin);
 
   /// Gives the port new settings, with the forward's id and name.
@@ -116,7 +104,7 @@ class Forward : public Retirable {
   bool enter(ForwardState state) { return std::exchange(info_.state, state) != state; }
 
   RelayServices relay_;
-  ForwardObserver& observer_;
+  ForwardSet& owner_;
   ForwardKey key_;
   ForwardInfo info_;
   std::vector<std::string> names_;
@@ -135,7 +123,7 @@ class Forward : public Retirable {
 //   conflict: no host port could be had; retried by the table, which gives it one with bind()
 class HostForward final : public Forward {
  public:
-  HostForward(const RelayServices& relay, ForwardObserver& observer, std::string id, ForwardKey key,
+  HostForward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
               Origin origin);
 
   using Forward::on_host;
@@ -211,8 +199,8 @@ class HostForward final : public Forward {
 class InsideForward final : public Forward, private InsidePortHandler {
  public:
   /// @param host dials the host's loopback; borrowed @param host_port that it leads to
-  InsideForward(const RelayServices& relay, ForwardObserver& observer, std::string id,
-                ForwardKey key, Origin origin, Dialer& host, Port host_port);
+  InsideForward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
+                Origin origin, Dialer& host, Port host_port);
 
   [[nodiscard]] bool listening() const override { return info_.state == ForwardState::Active; }
   [[nodiscard]] ForwardInfo info() const override;

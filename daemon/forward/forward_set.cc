@@ -13,7 +13,7 @@ ForwardSet::ForwardSet(Parts parts, const Settings& settings)
       settings_(settings),
       host_sockets_(parts_.relay.context),
       host_dialer_(parts_.relay.context, host_sockets_),
-      host_ports_(settings, parts_.holders, [this] { parts_.observer.on_state_changed(); }),
+      host_ports_(settings, parts_.holders, parts_.on_ports_changed),
       draining_(parts_.loop) {}
 
 // ---- reading -----------------------------------------------------------------------------------
@@ -42,6 +42,13 @@ std::vector<TiedForward*> ForwardSet::of(const std::string& container_id) {
   return out;
 }
 
+std::vector<ForwardInfo> ForwardSet::infos() const {
+  std::vector<ForwardInfo> out;
+  out.reserve(forwards_.size());
+  for (const TiedForward& tied : all()) out.push_back(tied.forward->info());
+  return out;
+}
+
 /// Null for one that was withdrawn and whose port still drains.
 TiedForward* ForwardSet::owner_of(const ForwardPort& port) {
   TiedForward* tied = find_id(port.id());
@@ -56,16 +63,15 @@ std::string ForwardSet::next_id(Direction direction) {
 
 /// @param request null for a detected one
 std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const ForwardRequest* request) {
-  ForwardObserver& self = *this;  // a private base: visible here, not in make_unique
   const RelayServices& relay = parts_.relay;
   std::string id = request == nullptr ? next_id(key.direction) : request->forward_id;
   const Origin origin = request == nullptr ? Origin::Auto : request->origin;
   if (key.direction == Direction::In) {
-    return std::make_unique<HostForward>(relay, self, std::move(id), key, origin);
+    return std::make_unique<HostForward>(relay, *this, std::move(id), key, origin);
   }
   assert(request != nullptr);
   const Port host_port = request->spec.host_port.value_or(key.target.port_number());
-  return std::make_unique<InsideForward>(relay, self, std::move(id), key, origin, host_dialer_,
+  return std::make_unique<InsideForward>(relay, *this, std::move(id), key, origin, host_dialer_,
                                          host_port);
 }
 
@@ -186,7 +192,7 @@ void ForwardSet::remove(TiedForward& tied, std::string_view reason, Duration dra
     draining_.add(std::move(port));
   }
   parts_.loop.retire(std::move(tied.forward));  // its own timer may be what called
-  parts_.observer.on_forward_destroyed(info);
+  parts_.notifier.notify(&ControlObserver::on_forward_removed, info);
   notify_removed(tied, info, reason);
 }
 
@@ -194,7 +200,7 @@ void ForwardSet::remove(TiedForward& tied, std::string_view reason, Duration dra
 
 bool ForwardSet::notify_created(const TiedForward& tied) {
   const Forward& forward = *tied.forward;
-  parts_.observer.on_forward_created(forward.info());
+  parts_.notifier.notify(&ControlObserver::on_forward_added, forward.info());
   if (forward.state() == ForwardState::Conflict) {
     notify_changed(tied);
     if (!retries_.contains(forward.id())) retries_.add(forward.id(), parts_.loop.now());
@@ -208,18 +214,22 @@ void ForwardSet::notify_added(std::span<TiedForward* const> listening) {
   for (TiedForward* tied : listening) {
     assert(tied->forward->listening() && !tied->announced);
     tied->announced = true;
-    parts_.observer.on_port_added(tied->forward->info(), index++,
-                                  static_cast<std::uint32_t>(listening.size()));
+    parts_.notifier.emit({.type = Event::Type::PortAdded,
+                          .subject = tied->forward->info(),
+                          .batch_size = static_cast<std::uint32_t>(listening.size()),
+                          .batch_index = index++});
   }
 }
 
 void ForwardSet::notify_changed(const TiedForward& tied) {
-  parts_.observer.on_forward_changed(tied.forward->info());
+  parts_.notifier.notify(&ControlObserver::on_forward_changed, tied.forward->info());
 }
 
 void ForwardSet::notify_removed(TiedForward& tied, const ForwardInfo& info,
                                 std::string_view reason) {
-  if (std::exchange(tied.announced, false)) parts_.observer.on_port_removed(info, reason);
+  if (!std::exchange(tied.announced, false)) return;
+  parts_.notifier.emit(
+      {.type = Event::Type::PortRemoved, .reason = std::string(reason), .subject = info});
 }
 
 // ---- what forwards report ----------------------------------------------------------------------

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "forward/events.h"
 #include "forward/forward.h"
 #include "forward/host_ports.h"
 #include "forward/plan.h"
@@ -140,39 +141,20 @@ class ConflictRetries {
   std::set<std::pair<TimePoint, std::string>> order_;
 };
 
-class TableObserver {
- public:
-  virtual void on_forward_created(const ForwardInfo& forward) = 0;
-  virtual void on_forward_changed(const ForwardInfo& forward) = 0;
-  virtual void on_forward_destroyed(const ForwardInfo& forward) = 0;
-  /// It has a port now. @param index, count place among those that one look showed new
-  virtual void on_port_added(const ForwardInfo& forward, std::uint32_t index,
-                             std::uint32_t count) = 0;
-  /// Follows each on_port_added. @param reason as PortRemoved has it: listener-closed, ...
-  virtual void on_port_removed(const ForwardInfo& forward, std::string_view reason) = 0;
-  /// A container, with those that count together with it (ForwardGroups), has more ports than
-  /// `max_forwards`; notified once until there are fewer.
-  virtual void on_limit(const Container& container, unsigned limit) = 0;
-  /// ForwardTable::state() is not what it was.
-  virtual void on_state_changed() = 0;
-
- protected:
-  ~TableObserver() = default;
-};
-
 /// A forward, and whether PortAdded was notified for it, so that PortRemoved must follow.
 struct TiedForward {
   std::unique_ptr<Forward> forward;
   bool announced = false;
 };
 
-class ForwardSet final : private ForwardObserver {
+class ForwardSet final : public ForwardPortObserver {
  public:
   struct Parts {
     EventLoop& loop;
     RelayServices relay;
     const PortHolder& holders;
-    TableObserver& observer;
+    Notifier& notifier;
+    std::function<void()> on_ports_changed;  ///< what host_ports() would save
     /// Looks at the listeners of a container now. @return false if there is no such container
     std::function<bool(const std::string& container_id)> poll_container;
     /// A detected forward of a container came (1) or went (-1).
@@ -196,6 +178,7 @@ class ForwardSet final : private ForwardObserver {
   /// for those in the list.
   [[nodiscard]] std::vector<TiedForward*> of(const std::string& container_id);
   [[nodiscard]] auto all() const { return std::views::values(forwards_); }
+  [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
 
   // ---- changing
@@ -235,6 +218,12 @@ class ForwardSet final : private ForwardObserver {
   void notify_added(std::span<TiedForward* const> listening);
   void notify_changed(const TiedForward& tied);
 
+  // ---- what forwards report
+  void on_linger_over(HostForward& forward);
+  /// What Forward::update() began has come to an end: it listens now, or cannot and says why.
+  /// @param changed whether people see a difference
+  void on_listening_settled(Forward& forward, bool changed);
+
   // ---- draining
   [[nodiscard]] bool draining() const { return !draining_.empty(); }
   /// Live connections whose listener and host port are gone.
@@ -251,8 +240,6 @@ class ForwardSet final : private ForwardObserver {
   void notify_removed(TiedForward& tied, const ForwardInfo& info, std::string_view reason);
   [[nodiscard]] TiedForward* owner_of(const ForwardPort& port);
 
-  void on_linger_over(HostForward& forward) override;
-  void on_listening_settled(Forward& forward, bool changed) override;
   void on_target_refused(ForwardPort& port, const Error& error) override;
   void on_target_reached(ForwardPort& port) override;
   void on_drained(ForwardPort& port) override { draining_.remove(port); }

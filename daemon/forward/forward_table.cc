@@ -40,7 +40,8 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
       forwards_({.loop = parts.loop,
                  .relay = parts.relay,
                  .holders = parts.holders,
-                 .observer = parts.observer,
+                 .notifier = parts.notifier,
+                 .on_ports_changed = parts.on_state_changed,
                  .poll_container =
                      [this](const std::string& id) {
                        const auto entry = entries_.find(id);
@@ -56,7 +57,7 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
                   .policy = [this] { return policy(); },
                   .named = [this](const std::string& name) { return named(name); },
                   .mark = [this](const std::string& id) { mark(entries_.at(id)); },
-                  .on_persistent_changed = [this] { parts_.observer.on_state_changed(); }},
+                  .on_persistent_changed = parts.on_state_changed},
                  settings_, parts.loop.clock()),
       work_(parts.loop, [this] { reconcile_dirty(); }),
       settle_over_(parts.loop, [this] { mark_settled(); }),
@@ -71,8 +72,7 @@ State ForwardTable::state() const {
   return state;
 }
 
-void ForwardTable::apply(const Settings& settings) {
-  settings_ = settings;
+void ForwardTable::apply_settings() {
   ephemeral_ = sysctl::ephemeral_ports();
   requested_.set_due();
   forwards_.host_ports().on_settings_changed();
@@ -99,28 +99,6 @@ void ForwardTable::stop() {
 
 // ---- reading -----------------------------------------------------------------------------------
 
-std::vector<ForwardInfo> ForwardTable::infos() const {
-  std::vector<ForwardInfo> out;
-  out.reserve(forwards_.size());
-  for (const TiedForward& tied : forwards_.all()) out.push_back(tied.forward->info());
-  return out;
-}
-
-std::optional<ForwardInfo> ForwardTable::find(std::string_view id) const {
-  const Forward* forward = forwards_.find_id(id);
-  return forward == nullptr ? std::nullopt : std::optional(forward->info());
-}
-
-std::optional<Counters> ForwardTable::counters(std::string_view id) const {
-  const Forward* forward = forwards_.find_id(id);
-  return forward == nullptr ? std::nullopt : std::optional(forward->counters());
-}
-
-std::string ForwardTable::asked_by(std::string_view forward_id) const {
-  const ForwardRequest* request = requested_.book().find(forward_id);
-  return request == nullptr ? "" : request->asked_by;
-}
-
 std::vector<SeenListener> ForwardTable::seen(const Container& container,
                                              const Target& target) const {
   std::vector<SeenListener> out;
@@ -132,17 +110,6 @@ std::vector<SeenListener> ForwardTable::seen(const Container& container,
     if (first == nullptr) continue;
     const Duration settle = decide(policy(), container, listener).settle;
     out.push_back({listener, first->wall, first->at + settle - parts_.loop.now()});
-  }
-  return out;
-}
-
-std::vector<std::string> ForwardTable::tried(std::string_view forward_id) const {
-  std::vector<std::string> out;
-  const Forward* forward = forwards_.find_id(forward_id);
-  if (forward == nullptr || forward->on_host() == nullptr) return out;
-  for (const BindFailure& failure : forward->on_host()->failures()) {
-    out.push_back(fmt::format("{}: {}", failure.address.text(),
-                              forwards_.host_ports().taken_sentence(failure)));
   }
   return out;
 }
@@ -418,7 +385,8 @@ void ForwardTable::note_limit(const Entry& entry, bool over) {
     group.over.erase(container.id);
     return;
   }
-  if (group.over.empty()) parts_.observer.on_limit(container, settings_.host.max_forwards);
+  if (group.over.empty())
+    parts_.notifier.notify(&ControlObserver::on_limit, container, settings_.host.max_forwards);
   group.over.insert(container.id);
 }
 

@@ -1,8 +1,8 @@
 // Which forwards there should be, and are. For one container at a time the table derives the
 // *desired* forwards (plan.h) from the listeners seen, the settings and the requests
-// (requested_forwards.h), compares them with those that exist (forward_set.h) and applies the difference:
-// a new listener, a reload, a container's return and a removed forward are all the same step. It
-// knows neither the bus nor how a container is reached.
+// (requested_forwards.h), compares them with those that exist (forward_set.h) and applies the
+// difference: a new listener, a reload, a container's return and a removed forward are all the same
+// step. It knows neither the bus nor how a container is reached.
 //
 // Whatever happens only marks containers: `changed_` those that are new or whose facts changed,
 // `dirty_` those whose forwards are to be reconciled. reconcile_dirty() does the work, once a turn
@@ -72,21 +72,23 @@ class ForwardTable final : public AccessObserver {
     EventLoop& loop;
     RelayServices relay;
     const PortHolder& holders;
-    TableObserver& observer;
+    Notifier& notifier;
+    std::function<void()> on_state_changed;  ///< state() is not what it was
   };
+  /// @param settings those in force, borrowed; see apply_settings()
   /// @param state what state() gave in the life before
   ForwardTable(const Parts& parts, const Settings& settings, const State& state);
 
   /// What the next life of the daemon is to know.
   [[nodiscard]] State state() const;
 
-  /// Other settings from now on: what they no longer allow is withdrawn, what they newly allow
-  /// appears, what stays keeps its connections.
-  void apply(const Settings& settings);
+  /// The settings changed: what they no longer allow is withdrawn, what they newly allow appears,
+  /// what stays keeps its connections.
+  void apply_settings();
   /// Reconciles what is marked. The loop calls it in the turn after something was marked.
   void reconcile_dirty();
 
-  /// Makes the forwards that the settings declare; apply() does so too.
+  /// Makes the forwards that the settings declare; apply_settings() does so too.
   void declare();
   /// @param access to the container; null while it is away (allow_missing) @return the forward's id
   Answer<std::string> add(ContainerAccess* access, ForwardRequest request);
@@ -97,29 +99,16 @@ class ForwardTable final : public AccessObserver {
   void notify_identification_changed();
   /// Ends all of them for good, with the reason `daemon-stopped`; no other is made from now on.
   void stop();
-  /// Whether live connections of withdrawn forwards are still draining.
-  [[nodiscard]] bool draining() const { return forwards_.draining(); }
   /// Whether containers are still to be reconciled.
   [[nodiscard]] bool busy() const {
     return !dirty_.empty() || !changed_.empty() || requested_.due();
   }
-  /// Live connections whose listener and host port are gone.
-  [[nodiscard]] std::size_t leftover_connections() const {
-    return forwards_.leftover_connections();
-  }
 
-  [[nodiscard]] std::vector<ForwardInfo> infos() const;
-  [[nodiscard]] std::optional<ForwardInfo> find(std::string_view id) const;
-  [[nodiscard]] std::optional<Counters> counters(std::string_view id) const;
-  [[nodiscard]] std::size_t size() const { return forwards_.size(); }
-  /// How a forward came to be asked for, such as "declared at FILE:LINE"; "" for a detected one.
-  [[nodiscard]] std::string asked_by(std::string_view forward_id) const;
+  [[nodiscard]] const ForwardSet& forwards() const { return forwards_; }
+  [[nodiscard]] const RequestBook& requests() const { return requested_.book(); }
   /// The container's listeners on a port, with what is known of each.
   [[nodiscard]] std::vector<SeenListener> seen(const Container& container,
                                                const Target& target) const;
-  /// The host addresses that a forward could not have when it looked for one, with who holds them
-  /// now; the first few.
-  [[nodiscard]] std::vector<std::string> tried(std::string_view forward_id) const;
   /// What decides on listeners. Its parts are borrowed.
   [[nodiscard]] PolicyContext policy() const {
     return {settings_, ephemeral_, requested_.wishes()};
@@ -180,7 +169,7 @@ class ForwardTable final : public AccessObserver {
   [[nodiscard]] ContainerAccess* named(const std::string& container) const;
 
   Parts parts_;
-  Settings settings_;
+  const Settings& settings_;
   PortRange ephemeral_;
   std::map<std::string, Entry> entries_;  ///< by container id
   ForwardSet forwards_;

@@ -39,12 +39,9 @@ class ManagerNotifier final : public ControlObserver {
   void stopping();
 
   void on_forward_added(const ForwardInfo&) override { count(forwards_, 1); }
-  void on_forward_changed(const ForwardInfo&) override {}
   void on_forward_removed(const ForwardInfo&) override { count(forwards_, -1); }
   void on_container_added(const ContainerInfo&) override { count(containers_, 1); }
-  void on_container_changed(const ContainerInfo&) override {}
   void on_container_removed(const ContainerInfo&) override { count(containers_, -1); }
-  void on_event(const Event&) override {}
 
  private:
   static constexpr Duration kPause = std::chrono::milliseconds(100);

@@ -19,7 +19,7 @@ class Table final : private testing_support::ForwardTableTest {
     settings.host.bind.only = IpAddress::loopback(Family::V4);
     settings.host.max_forwards = 20'000;
     settings.host.linger = std::chrono::hours(1);
-    table->apply(settings);
+    table->apply_settings();
     std::ranges::generate(ports_, [port = kFirstPort]() mutable { return port++; });
     crowded_.set_ports(ports_);
   }
@@ -32,8 +32,8 @@ class Table final : private testing_support::ForwardTableTest {
     show(beside_, open ? std::vector{Port{1500}} : std::vector<Port>());
     told.changes.clear();
   }
-  [[nodiscard]] bool has_all() const { return table->size() == ports_.size(); }
-  [[nodiscard]] auto find_last() const { return table->find(last_); }
+  [[nodiscard]] bool has_all() const { return table->forwards().size() == ports_.size(); }
+  [[nodiscard]] auto find_last() const { return table->forwards().find_id(last_); }
   [[nodiscard]] auto seen_last() const {
     return table->seen(crowded_.container(), {Protocol::Tcp, ports_.back()});
   }

@@ -18,7 +18,7 @@ using testing::IsEmpty;
 struct DeclaredForwards : ForwardTableTest {
   void declare(std::vector<DeclaredForward> forwards) {
     settings.forwards = std::move(forwards);
-    table->apply(settings);
+    table->apply_settings();
   }
   static DeclaredForward web(Port host_port = 18080, std::string label = "") {
     return {{.container = "web",
@@ -38,7 +38,7 @@ TEST_F(DeclaredForwards, HoldTheirHostPortBeforeThereIsAContainer) {
   EXPECT_EQ(forward.container_name, "web");
   EXPECT_EQ(forward.label, "the shop");
   EXPECT_EQ(forward.url, "http://127.0.0.1:18080/");
-  EXPECT_EQ(table->asked_by(forward.id), "declared at c.toml:3");
+  EXPECT_EQ(table->requests().find(forward.id)->asked_by, "declared at c.toml:3");
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@18080 0/1"));
 }
 
@@ -137,8 +137,8 @@ TEST_F(DeclaredForwards, FollowTheNameOfAContainer) {
   show(reach, {8080});
   reach.rename("shop");
   changed(reach);
-  EXPECT_EQ(table->infos().size(), 2U);
-  EXPECT_TRUE(std::ranges::any_of(table->infos(), [](const ForwardInfo& f) {
+  EXPECT_EQ(table->forwards().infos().size(), 2U);
+  EXPECT_TRUE(std::ranges::any_of(table->forwards().infos(), [](const ForwardInfo& f) {
     return f.container_id.empty() && f.container_name == "web" && f.state == ForwardState::Waiting;
   }));
   reach.rename("web");

@@ -33,7 +33,8 @@ TEST_F(DevcontainerForwards, AForwardPortIsHeldBeforeAnythingListens) {
   EXPECT_EQ(forward.state, ForwardState::Waiting);
   EXPECT_EQ(forward.label, "the app");
   EXPECT_EQ(forward.url, "https://127.0.0.1:18085/");
-  EXPECT_EQ(table->asked_by(forward.id), "declared at the dev container metadata of app");
+  EXPECT_EQ(table->requests().find(forward.id)->asked_by,
+            "declared at the dev container metadata of app");
 }
 
 TEST_F(DevcontainerForwards, AClientThatComesWhileTheContainerIsReplacedIsServedByTheNewOne) {
@@ -102,22 +103,22 @@ TEST_F(DevcontainerForwards, NeverTakesAHostPortThatTheEnginePublishes) {
   app.set_labels({{"devcontainer.metadata", R"({"appPort": ["18086:18085"]})"}});
   app.set_published({{Protocol::Tcp, "", 18086, 18085, 1}});
   added(app);
-  EXPECT_EQ(table->size(), 0U);
+  EXPECT_EQ(table->forwards().size(), 0U);
   removed(app, RemovalReason::Gone);
-  EXPECT_EQ(table->size(), 0U);
+  EXPECT_EQ(table->forwards().size(), 0U);
 }
 
 TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesIsNotMade) {
   settings.forwards = {
       {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
-  table->apply(settings);
+  table->apply_settings();
   EXPECT_EQ(only().state, ForwardState::Waiting);
   auto& app = *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-app", "app"));
   app.set_published({{Protocol::Tcp, "127.0.0.1", 18086, 18085, 1}});
   added(app);
-  EXPECT_EQ(table->size(), 0U);
+  EXPECT_EQ(table->forwards().size(), 0U);
   removed(app, RemovalReason::Gone);
-  EXPECT_EQ(table->size(), 0U) << "its engine needs the host port for the next one";
+  EXPECT_EQ(table->forwards().size(), 0U) << "its engine needs the host port for the next one";
   auto& next = *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-2", "app"));
   next.set_published({});
   added(next);
@@ -127,8 +128,8 @@ TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesIsNotMade) {
 TEST_F(DevcontainerForwards, OnAutoForwardIsObeyedForWantedPorts) {
   devcontainer(R"({"forwardPorts": [18085, 18087], "portsAttributes": {
       "18085": {"onAutoForward": "openBrowserOnce"}, "18087": {"onAutoForward": "ignore"}}})");
-  EXPECT_EQ(table->size(), 2U);
-  for (const ForwardInfo& forward : table->infos()) {
+  EXPECT_EQ(table->forwards().size(), 2U);
+  for (const ForwardInfo& forward : table->forwards().infos()) {
     EXPECT_EQ(forward.on_auto_forward,
               forward.container_port == 18085 ? "open-browser-once" : "silent");
   }
@@ -137,7 +138,7 @@ TEST_F(DevcontainerForwards, OnAutoForwardIsObeyedForWantedPorts) {
 TEST_F(DevcontainerForwards, TheUsersOwnWordComesFirst) {
   settings.forwards = {
       {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
-  table->apply(settings);
+  table->apply_settings();
   devcontainer(R"({"forwardPorts": [18085], "portsAttributes": {"18085": {"label": "theirs"}}})");
   EXPECT_EQ(only().host_port, 18086);
 }
@@ -154,7 +155,7 @@ TEST_F(DevcontainerForwards, AttributesAreForDetectedPortsToo) {
 TEST_F(DevcontainerForwards, ItHasNoPrivilegedHostPortAndNoAddressBeyondLoopback) {
   settings.host.bind.only = IpAddress::v4(0, 0, 0, 0);
   settings.host.allow_remote = true;
-  table->apply(settings);
+  table->apply_settings();
   devcontainer(R"({"appPort": "80:18085"})");
   EXPECT_GE(only().host_port, 1024);
   for (const std::string& address : only().host_addresses) {

@@ -18,7 +18,7 @@ TEST_F(ForwardTableTest, TheNextTableKnowsTheHostPortsOfThisOne) {
   EXPECT_EQ(told.state_changes, 1);
   table->stop();
   taken.reset();
-  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, state);
+  make_table(state);
   show(container("web"), {8080});
   EXPECT_EQ(only().host_port, 20000);
   EXPECT_EQ(told.state_changes, 1) << "nothing new to be written";
@@ -27,7 +27,7 @@ TEST_F(ForwardTableTest, TheNextTableKnowsTheHostPortsOfThisOne) {
 struct WithAddressPerContainer : ForwardTableTest {
   WithAddressPerContainer() {
     settings.host.allocation = Allocation::PerContainer;
-    table->apply(settings);
+    table->apply_settings();
   }
   [[nodiscard]] std::string home_of(const std::string& name) const {
     for (const auto& [container, address] : table->state().addresses) {
@@ -42,7 +42,7 @@ TEST_F(WithAddressPerContainer, EachKeepsItsPortNumbersAndIsReachedThere) {
   show(container("web"), {8080});
   show(container("shop"), {8080});
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1", "+shop:8080@8080 0/1"));
-  for (const ForwardInfo& f : table->infos()) {
+  for (const ForwardInfo& f : table->forwards().infos()) {
     EXPECT_THAT(f.host_addresses, ElementsAre(home_of(f.container_name)));
     EXPECT_EQ(f.url, "http://" + home_of(f.container_name) + ":8080/");
     EXPECT_EQ(f.reason, "");
@@ -50,7 +50,7 @@ TEST_F(WithAddressPerContainer, EachKeepsItsPortNumbersAndIsReachedThere) {
     const SockAddr address = to_sockaddr({*IpAddress::parse(f.host_addresses[0]), 8080});
     EXPECT_EQ(::connect(client.get(), address.get(), address.length), -1);
     EXPECT_EQ(errno, EINPROGRESS);
-    turn_until([&] { return table->find(f.id)->counters.total == 1; });
+    turn_until([&] { return table->forwards().find_id(f.id)->counters().total == 1; });
   }
   EXPECT_NE(home_of("web"), home_of("shop"));
   EXPECT_EQ(told.state_changes, 2);
@@ -61,7 +61,7 @@ TEST_F(WithAddressPerContainer, ItIsTheSameInTheNextLife) {
   const State state = table->state();
   const std::string home = home_of("web");
   table->stop();
-  table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, state);
+  make_table(state);
   show(container("web"), {9090});
   EXPECT_THAT(only().host_addresses, ElementsAre(home));
 }
@@ -85,7 +85,7 @@ TEST_F(WithAddressPerContainer, AContainerThatGetsAnotherNameMovesThere) {
 TEST_F(WithAddressPerContainer, BackToOnePortForAllTheyMove) {
   show(container("web"), {8080});
   settings.host.allocation = Allocation::SamePort;
-  table->apply(settings);
+  table->apply_settings();
   EXPECT_THAT(only().host_addresses, ElementsAre("127.0.0.1", "::1"));
 }
 

@@ -43,8 +43,8 @@ struct ForwardMemory : ForwardTableTest {
     const auto read = parse_state(to_text(table->state()));
     ASSERT_TRUE(read);
     table->stop();
-    turn_until([this] { return !table->draining(); });
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, *read);
+    turn_until([this] { return !table->forwards().draining(); });
+    make_table(*read);
     told.take();
   }
 };
@@ -126,7 +126,7 @@ TEST_F(ForwardMemory, AnotherServiceOrFolderIsAnotherContainer) {
 
 TEST_F(ForwardMemory, WithoutStickyNothingIsRemembered) {
   settings.host.sticky = false;
-  table->apply(settings);
+  table->apply_settings();
   have_been_at_20000(compose);
   show(labelled("quirky_hugle", compose), {8080});
   EXPECT_EQ(only().host_port, 8080);

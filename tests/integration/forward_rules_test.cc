@@ -20,11 +20,11 @@ TEST_F(ForwardTableTest, ARuleGivesHostPortsByOffsetAndTheSecondComerTheFallback
   rule.label = "the database";
   rule.scheme = "https";
   settings.rules = {rule};
-  table->apply(settings);
+  table->apply_settings();
   show(container("web"), {5003});
   show(container("api"), {5003});
   EXPECT_THAT(told.take(), ElementsAre("+web:5003@15003 0/1", "+api:5003@20000 0/1"));
-  const auto infos = table->infos();
+  const auto infos = table->forwards().infos();
   EXPECT_THAT(infos[0].reason, HasSubstr("port 15003 is held by container web"));
   EXPECT_EQ(infos[1].reason, "") << "it is where it was asked for";
   EXPECT_EQ(infos[1].label, "the database");
@@ -37,7 +37,7 @@ TEST_F(ForwardTableTest, ARequiredHostPortThatIsTakenIsAConflictUntilItIsFree) {
   rule.host_port = 15000;
   rule.require_host_port = true;
   settings.rules = {rule};
-  table->apply(settings);
+  table->apply_settings();
   auto other = listen_on({IpAddress::loopback(Family::V4), 15000});
   show(container("web"), {8080});
   EXPECT_EQ(only().state, ForwardState::Conflict);
@@ -49,31 +49,31 @@ TEST_F(ForwardTableTest, ARequiredHostPortThatIsTakenIsAConflictUntilItIsFree) {
 
 TEST_F(ForwardTableTest, AReloadThatMovesAForwardReplacesItAndLeavesTheOthers) {
   show(container("web"), {8080, 9090});
-  const std::string stays = table->infos().back().id;
+  const std::string stays = table->forwards().infos().back().id;
   told.take();
   Rule rule;
   rule.ports = {{8080, 8080}};
   rule.host_port = 15000;
   settings.rules = {rule};
-  table->apply(settings);
+  table->apply_settings();
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 replaced", "+web:8080@15000 0/1"));
   settings.rules[0].label = "renamed";
-  table->apply(settings);
+  table->apply_settings();
   EXPECT_THAT(told.take(), IsEmpty()) << "a label is no reason to move";
-  EXPECT_EQ(table->infos().front().label, "renamed");
-  EXPECT_EQ(table->infos().back().id, stays);
+  EXPECT_EQ(table->forwards().infos().front().label, "renamed");
+  EXPECT_EQ(table->forwards().infos().back().id, stays);
 }
 
 TEST_F(ForwardTableTest, AListenerThatHasToSettleIsForwardedOnlyIfItLives) {
   Rule rule;
   rule.settle = 50ms;
   settings.rules = {rule};
-  table->apply(settings);
+  table->apply_settings();
   TestAccess& web = container("web");
   show(web, {8080, 9090});
-  EXPECT_EQ(table->size(), 0U);
+  EXPECT_EQ(table->forwards().size(), 0U);
   show(web, {9090});
-  turn_until([&] { return table->size() == 1; });
+  turn_until([&] { return table->forwards().size() == 1; });
   EXPECT_EQ(only().container_port, 9090);
   show(web, {});
   show(web, {9090});
@@ -82,14 +82,14 @@ TEST_F(ForwardTableTest, AListenerThatHasToSettleIsForwardedOnlyIfItLives) {
 
 TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
   settings.host.linger = 1min;
-  table->apply(settings);
+  table->apply_settings();
   TestAccess& web = container("web");
   show(web, {8080, 9090});
   show(web, {});
   told.take();
   settings.ports.exclude = {{9090, 9090}};
   settings.ports.on_auto_forward = "silent";
-  table->apply(settings);
+  table->apply_settings();
   EXPECT_THAT(told.take(), ElementsAre("-web:9090 rule"));
   EXPECT_EQ(only().state, ForwardState::Lingering);
   EXPECT_EQ(only().on_auto_forward, "silent");
@@ -97,7 +97,7 @@ TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
 
 TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
   settings.host.avoid = {{8080, 8080}};
-  table->apply(settings);
+  table->apply_settings();
   TestAccess& web = container("web");
   show(web, {8080});
   EXPECT_EQ(only().host_port, 20000);
@@ -109,7 +109,7 @@ TEST_F(ForwardTableTest, ARuleMayBindAnotherLoopbackAddress) {
   Rule rule;
   rule.bind = Bind{IpAddress::v4(127, 0, 0, 9)};
   settings.rules = {rule};
-  table->apply(settings);
+  table->apply_settings();
   show(container("web"), {8080});
   EXPECT_THAT(only().host_addresses, ElementsAre("127.0.0.9"));
 }

@@ -31,8 +31,8 @@ TEST_F(ForwardTurns, HandlersOnlyMark) {
   TestAccess& web = container("web");
   web.set_ports({8080});
   table->on_listeners(web);
-  EXPECT_EQ(table->size(), 0U);
-  turn_until([&] { return table->size() == 1; });
+  EXPECT_EQ(table->forwards().size(), 0U);
+  turn_until([&] { return table->forwards().size() == 1; });
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
 }
 
@@ -50,13 +50,13 @@ TEST_F(ForwardTurns, AppliesMetadataOfAnotherServiceAtOnce) {
   TestAccess& db = service("db");
   added(db);
   show(db, {18085});
-  EXPECT_EQ(table->size(), 1U);
+  EXPECT_EQ(table->forwards().size(), 1U);
   TestAccess& app = service("app", ignores_db);
   added(app);
-  EXPECT_THAT(table->infos(), IsEmpty());
+  EXPECT_THAT(table->forwards().infos(), IsEmpty());
   app.set_labels({{"devcontainer.metadata", "{}"}});
   changed(app);
-  EXPECT_EQ(table->size(), 1U);
+  EXPECT_EQ(table->forwards().size(), 1U);
 }
 
 TEST_F(ForwardTurns, AppliesMetadataOfAServiceThatJoinsTheProject) {
@@ -66,11 +66,11 @@ TEST_F(ForwardTurns, AppliesMetadataOfAServiceThatJoinsTheProject) {
   TestAccess& app = service("app", ignores_db);
   app.set_service("other", "app");
   added(app);
-  EXPECT_EQ(table->size(), 1U);
+  EXPECT_EQ(table->forwards().size(), 1U);
   app.set_service("shop", "app");
   app.set_labels({{"devcontainer.metadata", ignores_db.at("devcontainer.metadata") + " "}});
   changed(app);
-  EXPECT_THAT(table->infos(), IsEmpty());
+  EXPECT_THAT(table->forwards().infos(), IsEmpty());
 }
 
 TEST_F(ForwardTurns, DropsAConflictThatIsNoLongerWanted) {
@@ -78,7 +78,7 @@ TEST_F(ForwardTurns, DropsAConflictThatIsNoLongerWanted) {
   rule.ports = {{18085, 18085}};
   rule.require_host_port = true;
   settings.rules = {rule};
-  table->apply(settings);
+  table->apply_settings();
   UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 18085});
   TestAccess& db = service("db");
   added(db);
@@ -87,14 +87,14 @@ TEST_F(ForwardTurns, DropsAConflictThatIsNoLongerWanted) {
   TestAccess& app = service("app", ignores_db);
   table->on_access_added(app);
   taken.reset();
-  turn_until([&] { return table->size() == 0; });
+  turn_until([&] { return table->forwards().size() == 0; });
   EXPECT_THAT(told.take(), IsEmpty()) << "it never had a port";
 }
 
 /// The settings no longer want the forward in the very turn in which its retry is due.
 TEST_F(ForwardTurns, RetriesNoConflictThatTheSameTurnWithdraws) {
   settings.host.fallback_range = {20000, 20000};
-  table->apply(settings);
+  table->apply_settings();
   UniqueFd first = listen_on({IpAddress::loopback(Family::V4), 8080});
   const UniqueFd second = listen_on({IpAddress::loopback(Family::V4), 20000});
   TestAccess& web = container("web");
@@ -104,19 +104,19 @@ TEST_F(ForwardTurns, RetriesNoConflictThatTheSameTurnWithdraws) {
   web.set_ports({});
   table->on_listeners(web);
   settings.ports.exclude = {{8080, 8080}};
-  table->apply(settings);  // retries the conflicts, too
-  EXPECT_EQ(table->size(), 0U);
+  table->apply_settings();  // retries the conflicts, too
+  EXPECT_EQ(table->forwards().size(), 0U);
 }
 
 TEST_F(ForwardTurns, SettingsThatAreAppliedAgainRetryConflicts) {
   settings.host.fallback_range = {20000, 20000};
-  table->apply(settings);
+  table->apply_settings();
   UniqueFd first = listen_on({IpAddress::loopback(Family::V4), 8080});
   const UniqueFd second = listen_on({IpAddress::loopback(Family::V4), 20000});
   show(container("web"), {8080});
   EXPECT_EQ(only().state, ForwardState::Conflict);
   first.reset();
-  table->apply(settings);
+  table->apply_settings();
   EXPECT_EQ(only().state, ForwardState::Active);
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
 }
@@ -126,7 +126,7 @@ TEST_F(ForwardTurns, SettingsThatAreAppliedAgainRetryConflicts) {
 struct ForwardCrowd : ForwardTableTest {
   explicit ForwardCrowd(const Clock& clock = TestRelay::system_clock()) : ForwardTableTest(clock) {
     settings.host.fallback_range = {20000, 29999};
-    table->apply(settings);
+    table->apply_settings();
   }
   std::vector<Port> ports(Port first, std::size_t count) {
     std::vector<Port> out(count);
@@ -158,7 +158,7 @@ struct ForwardCrowdInNoTime : WithManualClock, ForwardCrowd {
 
 TEST_F(ForwardCrowd, CountsSandboxesWithTheContainerThatTheyAreIn) {
   settings.host.max_forwards = 3;
-  table->apply(settings);
+  table->apply_settings();
   TestAccess& web = of_engine("web");
   added(web);
   TestAccess& first = inside(web, "first");
@@ -174,22 +174,23 @@ TEST_F(ForwardCrowd, CountsSandboxesWithTheContainerThatTheyAreIn) {
   show(web, {9030});
   EXPECT_THAT(told.take(), IsEmpty()) << "it was told once";
   show(first, {});
-  turn_until([&] { return table->size() == 6; });  // linger: 20 ms; then the next in the group
+  turn_until(
+      [&] { return table->forwards().size() == 6; });  // linger: 20 ms; then the next in the group
   turn_until([&] { return !told.ports.empty() && told.ports.back().starts_with("+"); });
 }
 
 TEST_F(ForwardCrowd, TriesSoManyHostPortsInATurnAndNoMore) {
   settings.host.max_forwards = 1000;
-  table->apply(settings);
+  table->apply_settings();
   TestAccess& web = container("web");
   web.set_ports(ports(10000, 250));
   table->on_listeners(web);
   std::size_t before = 0;
-  while (table->size() < 250) {
+  while (table->forwards().size() < 250) {
     table->reconcile_dirty();
-    EXPECT_GT(table->size(), before);
-    EXPECT_LE(table->size(), before + 100);
-    before = table->size();
+    EXPECT_GT(table->forwards().size(), before);
+    EXPECT_LE(table->forwards().size(), before + 100);
+    before = table->forwards().size();
   }
   EXPECT_EQ(told.take().back(), "+web:10249@10249 249/250");
 }
@@ -203,7 +204,7 @@ TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
   table->on_listeners(web);
   table->on_listeners(api);
   reconcile();
-  EXPECT_EQ(table->size(), 120U);
+  EXPECT_EQ(table->forwards().size(), 120U);
   const std::vector<std::string> all = told.take();
   ASSERT_EQ(all.size(), 120U);
   EXPECT_EQ(std::ranges::count(all, "+api:11059@11059 59/60"), 1);
@@ -213,14 +214,14 @@ TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
 /// Where our own forwards have all ports no system call is made, and what was tried is known.
 TEST_F(ForwardCrowd, KeepsAConflictAcrossALookWhenItsPortsAreOurOwn) {
   settings.host.fallback_range = {20000, 20000};
-  table->apply(settings);
+  table->apply_settings();
   show(container("web"), {8080});
   show(container("api"), {8080});
   TestAccess& late = container("late");
   show(late, {8080});
   const auto forward_ids = [&] {
     std::vector<std::string> all;
-    for (const ForwardInfo& info : table->infos()) all.push_back(info.id);
+    for (const ForwardInfo& info : table->forwards().infos()) all.push_back(info.id);
     return all;
   };
   const std::vector<std::string> before = forward_ids();
@@ -242,7 +243,7 @@ TEST_F(ForwardCrowdInNoTime, FindsAFreePortWithoutTryingTheTakenOnesAgain) {
     table->reconcile_dirty();
     ++turns;
   }
-  EXPECT_EQ(table->size(), 50U * 64);
+  EXPECT_EQ(table->forwards().size(), 50U * 64);
   EXPECT_LE(turns, 120U) << "one container a turn, and not one port";
 }
 

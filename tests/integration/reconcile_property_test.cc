@@ -21,7 +21,7 @@ struct ReconcileProperties : ForwardTableTest {
   ReconcileProperties() {
     settings.host.linger = Duration::zero();
     settings.host.sticky = false;  // or the past would show
-    table->apply(settings);
+    table->apply_settings();
   }
 
   struct Inside {
@@ -95,8 +95,8 @@ struct ReconcileProperties : ForwardTableTest {
     Inside& inside = coin() ? web : api;
     switch (random() % 6) {
       case 0:
-        now = any_settings();
-        return table->apply(now);
+        settings = any_settings();
+        return table->apply_settings();
       case 1:
         return come_or_go(inside);
       case 2:
@@ -118,8 +118,8 @@ struct ReconcileProperties : ForwardTableTest {
   /// The same end, for a table that has seen nothing else.
   void begin_anew() {
     table->stop();
-    turn_until([&] { return !table->draining(); });
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, now, State{});
+    turn_until([&] { return !table->forwards().draining(); });
+    make_table({});
     table->declare();
     for (Inside* inside : {&web, &api}) {
       if (inside->reach != nullptr) table->on_access_added(*inside->reach);
@@ -128,20 +128,20 @@ struct ReconcileProperties : ForwardTableTest {
   }
   [[nodiscard]] std::set<std::string> forwards() const {
     std::set<std::string> out;
-    for (const ForwardInfo& f : table->infos()) {
+    for (const ForwardInfo& f : table->forwards().infos()) {
       out.insert(fmt::format("{} {}:{} at {} {} \"{}\"", name_of(f.origin), f.container_name,
                              f.container_port, f.host_port, name_of(f.state), f.label));
     }
     return out;
   }
   [[nodiscard]] bool lingers() const {
-    return std::ranges::any_of(
-        table->infos(), [](const ForwardInfo& f) { return f.state == ForwardState::Lingering; });
+    return std::ranges::any_of(table->forwards().infos(), [](const ForwardInfo& f) {
+      return f.state == ForwardState::Lingering;
+    });
   }
   bool coin() { return random() % 2 == 0; }
 
   std::mt19937 random{42};  // NOLINT: a fixed seed, so that a failure can be repeated
-  Settings now = settings;
   Inside web{.name = "web"}, api{.name = "api"};
   std::pair<UniqueFd, UniqueFd> taken;  ///< host ports that somebody else has
 };
@@ -154,13 +154,13 @@ TEST_F(ReconcileProperties, AnyOrderOfEventsEndsAsIfOnlyTheEndHadBeen) {
       any_event();
       if (coin()) table->reconcile_dirty();
     }
-    table->apply(now);  // conflicts are retried now, and not when they are due
+    table->apply_settings();  // conflicts are retried now, and not when they are due
     reconcile();
     ASSERT_TRUE(relay.loop.turn(Duration::zero()));  // what holds no port lingers no longer
     turn_until([&] { return !lingers(); });
     const std::set<std::string> after_all = forwards();
     told.take();
-    table->apply(now);
+    table->apply_settings();
     for (const Inside* inside : {&web, &api}) {
       if (inside->reach != nullptr) show(*inside->reach, inside->ports);
     }

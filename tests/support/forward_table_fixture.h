@@ -75,23 +75,23 @@ class TestAccess final : public ContainerAccess {
   NetnsDialer dialer_;
 };
 
-struct Told final : TableObserver {
-  void on_forward_created(const ForwardInfo&) override {}
+struct Told final : ControlObserver {
   void on_forward_changed(const ForwardInfo& f) override {
     changes.push_back(fmt::format("{} {}", f.container_port, name_of(f.state)));
   }
-  void on_forward_destroyed(const ForwardInfo&) override {}
-  void on_port_added(const ForwardInfo& f, std::uint32_t index, std::uint32_t count) override {
-    ports.push_back(fmt::format("+{}:{}@{} {}/{}", f.container_name, f.container_port, f.host_port,
-                                index, count));
-  }
-  void on_port_removed(const ForwardInfo& f, std::string_view reason) override {
-    ports.push_back(fmt::format("-{}:{} {}", f.container_name, f.container_port, reason));
+  void on_event(const Event& event) override {
+    const auto* f = std::get_if<ForwardInfo>(&event.subject);
+    if (f == nullptr) return;
+    if (event.type == Event::Type::PortAdded) {
+      ports.push_back(fmt::format("+{}:{}@{} {}/{}", f->container_name, f->container_port,
+                                  f->host_port, event.batch_index, event.batch_size));
+    } else {
+      ports.push_back(fmt::format("-{}:{} {}", f->container_name, f->container_port, event.reason));
+    }
   }
   void on_limit(const Container& c, unsigned limit) override {
     ports.push_back(fmt::format("!{} {}", c.name, limit));
   }
-  void on_state_changed() override { ++state_changes; }
   std::vector<std::string> take() { return std::exchange(ports, {}); }
   std::vector<std::string> ports, changes;
   int state_changes = 0;
@@ -104,11 +104,20 @@ struct Holder final : PortHolder {
 struct ForwardTableTest : testing::Test {
   explicit ForwardTableTest(const Clock& clock = TestRelay::system_clock()) : relay(clock) {
     settings.host.linger = std::chrono::milliseconds(20);
-    table.emplace(ForwardTable::Parts{relay.loop, relay.services, holder, told}, settings, State{});
+    notifier.add(told);
+    make_table({});
   }
   ~ForwardTableTest() override {
     table->stop();
-    turn_until([this] { return !table->draining(); });
+    turn_until([this] { return !table->forwards().draining(); });
+  }
+  void make_table(const State& state) {
+    table.emplace(ForwardTable::Parts{.loop = relay.loop,
+                                      .relay = relay.services,
+                                      .holders = holder,
+                                      .notifier = notifier,
+                                      .on_state_changed = [this] { ++told.state_changes; }},
+                  settings, state);
   }
   TestAccess& container(std::string name) {
     TestAccess& reach = unseen(std::move(name));
@@ -143,7 +152,7 @@ struct ForwardTableTest : testing::Test {
     while (table->busy());
   }
   ForwardInfo only() {
-    const auto infos = table->infos();
+    const auto infos = table->forwards().infos();
     EXPECT_EQ(infos.size(), 1U);
     return infos.empty() ? ForwardInfo{} : infos.front();
   }
@@ -165,6 +174,7 @@ struct ForwardTableTest : testing::Test {
   Settings settings;
   Holder holder;
   Told told;
+  Notifier notifier{relay.loop.clock()};
   std::optional<ForwardTable> table;
   std::vector<std::unique_ptr<TestAccess>> reaches;
   int ids = 0;

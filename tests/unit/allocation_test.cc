@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "api/event_log.h"
+#include "forward/events.h"
 #include "forward/host_ports.h"
 
 namespace portfwd {

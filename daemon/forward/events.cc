@@ -1,5 +1,5 @@
 
-#include "api/event_log.h"
+#include "forward/events.h"
 
 #include <fmt/format.h>
 
@@ -80,6 +80,16 @@ std::optional<ContainerInfo> EventLog::detached(std::string_view container_id) c
     return event.reason == "detached" ? std::optional(std::move(*c)) : std::nullopt;
   }
   return std::nullopt;
+}
+
+void Notifier::emit(Event event) {
+  event.time = clock_.wall();
+  if (auto* container = std::get_if<ContainerInfo>(&event.subject)) {
+    container->labels = {};
+    container->listeners = {};
+    container->published = {};
+  }
+  notify(&ControlObserver::on_event, log_.append(std::move(event)));
 }
 
 namespace {
@@ -278,6 +288,15 @@ void Journal::on_forward_changed(const ForwardInfo& f) {
              fmt::format("{} port {} is not forwarded: {}; {}", f.container_name, f.target,
                          f.reason, remedy_of_conflict(f)),
              fields_of(f, log::message_id::kPortConflict));
+}
+
+void Journal::on_limit(const Container& container, unsigned limit) {
+  log::write(log::Level::Warning,
+             fmt::format("{} has more open ports than max_forwards = {}: the others are not "
+                         "forwarded; raise [host] max_forwards, or forward them by hand",
+                         container.name, limit),
+             {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)},
+              {"PORTFWD_CONTAINER", container.name}});
 }
 
 void Journal::on_event(const Event& event) {
