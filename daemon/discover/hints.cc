@@ -2,11 +2,7 @@
 #include "discover/hints.h"
 
 #include <fcntl.h>
-#include <sys/inotify.h>
-#include <unistd.h>
 
-#include <array>
-#include <cstring>
 #include <filesystem>
 
 #include "kernel/procfs.h"
@@ -120,21 +116,20 @@ std::string cgroup_base(std::string_view cgroup, std::span<const procfs::Mount> 
 
 CgroupWatch::CgroupWatch(EventLoop& loop, std::function<void()> appeared)
     : appeared_(std::move(appeared)),
-      fd_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
-      source_(loop, fd_.get(), *this) {}
+      inotify_(loop, [this](std::span<const Inotify::Event> events) { on_events(events); }) {}
 
 Result<void> CgroupWatch::start(const std::string& base) {
   if (base.empty()) return fail("cgroup2", ENOENT);
   if (auto added = add(base); !added) return added;
   add_below(base, kDepth);
-  return source_.watch(EPOLLIN);
+  return {};
 }
 
 Result<void> CgroupWatch::add(const std::string& folder) {
   if (folders_.size() >= kMost) return fail("inotify_add_watch", ENOSPC);
-  const int watch = ::inotify_add_watch(fd_.get(), folder.c_str(), kEvents);
-  if (watch < 0) return fail("inotify_add_watch");
-  folders_[watch] = folder;
+  const auto watch = inotify_.add(folder, kEvents);
+  if (!watch) return std::unexpected(watch.error());
+  folders_[*watch] = folder;
   return {};
 }
 
@@ -149,22 +144,16 @@ void CgroupWatch::add_below(const std::string& folder, int depth) {
   }
 }
 
-void CgroupWatch::on_io(IoSource&, std::uint32_t) {
-  alignas(inotify_event) std::array<char, 4096> buffer;
-  const ssize_t n = ::read(fd_.get(), buffer.data(), buffer.size());
+void CgroupWatch::on_events(std::span<const Inotify::Event> events) {
   bool created = false;
-  for (ssize_t at = 0; at < n;) {
-    inotify_event event{};
-    std::memcpy(&event, buffer.data() + at, sizeof event);
-    const char* name = buffer.data() + at + sizeof event;
-    at += static_cast<ssize_t>(sizeof event + event.len);
-    if ((event.mask & IN_IGNORED) != 0) folders_.erase(event.wd);
+  for (const Inotify::Event& event : events) {
+    if ((event.mask & IN_IGNORED) != 0) folders_.erase(event.watch);
     if ((event.mask & IN_Q_OVERFLOW) != 0) created = true;
-    const auto folder = folders_.find(event.wd);
-    if (event.len == 0 || folder == folders_.end()) continue;
+    const auto folder = folders_.find(event.watch);
+    if (event.name.empty() || folder == folders_.end()) continue;
     created = true;
-    const std::string path = folder->second + "/" + name;
-    if (holds_containers(name) && add(path)) add_below(path, kDepth);
+    const std::string path = folder->second + "/" + std::string(event.name);
+    if (holds_containers(event.name) && add(path)) add_below(path, kDepth);
   }
   if (created) appeared_();
 }

@@ -14,6 +14,7 @@
 
 #include "base/unique_fd.h"
 #include "event/event_loop.h"
+#include "kernel/inotify.h"
 #include "kernel/proc_connector.h"
 #include "kernel/procfs.h"
 
@@ -67,7 +68,7 @@ class ExecHints final : private IoHandler {
 [[nodiscard]] std::string cgroup_base(std::string_view cgroup,
                                       std::span<const procfs::Mount> mounts);
 
-class CgroupWatch final : private IoHandler {
+class CgroupWatch final {
  public:
   static constexpr std::size_t kMost = 64;  ///< watches; of inotify(7)'s 8192 and more per user
 
@@ -79,14 +80,13 @@ class CgroupWatch final : private IoHandler {
   [[nodiscard]] std::size_t watches() const noexcept { return folders_.size(); }
 
  private:
-  void on_io(IoSource& source, std::uint32_t events) override;
+  void on_events(std::span<const Inotify::Event> events);
   Result<void> add(const std::string& folder);
   void add_below(const std::string& folder, int depth);
 
   std::function<void()> appeared_;
   std::map<int, std::string> folders_;  ///< by watch descriptor
-  UniqueFd fd_;
-  IoSource source_;
+  Inotify inotify_;
 };
 
 // Named network namespaces, as `ip netns add NAME` makes them: nsfs mounts in our mount namespace.

@@ -2,7 +2,6 @@
 #include "engine/engine_events.h"
 
 #include <fcntl.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -76,8 +75,7 @@ constexpr std::size_t kLongestLine = 64UL << 10;
 
 PodmanEvents::PodmanEvents(EventLoop& loop, OnEvent on_event)
     : on_event_(std::move(on_event)),
-      inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
-      source_(loop, inotify_.get(), *this) {}
+      inotify_(loop, [this](std::span<const Inotify::Event>) { read_new(); }) {}
 
 Result<void> PodmanEvents::start(const std::string& path) {
   file_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
@@ -86,16 +84,10 @@ Result<void> PodmanEvents::start(const std::string& path) {
   if (::fstat(file_.get(), &about) != 0) return fail("fstat");
   if (!S_ISREG(about.st_mode)) return fail("open", EINVAL);
   if (::lseek(file_.get(), 0, SEEK_END) < 0) return fail("lseek");
-  if (::inotify_add_watch(inotify_.get(), path.c_str(), IN_MODIFY) < 0) {
-    return fail("inotify_add_watch");
+  if (const auto watch = inotify_.add(path, IN_MODIFY); !watch) {
+    return std::unexpected(watch.error());
   }
-  return source_.watch(EPOLLIN);
-}
-
-void PodmanEvents::on_io(IoSource&, std::uint32_t) {
-  alignas(inotify_event) std::array<char, 4096> told;
-  (void)!::read(inotify_.get(), told.data(), told.size());  // what it says is known: look
-  read_new();
+  return {};
 }
 
 /// podman may begin its file anew, shorter. No more is read than was there at first: for what is

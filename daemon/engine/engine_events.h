@@ -9,6 +9,7 @@
 #include "engine/answers.h"
 #include "engine/http_client.h"
 #include "event/event_loop.h"
+#include "kernel/inotify.h"
 
 namespace portfwd {
 
@@ -48,7 +49,7 @@ class DockerEvents final : private HttpStreamHandler {
 // podman's own file of events, where it writes one ($XDG_RUNTIME_DIR/libpod/tmp/events/events.log):
 // new lines are read when inotify tells of them, so nothing of podman runs on our account. Where
 // podman writes to the journal there is no such file, and nothing to read. Owned by EngineFacts.
-class PodmanEvents final : private IoHandler {
+class PodmanEvents final {
  public:
   using OnEvent = std::function<void(const ContainerEvent&)>;
   PodmanEvents(EventLoop& loop, OnEvent on_event);
@@ -57,15 +58,13 @@ class PodmanEvents final : private IoHandler {
   Result<void> start(const std::string& path);
 
  private:
-  void on_io(IoSource& source, std::uint32_t events) override;
   void read_new();
   void take_lines();
 
   OnEvent on_event_;
   std::string unread_;  ///< the beginning of a line
   UniqueFd file_;
-  UniqueFd inotify_;
-  IoSource source_;
+  Inotify inotify_;
 };
 
 }  // namespace portfwd

@@ -1,11 +1,7 @@
 // See podman_store.h. Source: inotify(7), containers-storage.conf(5), storage's containers.go.
 #include "engine/podman_store.h"
 
-#include <sys/inotify.h>
-#include <unistd.h>
-
-#include <array>
-#include <cstring>
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -30,34 +26,21 @@ std::vector<std::string> folders_in(const std::string& storage) {
   return folders;
 }
 
-/// Whether one of the events is about that file.
-bool concerns_file(std::string_view events) {
-  while (events.size() >= sizeof(inotify_event)) {
-    inotify_event event{};
-    std::memcpy(&event, events.data(), sizeof event);
-    const std::string_view name = events.data() + sizeof event;
-    if ((event.mask & IN_Q_OVERFLOW) != 0 || (event.len > 0 && name == kFile)) return true;
-    events.remove_prefix(sizeof event + event.len);
-  }
-  return false;
-}
-
 }  // namespace
 
 PodmanStore::PodmanStore(EventLoop& loop, OnName on_name)
     : on_name_(std::move(on_name)),
-      inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
-      source_(loop, inotify_.get(), *this) {}
+      inotify_(loop, [this](std::span<const Inotify::Event> events) { on_events(events); }) {}
 
 Result<void> PodmanStore::start(const std::string& storage) {
   files_.clear();
   for (const std::string& folder : folders_in(storage)) {
-    if (::inotify_add_watch(inotify_.get(), folder.c_str(), IN_MOVED_TO | IN_ONLYDIR) < 0) continue;
+    if (!inotify_.add(folder, IN_MOVED_TO | IN_ONLYDIR)) continue;
     files_.push_back(folder + "/" + std::string(kFile));
   }
   if (files_.empty()) return fail("inotify_add_watch", ENOENT);
   read_names();
-  return source_.watch(EPOLLIN);
+  return {};
 }
 
 const ContainerFacts* PodmanStore::find(const std::string& id) const {
@@ -70,10 +53,11 @@ const ContainerFacts* PodmanStore::find_now(const std::string& id) {
   return find(id);
 }
 
-void PodmanStore::on_io(IoSource&, std::uint32_t) {
-  alignas(inotify_event) std::array<char, 4096> told;
-  const ssize_t got = ::read(inotify_.get(), told.data(), told.size());
-  if (got > 0 && concerns_file({told.data(), static_cast<std::size_t>(got)})) read_names();
+void PodmanStore::on_events(std::span<const Inotify::Event> events) {
+  const bool file_changed = std::ranges::any_of(events, [](const Inotify::Event& event) {
+    return (event.mask & IN_Q_OVERFLOW) != 0 || event.name == kFile;
+  });
+  if (file_changed) read_names();
 }
 
 void PodmanStore::read_names() {

@@ -10,13 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "engine/answers.h"
-#include "event/event_loop.h"
+#include "kernel/inotify.h"
 
 namespace portfwd {
 
-class PodmanStore final : private IoHandler {
+class PodmanStore final {
  public:
   /// A container that is new there, or renamed.
   using OnName = std::function<void(const std::string& id, const std::string& name)>;
@@ -31,14 +30,13 @@ class PodmanStore final : private IoHandler {
   [[nodiscard]] const ContainerFacts* find_now(const std::string& id);
 
  private:
-  void on_io(IoSource& source, std::uint32_t events) override;
+  void on_events(std::span<const Inotify::Event> events);
   void read_names();
 
   OnName on_name_;
   std::vector<std::string> files_;
   std::map<std::string, ContainerFacts> stored_;  ///< as last read; by id
-  UniqueFd inotify_;
-  IoSource source_;
+  Inotify inotify_;
 };
 
 }  // namespace portfwd

@@ -1,11 +1,8 @@
 #include "service/config_source.h"
 
-#include <sys/inotify.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <deque>
 
 #include "base/log.h"
@@ -56,8 +53,10 @@ void add_folders_of_links(const fs::path& path, std::set<std::string>& out) {
 ConfigSource::ConfigSource(EventLoop& loop, const Options& options)
     : options_(options),
       read_(versions()),
-      inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
-      source_(loop, inotify_.get(), *this),
+      inotify_(loop,
+               [this](std::span<const Inotify::Event>) {
+                 if (!settled_.armed()) settled_.arm_after(kSettle);
+               }),
       settled_(loop, [this] { look(); }) {
   (void)read_settings(options_, users_);  // for the users, of whom nobody is asked later
   users_.stop_asking();
@@ -70,9 +69,9 @@ std::expected<Settings, Mistakes> ConfigSource::read() {
 
 void ConfigSource::watch(std::function<void()> changed) {
   changed_ = std::move(changed);
-  if (!inotify_.valid() || !follow_folders() || !source_.watch(EPOLLIN)) {
+  if (const auto followed = follow_folders(); !followed) {
     log::warning("a changed configuration won't be noticed by itself ({}): use `portfwdctl reload`",
-                 Error{errno, "inotify"}.text());
+                 followed.error().text());
   }
 }
 
@@ -106,31 +105,33 @@ std::set<std::string> ConfigSource::folders() const {
   return out;
 }
 
-/// Until nothing has come between listing the folders and watching them.
-bool ConfigSource::follow_folders() {
+/// Until nothing has come between listing the folders and watching them. Fails if no folder can be
+/// watched.
+Result<void> ConfigSource::follow_folders() {
+  Error last{ENOENT, "inotify_add_watch"};
   for (std::set<std::string> wanted = folders();;) {
     std::map<std::string, int> watches;
     for (const std::string& folder : wanted) {
-      const int watch = ::inotify_add_watch(inotify_.get(), folder.c_str(), kEvents);
-      if (watch >= 0) watches[folder] = watch;
+      const auto watch = inotify_.add(folder, kEvents);
+      if (watch) {
+        watches[folder] = *watch;
+      } else {
+        last = watch.error();
+      }
     }
     for (const auto& [folder, watch] : watches_) {
       const bool kept =
           std::ranges::any_of(watches, [&](const auto& w) { return w.second == watch; });
-      if (!kept) (void)::inotify_rm_watch(inotify_.get(), watch);  // gone already if the folder is
+      if (!kept) inotify_.remove(watch);
     }
     watches_ = std::move(watches);
     std::set<std::string> now = folders();
-    if (now == wanted) return !watches_.empty();
+    if (now == wanted) {
+      if (watches_.empty()) return std::unexpected(last);
+      return {};
+    }
     wanted = std::move(now);
   }
-}
-
-void ConfigSource::on_io(IoSource&, std::uint32_t) {
-  alignas(inotify_event) std::array<char, 4096> ignored;
-  while (::read(inotify_.get(), ignored.data(), ignored.size()) > 0) {
-  }
-  if (!settled_.armed()) settled_.arm_after(kSettle);
 }
 
 void ConfigSource::look() {

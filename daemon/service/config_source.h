@@ -16,13 +16,13 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "event/event_loop.h"
+#include "kernel/inotify.h"
 #include "service/options.h"
 
 namespace portfwd {
 
-class ConfigSource final : private IoHandler {
+class ConfigSource final {
  public:
   /// @param options borrowed
   ConfigSource(EventLoop& loop, const Options& options);
@@ -45,17 +45,15 @@ class ConfigSource final : private IoHandler {
   [[nodiscard]] std::vector<Version> versions() const;
   [[nodiscard]] std::set<std::string> folders() const;
 
-  void on_io(IoSource& source, std::uint32_t events) override;
   void look();
-  [[nodiscard]] bool follow_folders();
+  [[nodiscard]] Result<void> follow_folders();
 
   const Options& options_;
   UserNames users_;
   std::vector<Version> read_;
   std::function<void()> changed_;
   std::map<std::string, int> watches_;  ///< by folder
-  UniqueFd inotify_;
-  IoSource source_;
+  Inotify inotify_;
   Timer settled_;
 };
 
