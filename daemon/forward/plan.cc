@@ -8,13 +8,20 @@ namespace portfwd {
 
 namespace {
 
+struct Targeted {
+  Target target;
+  const Listener* listener;
+};
 /// The listeners of one target.
-using Group = std::span<const Listener* const>;
+using Group = std::span<const Targeted>;
 
 class Planner {
  public:
   explicit Planner(const PlanInput& input) : in_(input), automatic_(input.automatic) {
     assert(std::ranges::is_sorted(in_.existing, {}, &PlanInput::Existing::place));
+    by_target_.reserve(in_.listeners.size());
+    for (const Listener& l : in_.listeners) by_target_.push_back({l.target(), &l});
+    std::ranges::stable_sort(by_target_, {}, &Targeted::target);
   }
 
   Plan run() {
@@ -39,15 +46,10 @@ class Planner {
   }
 
   void add_detected() {
-    const auto target_of = [](const Listener* l) { return l->target(); };
-    std::vector<const Listener*> by_target;
-    for (const Listener& l : in_.listeners) by_target.push_back(&l);
-    std::ranges::sort(by_target, [&](const Listener* a, const Listener* b) {
-      return std::pair(target_of(a), a) < std::pair(target_of(b), b);  // in their order
-    });
-    for (Group rest(by_target); !rest.empty();) {
-      const Target target = rest.front()->target();
-      const auto end = std::ranges::upper_bound(rest, target, {}, target_of);
+    for (Group rest(by_target_); !rest.empty();) {
+      const Target& target = rest.front().target;
+      const auto end = std::ranges::find_if(
+          rest, [&](const Targeted& other) { return other.target != target; });
       const Group group = rest.first(static_cast<std::size_t>(end - rest.begin()));
       rest = rest.subspan(group.size());
       if (!in_.suppressed.contains(target)) add_detected(target, group);
@@ -58,6 +60,7 @@ class Planner {
     const ForwardPlace place(Direction::In, target);
     if (plan_.forwards.contains(place)) return;
     const bool there = exists(place);
+    if (!there && plan_.over_limit) return;  // it would have no forward, whatever is decided
     Wanted wanted = detected(group, there);
     if (wanted.listeners.empty()) return;
     if (!there && ++automatic_ > in_.policy.settings.host.max_forwards) {
@@ -71,7 +74,7 @@ class Planner {
   /// does not have to settle again.
   [[nodiscard]] Wanted detected(Group group, bool there) {
     Wanted wanted;
-    for (const Listener* listener : group) {
+    for (const auto& [target, listener] : group) {
       Decision decision = decide(in_.policy, in_.container, *listener);
       if (!decision.forward) continue;
       const FirstSeen* first = in_.ages.find(*listener);
@@ -92,9 +95,9 @@ class Planner {
   void add_lingering() {
     for (const PlanInput::Existing& forward : in_.existing) {
       if (forward.last_listener == nullptr) continue;
-      const bool listens = std::ranges::any_of(
-          in_.listeners, [&](const Listener& l) { return l.target() == forward.place.second; });
-      if (listens) continue;
+      if (std::ranges::binary_search(by_target_, forward.place.second, {}, &Targeted::target)) {
+        continue;
+      }
       Decision decision = decide(in_.policy, in_.container, *forward.last_listener);
       if (!decision.forward) continue;
       plan_.forwards.try_emplace(forward.place, Wanted{{}, nullptr, std::move(decision.treatment)});
@@ -103,6 +106,7 @@ class Planner {
 
   const PlanInput& in_;
   std::size_t automatic_;
+  std::vector<Targeted> by_target_;  ///< all listeners; those of one target in their order
   Plan plan_;
 };
 
