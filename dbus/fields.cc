@@ -1,4 +1,3 @@
-
 #include "dbus/fields.h"
 
 #include <functional>
@@ -80,27 +79,27 @@ std::vector<Properties> published_dictionaries(const std::vector<PublishedPorts>
   return out;
 }
 
-/// A Variant is a message of its own, of about a kilobyte; its copies are the same message. So the
-/// listeners of a container share those of what they have in common.
-std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners,
-                                              std::size_t most_bytes) {
-  std::map<std::string, Variant, std::less<>> texts;
-  std::map<std::uint32_t, Variant> uids;
-  const auto shared_text = [&texts](std::string_view value) {
-    const auto known = texts.find(value);
-    return known != texts.end() ? known->second
-                                : texts.emplace(std::string(value), text(value)).first->second;
+sdbus::Message& operator<<(sdbus::Message& message, const ListenerList& list) {
+  const auto add = [&](const char* name, const char* type, const auto& value) {
+    message.openDictEntry("sv");
+    message << name;
+    message.openVariant(type);
+    message << value;
+    message.closeVariant();
+    message.closeDictEntry();
   };
-  std::vector<Properties> out;
-  for (const Listener& l : listeners | std::views::take(most_bytes / kRow)) {
-    const Variant& uid = uids.try_emplace(l.uid, l.uid).first->second;
-    out.push_back({{"Protocol", shared_text(name_of(l.protocol))},
-                   {"Address", shared_text(l.local.ip().address.text())},
-                   {"Port", Variant(l.local.ip().port)},
-                   {"Process", shared_text(l.process)},
-                   {"Uid", uid}});
+  message.openContainer("a{sv}");
+  for (const Listener& l : list.listeners | std::views::take(list.most_bytes / kRow)) {
+    message.openContainer("{sv}");
+    add("Protocol", "s", std::string(name_of(l.protocol)));
+    add("Address", "s", l.local.ip().address.text());
+    add("Port", "q", l.local.ip().port);
+    add("Process", "s", bus_text(l.process));
+    add("Uid", "u", std::uint32_t{l.uid});
+    message.closeContainer();
   }
-  return out;
+  message.closeContainer();
+  return message;
 }
 
 std::size_t size_on_bus(const Event& event) {

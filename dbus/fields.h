@@ -17,6 +17,14 @@
 #include "forward/model.h"
 
 namespace portfwd {
+struct ListenerList;
+}
+
+template <>
+struct sdbus::signature_of<portfwd::ListenerList>
+    : sdbus::signature_of<std::vector<portfwd::Properties>> {};
+
+namespace portfwd {
 
 using compat::Change;
 
@@ -46,9 +54,13 @@ constexpr auto row(const char* name, Change change, const char* event_name, Valu
 /// The `Labels` property of a container: those that take at most `most_bytes`, in their order.
 [[nodiscard]] std::map<std::string, std::string> some_labels(
     const std::map<std::string, std::string>& labels, std::size_t most_bytes);
-/// The `Listeners` property of a container, no more than take `most_bytes`.
-[[nodiscard]] std::vector<Properties> listener_dictionaries(const std::vector<Listener>& listeners,
-                                                            std::size_t most_bytes);
+/// The `Listeners` property of a container, no more than take `most_bytes`. It is written to a
+/// message entry by entry: there may be thousands, and an sdbus::Variant is a message of its own.
+struct ListenerList {
+  const std::vector<Listener>& listeners;
+  std::size_t most_bytes;
+};
+sdbus::Message& operator<<(sdbus::Message& message, const ListenerList& list);
 /// The `Published` property of a container, likewise.
 [[nodiscard]] std::vector<Properties> published_dictionaries(
     const std::vector<PublishedPorts>& published, std::size_t most_bytes);
@@ -146,11 +158,11 @@ inline constexpr std::tuple kContainerProperties{
     property("Reach", Change::Announced, [](C c) { return std::string(name_of(c.info.reach)); }),
     fields_detail::row("Reason", Change::Announced, "StateReason",
                        [](C c) { return bus_text(c.info.reason); }),
-    fields_detail::list("Listeners", &ContainerInfo::listeners,
-                        [](C c) {
-                          return listener_dictionaries(c.info.listeners,
-                                                       ContainerView::kAllListeners / c.share);
-                        }),
+    fields_detail::list(
+        "Listeners", &ContainerInfo::listeners,
+        [](C c) {
+          return ListenerList{c.info.listeners, ContainerView::kAllListeners / c.share};
+        }),
     fields_detail::row("ListenersTotal", Change::Announced, nullptr,
                        [](C c) { return static_cast<std::uint32_t>(c.info.listeners.size()); }),
     property("EverListened", Change::Announced, [](C c) { return c.info.ever_listened; }),
