@@ -161,7 +161,7 @@ Answer<void> Controller::unforward(std::string_view forward_id) {
 }
 
 void Controller::lifeline_ended(std::string_view bus_name) {
-  table_.end_lifeline(bus_name);
+  for (const std::string& id : table_.requests().of_lifeline(bus_name)) (void)table_.remove(id);
 }
 
 Answer<std::string> Controller::attach_pid(pid_t pid, std::string_view name) {
@@ -212,7 +212,9 @@ Answer<void> Controller::reload() {
 
 void Controller::follow_diag_modules() {
   parts_.reaches.follow_diag_modules();
-  table_.notify_identification_changed();
+  for (const TiedForward& tied : table_.forwards().all()) {  // whose reasons say who is refused
+    parts_.notifier.notify(&ControlObserver::on_forward_changed, tied.forward->info());
+  }
 }
 
 // ---- what they read

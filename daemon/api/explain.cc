@@ -101,7 +101,7 @@ Sentences rules(const PolicyContext& policy, const Known& known) {
     return rules_tried(policy.settings, *known.subject, imagined(known));
   }
   Sentences out;
-  for (const SeenListener& seen : known.listeners) {
+  for (const SeenPort::Seen& seen : known.listeners) {
     for (const std::string& rule : rules_tried(policy.settings, *known.subject, seen.listener)) {
       const std::string whose = known.listeners.size() > 1 ? seen.listener.local.text() + ": " : "";
       out.push_back(whose + rule);
@@ -135,13 +135,13 @@ std::string host_sentence(const ForwardInfo& f) {
 
 /// The listener that decides, the first that is to be forwarded or else the first, and how.
 struct Decided {
-  const SeenListener* seen = nullptr;  ///< null: imagined
+  const SeenPort::Seen* seen = nullptr;  ///< null: imagined
   Decision decision;
 };
 
 Decided decided(const PolicyContext& policy, const Known& known) {
   Decided out;
-  for (const SeenListener& seen : known.listeners) {
+  for (const SeenPort::Seen& seen : known.listeners) {
     Decision decision = decide(policy, *known.subject, seen.listener);
     const bool forward = decision.forward;
     if (forward || out.seen == nullptr) out = {&seen, std::move(decision)};
@@ -443,12 +443,13 @@ std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
 
 Known Explainer::present(const ContainerAccess& reach, const Target& target) const {
   const Container& container = reach.container();
+  SeenPort seen = parts_.table.seen(container, target);
   Known known{.subject = &container,
               .container = info_of(reach, parts_.settings),
               .target = target,
-              .listeners = parts_.table.seen(container, target),
+              .listeners = std::move(seen.listeners),
               .other_protocol = listens(reach, other_protocol(target)),
-              .suppressed = parts_.table.suppressed(container, target)};
+              .suppressed = seen.suppressed};
   for (const ForwardInfo& f : forwards_of(target)) {
     if (f.container_id != container.id) continue;
     add_forward(f, known);

@@ -30,7 +30,7 @@ struct Known {
   const Container* subject = nullptr;  ///< of the rules; null when no such container is there
   ContainerInfo container;             ///< the same as it is shown; without one only its name
   Target target;
-  std::vector<SeenListener> listeners;
+  std::vector<SeenPort::Seen> listeners;
   bool other_protocol = false;  ///< something listens on the same number of UDP instead of TCP, or
                                 ///< of TCP instead of UDP
   std::optional<ForwardInfo> forward;

@@ -31,6 +31,31 @@ ForwardKey key_of(const std::string& container_id, const ForwardPlace& place) {
   return {container_id, place.first, place.second};
 }
 
+/// The container of these forwards has other names than before, or its first. Their host ports are
+/// remembered under them, or they get back those that it had under them.
+void move_to_remembered_ports(ForwardSet& forwards, const std::string& container_id) {
+  HostPorts& ports = forwards.host_ports();
+  for (TiedForward* tied : forwards.of(container_id)) {
+    const HostForward* forward = tied->forward->on_host();
+    if (forward == nullptr) continue;
+    if (ports.remembered_elsewhere(*forward)) {
+      forwards.withdraw(*tied, "replaced");  // and created again, there
+    } else {
+      ports.remember(*forward);
+    }
+  }
+}
+
+/// Those of the forwards that are there still, listen, and were not announced.
+std::vector<TiedForward*> listening_of(ForwardSet& forwards, const std::vector<std::string>& ids) {
+  std::vector<TiedForward*> out;
+  for (const std::string& id : ids) {
+    TiedForward* tied = forwards.find_id(id);
+    if (tied != nullptr && !tied->announced && tied->forward->listening()) out.push_back(tied);
+  }
+  return out;
+}
+
 }  // namespace
 
 ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const State& state)
@@ -49,17 +74,21 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
                        entry->second.access->poll_now();
                        return true;
                      },
-                 .on_automatic = [this](const std::string& id,
-                                        int change) { count_automatic(id, change); },
+                 .on_automatic =
+                     [this](const std::string& id, int change) {
+                       if (!entries_.contains(id)) return;
+                       for (const std::string& other : groups_.count(id, change))
+                         queue_.mark(other);
+                     },
                  .on_conflict = [this] { schedule(); }},
                 settings_),
       requested_({.forwards = forwards_,
                   .policy = [this] { return policy(); },
                   .named = [this](const std::string& name) { return named(name); },
-                  .mark = [this](const std::string& id) { mark(entries_.at(id)); },
+                  .mark = [this](const std::string& id) { queue_.mark(id); },
                   .on_persistent_changed = parts.on_state_changed},
                  settings_, parts.loop.clock()),
-      work_(parts.loop, [this] { reconcile_dirty(); }),
+      queue_(parts.loop, [this] { reconcile_dirty(); }),
       settle_over_(parts.loop, [this] { mark_settled(); }),
       forget_wishes_(parts.loop, [this] { forget_wishes(); }) {
   forwards_.host_ports().restore(state);
@@ -80,7 +109,7 @@ void ForwardTable::apply_settings() {
     if (entry.access->state() == ContainerState::Watched) {
       requested_.note_published(entry.container());
     }
-    mark(entry);
+    queue_.mark(id);
   }
   forwards_.retries().expedite(parts_.loop.now());
   reconcile_dirty();  // who has the settings read again finds them applied
@@ -90,26 +119,24 @@ void ForwardTable::stop() {
   stopped_ = true;
   forwards_.withdraw_all("daemon-stopped");
   requested_.clear();
-  dirty_.clear();
-  changed_.clear();
-  work_.disarm();
+  queue_.stop();
   settle_over_.disarm();
   forget_wishes_.disarm();
 }
 
 // ---- reading -----------------------------------------------------------------------------------
 
-std::vector<SeenListener> ForwardTable::seen(const Container& container,
-                                             const Target& target) const {
-  std::vector<SeenListener> out;
+SeenPort ForwardTable::seen(const Container& container, const Target& target) const {
+  SeenPort out;
   const auto entry = entries_.find(container.id);
   if (entry == entries_.end()) return out;
+  out.suppressed = entry->second.suppressed.contains(target);
   for (const Listener& listener : entry->second.access->listeners()) {
     if (listener.target() != target) continue;
     const FirstSeen* first = entry->second.ages.find(listener);
     if (first == nullptr) continue;
     const Duration settle = decide(policy(), container, listener).settle;
-    out.push_back({listener, first->wall, first->at + settle - parts_.loop.now()});
+    out.listeners.push_back({listener, first->wall, first->at + settle - parts_.loop.now()});
   }
   return out;
 }
@@ -126,39 +153,32 @@ UdpInterest ForwardTable::udp_interest() const {
   return portfwd::udp_interest(settings_, ephemeral_, asked);
 }
 
-bool ForwardTable::suppressed(const Container& container, const Target& target) const {
-  const auto entry = entries_.find(container.id);
-  return entry != entries_.end() && entry->second.suppressed.contains(target);
-}
-
-void ForwardTable::notify_identification_changed() {
-  for (const TiedForward& tied : forwards_.all()) forwards_.notify_changed(tied);
-}
-
 // ---- containers --------------------------------------------------------------------------------
 
 void ForwardTable::on_access_added(ContainerAccess& access) {
   Entry& entry = entries_[access.container().id];
   assert(entry.access == nullptr);
   entry.access = &access;
-  mark_changed(entry);
+  queue_.mark_changed(access.container().id);
 }
 
 void ForwardTable::on_access_changed(ContainerAccess& access) {
-  mark_changed(entries_.at(access.container().id));
+  assert(entries_.contains(access.container().id));
+  queue_.mark_changed(access.container().id);
 }
 
 void ForwardTable::on_listeners(ContainerAccess& access) {
-  mark(entries_.at(access.container().id));
+  assert(entries_.contains(access.container().id));
+  queue_.mark(access.container().id);
 }
 
 void ForwardTable::on_access_removed(ContainerAccess& access, RemovalReason reason) {
   const std::string id = access.container().id;
-  if (changed_.erase(id) != 0) follow_facts(entries_.at(id));  // what it asked for outlives it
+  if (queue_.forget_changed(id)) follow_facts(entries_.at(id));  // what it asked for outlives it
   requested_.leave_container(access.container(), reason);
   for (TiedForward* tied : forwards_.of(id)) forwards_.withdraw(*tied, text_of(reason));
   forwards_.limit_leftovers(id);
-  groups_.leave(entries_.at(id).group, id);
+  groups_.leave(id);
   entries_.erase(id);
   requested_.wishes().gone(access.container(), parts_.loop.now());
   forget_wishes();
@@ -167,51 +187,16 @@ void ForwardTable::on_access_removed(ContainerAccess& access, RemovalReason reas
   }
 }
 
-// ---- marks -------------------------------------------------------------------------------------
-
-/// Its listeners, or what decides on them, changed.
-void ForwardTable::mark(const Entry& entry) {
-  dirty_.mark(entry.container().id);
-  schedule();
-}
-
-/// It is new, or has another name, project, labels or state.
-void ForwardTable::mark_changed(const Entry& entry) {
-  changed_.insert(entry.container().id);
-  mark(entry);
-}
-
-void ForwardTable::mark_settled() {
-  TimePoint next = TimePoint::max();
-  for (auto& [id, entry] : entries_) {
-    if (entry.settled <= parts_.loop.now()) {
-      mark(entry);
-    } else {
-      next = std::min(next, entry.settled);
-    }
-  }
-  if (next < TimePoint::max()) settle_over_.arm_at(next);
-}
-
-/// The next turn if something is marked, else the next conflict that is due. A new connection needs
-/// several turns, so that after work the loop is everybody else's for three times as long.
-void ForwardTable::schedule() {
-  if (stopped_) return;
-  const auto next = busy() ? std::optional(parts_.loop.now()) : forwards_.retries().next();
-  if (!next) return;
-  const TimePoint when = std::max(*next, rest_until_);
-  if (!work_.armed() || work_.when() > when) work_.arm_at(when);
-}
-
 // ---- once a turn -------------------------------------------------------------------------------
 
 void ForwardTable::reconcile_dirty() {
   if (stopped_) return;
   const TimePoint began = parts_.loop.now();
   begin_turn();
+  const auto turn_over = [this] { return forwards_.binds_left() == 0 || queue_.turn_over(); };
   follow_changes();
-  for (std::size_t left = dirty_.size(); left > 0 && !turn_over(); --left) {
-    const auto entry = entries_.find(dirty_.take());
+  for (std::size_t left = queue_.dirty(); left > 0 && !turn_over(); --left) {
+    const auto entry = entries_.find(queue_.take());
     if (entry != entries_.end()) reconcile(entry->second);
   }
   while (!turn_over()) {
@@ -219,24 +204,25 @@ void ForwardTable::reconcile_dirty() {
     if (!id) break;
     retry(*id);
   }
-  const TimePoint done = parts_.loop.now();
-  rest_until_ = done + std::min(3 * (done - began), kLongestRest);
+  queue_.end_turn();
   schedule();
+}
+
+/// The next turn if something is marked, else the next conflict that is due.
+void ForwardTable::schedule() {
+  const auto next = busy() ? std::optional(parts_.loop.now()) : forwards_.retries().next();
+  if (next) queue_.schedule(*next);
 }
 
 void ForwardTable::begin_turn() {
   forwards_.begin_turn(kBindsPerTurn);
-  turn_ends_ = parts_.loop.now() + kTimePerTurn;
-}
-
-bool ForwardTable::turn_over() const {
-  return forwards_.binds_left() == 0 || parts_.loop.now() >= turn_ends_;
+  queue_.begin_turn();
 }
 
 /// Takes over what is new about containers, and what is declared by them and for them. It binds no
 /// port but those of what is declared.
 void ForwardTable::follow_changes() {
-  const std::set<std::string> changed = std::exchange(changed_, {});
+  const std::set<std::string> changed = queue_.take_changed();
   std::set<std::string> projects;
   for (const std::string& id : changed) {
     Entry& entry = entries_.at(id);
@@ -246,15 +232,28 @@ void ForwardTable::follow_changes() {
   }
   // What one container of a compose project asks for may concern another one's ports.
   for (const auto& [id, entry] : entries_) {
-    if (!entry.project.empty() && projects.contains(entry.project)) mark(entry);
+    if (!entry.project.empty() && projects.contains(entry.project)) queue_.mark(id);
   }
   requested_.make_declared();
-  for (const std::string& id : changed) follow_names(entries_.at(id));
+  for (const std::string& id : changed) {
+    Entry& entry = entries_.at(id);
+    std::vector<std::string> names = lasting_names(entry.container());
+    if (names == entry.names) continue;
+    entry.names = std::move(names);
+    move_to_remembered_ports(forwards_, id);
+  }
 }
 
 void ForwardTable::follow_facts(Entry& entry) {
   const Container& container = entry.container();
-  join_group(entry);
+  std::vector<const Container*> engines;
+  for (const auto& [id, other] : entries_) {
+    if (!other.container().engine_id.empty()) engines.push_back(&other.container());
+  }
+  const std::vector<TiedForward*> own = forwards_.of(container.id);
+  const auto automatic = std::ranges::count_if(
+      own, [](const TiedForward* tied) { return tied->forward->origin() == Origin::Auto; });
+  groups_.join(container, engines, static_cast<std::size_t>(automatic));
   requested_.follow_container(*entry.access);
   for (TiedForward* tied : forwards_.of(container.id)) {
     if (tied->forward->describe(container)) forwards_.notify_changed(*tied);
@@ -262,56 +261,16 @@ void ForwardTable::follow_facts(Entry& entry) {
   entry.project = container.project;
 }
 
-/// The container has other names than at the last look, or its first. Its host ports are remembered
-/// under them, or it gets back those that it had under them.
-void ForwardTable::follow_names(Entry& entry) {
-  std::vector<std::string> names = lasting_names(entry.container());
-  if (names == entry.names) return;
-  entry.names = std::move(names);
-  HostPorts& ports = forwards_.host_ports();
-  for (TiedForward* tied : forwards_.of(entry.container().id)) {
-    const HostForward* forward = tied->forward->on_host();
-    if (forward == nullptr) continue;
-    if (ports.remembered_elsewhere(*forward)) {
-      forwards_.withdraw(*tied, "replaced");  // and created again, there
+void ForwardTable::mark_settled() {
+  TimePoint next = TimePoint::max();
+  for (auto& [id, entry] : entries_) {
+    if (entry.settled <= parts_.loop.now()) {
+      queue_.mark(id);
     } else {
-      ports.remember(*forward);
+      next = std::min(next, entry.settled);
     }
   }
-}
-
-void ForwardTable::join_group(Entry& entry) {
-  const Container& container = entry.container();
-  std::vector<const Container*> engines;
-  for (const auto& [id, other] : entries_) {
-    if (!other.container().engine_id.empty()) engines.push_back(&other.container());
-  }
-  std::string group = group_of(container, engines);
-  if (group == entry.group) return;
-  std::size_t automatic = 0;
-  for (const TiedForward* tied : forwards_.of(container.id)) {
-    automatic += tied->forward->origin() == Origin::Auto ? 1 : 0;
-  }
-  if (!entry.group.empty()) {
-    assert(groups_.at(entry.group).automatic >= automatic);
-    groups_.at(entry.group).automatic -= automatic;
-    groups_.leave(entry.group, container.id);
-  }
-  entry.group = std::move(group);
-  ForwardGroups::Group& joined = groups_.at(entry.group);
-  joined.members.insert(container.id);
-  joined.automatic += automatic;
-}
-
-/// Fewer than before: containers of the group that lack a forward may have one now.
-void ForwardTable::count_automatic(const std::string& container_id, int change) {
-  const auto entry = entries_.find(container_id);
-  if (entry == entries_.end()) return;
-  ForwardGroups::Group& group = groups_.at(entry->second.group);
-  assert(change > 0 || group.automatic > 0);
-  group.automatic += static_cast<std::size_t>(change);
-  if (change > 0) return;
-  for (const std::string& id : group.over) mark(entries_.at(id));
+  if (next < TimePoint::max()) settle_over_.arm_at(next);
 }
 
 void ForwardTable::retry(const std::string& id) {
@@ -342,7 +301,10 @@ void ForwardTable::retry(const std::string& id) {
 
 void ForwardTable::reconcile(Entry& entry) {
   const Plan plan = plan_for(entry);
-  note_limit(entry, plan.over_limit);
+  if (groups_.set_over(entry.container().id, plan.over_limit)) {
+    parts_.notifier.notify(&ControlObserver::on_limit, entry.container(),
+                           settings_.host.max_forwards);
+  }
   update_existing(entry, plan);
   create_missing(entry, plan);
 }
@@ -360,7 +322,7 @@ Plan ForwardTable::plan_for(Entry& entry) {
                   .suppressed = entry.suppressed,
                   .requests = requested_.book().of(entry.container().id),
                   .existing = {},
-                  .automatic = groups_.at(entry.group).automatic,
+                  .automatic = groups_.automatic(entry.container().id),
                   .now = parts_.loop.now()};
   for (TiedForward* tied : forwards_.of(entry.container().id)) {
     const Forward& forward = *tied->forward;
@@ -375,19 +337,6 @@ Plan ForwardTable::plan_for(Entry& entry) {
     settle_over_.arm_at(made.settled);
   }
   return made;
-}
-
-/// @param over the container has more ports than may be forwarded
-void ForwardTable::note_limit(const Entry& entry, bool over) {
-  const Container& container = entry.container();
-  ForwardGroups::Group& group = groups_.at(entry.group);
-  if (!over) {
-    group.over.erase(container.id);
-    return;
-  }
-  if (group.over.empty())
-    parts_.notifier.notify(&ControlObserver::on_limit, container, settings_.host.max_forwards);
-  group.over.insert(container.id);
 }
 
 void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
@@ -415,7 +364,8 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
     const bool lingered = wanted.listeners.empty() && wanted.request == nullptr;
     const ForwardKey key = key_of(container.id, place);
     if (lingered || forwards_.contains(key)) continue;
-    if (forwards_.binds_left() == 0 || (created && parts_.loop.now() >= until)) return mark(entry);
+    if (forwards_.binds_left() == 0 || (created && parts_.loop.now() >= until))
+      return queue_.mark(container.id);
     TiedForward& tied = forwards_.create(key, wanted);
     (void)tied.forward->describe(container);
     (void)forwards_.bind(*tied.forward);
@@ -423,17 +373,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
     if (forwards_.notify_created(tied)) entry.to_announce.push_back(tied.forward->id());
     created = true;
   }
-  announce(entry);
-}
-
-/// Those that were created for the container; some may have gone again.
-void ForwardTable::announce(Entry& entry) {
-  std::vector<TiedForward*> added;
-  for (const std::string& id : std::exchange(entry.to_announce, {})) {
-    TiedForward* tied = forwards_.find_id(id);
-    if (tied != nullptr && !tied->announced && tied->forward->listening()) added.push_back(tied);
-  }
-  forwards_.notify_added(added);
+  forwards_.notify_added(listening_of(forwards_, std::exchange(entry.to_announce, {})));
 }
 
 // ---- requests ----------------------------------------------------------------------------------
@@ -471,10 +411,6 @@ Answer<void> ForwardTable::remove(std::string_view forward_id) {
   return {};
 }
 
-void ForwardTable::end_lifeline(std::string_view bus_name) {
-  for (const std::string& id : requested_.book().of_lifeline(bus_name)) (void)remove(id);
-}
-
 // ---- declared ----------------------------------------------------------------------------------
 
 void ForwardTable::declare() {
@@ -487,7 +423,7 @@ void ForwardTable::declare() {
 void ForwardTable::forget_wishes() {
   if (requested_.wishes().forget(parts_.loop.now())) requested_.set_due();
   for (const auto& [id, entry] : entries_) {
-    if (!entry.project.empty()) mark(entry);  // may have been the other part of it
+    if (!entry.project.empty()) queue_.mark(id);  // may have been the other part of it
   }
   schedule();
   if (const auto next = requested_.wishes().forget_at()) forget_wishes_.arm_at(*next);

@@ -4,15 +4,17 @@
 // difference: a new listener, a reload, a container's return and a removed forward are all the same
 // step. It knows neither the bus nor how a container is reached.
 //
-// Whatever happens only marks containers: `changed_` those that are new or whose facts changed,
-// `dirty_` those whose forwards are to be reconciled. reconcile_dirty() does the work, once a turn
-// of the loop, so nothing edits a collection that a caller walks and the order of events does not
-// matter. A request that needs its answer at once has the container of the request reconciled
-// explicitly; the end of a container withdraws its forwards at once, since their dialers end. What
-// a turn does is bounded in time and in ports that are tried, the rest is for the next.
+// Whatever happens only marks containers in the ReconcileQueue. reconcile_dirty() does the work,
+// once a turn of the loop, so nothing edits a collection that a caller walks and the order of
+// events does not matter. A request that needs its answer at once has the container of the request
+// reconciled explicitly; the end of a container withdraws its forwards at once, since their dialers
+// end. What a turn does is bounded in time and in ports that are tried, the rest is for the next.
 #pragma once
 
+#include <algorithm>
+#include <cassert>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -32,38 +34,89 @@
 
 namespace portfwd {
 
-/// A listener on the port in question.
-struct SeenListener {
-  Listener listener;
-  WallTime since{};     ///< when it was first seen
-  Duration settling{};  ///< so much longer it must live; zero or less: it has settled
+/// What is known of a port of a container, for `explain`.
+struct SeenPort {
+  struct Seen {
+    Listener listener;
+    WallTime since{};     ///< when it was first seen
+    Duration settling{};  ///< so much longer it must live; zero or less: it has settled
+  };
+  std::vector<Seen> listeners;
+  bool suppressed = false;  ///< a person ended the forward, and its listener still lives
 };
 
-/// The containers whose forwards are to be reconciled, each once, in the order in which they were
-/// marked. Owned by the ForwardTable; containers are known by their ids.
-class DirtyContainers {
+/// Which containers are to be reconciled next, and when. Owned by the ForwardTable; containers are
+/// known by their ids.
+///
+/// A container is `dirty` when its listeners, or what decides on them, changed; it is `changed` as
+/// well when its facts did, or it is new. Between begin_turn() and end_turn() the table works, for
+/// kTimePerTurn; then it rests three times as long, since a new connection needs several turns.
+class ReconcileQueue {
  public:
+  static constexpr Duration kTimePerTurn = std::chrono::milliseconds(2);
+  static constexpr Duration kLongestRest = std::chrono::milliseconds(30);
+
+  /// @param work called from the loop when something is due
+  ReconcileQueue(EventLoop& loop, std::function<void()> work)
+      : loop_(loop), work_(loop, std::move(work)) {}
+
   /// One that is marked already keeps its place.
   void mark(const std::string& id) {
     if (marked_.insert(id).second) queue_.push_back(id);
+    schedule(loop_.now());
   }
-  /// Takes the first one out. Precondition: !empty().
-  std::string take() {
+  void mark_changed(const std::string& id) {
+    changed_.insert(id);
+    mark(id);
+  }
+  /// A container goes. @return whether its facts had changed
+  bool forget_changed(const std::string& id) { return changed_.erase(id) != 0; }
+  [[nodiscard]] std::set<std::string> take_changed() { return std::exchange(changed_, {}); }
+  /// Takes the one out that was marked first; precondition: dirty() > 0.
+  [[nodiscard]] std::string take() {
+    assert(!queue_.empty());
     std::string id = std::move(queue_.front());
     queue_.pop_front();
     marked_.erase(id);
     return id;
   }
-  [[nodiscard]] bool empty() const { return queue_.empty(); }
-  [[nodiscard]] std::size_t size() const { return queue_.size(); }
-  void clear() {
+  [[nodiscard]] std::size_t dirty() const { return queue_.size(); }
+  [[nodiscard]] bool empty() const { return queue_.empty() && changed_.empty(); }
+
+  void begin_turn() {
+    began_ = loop_.now();
+    ends_ = began_ + kTimePerTurn;
+  }
+  /// Whether no other container is to be begun in this turn.
+  [[nodiscard]] bool turn_over() const { return loop_.now() >= ends_; }
+  void end_turn() {
+    const TimePoint now = loop_.now();
+    rest_until_ = now + std::min(3 * (now - began_), kLongestRest);
+  }
+  /// Has the work done at `at`, or after the rest if that is later.
+  void schedule(TimePoint at) {
+    const TimePoint when = std::max(at, rest_until_);
+    if (!stopped_ && (!work_.armed() || work_.when() > when)) work_.arm_at(when);
+  }
+  /// Nothing is done any more.
+  void stop() {
+    stopped_ = true;
     queue_.clear();
     marked_.clear();
+    changed_.clear();
+    work_.disarm();
   }
 
  private:
+  EventLoop& loop_;
   std::deque<std::string> queue_;
   std::set<std::string> marked_;
+  std::set<std::string> changed_;
+  TimePoint began_{};
+  TimePoint ends_{};
+  TimePoint rest_until_{};  ///< no work before
+  Timer work_;
+  bool stopped_ = false;
 };
 
 class ForwardTable final : public AccessObserver {
@@ -94,29 +147,20 @@ class ForwardTable final : public AccessObserver {
   Answer<std::string> add(ContainerAccess* access, ForwardRequest request);
   /// Ends it; an auto one stays away until its listener has gone and come back.
   Answer<void> remove(std::string_view forward_id);
-  void end_lifeline(std::string_view bus_name);
-  /// Whose clients can be identified has changed, and with it the reasons of forwards.
-  void notify_identification_changed();
   /// Ends all of them for good, with the reason `daemon-stopped`; no other is made from now on.
   void stop();
   /// Whether containers are still to be reconciled.
-  [[nodiscard]] bool busy() const {
-    return !dirty_.empty() || !changed_.empty() || requested_.due();
-  }
+  [[nodiscard]] bool busy() const { return !queue_.empty() || requested_.due(); }
 
   [[nodiscard]] const ForwardSet& forwards() const { return forwards_; }
   [[nodiscard]] const RequestBook& requests() const { return requested_.book(); }
-  /// The container's listeners on a port, with what is known of each.
-  [[nodiscard]] std::vector<SeenListener> seen(const Container& container,
-                                               const Target& target) const;
+  [[nodiscard]] SeenPort seen(const Container& container, const Target& target) const;
   /// What decides on listeners. Its parts are borrowed.
   [[nodiscard]] PolicyContext policy() const {
     return {settings_, ephemeral_, requested_.wishes()};
   }
   /// Which UDP sockets are to be looked for.
   [[nodiscard]] UdpInterest udp_interest() const;
-  /// Whether a person ended this container's forward of the port and its listener still lives.
-  [[nodiscard]] bool suppressed(const Container& container, const Target& target) const;
 
   void on_access_added(ContainerAccess& access) override;
   void on_access_changed(ContainerAccess& access) override;
@@ -131,38 +175,27 @@ class ForwardTable final : public AccessObserver {
     std::set<Target> suppressed;
     ListenerAges ages;
     TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
-    std::string group;                     ///< see group_of()
     std::vector<std::string> to_announce;  ///< ids of forwards that PortAdded waits for the rest of
 
     [[nodiscard]] const Container& container() const { return access->container(); }
   };
   static constexpr unsigned kBindsPerTurn = 100;  ///< host ports that may be tried
-  static constexpr Duration kTimePerTurn = std::chrono::milliseconds(2);
   static constexpr Duration kCreatingPerTurn =
       std::chrono::milliseconds(4);  ///< of one container's
-  static constexpr Duration kLongestRest = std::chrono::milliseconds(30);
 
-  // forward_table.cc, "marks" and "once a turn"
-  void mark(const Entry& entry);
-  void mark_changed(const Entry& entry);
-  void mark_settled();
+  // "once a turn"
   void schedule();
   void begin_turn();
-  [[nodiscard]] bool turn_over() const;
   void follow_changes();
   void follow_facts(Entry& entry);
-  void follow_names(Entry& entry);
-  void join_group(Entry& entry);
-  void count_automatic(const std::string& container_id, int change);
+  void mark_settled();
   void retry(const std::string& id);
 
   // "one container"
   void reconcile(Entry& entry);
   [[nodiscard]] Plan plan_for(Entry& entry);
-  void note_limit(const Entry& entry, bool over);
   void update_existing(Entry& entry, const Plan& plan);
   void create_missing(Entry& entry, const Plan& plan);
-  void announce(Entry& entry);
 
   // "requests"
   void forget_wishes();
@@ -174,12 +207,8 @@ class ForwardTable final : public AccessObserver {
   std::map<std::string, Entry> entries_;  ///< by container id
   ForwardSet forwards_;
   RequestedForwards requested_;
-  std::set<std::string> changed_;  ///< ids of containers
-  DirtyContainers dirty_;
+  ReconcileQueue queue_;
   ForwardGroups groups_;
-  TimePoint turn_ends_{};   ///< for another container to be begun
-  TimePoint rest_until_{};  ///< no work before
-  Timer work_;              ///< calls reconcile_dirty()
   Timer settle_over_;
   Timer forget_wishes_;
   bool stopped_ = false;

@@ -48,8 +48,8 @@ class Planner {
   void add_detected() {
     for (Group rest(by_target_); !rest.empty();) {
       const Target& target = rest.front().target;
-      const auto end = std::ranges::find_if(
-          rest, [&](const Targeted& other) { return other.target != target; });
+      const auto end =
+          std::ranges::find_if(rest, [&](const Targeted& other) { return other.target != target; });
       const Group group = rest.first(static_cast<std::size_t>(end - rest.begin()));
       rest = rest.subspan(group.size());
       if (!in_.suppressed.contains(target)) add_detected(target, group);

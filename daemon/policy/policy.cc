@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 
 #include "discover/names.h"
 #include "kernel/netns.h"
@@ -488,6 +489,62 @@ std::string group_of(const Container& container, std::span<const Container* cons
                                                : Result<Gate>(fail("no namespace", ENOENT));
   if (gate && gate->userns.valid()) return fmt::format("user namespace {}", gate->inode);
   return fmt::format("container {}", container.id);
+}
+
+ForwardGroups::Group& ForwardGroups::group_of_member(const std::string& container_id) {
+  const auto key = keys_.find(container_id);
+  assert(key != keys_.end());
+  return groups_.at(key->second);
+}
+
+void ForwardGroups::join(const Container& container, std::span<const Container* const> engines,
+                         std::size_t automatic) {
+  std::string key = group_of(container, engines);
+  if (const auto known = keys_.find(container.id); known != keys_.end()) {
+    if (known->second == key) return;
+    take_out(container.id, automatic);
+  }
+  Group& group = groups_[key];
+  group.members.insert(container.id);
+  group.automatic += automatic;
+  keys_[container.id] = std::move(key);
+}
+
+void ForwardGroups::leave(const std::string& container_id) {
+  take_out(container_id, 0);
+  keys_.erase(container_id);
+}
+
+void ForwardGroups::take_out(const std::string& container_id, std::size_t automatic) {
+  Group& group = group_of_member(container_id);
+  assert(group.automatic >= automatic);
+  group.automatic -= automatic;
+  group.members.erase(container_id);
+  group.over.erase(container_id);
+  if (group.members.empty()) groups_.erase(keys_.at(container_id));
+}
+
+std::vector<std::string> ForwardGroups::count(const std::string& container_id, int change) {
+  Group& group = group_of_member(container_id);
+  assert(change > 0 || group.automatic > 0);
+  group.automatic += static_cast<std::size_t>(change);
+  if (change > 0) return {};
+  return {group.over.begin(), group.over.end()};
+}
+
+std::size_t ForwardGroups::automatic(const std::string& container_id) const {
+  return groups_.at(keys_.at(container_id)).automatic;
+}
+
+bool ForwardGroups::set_over(const std::string& container_id, bool over) {
+  Group& group = group_of_member(container_id);
+  if (!over) {
+    group.over.erase(container_id);
+    return false;
+  }
+  const bool news = group.over.empty();
+  group.over.insert(container_id);
+  return news;
 }
 
 }  // namespace portfwd

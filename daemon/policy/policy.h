@@ -105,23 +105,31 @@ struct PolicyContext {
 // lacks a forward.
 class ForwardGroups {
  public:
+  /// Puts a container into the group that it belongs to by what is known of it now.
+  /// @param engines containers of engines @param automatic its detected forwards
+  void join(const Container& container, std::span<const Container* const> engines,
+            std::size_t automatic);
+  /// Forgets a container, and the group with its last member.
+  void leave(const std::string& container_id);
+  /// A detected forward came (1) or went (-1). @return the containers that may have one more now
+  std::vector<std::string> count(const std::string& container_id, int change);
+  /// The detected forwards that count together with the container's.
+  [[nodiscard]] std::size_t automatic(const std::string& container_id) const;
+  /// Whether the container lacks a forward for the limit. @return whether the group is over the
+  /// limit since now
+  bool set_over(const std::string& container_id, bool over);
+
+ private:
   struct Group {
     std::set<std::string> members;  ///< ids of containers
     std::set<std::string> over;     ///< those that lack a forward for the limit
     std::size_t automatic = 0;      ///< detected forwards that exist
   };
+  [[nodiscard]] Group& group_of_member(const std::string& container_id);
+  void take_out(const std::string& container_id, std::size_t automatic);
 
-  Group& at(const std::string& key) { return groups_[key]; }
-  /// Forgets it with its last member.
-  void leave(const std::string& key, const std::string& container_id) {
-    Group& group = groups_[key];
-    group.members.erase(container_id);
-    group.over.erase(container_id);
-    if (group.members.empty()) groups_.erase(key);
-  }
-
- private:
   std::map<std::string, Group> groups_;
+  std::map<std::string, std::string> keys_;  ///< of the group that a container is in
 };
 
 /// The key of the container's group: the engine's container that it is, or whose cgroup it is in;

@@ -257,7 +257,7 @@ TEST_F(ForwardTableTest, WhatAPersonEndedStaysAwayUntilItsListenerHasGoneAndCome
   ASSERT_TRUE(table->remove(only().id));
   show(web, {8080, 9090});
   EXPECT_EQ(only().container_port, 9090);
-  EXPECT_TRUE(table->suppressed(web.container(), {Protocol::Tcp, 8080}));
+  EXPECT_TRUE(table->seen(web.container(), {Protocol::Tcp, 8080}).suppressed);
   show(web, {9090});
   show(web, {8080, 9090});
   EXPECT_EQ(table->forwards().size(), 2U);
@@ -278,13 +278,13 @@ TEST_F(ForwardTableTest, AForwardForAContainerThatMayComeIsAdoptedAndOutlivesIt)
   EXPECT_THAT(told.ports, ElementsAre("+web:8080@8080 0/1"));
 }
 
-TEST_F(ForwardTableTest, AForwardEndsWithItsLifeline) {
+TEST_F(ForwardTableTest, AForwardIsFoundByItsLifeline) {
   TestAccess& web = container("web");
   ASSERT_TRUE(table->add(&web, {.spec = {.target = {Protocol::Tcp, 8080}}, .lifeline = ":1.7"}));
-  table->end_lifeline(":1.8");
-  EXPECT_EQ(table->forwards().size(), 1U);
-  table->end_lifeline(":1.7");
-  EXPECT_EQ(table->forwards().size(), 0U);
+  EXPECT_THAT(table->requests().of_lifeline(":1.8"), IsEmpty());
+  EXPECT_THAT(table->requests().of_lifeline(":1.7"), ElementsAre(only().id));
+  ASSERT_TRUE(table->remove(only().id));
+  EXPECT_THAT(table->requests().of_lifeline(":1.7"), IsEmpty());
 }
 
 TEST_F(ForwardTableTest, AFloodIsLimitedAndToldOnce) {

@@ -19,7 +19,7 @@ struct ExplainTest : testing::Test {
     listen_on(IpAddress::loopback(Family::V4));
   }
   void listen_on(IpAddress address) {
-    SeenListener seen{.since = WallTime(std::chrono::seconds(1'700'000'000))};
+    SeenPort::Seen seen{.since = WallTime(std::chrono::seconds(1'700'000'000))};
     seen.listener.local = {address, 8080};
     seen.listener.process = "nginx";
     known.listeners.push_back(seen);
