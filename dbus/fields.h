@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -169,16 +170,14 @@ inline constexpr std::tuple kContainerProperties{
     property("Attached", Change::Announced, [](C c) { return c.info.attached; }),
 };
 
-/// The names of those properties that announce their changes and differ.
+/// Adds the names of those properties that announce their changes and differ.
 template <class Table, class Info>
-[[nodiscard]] std::vector<std::string> changed_properties(const Table& table, const Info& before,
-                                                          const Info& after) {
-  std::vector<std::string> names;
+void note_changes(const Table& table, const Info& before, const Info& after,
+                  std::set<std::string>& names) {
   const auto check = [&](const auto& row) {
-    if (row.change == Change::Announced && !row.same(before, after)) names.emplace_back(row.name);
+    if (row.change == Change::Announced && !row.same(before, after)) names.emplace(row.name);
   };
   std::apply([&](const auto&... rows) { (check(rows), ...); }, table);
-  return names;
 }
 
 /// Adds the properties of a table to those of an event.

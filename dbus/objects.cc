@@ -48,6 +48,12 @@ namespace {
 
 constexpr const char* kContainerInterface = "org.portfwd1.Container";
 
+void announce(sdbus::IObject& object, const char* interface, std::set<std::string>& changed) {
+  const std::vector<std::string> names(changed.begin(), changed.end());
+  changed.clear();
+  if (!names.empty()) compat::emit_changed(object, interface, names);
+}
+
 }  // namespace
 
 ContainerObject::ContainerObject(sdbus::IConnection& connection, const ContainerInfo& info,
@@ -66,17 +72,12 @@ ContainerObject::ContainerObject(sdbus::IConnection& connection, const Container
 }
 
 void ContainerObject::update(const ContainerInfo& info) {
-  for (std::string& name :
-       changed_properties(kContainerProperties, ContainerView{info_}, ContainerView{info})) {
-    changed_.insert(std::move(name));
-  }
+  note_changes(kContainerProperties, ContainerView{info_}, ContainerView{info}, changed_);
   info_ = info;
 }
 
 void ContainerObject::flush() {
-  const std::vector<std::string> names(changed_.begin(), changed_.end());
-  changed_.clear();
-  if (!names.empty()) compat::emit_changed(getObject(), kContainerInterface, names);
+  announce(getObject(), kContainerInterface, changed_);
 }
 
 namespace {
@@ -89,8 +90,7 @@ ForwardObject::ForwardObject(sdbus::IConnection& connection, Control& control,
                              const ForwardInfo& info)
     : AdaptorInterfaces(connection, sdbus::ObjectPath(forward_path(info.id))),
       control_(control),
-      info_(info),
-      announced_(info) {
+      info_(info) {
   {
     compat::Vtable vtable(getObject(), kForwardInterface);
     vtable.method("Close",
@@ -107,10 +107,17 @@ void ForwardObject::refresh_counters() {
   if (const auto counters = control_.forward_counters(info_.id)) info_.counters = *counters;
 }
 
+void ForwardObject::update(const ForwardInfo& info) {
+  if (!announced_) announced_ = std::make_unique<const ForwardInfo>(std::move(info_));
+  info_ = info;
+}
+
 void ForwardObject::flush() {
-  const auto names = changed_properties(kForwardProperties, announced_, info_);
-  announced_ = info_;
-  if (!names.empty()) compat::emit_changed(getObject(), kForwardInterface, names);
+  const auto before = std::exchange(announced_, nullptr);
+  if (!before) return;
+  std::set<std::string> changed;
+  note_changes(kForwardProperties, *before, info_, changed);
+  announce(getObject(), kForwardInterface, changed);
 }
 
 }  // namespace portfwd

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -41,7 +42,7 @@ class ContainerObject final : public sdbus::AdaptorInterfaces<sdbus::ManagedObje
 
   /// Takes the new state; flush() announces it.
   void update(const ContainerInfo& info);
-  /// PropertiesChanged for what differs from what was announced last.
+  /// PropertiesChanged for what changed since it was announced last.
   void flush();
 
  private:
@@ -61,7 +62,7 @@ class ForwardObject final : public sdbus::AdaptorInterfaces<sdbus::ManagedObject
   ~ForwardObject() { unregisterAdaptor(); }
 
   /// Takes the new state; flush() announces it.
-  void update(const ForwardInfo& info) { info_ = info; }
+  void update(const ForwardInfo& info);
   /// PropertiesChanged for what differs from what was announced last.
   void flush();
 
@@ -70,7 +71,7 @@ class ForwardObject final : public sdbus::AdaptorInterfaces<sdbus::ManagedObject
 
   Control& control_;
   ForwardInfo info_;
-  ForwardInfo announced_;
+  std::unique_ptr<const ForwardInfo> announced_;  ///< null while it is as info_ has it
 };
 
 }  // namespace portfwd

@@ -75,6 +75,27 @@ std::string_view reason_text(RemovalReason reason) {
   return "";
 }
 
+/// One budget for all looking: two fifths to find containers, the rest to watch their listeners.
+void share_cpu_budget(const Settings& settings, AccessSet& accesses, Discovery& discovery) {
+  constexpr double kDiscoveryShare = 0.4;
+  Settings::Detect watching = settings.detect;
+  watching.cpu_budget *= 1 - kDiscoveryShare;
+  accesses.set_pace(watching);
+  discovery.set_budget(settings.detect.cpu_budget / 100 * kDiscoveryShare);
+}
+
+void share_udp_interest(const ForwardTable& table, AccessSet& accesses) {
+  accesses.look_for(table.udp_interest());
+}
+
+/// What the configuration declares by now needs no keeping.
+void restore(const ForwardSpec& kept, ForwardTable& table) {
+  const Answer<void> checked = check_lengths(kept);
+  const Answer<std::string> restored =
+      checked ? table.add(nullptr, restored_request(kept)) : std::unexpected(checked.error());
+  if (!restored) log::info("cannot restore persistent forward: {}", restored.error().text);
+}
+
 }  // namespace
 
 Controller::Controller(Parts parts, Settings settings)
@@ -91,38 +112,16 @@ Controller::Controller(Parts parts, Settings settings)
       instance_id_(random_id()),
       started_(parts_.loop.now()) {
   parts_.notifier.add(*this);
-  share_cpu_budget();
+  share_cpu_budget(settings_, parts_.reaches, parts_.discovery);
   parts_.discovery.opt_outs().recall(last_life_.opt_outs);
   parts_.discovery.opt_outs().set_observer([this] { keeper_.changed(); });
 }
 
-/// One budget for all looking: two fifths to find containers, the rest to watch their listeners.
-void Controller::share_cpu_budget() {
-  constexpr double kDiscoveryShare = 0.4;
-  Settings::Detect watching = settings_.detect;
-  watching.cpu_budget *= 1 - kDiscoveryShare;
-  parts_.reaches.set_pace(watching);
-  parts_.discovery.set_budget(settings_.detect.cpu_budget / 100 * kDiscoveryShare);
-}
-
-void Controller::share_udp_interest() {
-  parts_.reaches.look_for(table_.udp_interest());
-}
-
 Result<void> Controller::start() {
-  share_udp_interest();
+  share_udp_interest(table_, parts_.reaches);
   table_.declare();
-  for (const ForwardSpec& kept : std::exchange(last_life_, {}).forwards) restore(kept);
+  for (const ForwardSpec& kept : std::exchange(last_life_, {}).forwards) restore(kept, table_);
   return parts_.discovery.start();
-}
-
-/// What the configuration declares by now needs no keeping.
-void Controller::restore(const ForwardSpec& kept) {
-  ForwardRequest request = restored_request(kept);
-  const Answer<void> checked = check_lengths(kept);
-  const Answer<std::string> restored =
-      checked ? table_.add(nullptr, std::move(request)) : std::unexpected(checked.error());
-  if (!restored) log::info("cannot restore persistent forward: {}", restored.error().text);
 }
 
 State Controller::state() const {
@@ -136,8 +135,7 @@ void Controller::stop() {
   table_.stop();
 }
 
-// ---- what people ask
-// -----------------------------------------------------------------------------
+// ---- what people ask ----------------------------------------------------------------------------
 
 Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_view lifeline) {
   ForwardRequest request{.spec = spec, .lifeline = std::string(lifeline)};
@@ -200,9 +198,9 @@ Answer<void> Controller::reload() {
   }
   mistakes_.clear();
   settings_ = std::move(*read);
-  share_cpu_budget();
+  share_cpu_budget(settings_, parts_.reaches, parts_.discovery);
   table_.apply_settings();
-  share_udp_interest();
+  share_udp_interest(table_, parts_.reaches);
   for (ContainerAccess* reach : parts_.reaches.all())
     notify_changed(*reach);  // some may be ignored now
   log::write(log::Level::Info, "configuration read",
@@ -217,8 +215,7 @@ void Controller::follow_diag_modules() {
   }
 }
 
-// ---- what they read
-// ------------------------------------------------------------------------------
+// ---- what they read -----------------------------------------------------------------------------
 
 std::vector<Event> Controller::events_after(std::uint64_t seq) const {
   return parts_.notifier.log().after(seq);
@@ -246,8 +243,7 @@ std::optional<Counters> Controller::forward_counters(std::string_view id) const 
   return forward == nullptr ? std::nullopt : std::optional(forward->counters());
 }
 
-// ---- what happens
-// --------------------------------------------------------------------------------
+// ---- what happens -------------------------------------------------------------------------------
 
 void Controller::on_access_added(ContainerAccess& reach) {
   const ContainerInfo info = info_of(reach, settings_);
@@ -281,11 +277,11 @@ void Controller::on_access_removed(ContainerAccess& reach, RemovalReason reason)
 }
 
 void Controller::on_forward_added(const ForwardInfo& forward) {
-  if (forward.protocol == Protocol::Udp) share_udp_interest();
+  if (forward.protocol == Protocol::Udp) share_udp_interest(table_, parts_.reaches);
 }
 
 void Controller::on_forward_removed(const ForwardInfo& forward) {
-  if (forward.protocol == Protocol::Udp) share_udp_interest();
+  if (forward.protocol == Protocol::Udp) share_udp_interest(table_, parts_.reaches);
 }
 
 namespace {

@@ -85,10 +85,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
   void on_forward_added(const ForwardInfo& forward) override;
   void on_forward_removed(const ForwardInfo& forward) override;
 
-  void share_cpu_budget();
-  void share_udp_interest();
   void notify_changed(const ContainerAccess& reach);
-  void restore(const ForwardSpec& kept);
   [[nodiscard]] State state() const;
 
   Parts parts_;
