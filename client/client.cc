@@ -190,6 +190,17 @@ std::vector<Event> Client::events_after(std::uint64_t seq) {
   });
 }
 
+std::map<std::string, Counters> Client::counters() {
+  return exchange([&] {
+    std::map<std::string, Counters> found;
+    for (const auto& row : connection().manager().GetCounters()) {
+      found[row.get<0>()] = {row.get<1>(), row.get<2>(), row.get<3>(),
+                             row.get<4>(), row.get<5>(), row.get<6>()};
+    }
+    return found;
+  });
+}
+
 Explanation Client::explain(const std::string& container, const std::string& target) {
   return exchange([&] {
     return decode_explanation(connection().manager().Explain(utf8(container), utf8(target)));

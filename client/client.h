@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -67,6 +68,8 @@ class Client {
 
   [[nodiscard]] std::vector<Forward> forwards();      ///< by container name, then port
   [[nodiscard]] std::vector<Container> containers();  ///< by name
+  /// As of now, of all forwards, by path: for who shows them again and again.
+  [[nodiscard]] std::map<std::string, Counters> counters();
 
   /// @return the new forward; none when it has already ended
   std::optional<Forward> add_forward(const ForwardRequest& request);

@@ -30,6 +30,15 @@ struct Field {
   Value Owner::*member;
 };
 
+struct Counters {
+  std::uint64_t active = 0;
+  std::uint64_t total = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t bytes_in = 0;
+  std::uint64_t bytes_out = 0;
+};
+
 struct Forward {
   std::string path;  ///< of its object on the bus
   std::string id;

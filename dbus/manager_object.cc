@@ -205,6 +205,17 @@ std::vector<ManagerObject::EventRow> ManagerObject::GetEvents(const std::uint64_
   });
 }
 
+std::vector<ManagerObject::CountersRow> ManagerObject::GetCounters() {
+  return guarded([&] {
+    std::vector<CountersRow> rows;
+    for (const auto& [id, c] : control_.counters()) {
+      rows.emplace_back(sdbus::ObjectPath(forward_path(id)), c.active, c.total, c.failed, c.refused,
+                        c.bytes_in, c.bytes_out);
+    }
+    return rows;
+  });
+}
+
 Properties ManagerObject::Explain(const std::string& container, const std::string& target) {
   return guarded(
       [&] { return fact_dictionary(value_or_throw(control_.explain(container, target))); });

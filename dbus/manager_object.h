@@ -69,6 +69,9 @@ class ManagerObject final : public sdbus::AdaptorInterfaces<org::portfwd1::Manag
   using EventRow = sdbus::Struct<std::uint64_t, std::uint64_t, std::string, sdbus::ObjectPath,
                                  Properties>;  ///< ttsoa{sv}
 
+  using CountersRow = sdbus::Struct<sdbus::ObjectPath, std::uint64_t, std::uint64_t, std::uint64_t,
+                                    std::uint64_t, std::uint64_t, std::uint64_t>;  ///< otttttt
+
   sdbus::ObjectPath Forward(const std::string& container, const std::string& target,
                             const Properties& options) override;
   void Unforward(const sdbus::ObjectPath& forward) override;
@@ -76,6 +79,7 @@ class ManagerObject final : public sdbus::AdaptorInterfaces<org::portfwd1::Manag
   sdbus::ObjectPath AttachNetns(const sdbus::UnixFd& netns, const std::string& name) override;
   void Detach(const sdbus::ObjectPath& container) override;
   std::vector<EventRow> GetEvents(const std::uint64_t& after_seq) override;
+  std::vector<CountersRow> GetCounters() override;
   Properties Explain(const std::string& container, const std::string& target) override;
   Properties GetStatus() override;
   void Reload() override;

@@ -104,7 +104,7 @@ ForwardObject::ForwardObject(sdbus::IConnection& connection, Control& control,
 }
 
 void ForwardObject::refresh_counters() {
-  if (const auto counters = control_.forward_counters(info_.id)) info_.counters = *counters;
+  for (const ForwardCounters& own : control_.counters(info_.id)) info_.counters = own.counters;
 }
 
 void ForwardObject::update(const ForwardInfo& info) {

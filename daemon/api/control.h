@@ -17,6 +17,11 @@
 
 namespace portfwd {
 
+struct ForwardCounters {
+  std::string forward_id;
+  Counters counters;
+};
+
 class Control {
  public:
   /// @param spec its container by name, id or unambiguous prefix of an id @param lifeline bus name
@@ -39,8 +44,10 @@ class Control {
   [[nodiscard]] virtual std::uint64_t poll_interval_usec() const = 0;
   [[nodiscard]] virtual std::vector<ForwardInfo> forwards() const = 0;
   [[nodiscard]] virtual std::vector<ContainerInfo> containers() const = 0;
-  /// Nothing if there is no such forward.
-  [[nodiscard]] virtual std::optional<Counters> forward_counters(std::string_view id) const = 0;
+  /// As of now, of all forwards or of one; none if there is no such forward. @param forward_id ""
+  /// for all
+  [[nodiscard]] virtual std::vector<ForwardCounters> counters(
+      std::string_view forward_id = "") const = 0;
 
  protected:
   ~Control() = default;

@@ -238,9 +238,15 @@ std::vector<ForwardInfo> Controller::forwards() const {
   return table_.forwards().infos();
 }
 
-std::optional<Counters> Controller::forward_counters(std::string_view id) const {
-  const Forward* forward = table_.forwards().find_id(id);
-  return forward == nullptr ? std::nullopt : std::optional(forward->counters());
+std::vector<ForwardCounters> Controller::counters(std::string_view forward_id) const {
+  std::vector<ForwardCounters> out;
+  const auto add = [&](const Forward& f) { out.push_back({f.id(), f.counters()}); };
+  if (forward_id.empty()) {
+    for (const TiedForward& tied : table_.forwards().all()) add(*tied.forward);
+  } else if (const Forward* one = table_.forwards().find_id(forward_id)) {
+    add(*one);
+  }
+  return out;
 }
 
 // ---- what happens -------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
   [[nodiscard]] std::uint64_t poll_interval_usec() const override;
   [[nodiscard]] std::vector<ForwardInfo> forwards() const override;
   [[nodiscard]] std::vector<ContainerInfo> containers() const override;
-  [[nodiscard]] std::optional<Counters> forward_counters(std::string_view id) const override;
+  [[nodiscard]] std::vector<ForwardCounters> counters(std::string_view forward_id) const override;
 
  private:
   void on_access_added(ContainerAccess& reach) override;

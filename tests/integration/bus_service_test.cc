@@ -170,6 +170,17 @@ TEST_F(BusServiceTest, CountersAreAsOfTheMomentTheyAreRead) {
   EXPECT_FALSE(client_->saw("PropertiesChanged"));
 }
 
+TEST_F(BusServiceTest, TellsTheCountersOfAllForwardsInOneCall) {
+  control_.all_forwards = {web_forward(), web_forward("f-2")};
+  serve();
+  control_.all_forwards[0].counters = {1, 2, 3, 4, 5, 6};
+  control_.all_forwards[1].counters = {.total = 9};
+  const Json rows = client_->manager("GetCounters").body[0];
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0], Json::array({kWebPath, 1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(rows[1], Json::array({"/org/portfwd1/forward/f_2d2", 0, 9, 0, 0, 0, 0}));
+}
+
 TEST_F(BusServiceTest, AForwardClosesItselfWhileItsOwnHandlerRuns) {
   control_.all_forwards = {web_forward()};
   serve();

@@ -80,6 +80,18 @@ TEST_F(ClientTest, ListsForwardsAsValuesByContainerAndPort) {
   EXPECT_EQ(web.bytes_out, 456U);
 }
 
+TEST_F(ClientTest, ReadsTheCountersOfAllForwardsByPath) {
+  control_.all_forwards = {web_forward()};
+  serve();
+  control_.all_forwards[0].counters = {.active = 1, .total = 2, .bytes_out = 7};
+  const auto found = in_client([&] { return client_.counters(); });
+  ASSERT_EQ(found.size(), 1U);
+  const client::Counters& web = found.at("/org/portfwd1/forward/f_2d1");
+  EXPECT_EQ(web.active, 1U);
+  EXPECT_EQ(web.total, 2U);
+  EXPECT_EQ(web.bytes_out, 7U);
+}
+
 TEST_F(ClientTest, ListsContainersWithListenersAndPublishedPorts) {
   control_.all_containers = {web_container()};
   serve();

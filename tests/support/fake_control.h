@@ -168,9 +168,12 @@ class FakeControl final : public Control {
   std::uint64_t poll_interval_usec() const override { return 20000; }
   std::vector<ForwardInfo> forwards() const override { return all_forwards; }
   std::vector<ContainerInfo> containers() const override { return all_containers; }
-  std::optional<Counters> forward_counters(std::string_view id) const override {
-    const auto found = find_forward(id);
-    return found ? std::optional(found->counters) : std::nullopt;
+  std::vector<ForwardCounters> counters(std::string_view id) const override {
+    std::vector<ForwardCounters> out;
+    for (const ForwardInfo& f : all_forwards) {
+      if (id.empty() || f.id == id) out.push_back({f.id, f.counters});
+    }
+    return out;
   }
   std::optional<ForwardInfo> find_forward(std::string_view id) const {
     const auto at = std::ranges::find(all_forwards, id, &ForwardInfo::id);
