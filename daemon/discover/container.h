@@ -23,13 +23,14 @@ struct PortMetadata;
 }
 
 struct Container {
-  std::string id;    ///< opaque, [A-Za-z0-9_-], never used twice in a daemon's life
+  std::string id;    ///< opaque, [A-Za-z0-9_-], see ContainerIds
   std::string name;  ///< what its owner calls it; shown to people, not unique
   /// "podman", "docker", "nspawn", "bubblewrap", "netns", ... or "" if unknown
   std::string engine;
   std::string engine_id;        ///< the engine's own id in full, or "" when it has none
   uid_t uid = 0;                ///< its owner on the host
   pid_t pid = 0;                ///< a process in it, as the host counts; 0: known only by its path
+  std::uint64_t started = 0;    ///< that process, as ProcDir has it
   std::uint64_t netns = 0;      ///< inode of its network namespace; 0 when it cannot be seen
   std::uint64_t cgroup_id = 0;  ///< of a process in it (see cgroup_id_of); 0: it can't be known
   std::string cgroup{};  ///< the folder that all its processes are in or below; "": not known
@@ -50,6 +51,7 @@ struct Container {
 
   std::string path;  ///< of a container that is a named namespace (`ip netns`, attach), else ""
   bool attached = false;     ///< asked for by attach
+  bool recalled = false;     ///< it was there in the daemon's last life, and has the same id
   bool on_host = false;      ///< its network is the host's, so its ports are the host's already
   std::string inaccessible;  ///< why it can't be entered, remedy included; "" when it may be tried
 };

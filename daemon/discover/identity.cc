@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
+#include <charconv>
 
 #include "kernel/procfs.h"
 
@@ -251,6 +253,84 @@ Boundary::Verdict Boundary::judge(const Netns& netns) const {
           .inaccessible = fmt::format("the namespace belongs to uid {}: run portfwd as that user "
                                       "or as root",
                                       gate->owner)};
+}
+
+// ---- ids of containers
+
+namespace {
+
+constexpr std::size_t kBrief = 12;
+
+/// @return nothing unless all of it is a number with that base
+std::optional<std::uint64_t> whole_number(std::string_view text, int base) {
+  std::uint64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number, base);
+  return error == std::errc() && stop == end ? std::optional(number) : std::nullopt;
+}
+
+std::optional<std::uint64_t> brief_number(std::string_view id) {
+  return id.size() == kBrief ? whole_number(id, 16) : std::nullopt;
+}
+
+}  // namespace
+
+/// An id that is not made as make() does could be given out again.
+void ContainerIds::restore(const Saved& saved, bool knows_used) {
+  assert(former_.empty() && used_.empty());
+  constexpr std::uint64_t kMostNumber = std::uint64_t{1} << 53;
+  knows_used_ = knows_used;
+  next_ = saved.next;
+  for (const std::string& id : saved.used) {
+    if (const auto number = brief_number(id)) used_.insert(*number);
+  }
+  for (const KnownContainer& container : saved.containers) {
+    const std::string_view id = container.id;
+    const std::size_t numbered = id.starts_with('n') ? 1 : id.size() > kBrief ? kBrief + 1 : 0;
+    const auto number = numbered == 0 ? 0 : whole_number(id.substr(numbered), 10);
+    const auto brief = numbered == 1 ? 0 : brief_number(id.substr(0, kBrief));
+    const bool separated = numbered != kBrief + 1 || id[kBrief] == '-';
+    const bool known = std::ranges::find(former_, id, &KnownContainer::id) != former_.end();
+    if (!number || *number >= kMostNumber || !brief || !separated || known) continue;
+    if (numbered != 1) used_.insert(*brief);
+    next_ = std::max(next_, *number + 1);
+    former_.push_back(container);
+  }
+}
+
+std::optional<std::string> ContainerIds::recall(const KnownContainer& container) {
+  const auto found = std::ranges::find_if(former_, [&](const KnownContainer& former) {
+    if (former.netns != container.netns) return false;
+    const bool same_engine_id =
+        !container.engine_id.empty() && former.engine_id == container.engine_id;
+    const bool same_anchor = container.pid != 0 && container.started != 0 &&
+                             former.pid == container.pid && former.started == container.started;
+    return same_engine_id || same_anchor;
+  });
+  if (found == former_.end()) return std::nullopt;
+  std::string id = std::move(found->id);
+  former_.erase(found);
+  return id;
+}
+
+std::string ContainerIds::make(const std::string& engine_id) {
+  if (!names::is_hex_id(engine_id)) return fmt::format("n{}", next_++);
+  std::string brief = engine_id.substr(0, kBrief);
+  const auto number = brief_number(brief);
+  assert(number);
+  const bool is_new = used_.insert(*number).second;
+  if (is_new && knows_used_) return brief;
+  return fmt::format("{}-{}", brief, next_++);  // it was restarted
+}
+
+std::vector<std::string> ContainerIds::used(std::size_t most) const {
+  std::vector<std::string> out;
+  out.reserve(std::min(most, used_.size()));
+  for (const std::uint64_t number : used_) {
+    if (out.size() == most) break;
+    out.push_back(fmt::format("{:0{}x}", number, kBrief));
+  }
+  return out;
 }
 
 }  // namespace portfwd

@@ -105,6 +105,55 @@ class Identifier {
   std::string cgroup_root_;  ///< where the unified hierarchy is mounted; "" when it is not
 };
 
+/// A container that is there, and what tells that it is the same one in the daemon's next life.
+struct KnownContainer {
+  std::string id;
+  std::string name;
+  std::string engine;
+  std::string engine_id;      ///< "" if it has none
+  std::uint64_t netns = 0;    ///< of its ContainerKey
+  pid_t pid = 0;              ///< its anchor process; 0: none
+  std::uint64_t started = 0;  ///< of the anchor, as ProcDir has it
+  friend bool operator==(const KnownContainer&, const KnownContainer&) = default;
+};
+
+// The ids of containers: "a1b2c3d4e5f6", the beginning of the engine's id, if that was not used
+// before, else "a1b2c3d4e5f6-7"; "n7" without an engine's id. No id is given out twice under one
+// InstanceId. A container that was there when the daemon ended keeps its id: one in the same
+// network namespace with the same engine's id, or with the same anchor process. The namespace alone
+// proves nothing, since the next one may get its inode. Owned by the Registry.
+class ContainerIds {
+ public:
+  struct Saved {
+    std::vector<KnownContainer> containers;
+    std::vector<std::string> used;  ///< ids made of an engine's id
+    std::uint64_t next = 1;         ///< number in the next id that has one
+  };
+  /// Of the same boot. What makes no sense is left out.
+  /// @param knows_used whether `used` is complete; if not, each new id has a number
+  void restore(const Saved& saved, bool knows_used);
+
+  /// The id that the container had when the daemon ended; given out once.
+  /// @param container its own id is not looked at
+  [[nodiscard]] std::optional<std::string> recall(const KnownContainer& container);
+  /// A new one. @param engine_id "" if it has none
+  [[nodiscard]] std::string make(const std::string& engine_id);
+
+  [[nodiscard]] std::uint64_t next_number() const { return next_; }
+  /// Some `most` of them if there are more.
+  [[nodiscard]] std::vector<std::string> used(std::size_t most) const;
+  /// Those that were not recalled.
+  [[nodiscard]] const std::vector<KnownContainer>& former() const { return former_; }
+  /// What has not been found again by now is gone.
+  std::vector<KnownContainer> take_former() { return std::exchange(former_, {}); }
+
+ private:
+  std::vector<KnownContainer> former_;
+  std::set<std::uint64_t> used_;  ///< the first 12 hex digits of each engine's id
+  bool knows_used_ = true;
+  std::uint64_t next_ = 1;
+};
+
 // Which network namespaces concern us: not the daemon's own, not its ancestors', none that belongs
 // to a user namespace above ours; and which of the others may be entered. Owned by Discovery.
 class Boundary {

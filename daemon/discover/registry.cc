@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <charconv>
 
 #include "discover/container.h"
 #include "kernel/netns.h"
@@ -77,7 +76,9 @@ const Container* Registry::add(Sighting sighting) {
 
   auto made = std::make_unique<Entry>(*this, key, ++found_, std::move(sighting));
   Entry& entry = *made;
-  entry.container.id = new_id(key.engine_id);
+  auto former_id = ids_.recall(entry.known());
+  entry.container.recalled = former_id.has_value();
+  entry.container.id = former_id ? std::move(*former_id) : ids_.make(key.engine_id);
   take_first_word(entry);                                  // before anybody can find it
   assert(entry_of(entry.container.id) == entries_.end());  // never used twice
   assert(entry.key == key);
@@ -184,7 +185,10 @@ void Registry::settle(const ContainerKey& key, pid_t pid, UniqueFd pidfd) {
   entry.orphan = false;
   if (pidfd.valid()) entry.hold_on(loop_, pid, std::move(pidfd));
   if (!entry.held()) return remove(ContainerKey(key), RemovalReason::Gone);
-  if (!entry.anchor) entry.container.pid = 0;
+  if (!entry.anchor) {
+    entry.container.pid = 0;
+    entry.container.started = 0;
+  }
   if (entry.container.pid != before) changed(entry);
 }
 
@@ -259,17 +263,13 @@ void Registry::set_paths(const std::map<std::uint64_t, std::string>& paths) {
   for (const ContainerKey& key : lost) remove_if_unheld(key);
 }
 
-/// "a1b2c3d4e5f6" when the engine has such an id that was not used before, else "n7".
-std::string Registry::new_id(const std::string& engine_id) {
-  if (!names::is_hex_id(engine_id)) return fmt::format("n{}", ++made_ids_);
-  std::string brief = engine_id.substr(0, 12);
-  std::uint64_t number = 0;
-  std::from_chars(brief.data(), brief.data() + brief.size(), number, 16);
-  const auto place = std::ranges::lower_bound(used_engine_ids_, number);
-  const bool used = place != used_engine_ids_.end() && *place == number;
-  if (used) return fmt::format("{}-{}", brief, ++made_ids_);  // it was restarted
-  used_engine_ids_.insert(place, number);
-  return brief;
+std::vector<KnownContainer> Registry::known() const {
+  std::vector<KnownContainer> all;
+  for (const auto& [key, entry] : entries_) {
+    if (!entry->forgotten) all.push_back(entry->known());
+  }
+  all.insert(all.end(), ids_.former().begin(), ids_.former().end());
+  return all;
 }
 
 // What people ask of the Registry: find by text, attach, detach; each refusal says what to do.
@@ -404,7 +404,8 @@ const Container* Registry::attach(Sighting sighting, std::string_view name) {
   if (sighting.named) entry.container.name = sighting.identity.name;
   entry.named_by_person = entry.named_by_person || sighting.named;
   if (std::exchange(entry.forgotten, false)) {
-    entry.container.id = new_id(entry.container.engine_id);
+    entry.container.id = ids_.make(entry.container.engine_id);
+    entry.container.recalled = false;
     announce(entry);
   } else {
     changed(entry);

@@ -84,6 +84,12 @@ class Registry {
   /// Forgets the container; it is not found again while its namespace lives, unless attached.
   Answer<void> detach(std::string_view id);
 
+  // Across a restart of the daemon.
+  [[nodiscard]] ContainerIds& ids() { return ids_; }
+  [[nodiscard]] const ContainerIds& ids() const { return ids_; }
+  /// The containers, and those of the last life that have not been found again, for the next one.
+  [[nodiscard]] std::vector<KnownContainer> known() const;
+
   // For Discovery.
   void set_census(Census* census) noexcept { census_ = census; }
   [[nodiscard]] bool knows(const ContainerKey& key) const { return entries_.contains(key); }
@@ -138,7 +144,6 @@ class Registry {
   void changed(const Entry& entry);
   Entry& rename_key(Entries::const_iterator entry, std::string engine_id);
   const Container* attach(Sighting sighting, std::string_view name);
-  std::string new_id(const std::string& engine_id);
   [[nodiscard]] std::string path_of(const Netns& netns) const;
   [[nodiscard]] Entries::const_iterator entry_of(std::string_view id) const;
   [[nodiscard]] Entry* entry_of_engine_id(std::string_view engine_id) const;
@@ -152,8 +157,7 @@ class Registry {
   Timer wait_;  ///< for engines' answers
   std::vector<RegistryObserver*> observers_;
   Entries entries_;
-  std::vector<std::uint64_t> used_engine_ids_;  ///< sorted; first 12 hex digits of each
-  std::uint64_t made_ids_ = 0;
+  ContainerIds ids_;
   std::uint64_t found_ = 0;  ///< entries ever made
 };
 
@@ -211,6 +215,8 @@ class Registry::Entry {
     anchor = std::move(fresh);
     orphan = false;
     container.pid = pid;
+    const auto stat = registry_.proc_.stat(pid);
+    container.started = stat ? stat->started : 0;
   }
   void release_anchor(EventLoop& loop) {
     if (!anchor) return;
@@ -226,6 +232,15 @@ class Registry::Entry {
     return std::exchange(container.name, std::move(shown)) != container.name;
   }
   [[nodiscard]] bool named() const { return named_by_person || named_by_engine || name_fixed; }
+  [[nodiscard]] KnownContainer known() const {
+    return {.id = container.id,
+            .name = container.name,
+            .engine = container.engine,
+            .engine_id = key.engine_id,
+            .netns = key.netns,
+            .pid = container.pid,
+            .started = container.started};
+  }
   [[nodiscard]] bool held() const { return anchor || orphan || kept || !container.path.empty(); }
 
   Container container;

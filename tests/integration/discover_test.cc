@@ -209,6 +209,33 @@ TEST_F(DiscoverTest, AnIdIsNeverUsedTwice) {
   }
 }
 
+TEST_F(DiscoverTest, AContainerThatLivesOnKeepsItsIdInTheNextLifeOfTheDaemon) {
+  const Sandbox same;
+  const Sandbox other;  // of which the daemon knows only one that had this namespace's inode before
+  finder.start();
+  ASSERT_NE(finder.wait_for(same.netns()), nullptr);
+  ASSERT_NE(finder.wait_for(other.netns()), nullptr);
+  const std::string id = finder.by_netns(same.netns())->id;
+  std::vector<KnownContainer> known = finder.registry.known();
+  for (KnownContainer& container : known) {
+    EXPECT_GT(container.started, 0U) << container.name;
+    if (container.netns == other.netns()) ++container.started;
+  }
+  Finder next;
+  next.registry.ids().restore({.containers = known, .next = finder.registry.ids().next_number()},
+                              true);
+  next.start();
+  const Container* again = next.wait_for(same.netns());
+  const Container* not_again = next.wait_for(other.netns());
+  ASSERT_TRUE(again != nullptr && not_again != nullptr);
+  EXPECT_EQ(again->id, id);
+  EXPECT_TRUE(again->recalled);
+  EXPECT_FALSE(not_again->recalled);
+  for (const KnownContainer& container : known) EXPECT_NE(not_again->id, container.id);
+  ASSERT_EQ(next.registry.ids().former().size(), 1U);
+  EXPECT_EQ(next.registry.ids().former()[0].netns, other.netns());
+}
+
 TEST_F(DiscoverTest, TheNameFollowsTheProgramThatAYoungContainerStarts) {
   Sandbox sandbox;
   finder.start();
