@@ -7,7 +7,6 @@
 #include <array>
 #include <span>
 
-#include "base/small_file.h"
 #include "base/unique_fd.h"
 #include "kernel/procfs.h"
 
@@ -64,7 +63,7 @@ ProcessFactsCache::ProcessFactsCache(Reader& reader, const ProcDir& proc)
     : reader_(reader),
       proc_(proc),
       host_name_(own_host_name()),
-      opt_outs_(read_small_file("/proc/sys/kernel/random/boot_id", 64).value_or("")) {}
+      opt_outs_(sysctl::boot_id()) {}
 
 ProcessFactsCache::Entry& ProcessFactsCache::entry_of(pid_t pid) {
   const auto stat = proc_.stat(pid);

@@ -431,4 +431,11 @@ Port first_unprivileged_port() {
   return in >> value && value <= 65535 ? static_cast<Port>(value) : Port{1024};
 }
 
+std::string boot_id() {
+  std::ifstream in("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  in >> id;
+  return id;
+}
+
 }  // namespace portfwd::sysctl

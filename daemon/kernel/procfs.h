@@ -161,12 +161,15 @@ class ProcDir {
 
 namespace portfwd::sysctl {
 
-// Kernel settings that decide about ports, read anew on each call. Source: ip(7).
+// Kernel settings, read anew on each call. Source of those about ports: ip(7).
 /// net.ipv4.ip_local_port_range: where the kernel takes a client's own port from. The kernel's
 /// default when it cannot be read.
 [[nodiscard]] PortRange ephemeral_ports();
 
 /// net.ipv4.ip_unprivileged_port_start; 1024 when it cannot be read.
 [[nodiscard]] Port first_unprivileged_port();
+
+/// kernel.random.boot_id: another one after each boot; "" when it cannot be read. Source: random(4)
+[[nodiscard]] std::string boot_id();
 
 }  // namespace portfwd::sysctl

@@ -1,13 +1,20 @@
 
 #include "state/state.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cassert>
 #include <cerrno>
 #include <cstdio>
 #include <optional>
 #include <ranges>
+#include <type_traits>
 #include <utility>
 
 #include "base/json_reader.h"
@@ -45,10 +52,45 @@ Json json_of(const OptOut& o) {
   return {{"boot", o.boot}, {"pid", o.pid}, {"started", o.started}};
 }
 
+Json json_of(const KnownContainer& c) {
+  return {{"id", c.id},       {"name", c.name}, {"engine", c.engine},  {"engine_id", c.engine_id},
+          {"netns", c.netns}, {"pid", c.pid},   {"started", c.started}};
+}
+
+/// What the reader takes as a default is left out: there may be thousands.
+Json json_of(const KnownForward& f) {
+  Json object{{"id", f.id}, {"container", f.container}, {"target", f.target.text()}};
+  if (!f.container_name.empty()) object["name"] = f.container_name;
+  if (f.direction == Direction::Reverse) object["reverse"] = true;
+  if (f.requested) object["requested"] = true;
+  return object;
+}
+
+Json json_of(const std::string& id) {
+  return id;
+}
+
+Json json_of(const Instance& i) {
+  return {{"id", i.id},
+          {"boot", i.boot},
+          {"next_event", i.next_event},
+          {"next_forward", i.next_forward},
+          {"next_container", i.next_container}};
+}
+
+constexpr std::size_t kLongestId = 64;
+
+bool is_id(std::string_view text) {
+  return !text.empty() && text.size() <= kLongestId && std::ranges::all_of(text, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           c == '-';
+  });
+}
+
 /// Reads the members of one object; afterwards `good` says whether all were there and made sense.
-class Reader {
+class MemberReader {
  public:
-  explicit Reader(const Json& object) : object_(object) {}
+  explicit MemberReader(const Json& object) : object_(object) {}
 
   std::string text(const char* key) {
     const auto* value = member<Json::string_t>(key);
@@ -69,6 +111,21 @@ class Reader {
     if (value == nullptr) return 0;
     good_ &= *value <= most;
     return *value;
+  }
+  /// As an Instance has it.
+  std::uint64_t next_number(const char* key) {
+    const std::uint64_t value = number(key, Instance::kMostNumber);
+    good_ &= value >= 1;
+    return value;
+  }
+  pid_t pid(const char* key) {
+    return static_cast<pid_t>(number(key, std::numeric_limits<pid_t>::max()));
+  }
+  /// Of a forward, a container or an instance.
+  std::string id(const char* key) {
+    std::string value = text(key);
+    good_ &= is_id(value);
+    return value;
   }
   bool flag(const char* key) {
     const auto* value = member<Json::boolean_t>(key);
@@ -100,19 +157,19 @@ class Reader {
 };
 
 bool read(const Json& object, StickyPort& into) {
-  Reader reader(object);
+  MemberReader reader(object);
   into = {reader.text("container"), reader.target("port"), reader.port("host_port")};
   return reader.good();
 }
 
 bool read(const Json& object, ContainerAddress& into) {
-  Reader reader(object);
+  MemberReader reader(object);
   into = {reader.text("container"), reader.address("address")};
   return reader.good();
 }
 
 bool read(const Json& object, ForwardSpec& into) {
-  Reader reader(object);
+  MemberReader reader(object);
   into = {.container = reader.text("container"),
           .target = reader.target("target"),
           .direction = reader.flag("reverse") ? Direction::Reverse : Direction::In,
@@ -124,11 +181,54 @@ bool read(const Json& object, ForwardSpec& into) {
   return reader.good();
 }
 
+constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
+
 bool read(const Json& object, OptOut& into) {
-  Reader reader(object);
+  MemberReader reader(object);
   into = {.boot = reader.text("boot"),
-          .pid = static_cast<pid_t>(reader.number("pid", std::numeric_limits<pid_t>::max())),
-          .started = reader.number("started", std::numeric_limits<std::uint64_t>::max())};
+          .pid = reader.pid("pid"),
+          .started = reader.number("started", kMost)};
+  return reader.good();
+}
+
+bool read(const Json& object, KnownContainer& into) {
+  MemberReader reader(object);
+  into = {.id = reader.id("id"),
+          .name = reader.text("name"),
+          .engine = reader.text("engine"),
+          .engine_id = reader.text("engine_id"),
+          .netns = reader.number("netns", kMost),
+          .pid = reader.pid("pid"),
+          .started = reader.number("started", kMost)};
+  return reader.good();
+}
+
+bool read(const Json& object, KnownForward& into) {
+  MemberReader reader(object);
+  const auto flag = [&](const char* key) { return object.contains(key) && reader.flag(key); };
+  into = {.id = reader.id("id"),
+          .container = reader.text("container"),
+          .container_name = object.contains("name") ? reader.text("name") : "",
+          .target = reader.target("target"),
+          .direction = flag("reverse") ? Direction::Reverse : Direction::In,
+          .requested = flag("requested")};
+  return reader.good();
+}
+
+bool read(const Json& value, std::string& into) {
+  const auto* id = value.get_ptr<const Json::string_t*>();
+  if (id == nullptr || !is_id(*id)) return false;
+  into = *id;
+  return true;
+}
+
+bool read(const Json& object, Instance& into) {
+  MemberReader reader(object);
+  into = {.id = reader.id("id"),
+          .boot = reader.text("boot"),
+          .next_event = reader.next_number("next_event"),
+          .next_forward = reader.next_number("next_forward"),
+          .next_container = reader.next_number("next_container")};
   return reader.good();
 }
 
@@ -146,17 +246,44 @@ std::string read_list(const Json& document, const char* key, std::vector<Entry>&
   return "";
 }
 
+/// Leaves out what makes no sense, and all beyond the first `most`.
+template <class Entry>
+void read_what_can_be(const Json& document, const char* key, std::size_t most,
+                      std::vector<Entry>& into) {
+  const auto list = document.find(key);
+  if (list == document.end() || !list->is_array()) return;
+  constexpr bool kObjects = !std::is_same_v<Entry, std::string>;
+  for (const Json& value : *list) {
+    if (into.size() >= most) return;
+    Entry entry;
+    if (value.is_object() == kObjects && read(value, entry)) into.push_back(std::move(entry));
+  }
+}
+
 constexpr std::size_t kFrame = 64;  ///< bytes at most of a list's key and brackets
 
-/// @param room for the list; what does not fit is left out, the first entries first
+std::string dump(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// What is left for lists.
+struct Room {
+  std::size_t bytes;
+  std::size_t values;
+};
+
+/// What does not fit is left out, the first entries first.
 template <class Entry>
-std::string text_of_list(std::string_view key, const std::vector<Entry>& entries,
-                         std::size_t& room) {
+std::string text_of_list(std::string_view key, const std::vector<Entry>& entries, Room& room) {
   std::vector<std::string> lines;
   for (const Entry& entry : entries | std::views::reverse) {
-    std::string line = json_of(entry).dump(-1, ' ', false, Json::error_handler_t::replace);
-    if (line.size() + 2 > room) break;
-    room -= line.size() + 2;  // its comma and newline
+    const Json value = json_of(entry);
+    std::string line = dump(value);
+    const std::size_t bytes = line.size() + 2;  // its comma and newline
+    const std::size_t values = 1 + (value.is_object() ? value.size() : 0);
+    if (bytes > room.bytes || values > room.values) break;
+    room.bytes -= bytes;
+    room.values -= values;
     lines.push_back(std::move(line));
   }
   std::ranges::reverse(lines);
@@ -166,13 +293,20 @@ std::string text_of_list(std::string_view key, const std::vector<Entry>& entries
 }  // namespace
 
 std::string to_text(const State& state, std::size_t most) {
-  std::size_t room = most - std::min(most, 5 * kFrame);
+  const std::string instance = state.instance.id.empty()
+                                   ? std::string()
+                                   : ",\n\"instance\":" + dump(json_of(state.instance));
+  constexpr std::size_t kOthers = 32;  // values that are no list's
+  Room room{most - std::min(most, 8 * kFrame + instance.size()), kMostJsonValues - kOthers};
   const std::string forwards = text_of_list("forwards", state.forwards, room);  // dearest first
   const std::string opt_outs = text_of_list("opt_outs", state.opt_outs, room);
+  const std::string used_ids = text_of_list("used_ids", state.used_ids, room);
+  const std::string containers = text_of_list("containers", state.containers, room);
+  const std::string forward_ids = text_of_list("forward_ids", state.forward_ids, room);
   const std::string addresses = text_of_list("addresses", state.addresses, room);
   const std::string ports = text_of_list("ports", state.ports, room);
-  return fmt::format("{{\"version\":{}{}{}{}{}}}\n", kVersion, ports, addresses, forwards,
-                     opt_outs);
+  return fmt::format("{{\"version\":{}{}{}{}{}{}{}{}{}}}\n", kVersion, instance, ports, addresses,
+                     forwards, opt_outs, containers, forward_ids, used_ids);
 }
 
 std::expected<State, UnusableState> parse_state(std::string_view text) {
@@ -198,6 +332,12 @@ std::expected<State, UnusableState> parse_state(std::string_view text) {
   if (wrong.empty()) wrong = read_list(document, "forwards", state.forwards);
   if (wrong.empty()) wrong = read_list(document, "opt_outs", state.opt_outs);
   if (!wrong.empty()) return unusable(std::move(wrong));
+  const auto instance = document.find("instance");
+  const bool known = instance != document.end() && instance->is_object();
+  if (!known || !read(*instance, state.instance)) state.instance = {};
+  read_what_can_be(document, "containers", State::kMostContainers, state.containers);
+  read_what_can_be(document, "forward_ids", State::kMostForwards, state.forward_ids);
+  read_what_can_be(document, "used_ids", State::kMostUsedIds, state.used_ids);
   return state;
 }
 
@@ -292,6 +432,128 @@ std::unexpected<std::string> StateFile::leave(const std::string& why,
       path().string(), why, remedy);
   warn(text + "; until then host ports and forwards are neither known from before nor kept");
   return std::unexpected(std::move(text));
+}
+
+// ---- the instance ------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::size_t kRecordSize = 320;  ///< of two ids of kLongestId and three numbers
+
+/// FNV-1a of 64 bits. Source: draft-eastlake-fnv.
+std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3;
+  return hash;
+}
+
+Error last_error(const char* operation) {
+  return {errno, operation};
+}
+
+}  // namespace
+
+/// Ids need no escapes.
+std::string to_text(const InstanceRecord& record) {
+  const Instance& i = record.instance;
+  assert(is_id(i.id) && is_id(i.boot));
+  std::string text = fmt::format(
+      R"({{"version":{},"id":"{}","boot":"{}","next_event":{},"next_forward":{},)"
+      R"("next_container":{},"ended":{}}})",
+      kVersion, i.id, i.boot, i.next_event, i.next_forward, i.next_container, record.ended);
+  assert(text.size() < kRecordSize);
+  text.resize(kRecordSize - 1, ' ');
+  return text + '\n';
+}
+
+std::optional<InstanceRecord> parse_instance(std::string_view text) {
+  if (text.size() != kRecordSize) return std::nullopt;
+  const Json document = read_json(text).value_or(Json());
+  if (!document.is_object()) return std::nullopt;
+  MemberReader reader(document);
+  InstanceRecord record;
+  record.ended = reader.flag("ended");
+  const bool ours = reader.number("version", kVersion) == kVersion && reader.good();
+  if (!ours || !read(document, record.instance) || !is_id(record.instance.boot)) {
+    return std::nullopt;
+  }
+  return record;
+}
+
+Resumed resume(State& saved, const std::optional<InstanceRecord>& record, const std::string& boot,
+               std::string new_id) {
+  Resumed resumed{.instance = {.id = std::move(new_id), .boot = boot}};
+  Instance& instance = resumed.instance;
+  if (boot.empty() || saved.instance.boot != boot) {
+    saved.containers.clear();
+    saved.forward_ids.clear();
+    saved.used_ids.clear();
+  } else {
+    instance.next_forward = saved.instance.next_forward;
+    instance.next_container = saved.instance.next_container;
+  }
+  if (!record || boot.empty() || record->instance.boot != boot) return resumed;
+  const Instance& before = record->instance;
+  resumed.continues = true;
+  instance.id = before.id;
+  instance.next_event = before.next_event;
+  instance.next_forward = std::max(instance.next_forward, before.next_forward);
+  instance.next_container = std::max(instance.next_container, before.next_container);
+  const bool untouched = before.next_event == 1;  // nobody has heard of anything
+  const bool complete =
+      untouched || (saved.instance.id == before.id && saved.instance.boot == boot &&
+                    saved.instance.next_event == before.next_event);
+  if (!untouched && !(complete && record->ended)) ++instance.next_event;
+  resumed.knows_used_ids = complete && saved.used_ids.size() < State::kMostUsedIds;
+  return resumed;
+}
+
+InstanceFile::InstanceFile(const std::filesystem::path& folder,
+                           const std::filesystem::path& state_folder)
+    : path_(folder / fmt::format("instance-{:016x}", hash_of(state_folder.native()))) {}
+
+std::optional<InstanceRecord> InstanceFile::open() {
+  assert(!file_.valid());
+  std::filesystem::path folder;
+  for (const auto& part : path_.parent_path()) {
+    folder /= part;
+    (void)::mkdir(folder.c_str(), 0700);  // open(2) tells what is missing
+  }
+  file_ = UniqueFd(::open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+                          S_IRUSR | S_IWUSR));
+  struct stat seen {};
+  if (!file_.valid()) {
+    give_up(last_error("open"));
+  } else if (::fstat(file_.get(), &seen) != 0 || !S_ISREG(seen.st_mode)) {
+    give_up({EINVAL, "open"});
+  } else if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
+    give_up(last_error("flock"));  // another daemon runs
+  }
+  if (!file_.valid()) return std::nullopt;
+  std::array<char, kRecordSize + 1> text{};
+  const ssize_t size = ::pread(file_.get(), text.data(), text.size(), 0);
+  auto record =
+      size < 0 ? std::nullopt : parse_instance({text.data(), static_cast<std::size_t>(size)});
+  if (!record && ::ftruncate(file_.get(), 0) != 0) give_up(last_error("ftruncate"));
+  return record;
+}
+
+void InstanceFile::write(const InstanceRecord& record) {
+  if (!file_.valid() || record == written_) return;
+  const std::string text = to_text(record);
+  const ssize_t put = ::pwrite(file_.get(), text.data(), text.size(), 0);
+  if (put != static_cast<ssize_t>(text.size())) return give_up(last_error("pwrite"));
+  written_ = record;
+}
+
+/// What the file says is no longer true.
+void InstanceFile::give_up(const Error& error) {
+  const bool is_in_use = error.code == EWOULDBLOCK;  // this daemon is about to end, most likely
+  log::write(is_in_use ? log::Level::Debug : log::Level::Info,
+             fmt::format("{} cannot be used ({}): the next start numbers events anew",
+                         path_.string(), error.text()));
+  if (file_.valid() && !is_in_use) (void)!::ftruncate(file_.get(), 0);
+  file_.reset();
 }
 
 }  // namespace portfwd

@@ -34,7 +34,24 @@ State some_state() {
                         .container_address = "10.0.0.1",
                         .label = "mine",
                         .persist = true}},
-          .opt_outs = {{"6f2c", 4711, 1'234'567'890'123}}};
+          .opt_outs = {{"6f2c", 4711, 1'234'567'890'123}},
+          .instance = {"0a1b", "6f2c", 58, 13, 8},
+          .containers = {{.id = "a1b2c3d4e5f6",
+                          .name = "web",
+                          .engine = "podman",
+                          .engine_id = "a1b2c3d4e5f6a7",
+                          .netns = 4026532281,
+                          .pid = 4711,
+                          .started = 1'234'567'890'123},
+                         {.id = "n7", .name = "Übersicht"}},
+          .forward_ids = {{.id = "f12", .container = "n7", .target = {Protocol::Udp, 53}},
+                          {.id = "r3",
+                           .container = "?shop",
+                           .container_name = "shop",
+                           .target = {Protocol::Tcp, 5432},
+                           .direction = Direction::Reverse,
+                           .requested = true}},
+          .used_ids = {"a1b2c3d4e5f6", "000000000001"}};
 }
 
 std::string read_file(const std::filesystem::path& path) {
@@ -105,6 +122,228 @@ TEST(StateText, LeavesOutOldPortsFirstAndForwardsLast) {
   EXPECT_TRUE(only_forwards->ports.empty());
   EXPECT_FALSE(only_forwards->forwards.empty());
   EXPECT_TRUE(parse_state(to_text(state, 0)));
+}
+
+/// What older daemons have written has none of them.
+TEST(StateText, LeavesOutIdsThatMakeNoSense) {
+  const std::string container =
+      R"({"engine":"","engine_id":"","id":"n1","name":"","netns":1,"pid":1,"started":1})";
+  const std::string forward = R"({"container":"n1","id":"f1","target":"80"})";
+  const auto parsed = parse_state(fmt::format(
+      R"({{"version":1,"containers":[1,{{}},{0},{{"id":"n2"}}],"forward_ids":[{1},null,)"
+      R"({{"container":"n1","id":"../f","target":"80"}},)"
+      R"({{"container":"n1","id":"f2","target":"x"}},)"
+      R"({{"container":"n1","id":"f3","target":"80","reverse":1}}],)"
+      R"("used_ids":["a",7,"",{{}}],"instance":{{"id":"x"}}}})",
+      container, forward));
+  ASSERT_TRUE(parsed) << parsed.error().text;
+  ASSERT_EQ(parsed->containers.size(), 1U);
+  EXPECT_EQ(parsed->containers[0].id, "n1");
+  ASSERT_EQ(parsed->forward_ids.size(), 1U);
+  EXPECT_EQ(parsed->forward_ids[0].id, "f1");
+  EXPECT_EQ(parsed->used_ids, std::vector<std::string>{"a"});
+  EXPECT_EQ(parsed->instance, Instance{});
+  for (const char* text :
+       {R"({"version":1,"containers":{},"forward_ids":1,"used_ids":"a","instance":[]})",
+        R"({"version":1,"instance":{"id":"a","boot":"b","next_event":0,"next_forward":1,
+            "next_container":1}})",
+        R"({"version":1,"instance":{"id":"a","boot":"b","next_event":18446744073709551615,
+            "next_forward":1,"next_container":1}})"}) {
+    EXPECT_EQ(parse_state(text), State{}) << text;
+  }
+}
+
+TEST(StateText, ReadsNoMoreIdsThanItsBounds) {
+  State state;
+  for (std::size_t i = 0; i < 2 * State::kMostForwards; ++i) {
+    state.forward_ids.push_back(
+        {.id = fmt::format("f{}", i + 1), .container = "n1", .target = {Protocol::Tcp, 80}});
+  }
+  state.containers.resize(2 * State::kMostContainers, {.id = "n1"});
+  state.used_ids.resize(2 * State::kMostUsedIds, "a");
+  const auto back = parse_state(to_text(state));
+  ASSERT_TRUE(back) << back.error().text;
+  EXPECT_EQ(back->forward_ids.size(), State::kMostForwards);
+  EXPECT_EQ(back->containers.size(), State::kMostContainers);
+  EXPECT_EQ(back->used_ids.size(), State::kMostUsedIds);
+}
+
+/// read_json() takes 65536 values in all.
+TEST(StateText, LeavesOutWhatWouldBeTooManyValuesToRead) {
+  State state = some_state();
+  state.opt_outs.resize(4096, state.opt_outs.front());
+  state.ports.resize(20000, state.ports.front());
+  const auto back = parse_state(to_text(state));
+  ASSERT_TRUE(back) << back.error().text;
+  EXPECT_EQ(back->opt_outs.size(), 4096U);
+  EXPECT_EQ(back->forward_ids, state.forward_ids);
+  EXPECT_GT(back->ports.size(), 10000U);
+}
+
+InstanceRecord some_record() {
+  return {.instance = {.id = "00112233445566778899aabbccddeeff",
+                       .boot = "6f2c1f0e-0000-4000-8000-000000000000",
+                       .next_event = 58,
+                       .next_forward = 13,
+                       .next_container = Instance::kMostNumber},
+          .ended = true};
+}
+
+TEST(InstanceText, ComesBackAsItWas) {
+  EXPECT_EQ(parse_instance(to_text(some_record())), some_record());
+  EXPECT_EQ(to_text(some_record()).size(), to_text({{"a", "b"}, false}).size());
+}
+
+TEST(InstanceText, IsRefusedWhenItIsNotOurs) {
+  const std::string text = to_text(some_record());
+  EXPECT_FALSE(parse_instance(""));
+  for (std::size_t size = 0; size < text.size(); ++size) {
+    EXPECT_FALSE(parse_instance(text.substr(0, size)));
+  }
+  for (const auto& [from, to] : {std::pair("58", " 0"),
+                                 {"58", "-1"},
+                                 {"0011", "00 1"},
+                                 {"true", "1   "},
+                                 {"\"version\":1", "\"version\":2"}}) {
+    std::string other = text;
+    other.replace(other.find(from), std::string_view(from).size(), to);
+    EXPECT_FALSE(parse_instance(other)) << other;
+  }
+}
+
+/// A state that was written when the record's numbers were reached.
+State state_of(const InstanceRecord& record) {
+  State state = some_state();
+  state.instance = record.instance;
+  return state;
+}
+
+TEST(Resume, GoesOnExactlyAfterAnEndInOrder) {
+  const InstanceRecord record = some_record();
+  State state = state_of(record);
+  const Resumed resumed = resume(state, record, record.instance.boot, "new");
+  EXPECT_EQ(resumed.instance, record.instance);
+  EXPECT_TRUE(resumed.continues);
+  EXPECT_TRUE(resumed.knows_used_ids);
+  EXPECT_EQ(state, state_of(record));
+}
+
+TEST(Resume, LeavesOneNumberForAGapAfterAnyOtherEnd) {
+  InstanceRecord record = some_record();
+  record.ended = false;
+  State state = state_of(record);
+  Resumed resumed = resume(state, record, record.instance.boot, "new");
+  EXPECT_EQ(resumed.instance.id, record.instance.id);
+  EXPECT_EQ(resumed.instance.next_event, 59U);
+  EXPECT_TRUE(resumed.knows_used_ids);
+
+  for (const bool ended : {false, true}) {  // and the state lacks the last events
+    record.ended = ended;
+    state = state_of(record);
+    state.instance.next_event = 57;
+    state.instance.next_forward = 12;
+    resumed = resume(state, record, record.instance.boot, "new");
+    EXPECT_EQ(resumed.instance.next_event, 59U);
+    EXPECT_EQ(resumed.instance.next_forward, 13U);
+    EXPECT_TRUE(resumed.continues);
+    EXPECT_FALSE(resumed.knows_used_ids);
+    EXPECT_FALSE(state.containers.empty());
+  }
+}
+
+TEST(Resume, GoesOnWithoutAState) {
+  State lost;
+  const Resumed resumed = resume(lost, some_record(), some_record().instance.boot, "new");
+  EXPECT_EQ(resumed.instance.id, some_record().instance.id);
+  EXPECT_EQ(resumed.instance.next_event, 59U);
+  EXPECT_FALSE(resumed.knows_used_ids);
+}
+
+TEST(Resume, IsANewInstanceWithoutARecordOfThisBoot) {
+  const InstanceRecord record = some_record();
+  State state = state_of(record);
+  Resumed resumed = resume(state, std::nullopt, record.instance.boot, "new");
+  EXPECT_EQ(resumed.instance.id, "new");
+  EXPECT_EQ(resumed.instance.next_event, 1U);
+  EXPECT_FALSE(resumed.continues);
+  EXPECT_EQ(state, state_of(record)) << "what still lives keeps its ids";
+  EXPECT_EQ(resumed.instance.next_forward, 13U);
+
+  for (const char* boot : {"another", ""}) {
+    state = state_of(record);
+    resumed = resume(state, record, boot, "new");
+    EXPECT_EQ(resumed.instance, (Instance{.id = "new", .boot = boot}));
+    EXPECT_TRUE(state.containers.empty());
+    EXPECT_TRUE(state.forward_ids.empty());
+    EXPECT_TRUE(state.used_ids.empty());
+    EXPECT_EQ(state.ports, some_state().ports);
+  }
+}
+
+TEST(Resume, GoesOnAsIfNothingWereMissingWhenThereWasNothing) {
+  InstanceRecord record = some_record();
+  record.instance.next_event = 1;
+  record.ended = false;
+  State none;
+  const Resumed resumed = resume(none, record, record.instance.boot, "new");
+  EXPECT_EQ(resumed.instance.next_event, 1U);
+  EXPECT_TRUE(resumed.knows_used_ids);
+}
+
+class InstanceFileTest : public testing::Test {
+ protected:
+  [[nodiscard]] InstanceFile file(const std::string& state = "state") const {
+    return {folder.path() + "/run/portfwd", folder.path() + "/" + state};
+  }
+  testing_support::TempDir folder;
+};
+
+TEST_F(InstanceFileTest, HasWhatWasWrittenLastForTheNextLife) {
+  std::optional<InstanceFile> one(file());
+  EXPECT_FALSE(one->open());
+  InstanceRecord record = some_record();
+  one->write(record);
+  record.instance.next_event = 100000;
+  record.ended = false;
+  one->write(record);
+  one.reset();
+  struct stat seen {};
+  ASSERT_EQ(::stat(file().path().c_str(), &seen), 0);
+  EXPECT_EQ(seen.st_mode & 0777, 0600U);
+  EXPECT_EQ(file().open(), record);
+  EXPECT_FALSE(file("another").open()) << "of another state folder";
+}
+
+TEST_F(InstanceFileTest, IsOfOneDaemonAtATime) {
+  InstanceFile one = file();
+  EXPECT_FALSE(one.open());
+  one.write(some_record());
+  {
+    InstanceFile two = file();
+    EXPECT_FALSE(two.open());
+    InstanceRecord other = some_record();
+    other.instance.id = "other";
+    two.write(other);
+  }
+  EXPECT_EQ(parse_instance(read_file(one.path())), some_record());
+}
+
+TEST_F(InstanceFileTest, DoesWithoutWhenItCannotBeUsed) {
+  for (const bool text : {false, true}) {
+    InstanceFile one = file();
+    std::filesystem::create_directories(one.path().parent_path());
+    if (text) {
+      std::ofstream(one.path()) << "nonsense";
+    } else {
+      std::filesystem::create_directory(one.path());
+    }
+    EXPECT_FALSE(one.open());
+    one.write(some_record());
+    if (text) {
+      EXPECT_EQ(parse_instance(read_file(one.path())), some_record()) << "it is replaced";
+    }
+    std::filesystem::remove(one.path());
+  }
 }
 
 TEST_F(StateFileTest, CanReadWhateverItHasWritten) {
