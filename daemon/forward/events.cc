@@ -15,6 +15,12 @@
 
 namespace portfwd {
 
+void EventLog::resume(std::uint64_t next, WallTime now) {
+  assert(next >= 1 && next_ == 1 && sizes_.empty());
+  next_ = next;
+  resumed_ = now;
+}
+
 Event EventLog::append(Event event) {
   event.seq = next_++;
   const std::size_t before = bytes_.size();
@@ -35,7 +41,7 @@ void EventLog::forget_oldest() {
 
 std::vector<Event> EventLog::after(std::uint64_t seq) const {
   std::vector<Event> out;
-  if (sizes_.empty() || seq >= last()) return out;
+  if (seq >= last()) return out;
   out.reserve(std::min<std::uint64_t>(last() - seq, sizes_.size()) + 1);
   std::size_t at = forgotten_;
   std::uint64_t number = oldest();
@@ -43,7 +49,8 @@ std::vector<Event> EventLog::after(std::uint64_t seq) const {
     Event gap;
     gap.type = Event::Type::Gap;
     gap.seq = number - 1;  // the last of the forgotten ones
-    gap.time = unpack(std::string_view(bytes_).substr(at, sizes_.front())).time;
+    gap.time = sizes_.empty() ? resumed_
+                              : unpack(std::string_view(bytes_).substr(at, sizes_.front())).time;
     gap.reason = "older events are forgotten";
     out.push_back(std::move(gap));
   }

@@ -41,16 +41,20 @@ class ControlObserver {
 };
 
 /// The last events, numbered without gaps. What it forgets it says: a reader who asks for older
-/// numbers gets a Gap first. Owned by the Notifier.
+/// numbers gets a Gap first, and so does one who asks for those of the daemon's life before. Owned
+/// by the Notifier.
 class EventLog {
  public:
   static constexpr std::size_t kKept = 1000;
 
+  /// The next event gets this number; those before are forgotten. Precondition: there is no event.
+  void resume(std::uint64_t next, WallTime now);
   /// Numbers the event and keeps it. @return the numbered one
   Event append(Event event);
   /// Those strictly after `seq`; led by one Gap when some of them are forgotten.
   [[nodiscard]] std::vector<Event> after(std::uint64_t seq) const;
   [[nodiscard]] std::uint64_t last() const { return next_ - 1; }
+  [[nodiscard]] std::uint64_t next() const { return next_; }
   /// The last PortRemoved of that port that is remembered.
   /// @param container id or name; "" any
   [[nodiscard]] std::optional<Event> last_removal(std::string_view container,
@@ -66,6 +70,7 @@ class EventLog {
   std::deque<std::uint32_t> sizes_;  ///< of each that is kept, the oldest first
   std::size_t forgotten_ = 0;
   std::uint64_t next_ = 1;
+  WallTime resumed_{};
 };
 
 /// Notifies all observers, in the order in which they were added, and numbers and keeps the events.

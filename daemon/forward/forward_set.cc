@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cassert>
+#include <charconv>
 
 #include "forward/forward.h"
 
@@ -15,6 +16,74 @@ ForwardSet::ForwardSet(Parts parts, const Settings& settings)
       host_dialer_(parts_.relay.context, host_sockets_),
       host_ports_(settings, parts_.holders, parts_.on_ports_changed),
       draining_(parts_.loop) {}
+
+// ---- across a restart of the daemon
+// --------------------------------------------------------------
+
+namespace {
+
+char id_prefix(Direction direction) {
+  return direction == Direction::In ? 'f' : 'r';
+}
+
+/// The number in an id that next_id() made; 0 for any other text.
+std::uint64_t number_of(const KnownForward& forward) {
+  const std::string& id = forward.id;
+  if (id.empty() || id.front() != id_prefix(forward.direction)) return 0;
+  std::uint64_t number = 0;
+  const char* const end = id.data() + id.size();
+  const auto [stop, error] = std::from_chars(id.data() + 1, end, number);
+  return error == std::errc() && stop == end && number < Instance::kMostNumber ? number : 0;
+}
+
+}  // namespace
+
+void FormerIds::add(KnownForward forward) {
+  const auto [known, is_new] = forwards_.try_emplace(forward.id, std::move(forward));
+  if (!is_new) return;
+  const KnownForward& f = known->second;
+  ids_.try_emplace(ForwardKey{f.container, f.direction, f.target}, f.id);
+  if (f.requested)
+    ids_.try_emplace(ForwardKey{"?" + f.container_name, f.direction, f.target}, f.id);
+}
+
+std::optional<std::string> FormerIds::take(const ForwardKey& key) {
+  const auto found = ids_.find(key);
+  if (found == ids_.end() || forwards_.erase(found->second) == 0) return std::nullopt;
+  return found->second;
+}
+
+void ForwardSet::restore(const State& state) {
+  assert(forwards_.empty());
+  next_id_ = state.instance.next_forward;
+  for (const KnownForward& forward : state.forward_ids) {
+    const std::uint64_t number = number_of(forward);
+    if (number == 0) continue;
+    former_ids_.add(forward);
+    next_id_ = std::max(next_id_, number + 1);
+  }
+}
+
+void ForwardSet::save(State& state) const {
+  std::vector<KnownForward>& out = state.forward_ids;
+  out.clear();
+  for (const auto& [key, tied] : forwards_) {
+    if (out.size() == State::kMostForwards) break;
+    const Forward& forward = *tied.forward;
+    const bool requested = forward.origin() != Origin::Auto;
+    out.push_back({.id = forward.id(),
+                   .container = key.container,
+                   .container_name = requested ? forward.container_name() : "",
+                   .target = key.target,
+                   .direction = key.direction,
+                   .requested = requested});
+  }
+  for (const KnownForward& former : former_ids_.all()) {
+    if (out.size() == State::kMostForwards) break;
+    out.push_back(former);
+  }
+  state.instance.next_forward = next_id_;
+}
 
 // ---- reading -----------------------------------------------------------------------------------
 
@@ -58,13 +127,18 @@ TiedForward* ForwardSet::owner_of(const ForwardPort& port) {
 // ---- changing ----------------------------------------------------------------------------------
 
 std::string ForwardSet::next_id(Direction direction) {
-  return fmt::format("{}{}", direction == Direction::In ? 'f' : 'r', next_id_++);
+  return fmt::format("{}{}", id_prefix(direction), next_id_++);
+}
+
+std::string ForwardSet::id_for(const ForwardKey& key) {
+  if (auto former = former_ids_.take(key)) return std::move(*former);
+  return next_id(key.direction);
 }
 
 /// @param request null for a detected one
 std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const ForwardRequest* request) {
   const RelayServices& relay = parts_.relay;
-  std::string id = request == nullptr ? next_id(key.direction) : request->forward_id;
+  std::string id = request == nullptr ? id_for(key) : request->forward_id;
   const Origin origin = request == nullptr ? Origin::Auto : request->origin;
   if (key.direction == Direction::In) {
     return std::make_unique<HostForward>(relay, *this, std::move(id), key, origin);
@@ -80,7 +154,7 @@ TiedForward& ForwardSet::create(const ForwardKey& key, const Wanted& wanted) {
   TiedForward& tied = forwards_[key];
   tied.forward = make(key, wanted.request);
   Forward& forward = *tied.forward;
-  assert(!ids_.contains(forward.id()));
+  assert(!ids_.contains(forward.id()));  // never used twice
   ids_[forward.id()] = &forward;
   (void)treat(forward, wanted.treatment);
   if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, 1);

@@ -3,7 +3,8 @@
 // there are; everything that observers hear of forwards is notified here.
 //
 // A forward that is listening is announced (PortAdded) and unannounced (PortRemoved) once each. One
-// without a port is in conflict and among the retries. An id is never used twice.
+// without a port is in conflict and among the retries. An id is never used twice; a forward that
+// ties what one tied when the daemon ended has the id of that one.
 #pragma once
 
 #include <algorithm>
@@ -27,6 +28,7 @@
 #include "forward/plan.h"
 #include "relay/forward_port.h"
 #include "relay/netns_dialer.h"
+#include "state/state.h"
 
 namespace portfwd {
 
@@ -141,6 +143,27 @@ class ConflictRetries {
   std::set<std::pair<TimePoint, std::string>> order_;
 };
 
+/// The ids that forwards had when the daemon ended. Part of the ForwardSet, which gives each to the
+/// forward that ties the same in this life.
+class FormerIds {
+ public:
+  /// One with an id that is there already is left out.
+  void add(KnownForward forward);
+  /// Takes out the id of the forward that tied this; one that was asked for is found under its
+  /// away_key(), too.
+  [[nodiscard]] std::optional<std::string> take(const ForwardKey& key);
+  /// Those that were not taken.
+  [[nodiscard]] auto all() const { return std::views::values(forwards_); }
+  void clear() {
+    forwards_.clear();
+    ids_.clear();
+  }
+
+ private:
+  std::map<std::string, KnownForward> forwards_;  ///< by id
+  std::map<ForwardKey, std::string> ids_;         ///< also of those that were taken
+};
+
 /// A forward, and whether PortAdded was notified for it, so that PortRemoved must follow.
 struct TiedForward {
   std::unique_ptr<Forward> forward;
@@ -181,8 +204,21 @@ class ForwardSet final : public ForwardPortObserver {
   [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
 
+  // ---- across a restart of the daemon
+  /// @param state its `forward_ids` and `instance` are used; to be called before create()
+  void restore(const State& state);
+  /// Sets `forward_ids`, and the number in the next id.
+  void save(State& state) const;
+  /// The number in the next id.
+  [[nodiscard]] std::uint64_t next_number() const { return next_id_; }
+  /// What has not come back by now is gone: its id is not given out again.
+  void forget_former_ids() { former_ids_.clear(); }
+
   // ---- changing
+  /// One that was not used before.
   [[nodiscard]] std::string next_id(Direction direction);
+  /// For a forward of a request: that of the daemon's last life, else next_id().
+  [[nodiscard]] std::string id_for(const ForwardKey& key);
   /// Precondition: there is none with this key. bind() and notify_created() follow.
   TiedForward& create(const ForwardKey& key, const Wanted& wanted);
   /// A turn begins in which so many host ports may be tried.
@@ -254,6 +290,7 @@ class ForwardSet final : public ForwardPortObserver {
   ConflictRetries retries_;
   DrainingPorts draining_;
   unsigned binds_left_ = 0;
+  FormerIds former_ids_;
   std::uint64_t next_id_ = 1;
 };
 

@@ -92,12 +92,14 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
       settle_over_(parts.loop, [this] { mark_settled(); }),
       forget_wishes_(parts.loop, [this] { forget_wishes(); }) {
   forwards_.host_ports().restore(state);
+  forwards_.restore(state);
 }
 
 State ForwardTable::state() const {
   State state;
   forwards_.host_ports().save(state);
-  state.forwards = requested_.book().persistent();
+  forwards_.save(state);
+  requested_.book().save(state);
   return state;
 }
 

@@ -141,6 +141,9 @@ class ForwardTable final : public AccessObserver {
   /// Reconciles what is marked. The loop calls it in the turn after something was marked.
   void reconcile_dirty();
 
+  /// See ForwardSet::forget_former_ids().
+  void forget_former_ids() { forwards_.forget_former_ids(); }
+
   /// Makes the forwards that the settings declare; apply_settings() does so too.
   void declare();
   /// @param access to the container; null while it is away (allow_missing) @return the forward's id

@@ -65,12 +65,11 @@ std::vector<std::string> RequestBook::of_lifeline(std::string_view bus_name) con
   return out;
 }
 
-std::vector<ForwardSpec> RequestBook::persistent() const {
-  std::vector<ForwardSpec> out;
+void RequestBook::save(State& state) const {
+  state.forwards.clear();
   for (const ForwardRequest& request : requests_) {
-    if (request.spec.persist) out.push_back(request.spec);
+    if (request.spec.persist) state.forwards.push_back(request.spec);
   }
-  return out;
 }
 
 namespace {
@@ -192,7 +191,7 @@ Answer<std::string> RequestedForwards::insert(ContainerAccess* access, ForwardRe
     }
     forwards_.withdraw(*there, "replaced");
   }
-  request.forward_id = forwards_.next_id(request.spec.direction);
+  request.forward_id = forwards_.id_for(key);
   return make(access, key, std::move(request));
 }
 

@@ -28,7 +28,7 @@ namespace portfwd {
 // and binds nothing.
 class RequestBook {
  public:
-  /// @param on_persistent_changed persistent() is not what it was
+  /// @param on_persistent_changed save() gives something else
   explicit RequestBook(std::function<void()> on_persistent_changed)
       : on_persistent_changed_(std::move(on_persistent_changed)) {}
 
@@ -47,8 +47,9 @@ class RequestBook {
   [[nodiscard]] std::vector<const ForwardRequest*> of(std::string_view container_id) const;
   /// The ids of the forwards that end with a name on the bus.
   [[nodiscard]] std::vector<std::string> of_lifeline(std::string_view bus_name) const;
-  /// What the daemon's next life is to ask for again.
-  [[nodiscard]] std::vector<ForwardSpec> persistent() const;
+  /// Sets `forwards`: what the daemon's next life is to ask for again, as restored_request() has
+  /// it. Other requests end with the daemon.
+  void save(State& state) const;
 
   /// In the order in which they were asked for.
   [[nodiscard]] auto begin() { return requests_.begin(); }
@@ -96,7 +97,7 @@ class RequestedForwards {
     std::function<ContainerAccess*(const std::string& name)> named;
     /// The forwards of a container are to be reconciled.
     std::function<void(const std::string& container_id)> mark;
-    std::function<void()> on_persistent_changed;  ///< book().persistent() is not what it was
+    std::function<void()> on_persistent_changed;  ///< book().save() gives something else
   };
   /// @param settings borrowed
   RequestedForwards(Parts parts, const Settings& settings, const Clock& clock)

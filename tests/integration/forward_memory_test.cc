@@ -40,7 +40,9 @@ struct ForwardMemory : ForwardTableTest {
   }
   /// Another daemon, which has read what this one wrote.
   void begin_next_life() {
-    const auto read = parse_state(to_text(table->state()));
+    State state = table->state();
+    state.instance.id = "test";
+    const auto read = parse_state(to_text(state));
     ASSERT_TRUE(read);
     table->stop();
     turn_until([this] { return !table->forwards().draining(); });
@@ -131,6 +133,109 @@ TEST_F(ForwardMemory, WithoutStickyNothingIsRemembered) {
   show(labelled("quirky_hugle", compose), {8080});
   EXPECT_EQ(only().host_port, 8080);
   EXPECT_THAT(table->state().ports, IsEmpty());
+}
+
+// ---- the ids of forwards -----------------------------------------------------------------------
+
+struct ForwardIds : ForwardMemory {
+  [[nodiscard]] std::string id_of(Port port, Direction direction = Direction::In) const {
+    for (const ForwardInfo& f : table->forwards().infos()) {
+      if (f.container_port == port && f.direction == direction) return f.id;
+    }
+    return "";
+  }
+};
+
+TEST_F(ForwardIds, LastForTheSameContainerAndTarget) {
+  TestAccess& web = container("web");
+  TestAccess& db = container("db");
+  show(web, {8080, 8081});
+  show(db, {5432});
+  const std::string before[] = {id_of(8080), id_of(8081), id_of(5432)};
+  begin_next_life();
+  added(db);
+  added(web);
+  show(db, {5432, 5433});
+  show(web, {8081});
+  show(web, {8080, 8081});
+  EXPECT_EQ(id_of(8080), before[0]);
+  EXPECT_EQ(id_of(8081), before[1]);
+  EXPECT_EQ(id_of(5432), before[2]);
+  EXPECT_EQ(id_of(5433), "f4") << "never one that was used";
+}
+
+TEST_F(ForwardIds, AreNotGivenOutTwice) {
+  TestAccess& web = container("web");
+  show(web, {8080});
+  const std::string id = id_of(8080);
+  begin_next_life();
+  added(web);
+  show(web, {8080});
+  ASSERT_EQ(id_of(8080), id);
+  ASSERT_TRUE(table->remove(id));
+  show(web, {});
+  show(web, {8080});
+  EXPECT_EQ(id_of(8080), "f2") << "another forward of the same port";
+  TestAccess& other = container("web");
+  show(other, {8081});
+  EXPECT_EQ(id_of(8081), "f3");
+}
+
+TEST_F(ForwardIds, EndWithWhatHasNotComeBack) {
+  TestAccess& web = container("web");
+  show(web, {8080, 8081});
+  begin_next_life();
+  begin_next_life();  // what was not found again by then is known still
+  table->forget_former_ids();
+  added(web);
+  show(web, {8080});
+  EXPECT_EQ(id_of(8080), "f3");
+}
+
+/// A persistent one waits for its container by its name, as a declared one does.
+TEST_F(ForwardIds, LastForWhatWasAskedFor) {
+  DeclaredForward& forward = settings.forwards.emplace_back();
+  forward.container = "web";
+  forward.target = {Protocol::Tcp, 9001};
+  table->declare();
+  TestAccess& web = container("web");
+  const auto persist = ask(&web, 9000, {.persist = true});
+  ASSERT_TRUE(persist);
+  const auto waiting = ask(nullptr, 9002, {.persist = true, .allow_missing = true}, "shop");
+  ASSERT_TRUE(waiting);
+  const std::string declared = id_of(9001);
+  ASSERT_NE(declared, "");
+  const State state = table->state();
+  begin_next_life();
+  table->declare();
+  for (const ForwardSpec& spec : state.forwards) {
+    ASSERT_TRUE(table->add(nullptr, restored_request(spec)));
+  }
+  EXPECT_EQ(id_of(9000), *persist);
+  EXPECT_EQ(id_of(9001), declared);
+  EXPECT_EQ(id_of(9002), *waiting);
+  added(web);
+  EXPECT_EQ(id_of(9000), *persist);
+  EXPECT_EQ(id_of(9001), declared);
+  EXPECT_EQ(table->state().forward_ids.size(), 3U);
+}
+
+TEST_F(ForwardIds, AreNeverMadeOfWhatMakesNoSense) {
+  TestAccess& web = container("web");
+  State state;
+  state.instance.next_forward = 5;
+  for (const char* id : {"", "f", "x1", "r6", "f0", "f-1", "f1x", "f99999999999999999999", "f7"}) {
+    state.forward_ids.push_back(
+        {.id = id, .container = web.container().id, .target = {Protocol::Tcp, 8080}});
+  }
+  state.forward_ids.push_back(state.forward_ids.back());
+  table->stop();
+  turn_until([this] { return !table->forwards().draining(); });
+  make_table(state);
+  added(web);
+  show(web, {8080, 8081});
+  EXPECT_EQ(id_of(8080), "f7");
+  EXPECT_EQ(id_of(8081), "f8");
 }
 
 }  // namespace

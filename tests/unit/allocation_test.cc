@@ -76,6 +76,25 @@ TEST(EventLog, SaysWhatItForgot) {
   EXPECT_EQ(log.after(5).front().type, Event::Type::PortAdded) << "nothing is missing after 5";
 }
 
+TEST(EventLog, GoesOnWithTheNumbersOfTheLifeBefore) {
+  EventLog log;
+  log.resume(58, WallTime(std::chrono::seconds(3)));
+  EXPECT_EQ(log.next(), 58U);
+  EXPECT_TRUE(log.after(57).empty()) << "nothing is missing after 57";
+  const auto before = log.after(40);
+  ASSERT_EQ(before.size(), 1U);
+  EXPECT_EQ(before[0].type, Event::Type::Gap);
+  EXPECT_EQ(before[0].seq, 57U);
+  EXPECT_EQ(before[0].time, WallTime(std::chrono::seconds(3)));
+  EXPECT_EQ(log.append({}).seq, 58U);
+  const auto all = log.after(0);
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0].seq, 57U);
+  EXPECT_EQ(all[1].seq, 58U);
+  ASSERT_EQ(log.after(57).size(), 1U);
+  EXPECT_EQ(log.after(57)[0].type, Event::Type::PortAdded);
+}
+
 TEST(EventLog, GivesBackWhatItWasGiven) {
   ForwardInfo forward{.id = "f1",
                       .container_id = "c1",
