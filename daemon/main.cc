@@ -29,13 +29,15 @@ int run(const Options& options, const Settings& settings) {
   found.registry.add_observer(reach.reaches);
   const HostPortHolder holders(found.proc, clock);
   const StateFile state_file(options.state_folder);
+  InstanceFile instance_file(options.numbers_folder(), options.state_folder);
   FileWriter writer(loop, broker_path().string());
   ConfigSource config(loop, options);
   Notifier notifier(clock);
-  Controller controller({loop, found.discovery, found.registry, reach.reaches, relay.services(),
-                         holders, notifier, state_file, writer, [&] { return config.read(); },
-                         [&](Facts& facts) { found.add_facts(facts); }},
-                        settings);
+  Controller controller(
+      {loop, found.discovery, found.registry, reach.reaches, relay.services(), holders, notifier,
+       state_file, instance_file, writer, [&] { return config.read(); },
+       [&](Facts& facts) { found.add_facts(facts); }},
+      settings);
   reach.reaches.set_observer(controller);
   relay.modules().set_observer([&] { controller.follow_diag_modules(); });
   Journal journal;

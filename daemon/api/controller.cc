@@ -96,6 +96,34 @@ void restore(const ForwardSpec& kept, ForwardTable& table) {
   if (!restored) log::info("cannot restore persistent forward: {}", restored.error().text);
 }
 
+/// Gives each part what goes on, but the table, which is made of the state.
+Resumed resume_last_life(State& state, Controller::Parts& parts) {
+  const std::string boot = sysctl::boot_id();
+  const auto record = boot.empty() ? std::nullopt : parts.instance_file.open();
+  Resumed resumed = resume(state, record, boot, random_id());
+  state.instance = resumed.instance;
+  parts.registry.ids().restore({.containers = state.containers,
+                                .used = state.used_ids,
+                                .next = resumed.instance.next_container},
+                               resumed.knows_used_ids);
+  parts.notifier.log().resume(resumed.instance.next_event, parts.loop.clock().wall());
+  return resumed;
+}
+
+/// Containers that ended while no daemon ran. They were announced if this is the same instance.
+void forget_last_containers(Registry& registry, Notifier& notifier, bool announced) {
+  for (const KnownContainer& gone : registry.ids().take_former()) {
+    if (!announced) continue;
+    notifier.emit({.type = Event::Type::ContainerRemoved,
+                   .reason = std::string(reason_text(RemovalReason::Gone)),
+                   .subject = ContainerInfo{.id = gone.id,
+                                            .name = gone.name,
+                                            .engine = gone.engine,
+                                            .pid = gone.pid,
+                                            .netns = gone.netns}});
+  }
+}
+
 }  // namespace
 
 Controller::Controller(Parts parts, Settings settings)
@@ -103,14 +131,18 @@ Controller::Controller(Parts parts, Settings settings)
       settings_(std::move(settings)),
       keeper_(parts_.loop, parts_.state_file, parts_.writer, [this] { return state(); }),
       last_life_(keeper_.load()),
+      resumed_(resume_last_life(last_life_, parts_)),
       table_({.loop = parts_.loop,
               .relay = parts_.relay,
               .holders = parts_.holders,
               .notifier = parts_.notifier,
               .on_state_changed = [this] { keeper_.changed(); }},
              settings_, last_life_),
-      instance_id_(random_id()),
-      started_(parts_.loop.now()) {
+      started_(parts_.loop.now()),
+      recall_over_(parts_.loop, [this] {
+        table_.forget_former_ids();
+        forget_last_containers(parts_.registry, parts_.notifier, resumed_.continues);
+      }) {
   parts_.notifier.add(*this);
   share_cpu_budget(settings_, parts_.reaches, parts_.discovery);
   parts_.discovery.opt_outs().recall(last_life_.opt_outs);
@@ -118,6 +150,8 @@ Controller::Controller(Parts parts, Settings settings)
 }
 
 Result<void> Controller::start() {
+  note_numbers();
+  recall_over_.arm_after(kRecall);
   share_udp_interest(table_, parts_.reaches);
   table_.declare();
   for (const ForwardSpec& kept : std::exchange(last_life_, {}).forwards) restore(kept, table_);
@@ -127,12 +161,38 @@ Result<void> Controller::start() {
 State Controller::state() const {
   State state = table_.state();
   state.opt_outs = parts_.discovery.opt_outs().all();
+  state.instance.id = resumed_.instance.id;
+  state.instance.boot = resumed_.instance.boot;
+  state.instance.next_event = parts_.notifier.log().next();
+  state.instance.next_container = parts_.registry.ids().next_number();
+  state.containers = parts_.registry.known();
+  if (state.containers.size() > State::kMostContainers) {
+    state.containers.resize(State::kMostContainers);
+  }
+  state.used_ids = parts_.registry.ids().used(State::kMostUsedIds);
   return state;
 }
 
+/// Writes the numbers before they leave the daemon.
+void Controller::note_numbers() {
+  parts_.instance_file.write({{.id = resumed_.instance.id,
+                               .boot = resumed_.instance.boot,
+                               .next_event = parts_.notifier.log().next(),
+                               .next_forward = table_.forwards().next_number(),
+                               .next_container = parts_.registry.ids().next_number()},
+                              stopped_});
+}
+
+/// What the table forgets is to be known again, with the numbers after what it notifies.
 void Controller::stop() {
-  keeper_.finish();  // what the table forgets from here on is to be known again
+  if (stopped_) return;
+  State last = state();
+  recall_over_.disarm();
   table_.stop();
+  stopped_ = true;
+  note_numbers();
+  last.instance.next_event = parts_.notifier.log().next();
+  keeper_.finish(last);
 }
 
 // ---- what people ask ----------------------------------------------------------------------------
@@ -252,9 +312,14 @@ std::vector<ForwardCounters> Controller::counters(std::string_view forward_id) c
 // ---- what happens -------------------------------------------------------------------------------
 
 void Controller::on_access_added(ContainerAccess& reach) {
+  note_numbers();
+  keeper_.changed();
   const ContainerInfo info = info_of(reach, settings_);
   parts_.notifier.notify(&ControlObserver::on_container_added, info);
-  parts_.notifier.emit({.type = Event::Type::ContainerAdded, .subject = info});
+  const bool known = resumed_.continues && reach.container().recalled;
+  if (!known && !stopped_) {
+    parts_.notifier.emit({.type = Event::Type::ContainerAdded, .subject = info});
+  }
   table_.on_access_added(reach);
 }
 
@@ -263,6 +328,7 @@ void Controller::notify_changed(const ContainerAccess& reach) {
 }
 
 void Controller::on_access_changed(ContainerAccess& reach) {
+  if (reach.container().engine_id.empty()) keeper_.changed();  // its anchor may be another one
   notify_changed(reach);
   table_.on_access_changed(reach);
 }
@@ -277,16 +343,25 @@ void Controller::on_access_removed(ContainerAccess& reach, RemovalReason reason)
   table_.on_access_removed(reach, reason);
   const ContainerInfo info = info_of(reach, settings_);
   parts_.notifier.notify(&ControlObserver::on_container_removed, info);
+  if (stopped_) return;
   parts_.notifier.emit({.type = Event::Type::ContainerRemoved,
                         .reason = std::string(reason_text(reason)),
                         .subject = info});
 }
 
+void Controller::on_event(const Event&) {
+  note_numbers();
+  keeper_.changed();
+}
+
 void Controller::on_forward_added(const ForwardInfo& forward) {
+  note_numbers();
+  keeper_.changed();
   if (forward.protocol == Protocol::Udp) share_udp_interest(table_, parts_.reaches);
 }
 
 void Controller::on_forward_removed(const ForwardInfo& forward) {
+  keeper_.changed();
   if (forward.protocol == Protocol::Udp) share_udp_interest(table_, parts_.reaches);
 }
 
@@ -360,7 +435,7 @@ Facts Controller::status() const {
   const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
   Facts facts{
       {"version", std::string(kVersion)},
-      {"instance_id", instance_id_},
+      {"instance_id", instance_id()},
       {"uptime_seconds", seconds(parts_.loop.now() - started_)},
       {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
       {"forwards", static_cast<std::int64_t>(table_.forwards().size())},

@@ -36,6 +36,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
     const PortHolder& holders;
     Notifier& notifier;
     const StateFile& state_file;  ///< read at once
+    InstanceFile& instance_file;  ///< likewise
     FileWriter& writer;           ///< of the state, while the loop runs and from stop() on
     ReadSettings read_settings;   ///< for reload()
     std::function<void(Facts&)> add_facts;  ///< what else status() is to tell
@@ -52,8 +53,8 @@ class Controller final : public Control, public AccessObserver, private ControlO
   [[nodiscard]] bool settled() const { return parts_.reaches.settled() && !table_.busy(); }
   /// The kernel can tell more or fewer clients than before: see DiagModules.
   void follow_diag_modules();
-  /// Ends every forward; then draining() tells when the last connection is over and the state is
-  /// written.
+  /// Ends every forward, and numbers no event from then on; then draining() tells when the last
+  /// connection is over and the state is written.
   void stop();
   [[nodiscard]] bool draining() const {
     return table_.forwards().draining() || keeper_.finishing();
@@ -70,7 +71,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
 
   [[nodiscard]] std::vector<Event> events_after(std::uint64_t seq) const override;
   [[nodiscard]] Facts status() const override;
-  [[nodiscard]] std::string instance_id() const override { return instance_id_; }
+  [[nodiscard]] std::string instance_id() const override { return resumed_.instance.id; }
   [[nodiscard]] std::uint64_t poll_interval_usec() const override;
   [[nodiscard]] std::vector<ForwardInfo> forwards() const override;
   [[nodiscard]] std::vector<ContainerInfo> containers() const override;
@@ -84,18 +85,26 @@ class Controller final : public Control, public AccessObserver, private ControlO
 
   void on_forward_added(const ForwardInfo& forward) override;
   void on_forward_removed(const ForwardInfo& forward) override;
+  void on_event(const Event& event) override;
 
   void notify_changed(const ContainerAccess& reach);
+  void note_numbers();
   [[nodiscard]] State state() const;
+
+  /// What was there in the last life is found again within this time, or is gone. Longer than
+  /// Discovery waits for what processes say, and than the usual `linger`.
+  static constexpr Duration kRecall = std::chrono::seconds(5);
 
   Parts parts_;
   Settings settings_;  ///< those in force; the table refers to them
   Mistakes mistakes_;  ///< of the last reload; the settings before it are in force
   StateKeeper keeper_;
   State last_life_;
+  const Resumed resumed_;
   ForwardTable table_;
-  std::string instance_id_;
+  bool stopped_ = false;
   TimePoint started_;
+  Timer recall_over_;
 };
 
 }  // namespace portfwd

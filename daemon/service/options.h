@@ -17,6 +17,10 @@ struct Options {
   bool config_required = false;  ///< it was named, so it must be there
   std::filesystem::path state_folder;
   std::filesystem::path runtime_folder;  ///< empty: there is none
+  /// Of the InstanceFile; where there is no runtime folder, a folder on a disk must do.
+  [[nodiscard]] const std::filesystem::path& numbers_folder() const {
+    return runtime_folder.empty() ? state_folder : runtime_folder;
+  }
   bool system_bus = false;
   log::Level log_level = log::Level::Info;
 };

@@ -30,10 +30,10 @@ void StateKeeper::retry() {
   if (problem_.empty() || !write_.armed()) return;
   pause_ = kFirstRetry;
   write_.disarm();
-  write(text());
+  write(text_of(read_()));
 }
 
-void StateKeeper::finish() {
+void StateKeeper::finish(const State& last) {
   if (std::exchange(finished_, true)) return;
   const bool changed = write_.armed() || again_;
   write_.disarm();
@@ -41,9 +41,9 @@ void StateKeeper::finish() {
   give_up_.arm_after(kLongestEnd);
   if (!changed) return;
   if (writer_.busy()) {
-    last_ = text();
+    last_ = text_of(last);
   } else {
-    write(text());
+    write(text_of(last));
   }
 }
 

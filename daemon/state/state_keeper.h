@@ -29,13 +29,12 @@ class StateKeeper {
   static constexpr Duration kLongestEnd = std::chrono::seconds(2);
   using Read = std::move_only_function<State()>;
 
-  /// @param file, writer borrowed @param read gives the state as it is; called from the loop and
-  /// finish()
+  /// @param file, writer borrowed @param read gives the state as it is; called from the loop
   StateKeeper(EventLoop& loop, const StateFile& file, FileWriter& writer, Read read)
       : file_(file),
         writer_(writer),
         read_(std::move(read)),
-        write_(loop, [this] { write(text()); }),
+        write_(loop, [this] { write(text_of(read_())); }),
         give_up_(loop, [this] { give_up(); }) {}
 
   /// What the last life has saved. To be called once, before changed().
@@ -45,14 +44,16 @@ class StateKeeper {
   void retry();
   /// Why the state is not on the disk and does not get there; "" while all is well.
   [[nodiscard]] const std::string& problem() const { return problem_; }
-  /// Writes what has changed, if anything has, and nothing from then on: what is given up at the
-  /// end is to be known again.
-  void finish();
+  /// Writes the last state if anything has changed, and nothing from then on.
+  /// @param last what is given up at the end is to be known again
+  void finish(const State& last);
   /// Whether the last state is still on its way to the disk.
   [[nodiscard]] bool finishing() const { return give_up_.armed(); }
 
  private:
-  [[nodiscard]] std::string text() { return to_text(read_(), StateFile::kMostBytes); }
+  [[nodiscard]] static std::string text_of(const State& state) {
+    return to_text(state, StateFile::kMostBytes);
+  }
   void write(const std::string& text);
   void on_written(const Result<void>& saved);
   void note_failure(const Error& error);

@@ -70,6 +70,7 @@ class SystemTest : public testing::Test {
     ::setenv("NOTIFY_SOCKET", file("notify").c_str(), 1);
     ::setenv("XDG_CONFIG_HOME", folder_.path().c_str(), 1);
     ::setenv("XDG_STATE_HOME", file("state").c_str(), 1);
+    ::setenv("XDG_RUNTIME_DIR", file("run").c_str(), 1);
     ::setenv("HOME", folder_.path().c_str(), 1);
     ::unsetenv("JOURNAL_STREAM");
   }

@@ -98,7 +98,7 @@ TEST_F(SystemState, AnOptOutHoldsInTheNextLifeThoughATitleIsInItsPlace) {
   EXPECT_TRUE(told("PortAdded", 8080).empty());
 }
 
-TEST_F(SystemState, WithoutStickyNothingIsKept) {
+TEST_F(SystemState, WithoutStickyNoHostPortIsKept) {
   configure("[host]\nsticky = false\n");
   start();
   const Box box;
@@ -106,7 +106,8 @@ TEST_F(SystemState, WithoutStickyNothingIsKept) {
   ASSERT_TRUE(wait_for_added(8080));
   daemon_->signal(SIGTERM);
   ASSERT_EQ(ended(), 0);
-  EXPECT_FALSE(std::filesystem::exists(file("state")));
+  ASSERT_TRUE(saved()) << "for the ids of forwards";
+  EXPECT_TRUE(saved()->ports.empty());
 }
 
 TEST_F(SystemState, ADamagedFileIsSetAsideAndSaidOnce) {

@@ -30,9 +30,10 @@ struct StateKeeperTest : testing::Test {
     writer.emplace(loop, program);
     keeper.emplace(loop, file, *writer, [this] {
       ++read;
-      return State{.ports = {{"web", {Protocol::Tcp, 80}, port}}};
+      return state();
     });
   }
+  [[nodiscard]] State state() const { return {.ports = {{"web", {Protocol::Tcp, 80}, port}}}; }
   void pass(Duration time) {
     clock.advance(time);
     EXPECT_TRUE(loop.turn(0ms));
@@ -84,7 +85,7 @@ TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskWhenItHasFinished) {
   ASSERT_TRUE(writer->busy());
   port = 2;
   keeper->changed();
-  keeper->finish();
+  keeper->finish(state());
   port = 3;  // what is given up at the end
   keeper->changed();
   while (keeper->finishing()) ASSERT_TRUE(loop.turn(10s));
@@ -96,7 +97,7 @@ TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskWhenItHasFinished) {
 TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskThoughItsWriterIsAskedToEnd) {
   use(PORTFWD_BROKER_PATH);
   keeper->changed();
-  keeper->finish();
+  keeper->finish(state());
   ASSERT_TRUE(writer->busy());
   std::ifstream children(fmt::format("/proc/self/task/{}/children", ::gettid()));
   int asked = 0;
@@ -108,7 +109,7 @@ TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskThoughItsWriterIsAskedToEnd) {
 
 TEST_F(StateKeeperTest, HasFinishedAtOnceWhenNothingHasChanged) {
   use(silent_program());
-  keeper->finish();
+  keeper->finish(state());
   EXPECT_FALSE(keeper->finishing());
 }
 
@@ -118,7 +119,7 @@ TEST_F(StateKeeperTest, FinishesThoughTheDiskDoesNotAnswer) {
   pass(StateKeeper::kDelay);
   ASSERT_TRUE(writer->busy());
   keeper->changed();
-  keeper->finish();
+  keeper->finish(state());
   EXPECT_TRUE(keeper->finishing());
   pass(StateKeeper::kLongestEnd);
   EXPECT_FALSE(keeper->finishing());
@@ -145,7 +146,7 @@ TEST_F(StateKeeperTest, NeverWritesOverWhatCannotBeRead) {
   EXPECT_FALSE(writer->busy());
   keeper->retry();
   EXPECT_FALSE(writer->busy());
-  keeper->finish();
+  keeper->finish(state());
   EXPECT_FALSE(keeper->finishing());
   std::string text;
   std::getline(std::ifstream(file.path()), text);
@@ -206,7 +207,7 @@ TEST_F(StateKeeperWithoutFolder, WritesAtOnceWhenItIsToldTo) {
 
 TEST_F(StateKeeperWithoutFolder, WritesAtTheEndWhatHasFailed) {
   mend();
-  keeper->finish();
+  keeper->finish(state());
   while (keeper->finishing()) ASSERT_TRUE(loop.turn(10s));
   EXPECT_EQ(saved(), 1);
 }
