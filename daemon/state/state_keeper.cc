@@ -22,8 +22,12 @@ void StateKeeper::changed() {
   if (writer_.busy()) {
     again_ = true;
   } else if (!write_.armed()) {
-    write_.arm_after(kDelay);
+    schedule();
   }
+}
+
+void StateKeeper::schedule() {
+  write_.arm_at(std::max(loop_.now() + kSoon, began_ + kDelay));
 }
 
 void StateKeeper::retry() {
@@ -49,6 +53,7 @@ void StateKeeper::finish(const State& last) {
 
 void StateKeeper::write(const std::string& text) {
   again_ = false;
+  began_ = loop_.now();
   writer_.replace(file_.path().string(), text,
                   [this](const Result<void>& saved) { on_written(saved); });
 }
@@ -70,7 +75,7 @@ void StateKeeper::on_written(const Result<void>& saved) {
     write_.arm_after(pause_);
     pause_ = std::min(pause_ * 2, kLongestRetry);
   } else if (again_) {
-    write_.arm_after(kDelay);
+    schedule();
   }
 }
 

@@ -1,13 +1,14 @@
-// When the state is written: some time after the first change, with all that changed meanwhile, and
-// at the end. Owned by the controller. Nobody waits for the disk but the end, and that not for
-// long. A failure is logged once until it works again, and retried; meanwhile the daemon goes on
-// without a memory.
+// When the state is written: soon after a change, with all that changed meanwhile, at most once in
+// kDelay, and at the end. Owned by the controller. Nobody waits for the disk but the end, and that
+// not for long. A failure is logged once until it works again, and retried; meanwhile the daemon
+// goes on without a memory.
 //
-// Idle, until something changes; waiting for kDelay; writing, when a further change makes it wait
-// anew after the writer has answered. A write that fails makes it wait for the retry, each time
-// twice as long, and changes wait for that, too. finish() goes to writing the last state as soon as
-// the writer is free; finishing() ends with it, or after kLongestEnd. Once the file could not be
-// read it stays idle: what is in it is not replaced by what this life knows.
+// Idle, until something changes; waiting for kSoon or for the rest of kDelay; writing, when a
+// further change makes it wait anew after the writer has answered. A write that fails makes it wait
+// for the retry, each time twice as long, and changes wait for that, too. finish() goes to writing
+// the last state as soon as the writer is free; finishing() ends with it, or after kLongestEnd.
+// Once the file could not be read it stays idle: what is in it is not replaced by what this life
+// knows.
 #pragma once
 
 #include <functional>
@@ -22,8 +23,11 @@ namespace portfwd {
 
 class StateKeeper {
  public:
-  /// Rarely enough that a process and fsync(2) are no load; soon enough for a crash.
+  /// From one write to the next: rarely enough that a process and fsync(2) are no load.
   static constexpr Duration kDelay = std::chrono::seconds(1);
+  /// From a change to its write after a quiet time, so that what changes together is written
+  /// together. A SIGKILL meanwhile loses the change.
+  static constexpr Duration kSoon = std::chrono::milliseconds(50);
   static constexpr Duration kFirstRetry = std::chrono::seconds(1);
   static constexpr Duration kLongestRetry = std::chrono::seconds(60);
   static constexpr Duration kLongestEnd = std::chrono::seconds(2);
@@ -31,7 +35,8 @@ class StateKeeper {
 
   /// @param file, writer borrowed @param read gives the state as it is; called from the loop
   StateKeeper(EventLoop& loop, const StateFile& file, FileWriter& writer, Read read)
-      : file_(file),
+      : loop_(loop),
+        file_(file),
         writer_(writer),
         read_(std::move(read)),
         write_(loop, [this] { write(text_of(read_())); }),
@@ -54,19 +59,22 @@ class StateKeeper {
   [[nodiscard]] static std::string text_of(const State& state) {
     return to_text(state, StateFile::kMostBytes);
   }
+  void schedule();
   void write(const std::string& text);
   void on_written(const Result<void>& saved);
   void note_failure(const Error& error);
   void give_up();
 
+  EventLoop& loop_;
   const StateFile& file_;
   FileWriter& writer_;
   Read read_;
   bool read_only_ = false;  ///< the file holds what could not be read
   std::string problem_;
-  Duration pause_ = kFirstRetry;     ///< before the next retry
-  bool again_ = false;               ///< it changed while it was written
-  std::optional<std::string> last_;  ///< to be written when the writer is free
+  Duration pause_ = kFirstRetry;        ///< before the next retry
+  TimePoint began_ = TimePoint::min();  ///< the last write
+  bool again_ = false;                  ///< it changed while it was written
+  std::optional<std::string> last_;     ///< to be written when the writer is free
   bool finished_ = false;
   Timer write_;
   Timer give_up_;  ///< armed from finish() until all is written

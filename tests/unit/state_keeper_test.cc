@@ -56,7 +56,28 @@ struct StateKeeperTest : testing::Test {
   std::optional<StateKeeper> keeper;
 };
 
-TEST_F(StateKeeperTest, WritesOnceForAllThatChangedWithinASecond) {
+TEST_F(StateKeeperTest, WritesSoonAndThenOnceForAllThatChangedWithinASecond) {
+  use(PORTFWD_BROKER_PATH);
+  keeper->changed();
+  pass(StateKeeper::kSoon);
+  turn_until_written();
+  EXPECT_EQ(read, 1);
+  for (port = 2; port < 5; ++port) {
+    keeper->changed();
+    pass(StateKeeper::kDelay / 4);
+  }
+  EXPECT_EQ(read, 1);
+  pass(StateKeeper::kDelay / 4);
+  turn_until_written();
+  EXPECT_EQ(read, 2);
+  EXPECT_EQ(saved(), 5);
+  pass(StateKeeper::kDelay);
+  keeper->changed();  // after a quiet time
+  pass(StateKeeper::kSoon);
+  EXPECT_EQ(read, 3);
+}
+
+TEST_F(StateKeeperTest, WritesOnceForAllThatChangesTogether) {
   use(PORTFWD_BROKER_PATH);
   for (port = 1; port < 5; ++port) keeper->changed();
   pass(StateKeeper::kDelay);
