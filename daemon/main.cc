@@ -34,8 +34,8 @@ int run(const Options& options, const Settings& settings) {
   ConfigSource config(loop, options);
   Notifier notifier(clock);
   Controller controller(
-      {loop, found.discovery, found.registry, reach.reaches, relay.services(), holders, notifier,
-       state_file, instance_file, writer, [&] { return config.read(); },
+      {loop, found.discovery, found.registry, found.attach, reach.reaches, relay.services(),
+       holders, notifier, state_file, instance_file, writer, [&] { return config.read(); },
        [&](Facts& facts) { found.add_facts(facts); }},
       settings);
   reach.reaches.set_observer(controller);

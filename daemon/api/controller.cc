@@ -224,12 +224,12 @@ void Controller::lifeline_ended(std::string_view bus_name) {
 
 Answer<std::string> Controller::attach_pid(pid_t pid, std::string_view name) {
   if (auto ok = check_length("the name", name); !ok) return std::unexpected(ok.error());
-  return id_of(parts_.registry.attach_pid(pid, name));
+  return id_of(parts_.attach.attach_pid(pid, name));
 }
 
 Answer<std::string> Controller::attach_netns(UniqueFd netns, std::string_view name) {
   if (auto ok = check_length("the name", name); !ok) return std::unexpected(ok.error());
-  return id_of(parts_.registry.attach_netns(std::move(netns), name));
+  return id_of(parts_.attach.attach_netns(std::move(netns), name));
 }
 
 Answer<void> Controller::detach(std::string_view container_id) {
@@ -334,7 +334,7 @@ void Controller::on_access_changed(ContainerAccess& reach) {
 }
 
 void Controller::on_listeners(ContainerAccess& reach) {
-  if (!reach.listeners().empty()) parts_.registry.fix_name(reach.container().id);
+  if (!reach.listeners().empty()) parts_.discovery.fix_name(reach.container().id);
   notify_changed(reach);
   table_.on_listeners(reach);
 }

@@ -13,6 +13,7 @@
 #include "api/control.h"
 #include "config/config_file.h"
 #include "config/settings.h"
+#include "discover/container_inspector.h"
 #include "discover/discovery.h"
 #include "forward/forward_table.h"
 #include "forward/model.h"
@@ -31,6 +32,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
     EventLoop& loop;
     Discovery& discovery;
     Registry& registry;
+    AttachRequests& attach;
     AccessSet& reaches;
     RelayServices relay;
     const PortHolder& holders;

@@ -1,4 +1,4 @@
-// See discovery.h: when to look. What a look means for the Registry is in reconcile.cc.
+// See discovery.h.
 
 #include "discover/discovery.h"
 
@@ -7,9 +7,10 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
+#include <ranges>
 
 #include "base/process_usage.h"
-#include "kernel/netns.h"
 #include "kernel/procfs.h"
 
 namespace portfwd {
@@ -17,18 +18,119 @@ namespace portfwd {
 namespace {
 
 using namespace std::chrono_literals;
+using Known = ProcessTable::Known;
 
-constexpr Duration kTick = 100ms;        // between two looks at the last pid, 1 us each
-constexpr Duration kLeastPause = 50ms;   // each young process would wake us at its own times
-constexpr Duration kHintedTick = 250ms;  // where exec hints come: only a fork without exec waits
-constexpr pid_t kFew = 64;               // pids between two ticks
-constexpr pid_t kVeryFew = 8;            // of these, credit or not
-constexpr Duration kRecountGap = 5ms;  // between scans for lost anchors: no budget may delay these
-constexpr Duration kLongestRecountGap = 30ms;
-constexpr Duration kTurn = 2ms;       // of looks in a turn of the loop, then so long of none
-constexpr Duration kStartLimit = 1s;  // for what processes say of themselves
+constexpr Duration kTick = 100ms;        // between two reads of the last pid
+constexpr Duration kLeastPause = 50ms;   // each recent process would wake us at its own times
+constexpr Duration kHintedTick = 250ms;  // with exec hints: only a fork without exec waits
+constexpr int kFew = 64;                 // pids between two ticks that are looked at one by one
+constexpr int kVeryFew = 8;              // of these, with or without spare credit
+constexpr std::size_t kMostHinted = 64;
+constexpr Duration kOrphanGap = 5ms;  // between scans for orphans: no budget may delay these
+constexpr Duration kLongestOrphanGap = 30ms;
+constexpr Duration kTurn = 2ms;       // of such work in a turn of the loop, then as long of none
+constexpr Duration kStartLimit = 1s;  // for what is read of processes
+constexpr Duration kLongestReplacement = 2min;  // an engine waits 10 s, unless told otherwise
 
 }  // namespace
+
+// --- new pids ------------------------------------------------------------------------------------
+
+NewPids::NewPids(const ProcDir& proc)
+    : loadavg_(::open((proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)) {}
+
+/// Source: proc(5)
+NewPids::Range NewPids::take() {
+  std::array<char, 128> buffer{};
+  const ssize_t n = ::pread(loadavg_.get(), buffer.data(), buffer.size(), 0);
+  const std::size_t size = static_cast<std::size_t>(std::max<ssize_t>(n, 0));
+  const pid_t last = procfs::parse_last_pid({buffer.data(), size}).value_or(0);
+  if (last != 0 && last == last_) return {};
+  const pid_t before = std::exchange(last_, last);
+  const bool known = before != 0 && last > before;
+  return known ? Range{before + 1, last, last - before} : Range{0, 0, INT_MAX};
+}
+
+// --- orphans -------------------------------------------------------------------------------------
+
+OrphanSearch::OrphanSearch(const Parts& parts, std::move_only_function<void(Known)> scan)
+    : loop_(parts.loop),
+      proc_(parts.proc),
+      facts_(parts.facts),
+      boundary_(parts.boundary),
+      table_(parts.table),
+      registry_(parts.registry),
+      start_scan_(std::move(scan)),
+      scan_(parts.loop, [this] { this->scan(); }),
+      remove_(parts.loop, [this] { remove_next(); }) {}
+
+/// In the next turn, when all anchors of the batch have reported: one scan serves them all.
+/// Processes that exit in quick succession make the gaps longer, up to what the promise of 50 ms
+/// leaves.
+void OrphanSearch::request() {
+  if (scan_.armed()) return;
+  const TimePoint now = loop_.now();
+  const bool calm = now > last_scan_ + 1s;
+  gap_ = calm ? kOrphanGap : std::min(gap_ * 2, kLongestOrphanGap);
+  scan_.arm_at(std::max(now, last_scan_ + gap_));
+}
+
+void OrphanSearch::scan() {
+  start_scan_(registry_.index().has_unseen_orphan() ? Known::All : Known::Seen);
+  last_scan_ = loop_.now();
+}
+
+void OrphanSearch::remove_dead(std::vector<ContainerKey> orphans) {
+  std::erase_if(orphans, [left = registry_.index().orphans()](const ContainerKey& key) {
+    return std::ranges::find(left, key) == left.end();
+  });
+  const bool engines =
+      std::ranges::any_of(orphans, [](const ContainerKey& key) { return !key.engine_id.empty(); });
+  if (engines && !expect_successors()) return;
+  std::erase_if(orphans, [this](const ContainerKey& key) {
+    return std::ranges::any_of(table_.all(), [&key](const ProcessTable::Process& process) {
+      return process.reading && process.netns == key.netns;
+    });
+  });
+  dead_.insert(dead_.end(), orphans.begin(), orphans.end());
+  remove_next();
+}
+
+/// Many may end at once, with many forwards each: the rest has the next turn.
+void OrphanSearch::remove_next() {
+  const TimePoint end = loop_.now() + kTurn;
+  while (!dead_.empty() && loop_.now() < end) {
+    const ContainerKey key = std::move(dead_.back());
+    dead_.pop_back();
+    const std::vector<ContainerKey> left = registry_.index().orphans();
+    if (std::ranges::find(left, key) != left.end()) registry_.remove_dead(key);
+  }
+  if (!dead_.empty()) remove_.arm_after(kTurn);
+}
+
+/// A container that is to be replaced has to end before its successor can be made, and its forwards
+/// end with it: what their removal is announced as has to be known by then. `podman run --replace`
+/// waits for that end, so it is there to be seen; compose has its engine report it
+/// (ContainerEvent::replaces). `podman rm` and then `podman run` cannot be told from the first
+/// alone. Rejected: to delay the announcement until a successor may have come, which takes 200 ms
+/// and more: every removal of a forward would be announced late.
+/// The command line is read only of programs of podman's name, or "exe", which podman is called
+/// after it has executed itself. @return false while one is being read
+bool OrphanSearch::expect_successors() {
+  const TimePoint earliest = loop_.now() - kLongestReplacement;
+  bool all_read = true;
+  for (const ProcessTable::Process& process : table_.all()) {
+    if (process.first_seen < earliest || !boundary_.is_ours(process.netns)) continue;
+    const std::string program = proc_.comm(process.pid);
+    if (program != "podman" && program != "podman-remote" && program != "exe") continue;
+    const ProcessFacts* facts = facts_.of(process.pid);
+    all_read = all_read && facts != nullptr;
+    if (facts != nullptr) registry_.expect_successor("podman", facts->replaces);
+  }
+  return all_read;
+}
+
+// --- when to look --------------------------------------------------------------------------------
 
 Discovery::Discovery(const Parts& parts, Options options)
     : loop_(parts.loop),
@@ -37,36 +139,43 @@ Discovery::Discovery(const Parts& parts, Options options)
       identifier_(parts.identifier),
       boundary_(parts.boundary),
       registry_(parts.registry),
-      table_(parts.proc, parts.identifier, parts.boundary, std::move(options.is_ours)),
-      netns_folder_(std::move(options.netns_folder)),
       want_exec_hints_(options.exec_hints),
+      table_(parts.proc, parts.identifier, parts.boundary, std::move(options.is_ours)),
+      inspector_({loop_, proc_, facts_, identifier_, boundary_, table_, mounts_},
+                 std::move(options.netns_folder), [this] { reconcile(); }),
+      orphans_({loop_, proc_, facts_, boundary_, table_, registry_},
+               [this](Known known) { (void)scan(known); }),
       pace_(options.budget, parts.loop.now()),
-      loadavg_(::open((parts.proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)),
-      second_look_(parts.loop, [this] { look_again(); }),
-      give_up_(parts.loop, [this] { give_up_more(); }),
-      take_more_(parts.loop, [this] { reconcile(); }),
+      new_pids_(parts.proc),
+      reconcile_(parts.loop, [this] { reconcile(); }),
       tick_(parts.loop, [this] { tick(); }),
-      go_on_(parts.loop, [this] { go_on_scanning(); }),
-      recount_(parts.loop, [this] { recount(); }),
+      continue_(parts.loop, [this] { continue_scan(); }),
       use_facts_(parts.loop, [this] { use_facts(); }),
       exec_hints_(parts.loop,
                   [this](std::span<const pid_t> pids, bool lost) { on_execs(pids, lost); }),
-      mounts_(parts.loop, parts.proc, [this] { on_mounts(); }),
+      mounts_(parts.loop, parts.proc,
+              [this] {
+                registry_.set_paths(mounts_.paths());
+                reconcile();
+              }),
       cgroups_(parts.loop, [this] { hint(); }) {
-  registry_.set_census(this);
-  facts_.set_observer([this](pid_t pid) { on_facts(pid); });
+  registry_.set_on_orphan([this] { orphans_.request(); });
+  facts_.set_observer([this](pid_t pid) {
+    have_facts_.insert(pid);
+    use_facts_.arm_now();
+  });
 }
 
 Discovery::~Discovery() {
-  registry_.set_census(nullptr);
+  registry_.set_on_orphan({});
   facts_.set_observer([](pid_t) {});
 }
 
 Result<void> Discovery::start() {
+  assert(!started_);
   start_watches();  // first, so that nothing begins between the scan and them
-  (void)last_pid();
-  auto scanned = scan(ProcessTable::Known::Anyone);
-  while (scan_) go_on_scanning();  // nobody is served yet
+  auto scanned = scan(Known::All);
+  while (scan_) continue_scan();  // nothing else is served yet
   const TimePoint limit = loop_.now() + kStartLimit;
   while (loop_.now() < limit && facts_.wait(limit - loop_.now())) use_facts();
   started_ = true;
@@ -74,7 +183,7 @@ Result<void> Discovery::start() {
   return scanned;
 }
 
-/// What is not to be had only makes discovery slower; figures() tells which it is.
+/// A watch that is not available only makes discovery slower; figures() tells which it is.
 void Discovery::start_watches() {
   if (want_exec_hints_) exec_hints_.start();
   (void)mounts_.start();
@@ -85,185 +194,296 @@ void Discovery::start_watches() {
   (void)cgroups_.start(cgroup_base(own.empty() ? "" : own.front(), mounts));
 }
 
-void Discovery::hint() {
-  pace_.hurry(loop_.now());
-  arm();
-}
-
-/// @return what loadavg says now; nothing when it cannot be read. Source: proc(5)
-std::optional<pid_t> Discovery::last_pid() const {
-  std::array<char, 128> buffer{};
-  const ssize_t n = ::pread(loadavg_.get(), buffer.data(), buffer.size(), 0);
-  return procfs::parse_last_pid({buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0))});
-}
-
-/// A few new pids are looked at one by one, which costs less than a scan.
-void Discovery::look_at_new_pids(TimePoint now) {
-  const auto last = last_pid();
-  if (last && *last == last_pid_) return;
-  const pid_t before = std::exchange(last_pid_, last.value_or(0));
-  const bool few = last && before != 0 && *last > before && *last - before <= kFew;
-  if (!few || now < new_pids_due(*last - before)) return pace_.want();
-  std::vector<pid_t> pids;
-  for (pid_t pid = before + 1; pid <= *last; ++pid) {
-    if (open_pidfd(pid)) pids.push_back(pid);  // a thread has a number, too, but no pidfd
-  }
-  look_at(pids, !exec_hints_.come());
+void Discovery::arm() {
+  const TimePoint now = loop_.now();
+  const bool hinted = exec_hints_.come();
+  const bool expedited = pace_.expedited(now);
+  const Duration longest = expedited ? ScanPace::kExpeditedGap : hinted ? kHintedTick : kTick;
+  const Duration least = expedited ? Duration() : kLeastPause;
+  const TimePoint recent_at = std::max(table_.recent_due(), pace_.spare_at(hinted));
+  const TimePoint others_at =
+      std::clamp(std::min(pace_.due(now), recent_at), now + least, now + longest);
+  const TimePoint hinted_at =
+      hinted_.empty() ? TimePoint::max() : std::max(now, pace_.affordable_at());
+  tick_.arm_at(std::min(others_at, hinted_at));
 }
 
 void Discovery::tick() {
   const TimePoint now = loop_.now();
   look_at_new_pids(now);
-  if (!owed_.empty() && pace_.affordable_at() <= now) look_at(std::exchange(owed_, {}), true);
+  look_at_hinted();
   if (!scan_ && pace_.due(now) <= now) {
-    using Known = ProcessTable::Known;
-    (void)scan(pace_.full_due() <= now ? Known::Anyone : Known::Young);
-  } else if (young_due() <= now) {
-    look_at_young(now);
+    (void)scan(pace_.full_due() <= now ? Known::All : Known::Recent);
+  } else if (std::max(table_.recent_due(), pace_.spare_at(exec_hints_.come())) <= now) {
+    look_at_recent(now);
   }
   arm();
 }
 
-TimePoint Discovery::young_due() const {
-  return std::max(table_.young_due(), pace_.spare_at(exec_hints_.come()));
+void Discovery::hint() {
+  pace_.expedite(loop_.now());
+  arm();
 }
 
-/// New pids are the only hints where the kernel gives no others, and as it gives out hundreds a
-/// second in a build, many of them wait for credit.
-TimePoint Discovery::new_pids_due(pid_t count) const {
+/// Beyond the budget they wait for it; if they are many, one scan serves them all.
+void Discovery::on_execs(std::span<const pid_t> pids, bool lost) {
+  if (hinted_.size() + pids.size() > kMostHinted) {
+    hinted_.clear();
+    pace_.request();
+  } else {
+    hinted_.insert(hinted_.end(), pids.begin(), pids.end());
+  }
+  look_at_hinted();
+  if (lost) return hint();
+  arm();
+}
+
+void Discovery::look_at_hinted() {
+  if (hinted_.empty() || pace_.affordable_at() > loop_.now()) return;
+  look_at(std::exchange(hinted_, {}), true);
+}
+
+/// A few new pids are looked at one by one, which costs less than a scan. They are the only hints
+/// where the kernel gives no others, and as it gives out hundreds a second in a build, many of them
+/// wait for credit.
+void Discovery::look_at_new_pids(TimePoint now) {
+  const NewPids::Range range = new_pids_.take();
+  if (range.count == 0) return;
   const bool hinted = exec_hints_.come();
-  return hinted || count > kVeryFew ? pace_.spare_at(hinted) : pace_.affordable_at();
+  const bool spare_only = hinted || range.count > kVeryFew;
+  const TimePoint due = spare_only ? pace_.spare_at(hinted) : pace_.affordable_at();
+  if (range.count > kFew || now < due) return pace_.request();
+  std::vector<pid_t> pids;
+  for (pid_t pid = range.first; pid <= range.last; ++pid) {
+    if (open_pidfd(pid)) pids.push_back(pid);  // a thread has a number, too, but no pidfd
+  }
+  look_at(pids, !hinted);
 }
 
-void Discovery::look_at_young(TimePoint now) {
+void Discovery::look_at_recent(TimePoint now) {
   const Duration before = thread_cpu_time();
-  table_.note_due(now);
-  (void)look_on(kTurn);
+  table_.mark_due(now);
+  (void)continue_looks();
   reconcile();
-  pace_.charge(now, thread_cpu_time() - before);
+  pace_.charge_look(now, thread_cpu_time() - before);
 }
 
-void Discovery::arm() {
+/// A program begins: in a known container its listener may follow, else it may begin a container.
+/// @param executed whether that is certain of each of them
+void Discovery::look_at(std::span<const pid_t> pids, bool executed) {
   const TimePoint now = loop_.now();
-  const Duration calm = exec_hints_.come() ? kHintedTick : kTick;
-  const Duration pause = pace_.hurrying(now) ? ScanPace::kHurriedGap : calm;
-  const TimePoint soonest = std::min(pace_.due(now), young_due());
-  const Duration least = pace_.hurrying(now) ? Duration() : kLeastPause;
-  const TimePoint others_at = std::clamp(soonest, now + least, now + pause);
-  const TimePoint owed_at = owed_.empty() ? TimePoint::max() : std::max(now, pace_.affordable_at());
-  tick_.arm_at(std::min(others_at, owed_at));
+  const Duration before = thread_cpu_time();
+  bool unknown = false;
+  for (const pid_t pid : pids) {
+    const Process* process = table_.look_at(pid, now);
+    if (process == nullptr || process->netns == 0) continue;
+    if (boundary_.is_ours(process->netns)) continue;
+    const ContainerKey key = registry_.index().key_for({process->netns, process->engine_id});
+    facts_.renew(pid);
+    if (registry_.index().anchor_of(key) == pid) {
+      identify_again(pid, key);
+    } else {
+      (void)facts_.of(pid);  // what it says at exec, before its title is written over it
+    }
+    if (executed) registry_.notify_sign_of_life(key);
+    unknown = unknown || registry_.index().anchor_of(key) == 0;
+  }
+  const Duration looked = thread_cpu_time();
+  pace_.charge_look(now, looked - before);
+  if (!unknown) return;
+  reconcile();
+  pace_.charge_scan_credit(thread_cpu_time() - looked);
 }
 
-/// A /proc that fails once is read again. How many processes there are is anybody's choice, so a
-/// scan goes on in the next turn; one that is asked for meanwhile follows it.
-Result<void> Discovery::scan(ProcessTable::Known known) {
+void Discovery::look_for_new() {
+  const TimePoint now = loop_.now();
+  const Duration before = thread_cpu_time();
+  if (table_.refresh(now, Known::Recent)) {
+    (void)continue_looks();
+    reconcile();
+  }
+  // It lists all, which a hint must not wait for.
+  pace_.charge_scan_credit(thread_cpu_time() - before);
+  arm();
+}
+
+/// A /proc that fails once is read again. Anybody may start as many processes as they like, so a
+/// scan continues in the next turn; one that is requested meanwhile follows it.
+Result<void> Discovery::scan(Known known) {
   if (scan_) {
     next_scan_ = std::max(known, next_scan_.value_or(known));
     return {};
   }
   const Duration before = thread_cpu_time();
   const TimePoint now = loop_.now();
-  if (known == ProcessTable::Known::Anyone) {
-    outside_.clear();
-  }
-  pace_.begin();
-  scan_ = Scan{.known = known, .orphans = registry_.orphans()};
+  if (known == Known::All) inspector_.forget_outside();
+  pace_.begin_scan();
+  scan_ = Scan{.known = known, .orphans = registry_.index().orphans()};
   const auto listed = table_.refresh(now, known);
   if (listed) facts_.forget_unless([this](pid_t pid) { return table_.find(pid) != nullptr; });
   scan_->cost = thread_cpu_time() - before;
   if (listed) {
-    go_on_scanning();
+    continue_scan();
   } else {
-    pace_.done(now, std::exchange(scan_, {})->cost, known == ProcessTable::Known::Anyone);
+    pace_.end_scan(now, std::exchange(scan_, {})->cost, known == Known::All);
   }
   return listed;
 }
 
 /// @return whether all have been looked at
-bool Discovery::look_on(Duration limit) {
-  const TimePoint end = loop_.now() + limit;
-  return table_.look_on([&] { return loop_.now() >= end; });
+bool Discovery::continue_looks() {
+  const TimePoint end = loop_.now() + kTurn;
+  return table_.continue_looks([&] { return loop_.now() >= end; });
 }
 
-void Discovery::go_on_scanning() {
+void Discovery::continue_scan() {
+  assert(scan_);
   const Duration before = thread_cpu_time();
-  const bool done = look_on(kTurn);
-  if (!done) review_young_anchors();
+  const bool done = continue_looks();
+  if (!done) review_anchors();
   scan_->cost += thread_cpu_time() - before;
   if (done) return finish_scan();
-  go_on_.arm_after(kTurn);
+  continue_.arm_after(kTurn);
 }
 
+/// A container is not removed for want of descriptors: a later scan has some to hold a new anchor.
 void Discovery::finish_scan() {
   const Duration before = thread_cpu_time();
-  go_on_.disarm();
-  const Scan scan = *std::exchange(scan_, {});
+  continue_.disarm();
+  Scan scan = *std::exchange(scan_, {});
   reconcile();
-  if (take_more_.armed()) {
-    if (!scan.orphans.empty()) on_orphans();  // one of the rest may be their next anchor
-  } else if (scan.known != ProcessTable::Known::Young) {
-    give_up_orphans(scan.orphans);
+  if (reconcile_.armed()) {
+    if (!scan.orphans.empty()) orphans_.request();  // their anchor may be among the rest
+  } else if (scan.known != Known::Recent && !inspector_.take_shortage()) {
+    orphans_.remove_dead(std::move(scan.orphans));
   }
-  pace_.done(loop_.now(), scan.cost + thread_cpu_time() - before,
-             scan.known == ProcessTable::Known::Anyone);
+  pace_.end_scan(loop_.now(), scan.cost + thread_cpu_time() - before, scan.known == Known::All);
   if (const auto next = std::exchange(next_scan_, {})) (void)this->scan(*next);
   arm();
 }
 
-void Discovery::on_facts(pid_t pid) {
-  told_.insert(pid);
-  use_facts_.arm_now();
-}
-
-/// What was waited for has come: who belongs to which engine, a new container's name, whether an
-/// anchor's exit makes way for a successor.
+/// What was being read has arrived: which engine a process belongs to, a new container's name,
+/// whether a successor follows the end of an orphan.
 void Discovery::use_facts() {
   const Duration before = thread_cpu_time();
   use_facts_.disarm();
-  std::set<pid_t> told = std::exchange(told_, {});
-  told.merge(identifier_.take_incomplete());
-  table_.look_at_unread();
-  for (const auto& [key, pid] : registry_.anchors()) {
-    if (told.contains(pid)) identify_again(pid, key);
+  std::set<pid_t> pids = std::exchange(have_facts_, {});
+  pids.merge(identifier_.take_incomplete());
+  table_.look_at_incomplete();
+  for (const auto& [key, pid] : registry_.index().anchors()) {
+    if (pids.contains(pid)) identify_again(pid, key);
   }
   reconcile();
-  if (!registry_.orphans().empty()) on_orphans();
-  pace_.charge_scans(thread_cpu_time() - before);
+  if (!registry_.index().orphans().empty()) orphans_.request();
+  pace_.charge_scan_credit(thread_cpu_time() - before);
 }
 
-void Discovery::look_for_new() {
-  const TimePoint now = loop_.now();
-  const Duration before = thread_cpu_time();
-  if (table_.refresh(now, ProcessTable::Known::Young)) {
-    (void)look_on(kTurn);
-    reconcile();
+// --- what a look means for the registry ----------------------------------------------------------
+
+/// Containers of engines first, which are last in the map: processes without an engine's id may
+/// belong to them. Many may begin at once: the rest has the next turn, except at the start, when
+/// nothing else is served yet.
+void Discovery::reconcile() {
+  reconcile_.disarm();
+  review_anchors();
+  const TimePoint end = started_ ? loop_.now() + kTurn : TimePoint::max();
+  for (const auto& [key, pids] : std::views::reverse(candidates())) {
+    if (loop_.now() >= end) {
+      reconcile_.arm_after(kTurn);
+      break;
+    }
+    find_anchor(key, pids);
   }
-  pace_.charge_scans(thread_cpu_time() - before);  // it lists all: a hint must not wait for that
-  arm();
+  for (const auto& [netns, path] : mounts_.paths()) {
+    if (registry_.index().contains({netns, ""})) continue;
+    if (auto found = inspector_.describe_named(netns, path)) registry_.add(std::move(*found));
+  }
 }
 
-/// Next turn, when all anchors of the batch have told: one scan serves them all. Processes that
-/// follow each other quickly make the pauses longer, up to what the promise of 50 ms leaves.
-void Discovery::on_orphans() {
-  if (recount_.armed()) return;
-  const TimePoint now = loop_.now();
-  const bool calm = now > last_recount_ + 1s;
-  recount_gap_ = calm ? kRecountGap : std::min(recount_gap_ * 2, kLongestRecountGap);
-  recount_.arm_at(std::max(now, last_recount_ + recount_gap_));
-}
-
-void Discovery::recount() {
-  using Known = ProcessTable::Known;
-  (void)scan(registry_.has_unseen_orphan() ? Known::Anyone : Known::Seen);
-  last_recount_ = loop_.now();
-}
-
-std::vector<pid_t> Discovery::processes_in(std::uint64_t netns) const {
-  std::vector<pid_t> pids;
+/// Every container that has processes but no anchor. A namespace without an engine's id waits for
+/// what is being read of other processes in it: one of these may be of an engine's container, to
+/// which the namespace belongs then. On the host's network only processes of engines' containers
+/// count.
+Discovery::Candidates Discovery::candidates() const {
+  const ContainerIndex& known = registry_.index();
+  Candidates candidates;
+  std::set<std::uint64_t> being_read;
+  std::map<std::uint64_t, bool> foreign;  // as its first process is
   for (const Process& process : table_.all()) {
-    if (netns != 0 && process.netns == netns) pids.push_back(process.pid);
+    if (process.reading) being_read.insert(process.netns);
+    if (process.netns == 0 || process.reading) continue;
+    if (inspector_.is_outside(process.netns)) continue;
+    const ContainerKey own{process.netns, process.engine_id};
+    const bool of_engine =
+        !own.engine_id.empty() && (known.contains(own) || !known.has_engine_id(own.engine_id));
+    if (boundary_.is_ours(process.netns) && !of_engine) continue;
+    ContainerKey key = known.key_for(own);
+    const bool foreigners = foreign.try_emplace(process.netns, process.foreign).first->second;
+    if ((foreigners || process.foreign) && !known.contains(key)) continue;
+    if (known.anchor_of(key) == 0) candidates[std::move(key)].push_back(process.pid);
   }
-  return pids;
+  std::erase_if(candidates, [&](const auto& one) {
+    return one.first.engine_id.empty() && being_read.contains(one.first.netns);
+  });
+  return candidates;
+}
+
+/// The first process that serves the container itself becomes its anchor.
+void Discovery::find_anchor(const ContainerKey& key, std::span<const pid_t> pids) {
+  const ContainerIndex& known = registry_.index();
+  const bool others = key.engine_id.empty() && known.first_in(key.netns).value_or(key) != key;
+  if (others && !known.contains(key)) return;
+  for (const pid_t pid : pids) {
+    if (inspector_.is_plumbing(pid)) continue;
+    const Process* process = table_.find(pid);
+    if (process == nullptr) continue;
+    if (!known.contains(key) && !identifier_.identify(pid).complete) return;  // use_facts() follows
+    use_anchor(*process, key);
+    if (known.anchor_of(key) != 0 || inspector_.is_outside(key.netns)) return;
+  }
+}
+
+/// Makes the process the anchor of its container, which is added if it is not known.
+void Discovery::use_anchor(const Process& process, const ContainerKey& key) {
+  auto found = inspector_.pin(process, key.netns);
+  if (!found) return;
+  if (registry_.index().contains(key)) {
+    registry_.replace_anchor(key, process.pid, std::move(found->pidfd));
+  } else if (inspector_.describe(*found, process, key)) {
+    registry_.add(std::move(*found));
+  }
+}
+
+/// A container is often found while its runtime still prepares it: the program, and with it the
+/// name, comes with exec. And a process may leave its namespace.
+void Discovery::review_anchors() {
+  if (table_.looked_at().empty()) return;
+  for (const auto& [key, pid] : registry_.index().anchors()) {
+    if (!std::ranges::binary_search(table_.looked_at(), pid)) continue;
+    const Process* process = table_.find(pid);
+    if (process == nullptr) continue;  // its pidfd reports the exit
+    const ContainerKey own{process->netns, process->engine_id};
+    if (own.netns != key.netns || (own != key && registry_.index().contains(own))) {
+      registry_.drop_anchor(key);
+      orphans_.request();
+    } else if (own.netns != 0 && ProcessTable::is_recent(*process, loop_.now())) {
+      facts_.renew(pid);
+      identify_again(pid, key);
+    }
+  }
+}
+
+/// While something is being read nothing changes; use_facts() follows.
+void Discovery::identify_again(pid_t pid, const ContainerKey& key) {
+  const Identity identity = inspector_.identity_of(pid, key.netns);
+  if (identity.complete) registry_.identify(key, identity);
+}
+
+void Discovery::fix_name(std::string_view id) {
+  const ContainerEntry* entry = registry_.index().find_by_id(id);
+  if (entry == nullptr || entry->has_final_name()) return;
+  if (entry->has_anchor()) identify_again(entry->container.pid, ContainerKey(entry->key));
+  registry_.fix_name(id);
 }
 
 DiscoveryFigures Discovery::figures() const {

@@ -1,14 +1,18 @@
-// Finds the containers of this machine without asking any engine, and tells the Registry. Owned by
-// main. It knows processes and namespaces; what listens in them is not its business.
+// Finds the containers of this machine without asking any engine, and adds them to the Registry.
+// Owned by main. It knows processes and namespaces, and nothing of what listens in them.
 //
-// Truth comes from /proc: which processes there are, and which network namespace each is in. An
-// exec hint names a process, and a few new pids are known by their numbers: these are looked at
-// alone, at once. A scan is due when the kernel has given out more pids than that, paced by what
-// scans cost. What is there and what the Registry has are compared after each look, so a lost hint
-// costs time and nothing else.
+// The truth is in /proc: which processes exist, and in which network namespace each is. An exec
+// hint names a process, and a few new pids are known by their numbers: these are looked at alone,
+// at once. When the kernel has given out more pids than that, a scan of all is due, at the pace
+// that its cost allows. After each look what exists is compared with what the Registry has, so a
+// lost hint costs time and nothing else.
+//
+// Where what is found out: ProcessTable, which process is in which namespace; ContainerInspector,
+// whether that is a container and what it is called; OrphanSearch, whether a container has ended.
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -16,9 +20,11 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
+#include "discover/container_inspector.h"
 #include "discover/hints.h"
 #include "discover/process_table.h"
 #include "discover/registry.h"
@@ -26,84 +32,89 @@
 
 namespace portfwd {
 
-// When to look at /proc: as soon as there is reason to, but no oftener than the shortest gap and
-// the CPU budget allow. The budget is credit that grows with time and is spent by measured cost, so
-// a calm machine answers a burst at once and a busy one pays no more than its share. Pure; owned by
+// When to scan /proc: as soon as there is a reason, but no more often than the shortest gap and the
+// CPU budget allow. The budget is credit that grows with time and is spent by measured cost, so a
+// calm machine answers a burst at once, and a busy one pays no more than its share. Pure; owned by
 // Discovery.
 //
-// One half of the budget is for scans of all processes, the other for looks at single processes: a
-// scan that was dear must not delay the look at a process whose pid a hint has named.
+// One half of the budget is for scans of all processes, the other for looks at single processes: an
+// expensive scan must not delay the look at a process that a hint has named.
 class ScanPace {
  public:
   static constexpr Duration kGap = std::chrono::milliseconds(100);
-  static constexpr Duration kHurriedGap = std::chrono::milliseconds(20);
-  static constexpr Duration kHurry = std::chrono::seconds(1);  ///< how long a hint lasts
-  static constexpr Duration kFull = std::chrono::seconds(5);   ///< between full looks
-  static constexpr Duration kSaved = std::chrono::seconds(5);  ///< so long a budget is kept
+  static constexpr Duration kExpeditedGap = std::chrono::milliseconds(20);
+  static constexpr Duration kExpeditedFor = std::chrono::seconds(1);    ///< after expedite()
+  static constexpr Duration kFullInterval = std::chrono::seconds(5);    ///< between full scans
+  static constexpr Duration kMostSaved = std::chrono::seconds(5);       ///< the budget of that time
+  static constexpr Duration kMostOwed = std::chrono::seconds(1);        ///< longest wait for credit
   static constexpr Duration kWakeCost = std::chrono::microseconds(25);  ///< see Pace::kWakeCost
-  static constexpr Duration kOwed = std::chrono::seconds(1);  ///< the longest wait for a budget
-  /// The same for a look at what a hint has named: while programs start by the dozen they are
-  /// looked at in lots. How many there may be is ExecHints' business.
-  static constexpr Duration kLot = std::chrono::milliseconds(40);
+  /// Longest wait for credit of processes that a hint has named: while programs start by the dozen
+  /// they are looked at in batches of that interval. ExecHints limits how many there are.
+  static constexpr Duration kBatchInterval = std::chrono::milliseconds(40);
 
   /// @param budget share of one core, such as 0.002; more than 0
-  ScanPace(double budget, TimePoint now) : budget_(budget), last_(now - kFull), full_(last_) {
-    credit_ = look_credit_ = share_of(kSaved);
+  ScanPace(double budget, TimePoint now) : last_(now - kFullInterval), full_(last_) {
+    set_budget(budget);
+    credit_ = look_credit_ = share_of(kMostSaved);
     looked_ = now;
   }
-  void set_budget(double budget) { budget_ = budget; }
-
-  void want() { wanted_ = true; }
-  /// A hint from outside /proc: what it announces may take some time to appear.
-  void hurry(TimePoint now) {
-    wanted_ = true;
-    hurry_until_ = now + kHurry;
+  void set_budget(double budget) {
+    assert(budget > 0);
+    budget_ = budget;
   }
-  [[nodiscard]] bool hurrying(TimePoint now) const { return now < hurry_until_; }
 
-  /// When the next look may be; that of the next full one while there is no reason for any.
+  void request() { requested_ = true; }
+  /// For a hint from outside /proc: what it announces may take some time to appear.
+  void expedite(TimePoint now) {
+    requested_ = true;
+    expedited_until_ = now + kExpeditedFor;
+  }
+  [[nodiscard]] bool expedited(TimePoint now) const { return now < expedited_until_; }
+
+  /// When the next scan may begin; without a request that is the next full one.
   [[nodiscard]] TimePoint due(TimePoint now) const {
-    return wanted_ ? std::min(last_ + gap(now), full_due()) : full_due();
+    return requested_ ? std::min(last_ + gap(now), full_due()) : full_due();
   }
-  [[nodiscard]] TimePoint full_due() const { return full_ + kFull; }
-  /// Least time from the last look to the next.
+  [[nodiscard]] TimePoint full_due() const { return full_ + kFullInterval; }
+  /// Least time from the last scan to the next.
   [[nodiscard]] Duration gap(TimePoint now) const {
     const Duration owed = time_to_earn(std::max(-credit_, Duration()));
-    return std::max(hurrying(now) ? kHurriedGap : kGap, owed);
+    return std::max(expedited(now) ? kExpeditedGap : kGap, owed);
   }
 
-  /// A scan begins: what is wanted from now on is wanted of the next one.
-  void begin() { wanted_ = false; }
-  /// @param cost CPU time that the look took
-  void done(TimePoint now, Duration cost, bool full) {
+  /// Requests from now on are for the scan after this one.
+  void begin_scan() { requested_ = false; }
+  /// @param cost CPU time that the scan took
+  void end_scan(TimePoint now, Duration cost, bool full) {
+    assert(now >= last_);
     const Duration earned = credit_ + share_of(now - last_);
-    credit_ = std::max(std::min(earned, share_of(kSaved)) - cost, -share_of(kOwed));
+    credit_ = std::max(std::min(earned, share_of(kMostSaved)) - cost, -share_of(kMostOwed));
     last_ = now;
     if (full) full_ = now;
     ++scans_;
     spent_ += cost;
   }
-  /// Looks at single processes. @param cost CPU time, the wake-up for it left out
-  void charge(TimePoint now, Duration cost) {
+  /// Looks at single processes. @param cost CPU time, without the wake-up
+  void charge_look(TimePoint now, Duration cost) {
     const Duration earned = look_credit_ + share_of(now - looked_);
     look_credit_ =
-        std::max(std::min(earned, share_of(kSaved)) - cost - kWakeCost, -share_of(kOwed));
+        std::max(std::min(earned, share_of(kMostSaved)) - cost - kWakeCost, -share_of(kMostOwed));
     looked_ = now;
     spent_ += cost + kWakeCost;
   }
-  /// Work that a look has led to, such as to take in a container; the next scan waits for it.
-  void charge_scans(Duration cost) {
-    credit_ = std::max(credit_ - cost, -share_of(kOwed));
+  /// Work that follows from a look, such as adding a container; the next scan waits for it.
+  void charge_scan_credit(Duration cost) {
+    credit_ = std::max(credit_ - cost, -share_of(kMostOwed));
     spent_ += cost;
   }
-  /// When those may be done that a hint has named; in the past when now.
+  /// When processes that a hint has named may be looked at; in the past when now.
   [[nodiscard]] TimePoint affordable_at() const {
-    return std::min(has_look_credit_at(Duration()), looked_ + kLot);
+    return std::min(has_look_credit_at(Duration()), looked_ + kBatchInterval);
   }
-  /// When others may be done. @param hinted half of what can be saved is left to hints then, so
-  /// that a build's hundreds of young processes do not put off the look at a new container
+  /// When other processes may be. @param hinted half of what can be saved is kept for hints then,
+  /// so that hundreds of short-lived processes of a build do not delay the look at a new container
   [[nodiscard]] TimePoint spare_at(bool hinted) const {
-    return has_look_credit_at(hinted ? share_of(kSaved) / 2 : Duration());
+    return has_look_credit_at(hinted ? share_of(kMostSaved) / 2 : Duration());
   }
   [[nodiscard]] Duration spent() const { return spent_; }
   [[nodiscard]] std::uint64_t scans() const { return scans_; }
@@ -115,25 +126,84 @@ class ScanPace {
   [[nodiscard]] Duration time_to_earn(Duration credit) const {
     return Duration(static_cast<Duration::rep>(static_cast<double>(credit.count()) / budget_ * 2));
   }
-
   [[nodiscard]] TimePoint has_look_credit_at(Duration level) const {
     if (look_credit_ >= level) return TimePoint::min();
     return looked_ + time_to_earn(level - look_credit_);
   }
 
-  double budget_;
+  double budget_ = 0;
   TimePoint last_;
   TimePoint full_;
-  TimePoint hurry_until_{};
+  TimePoint expedited_until_{};
   Duration credit_{};       ///< for scans
   Duration look_credit_{};  ///< for looks at single processes
-  TimePoint looked_{};      ///< when look_credit_ was brought up to date
+  TimePoint looked_{};      ///< when look_credit_ was last updated
   Duration spent_{};
   std::uint64_t scans_ = 0;
-  bool wanted_ = true;
+  bool requested_ = true;
 };
 
-/// What `status` tells of discovery.
+// The pids that the kernel has given out, by /proc/loadavg. Owned by Discovery.
+class NewPids {
+ public:
+  explicit NewPids(const ProcDir& proc);
+
+  /// Those from `first` to `last`; `count` is INT_MAX when they cannot be known.
+  struct Range {
+    pid_t first = 0;
+    pid_t last = 0;
+    int count = 0;
+  };
+  /// Those since the last call; the first call knows none. Costs 1 us.
+  [[nodiscard]] Range take();
+
+ private:
+  UniqueFd loadavg_;
+  pid_t last_ = 0;  ///< 0: unknown
+};
+
+// What follows the exit of containers' anchor processes. An orphan is removed once all processes
+// were looked at since the exit and none is left in it; Discovery makes one that is its new anchor.
+// Owned by Discovery.
+class OrphanSearch {
+ public:
+  struct Parts {  ///< all borrowed; they outlive this
+    EventLoop& loop;
+    const ProcDir& proc;
+    ProcessFactsCache& facts;
+    const Boundary& boundary;
+    const ProcessTable& table;
+    Registry& registry;
+  };
+  /// @param scan begins a look at these processes, whatever the pace allows
+  OrphanSearch(const Parts& parts, std::move_only_function<void(ProcessTable::Known)> scan);
+
+  /// Scans soon: there are orphans.
+  void request();
+  /// All processes were looked at since these had lost their anchors: removes those that are still
+  /// orphans. One of which something is being read stays until request().
+  void remove_dead(std::vector<ContainerKey> orphans);
+
+ private:
+  void scan();
+  void remove_next();
+  [[nodiscard]] bool expect_successors();
+
+  EventLoop& loop_;
+  const ProcDir& proc_;
+  ProcessFactsCache& facts_;
+  const Boundary& boundary_;
+  const ProcessTable& table_;
+  Registry& registry_;
+  std::move_only_function<void(ProcessTable::Known)> start_scan_;
+  TimePoint last_scan_{};
+  Duration gap_{};
+  std::vector<ContainerKey> dead_;  ///< still to be removed
+  Timer scan_;
+  Timer remove_;
+};
+
+/// What `status` shows of discovery.
 struct DiscoveryFigures {
   std::uint64_t scans = 0;
   Duration spent{};  ///< CPU time of all scans
@@ -145,7 +215,7 @@ struct DiscoveryFigures {
   bool mount_watch = false;
 };
 
-class Discovery final : private Census {
+class Discovery final {
  public:
   struct Parts {  ///< all borrowed; they outlive this
     EventLoop& loop;
@@ -159,7 +229,7 @@ class Discovery final : private Census {
     double budget = 0.002;  ///< share of one core for all scans together
     /// A process of our own in some container, such as a broker.
     std::function<bool(pid_t)> is_ours = [](pid_t) { return false; };
-    /// Where `ip netns` mounts its namespaces: one there is a container without any process.
+    /// Where `ip netns` mounts its namespaces: each is a container, even without any process.
     std::string netns_folder = "/run/netns";
     bool exec_hints = true;
   };
@@ -168,18 +238,23 @@ class Discovery final : private Census {
   Discovery& operator=(const Discovery&) = delete;
   ~Discovery();
 
-  /// Makes the first scan, so that what is there already is in the Registry when this returns.
+  /// Makes the first scan, so that all containers that exist are in the Registry when this returns.
   /// @return the failure to read /proc: there is no discovery then
   Result<void> start();
 
-  /// Something may have begun: scan now and often for a second.
+  /// Something may have begun: scans now and often for a second.
   void hint();
   void set_budget(double budget) { pace_.set_budget(budget); }
 
-  /// Takes in processes that have come since the last look.
+  /// Looks at processes that are new since the last look.
   void look_for_new();
+  /// The container has a listener: the name that its program gives it is read once more, and is
+  /// fixed then. @param id of the container
+  void fix_name(std::string_view id);
   /// Pids seen in that namespace at the last look; ascending.
-  [[nodiscard]] std::vector<pid_t> processes_in(std::uint64_t netns) const;
+  [[nodiscard]] std::vector<pid_t> processes_in(std::uint64_t netns) const {
+    return table_.pids_in(netns);
+  }
   [[nodiscard]] DiscoveryFigures figures() const;
   [[nodiscard]] OptOuts& opt_outs() { return facts_.opt_outs(); }
 
@@ -189,51 +264,30 @@ class Discovery final : private Census {
   struct Scan {
     ProcessTable::Known known;
     Duration cost{};                    ///< CPU time so far
-    std::vector<ContainerKey> orphans;  ///< when it began: only for these is it an answer
+    std::vector<ContainerKey> orphans;  ///< when it began: only for these is its result valid
   };
   using Candidates = std::map<ContainerKey, std::vector<pid_t>>;
 
-  void on_orphans() override;
-  [[nodiscard]] Identity identify(pid_t pid, const ContainerKey& key) const override;
-  void tick();
-  [[nodiscard]] TimePoint young_due() const;
-  [[nodiscard]] TimePoint new_pids_due(pid_t count) const;
-  void look_at_young(TimePoint now);
-  void recount();
-  Result<void> scan(ProcessTable::Known known);
-  [[nodiscard]] bool look_on(Duration limit);
-  void go_on_scanning();
-  void finish_scan();
-  void arm();
-  [[nodiscard]] std::optional<pid_t> last_pid() const;
-  void look_at_new_pids(TimePoint now);
-
-  void on_execs(std::span<const pid_t> pids, bool lost);
-  void look_at(std::span<const pid_t> pids, bool executed);
-  void on_facts(pid_t pid);
-  void use_facts();
-  void on_mounts();
   void start_watches();
+  void arm();
+  void tick();
+  Result<void> scan(ProcessTable::Known known);
+  [[nodiscard]] bool continue_looks();
+  void continue_scan();
+  void finish_scan();
+  void look_at_new_pids(TimePoint now);
+  void look_at_recent(TimePoint now);
+  void look_at_hinted();
+  void look_at(std::span<const pid_t> pids, bool executed);
+  void on_execs(std::span<const pid_t> pids, bool lost);
+  void use_facts();
 
   void reconcile();
-  void give_up_more();
-  void give_up_orphans(std::vector<ContainerKey> orphans);
-  [[nodiscard]] bool note_replacements();
-  [[nodiscard]] bool runs_on_host(const Process& process) const;
-  [[nodiscard]] Candidates unanchored() const;
-  [[nodiscard]] ContainerKey key_of(const Process& process) const;
-  void take(const ContainerKey& key, std::span<const pid_t> pids);
-  void adopt(pid_t pid, const ContainerKey& key);
-  void adopt_unseen(pid_t pid, const ContainerKey& key);
-  [[nodiscard]] bool stays_so(pid_t pid, std::uint64_t netns);
-  void look_again();
-  void adopt_on_host(const Process& process, const ContainerKey& key);
-  void adopt_named(std::uint64_t netns, const std::string& path);
-  void review_young_anchors();
+  [[nodiscard]] Candidates candidates() const;
+  void find_anchor(const ContainerKey& key, std::span<const pid_t> pids);
+  void use_anchor(const Process& process, const ContainerKey& key);
+  void review_anchors();
   void identify_again(pid_t pid, const ContainerKey& key);
-  [[nodiscard]] bool engine_publishes(std::uint64_t netns) const;
-  [[nodiscard]] bool is_rootlessport(pid_t pid) const;
-  [[nodiscard]] Identity identity_of(pid_t pid, std::uint64_t netns) const;
 
   EventLoop& loop_;
   const ProcDir& proc_;
@@ -241,30 +295,20 @@ class Discovery final : private Census {
   const Identifier& identifier_;
   const Boundary& boundary_;
   Registry& registry_;
-  ProcessTable table_;
-  const std::string netns_folder_;
   const bool want_exec_hints_;
+  ProcessTable table_;
+  ContainerInspector inspector_;
+  OrphanSearch orphans_;
   ScanPace pace_;
-  std::set<std::uint64_t> outside_;  ///< of no concern; forgotten at each full scan
-  /// Namespaces that could not be seen or entered so far and are not announced, and since when.
-  std::map<std::uint64_t, TimePoint> unseen_since_;
-  pid_t last_pid_ = 0;
-  std::vector<pid_t> owed_;  ///< executed, not yet looked at: there was no credit
-  TimePoint last_recount_{};
-  Duration recount_gap_{};
-  UniqueFd loadavg_;
-  Timer second_look_;
-  std::optional<Scan> scan_;  ///< that has begun
+  NewPids new_pids_;
+  std::vector<pid_t> hinted_;  ///< executed, not yet looked at for want of credit
+  std::optional<Scan> scan_;   ///< in progress
   std::optional<ProcessTable::Known> next_scan_;
-  std::vector<ContainerKey> leaving_;  ///< orphans for which nobody is left
-  Timer give_up_;
-  Timer take_more_;
+  std::set<pid_t> have_facts_;  ///< pids of which facts have arrived
   bool started_ = false;
+  Timer reconcile_;
   Timer tick_;
-  Timer go_on_;
-  Timer recount_;
-  bool short_ = false;    ///< of descriptors, when a process was to be held
-  std::set<pid_t> told_;  ///< whose facts have come
+  Timer continue_;
   Timer use_facts_;
   ExecHints exec_hints_;
   MountWatch mounts_;

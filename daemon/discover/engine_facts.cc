@@ -6,13 +6,58 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "devcontainer/port_metadata.h"
 #include "engine/answers.h"
 
 namespace portfwd {
+
+namespace {
+
+/// @return whether it changed
+template <class Value>
+bool assign(Value& known, Value now) {
+  if (known == now) return false;
+  known = std::move(now);
+  return true;
+}
+
+bool assign_text(std::string& known, std::string_view text) {
+  return assign(known, names::printable(text, names::kLongestText));
+}
+
+/// Docker reports the published ports of a container that has joined another one's network only
+/// there.
+std::string network_owner_of(const ContainerFacts& facts) {
+  constexpr std::string_view kJoined = "container:";
+  return facts.network_mode.starts_with(kJoined) ? facts.network_mode.substr(kJoined.size()) : "";
+}
+
+}  // namespace
+
+/// The label comes with the image, the file is nearer to the user.
+bool set_labels(Container& container, std::map<std::string, std::string> labels,
+                const devcontainer::PortMetadata* workspace) {
+  std::shared_ptr<const devcontainer::PortMetadata> metadata;
+  if (const auto label = labels.extract(kMetadataLabel)) {
+    metadata = std::make_shared<const devcontainer::PortMetadata>(
+        devcontainer::parse_port_metadata(label.mapped(), devcontainer::local_environment));
+  }
+  if (workspace != nullptr) {
+    metadata = std::make_shared<const devcontainer::PortMetadata>(
+        metadata ? merge(*metadata, *workspace) : *workspace);
+  }
+  const bool same = metadata && container.metadata ? *metadata == *container.metadata
+                                                   : metadata == container.metadata;
+  if (same && labels == container.labels) return false;
+  if (!same) container.metadata = std::move(metadata);
+  container.labels = std::move(labels);
+  return true;
+}
 
 EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
                          EngineSockets sockets, PodmanFiles podman_files, Reader& files)
@@ -21,39 +66,42 @@ EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
       http_(http),
       elsewhere_(std::move(sockets.elsewhere)),
       podman_files_(std::move(podman_files)),
-      workspaces_(files, ::geteuid(),
-                  [this](const ContainerFacts& facts) { registry_.learn(facts); }),
+      workspaces_(files, ::geteuid(), [this](const ContainerFacts& facts) { apply(facts); }),
       podman_(
           loop, http, EngineKind::Podman, std::move(sockets.podman),
           [this](const std::string&, const ContainerFacts& facts) { workspaces_.add(facts); },
-          [this](const std::string& id) { registry_.learn_nothing(id); }),
+          [this](const std::string& id) { end_wait(id); }),
       docker_(
           loop, http, EngineKind::Docker, std::move(sockets.docker),
           [this](const std::string& socket, const ContainerFacts& facts) {
             workspaces_.add(facts);
-            follow_docker(socket, facts.id);
+            watch_docker(socket, facts.id);
           },
-          [this](const std::string& id) { registry_.learn_nothing(id); }),
+          [this](const std::string& id) { end_wait(id); }),
       podman_events_(loop,
                      [this](const ContainerEvent& event) { on_event(EngineKind::Podman, event); }),
       podman_store_(loop,
                     [this](const std::string& id, const std::string& name) {
                       on_event(EngineKind::Podman, {id, "rename", name, id_to_replace(name)});
                     }),
+      waits_(loop, [this] { end_waits(); }),
       begin_(loop, [this] { list_elsewhere(); }),
       read_store_(loop, [this] { read_podman_store(); }) {
   registry_.add_observer(*this);
-  registry_.set_tell_first([this](const Container& container) { return first_word_of(container); });
-  begin_.arm_now();  // when everybody observes
+  begin_.arm_now();  // when all observers are there
 }
 
 void EngineFacts::list_elsewhere() {
   for (const EngineElsewhere& engine : elsewhere_) {
-    registry_.add_elsewhere(
-        name_of(engine.kind), engine.address,
-        fmt::format("{} names no Unix socket: its containers are on another machine, or portfwd "
-                    "cannot know where; run portfwd there, or forward with ssh -L",
-                    engine.named_by));
+    DiscoveredContainer found;
+    found.identity = {std::string(name_of(engine.kind)), engine.address,
+                      names::printable(engine.address)};
+    found.inaccessible = fmt::format(
+        "{} names no Unix socket: its containers are on another machine, or portfwd "
+        "cannot know where; run portfwd there, or forward with ssh -L",
+        engine.named_by);
+    found.held_by_request = true;
+    registry_.add(std::move(found));
   }
 }
 
@@ -63,19 +111,101 @@ bool EngineFacts::is_podmans(const Container& container) {
 }
 
 /// Podman's storage has the name and the image, whether or not its service runs. No event of it can
-/// be told from here: the container is not yet known to anybody.
-Registry::FirstWord EngineFacts::first_word_of(const Container& container) {
+/// be reported from here: no observer knows the container yet.
+void EngineFacts::on_engine_known(ContainerEntry& entry) {
+  Container& container = entry.container;
+  const std::string& id = container.engine_id;
+  assert(!id.empty());
   const bool podman = is_podmans(container);
-  if (!names::is_hex_id(container.engine_id)) return {};
-  Registry::FirstWord word;
-  word.asked =
-      (podman || container.engine == "docker") && !considered_.contains(container.engine_id);
-  if (!podman || !start_podman_store()) return word;
-  if (const ContainerFacts* facts = podman_store_.find_now(container.engine_id)) {
-    word.name = facts->name;
-    word.image = facts->image;
+  const bool asked =
+      names::is_hex_id(id) && (podman || container.engine == "docker") && !considered_.contains(id);
+  container.undecided = asked;
+  if (asked) {
+    undecided_until_[id] = loop_.now() + kLongestWait;
+    if (!waits_.armed()) waits_.arm_after(kLongestWait);
   }
-  return word;
+  if (!names::is_hex_id(id) || !podman || !start_podman_store()) return;
+  const ContainerFacts* facts = podman_store_.find_now(id);
+  if (facts == nullptr) return;
+  (void)entry.rename_by_engine(facts->name);
+  if (!facts->image.empty()) (void)assign_text(container.image, facts->image);
+}
+
+/// Of a detached container the engine is asked anew once it is attached.
+void EngineFacts::apply(const ContainerFacts& facts) {
+  const std::string owner = network_owner_of(facts);
+  std::vector<PublishedPorts> published = facts.published;
+  registry_.update(owner, [&](const ContainerEntry& entry) {
+    published = entry.container.published;
+    return false;
+  });
+  registry_.update(facts.id, [&](ContainerEntry& entry) {
+    if (entry.detached) return false;
+    network_owner_[facts.id] = owner;
+    Container& container = entry.container;
+    bool changed = entry.rename_by_engine(facts.name);
+    changed |= assign_text(container.image, facts.image);
+    changed |= assign_text(container.pod, facts.pod);
+    changed |= assign_text(container.project, facts.project);
+    changed |= assign_text(container.service, facts.service);
+    changed |= set_labels(container, facts.labels, facts.workspace.get());
+    changed |= assign(container.published, std::move(published));
+    changed |= assign(container.publishes_unknown, false);
+    changed |= assign(container.undecided, false);
+    return changed;
+  });
+  share_published(facts.id);
+}
+
+/// Those that have joined its network have its published ports.
+void EngineFacts::share_published(const std::string& owner) {
+  std::optional<std::vector<PublishedPorts>> published;
+  registry_.update(owner, [&](const ContainerEntry& entry) {
+    published = entry.container.published;
+    return false;
+  });
+  if (!published) return;
+  std::vector<std::string> joined;  // an observer may change network_owner_
+  for (const auto& [id, of] : network_owner_) {
+    if (of == owner) joined.push_back(id);
+  }
+  for (const std::string& id : joined) {
+    registry_.update(
+        id, [&](ContainerEntry& entry) { return assign(entry.container.published, *published); });
+  }
+}
+
+/// The engine does not answer for that container.
+void EngineFacts::end_wait(const std::string& id) {
+  registry_.update(id, [](ContainerEntry& entry) {
+    bool changed = assign(entry.container.publishes_unknown, false);
+    changed |= assign(entry.container.undecided, false);
+    return changed;
+  });
+}
+
+/// Whether or not the engine still answers, the listeners wait no longer.
+void EngineFacts::end_waits() {
+  const TimePoint now = loop_.now();
+  TimePoint next = TimePoint::max();
+  std::vector<std::string> over;
+  for (const auto& [id, until] : undecided_until_) {
+    if (until <= now) {
+      over.push_back(id);
+    } else {
+      next = std::min(next, until);
+    }
+  }
+  if (next != TimePoint::max()) waits_.arm_at(next);
+  for (const std::string& id : over) {
+    undecided_until_.erase(id);
+    registry_.update(
+        id, [](ContainerEntry& entry) { return assign(entry.container.undecided, false); });
+  }
+}
+
+void EngineFacts::rename(std::string_view id, std::string_view name) {
+  registry_.update(id, [name](ContainerEntry& entry) { return entry.rename_by_engine(name); });
 }
 
 void EngineFacts::consider(const Container& container) {
@@ -83,13 +213,13 @@ void EngineFacts::consider(const Container& container) {
   if (!podman && container.engine != "docker") return;
   if (container.engine_id.empty() || !considered_.insert(container.engine_id).second) return;
   (podman ? podman_ : docker_).ask(container.engine_id);
-  if (podman) follow_podman();
+  if (podman) watch_podman();
 }
 
 /// While one of its files is not there, it is looked for with each new container.
-void EngineFacts::follow_podman() {
-  if (!podman_events_followed_) {
-    podman_events_followed_ = podman_events_.start(podman_files_.events).has_value();
+void EngineFacts::watch_podman() {
+  if (!podman_events_watched_) {
+    podman_events_watched_ = podman_events_.start(podman_files_.events).has_value();
   }
   read_store_.arm_now();  // when everybody knows the container
 }
@@ -98,19 +228,20 @@ void EngineFacts::follow_podman() {
 void EngineFacts::read_podman_store() {
   if (!start_podman_store()) return;
   for (const std::string& id : considered_) {
-    if (const ContainerFacts* facts = podman_store_.find(id)) registry_.rename(id, facts->name);
+    if (const ContainerFacts* facts = podman_store_.find(id)) rename(id, facts->name);
   }
 }
 
 bool EngineFacts::start_podman_store() {
-  if (!podman_store_followed_) {
-    podman_store_followed_ = podman_store_.start(podman_files_.storage).has_value();
+  if (!podman_store_watched_) {
+    podman_store_watched_ = podman_store_.start(podman_files_.storage).has_value();
   }
-  return podman_store_followed_;
+  return podman_store_watched_;
 }
 
 void EngineFacts::on_container_removed(const Container& container, RemovalReason) {
   considered_.erase(container.engine_id);
+  network_owner_.erase(container.engine_id);
   podman_.forget(container.engine_id);
   docker_.forget(container.engine_id);
   workspaces_.forget(container.engine_id);
@@ -123,7 +254,7 @@ void EngineFacts::on_container_removed(const Container& container, RemovalReason
   if (last) docker_events_.erase(socket);
 }
 
-void EngineFacts::follow_docker(const std::string& socket, const std::string& id) {
+void EngineFacts::watch_docker(const std::string& socket, const std::string& id) {
   if (!considered_.contains(id)) return;
   docker_socket_of_[id] = socket;
   auto& events = docker_events_[socket];
@@ -141,7 +272,7 @@ void EngineFacts::ask_again(const std::string& socket) {
 }
 
 void EngineFacts::on_event(EngineKind engine, const ContainerEvent& event) {
-  if (event.action == "rename") registry_.rename(event.id, event.name);
+  if (event.action == "rename") rename(event.id, event.name);
   if (!event.replaces.empty()) registry_.expect_successor(name_of(engine), event.replaces);
 }
 
@@ -149,7 +280,7 @@ void WorkspaceFiles::add(const ContainerFacts& facts) {
   auto places = devcontainer::config_places(facts.labels);
   if (places.empty()) {
     reading_.erase(facts.id);
-    return learn_(facts);
+    return on_facts_(facts);
   }
   Reading& reading = reading_[facts.id];
   reading.facts = facts;
@@ -182,7 +313,7 @@ void WorkspaceFiles::on_file(const std::string& id, const Result<std::string>& t
   ContainerFacts facts = std::move(reading.facts);
   reading_.erase(found);
   facts.workspace = std::make_shared<const devcontainer::PortMetadata>(std::move(metadata));
-  learn_(facts);
+  on_facts_(facts);
 }
 
 }  // namespace portfwd

@@ -1,9 +1,10 @@
 // Asks engines for what /proc does not show of their containers: names, images, labels, pods and
-// projects, published ports. Owned by main; it observes the Registry, and tells it. It finds no
-// containers.
+// projects, published ports. Owned by main; it observes the Registry and completes its containers.
+// It finds no containers.
 //
-// Each container is asked for once, when it was found; an engine that is absent or silent changes
-// nothing. Nothing is asked while no container of an engine runs, and no podman is kept running.
+// Each container is asked for once, when it was found; an engine that is absent or does not answer
+// changes nothing. Nothing is asked while no container of an engine runs, and no podman service is
+// kept running.
 #pragma once
 
 #include <sys/types.h>
@@ -25,21 +26,28 @@
 
 namespace portfwd {
 
+/// Sets the labels of a container, which are bounded by then (engine/answers.h), and the metadata
+/// of its ports, which is parsed here, once, as it may be long.
+/// @param workspace from the devcontainer.json of its folder, overrides the label; may be null
+/// @return whether anything changed
+bool set_labels(Container& container, std::map<std::string, std::string> labels,
+                const devcontainer::PortMetadata* workspace = nullptr);
+
 // Reads the devcontainer.json of the folder that a container's labels name, before what its engine
-// said is taken in, so that both are there together. Owned by EngineFacts. A container whose file
-// system does not answer waits for the reader's deadline, and nobody else does.
+// reports is taken over, so that both apply at the same time. Owned by EngineFacts. A container
+// whose file system does not answer waits for the reader's deadline, and no other container does.
 class WorkspaceFiles {
  public:
-  using Learn = std::function<void(const ContainerFacts&)>;
+  using OnFacts = std::move_only_function<void(const ContainerFacts&)>;
 
   /// @param files a reader of files, borrowed @param owner whose files are read
-  /// @param learn is given the facts with what the file says
-  WorkspaceFiles(Reader& files, uid_t owner, Learn learn)
-      : files_(files), owner_(owner), learn_(std::move(learn)) {}
+  /// @param on_facts called with the facts and what the file says
+  WorkspaceFiles(Reader& files, uid_t owner, OnFacts on_facts)
+      : files_(files), owner_(owner), on_facts_(std::move(on_facts)) {}
 
-  /// Calls `learn` at once when the labels name no folder.
+  /// Calls `on_facts` at once when the labels name no folder.
   void add(const ContainerFacts& facts);
-  /// The container has gone.
+  /// The container is gone.
   void forget(const std::string& id) { reading_.erase(id); }
 
  private:
@@ -53,54 +61,66 @@ class WorkspaceFiles {
 
   Reader& files_;
   uid_t owner_;
-  Learn learn_;
+  OnFacts on_facts_;
   std::map<std::string, Reading> reading_;  ///< by the engine's id
 };
 
 class EngineFacts final : public RegistryObserver {
  public:
+  /// How long the listeners of a container wait at most for the answer of its engine; see
+  /// Container::undecided.
+  static constexpr Duration kLongestWait = std::chrono::milliseconds(400);
+
   /// All but the sockets and podman's files outlive this. @param files reads those of workspaces
   EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http, EngineSockets sockets,
               PodmanFiles podman_files, Reader& files);
   EngineFacts(const EngineFacts&) = delete;
   EngineFacts& operator=(const EngineFacts&) = delete;
-  ~EngineFacts() {
-    registry_.remove_observer(*this);
-    registry_.set_tell_first({});
-  }
+  ~EngineFacts() { registry_.remove_observer(*this); }
 
+  void on_engine_known(ContainerEntry& entry) override;
   void on_container_added(const Container& container) override { consider(container); }
   void on_container_changed(const Container& container) override { consider(container); }
   void on_container_removed(const Container& container, RemovalReason reason) override;
   void on_sign_of_life(const Container&) override {}
 
+  /// Completes a container by what its engine answered.
+  void apply(const ContainerFacts& facts);
+
  private:
   [[nodiscard]] static bool is_podmans(const Container& container);
-  Registry::FirstWord first_word_of(const Container& container);
   void consider(const Container& container);
+  void end_wait(const std::string& id);
+  void end_waits();
+  void share_published(const std::string& owner);
   void list_elsewhere();
-  void follow_podman();
+  void watch_podman();
   void read_podman_store();
   bool start_podman_store();
-  void follow_docker(const std::string& socket, const std::string& id);
+  void watch_docker(const std::string& socket, const std::string& id);
   void ask_again(const std::string& socket);
   void on_event(EngineKind engine, const ContainerEvent& event);
+  void rename(std::string_view id, std::string_view name);
 
+  // Keys named "id" below are the engine's ids of containers.
   EventLoop& loop_;
   Registry& registry_;
   HttpClient& http_;
   const std::vector<EngineElsewhere> elsewhere_;
   const PodmanFiles podman_files_;
-  std::set<std::string> considered_;  ///< engines' ids
+  std::set<std::string> considered_;
+  std::map<std::string, TimePoint> undecided_until_;  ///< by id
+  std::map<std::string, std::string> network_owner_;  ///< by id of who has joined its network
   WorkspaceFiles workspaces_;
   ContainerAsker podman_;
   ContainerAsker docker_;
   PodmanEvents podman_events_;
   PodmanStore podman_store_;
-  bool podman_events_followed_ = false;
-  bool podman_store_followed_ = false;
-  std::map<std::string, std::string> docker_socket_of_;  ///< by the engine's id of a container
+  bool podman_events_watched_ = false;
+  bool podman_store_watched_ = false;
+  std::map<std::string, std::string> docker_socket_of_;                 ///< by id
   std::map<std::string, std::unique_ptr<DockerEvents>> docker_events_;  ///< by socket
+  Timer waits_;
   Timer begin_;
   Timer read_store_;
 };

@@ -11,15 +11,15 @@ using namespace std::chrono_literals;
 
 /// After how long a process is looked at again: a runtime needs some 10 ms from fork to unshare and
 /// exec on an idle machine, and some 1000 ms on a busy one.
-constexpr std::array<Duration, 6> kYoungLooks{30ms, 100ms, 300ms, 700ms, 1500ms, 2500ms};
+constexpr std::array<Duration, 6> kRecentLooks{30ms, 100ms, 300ms, 700ms, 1500ms, 2500ms};
 
-/// So old, by its looks, it is where it is to stay: a runtime has long left the host's network.
+/// After so many looks a process stays where it is: a runtime has long left the host's network.
 constexpr std::uint8_t kSettledLooks = 5;
 
 TimePoint due(const ProcessTable::Process& process) {
   if (process.foreign || process.to_look_at) return TimePoint::max();
-  return process.looks < kYoungLooks.size() ? process.first_seen + kYoungLooks[process.looks]
-                                            : TimePoint::max();
+  return process.looks < kRecentLooks.size() ? process.first_seen + kRecentLooks[process.looks]
+                                             : TimePoint::max();
 }
 
 }  // namespace
@@ -38,7 +38,7 @@ Result<void> ProcessTable::refresh(TimePoint now, Known whom) {
       process.pid = entry.pid;
       process.first_seen = now;
       process.to_look_at = true;
-    } else if (due(process) <= now || whom == Known::Anyone ||
+    } else if (due(process) <= now || whom == Known::All ||
                (whom == Known::Seen && !process.unseen)) {
       while (due(process) <= now) ++process.looks;
       process.to_look_at = true;
@@ -48,22 +48,22 @@ Result<void> ProcessTable::refresh(TimePoint now, Known whom) {
   return {};
 }
 
-bool ProcessTable::look_on(const std::function<bool()>& enough) {
+bool ProcessTable::continue_looks(const std::function<bool()>& enough) {
   looked_at_.clear();
-  young_due_ = TimePoint::max();
+  recent_due_ = TimePoint::max();
   bool done = true;
   for (Process& process : processes_) {
     if (process.to_look_at) {
       if (!looked_at_.empty() && looked_at_.size() % kLooksAtOnce == 0) done = done && !enough();
-      if (done) look(process);
+      if (done) read_namespace(process);
     }
-    note_youth(process);
+    note_recent(process);
   }
-  if (!done) young_due_ = TimePoint::min();
+  if (!done) recent_due_ = TimePoint::min();
   return done;
 }
 
-void ProcessTable::note_due(TimePoint now) {
+void ProcessTable::mark_due(TimePoint now) {
   for (Process& process : processes_) {
     if (due(process) > now) continue;
     while (due(process) <= now) ++process.looks;
@@ -71,10 +71,10 @@ void ProcessTable::note_due(TimePoint now) {
   }
 }
 
-void ProcessTable::look_at_unread() {
+void ProcessTable::look_at_incomplete() {
   looked_at_.clear();
   for (Process& process : processes_) {
-    if (process.reading) look(process);
+    if (process.reading) read_namespace(process);
   }
 }
 
@@ -83,13 +83,13 @@ const ProcessTable::Process* ProcessTable::look_at(pid_t pid, TimePoint now) {
   const auto place = std::ranges::lower_bound(processes_, pid, {}, &Process::pid);
   if (place != processes_.end() && place->pid == pid) {
     place->foreign = false;  // it may have executed a program that is another user's
-    look(*place);
+    read_namespace(*place);
     return &*place;
   }
   Process process{.pid = pid, .first_seen = now};  // the listing will give its folder's inode
-  look(process);
+  read_namespace(process);
   if (process.netns == 0) return nullptr;
-  note_youth(process);
+  note_recent(process);
   return &*processes_.insert(place, std::move(process));
 }
 
@@ -98,12 +98,21 @@ const ProcessTable::Process* ProcessTable::find(pid_t pid) const {
   return place != processes_.end() && place->pid == pid ? &*place : nullptr;
 }
 
-bool ProcessTable::is_young(const Process& process, TimePoint now) {
-  return now <= process.first_seen + kYoungLooks.back() + 500ms;  // its last look may come late
+std::vector<pid_t> ProcessTable::pids_in(std::uint64_t netns) const {
+  std::vector<pid_t> pids;
+  for (const Process& process : processes_) {
+    if (netns != 0 && process.netns == netns) pids.push_back(process.pid);
+  }
+  return pids;
 }
 
-/// Whether it is ours is asked where it matters and may have changed: that costs as much as a look.
-void ProcessTable::look(Process& process) {
+bool ProcessTable::is_recent(const Process& process, TimePoint now) {
+  return now <= process.first_seen + kRecentLooks.back() + 500ms;  // its last look may come late
+}
+
+/// Whether it is ours is determined only where it matters and may have changed: that costs as much
+/// as a look.
+void ProcessTable::read_namespace(Process& process) {
   looked_at_.push_back(process.pid);
   process.to_look_at = false;
   const auto netns = proc_.netns(process.pid);
@@ -135,8 +144,8 @@ bool ProcessTable::is_foreign(Process& process) const {
   return identifier_.is_foreign(process.pid);
 }
 
-/// A child is in its parent's container, and costs one read then. What is being read is asked for
-/// again by look_at_unread().
+/// A child is in its parent's container, and costs one read then. What is being read is looked up
+/// again by look_at_incomplete().
 void ProcessTable::find_engine_id(Process& process) const {
   const pid_t parent = proc_.parent(process.pid);
   const Process* place = find(parent);
@@ -150,8 +159,8 @@ void ProcessTable::find_engine_id(Process& process) const {
   process.engine_id = id.value_or("");
 }
 
-void ProcessTable::note_youth(const Process& process) {
-  young_due_ = std::min(young_due_, due(process));
+void ProcessTable::note_recent(const Process& process) {
+  recent_due_ = std::min(recent_due_, due(process));
 }
 
 }  // namespace portfwd

@@ -48,7 +48,7 @@ struct DiscoveryParts {
       : loop(event_loop),
         reader(loop, {.program = broker_path()}),
         files(loop, {.program = broker_path(), .purpose = broker::Purpose::Files}),
-        registry(loop, proc, identifier, boundary),
+        registry(loop, proc),
         discovery({loop, proc, facts, identifier, boundary, registry},
                   {.is_ours = [this](pid_t pid) { return proc.parent(pid) == ::getpid(); }}),
         http(loop),
@@ -69,6 +69,7 @@ struct DiscoveryParts {
   const Identifier identifier{proc, facts};
   const Boundary boundary{proc, identifier};
   Registry registry;
+  AttachRequests attach{registry, proc, identifier, boundary};
   Discovery discovery;
   const EngineEnvironment environment = EngineEnvironment::of_this_process();
   HttpClient http;

@@ -275,7 +275,7 @@ TEST_F(DiscoverTest, ADetachedContainerStaysAwayWhileItsNamespaceLives) {
   look_twice();
   EXPECT_EQ(finder.by_netns(netns), nullptr);
   EXPECT_EQ(finder.log.added(netns), 1);
-  ASSERT_TRUE(finder.registry.attach_pid(sandbox.pid(), "again")) << "unless it is asked for";
+  ASSERT_TRUE(finder.attach.attach_pid(sandbox.pid(), "again")) << "unless it is asked for";
   EXPECT_EQ(finder.by_netns(netns)->name, "again");
   sandbox.end();
   EXPECT_TRUE(finder.wait_gone(netns));
@@ -283,7 +283,7 @@ TEST_F(DiscoverTest, ADetachedContainerStaysAwayWhileItsNamespaceLives) {
 
 TEST_F(DiscoverTest, AnAttachedProcessIsAContainerUnderTheNameThatItWasGiven) {
   const Sandbox sandbox;
-  const auto attached = finder.registry.attach_pid(sandbox.pid(), "mine");
+  const auto attached = finder.attach.attach_pid(sandbox.pid(), "mine");
   ASSERT_TRUE(attached) << attached.error().text;
   EXPECT_EQ((*attached)->name, "mine");
   EXPECT_TRUE((*attached)->attached);
@@ -297,7 +297,7 @@ TEST_F(DiscoverTest, AnAttachedDescriptorLastsUntilItIsDetached) {
   UniqueFd fd = netns_fd(sandbox.pid());
   const std::uint64_t netns = sandbox.netns();
   sandbox.end();
-  const auto attached = finder.registry.attach_netns(std::move(fd), "");
+  const auto attached = finder.attach.attach_netns(std::move(fd), "");
   ASSERT_TRUE(attached) << attached.error().text;
   EXPECT_EQ((*attached)->name, "netns-" + std::to_string(netns));
   finder.start();
@@ -364,7 +364,7 @@ TEST_F(NamedNetnsTest, AnAttachedDescriptorGetsThePathThatItIsMountedOn) {
   Sandbox sandbox;
   const std::uint64_t netns = sandbox.netns();
   give_name(sandbox, "/tmp/red");
-  const auto attached = finder.registry.attach_netns(netns_fd(sandbox.pid()), "");
+  const auto attached = finder.attach.attach_netns(netns_fd(sandbox.pid()), "");
   ASSERT_TRUE(attached) << attached.error().text;
   EXPECT_EQ((*attached)->path, "/tmp/red");
   sandbox.end();
@@ -376,14 +376,15 @@ TEST_F(NamedNetnsTest, AnAttachedDescriptorGetsThePathThatItIsMountedOn) {
 TEST_F(DiscoverTest, AContainerIsResolvedByNameIdOrTheBeginningOfAnId) {
   const Sandbox one, two, three;
   Registry& registry = finder.registry;
-  const std::string id = (*registry.attach_pid(one.pid(), "web"))->id;
-  ASSERT_TRUE(registry.attach_pid(two.pid(), "db"));
+  AttachRequests& attach = finder.attach;
+  const std::string id = (*attach.attach_pid(one.pid(), "web"))->id;
+  ASSERT_TRUE(attach.attach_pid(two.pid(), "db"));
   EXPECT_EQ((*registry.resolve("web"))->id, id);
   EXPECT_EQ((*registry.resolve(id))->name, "web");
   EXPECT_EQ(registry.resolve("n").error().kind, Refusal::Kind::Ambiguous);
   EXPECT_EQ(registry.resolve("nobody").error().kind, Refusal::Kind::NoSuchContainer);
   EXPECT_EQ(registry.resolve("").error().kind, Refusal::Kind::InvalidArgument);
-  ASSERT_TRUE(registry.attach_pid(three.pid(), "web"));
+  ASSERT_TRUE(attach.attach_pid(three.pid(), "web"));
   EXPECT_EQ(registry.resolve("web").error().kind, Refusal::Kind::Ambiguous);
   EXPECT_EQ((*registry.resolve(id))->netns, one.netns()) << "an id is always clear";
 }
@@ -394,13 +395,14 @@ TEST_F(DiscoverTest, WhatCannotBeAttachedIsRefusedWithAReason) {
   gone.end();
   using Kind = Refusal::Kind;
   Registry& registry = finder.registry;
-  EXPECT_EQ(registry.attach_pid(pid, "").error().kind, Kind::InvalidArgument);
-  EXPECT_EQ(registry.attach_pid(0, "").error().kind, Kind::InvalidArgument);
-  EXPECT_EQ(registry.attach_pid(-1, "").error().kind, Kind::InvalidArgument);
-  EXPECT_EQ(registry.attach_pid(::getpid(), "").error().kind, Kind::InvalidArgument);
-  EXPECT_EQ(registry.attach_pid(1, "").error().kind, Kind::Inaccessible);
+  AttachRequests& attach = finder.attach;
+  EXPECT_EQ(attach.attach_pid(pid, "").error().kind, Kind::InvalidArgument);
+  EXPECT_EQ(attach.attach_pid(0, "").error().kind, Kind::InvalidArgument);
+  EXPECT_EQ(attach.attach_pid(-1, "").error().kind, Kind::InvalidArgument);
+  EXPECT_EQ(attach.attach_pid(::getpid(), "").error().kind, Kind::InvalidArgument);
+  EXPECT_EQ(attach.attach_pid(1, "").error().kind, Kind::Inaccessible);
   const auto attach_file = [&](const char* path) {
-    return registry.attach_netns(UniqueFd(::open(path, O_RDONLY | O_CLOEXEC)), "").error().kind;
+    return attach.attach_netns(UniqueFd(::open(path, O_RDONLY | O_CLOEXEC)), "").error().kind;
   };
   EXPECT_EQ(attach_file("/dev/null"), Kind::InvalidArgument);
   EXPECT_EQ(attach_file("/proc/self/ns/user"), Kind::InvalidArgument);

@@ -244,7 +244,7 @@ TEST_F(EngineFactsTest, ANamePeopleGaveIsKept) {
   const KeptProcess process(sandbox, kId, "");
   sandbox.end();
   finder.start();
-  ASSERT_TRUE(finder.registry.attach_pid(process.pid(), "mine"));
+  ASSERT_TRUE(finder.attach.attach_pid(process.pid(), "mine"));
   ASSERT_TRUE(finder.until(
       [&] { return container() != nullptr && container()->image == "docker.io/nginx:1"; }));
   EXPECT_EQ(container()->name, "mine");
@@ -290,10 +290,10 @@ TEST_F(EngineFactsTest, WhoHasJoinedAnothersNetworkHasItsPublishedPorts) {
   sandbox.end();
   finder.start();
   ASSERT_TRUE(until_name_is("joined"));
-  finder.registry.learn({.id = kId, .network_mode = "container:" + other});
+  facts.apply({.id = kId, .network_mode = "container:" + other});
   EXPECT_THAT(container()->published, testing::IsEmpty());
   const PublishedPorts ports{Protocol::Tcp, "", 8080, 80, 1};
-  finder.registry.learn({.id = other, .published = {ports}});
+  facts.apply({.id = other, .published = {ports}});
   EXPECT_THAT(container()->published, ElementsAre(ports)) << "in whichever order they are told";
 }
 

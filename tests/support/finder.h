@@ -61,7 +61,8 @@ struct FinderBy {
   ProcessFactsCache facts{reader, proc};
   Identifier identifier{proc, facts};
   Boundary boundary{proc, identifier};
-  Registry registry{loop, proc, identifier, boundary};
+  Registry registry{loop, proc};
+  AttachRequests attach{registry, proc, identifier, boundary};
   RegistryLog log;
   Discovery discovery;
 };

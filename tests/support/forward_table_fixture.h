@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
-#include "discover/container.h"
+#include "discover/engine_facts.h"
 #include "forward/forward_table.h"
 #include "relay/netns_dialer.h"
 #include "support/test_relay.h"
@@ -40,7 +40,7 @@ class TestAccess final : public ContainerAccess {
     }
   }
   void set_labels(std::map<std::string, std::string> labels) {
-    (void)learn_labels(container_, std::move(labels));
+    (void)portfwd::set_labels(container_, std::move(labels));
   }
   void set_service(std::string project, std::string service) {
     container_.project = std::move(project);

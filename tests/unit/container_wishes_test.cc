@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "discover/container.h"
+#include "discover/engine_facts.h"
 #include "support/manual_clock.h"
 #include "support/temp_dir.h"
 
@@ -22,7 +22,7 @@ struct ContainerWishesTest : testing::Test {
     Container out;
     out.id = std::move(id);
     out.name = std::move(name);
-    learn_labels(out, std::move(labels));
+    set_labels(out, std::move(labels));
     return out;
   }
   static Container service(std::string id, std::string name, std::string service,
@@ -73,7 +73,7 @@ TEST_F(ContainerWishesTest, TheFileOfTheFolderComesOverTheLabel) {
       R"({"portsAttributes": {"3000": {"label": "mine"}}, /* one more */ "forwardPorts": [8080]})",
       devcontainer::local_environment);
   Container web = container("1", "web");
-  learn_labels(web,
+  set_labels(web,
                {{"devcontainer.metadata",
                  R"({"forwardPorts": [3000], "portsAttributes": {"3000": {"label": "theirs"}}})"}},
                &file);
@@ -142,7 +142,7 @@ Container of_folder(std::string id, std::string name, const std::string& metadat
   Container out;
   out.id = std::move(id);
   out.name = std::move(name);
-  learn_labels(out, {{"devcontainer.local_folder", "/nowhere/shop"},
+  set_labels(out, {{"devcontainer.local_folder", "/nowhere/shop"},
                      {"devcontainer.config_file", "/nowhere/shop/.devcontainer/devcontainer.json"},
                      {"devcontainer.metadata", metadata}});
   return out;

@@ -16,9 +16,9 @@ using testing::IsEmpty;
 
 struct ProcessTableTest : testing::Test {
   using Known = ProcessTable::Known;
-  void refresh(Known whom = Known::Young) {
+  void refresh(Known whom = Known::Recent) {
     ASSERT_TRUE(table.refresh(now, whom));
-    ASSERT_TRUE(table.look_on([] { return false; }));
+    ASSERT_TRUE(table.continue_looks([] { return false; }));
   }
   std::uint64_t netns(pid_t pid) { return table.find(pid) == nullptr ? 0 : table.find(pid)->netns; }
 
@@ -48,9 +48,9 @@ TEST_F(ProcessTableTest, AYoungOneIsLookedAtAgainAndSeenToMove) {
   fake.start(5, 11);
   refresh();
   fake.move(5, 12);
-  now = table.young_due();
-  table.note_due(now);
-  ASSERT_TRUE(table.look_on([] { return false; }));
+  now = table.recent_due();
+  table.mark_due(now);
+  ASSERT_TRUE(table.continue_looks([] { return false; }));
   EXPECT_EQ(netns(5), 12U);
 }
 
@@ -59,11 +59,11 @@ TEST_F(ProcessTableTest, AnOldOneIsLookedAtInAFullLookOnly) {
   refresh();
   now += 10s;
   refresh();  // the last look of its youth, late
-  EXPECT_EQ(table.young_due(), TimePoint::max());
+  EXPECT_EQ(table.recent_due(), TimePoint::max());
   fake.move(5, 12);
   refresh();
   EXPECT_THAT(table.looked_at(), IsEmpty());
-  refresh(Known::Anyone);
+  refresh(Known::All);
   EXPECT_EQ(netns(5), 12U);
 }
 
@@ -76,7 +76,7 @@ TEST_F(ProcessTableTest, APidThatIsAnothersNowIsLookedAt) {
   refresh();
   EXPECT_THAT(table.looked_at(), ElementsAre(5));
   EXPECT_EQ(netns(5), 13U);
-  EXPECT_TRUE(ProcessTable::is_young(*table.find(5), now));
+  EXPECT_TRUE(ProcessTable::is_recent(*table.find(5), now));
 }
 
 TEST_F(ProcessTableTest, WhoIsGoneIsForgotten) {
@@ -110,13 +110,13 @@ TEST_F(ProcessTableTest, AProcessOfOurOwnIsInNoNamespace) {
 TEST_F(ProcessTableTest, LooksAtAllOfManyOverSeveralCalls) {
   constexpr int kMany = 100;
   for (int i = 1; i <= kMany; ++i) fake.start(i, 11);
-  ASSERT_TRUE(table.refresh(now, Known::Young));
+  ASSERT_TRUE(table.refresh(now, Known::Recent));
   std::size_t looks = 0;
   int calls = 1;
-  for (; !table.look_on([] { return true; }); ++calls) {
-    EXPECT_EQ(table.young_due(), TimePoint::min());
+  for (; !table.continue_looks([] { return true; }); ++calls) {
+    EXPECT_EQ(table.recent_due(), TimePoint::min());
     looks += table.looked_at().size();
-    ASSERT_TRUE(table.refresh(now, Known::Young)) << "which forgets none";
+    ASSERT_TRUE(table.refresh(now, Known::Recent)) << "which forgets none";
     ASSERT_LT(calls, kMany);
   }
   EXPECT_GT(calls, 2);
@@ -129,7 +129,7 @@ TEST_F(ProcessTableTest, AnEmptyProcIsNoFailureButAMissingOneIs) {
   EXPECT_THAT(table.all(), IsEmpty());
   const ProcDir nowhere("/nowhere/proc");
   ProcessTable blind(nowhere, identifier, boundary, [](pid_t) { return false; });
-  EXPECT_EQ(blind.refresh(now, ProcessTable::Known::Anyone).error().code, EBADF);
+  EXPECT_EQ(blind.refresh(now, ProcessTable::Known::All).error().code, EBADF);
 }
 
 }  // namespace

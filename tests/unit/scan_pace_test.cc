@@ -15,31 +15,31 @@ struct ScanPaceTest : testing::Test {
   ScanPace pace{kBudget, now};
 };
 
-TEST_F(ScanPaceTest, TheFirstLookIsDueAtOnceAndIsFull) {
+TEST_F(ScanPaceTest, TheFirstScanIsDueAtOnceAndIsFull) {
   EXPECT_LE(pace.due(now), now);
   EXPECT_LE(pace.full_due(), now);
 }
 
-TEST_F(ScanPaceTest, WithoutAReasonOnlyTheFullLookComes) {
-  pace.begin();
-  pace.done(now, 1ms, true);
+TEST_F(ScanPaceTest, WithoutARequestOnlyTheFullScanIsDue) {
+  pace.begin_scan();
+  pace.end_scan(now, 1ms, true);
   EXPECT_EQ(pace.due(now), now + 5s);
 }
 
-TEST_F(ScanPaceTest, WhatIsWantedComesAfterTheGapAndSoonerWhileHurrying) {
-  pace.done(now, 100us, true);
-  pace.want();
+TEST_F(ScanPaceTest, ARequestedScanIsDueAfterTheGapAndSoonerWhileExpedited) {
+  pace.end_scan(now, 100us, true);
+  pace.request();
   EXPECT_EQ(pace.due(now), now + 100ms);
-  pace.hurry(now);
+  pace.expedite(now);
   EXPECT_EQ(pace.due(now), now + 20ms);
-  EXPECT_TRUE(pace.hurrying(now + 999ms));
-  EXPECT_FALSE(pace.hurrying(now + 1s));
+  EXPECT_TRUE(pace.expedited(now + 999ms));
+  EXPECT_FALSE(pace.expedited(now + 1s));
 }
 
-TEST_F(ScanPaceTest, WhatIsWantedDuringAScanIsWantedOfTheNext) {
-  pace.begin();
-  pace.want();
-  pace.done(now, 100us, true);
+TEST_F(ScanPaceTest, ARequestDuringAScanIsForTheNext) {
+  pace.begin_scan();
+  pace.request();
+  pace.end_scan(now, 100us, true);
   EXPECT_EQ(pace.due(now), now + 100ms);
 }
 
@@ -47,68 +47,69 @@ TEST_F(ScanPaceTest, OverALongTimeItSpendsNoMoreThanItsBudgetBesideTheFullLooks)
   const TimePoint end = now + 60s;
   Duration paced{};
   while (now < end) {
-    pace.hurry(now);
+    pace.expedite(now);
     now = std::max(now, pace.due(now));
     const bool full = pace.full_due() <= now;
-    pace.done(now, 1ms, full);
+    pace.end_scan(now, 1ms, full);
     if (!full) paced += 1ms;
   }
   EXPECT_LE(paced, 60s * kBudget / 2 + 10ms);
   EXPECT_GE(paced, 60s * kBudget / 4) << "it is used, too";
 }
 
-TEST_F(ScanPaceTest, OneDearLookDelaysTheNextByASecondAtMost) {
-  pace.done(now, 1s, true);
-  pace.want();
+TEST_F(ScanPaceTest, AnExpensiveScanDelaysTheNextByASecondAtMost) {
+  pace.end_scan(now, 1s, true);
+  pace.request();
   EXPECT_EQ(pace.due(now), now + 1s);
 }
 
 TEST_F(ScanPaceTest, LooksAtSingleProcessesWaitForCreditOfTheirOwn) {
-  pace.done(now, Duration(), true);
+  pace.end_scan(now, Duration(), true);
   EXPECT_LE(pace.affordable_at(), now);
-  for (int i = 0; i < 20; ++i) pace.charge(now, 500us);  // and as many wake-ups: 10.5 ms
+  for (int i = 0; i < 20; ++i) pace.charge_look(now, 500us);  // and as many wake-ups: 10.5 ms
   EXPECT_GT(pace.spare_at(false), now + 200ms);
   EXPECT_LE(pace.spare_at(false), now + 1s) << "it waits a second at most";
-  EXPECT_EQ(pace.affordable_at(), now + ScanPace::kLot) << "what a hint has named waits less";
+  EXPECT_EQ(pace.affordable_at(), now + ScanPace::kBatchInterval)
+      << "what a hint has named waits less";
   EXPECT_EQ(pace.spent(), 10500us);
   now = pace.spare_at(false);
   EXPECT_LE(pace.affordable_at(), now);
-  pace.charge(now, Duration());
+  pace.charge_look(now, Duration());
   EXPECT_GT(pace.affordable_at(), now);
 }
 
-TEST_F(ScanPaceTest, ADearScanDoesNotDelayTheLookAtAProcessThatAHintNamed) {
-  pace.done(now, 1s, true);
+TEST_F(ScanPaceTest, AnExpensiveScanDoesNotDelayLooksAtHintedProcesses) {
+  pace.end_scan(now, 1s, true);
   EXPECT_LE(pace.affordable_at(), now);
 }
 
 TEST_F(ScanPaceTest, KeepsHalfOfTheCreditForLooksThatAHintNames) {
   EXPECT_LE(pace.spare_at(true), now);
-  pace.charge(now, 6ms);
+  pace.charge_look(now, 6ms);
   EXPECT_LE(pace.affordable_at(), now);
   EXPECT_LE(pace.spare_at(false), now);
   EXPECT_GT(pace.spare_at(true), now + 400ms);
   EXPECT_LE(pace.spare_at(true), now + 600ms);
   now = pace.spare_at(true);
-  pace.charge(now, Duration());
+  pace.charge_look(now, Duration());
   EXPECT_GT(pace.spare_at(true), now);
 }
 
 TEST_F(ScanPaceTest, LooksAtSingleProcessesDoNotDelayTheScan) {
-  pace.begin();
-  pace.done(now, Duration(), true);
-  pace.charge(now, 1s);
-  pace.want();
+  pace.begin_scan();
+  pace.end_scan(now, Duration(), true);
+  pace.charge_look(now, 1s);
+  pace.request();
   EXPECT_EQ(pace.due(now), now + 100ms);
 }
 
-TEST_F(ScanPaceTest, ABurstAfterACalmTimeIsAnsweredAtTheHurriedPace) {
-  pace.done(now, Duration(), true);
-  pace.hurry(now);
+TEST_F(ScanPaceTest, ABurstAfterACalmTimeIsScannedAtTheExpeditedGap) {
+  pace.end_scan(now, Duration(), true);
+  pace.expedite(now);
   for (int i = 0; i < 10; ++i) {
     now = std::max(now, pace.due(now));
-    pace.done(now, 500us, false);
-    pace.hurry(now);
+    pace.end_scan(now, 500us, false);
+    pace.expedite(now);
   }
   EXPECT_EQ(pace.due(now), now + 20ms);
 }
