@@ -65,7 +65,7 @@ class NoAccess final : public ContainerAccess {
   }
   void expedite() override {}
   [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port, InsidePortHandler&) override {
+      Port, OnInsidePort) override {
     return std::unexpected(reason_);
   }
 

@@ -53,7 +53,7 @@ class BridgeAccess final : public NetnsAccess {
   [[nodiscard]] AccessKind kind() const override { return AccessKind::Bridge; }
   [[nodiscard]] Dialer& dialer(Protocol) override { return view_.dialer(); }
   [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port, InsidePortHandler&) override {
+      Port, OnInsidePort) override {
     return std::unexpected(view_.why_no_socket_inside());
   }
 

@@ -27,6 +27,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -47,19 +48,13 @@ enum class AccessKind : std::uint8_t { None, Broker, Helper, Bridge };
 
 [[nodiscard]] std::string_view how(AccessKind v);  ///< a sentence for `explain`
 
-class InsidePortHandler {
- public:
-  /// @param sockets bound, not listening: 127.0.0.1, and ::1 where the container has it; or why the
-  /// port cannot be opened: EADDRINUSE, EACCES, ... or what the broker failed with Called once,
-  /// never from within ContainerAccess::listen_inside().
-  virtual void on_inside_port(Result<std::vector<BoundSocket>> sockets) = 0;
+/// Called once, never from within ContainerAccess::listen_inside(). It may destroy the InsidePort.
+/// The sockets are bound, not listening: 127.0.0.1, and ::1 where the container has it; or why the
+/// port cannot be opened: EADDRINUSE, EACCES, ... or the failure of the broker.
+using OnInsidePort = std::move_only_function<void(Result<std::vector<BoundSocket>> sockets)>;
 
- protected:
-  ~InsidePortHandler() = default;
-};
-
-/// A port inside a container that the daemon uses itself. While it lives, what listens on its
-/// sockets is no listener of the container. Destroying it cancels a request under way. It must be
+/// A port inside a container that the daemon itself uses. While it lives, its sockets are not
+/// reported as listeners. Destroying it cancels a request under way. It must be
 /// destroyed before its ContainerAccess, and after the sockets.
 class InsidePort {
  public:
@@ -84,11 +79,10 @@ class ContainerAccess {
   /// Evidence that listeners() is outdated, such as a client that was refused: polls in full at
   /// once, whatever it costs.
   virtual void poll_now() { expedite(); }
-  /// Opens a port on the container's loopback for the daemon. @param handler borrowed until called,
-  /// or until the result is destroyed
+  /// Opens a port on the container's loopback for the daemon.
   /// @return the request, or why no socket can be made inside, remedy included
   [[nodiscard]] virtual std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port, InsidePortHandler&) {
+      Port /*port*/, OnInsidePort /*on_port*/) {
     return std::unexpected("no socket can be made in there");
   }
 };

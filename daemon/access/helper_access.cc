@@ -383,10 +383,10 @@ void HelperAccess::prepare_dialing(std::vector<Listener>& listeners) {
 }
 
 std::expected<std::unique_ptr<InsidePort>, std::string> HelperAccess::listen_inside(
-    Port port, InsidePortHandler& handler) {
+    Port port, OnInsidePort on_port) {
   start_helper();
   if (!sockets_) return std::unexpected(view_.why_no_socket_inside(trouble_));
-  return sockets_->listen_inside(port, handler);
+  return sockets_->listen_inside(port, std::move(on_port));
 }
 
 void HelperAccess::start_helper() {

@@ -191,7 +191,7 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   }
   /// A request to a helper that is on its way waits for it.
   [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port port, InsidePortHandler& handler) override;
+      Port port, OnInsidePort on_port) override;
 
  private:
   [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,

@@ -36,7 +36,10 @@ NetnsAccess::NetnsAccess(const Parts& parts, pid_t pid, std::uint64_t netns)
       modules_(parts.watching.modules),
       grace_period_(parts.watching.loop, [this] { end_grace_period(); }),
       names_(parts.watching.loop, parts.names, netns, [this] { update_listeners(); }),
-      watch_(parts.watching, *this, pid, netns) {}
+      watch_(parts.watching,
+             {.on_source_needed = [this] { on_source_needed(); },
+              .on_listeners = [this] { update_listeners(); }},
+             pid, netns) {}
 
 NetnsAccess::~NetnsAccess() {
   assert(members_.empty());
@@ -151,14 +154,15 @@ class BrokerInsidePort final : public InsidePort {
     int netns;  ///< borrowed descriptor, or -1 for where the broker is
     PortWatch& watch;
   };
-  BrokerInsidePort(Parts parts, Port port, InsidePortHandler& handler)
-      : parts_(std::move(parts)), port_(port), handler_(handler) {
+  BrokerInsidePort(Parts parts, Port port, OnInsidePort on_port)
+      : parts_(std::move(parts)), port_(port), on_port_(std::move(on_port)) {
+    assert(port_ != 0 && on_port_ != nullptr);
     request(Family::V4);
   }
   BrokerInsidePort(const BrokerInsidePort&) = delete;
   BrokerInsidePort& operator=(const BrokerInsidePort&) = delete;
   ~BrokerInsidePort() override {
-    for (const std::uint32_t inode : ignored_) parts_.watch.forget(inode);
+    for (const std::uint32_t inode : ignored_) parts_.watch.stop_ignoring(inode);
   }
 
  private:
@@ -171,16 +175,22 @@ class BrokerInsidePort final : public InsidePort {
   void on_made(Family family, Result<BrokerClient::Sockets> made) {
     const bool optional = family == Family::V6;
     if (!made && !(optional && lacks_family(made.error()))) {
-      return handler_.on_inside_port(std::unexpected(made.error()));
+      return report(std::unexpected(made.error()));
     }
     if (made) {
       assert(made->size() == 1);
       if (const auto added = add(family, std::move(made->front())); !added) {
-        return handler_.on_inside_port(std::unexpected(added.error()));
+        return report(std::unexpected(added.error()));
       }
     }
     if (family == Family::V4) return request(Family::V6);
-    handler_.on_inside_port(std::move(sockets_));
+    report(std::move(sockets_));
+  }
+
+  /// Called last: the callback may destroy this.
+  void report(Result<std::vector<BoundSocket>> sockets) {
+    OnInsidePort on_port = std::move(on_port_);
+    on_port(std::move(sockets));
   }
 
   /// It does not listen yet, so no poll can have seen it before it is ignored.
@@ -195,7 +205,7 @@ class BrokerInsidePort final : public InsidePort {
 
   Parts parts_;
   Port port_;
-  InsidePortHandler& handler_;
+  OnInsidePort on_port_;
   std::vector<BoundSocket> sockets_;
   std::vector<std::uint32_t> ignored_;
   BrokerCall call_;
@@ -215,7 +225,7 @@ void NetnsSockets::request_diag(Done done) {
                     [this, done = std::move(done)](Result<BrokerClient::Sockets> sockets) mutable {
                       if (!sockets) return done(std::unexpected(sockets.error()));
                       assert(sockets->size() == kDiagSockets);
-                      watch_.give_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));
+                      watch_.use_diag(std::move((*sockets)[0]), std::move((*sockets)[1]));
                       done({});
                     });
 }
@@ -243,10 +253,9 @@ void NetnsSockets::prepare(const std::vector<Listener>& listeners) {
   }
 }
 
-std::unique_ptr<InsidePort> NetnsSockets::listen_inside(Port port, InsidePortHandler& handler) {
-  assert(port != 0);
+std::unique_ptr<InsidePort> NetnsSockets::listen_inside(Port port, OnInsidePort on_port) {
   return std::make_unique<BrokerInsidePort>(BrokerInsidePort::Parts{broker_, netns_.get(), watch_},
-                                            port, handler);
+                                            port, std::move(on_port));
 }
 
 BrokerAccess::BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry)

@@ -28,7 +28,7 @@ namespace portfwd {
 
 class NetnsMember;
 
-class NetnsAccess : private PortWatch::Owner {
+class NetnsAccess {
  public:
   struct Parts {
     PortWatch::Shared watching;
@@ -48,7 +48,7 @@ class NetnsAccess : private PortWatch::Owner {
   [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
   /// See ContainerAccess.
   [[nodiscard]] virtual std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port port, InsidePortHandler& handler) = 0;
+      Port port, OnInsidePort on_port) = 0;
   void expedite() { watch_.expedite(); }
   void poll_now() { watch_.poll_now(); }
   /// The watch may have something better to read than what it has.
@@ -63,6 +63,8 @@ class NetnsAccess : private PortWatch::Owner {
   /// @param pid, netns as PortWatch has them
   NetnsAccess(const Parts& parts, pid_t pid, std::uint64_t netns);
 
+  /// Gives the watch a source; see PortWatch::Callbacks.
+  virtual void on_source_needed() = 0;
   /// Marks those of the listeners that cannot be dialled, has sockets ready for the others.
   virtual void prepare_dialing(std::vector<Listener>& listeners) = 0;
   /// To be called when what can be dialled may have changed.
@@ -74,7 +76,6 @@ class NetnsAccess : private PortWatch::Owner {
   friend class NetnsMember;
   using Makers = std::map<std::uint64_t, const NetnsMember*>;  ///< by the cgroup's inode
 
-  void on_listeners() override { update_listeners(); }
   void remove(const NetnsMember& member);
   [[nodiscard]] std::optional<std::size_t> owner_of(const Listener& listener, const Makers& known);
   [[nodiscard]] const NetnsMember* maker_of(std::uint64_t cgroup, const Makers& known);
@@ -113,8 +114,8 @@ class NetnsMember final : public ContainerAccess {
   void expedite() override { netns_.expedite(); }
   void poll_now() override { netns_.poll_now(); }
   [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port port, InsidePortHandler& handler) override {
-    return netns_.listen_inside(port, handler);
+      Port port, OnInsidePort on_port) override {
+    return netns_.listen_inside(port, std::move(on_port));
   }
 
   /// @param listeners ordered @return whether these, or the kind, are others than before
@@ -154,7 +155,7 @@ class NetnsSockets {
   [[nodiscard]] Dialer& dialer(Protocol protocol) { return way(protocol).dialer; }
   /// Has sockets ready for these.
   void prepare(const std::vector<Listener>& listeners);
-  [[nodiscard]] std::unique_ptr<InsidePort> listen_inside(Port port, InsidePortHandler& handler);
+  [[nodiscard]] std::unique_ptr<InsidePort> listen_inside(Port port, OnInsidePort on_port);
 
  private:
   struct Way {
@@ -191,8 +192,8 @@ class BrokerAccess final : public NetnsAccess {
   [[nodiscard]] AccessKind kind() const override { return AccessKind::Broker; }
   [[nodiscard]] Dialer& dialer(Protocol protocol) override { return sockets_.dialer(protocol); }
   [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port port, InsidePortHandler& handler) override {
-    return sockets_.listen_inside(port, handler);
+      Port port, OnInsidePort on_port) override {
+    return sockets_.listen_inside(port, std::move(on_port));
   }
 
  private:

@@ -11,22 +11,19 @@
 namespace portfwd {
 
 CloseWatch::CloseWatch(EventLoop& loop, CloseRateLimit& rate_limit, UniqueFd socket,
-                       PortWatch& watch)
+                       std::move_only_function<void()> on_closes)
     : loop_(loop),
       rate_limit_(rate_limit),
-      watch_(watch),
+      on_closes_(std::move(on_closes)),
       events_(std::move(socket)),
       source_(loop, events_.fd(), *this) {}
-
-void CloseWatch::on_io(IoSource&, std::uint32_t) {
-  watch_.on_closes();
-}
 
 bool CloseWatch::covered(std::span<const Port> ports) const {
   return std::ranges::all_of(ports, [this](Port port) { return events_.passes(port); });
 }
 
-/// A port too many in the filter costs a wake-up at most, so it is replaced only for a new one.
+/// A port too many in the filter costs a wake-up at most, so the filter is replaced only for a new
+/// port.
 void CloseWatch::set_ports(std::span<const Port> ports, bool udp) {
   assert(std::ranges::is_sorted(ports));
   if (!covered(ports)) {
@@ -71,13 +68,13 @@ bool CloseWatch::refresh_membership() {
   return std::exchange(changed_, false);
 }
 
-DestroyEvents::Batch CloseWatch::take() {
+DestroyEvents::Batch CloseWatch::read_events() {
   const DestroyEvents::Batch batch = events_.drain();
-  count(batch.closes);
+  count_closes(batch.closes);
   return batch;
 }
 
-void CloseWatch::count(std::uint64_t closes) {
+void CloseWatch::count_closes(std::uint64_t closes) {
   const TimePoint now = loop_.now();
   if (now >= window_ends_) {
     window_ends_ = now + kWindow;
@@ -98,7 +95,7 @@ constexpr Duration kFirstBackoff = 100ms;
 constexpr Duration kLastBackoff = 30s;
 constexpr Duration kLastBackoffInShortage = 1s;
 
-/// It ends by itself, and then the next attempt must not be far.
+/// A shortage ends by itself; the next attempt must follow soon then.
 bool is_shortage(const Error& error) {
   switch (error.code) {
     case EAGAIN:
@@ -151,31 +148,105 @@ std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
 
 }  // namespace
 
-PortWatch::PortWatch(const Shared& shared, Owner& owner, pid_t pid, std::uint64_t netns)
+// --- source --------------------------------------------------------------------------------------
+
+bool ListenerFilter::accepts(const Listener& listener) const {
+  if (std::ranges::count(ignored, listener.inode) != 0) return false;
+  if (listener.protocol == Protocol::Tcp) return true;
+  return udp.covers(listener.local.ip().port) && !listener.local.ip().address.is_multicast();
+}
+
+Result<std::vector<Listener>> ListenerSource::read(const ListenerFilter& filter,
+                                                   const std::vector<Listener>& known) {
+  assert(exists());
+  std::vector<Listener> out;
+  if (auto tcp = add_listeners(Protocol::Tcp, filter, out); !tcp) {
+    return std::unexpected(tcp.error());
+  }
+  if (!filter.udp.wanted) return out;
+  if (auto udp = add_listeners(Protocol::Udp, filter, out); !udp) {
+    return std::unexpected(udp.error());
+  }
+  if (auto connected = add_connected(known, out); !connected) {
+    return std::unexpected(connected.error());
+  }
+  return out;
+}
+
+/// udp_diag may be missing where tcp_diag is present.
+Result<std::vector<DiagSocket>> ListenerSource::read_sockets(Protocol protocol) {
+  auto* const diag = std::get_if<SockDiag>(&tcp_);
+  if (diag != nullptr && (protocol == Protocol::Tcp || modules_.of(protocol))) {
+    return diag->listeners(protocol);
+  }
+  if (protocol == Protocol::Tcp) return std::get<ProcNetSockets>(tcp_).listeners();
+  if (!udp_) {
+    auto table = ProcNetSockets::open(pid_, netns_, protocol);
+    if (!table) return std::unexpected(table.error());
+    udp_ = std::move(*table);
+  }
+  return udp_->listeners();
+}
+
+Result<void> ListenerSource::add_listeners(Protocol protocol, const ListenerFilter& filter,
+                                           std::vector<Listener>& out) {
+  const auto found = read_sockets(protocol);
+  if (!found) return std::unexpected(found.error());
+  for (const DiagSocket& socket : *found) {
+    Listener listener = to_listener(protocol, socket);
+    if (filter.accepts(listener)) out.push_back(std::move(listener));
+  }
+  return {};
+}
+
+/// A server may connect its UDP socket to the first client. It stays a listener for life, though it
+/// receives from that peer alone and a dump of unconnected sockets omits it.
+Result<void> ListenerSource::add_connected(const std::vector<Listener>& known,
+                                           std::vector<Listener>& out) {
+  auto* const diag = std::get_if<SockDiag>(&tcp_);
+  if (diag == nullptr || !modules_.of(Protocol::Udp)) return {};
+  std::vector<Listener> missing;
+  std::ranges::copy_if(
+      known, std::back_inserter(missing), [there = cookies_of(out)](const Listener& l) {
+        return l.protocol == Protocol::Udp && !std::ranges::binary_search(there, l.cookie);
+      });
+  if (missing.empty()) return {};
+  const auto connected = diag->connected_datagrams();
+  if (!connected) return std::unexpected(connected.error());
+  std::ranges::copy_if(missing, std::back_inserter(out),
+                       [there = cookies_of(*connected)](const Listener& l) {
+                         return std::ranges::binary_search(there, l.cookie);
+                       });
+  return {};
+}
+
+// --- watch ---------------------------------------------------------------------------------------
+
+PortWatch::PortWatch(const Shared& shared, Callbacks callbacks, pid_t pid, std::uint64_t netns)
     : loop_(shared.loop),
       pace_(shared.pace),
       rate_limit_(shared.rate_limit),
       wanted_udp_(shared.udp),
-      modules_(shared.modules),
-      owner_(owner),
+      callbacks_(std::move(callbacks)),
       pid_(pid),
       netns_(netns),
       counter_(open_counter(pid, netns)),
+      source_(shared.modules, pid, netns),
       evidence_(loop_, [this] { poll_on_evidence(); }),
-      changed_(loop_, [this] { owner_.on_listeners(); }),
-      slot_(pace_, *this) {}
+      changed_(loop_, [this] { callbacks_.on_listeners(); }),
+      slot_(pace_, *this) {
+  assert(callbacks_.on_source_needed != nullptr && callbacks_.on_listeners != nullptr);
+}
 
-// --- sources -------------------------------------------------------------------------------------
-
-void PortWatch::give_diag(UniqueFd dumps, UniqueFd events) {
+void PortWatch::use_diag(UniqueFd dumps, UniqueFd events) {
   assert(dumps.valid());
   requested_ = renew_ = false;
   request_backoff_.reset();
   dump_backoff_.reset();
   slot_.forget_costs();
-  source_.emplace<SockDiag>(std::move(dumps));
+  source_.use_diag(std::move(dumps));
   if (events.valid()) {
-    closes_.emplace(loop_, rate_limit_, std::move(events), *this);
+    closes_.emplace(loop_, rate_limit_, std::move(events), [this] { on_closes(); });
     update_close_watch();
   }
   stale_ = true;
@@ -193,7 +264,7 @@ Result<void> PortWatch::use_procfs(Result<ProcNetSockets> table) {
   }
   requested_ = renew_ = false;
   request_backoff_.reset();
-  source_ = std::move(*table);
+  source_.use_procfs(std::move(*table));
   stale_ = true;
   slot_.request_full_poll();
   return {};
@@ -211,7 +282,7 @@ void PortWatch::renew_source() {
   slot_.request_full_poll();
 }
 
-void PortWatch::Backoff::fail(const Error& error, TimePoint now) {
+void Backoff::fail(const Error& error, TimePoint now) {
   const Duration longest = is_shortage(error) ? kLastBackoffInShortage : kLastBackoff;
   pause_ = std::clamp(pause_ * 2, kFirstBackoff, longest);
   until_ = now + pause_;
@@ -220,7 +291,7 @@ void PortWatch::Backoff::fail(const Error& error, TimePoint now) {
 void PortWatch::request_source() {
   if (requested_ || !request_backoff_.over(loop_.now())) return;
   requested_ = true;
-  owner_.on_source_needed();
+  callbacks_.on_source_needed();
 }
 
 // --- polling -------------------------------------------------------------------------------------
@@ -228,7 +299,7 @@ void PortWatch::request_source() {
 Pollable::Depth PortWatch::poll(Depth depth) {
   if (closes_ && closes_->paused()) {
     closes_->resume();
-    take_closes();
+    apply_closes();
   }
   if (closes_ && closes_->refresh_membership()) stale_ = true;
   if (!dump_backoff_.over(loop_.now()) || !worth_a_dump(depth)) return Depth::Quick;
@@ -244,10 +315,10 @@ void PortWatch::poll_now() {
   if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
 }
 
-/// Reading /proc is too expensive for that.
+/// A source that reads /proc is too expensive for that.
 void PortWatch::poll_on_evidence() {
   evidence_due_ = loop_.now() + kEvidenceGap;
-  if (!std::holds_alternative<SockDiag>(source_) || !dump_backoff_.over(loop_.now())) return;
+  if (!source_.is_diag() || !dump_backoff_.over(loop_.now())) return;
   const Duration before = pace_.cpu_time();
   dump();
   slot_.charge(pace_.cpu_time() - before);
@@ -257,96 +328,37 @@ void PortWatch::poll_on_evidence() {
 /// counter is read before the dump: what comes in between moves it again. One socket gone and
 /// another one come since the last poll leave it as it was, hence full polls now and then.
 bool PortWatch::worth_a_dump(Depth depth) {
-  if (udp_ != wanted_udp_) {
-    udp_ = wanted_udp_;
+  if (filter_.udp != wanted_udp_) {
+    filter_.udp = wanted_udp_;
     stale_ = true;
   }
   if (!counter_) return true;
-  const auto now = counter_->read(udp_.wanted);
+  const auto now = counter_->read(filter_.udp.wanted);
   if (!now) return true;
   const bool moved = *now != seen_;
   seen_ = *now;
   if (now->none()) {
     first_look_done_ = true;
     stale_ = false;
-    replace({});
+    set_listeners({});
     return false;
   }
   stale_ |= moved;
   return stale_ || depth == Depth::Full;
 }
 
-/// udp_diag may be missing where tcp_diag is there.
-Result<std::vector<DiagSocket>> PortWatch::read_source(Protocol protocol) {
-  auto* const diag = std::get_if<SockDiag>(&source_);
-  if (diag != nullptr && (protocol == Protocol::Tcp || modules_.of(protocol))) {
-    return diag->listeners(protocol);
-  }
-  if (protocol == Protocol::Tcp) return std::get<ProcNetSockets>(source_).listeners();
-  if (!udp_table_) {
-    auto table = ProcNetSockets::open(pid_, netns_, protocol);
-    if (!table) return std::unexpected(table.error());
-    udp_table_ = std::move(*table);
-  }
-  return udp_table_->listeners();
-}
-
-Result<std::vector<Listener>> PortWatch::read_listeners(Protocol protocol) {
-  const auto found = read_source(protocol);
-  if (!found) return std::unexpected(found.error());
-  std::vector<Listener> out;
-  for (const DiagSocket& socket : *found) {
-    Listener listener = to_listener(protocol, socket);
-    if (counts(listener)) out.push_back(std::move(listener));
-  }
-  return out;
-}
-
-/// A server may connect its UDP socket to the first client. It stays a listener for life, though it
-/// hears that peer alone and a dump of unconnected sockets omits it.
-Result<std::vector<Listener>> PortWatch::read_datagram_listeners() {
-  auto found = read_listeners(Protocol::Udp);
-  auto* const diag = std::get_if<SockDiag>(&source_);
-  if (!found || diag == nullptr || !modules_.of(Protocol::Udp)) return found;
-  std::vector<Listener> missing;
-  std::ranges::copy_if(
-      listeners_, std::back_inserter(missing), [&, there = cookies_of(*found)](const Listener& l) {
-        return l.protocol == Protocol::Udp && !std::ranges::binary_search(there, l.cookie);
-      });
-  if (missing.empty()) return found;
-  const auto connected = diag->connected_datagrams();
-  if (!connected) return std::unexpected(connected.error());
-  std::ranges::copy_if(missing, std::back_inserter(*found),
-                       [there = cookies_of(*connected)](const Listener& l) {
-                         return std::ranges::binary_search(there, l.cookie);
-                       });
-  return found;
-}
-
-bool PortWatch::counts(const Listener& listener) const {
-  if (std::ranges::count(ignored_, listener.inode) != 0) return false;
-  if (listener.protocol == Protocol::Tcp) return true;
-  return udp_.covers(listener.local.ip().port) && !listener.local.ip().address.is_multicast();
-}
-
 void PortWatch::dump() {
   assert(!dormant());
   ++dumps_;
-  auto now = read_listeners(Protocol::Tcp);
+  auto now = source_.read(filter_, listeners_);
   if (!now) return dump_failed(now.error());
-  if (udp_.wanted) {
-    auto more = read_datagram_listeners();
-    if (!more) return dump_failed(more.error());
-    std::ranges::move(*more, std::back_inserter(*now));
-  }
   dump_backoff_.reset();
   stale_ = false;
   first_look_done_ = true;
   std::ranges::sort(*now);
-  now->erase(std::ranges::unique(*now).begin(),
-             now->end());  // a long dump may show one twice
+  now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may show one twice
   if (!std::ranges::includes(listeners_, *now)) slot_.slow_down();
-  replace(std::move(*now));
+  set_listeners(std::move(*now));
 }
 
 /// Keeps the listeners: one is gone when the kernel reports so, not when a dump fails.
@@ -362,7 +374,7 @@ void PortWatch::update_close_watch() {
   closes_->set_ports(ports_of(listeners_), udp);
 }
 
-void PortWatch::replace(std::vector<Listener> now) {
+void PortWatch::set_listeners(std::vector<Listener> now) {
   assert(std::ranges::is_sorted(now));
   if (now == listeners_) return;
   listeners_ = std::move(now);
@@ -372,15 +384,15 @@ void PortWatch::replace(std::vector<Listener> now) {
 
 void PortWatch::ignore(std::uint32_t inode) {
   assert(inode != 0);
-  ignored_.push_back(inode);
+  filter_.ignored.push_back(inode);
   std::vector<Listener> others;
   std::ranges::copy_if(listeners_, std::back_inserter(others),
                        [inode](const Listener& l) { return l.inode != inode; });
-  replace(std::move(others));
+  set_listeners(std::move(others));
 }
 
-void PortWatch::forget(std::uint32_t inode) {
-  [[maybe_unused]] const auto erased = std::erase(ignored_, inode);
+void PortWatch::stop_ignoring(std::uint32_t inode) {
+  [[maybe_unused]] const auto erased = std::erase(filter_.ignored, inode);
   assert(erased > 0);
 }
 
@@ -393,13 +405,13 @@ void PortWatch::on_closes() {
     return;
   }
   const Duration before = pace_.cpu_time();
-  take_closes();
+  apply_closes();
   slot_.charge(pace_.cpu_time() - before);
 }
 
-void PortWatch::take_closes() {
+void PortWatch::apply_closes() {
   assert(closes_);
-  const DestroyEvents::Batch batch = closes_->take();
+  const DestroyEvents::Batch batch = closes_->read_events();
   if (batch.lost) {
     stale_ = true;
     slot_.request_full_poll();
@@ -409,10 +421,9 @@ void PortWatch::take_closes() {
     return std::ranges::count(batch.cookies, l.cookie) == 0;
   });
   if (left.size() == listeners_.size()) return;
-  stale_ = true;  // it may be a restart: one gone and one come leave the
-                  // counters as they were
+  stale_ = true;  // after a restart, one gone and one come, the counters are as they were
   slot_.expect_return();
-  replace(std::move(left));
+  set_listeners(std::move(left));
 }
 
 }  // namespace portfwd

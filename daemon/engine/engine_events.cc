@@ -42,20 +42,23 @@ DockerEvents::DockerEvents(EventLoop& loop, HttpClient& http, std::string socket
 }
 
 void DockerEvents::open() {
-  stream_ = http_.follow({.socket = socket_, .path = kPath, .limit = 64UL << 10}, *this);
+  stream_ = http_.stream({.socket = socket_, .path = kPath, .limit = 64UL << 10},
+                         {.on_open = [this] { on_open(); },
+                          .on_line = [this](std::string_view line) { on_line(line); },
+                          .on_end = [this](const Error& why) { on_end(why); }});
 }
 
-void DockerEvents::on_stream_open() {
+void DockerEvents::on_open() {
   open_ = true;
   opened_ = loop_.now();
   if (std::exchange(was_open_, true)) on_missed_();
 }
 
-void DockerEvents::on_stream_line(std::string_view line) {
+void DockerEvents::on_line(std::string_view line) {
   if (const auto event = parse_container_event(line)) on_event_(*event);
 }
 
-void DockerEvents::on_stream_end(const Error& why) {
+void DockerEvents::on_end(const Error& why) {
   const bool lasted = std::exchange(open_, false) && loop_.now() - opened_ >= kLasted;
   if (lasted) pause_ = kFirstPause;
   log::debug("docker's events at {} ended ({}): again in {} ms", socket_, why.text(),

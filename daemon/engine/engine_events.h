@@ -17,7 +17,7 @@ namespace portfwd {
 // and what is made, as it may be in the place of another. What else happens to them is seen
 // without asking. Owned by EngineFacts. The stream ends when the engine is restarted; then it is
 // opened again, later each time that it does not last.
-class DockerEvents final : private HttpStreamHandler {
+class DockerEvents final {
  public:
   using OnEvent = std::function<void(const ContainerEvent&)>;
 
@@ -29,9 +29,9 @@ class DockerEvents final : private HttpStreamHandler {
 
  private:
   void open();
-  void on_stream_open() override;
-  void on_stream_line(std::string_view line) override;
-  void on_stream_end(const Error& why) override;
+  void on_open();
+  void on_line(std::string_view line);
+  void on_end(const Error& why);
 
   EventLoop& loop_;
   HttpClient& http_;

@@ -4,6 +4,8 @@
 
 #include <dlfcn.h>
 
+#include <cassert>
+
 namespace portfwd {
 
 // ---- the library
@@ -72,11 +74,13 @@ Result<void> HttpClient::set_up() {
 
 HttpCall HttpClient::ask(HttpRequest request, OnAnswer on_answer) {
   return start(
-      std::make_unique<Exchange>(*this, std::move(request), std::move(on_answer), nullptr));
+      std::make_unique<Exchange>(*this, std::move(request), std::move(on_answer), std::nullopt));
 }
 
-HttpCall HttpClient::follow(HttpRequest request, HttpStreamHandler& handler) {
-  return start(std::make_unique<Exchange>(*this, std::move(request), OnAnswer(), &handler));
+HttpCall HttpClient::stream(HttpRequest request, HttpStream stream) {
+  assert(stream.on_open != nullptr && stream.on_line != nullptr && stream.on_end != nullptr);
+  return start(
+      std::make_unique<Exchange>(*this, std::move(request), OnAnswer(), std::move(stream)));
 }
 
 HttpCall HttpClient::start(std::unique_ptr<Exchange> exchange) {
@@ -174,11 +178,11 @@ constexpr long kChunk = 64L << 10;                // bytes that libcurl reads at
 }  // namespace
 
 HttpClient::Exchange::Exchange(HttpClient& client, HttpRequest request, OnAnswer on_answer,
-                               HttpStreamHandler* handler)
+                               std::optional<HttpStream> stream)
     : client_(client),
       request_(std::move(request)),
       on_answer_(std::move(on_answer)),
-      handler_(handler),
+      stream_(std::move(stream)),
       deadline_(client.loop_, [this] { client_.finish(id_, failure_); }) {}
 
 void HttpClient::Exchange::open(std::uint64_t id) {
@@ -245,7 +249,7 @@ std::size_t HttpClient::Exchange::on_header(char* text, std::size_t, std::size_t
   }
   if (std::string_view(text, size) == "\r\n" || std::string_view(text, size) == "\n") {
     exchange.header_complete_ = true;
-    if (exchange.handler_ != nullptr) exchange.client_.fresh_.push_back(exchange.id_);
+    if (exchange.stream_) exchange.client_.fresh_.push_back(exchange.id_);
   }
   return size;
 }
@@ -257,10 +261,10 @@ std::size_t HttpClient::Exchange::on_body(char* text, std::size_t, std::size_t s
 bool HttpClient::Exchange::take_body(std::string_view bytes) {
   const auto line_end = bytes.rfind('\n');
   open_line_ = line_end == bytes.npos ? open_line_ + bytes.size() : bytes.size() - line_end - 1;
-  too_much_ = (handler_ != nullptr ? open_line_ : body_.size() + bytes.size()) > request_.limit;
+  too_much_ = (stream_ ? open_line_ : body_.size() + bytes.size()) > request_.limit;
   if (too_much_) return false;
   body_ += bytes;
-  if (handler_ != nullptr) client_.fresh_.push_back(id_);
+  if (stream_) client_.fresh_.push_back(id_);
   return true;
 }
 
@@ -282,7 +286,7 @@ void HttpClient::Exchange::deliver_header() {
   if (code > 299) return fail_soon({EPROTO, kOperation});
   opened_ = true;
   deadline_.disarm();
-  handler_->on_stream_open();
+  stream_->on_open();
 }
 
 void HttpClient::Exchange::deliver_lines() {
@@ -292,7 +296,7 @@ void HttpClient::Exchange::deliver_lines() {
        begin = end + 1, end = text.find('\n', begin)) {
     std::string_view line(text.data() + begin, end - begin);
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty()) handler_->on_stream_line(line);
+    if (!line.empty()) stream_->on_line(line);
   }
   body_ = text.substr(begin);
 }
@@ -300,9 +304,9 @@ void HttpClient::Exchange::deliver_lines() {
 void HttpClient::Exchange::end(std::optional<Error> error) {
   const long code = status();
   close();
-  if (handler_ != nullptr) {
+  if (stream_) {
     const Error ended{opened_ ? ENODATA : EPROTO, "stream of the engine"};
-    return handler_->on_stream_end(error.value_or(ended));
+    return stream_->on_end(error.value_or(ended));
   }
   if (error) return on_answer_(std::unexpected(*error));
   on_answer_(HttpAnswer{code, std::move(body_)});

@@ -64,18 +64,15 @@ struct HttpAnswer {
   std::string body;
 };
 
-class HttpStreamHandler {
- public:
+/// Callbacks of a streamed answer.
+struct HttpStream {
   /// The engine has accepted the request with a status of 2xx; lines follow.
-  virtual void on_stream_open() = 0;
-  /// @param line without its end; borrowed for the call
-  virtual void on_stream_line(std::string_view line) = 0;
-  /// The last call. @param why as of HttpClient::ask; ENODATA when the engine ended it in good
-  /// order
-  virtual void on_stream_end(const Error& why) = 0;
-
- protected:
-  ~HttpStreamHandler() = default;
+  std::move_only_function<void()> on_open;
+  /// The line is without its end, and borrowed for the call.
+  std::move_only_function<void(std::string_view line)> on_line;
+  /// The last call. The error is as of HttpClient::ask, or ENODATA when the engine ended the stream
+  /// regularly.
+  std::move_only_function<void(const Error& why)> on_end;
 };
 
 class HttpClient;
@@ -119,8 +116,8 @@ class HttpClient final : private IoHandler {
   ~HttpClient();
 
   [[nodiscard]] HttpCall ask(HttpRequest request, OnAnswer on_answer);
-  /// An answer of lines that need not end. @param handler outlives the call
-  [[nodiscard]] HttpCall follow(HttpRequest request, HttpStreamHandler& handler);
+  /// For an answer of lines that need not end.
+  [[nodiscard]] HttpCall stream(HttpRequest request, HttpStream stream);
 
   [[nodiscard]] std::size_t calls() const noexcept { return exchanges_.size(); }
 
@@ -157,7 +154,8 @@ class HttpClient final : private IoHandler {
 // Owned by the client. Included by the client's own sources only.
 class HttpClient::Exchange final : public Retirable {
  public:
-  Exchange(HttpClient& client, HttpRequest request, OnAnswer on_answer, HttpStreamHandler* handler);
+  Exchange(HttpClient& client, HttpRequest request, OnAnswer on_answer,
+           std::optional<HttpStream> stream);
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
   ~Exchange() override { close(); }
@@ -166,7 +164,7 @@ class HttpClient::Exchange final : public Retirable {
   void open(std::uint64_t id);
   /// No callback is made from here on. Not to be called from within libcurl.
   void close() noexcept;
-  /// Gives a stream's handler what has come, which may end in this exchange's being closed.
+  /// Passes on what has arrived of a stream; its callbacks may close this exchange.
   void deliver();
   /// Closes and makes the last callback. @param error nothing: the answer is complete
   void end(std::optional<Error> error);
@@ -193,7 +191,7 @@ class HttpClient::Exchange final : public Retirable {
   HttpClient& client_;
   HttpRequest request_;
   OnAnswer on_answer_;
-  HttpStreamHandler* const handler_;  ///< of a stream, else nullptr
+  std::optional<HttpStream> stream_;  ///< if the answer is one
   std::uint64_t id_ = 0;
   CURL* easy_ = nullptr;  ///< while open
   curl_slist* headers_ = nullptr;
@@ -201,7 +199,7 @@ class HttpClient::Exchange final : public Retirable {
   std::size_t header_bytes_ = 0;
   std::size_t open_line_ = 0;  ///< bytes of a stream's last, unended line
   bool header_complete_ = false;
-  bool opened_ = false;  ///< on_stream_open() was called
+  bool opened_ = false;  ///< on_open() was called
   bool too_much_ = false;
   Error failure_{ETIMEDOUT, "answer of the engine"};  ///< what it means that deadline_ is over
   Timer deadline_;

@@ -304,7 +304,9 @@ bool InsideForward::update(ContainerAccess& access, const std::vector<Listener>&
   assert(access_ == nullptr || access_ == &access);
   if (inside_ != nullptr || access.state() != ContainerState::Watched) return false;
   const bool first = std::exchange(access_, &access) == nullptr;
-  auto taken = access.listen_inside(info_.container_port, *this);
+  auto taken = access.listen_inside(
+      info_.container_port,
+      [this](Result<std::vector<BoundSocket>> sockets) { on_inside_port(std::move(sockets)); });
   if (taken) {
     inside_ = std::move(*taken);
   } else {

@@ -196,7 +196,7 @@ class HostForward final : public Forward {
 //
 // Who connects inside is the container's business, so no client is authorized. The port inside is
 // asked for by update() and comes later: on_listening_settled() tells the table.
-class InsideForward final : public Forward, private InsidePortHandler {
+class InsideForward final : public Forward {
  public:
   /// @param host dials the host's loopback; borrowed @param host_port that it leads to
   InsideForward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
@@ -214,7 +214,7 @@ class InsideForward final : public Forward, private InsidePortHandler {
   [[nodiscard]] std::unique_ptr<ForwardPort> withdraw(Duration drain) override;
 
  private:
-  void on_inside_port(Result<std::vector<BoundSocket>> sockets) override;
+  void on_inside_port(Result<std::vector<BoundSocket>> sockets);
   [[nodiscard]] ForwardPortSettings adapted(ForwardPortSettings settings) const override;
   void fail(const Error& error);
   void settle(ForwardState state, const std::string& reason, int error = 0);

@@ -16,8 +16,7 @@ using testing::IsEmpty;
 constexpr IpAddress kAny4 = IpAddress::any(Family::V4);
 constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
 
-struct BridgeAccessTest : AccessTest, InsidePortHandler {
-  void on_inside_port(Result<std::vector<BoundSocket>>) override { ADD_FAILURE(); }
+struct BridgeAccessTest : AccessTest {
   bool becomes_reachable(const ContainerAccess& reach) {
     return turn_until([&] {
       return !reach.listeners().empty() && reach.listeners().front().unreachable.empty();
@@ -48,7 +47,9 @@ TEST_F(BridgeAccessTest, AListenerOnLoopbackIsSeenWithTheRemedy) {
 }
 
 TEST_F(BridgeAccessTest, APortOfOursInsideIsRefusedWithTheRemedy) {
-  const auto none = add(sealed_container("web", box.pid())).listen_inside(5432, *this);
+  const auto none =
+      add(sealed_container("web", box.pid()))
+          .listen_inside(5432, [](const Result<std::vector<BoundSocket>>&) { ADD_FAILURE(); });
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error(), "the container can't be entered: run the container rootless");
 }

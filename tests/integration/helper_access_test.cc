@@ -19,7 +19,7 @@ using testing::IsEmpty;
 constexpr IpAddress kAny = IpAddress::any(Family::V4);
 constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
 
-struct HelperAccessTest : AccessTest, DialHandler, InsidePortHandler {
+struct HelperAccessTest : AccessTest, DialHandler {
   void on_dialled(Result<UniqueFd> connected) override { outcome = std::move(connected); }
 
   ContainerAccess& add_container() {
@@ -39,8 +39,8 @@ struct HelperAccessTest : AccessTest, DialHandler, InsidePortHandler {
     return outcome && *outcome ? peer_endpoint((*outcome)->get()) : std::nullopt;
   }
 
-  void on_inside_port(Result<std::vector<BoundSocket>> sockets) override {
-    inside = std::move(sockets);
+  OnInsidePort on_inside_port() {
+    return [this](Result<std::vector<BoundSocket>> sockets) { inside = std::move(sockets); };
   }
 
   Box box = Box::of_roots();
@@ -149,7 +149,7 @@ TEST_F(HelperAccessTest, AnEngineThatDoesNotRunIsNotStartedByAsking) {
 
 TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
   ContainerAccess& web = add_container();
-  const auto port = web.listen_inside(5432, *this);
+  const auto port = web.listen_inside(5432, on_inside_port());
   ASSERT_TRUE(port) << port.error();
   ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
   ASSERT_TRUE(*inside) << inside->error().text();
@@ -166,11 +166,11 @@ TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
 TEST_F(HelperAccessTest, APortOfOursThatNoHelperCanMakeSaysWhy) {
   engine.refuse_with = "no such image: sha256:1234";
   ContainerAccess& web = add_container();
-  const auto asked = web.listen_inside(5432, *this);
+  const auto asked = web.listen_inside(5432, on_inside_port());
   ASSERT_TRUE(asked) << "the helper is on its way";
   ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
   EXPECT_FALSE(*inside);
-  const auto again = web.listen_inside(5432, *this);
+  const auto again = web.listen_inside(5432, on_inside_port());
   ASSERT_FALSE(again);
   EXPECT_THAT(again.error(), HasSubstr("no such image"));
   EXPECT_THAT(again.error(), HasSubstr("rootless"));
@@ -184,7 +184,7 @@ TEST_F(HelperAccessTest, WithoutASocketThatWeMayUseItIsSeenFromOutside) {
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.kind(), AccessKind::Bridge);
   EXPECT_THAT(web.reason(), HasSubstr("let the server listen on 0.0.0.0"));
-  EXPECT_FALSE(web.listen_inside(5432, *this));
+  EXPECT_FALSE(web.listen_inside(5432, on_inside_port()));
 }
 
 TEST_F(HelperAccessTest, OneOfAnEngineThatWeMayNotAskIsSeenFromOutside) {

@@ -15,13 +15,15 @@ using testing::IsEmpty;
 constexpr Endpoint kInside4{IpAddress::loopback(Family::V4), 5432};
 constexpr Endpoint kInside6{IpAddress::loopback(Family::V6), 5432};
 
-struct InsidePortTest : AccessTest, InsidePortHandler {
-  void on_inside_port(Result<std::vector<BoundSocket>> sockets) override {
-    EXPECT_FALSE(outcome) << "called once";
-    outcome = std::move(sockets);
+struct InsidePortTest : AccessTest {
+  OnInsidePort on_inside_port() {
+    return [this](Result<std::vector<BoundSocket>> sockets) {
+      EXPECT_FALSE(outcome) << "called once";
+      outcome = std::move(sockets);
+    };
   }
   void ask(Port number) {
-    auto taken = web.listen_inside(number, *this);
+    auto taken = web.listen_inside(number, on_inside_port());
     ASSERT_TRUE(taken) << taken.error();
     port = std::move(*taken);
   }
@@ -92,7 +94,7 @@ TEST_F(InsidePortTest, OfAContainerThatCannotBeEnteredThereIsNone) {
   Container& closed = container("closed", ns.pid());
   closed.netns = 0;
   closed.inaccessible = "no way";
-  const auto none = add(closed).listen_inside(kInside4.port, *this);
+  const auto none = add(closed).listen_inside(kInside4.port, on_inside_port());
   ASSERT_FALSE(none);
   EXPECT_FALSE(none.error().empty());
 }

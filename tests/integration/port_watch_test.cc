@@ -99,7 +99,7 @@ TEST_F(PortWatchTest, EventsThatWereLostAreMadeUpForByLooking) {
   UniqueFd events = c.ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
   const UniqueFd same(::dup(events.get()));
   c.provide = [&] {
-    c.watch.give_diag(c.ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG), std::move(events));
+    c.watch.use_diag(c.ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG), std::move(events));
   };
   const UniqueFd kept = c.ns.listen({kLoopback4, 0});
   std::vector<UniqueFd> many;
@@ -317,7 +317,7 @@ TEST_F(PortWatchTest, ABrokenSocketIsToldOnceAndRetriedWithPausesAndNothingIsFor
   Watched c(shared);
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
-  c.watch.give_diag(c.ns.socket(AF_INET, SOCK_DGRAM), {});
+  c.watch.use_diag(c.ns.socket(AF_INET, SOCK_DGRAM), {});
   const auto before = c.watch.dumps();
   for (const TimePoint end = loop.now() + 1s; loop.now() < end;) ASSERT_TRUE(loop.turn(50ms));
   EXPECT_LE(c.watch.dumps(), before + 6);

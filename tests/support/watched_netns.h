@@ -23,25 +23,28 @@ inline constexpr Duration kWatchDeadline{
     std::chrono::seconds(10)};  // only a broken test waits that long
 
 /// One container: a namespace with a watch on it, and what the watch said.
-struct Watched final : PortWatch::Owner {
+struct Watched {
   explicit Watched(const PortWatch::Shared& shared)
-      : loop(shared.loop), watch(shared, *this, ns.pid(), netns(ns.pid())) {}
+      : loop(shared.loop), watch(shared, callbacks(), ns.pid(), netns(ns.pid())) {}
   Watched(const PortWatch::Shared& shared, pid_t pid)
-      : loop(shared.loop), watch(shared, *this, pid, 0) {}
+      : loop(shared.loop), watch(shared, callbacks(), pid, 0) {}
 
   static std::uint64_t netns(pid_t pid) {
     struct stat st {};
     EXPECT_EQ(::stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &st), 0);
     return st.st_ino;
   }
-  void on_listeners() override { ++changes; }
-  void on_source_needed() override {
-    ++asked;
-    if (provide) provide();
+  PortWatch::Callbacks callbacks() {
+    return {.on_source_needed =
+                [this] {
+                  ++asked;
+                  if (provide) provide();
+                },
+            .on_listeners = [this] { ++changes; }};
   }
   void give() {
-    watch.give_diag(ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG),
-                    ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
+    watch.use_diag(ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG),
+                   ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
   }
 
   [[nodiscard]] std::vector<Endpoint> endpoints() const {

@@ -18,13 +18,16 @@ using testing_support::HttpReply;
 using testing_support::HttpServer;
 using testing_support::TempDir;
 
-struct Lines final : HttpStreamHandler {
-  void on_stream_open() override { ++opened; }
-  void on_stream_line(std::string_view line) override {
-    lines.emplace_back(line);
-    if (then) then();
+struct Lines {
+  HttpStream callbacks() {
+    return {.on_open = [this] { ++opened; },
+            .on_line =
+                [this](std::string_view line) {
+                  lines.emplace_back(line);
+                  if (then) then();
+                },
+            .on_end = [this](const Error& why) { end = why; }};
   }
-  void on_stream_end(const Error& why) override { end = why; }
   int opened = 0;
   std::vector<std::string> lines;
   std::optional<Error> end;
@@ -268,7 +271,7 @@ TEST_F(HttpClientTest, AnswersFiftyAtOnceAndKeepsNoDescriptor) {
 TEST_F(HttpClientTest, FollowsLinesAsTheyCome) {
   serve(HttpReply{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n",
                   HttpReply::Then::Stay});
-  const HttpCall call = client.follow(to_server("/events"), lines);
+  const HttpCall call = client.stream(to_server("/events"), lines.callbacks());
   ASSERT_TRUE(turn_until([&] { return lines.lines.size() == 1; }));
   EXPECT_EQ(lines.opened, 1);
   server->send_to_all("6\r\ntwo\r\nt\r\n");
@@ -291,7 +294,8 @@ TEST(HttpClientOnAManualClock, OpensAStreamThatHasNoLinesYetAndLetsItOutliveTheD
   HttpServer server(loop, folder.path() + "/e", [&](const std::string&) { return begun; });
   HttpClient client{loop};
   Lines lines;
-  const HttpCall call = client.follow({.socket = folder.path() + "/e", .path = "/events"}, lines);
+  const HttpCall call =
+      client.stream({.socket = folder.path() + "/e", .path = "/events"}, lines.callbacks());
   for (int i = 0; i < 100 && lines.opened == 0; ++i) ASSERT_TRUE(loop.turn(1s));
   EXPECT_EQ(lines.opened, 1);
   clock.advance(1h);
@@ -304,7 +308,7 @@ TEST_F(HttpClientTest, EndsAStreamThatNeverBegins) {
   serve(HttpReply{"", HttpReply::Then::Stay});
   HttpRequest request = to_server("/events");
   request.deadline = 50ms;
-  const HttpCall call = client.follow(request, lines);
+  const HttpCall call = client.stream(request, lines.callbacks());
   ASSERT_TRUE(turn_until([&] { return lines.end.has_value(); }));
   EXPECT_EQ(lines.end->code, ETIMEDOUT);
   EXPECT_EQ(lines.opened, 0);
@@ -312,7 +316,7 @@ TEST_F(HttpClientTest, EndsAStreamThatNeverBegins) {
 
 TEST_F(HttpClientTest, EndsAStreamThatIsRefused) {
   serve(HttpReply::with(500, "{}\n{}\n"));
-  const HttpCall call = client.follow(to_server("/events"), lines);
+  const HttpCall call = client.stream(to_server("/events"), lines.callbacks());
   ASSERT_TRUE(turn_until([&] { return lines.end.has_value(); }));
   EXPECT_EQ(lines.end->code, EPROTO);
   EXPECT_TRUE(lines.lines.empty());
@@ -324,7 +328,7 @@ TEST_F(HttpClientTest, EndsAStreamWhoseLineIsTooLongButNotALongOne) {
   serve(HttpReply{"HTTP/1.1 200 OK\r\n\r\n" + many, HttpReply::Then::Repeat});
   HttpRequest request = to_server("/events");
   request.limit = 64 << 10;
-  const HttpCall call = client.follow(request, lines);
+  const HttpCall call = client.stream(request, lines.callbacks());
   ASSERT_TRUE(turn_until([&] { return lines.end.has_value(); }));
   EXPECT_EQ(lines.end->code, EMSGSIZE);
   EXPECT_EQ(lines.lines.size(), 100'000U);
@@ -332,7 +336,7 @@ TEST_F(HttpClientTest, EndsAStreamWhoseLineIsTooLongButNotALongOne) {
 
 TEST_F(HttpClientTest, LetsALineCancelItsOwnStream) {
   serve(HttpReply{"HTTP/1.1 200 OK\r\n\r\none\ntwo\n", HttpReply::Then::Stay});
-  HttpCall call = client.follow(to_server("/events"), lines);
+  HttpCall call = client.stream(to_server("/events"), lines.callbacks());
   lines.then = [&] { call.cancel(); };
   ASSERT_TRUE(turn_until([&] { return client.calls() == 0; }));
   EXPECT_EQ(lines.lines.size(), 1U);
@@ -342,7 +346,7 @@ TEST_F(HttpClientTest, LetsALineCancelItsOwnStream) {
 TEST_F(HttpClientTest, LetsOthersWorkWhileAnEngineFloodsIt) {
   const std::string line = std::string(65535, 'x') + "\n";
   serve(HttpReply{"HTTP/1.1 200 OK\r\n\r\n", HttpReply::Then::Repeat, line});
-  const HttpCall call = client.follow(to_server(), lines);
+  const HttpCall call = client.stream(to_server(), lines.callbacks());
   int ticks = 0;
   Timer tick(loop, [&] {
     ++ticks;
