@@ -1,10 +1,10 @@
-// portfwd-broker: makes sockets inside a container's namespaces and hands them to the daemon,
-// nothing else. One process per user namespace, started by the daemon, which holds the other end of
-// kSocketFd; or one per network namespace, started there by an engine with a socket's path as its
-// argument, where it fetches its end; or, with --reader, one that reads for the daemon what may
-// never answer (reader.h), or with --writer one that replaces a file (writer.h). It ends when the
-// daemon closes the other one. Static and without dependencies, because the same file also runs
-// inside containers. It shares protocol.h and unique_fd.h with the daemon and knows no more of it.
+// portfwd-broker: makes sockets inside a container's namespaces and passes them to the daemon,
+// nothing else. There is one process for each user namespace, started by the daemon, which holds
+// the other end of kSocketFd; or one for a network namespace, started there by an engine with a
+// socket's path as its argument, where it fetches its end. With --reader or --writer it does for
+// the daemon what may block (serve.h). It ends when the daemon closes its end. It is static and
+// without dependencies, because the same file also runs inside containers. It shares protocol.h and
+// unique_fd.h with the daemon.
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -12,9 +12,7 @@
 
 #include "broker/channel.h"
 #include "broker/protocol.h"
-#include "broker/reader.h"
 #include "broker/serve.h"
-#include "broker/writer.h"
 
 namespace portfwd::broker {
 

@@ -1,4 +1,6 @@
-#include "broker/reader.h"
+// portfwd-broker as a reader; see serve.h. It decides nothing but whose process may be read: one
+// that the kernel permits it to trace, which is the user's own, one in a user namespace that the
+// user owns, or one of root.
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -22,6 +24,7 @@
 #include "broker/files.h"
 #include "broker/protocol.h"
 #include "broker/sandbox.h"
+#include "broker/serve.h"
 
 namespace portfwd::broker {
 

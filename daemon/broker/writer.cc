@@ -1,4 +1,6 @@
-#include "broker/writer.h"
+// portfwd-broker as a writer; see serve.h. The text is written beside, synced and renamed, so that
+// a crash at any moment leaves the old file or the new one. The writer dies with the daemon, so
+// that two of them never write at once.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +16,8 @@
 #include <cstring>
 
 #include "base/unique_fd.h"
+#include "broker/protocol.h"
+#include "broker/serve.h"
 
 namespace portfwd::broker {
 
@@ -71,10 +75,9 @@ bool copy(int from, int to) {
   }
 }
 
-}  // namespace
-
-/// What an earlier life, or somebody else, has left beside is no file to write to: it can be a
-/// pipe.
+/// Replaces `path`, 0600, by what can be read from `text`; missing folders of it are made, 0700.
+/// The folder itself is not synced: a rename that is lost leaves the old file. What an earlier
+/// writer, or another program, has left beside is removed and not written to: it may be a pipe.
 WriteReply replace_file(const char* path, int text) {
   std::array<char, kWritePathLimit> folders;
   std::array<char, kWritePathLimit + 8> beside;
@@ -94,6 +97,8 @@ WriteReply replace_file(const char* path, int text) {
   if (std::rename(beside.data(), path) != 0) return failed(WriteStep::Rename);
   return {};
 }
+
+}  // namespace
 
 int write_for_daemon(int socket) {
   static WriteRequest request;

@@ -22,7 +22,6 @@
 #include "engine/answers.h"
 #include "engine/container_asker.h"
 #include "engine/engine_events.h"
-#include "engine/podman_store.h"
 
 namespace portfwd {
 

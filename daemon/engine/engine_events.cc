@@ -6,8 +6,11 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <utility>
 
 #include "base/log.h"
+#include "base/small_file.h"
 #include "engine/answers.h"
 
 namespace portfwd {
@@ -30,7 +33,7 @@ constexpr const char* kPath =
 }  // namespace
 
 DockerEvents::DockerEvents(EventLoop& loop, HttpClient& http, std::string socket, OnEvent on_event,
-                           std::function<void()> on_missed)
+                           std::move_only_function<void()> on_missed)
     : loop_(loop),
       http_(http),
       socket_(std::move(socket)),
@@ -67,7 +70,7 @@ void DockerEvents::on_end(const Error& why) {
   pause_ = std::min(pause_ * 2, kLongestPause);
 }
 
-// ---- podman
+// ---- podman's events
 
 // Source: inotify(7), podman-events(1).
 namespace {
@@ -93,8 +96,8 @@ Result<void> PodmanEvents::start(const std::string& path) {
   return {};
 }
 
-/// podman may begin its file anew, shorter. No more is read than was there at first: for what is
-/// written meanwhile inotify has another event.
+/// podman may truncate its file. No more is read than the file had at first: for what is written
+/// meanwhile inotify has another event.
 void PodmanEvents::read_new() {
   struct stat now {};
   off_t at = ::lseek(file_.get(), 0, SEEK_CUR);
@@ -109,11 +112,11 @@ void PodmanEvents::read_new() {
     if (got <= 0) return;
     at += got;
     unread_.append(chunk.data(), static_cast<std::size_t>(got));
-    take_lines();
+    parse_lines();
   }
 }
 
-void PodmanEvents::take_lines() {
+void PodmanEvents::parse_lines() {
   std::size_t begin = 0;
   for (auto end = unread_.find('\n'); end != unread_.npos;
        begin = end + 1, end = unread_.find('\n', begin)) {
@@ -121,7 +124,76 @@ void PodmanEvents::take_lines() {
     if (event) on_event_(*event);
   }
   unread_.erase(0, begin);
-  if (unread_.size() > kLongestLine) unread_.clear();  // no line of podman's
+  if (unread_.size() > kLongestLine) unread_.clear();  // not a line of podman
+}
+
+// ---- podman's storage
+
+// Source: inotify(7), containers-storage.conf(5), storage's containers.go.
+namespace {
+
+constexpr std::string_view kStoreFile = "containers.json";
+constexpr std::size_t kLargestStore = 4UL << 20;  // bytes; a container takes about 500
+
+/// Of the storage drivers that are or were in use.
+std::vector<std::string> folders_in(const std::string& storage) {
+  std::vector<std::string> folders;
+  std::error_code failed;
+  std::filesystem::directory_iterator entry(storage, failed);
+  for (; !failed && entry != std::filesystem::directory_iterator(); entry.increment(failed)) {
+    std::string path = entry->path().string();
+    if (path.ends_with("-containers")) folders.push_back(std::move(path));
+  }
+  return folders;
+}
+
+}  // namespace
+
+PodmanStore::PodmanStore(EventLoop& loop, OnName on_name)
+    : on_name_(std::move(on_name)),
+      inotify_(loop, [this](std::span<const Inotify::Event> events) { on_events(events); }) {}
+
+Result<void> PodmanStore::start(const std::string& storage) {
+  files_.clear();
+  for (const std::string& folder : folders_in(storage)) {
+    if (!inotify_.add(folder, IN_MOVED_TO | IN_ONLYDIR)) continue;
+    files_.push_back(folder + "/" + std::string(kStoreFile));
+  }
+  if (files_.empty()) return fail("inotify_add_watch", ENOENT);
+  read_names();
+  return {};
+}
+
+const ContainerFacts* PodmanStore::find(const std::string& id) const {
+  const auto known = stored_.find(id);
+  return known == stored_.end() ? nullptr : &known->second;
+}
+
+const ContainerFacts* PodmanStore::find_now(const std::string& id) {
+  if (find(id) == nullptr) read_names();
+  return find(id);
+}
+
+void PodmanStore::on_events(std::span<const Inotify::Event> events) {
+  const bool file_changed = std::ranges::any_of(events, [](const Inotify::Event& event) {
+    return (event.mask & IN_Q_OVERFLOW) != 0 || event.name == kStoreFile;
+  });
+  if (file_changed) read_names();
+}
+
+void PodmanStore::read_names() {
+  const auto before = std::exchange(stored_, {});
+  for (const std::string& file : files_) {
+    for (ContainerFacts& facts :
+         parse_stored_containers(read_small_file(file, kLargestStore).value_or(""))) {
+      const std::string id = facts.id;
+      stored_.emplace(id, std::move(facts));
+    }
+  }
+  for (const auto& [id, facts] : stored_) {
+    const auto known = before.find(id);
+    if (known == before.end() || known->second.name != facts.name) on_name_(id, facts.name);
+  }
 }
 
 }  // namespace portfwd
