@@ -71,7 +71,7 @@ class AccessSet final : public RegistryObserver {
   CloseRateLimit rate_limit_;
   UdpInterest udp_;
   AccessObserver* observer_ = nullptr;
-  Namespaces namespaces_;                              ///< by what tells one from another
+  Namespaces namespaces_;                              ///< by identity
   std::map<std::string, Entry, std::less<>> entries_;  ///< by the container's id
 };
 

@@ -151,7 +151,7 @@ HelperStart::HelperStart(Parts parts, helper::Spec spec, UniqueFd end)
       listening_(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)),
       source_(parts_.loop, listening_.get(), *this) {
   if (const auto listens = listen(); !listens) {
-    give_up(fmt::format("{}: {}", spec_.socket, listens.error().text()));
+    report_failure(fmt::format("{}: {}", spec_.socket, listens.error().text()));
   } else {
     find_image();
   }
@@ -191,10 +191,10 @@ void HelperStart::ask(HttpRequest::Method method, std::string path, std::string 
       return find_image();
     }
     if (!answer) {
-      return give_up(fmt::format("{} does not answer: {}", engine(), answer.error().text()));
+      return report_failure(fmt::format("{} does not answer: {}", engine(), answer.error().text()));
     }
     if (answer->status >= 300) {
-      return give_up("the engine refused: " + helper::message_of(answer->body));
+      return report_failure("the engine refused: " + helper::message_of(answer->body));
     }
     (this->*next)(answer->body);
   });
@@ -202,14 +202,14 @@ void HelperStart::ask(HttpRequest::Method method, std::string path, std::string 
 
 void HelperStart::create(const std::string& inspected) {
   spec_.image_id = helper::image_of(inspected);
-  if (spec_.image_id.empty()) return give_up("the engine names no image of the container");
+  if (spec_.image_id.empty()) return report_failure("the engine names no image of the container");
   ask(HttpRequest::Method::Post, helper::create_path(), helper::creation(spec_),
       &HelperStart::start);
 }
 
 void HelperStart::start(const std::string& created) {
   id_ = helper::id_of(created);
-  if (id_.empty()) return give_up("the engine names no new container");
+  if (id_.empty()) return report_failure("the engine names no new container");
   ask(HttpRequest::Method::Post, helper::start_path(id_), "", &HelperStart::started);
 }
 
@@ -223,8 +223,8 @@ void HelperStart::on_io(IoSource&, std::uint32_t) {
   end_.reset();
 }
 
-/// The other end of the pair tells the broker's client.
-void HelperStart::give_up(std::string why) {
+/// The broker's client notices the end of the pair.
+void HelperStart::report_failure(std::string why) {
   parts_.failed(std::move(why));
   source_.disarm();
   end_.reset();
@@ -286,14 +286,16 @@ Result<BrokerProcess> HelperLauncher::launch() {
 }
 
 HelperContainers::HelperContainers(Parts parts)
-    : parts_(std::move(parts)), life_(new_life()), sweep_(parts_.loop, [this] { sweep(); }) {
-  sweep_.arm_now();
+    : parts_(std::move(parts)),
+      life_(new_life()),
+      remove_leftovers_(parts_.loop, [this] { remove_leftovers(); }) {
+  remove_leftovers_.arm_now();
 }
 
 std::shared_ptr<HelperLauncher> HelperContainers::launcher_for(const Container& container) {
   if (container.engine != "docker" || container.engine_id.empty()) return nullptr;
   engine_seen_ = true;
-  sweep_.arm_now();
+  remove_leftovers_.arm_now();
   return std::make_shared<HelperLauncher>(*this, container.engine_id);
 }
 
@@ -306,15 +308,15 @@ std::vector<std::string> HelperContainers::usable() const {
 }
 
 /// Once each socket.
-void HelperContainers::sweep() {
+void HelperContainers::remove_leftovers() {
   const std::vector<std::string> sockets = usable();
   if (sockets.empty() || !(engine_seen_ || parts_.engine_runs())) return;
   for (const std::string& socket : sockets) {
-    if (swept_.insert(socket).second) sweep_one(socket);
+    if (swept_.insert(socket).second) remove_leftovers_of(socket);
   }
 }
 
-void HelperContainers::sweep_one(const std::string& engine) {
+void HelperContainers::remove_leftovers_of(const std::string& engine) {
   ask({.socket = engine, .path = helper::list_path(parts_.folder), .body = {}},
       [this, engine](const HttpAnswer& answer) {
         for (const std::string& id : helper::ids_of(answer.body, life_)) remove(engine, id);

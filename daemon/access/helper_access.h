@@ -29,19 +29,21 @@ namespace portfwd::helper {
 // Requests to an engine about helper containers, as texts, and the parsers of its answers. Pure.
 // Source: docs.docker.com/reference/api/engine/version/v1.40 (Docker 19.03 and later; Podman's
 // compatible API).
+
+/// A helper container to create.
 struct Spec {
-  std::string container_id;  ///< whose network namespace it joins
+  std::string container_id;  ///< the container whose network namespace it joins
   std::string image_id;      ///< the container's own: nothing is pulled
   std::string program;       ///< path of portfwd-broker on the host
-  std::string socket;        ///< path of the socket that it is to connect to, on the host
-  std::string folder;        ///< the daemon's runtime folder: tells whose helper it is
-  std::string life;          ///< of the daemon: what is of another one was left behind
+  std::string socket;        ///< path on the host of the socket to which it must connect
+  std::string folder;        ///< the daemon's runtime folder: identifies the daemon
+  std::string life;          ///< of the daemon: a helper of another life is a leftover
   uid_t uid = 0;
   gid_t gid = 0;
 };
 
 /// The body of POST /containers/create: no capability, no new privileges, nothing writable, the
-/// user's own uid, removed when it ends.
+/// user's own uid, removed when it exits.
 [[nodiscard]] std::string creation(const Spec& spec);
 
 [[nodiscard]] std::string inspect_path(std::string_view container_id);
@@ -55,28 +57,28 @@ struct Spec {
 [[nodiscard]] std::string image_of(std::string_view inspected);
 [[nodiscard]] std::string id_of(std::string_view created);
 [[nodiscard]] std::string message_of(std::string_view failure);
-/// Of all in a list but those of that life.
+/// The helpers in a list that are not of that life.
 [[nodiscard]] std::vector<std::string> ids_of(std::string_view list, std::string_view but_of_life);
 }  // namespace portfwd::helper
 
 namespace portfwd {
 
-// Start of one helper container, and its removal at the end: asks the engines for the image of the
-// container to enter, has the engine that knows it create a helper from that image, starts it, and
-// sends it its end of the broker's socket pair when it connects. Owned by the HelperLauncher; its
-// destruction removes the helper. It knows nothing of what the broker does.
+// One helper container, from its start to its removal: gets the image of the container to enter
+// from the engine that knows the container, has that engine create a helper from the image, starts
+// it, and sends it its end of the broker's socket pair when it connects. Owned by the
+// HelperLauncher; its destruction removes the helper. It knows nothing of the broker's protocol.
 class HelperStart final : private IoHandler {
  public:
   struct Parts {
     EventLoop& loop;
     HttpClient& http;
     std::vector<std::string> engines;  ///< sockets, best first; not empty
-    /// Takes a helper away, sooner or later.
+    /// Removes a helper, sooner or later.
     std::function<void(const std::string& engine, const std::string& id)> remove;
-    /// Called before `end` is closed, also from the constructor. @param why a sentence's end
+    /// Called before `end` is closed, also from the constructor. @param why the end of a sentence
     std::function<void(std::string why)> failed;
   };
-  /// @param spec all but image_id @param end handed to the helper; closed when there will be none
+  /// @param spec without image_id @param end passed to the helper; closed when it fails to start
   HelperStart(Parts parts, helper::Spec spec, UniqueFd end);
   HelperStart(const HelperStart&) = delete;
   HelperStart& operator=(const HelperStart&) = delete;
@@ -93,7 +95,7 @@ class HelperStart final : private IoHandler {
   void start(const std::string& created);
   void started(const std::string&) {}  // it will connect
   void on_io(IoSource& source, std::uint32_t events) override;
-  void give_up(std::string why);
+  void report_failure(std::string why);
 
   Parts parts_;
   helper::Spec spec_;
@@ -104,9 +106,6 @@ class HelperStart final : private IoHandler {
   IoSource source_;
 };
 
-// Helper containers: brokers started by an engine, for containers of root that this user cannot
-// enter but whose engine socket this user may access (the group docker). Owned by main. It keeps no
-// helper alive: their clients do, and a helper ends with its socket.
 class HelperContainers;
 
 /// Starts the helpers of one container, one at a time.
@@ -115,15 +114,16 @@ class HelperLauncher final : public BrokerLauncher {
   HelperLauncher(HelperContainers& owner, std::string container_id)
       : owner_(owner), container_id_(std::move(container_id)) {}
 
-  /// Whether this user may use the socket of some engine.
+  /// Whether this user may access the socket of an engine.
   [[nodiscard]] bool usable() const;
-  /// What would permit to enter the container, as the end of a sentence.
+  /// How the user can permit to enter the container, as the end of a sentence.
   [[nodiscard]] std::string hint() const;
-  /// The socket is there at once; what is sent waits until the helper has come. EACCES: not usable.
+  /// The socket exists at once; what is sent waits until the helper has connected. EACCES: not
+  /// usable.
   [[nodiscard]] Result<BrokerProcess> launch() override;
   void discard(BrokerProcess) override { running_.reset(); }
   [[nodiscard]] Duration patience() const override { return std::chrono::seconds(20); }
-  /// Why the last one did not come, as a sentence's end; "" when it is not known.
+  /// Why the last one did not start, as the end of a sentence; "" when it is not known.
   [[nodiscard]] const std::string& failure() const { return failure_; }
 
  private:
@@ -133,6 +133,9 @@ class HelperLauncher final : public BrokerLauncher {
   std::unique_ptr<HelperStart> running_;
 };
 
+// Helper containers: brokers started by an engine, for containers of root that this user cannot
+// enter but whose engine socket this user may access (the group docker). Owned by main. It keeps no
+// helper alive: their clients do, and a helper exits when its socket is closed.
 class HelperContainers {
  public:
   struct Parts {
@@ -145,30 +148,30 @@ class HelperContainers {
     /// Whether some Docker engine runs. Asking a socket could start one: systemd may listen there.
     std::function<bool()> engine_runs;
   };
-  /// What a daemon that was killed has left is removed from within the loop, when an engine is seen
-  /// to run.
+  /// Leftovers of a daemon that was killed are removed from within the loop, once an engine is
+  /// known to run.
   explicit HelperContainers(Parts parts);
   HelperContainers(const HelperContainers&) = delete;
   HelperContainers& operator=(const HelperContainers&) = delete;
 
-  /// @return null when it is none of Docker's
+  /// @return null unless it is a container of Docker
   [[nodiscard]] std::shared_ptr<HelperLauncher> launcher_for(const Container& container);
 
  private:
   friend class HelperLauncher;
   [[nodiscard]] std::vector<std::string> usable() const;
-  void sweep();
-  void sweep_one(const std::string& engine);
+  void remove_leftovers();
+  void remove_leftovers_of(const std::string& engine);
   void remove(const std::string& engine, const std::string& id);
   void ask(HttpRequest request, std::function<void(const HttpAnswer&)> done);
 
   Parts parts_;
   std::uint64_t sockets_ = 0;
-  std::set<std::string> swept_;  ///< sockets
+  std::set<std::string> swept_;  ///< sockets of engines without leftovers
   std::list<HttpCall> calls_;
   const std::string life_;
   bool engine_seen_ = false;
-  Timer sweep_;
+  Timer remove_leftovers_;
 };
 
 class HelperAccess final : public NetnsAccess, private Dialer {
@@ -185,11 +188,11 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   [[nodiscard]] AccessKind kind() const override {
     return entered_ ? AccessKind::Helper : AccessKind::Bridge;
   }
-  /// Before the helper has come only TCP is dialled: see BridgeView.
+  /// Before the helper has connected only TCP is dialled: see BridgeView.
   [[nodiscard]] Dialer& dialer(Protocol protocol) override {
     return protocol == Protocol::Udp && entered_ ? sockets_->dialer(protocol) : *this;
   }
-  /// A request to a helper that is on its way waits for it.
+  /// A request to a helper that is being started waits for it.
   [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
       Port port, OnInsidePort on_port) override;
 
@@ -206,8 +209,8 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   std::shared_ptr<HelperLauncher> launcher_;
   BridgeView view_;
   std::string trouble_;                  ///< with the last helper
-  std::optional<NetnsSockets> sockets_;  ///< from the start of a helper until it fails to come
-  bool entered_ = false;                 ///< the helper has come; implies sockets_
+  std::optional<NetnsSockets> sockets_;  ///< from the start of a helper until it fails
+  bool entered_ = false;                 ///< the helper has connected; implies sockets_
   Timer retry_;
 };
 

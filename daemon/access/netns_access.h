@@ -144,9 +144,9 @@ class NetnsSockets {
   NetnsSockets(RelayContext& relay, std::shared_ptr<BrokerClient> broker, UniqueFd netns,
                PortWatch& watch);
 
-  /// Asks for the two netlink sockets that the watch reads, and passes them on. The watch is told
-  /// of success alone: after a failure `done` must call its diag_failed() or diag_delayed(). A
-  /// request under way is cancelled.
+  /// Requests the two netlink sockets that the watch reads, and passes them on. The watch is
+  /// notified of success alone: after a failure `done` must call its diag_failed() or
+  /// diag_delayed(). A request under way is cancelled.
   void request_diag(Done done);
   /// Asks for a socket and discards it: finds out whether sockets can be made.
   void request_probe(Done done);

@@ -45,7 +45,7 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
     if (missing_.empty()) return read_facts();
     const auto self = shared_from_this();
     owner_.parts_.discovery.look_for_new();
-    if (self.use_count() == 1) return;  // who asked has gone with a container
+    if (self.use_count() == 1) return;  // the owner of the search has gone with a container
     const std::vector<pid_t> now = owner_.parts_.discovery.processes_in(netns_);
     std::vector<pid_t> fresh;
     std::ranges::set_difference(now, looked_at_, std::back_inserter(fresh));
@@ -191,9 +191,9 @@ void FoundProcessNames::end(std::unique_ptr<Reader> reader) {
 }
 
 /// A process that has sockets of ours, until it ends.
-class ListenerNames::Followed final : public Retirable, private IoHandler {
+class ListenerNames::WatchedProcess final : public Retirable, private IoHandler {
  public:
-  Followed(ListenerNames& owner, pid_t pid, UniqueFd pidfd)
+  WatchedProcess(ListenerNames& owner, pid_t pid, UniqueFd pidfd)
       : owner_(owner),
         pid_(pid),
         pidfd_(std::move(pidfd)),
@@ -231,7 +231,7 @@ std::vector<Listener> ListenerNames::name(std::vector<Listener> now) {
     Known& known = place->second;
     known.seen = true;
     if (fresh && listener.inode != 0 && netns_ != 0) {
-      known.shown_from = time + kHold;
+      known.shown_from = time + kLongestWait;
     } else if (fresh) {
       known.look_at = TimePoint::max();  // nothing to look it up by
     }
@@ -244,14 +244,14 @@ std::vector<Listener> ListenerNames::name(std::vector<Listener> now) {
   std::erase_if(known_, [](const auto& each) { return !each.second.seen; });
   std::set<pid_t> holders;
   for (const auto& [key, known] : known_) holders.insert(known.program.pid);
-  for (auto each = followed_.begin(); each != followed_.end();) {
+  for (auto each = watched_.begin(); each != watched_.end();) {
     if (holders.contains(each->first)) {
       ++each;
       continue;
     }
     each->second->disarm();
     loop_.retire(std::move(each->second));
-    each = followed_.erase(each);
+    each = watched_.erase(each);
   }
   arm();
   return shown;
@@ -275,7 +275,7 @@ void ListenerNames::arm() {
 }
 
 void ListenerNames::on_timer() {
-  look();
+  search();
   const TimePoint time = loop_.now();
   bool over = false;
   for (auto& [key, known] : known_) {
@@ -288,8 +288,8 @@ void ListenerNames::on_timer() {
   if (over) on_change_();
 }
 
-/// All that are due, in one search.
-void ListenerNames::look() {
+/// One search for all that are due.
+void ListenerNames::search() {
   const TimePoint time = loop_.now();
   if (search_ || time < next_search_) return;
   std::vector<std::uint32_t> inodes;
@@ -320,30 +320,31 @@ void ListenerNames::found(const ProcessNames::Programs& programs) {
     known.pause = kFirstPause;
     changed = true;
   }
-  for (const auto& [inode, program] : programs) follow(program.pid);
+  for (const auto& [inode, program] : programs) watch_exit(program.pid);
   arm();
   if (changed) on_change_();
 }
 
-void ListenerNames::follow(pid_t pid) {
-  if (followed_.contains(pid) || followed_.size() >= kMostFollowed) return;
+void ListenerNames::watch_exit(pid_t pid) {
+  if (watched_.contains(pid) || watched_.size() >= kMostWatched) return;
   auto pidfd = open_pidfd(pid);
   if (!pidfd) return on_exit(pid);
-  auto followed = std::make_unique<Followed>(*this, pid, std::move(*pidfd));
-  if (followed->watch()) followed_.emplace(pid, std::move(followed));
+  auto watched = std::make_unique<WatchedProcess>(*this, pid, std::move(*pidfd));
+  if (watched->watch()) watched_.emplace(pid, std::move(watched));
 }
 
-/// Most sockets go with their process: what is still there after a pause is another one's.
+/// Most sockets are closed with their process: one that still exists after a pause has another
+/// process.
 void ListenerNames::on_exit(pid_t pid) {
-  if (const auto followed = followed_.find(pid); followed != followed_.end()) {
-    followed->second->disarm();
-    loop_.retire(std::move(followed->second));
-    followed_.erase(followed);
+  if (const auto watched = watched_.find(pid); watched != watched_.end()) {
+    watched->second->disarm();
+    loop_.retire(std::move(watched->second));
+    watched_.erase(watched);
   }
   for (auto& [key, known] : known_) {
     if (known.program.pid != pid) continue;
     known.pause = kFirstPause;
-    known.look_at = loop_.now() + kHold;
+    known.look_at = loop_.now() + kLongestWait;
   }
   arm();
 }

@@ -1,10 +1,9 @@
 // Search for the programs behind listeners: a process of their network namespace has the socket
-// open. Owned by main. Every question goes to a reader process and is answered later: nothing here
-// blocks.
+// open. Owned by main. A reader process does the search and answers later: nothing here blocks.
 //
 // Processes that have started since the last scan of /proc are searched as well. Where the sockets
 // belong to another user of the container (`--user`, postgres), whose descriptors only root of that
-// user namespace may list, a reader in there is asked; it ends a minute after its last use.
+// user namespace may list, a reader in that namespace does it; it ends a minute after its last use.
 #pragma once
 
 #include <chrono>
@@ -28,7 +27,7 @@ namespace portfwd {
 /// What is known of the process behind a listener.
 struct ListeningProgram {
   pid_t pid = 0;
-  SharedText name;     ///< comm, fit to be shown
+  SharedText name;     ///< comm, printable
   SharedText command;  ///< as Listener::command
   bool opted_out = false;
 };
@@ -63,7 +62,7 @@ class FoundProcessNames final : public ProcessNames {
 
   [[nodiscard]] Search find(std::uint64_t netns, std::vector<std::uint32_t> inodes,
                             Done done) override;
-  /// Those in other user namespaces that are alive now.
+  /// Readers in other user namespaces that run now.
   [[nodiscard]] std::vector<const Reader*> readers() const;
 
   static constexpr Duration kReaderIdle = std::chrono::minutes(1);
@@ -88,52 +87,52 @@ class FoundProcessNames final : public ProcessNames {
 
 // Programs of the listeners of one network namespace, kept for the life of each socket. Owned by
 // the NetnsAccess. A new listener is withheld until its program is known, since the program's
-// environment may exclude it from forwarding, but at most for kHold, since its process may be
-// invisible. The search is repeated with growing pauses.
+// environment may exclude it from forwarding, but at most for kLongestWait, since its process may
+// be invisible. The search is repeated with growing pauses.
 //
 // When the named process ends while its socket lives on, another process has it: a worker that
 // outlives its parent, or a server started by socket activation. The socket is looked up again, and
 // keeps the old name until then.
 class ListenerNames {
  public:
-  static constexpr Duration kHold = std::chrono::milliseconds(100);
+  static constexpr Duration kLongestWait = std::chrono::milliseconds(100);
   static constexpr Duration kFirstPause = std::chrono::milliseconds(20);
   static constexpr Duration kLongestPause = std::chrono::seconds(30);
   /// A container with many descriptors that opens ports all the time keeps the reader busy for a
   /// second, and from then on for a tenth of the time.
   static constexpr Duration kMostCredit = std::chrono::seconds(1);
   static constexpr int kShare = 10;
-  static constexpr std::size_t kMostFollowed = 64;  ///< processes whose end is noticed
+  static constexpr std::size_t kMostWatched = 64;  ///< processes whose end is noticed
 
-  /// @param names borrowed @param on_change what name() returns is not what it was
+  /// @param names borrowed @param on_change called when name() returns something else than before
   ListenerNames(EventLoop& loop, ProcessNames& names, std::uint64_t netns,
                 std::function<void()> on_change);
   ~ListenerNames();
 
-  /// Takes these as all listeners there are now. @return those that may be shown, with their
-  /// programs, in the same order
+  /// @param now all listeners that exist @return those that may be shown, with their programs, in
+  /// the same order
   [[nodiscard]] std::vector<Listener> name(std::vector<Listener> now);
   /// Whether none is withheld for its program.
   [[nodiscard]] bool settled() const;
 
  private:
-  class Followed;
-  /// The socket's inode, which each source of listeners tells, and its address; its cookie where
+  class WatchedProcess;
+  /// The socket's inode, which each source of listeners has, and its address; its cookie where
   /// there is no inode.
   using Key = std::tuple<std::uint64_t, std::uint32_t, Address>;
   struct Known {
     ListeningProgram program;  ///< pid 0 while it is not known
     TimePoint shown_from{};
-    TimePoint look_at = TimePoint::min();  ///< max() when there is nothing to look for
+    TimePoint look_at = TimePoint::min();  ///< max() when there is nothing to search for
     Duration pause = kFirstPause;
     bool seen = false;
   };
 
-  void look();
+  void search();
   void found(const ProcessNames::Programs& programs);
   void on_timer();
   void on_exit(pid_t pid);
-  void follow(pid_t pid);
+  void watch_exit(pid_t pid);
   void arm();
 
   EventLoop& loop_;
@@ -141,10 +140,10 @@ class ListenerNames {
   std::uint64_t netns_;
   std::function<void()> on_change_;
   std::map<Key, Known> known_;
-  std::map<pid_t, std::unique_ptr<Followed>> followed_;
+  std::map<pid_t, std::unique_ptr<WatchedProcess>> watched_;
   ProcessNames::Search search_;
   TimePoint search_begun_{};
-  Duration credit_ = kMostCredit;  ///< of time for searches; negative: there is none yet
+  Duration credit_ = kMostCredit;  ///< of time for searches; negative: none yet
   TimePoint next_search_ = TimePoint::min();
   Timer timer_;
 };

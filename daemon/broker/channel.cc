@@ -73,7 +73,7 @@ bool Channel::next(Message& message) const {
     const bool sized = raw.size == sizeof request;
     const Outcome sound = raw.whole && sized ? check(request, message.passed.valid()) : kNonsense;
     if (sound.ok()) return true;
-    // No bytes are an empty message or the daemon's end: whether it can be answered tells which.
+    // No bytes are an empty message or the daemon's end: they differ by whether it can be answered.
     // Fact: UnixSocket.AnEmptyMessageReadsLikeTheEndButCanBeAnswered.
     if (!refuse(sized ? request.id : 0, sound)) return false;
   }

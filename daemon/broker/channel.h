@@ -1,6 +1,6 @@
-// The broker's end of the socket pair: brings in requests, takes out replies. Owned by main for the
-// life of the process. It answers what is no request itself, so nothing behind it ever sees one; it
-// does not know what the operations do.
+// The broker's end of the socket pair: receives requests, sends replies. Owned by main for the life
+// of the process. It rejects messages that are not valid requests itself; it does not know what the
+// operations do.
 #pragma once
 
 #include <unistd.h>
@@ -14,8 +14,9 @@
 
 namespace portfwd::broker {
 
-// How a broker's steps report: an errno with the step that met it, and the descriptors made so far.
-// Values on the stack of one request; whatever a failed request has made dies with it.
+// Results of a broker's steps: an errno with the step that failed, and the descriptors made so far.
+// They are values on the stack of one request; the descriptors of a failed request are closed with
+// it.
 struct [[nodiscard]] Outcome {
   int error = 0;  ///< 0 or a positive errno
   Step step = Step::None;

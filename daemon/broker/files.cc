@@ -40,7 +40,7 @@ bool was_refused(const UniqueFd& opened) {
   return !opened.valid() && (errno == ENOSYS || errno == EPERM);
 }
 
-/// All links there, since the magic ones cannot be told from others.
+/// All links there, since magic ones cannot be distinguished from others.
 bool is_in_proc(int link) {
   struct statfs about {};
   return ::fstatfs(link, &about) != 0 || about.f_type == PROC_SUPER_MAGIC;
@@ -83,7 +83,7 @@ class Walk {
     UniqueFd there(::openat(top(), text.data(), kStepFlags));
     struct stat about {};
     if (!there.valid() || ::fstat(there.get(), &about) != 0) return false;
-    if (S_ISLNK(about.st_mode)) return follow(there.get());
+    if (S_ISLNK(about.st_mode)) return follow_link(there.get());
     const bool last = begin_ == rest_.size();
     if (last && last_flags != kStepFlags) {
       end = UniqueFd(::openat(top(), text.data(), last_flags));
@@ -114,7 +114,7 @@ class Walk {
     return true;
   }
 
-  [[nodiscard]] bool follow(int link) {
+  [[nodiscard]] bool follow_link(int link) {
     if (++links_ > kMostLinksOnPath || is_in_proc(link)) return errno = ELOOP, false;
     std::array<char, PATH_MAX> target;
     const ssize_t size = ::readlinkat(link, "", target.data(), target.size());

@@ -1,7 +1,7 @@
-// What the daemon and a broker say to each other over a SOCK_SEQPACKET pair: one fixed-size Request
-// a message, one Reply to each, in order. Shared by both programs and all that they share; it
-// includes nothing of either. A request carries at most one descriptor, whose meaning its Op gives;
-// a reply carries the descriptors that were made. Both travel as SCM_RIGHTS. Source: unix(7).
+// Protocol between the daemon and a broker over a SOCK_SEQPACKET pair: one fixed-size Request a
+// message, one Reply to each, in order. It is all that the two programs share, and includes nothing
+// of either. A request carries at most one descriptor, whose meaning its Op gives; a reply carries
+// the descriptors that were made. Both are passed as SCM_RIGHTS. Source: unix(7).
 //
 // The two programs are installed together, so there is no negotiation: a version other than one's
 // own is an error, and every change of a struct raises kVersion.
@@ -17,7 +17,7 @@ inline constexpr int kSocketFd = 3;              ///< where a broker finds its e
 inline constexpr std::uint32_t kMaxCount = 253;  ///< SCM_MAX_FD: descriptors that one message holds
 inline constexpr std::size_t kPathSize = 256;    ///< with the NUL at its end
 
-/// What is asked, and which descriptor goes with it.
+/// The operation, and the descriptor that it needs.
 enum class Op : std::uint32_t {
   Join = 1,     ///< must be first, once. fd: the user namespace to enter; none: the one it is in
   Sockets,      ///< `count` sockets of family, type, protocol; of TCP: tuned for relays, with
@@ -30,7 +30,7 @@ inline constexpr auto kLastOp = Op::UnixListen;
 
 /// Where a broker waits between requests.
 enum class Home : std::uint32_t {
-  Private,  ///< an empty network namespace of its own, so that it pins nobody's
+  Private,  ///< an empty network namespace of its own, so that it pins none of a container
   Here,     ///< where it was started (a helper container): no capability kept, no fd taken
 };
 
@@ -82,12 +82,12 @@ struct Reply {
   std::uint32_t count = 0;
 };
 
-// The messages between the daemon and a reader: the process that reads what may never answer. Both
-// programs share this file. It is a SOCK_SEQPACKET pair as a broker's: one request a message, and
-// to each one or more replies, in the order of the requests. The first request is Join.
+// Protocol between the daemon and a reader, the process that reads what may block for ever. It uses
+// a SOCK_SEQPACKET pair as a broker does: one request a message, and to each one or more replies,
+// in the order of the requests. The first request is Join.
 //
-// A request is a ReadRequest and its payload. A reply is a ReadReply and its bytes; the one that
-// has `last` set, or an error, is the last of its request.
+// A request is a ReadRequest and its payload. A reply is a ReadReply and its bytes; the one with
+// `last` set, or with an error, is the last to its request.
 
 inline constexpr std::uint32_t kReaderVersion = 1;
 inline constexpr const char* kReaderArgument =
@@ -147,9 +147,8 @@ struct SocketOwner {
   std::int32_t pid = 0;
 };
 
-// The messages between the daemon and a writer: the process that replaces one file. Both programs
-// share this file. One request, the path with its NUL, to which a descriptor of what is to be
-// written is attached, and one reply.
+// Protocol between the daemon and a writer, the process that replaces one file: one request, the
+// path with its NUL and a descriptor of the text to write, and one reply.
 
 inline constexpr const char* kWriterArgument =
     "--writer";                                       ///< argv[1] of a broker that is a writer

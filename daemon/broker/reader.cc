@@ -105,7 +105,7 @@ UniqueFd open_at(int folder, const char* name, int flags = kReadFlags) {
   return UniqueFd(::openat(folder, name, flags));
 }
 
-/// The folder of a process; it stays that process's, whoever gets the pid later.
+/// The folder of a process; it stays that process's when the pid is reused.
 UniqueFd open_process(int proc, std::int32_t pid) {
   std::array<char, 12> name{};
   *std::to_chars(name.data(), name.data() + name.size() - 1, pid).ptr = '\0';

@@ -82,7 +82,7 @@ struct Reading {
   std::size_t steps = kMostSteps;
 };
 
-/// Their word and ours. A preview is a browser's window to us.
+/// Values there and here. A preview is treated as opening a browser's window.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kOnAutoForward{{
     {"notify", "notify"},
     {"silent", "silent"},

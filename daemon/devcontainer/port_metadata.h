@@ -1,8 +1,8 @@
-// What a dev container's metadata says about ports: forwardPorts, appPort, portsAttributes and
-// otherPortsAttributes, of the label `devcontainer.metadata` and of devcontainer.json, as values.
-// Pure. It comes from images and repositories that anybody may have written, so a value can name
-// neither a path, nor a program, nor a host address, nor a host port below 1024.
-// Source: https://containers.dev/implementors/json_reference/
+// Port settings in a dev container's metadata as values: forwardPorts, appPort, portsAttributes and
+// otherPortsAttributes of the label `devcontainer.metadata` and of devcontainer.json. Pure. Anybody
+// may have written the images and repositories that they come from, so a value can name neither a
+// path, nor a program, nor a host address, nor a host port below 1024. Source:
+// https://containers.dev/implementors/json_reference/
 #pragma once
 
 #include <cstddef>
@@ -19,13 +19,12 @@
 
 namespace portfwd::devcontainer {
 
-// JSON with comments, as people write devcontainer.json: made plain JSON. Pure.
-/// `text` with comments (`//` to the end of the line, `/* */`) and the commas before `}` and `]`
-/// blanked out. What is in strings stays, and so does every position: the parser's complaints fit
-/// the file. Anything that is no JSON stays what it is, for the parser to refuse.
+/// Plain JSON of JSON with comments: `text` with comments (`//` to the end of the line, `/* */`)
+/// and the commas before `}` and `]` blanked out. Strings and all positions are kept, so that the
+/// parser's errors name the right place. Text that is not JSON is kept for the parser to reject.
 [[nodiscard]] std::string to_plain_json(std::string_view text);
 
-/// A port that is to be forwarded whether or not anything listens there yet.
+/// A port to forward whether or not anything listens there yet.
 struct WantedPort {
   std::string service;            ///< compose's; "" for the container that the metadata is of
   Port port = 0;                  ///< inside; 1 to 65535
@@ -71,8 +70,8 @@ struct PortMetadata {
 constexpr std::size_t kLargestMetadata = 256UL << 10;  ///< bytes of a label or a file
 
 /// @param text a JSON object or an array of such, of which later ones win; comments and commas
-/// before a closing bracket are allowed. Whatever can't be understood is left out and complained
-/// of, as is what is beyond the bounds: 64 ports, 256 keys of attributes, 16 expressions
+/// before a closing bracket are allowed. Whatever cannot be used is left out with a complaint, as
+/// is everything beyond the limits: 64 ports, 256 keys of attributes, 16 expressions
 /// @param environment for ${localEnv:NAME} in ports and keys
 [[nodiscard]] PortMetadata parse_port_metadata(std::string_view text,
                                                const Environment& environment = {});
@@ -80,7 +79,7 @@ constexpr std::size_t kLargestMetadata = 256UL << 10;  ///< bytes of a label or 
 /// Puts `later` over `earlier`: wanted ports of both, attributes of the later by selector.
 [[nodiscard]] PortMetadata merge(PortMetadata earlier, PortMetadata later);
 
-/// The attributes for a port: those of its very number (or, of another service, "service:port"),
+/// The attributes for a port: those of its number (or, of another service, "service:port"),
 /// else of a range, else of a matching expression, else otherPortsAttributes.
 /// @param service compose's name of the container, "" if unknown
 /// @param own whether the metadata is of this container itself, not of another of its project
@@ -92,7 +91,7 @@ constexpr std::size_t kLargestMetadata = 256UL << 10;  ///< bytes of a label or 
 /// Whether the attributes for a port of the container itself depend on the listener's command.
 [[nodiscard]] bool depends_on_command(const PortMetadata& metadata, Port port);
 
-/// Steps that attributes_for() takes at worst to match all expressions; some 5 ns each.
+/// Steps that attributes_for() takes at worst to match all expressions; about 5 ns each.
 [[nodiscard]] std::size_t steps_to_match(const PortMetadata& metadata, std::string_view command);
 
 }  // namespace portfwd::devcontainer

@@ -1,4 +1,4 @@
-// One container: what is known of it, how it was found, and who is notified of it. A Container is
+// One container: what is known of it, how it was found, and its observers. A Container is
 // owned by the Registry; everyone else borrows it between on_container_added and
 // on_container_removed. It knows nothing of listeners or forwards.
 #pragma once

@@ -79,8 +79,8 @@ ContainerInspector::ContainerInspector(const Parts& parts, std::string netns_fol
       netns_folder_(std::move(netns_folder)),
       unseen_(parts.loop, parts.table, std::move(on_second_look)) {}
 
-/// The namespace of another user's process cannot be opened: its files under /proc tell which it is
-/// in. One on the host's network may be either.
+/// The namespace of another user's process cannot be opened: its files under /proc identify it. One
+/// on the host's network may be either.
 std::optional<DiscoveredContainer> ContainerInspector::pin(const Process& process,
                                                            std::uint64_t netns) {
   assert(netns != 0);

@@ -93,7 +93,7 @@ class ContainerInspector {
 
   /// Whether that namespace was found to be of no concern.
   [[nodiscard]] bool is_outside(std::uint64_t netns) const { return outside_.contains(netns); }
-  /// Namespaces are judged anew: their numbers are reused.
+  /// Every namespace is judged again: their numbers are reused.
   void forget_outside() { outside_.clear(); }
   /// Whether a process could not be held since the last call because descriptors are short.
   [[nodiscard]] bool take_shortage() { return std::exchange(short_of_descriptors_, false); }

@@ -111,7 +111,7 @@ void OrphanSearch::remove_next() {
 /// A container that is to be replaced has to end before its successor can be made, and its forwards
 /// end with it: what their removal is announced as has to be known by then. `podman run --replace`
 /// waits for that end, so it is there to be seen; compose has its engine report it
-/// (ContainerEvent::replaces). `podman rm` and then `podman run` cannot be told from the first
+/// (ContainerEvent::replaces). `podman rm` and then `podman run` cannot be recognised by the first
 /// alone. Rejected: to delay the announcement until a successor may have come, which takes 200 ms
 /// and more: every removal of a forward would be announced late.
 /// The command line is read only of programs of podman's name, or "exe", which podman is called
@@ -183,7 +183,7 @@ Result<void> Discovery::start() {
   return scanned;
 }
 
-/// A watch that is not available only makes discovery slower; figures() tells which it is.
+/// A watch that is not available only makes discovery slower; figures() shows which it is.
 void Discovery::start_watches() {
   if (want_exec_hints_) exec_hints_.start();
   (void)mounts_.start();
@@ -196,7 +196,7 @@ void Discovery::start_watches() {
 
 void Discovery::arm() {
   const TimePoint now = loop_.now();
-  const bool hinted = exec_hints_.come();
+  const bool hinted = exec_hints_.are_granted();
   const bool expedited = pace_.expedited(now);
   const Duration longest = expedited ? ScanPace::kExpeditedGap : hinted ? kHintedTick : kTick;
   const Duration least = expedited ? Duration() : kLeastPause;
@@ -214,7 +214,7 @@ void Discovery::tick() {
   look_at_hinted();
   if (!scan_ && pace_.due(now) <= now) {
     (void)scan(pace_.full_due() <= now ? Known::All : Known::Recent);
-  } else if (std::max(table_.recent_due(), pace_.spare_at(exec_hints_.come())) <= now) {
+  } else if (std::max(table_.recent_due(), pace_.spare_at(exec_hints_.are_granted())) <= now) {
     look_at_recent(now);
   }
   arm();
@@ -249,7 +249,7 @@ void Discovery::look_at_hinted() {
 void Discovery::look_at_new_pids(TimePoint now) {
   const NewPids::Range range = new_pids_.take();
   if (range.count == 0) return;
-  const bool hinted = exec_hints_.come();
+  const bool hinted = exec_hints_.are_granted();
   const bool spare_only = hinted || range.count > kVeryFew;
   const TimePoint due = spare_only ? pace_.spare_at(hinted) : pace_.affordable_at();
   if (range.count > kFew || now < due) return pace_.request();

@@ -131,7 +131,7 @@ void EngineFacts::on_engine_known(ContainerEntry& entry) {
   if (!facts->image.empty()) (void)assign_text(container.image, facts->image);
 }
 
-/// Of a detached container the engine is asked anew once it is attached.
+/// For a detached container the engine is asked again when it is attached.
 void EngineFacts::apply(const ContainerFacts& facts) {
   const std::string owner = network_owner_of(facts);
   std::vector<PublishedPorts> published = facts.published;
@@ -212,7 +212,7 @@ void EngineFacts::consider(const Container& container) {
   const bool podman = is_podmans(container);
   if (!podman && container.engine != "docker") return;
   if (container.engine_id.empty() || !considered_.insert(container.engine_id).second) return;
-  (podman ? podman_ : docker_).ask(container.engine_id);
+  (podman ? podman_ : docker_).request(container.engine_id);
   if (podman) watch_podman();
 }
 
@@ -221,7 +221,7 @@ void EngineFacts::watch_podman() {
   if (!podman_events_watched_) {
     podman_events_watched_ = podman_events_.start(podman_files_.events).has_value();
   }
-  read_store_.arm_now();  // when everybody knows the container
+  read_store_.arm_now();  // when all observers know the container
 }
 
 /// conmon's command line has the name that a container was started with.
@@ -267,7 +267,7 @@ void EngineFacts::watch_docker(const std::string& socket, const std::string& id)
 
 void EngineFacts::ask_again(const std::string& socket) {
   for (const auto& [id, at] : docker_socket_of_) {
-    if (at == socket) docker_.ask(id);
+    if (at == socket) docker_.request(id);
   }
 }
 

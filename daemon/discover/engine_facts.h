@@ -20,7 +20,7 @@
 #include "devcontainer/workspace.h"
 #include "discover/registry.h"
 #include "engine/answers.h"
-#include "engine/container_asker.h"
+#include "engine/container_query.h"
 #include "engine/engine_events.h"
 
 namespace portfwd {
@@ -109,10 +109,11 @@ class EngineFacts final : public RegistryObserver {
   const PodmanFiles podman_files_;
   std::set<std::string> considered_;
   std::map<std::string, TimePoint> undecided_until_;  ///< by id
-  std::map<std::string, std::string> network_owner_;  ///< by id of who has joined its network
+  std::map<std::string, std::string>
+      network_owner_;  ///< by id of a container that joined its network
   WorkspaceFiles workspaces_;
-  ContainerAsker podman_;
-  ContainerAsker docker_;
+  ContainerQuery podman_;
+  ContainerQuery docker_;
   PodmanEvents podman_events_;
   PodmanStore podman_store_;
   bool podman_events_watched_ = false;

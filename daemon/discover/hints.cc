@@ -11,15 +11,15 @@ namespace portfwd {
 
 // ---- programs
 
-// On a desktop a few programs start in a second; a compilation starts hundreds,
-// and then a scan every 100 ms costs less than a wake-up for each.
+// On a desktop a few programs start in a second; a compilation starts hundreds, and then a scan
+// every 100 ms costs less than a wake-up for each.
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kSingly = 20;  // a second; more are taken in lots
+constexpr std::size_t kSingly = 20;  // a second; more are read in batches
 constexpr std::size_t kMost = 200;   // a second; more are not worth it
-constexpr Duration kLot = 20ms;
+constexpr Duration kBatchInterval = 20ms;
 constexpr Duration kPause = 10s;
 constexpr std::size_t kDatagrams = 256;
 
@@ -28,7 +28,7 @@ constexpr std::size_t kDatagrams = 256;
 ExecHints::ExecHints(EventLoop& loop, Callback callback)
     : loop_(loop),
       callback_(std::move(callback)),
-      later_(loop, [this] { listening_ ? take() : start(); }) {}
+      later_(loop, [this] { listening_ ? read_events() : start(); }) {}
 
 void ExecHints::start() {
   auto connector = ProcConnector::open();
@@ -45,25 +45,25 @@ void ExecHints::start() {
 }
 
 void ExecHints::on_io(IoSource&, std::uint32_t) {
-  take();
+  read_events();
 }
 
-void ExecHints::take() {
+void ExecHints::read_events() {
   const ProcConnector::Batch batch = listening_->connector.drain(kDatagrams);
   granted_ = granted_ || !batch.execs.empty();
-  count(batch.events);
+  count_events(batch.events);
   if (in_window_ > kMost || batch.lost) {
-    leave(kPause);
+    pause(kPause);
   } else if (in_window_ > kSingly) {
     listening_->source.disarm();
-    later_.arm_after(kLot);
+    later_.arm_after(kBatchInterval);
   } else if (auto watched = listening_->source.watch(EPOLLIN); !watched) {
-    leave(kPause);
+    pause(kPause);
   }
   if (!batch.execs.empty() || batch.lost) callback_(batch.execs, batch.lost);
 }
 
-void ExecHints::count(std::size_t events) {
+void ExecHints::count_events(std::size_t events) {
   const TimePoint now = loop_.now();
   if (now - window_ >= 1s) {
     window_ = now;
@@ -72,7 +72,7 @@ void ExecHints::count(std::size_t events) {
   in_window_ += events;
 }
 
-void ExecHints::leave(Duration pause) {
+void ExecHints::pause(Duration pause) {
   listening_.reset();
   later_.arm_after(pause);
 }
@@ -93,8 +93,8 @@ namespace {
 constexpr int kDepth = 4;  // of slices below the base
 constexpr std::uint32_t kEvents = IN_CREATE | IN_MOVED_TO | IN_ONLYDIR;
 
-/// Folders in which engines make their containers' cgroups. systemd's own are slices; dockerd and
-/// podman with the cgroupfs driver name theirs so.
+/// Folders in which engines make their containers' cgroups: slices of systemd, and those of dockerd
+/// and podman with the cgroupfs driver.
 bool holds_containers(std::string_view name) {
   return name.ends_with(".slice") || name == "docker" || name == "libpod_parent";
 }
@@ -114,8 +114,8 @@ std::string cgroup_base(std::string_view cgroup, std::span<const procfs::Mount> 
   return {};
 }
 
-CgroupWatch::CgroupWatch(EventLoop& loop, std::function<void()> appeared)
-    : appeared_(std::move(appeared)),
+CgroupWatch::CgroupWatch(EventLoop& loop, std::move_only_function<void()> on_change)
+    : on_change_(std::move(on_change)),
       inotify_(loop, [this](std::span<const Inotify::Event> events) { on_events(events); }) {}
 
 Result<void> CgroupWatch::start(const std::string& base) {
@@ -155,7 +155,7 @@ void CgroupWatch::on_events(std::span<const Inotify::Event> events) {
     const std::string path = folder->second + "/" + std::string(event.name);
     if (holds_containers(event.name) && add(path)) add_below(path, kDepth);
   }
-  if (created) appeared_();
+  if (created) on_change_();
 }
 
 // ---- mounts
@@ -169,9 +169,10 @@ constexpr std::size_t kLimit = 1 << 20;
 
 }  // namespace
 
-MountWatch::MountWatch(EventLoop& loop, const ProcDir& proc, std::function<void()> changed)
+MountWatch::MountWatch(EventLoop& loop, const ProcDir& proc,
+                       std::move_only_function<void()> on_change)
     : file_(proc.path() + "/self/mountinfo"),
-      changed_(std::move(changed)),
+      on_change_(std::move(on_change)),
       fd_(::open(file_.c_str(), O_RDONLY | O_CLOEXEC)),
       source_(loop, fd_.get(), *this),
       later_(loop, [this] { refresh(); }) {}
@@ -192,7 +193,7 @@ void MountWatch::refresh() {
   auto now = read();
   if (!now) return;
   paths_ = std::move(*now);
-  changed_();
+  on_change_();
 }
 
 Result<MountWatch::Paths> MountWatch::read() const {

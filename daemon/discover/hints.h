@@ -1,6 +1,6 @@
 // Event sources that hint at a new container before the next scan would find it: exec(2) of any
 // process, a new cgroup, a new mount of a network namespace. A hint says that something may be new,
-// never what; Discovery looks. Each is owned by Discovery, and none is required.
+// never what: Discovery looks then. Discovery owns one of each, and requires none.
 #pragma once
 
 #include <cstddef>
@@ -20,20 +20,19 @@
 
 namespace portfwd {
 
-// Turns the kernel's exec events into hints for Discovery, at a price that stays small: above some
-// 20 a second they are taken in lots, above some 200 a second the socket is closed for a while.
-// Owned by Discovery. It knows pids and nothing of containers.
+// Exec events of the kernel, at a bounded price: above 20 a second they are read in batches, above
+// 200 a second the socket is closed for a while. It knows pids and nothing of containers.
 class ExecHints final : private IoHandler {
  public:
   /// @param execs pids that have just called exec
-  /// @param lost events were dropped: look at everything
-  using Callback = std::function<void(std::span<const pid_t> execs, bool lost)>;
+  /// @param lost events were dropped: all processes must be looked at
+  using Callback = std::move_only_function<void(std::span<const pid_t> execs, bool lost)>;
   ExecHints(EventLoop& loop, Callback callback);
 
-  /// Joins; where the kernel does not grant it, nothing will come, and state() says why.
+  /// Subscribes. Where the kernel does not permit it no event follows, and state() says why.
   void start();
-  /// Events are known to come, as one has come, and it is no pause.
-  [[nodiscard]] bool come() const noexcept { return granted_ && listening_.has_value(); }
+  /// Whether events are known to arrive: one has, and there is no pause.
+  [[nodiscard]] bool are_granted() const noexcept { return granted_ && listening_.has_value(); }
   /// "yes", "none yet", "paused: ...", or "no: ..." with the reason, for `status`.
   [[nodiscard]] std::string state() const;
 
@@ -45,9 +44,9 @@ class ExecHints final : private IoHandler {
     IoSource source;
   };
   void on_io(IoSource& source, std::uint32_t events) override;
-  void take();
-  void leave(Duration pause);
-  void count(std::size_t events);
+  void read_events();
+  void pause(Duration pause);
+  void count_events(std::size_t events);
 
   EventLoop& loop_;
   Callback callback_;
@@ -56,24 +55,23 @@ class ExecHints final : private IoHandler {
   bool granted_ = false;
   TimePoint window_{};         ///< start of the second that is being counted
   std::size_t in_window_ = 0;  ///< events of that second
-  Timer later_;                ///< to take a lot, or to join again
+  Timer later_;                ///< to read a batch, or to subscribe again
 };
 
-// inotify on the cgroup folders in which this user's containers appear: an engine makes the folder
-// (libpod-ID.scope) before the container's program runs. Owned by Discovery. A folder's name means
-// nothing here: it is a hint to look at /proc.
 /// The folder below which this process's user finds its units: that of user@UID.service if the
 /// process is in one, else the root of the unified hierarchy; "" when it is not mounted.
 /// @param cgroup the process's path in the unified hierarchy
 [[nodiscard]] std::string cgroup_base(std::string_view cgroup,
                                       std::span<const procfs::Mount> mounts);
 
+// inotify on the cgroup folders in which this user's containers appear: an engine makes the folder
+// (libpod-ID.scope) before the container's program runs. The names of folders are not interpreted.
 class CgroupWatch final {
  public:
   static constexpr std::size_t kMost = 64;  ///< watches; of inotify(7)'s 8192 and more per user
 
-  /// @param appeared called from the loop, once for all folders of a batch
-  CgroupWatch(EventLoop& loop, std::function<void()> appeared);
+  /// @param on_change called from the loop, once for all folders of a batch
+  CgroupWatch(EventLoop& loop, std::move_only_function<void()> on_change);
 
   /// Watches `base` and the slices below it. @return inotify's errno, ENOENT for an empty base.
   Result<void> start(const std::string& base);
@@ -84,19 +82,19 @@ class CgroupWatch final {
   Result<void> add(const std::string& folder);
   void add_below(const std::string& folder, int depth);
 
-  std::function<void()> appeared_;
+  std::move_only_function<void()> on_change_;
   std::map<int, std::string> folders_;  ///< by watch descriptor
   Inotify inotify_;
 };
 
 // Named network namespaces, as `ip netns add NAME` makes them: nsfs mounts in our mount namespace.
-// An epoll watch on mountinfo tells when some came or went. Owned by Discovery.
+// An epoll watch on mountinfo reports changes.
 class MountWatch final : private IoHandler {
  public:
   using Paths = std::map<std::uint64_t, std::string>;  ///< inode of the namespace -> mount point
-  /// @param changed called from the loop when paths() may not be what it was: an attach reads them
-  /// by itself, and must be told of what came and went between two readings
-  MountWatch(EventLoop& loop, const ProcDir& proc, std::function<void()> changed);
+  /// @param on_change called from the loop after each reading: requests to attach read the mounts
+  /// by themselves, so the Registry may know other paths than paths() had before
+  MountWatch(EventLoop& loop, const ProcDir& proc, std::move_only_function<void()> on_change);
 
   /// Reads them and watches from now on.
   Result<void> start();
@@ -109,7 +107,7 @@ class MountWatch final : private IoHandler {
   void refresh();
 
   std::string file_;
-  std::function<void()> changed_;
+  std::move_only_function<void()> on_change_;
   Paths paths_;
   UniqueFd fd_;
   IoSource source_;

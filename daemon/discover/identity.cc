@@ -113,7 +113,7 @@ names::Guess Identifier::from_keeper(pid_t pid) const {
   return {};
 }
 
-/// Of a sandbox in an engine's container nothing else is taken from those who made it.
+/// For a sandbox in an engine's container nothing else is read of the processes that made it.
 std::string Identifier::engine_of_sandbox(pid_t pid) const {
   const std::uint64_t network = network_of(pid);
   pid_t keeper = proc_.parent(pid);
@@ -159,13 +159,13 @@ const ProcessFacts& Identifier::facts_of(pid_t pid) const {
   return facts == nullptr ? none : *facts;
 }
 
-/// Where its title is in the environment's place, its parent's in the same network tells: a server
-/// inherits it from the shell or the supervisor that started it.
-names::Guess Identifier::told_by(pid_t pid) const {
+/// Where the title has overwritten the environment, that of the parent in the same network counts:
+/// a server inherits it from the shell or the supervisor that started it.
+names::Guess Identifier::guess_by_environment(pid_t pid) const {
   const std::uint64_t network = network_of(pid);
   for (int i = 0; i < kAncestors && pid > 1 && network_of(pid) == network; ++i) {
     const ProcessFacts& facts = facts_of(pid);
-    if (!facts.environment_lost) return facts.told;
+    if (!facts.environment_lost) return facts.by_environment;
     pid = proc_.parent(pid);
   }
   return {};
@@ -217,7 +217,7 @@ Identity Identifier::identify(pid_t pid) const {
     note_completeness(pid, identity);
     return identity;
   }
-  const names::Guess told = told_by(pid);
+  const names::Guess told = guess_by_environment(pid);
   const bool flatpak = guess.engine == "bubblewrap" && told.engine == "flatpak";
   if (guess.engine.empty() || flatpak) guess.engine = told.engine;
   if (guess.name.empty() && names::is_hex_id(guess.id)) guess.name = guess.id.substr(0, 12);

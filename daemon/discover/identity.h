@@ -1,8 +1,8 @@
-// Which container a process is in: puts together what names.h reads from the cgroup, the ancestors
-// and the environment of one process. Owned by Discovery, used when a container is found and while
-// it is young. It reads /proc and remembers only what is the daemon's own.
+// Which container a process is in: combines what names.h reads from the cgroup, the ancestors and
+// the environment of one process. Owned by main, used when a container is found and while it is
+// recent. It reads /proc and remembers only the daemon's own place.
 //
-// A process can make up some of these facts, so each counts only where a lie gets nothing:
+// A process can make up some of these facts, so each counts only where a lie gains nothing:
 // - The engine's id in the cgroup decides, if there is one. Who may write to a cgroup made its
 //   folder, or the one above: the engine, systemd, root. A container to which its folder is
 //   delegated can make folders below its own, hence the outermost id counts. Nobody can leave for
@@ -44,7 +44,8 @@ struct Identity {
   std::string name;             ///< never empty
   std::uint64_t cgroup_id = 0;  ///< as Container has it
   std::string cgroup{};         ///< as Container has it
-  /// False while what processes say is being read: ask again when ProcessFactsCache tells.
+  /// False while facts about processes are being read: it may change when ProcessFactsCache
+  /// notifies.
   bool complete = true;
 };
 
@@ -56,12 +57,12 @@ class Identifier {
   [[nodiscard]] Identity identify(pid_t pid) const;
   /// Identity::engine_id alone, at less cost. @return nothing while that is being read
   [[nodiscard]] std::optional<std::string> engine_id_of(pid_t pid) const;
-  /// As far as the process's cgroup tells it beyond doubt: one file to read.
+  /// The same, as far as the process's cgroup proves it: reads one file.
   [[nodiscard]] std::string engine_id_by_cgroup(pid_t pid) const;
 
-  /// The processes whose identity was not complete when it was last asked for.
+  /// The processes whose identity was not complete when it was last determined.
   [[nodiscard]] std::set<pid_t> take_incomplete() const { return std::exchange(incomplete_, {}); }
-  /// Whether its cgroup is one that a container engine of root's made: of no user's session.
+  /// Whether an engine of root made its cgroup, so that it is in no user's session.
   [[nodiscard]] bool is_roots_by_cgroup(pid_t pid) const;
   /// Whether the process is of no concern: neither the user's own nor root's. A process of the
   /// user's may be in a user namespace that gives it another uid, which then maps the user's, and
@@ -90,12 +91,12 @@ class Identifier {
   [[nodiscard]] Place place_of(pid_t pid) const;
   void add_cgroup(pid_t pid, Identity& identity) const;
   [[nodiscard]] const ProcessFacts& facts_of(pid_t pid) const;
-  [[nodiscard]] names::Guess told_by(pid_t pid) const;
+  [[nodiscard]] names::Guess guess_by_environment(pid_t pid) const;
   void note_completeness(pid_t pid, Identity& identity) const;
 
   const ProcDir& proc_;
   ProcessFactsCache& facts_;
-  mutable bool reading_ = false;  ///< some of what was asked for is not there yet
+  mutable bool reading_ = false;  ///< some requested facts have not arrived yet
   mutable std::set<pid_t> incomplete_;
   std::vector<pid_t> lineage_;
   std::string own_folder_;  ///< the cgroup of the container that the daemon runs in; "": none
@@ -154,15 +155,15 @@ class ContainerIds {
   std::uint64_t next_ = 1;
 };
 
-// Which network namespaces concern us: not the daemon's own, not its ancestors', none that belongs
-// to a user namespace above ours; and which of the others may be entered. Owned by Discovery.
+// Which network namespaces are of concern: not the daemon's own, not its ancestors', none that
+// belongs to a user namespace above ours; and which of the others may be entered. Owned by main.
 class Boundary {
  public:
-  /// Looks at the daemon's ancestors once: those whose namespace cannot be seen do not matter,
-  /// since nor can any other process in it.
+  /// Reads the namespaces of the daemon's ancestors once. One that cannot be seen does not matter:
+  /// nor can any other process in it.
   Boundary(const ProcDir& proc, const Identifier& identifier);
 
-  /// The daemon's own or an ancestor's. @param netns its inode, or what ProcDir::net_files says
+  /// The daemon's own or an ancestor's. @param netns its inode, or ProcDir::net_files()
   [[nodiscard]] bool is_ours(std::uint64_t netns) const { return ours_.contains(netns); }
 
   struct Verdict {

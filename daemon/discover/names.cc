@@ -1,4 +1,4 @@
-// See names.h. First what cgroups tell, then what command lines tell.
+// See names.h: first cgroups, then command lines.
 
 #include "discover/names.h"
 
@@ -12,7 +12,7 @@
 
 namespace portfwd::names {
 
-// What cgroup paths tell; see names.h. The forms were taken from running engines where Debian has
+// Cgroup paths. The forms were taken from running engines where Debian has
 // them, else from their documentation and sources: systemd.io/CGROUP_DELEGATION, podman-run(1),
 // runc's docs/systemd.md, containerd's docs/namespaces.md, lxc.container.conf(5);
 // tests/unit/names_test.cc has one of each.
@@ -73,7 +73,7 @@ bool is_full_id(std::string_view text) {
 }
 
 std::optional<Guess> from_id_component(std::string_view component, std::string_view parent) {
-  take_back(component, ".scope");
+  remove_back(component, ".scope");
   if (is_full_id(component)) {
     const std::string_view engine = engine_of_parent(parent);
     if (engine.empty()) return std::nullopt;
@@ -86,7 +86,7 @@ std::optional<Guess> from_id_component(std::string_view component, std::string_v
   }
   for (const Form& known : kIdForms) {
     std::string_view id = component;
-    if (take_front(id, known.beginning) && is_full_id(id)) {
+    if (remove_front(id, known.beginning) && is_full_id(id)) {
       return Guess{std::string(known.engine), std::string(id), "", ""};
     }
   }
@@ -107,19 +107,20 @@ Guess from_machine(std::string_view machine) {
 
 /// Units of systemd's.
 std::optional<Guess> from_unit(std::string_view unit) {
-  if (take_front(unit, "systemd-nspawn@") && take_back(unit, ".service")) return from_machine(unit);
-  if (!take_back(unit, ".scope")) return std::nullopt;
-  if (take_front(unit, "machine-")) return from_machine(unit);
-  if (take_front(unit, "crun-")) return named("crun", unescape_unit(unit));
-  if (take_front(unit, "runc-")) return named("runc", unescape_unit(unit));
-  if (!take_front(unit, "app-flatpak-") && !take_front(unit, "flatpak-")) return std::nullopt;
+  if (remove_front(unit, "systemd-nspawn@") && remove_back(unit, ".service"))
+    return from_machine(unit);
+  if (!remove_back(unit, ".scope")) return std::nullopt;
+  if (remove_front(unit, "machine-")) return from_machine(unit);
+  if (remove_front(unit, "crun-")) return named("crun", unescape_unit(unit));
+  if (remove_front(unit, "runc-")) return named("runc", unescape_unit(unit));
+  if (!remove_front(unit, "app-flatpak-") && !remove_front(unit, "flatpak-")) return std::nullopt;
   const std::string_view app = unit.substr(0, unit.rfind('-'));  // APP-PID
   return Guess{"flatpak", "", printable(unescape_unit(app)), ""};
 }
 
 /// "lxc.payload.NAME"; "lxc.payload/NAME" and "lxc/NAME" of older LXC and of Proxmox.
 std::optional<Guess> from_named_component(std::string_view component, std::string_view parent) {
-  if (take_front(component, "lxc.payload.")) return named("lxc", component);
+  if (remove_front(component, "lxc.payload.")) return named("lxc", component);
   if (parent == "lxc" || parent == "lxc.payload") return named("lxc", component);
   if (parent == "buildkit") return named("buildkit", component);
   return from_unit(component);
@@ -129,7 +130,7 @@ std::optional<Guess> from_named_component(std::string_view component, std::strin
 /// may do so.
 std::optional<Guess> from_default_namespace(std::string_view path) {
   std::string_view name = path;
-  if (!take_front(name, "/default/") || name.empty()) return std::nullopt;
+  if (!remove_front(name, "/default/") || name.empty()) return std::nullopt;
   const auto end = name.find('/');
   if (end != name.npos) path.remove_suffix(name.size() - end);
   Guess guess = named("containerd", name.substr(0, end), false);
@@ -141,7 +142,7 @@ std::optional<Guess> from_default_namespace(std::string_view path) {
 std::optional<Guess> from_top_level(std::string_view path) {
   if (auto guess = from_default_namespace(path)) return guess;
   const std::string folder(path);
-  if (!take_front(path, "/") || path.empty() || path.find('/') != path.npos) return std::nullopt;
+  if (!remove_front(path, "/") || path.empty() || path.find('/') != path.npos) return std::nullopt;
   if (path == "payload") return Guess{"nspawn", "", "", folder, false};
   for (const std::string_view unit : {".slice", ".scope", ".service"}) {
     if (path.ends_with(unit)) return std::nullopt;
@@ -172,7 +173,7 @@ std::optional<Guess> from_cgroup(std::string_view path) {
   return without_id ? without_id : from_top_level(path);
 }
 
-// What the command lines of programs tell; see names.h.
+// Command lines of programs.
 namespace {
 
 /// The value of an option given as "-n VALUE", "--name VALUE" or "--name=VALUE"; the first one.
@@ -181,11 +182,11 @@ std::string option(std::span<const std::string> argv, std::string_view brief,
   for (std::size_t i = 1; i < argv.size(); ++i) {
     std::string_view word = argv[i];
     if (word == "--") break;
-    const bool named = !full.empty() && take_front(word, full);
+    const bool named = !full.empty() && remove_front(word, full);
     if ((named && word.empty()) || (!named && !brief.empty() && word == brief)) {
       return i + 1 < argv.size() ? argv[i + 1] : std::string();
     }
-    if (named && take_front(word, "=")) return std::string(word);
+    if (named && remove_front(word, "=")) return std::string(word);
   }
   return {};
 }
@@ -267,11 +268,11 @@ Guess from_environment(std::span<const std::string> environment, std::string_vie
   Guess guess;
   std::string app;
   for (std::string_view entry : environment) {
-    if (take_front(entry, "container=")) {
+    if (remove_front(entry, "container=")) {
       guess.engine = printable(entry == "systemd-nspawn" ? "nspawn" : entry);
-    } else if (take_front(entry, "FLATPAK_ID=")) {
+    } else if (remove_front(entry, "FLATPAK_ID=")) {
       app = printable(entry);
-    } else if (take_front(entry, "HOSTNAME=") && entry != host_name) {
+    } else if (remove_front(entry, "HOSTNAME=") && entry != host_name) {
       guess.name = printable(entry);
     }
   }

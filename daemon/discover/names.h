@@ -1,6 +1,6 @@
-// What a person calls a container, read from the texts that its processes leave about: cgroup
-// paths, the command line of the program that keeps it, its environment. Pure functions on strings
-// that the container may have made up itself: every result is printable and short.
+// Names of containers, read from the texts that their processes leave: cgroup paths, the command
+// line of the program that keeps the container, its environment. Pure functions on strings that the
+// container may have made up: every result is printable and short.
 #pragma once
 
 #include <sys/types.h>
@@ -14,21 +14,20 @@
 
 namespace portfwd::names {
 
-// Small operations on texts that the sources of names.h share. Included by those alone.
-
+// Operations on texts that the readers of such names share.
 inline bool is_hex(std::string_view text) {
   return std::ranges::all_of(
       text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-/// @return whether it was there, and has been taken off
-inline bool take_front(std::string_view& text, std::string_view prefix) {
+/// @return whether `text` began with it, and it was removed
+inline bool remove_front(std::string_view& text, std::string_view prefix) {
   if (!text.starts_with(prefix)) return false;
   text.remove_prefix(prefix.size());
   return true;
 }
 
-inline bool take_back(std::string_view& text, std::string_view suffix) {
+inline bool remove_back(std::string_view& text, std::string_view suffix) {
   if (!text.ends_with(suffix)) return false;
   text.remove_suffix(suffix.size());
   return true;
@@ -39,13 +38,13 @@ inline std::string_view base_name(std::string_view path) {
   return slash == path.npos ? path : path.substr(slash + 1);
 }
 
-/// Each part is "" when the text does not tell.
+/// What a text says of a container; each part is "" when it is not there.
 struct Guess {
   std::string engine;  ///< "docker", "podman", "kubernetes", "nspawn", "lxc", "flatpak", ...
   std::string id;      ///< the engine's own
   std::string name;
   std::string cgroup;  ///< of from_cgroup: the folder that holds all of the container's processes
-  /// Of from_cgroup; false: others than containers have such folders, too.
+  /// Of from_cgroup; false: not only containers have such folders.
   bool certain = true;
 
   friend bool operator==(const Guess&, const Guess&) = default;
@@ -60,8 +59,8 @@ struct Guess {
 /// lxc-start. @param argv its command line
 [[nodiscard]] std::optional<Guess> from_keeper(std::span<const std::string> argv);
 
-/// What a command that makes a container under a name in use does away with: "web" of `podman run
-/// --replace --name web`; "" for every other. Source: podman-run(1). @param argv its command line
+/// The name of the container that a command replaces: "web" for `podman run --replace --name web`;
+/// "" for every other command. Source: podman-run(1). @param argv its command line
 [[nodiscard]] std::string name_to_replace(std::span<const std::string> argv);
 
 /// `container=` (systemd.io/CONTAINER_INTERFACE), HOSTNAME and FLATPAK_ID, as engines set them for
@@ -69,9 +68,9 @@ struct Guess {
 [[nodiscard]] Guess from_environment(std::span<const std::string> environment,
                                      std::string_view host_name);
 
-/// Programs that sit in a container's network namespace to serve its engine. They make no container
-/// and give no name: slirp4netns, pasta, aardvark-dns, what holds a pod's namespaces and does
-/// nothing else, runtimes that have not yet started the container's program, our own broker.
+/// Programs in a container's network namespace that serve its engine. They make no container and
+/// give no name: slirp4netns, pasta, aardvark-dns, the process that only holds a pod's namespaces,
+/// runtimes that have not yet started the container's program, our own broker.
 [[nodiscard]] bool is_plumbing(std::string_view comm);
 
 /// "python3-4711".
@@ -80,7 +79,7 @@ struct Guess {
 constexpr std::size_t kLongestName = 64;   ///< bytes
 constexpr std::size_t kLongestText = 256;  ///< bytes of an image's or a pod's name
 
-/// At most `most` bytes of valid UTF-8 without control characters; what isn't becomes '?'.
+/// At most `most` bytes of valid UTF-8 without control characters; others become '?'.
 [[nodiscard]] std::string printable(std::string_view text, std::size_t most = kLongestName);
 
 [[nodiscard]] bool is_hex_id(std::string_view text);  ///< 12 to 64 lower-case hex digits

@@ -47,14 +47,15 @@ ProcessFacts parse_process_facts(std::string_view cmdline, std::optional<std::st
   facts.keeper = names::from_keeper(words);
   facts.replaces = names::name_to_replace(words);
   if (!environ || is_overwritten(*environ)) {
-    facts.told = before.told;
+    facts.by_environment = before.by_environment;
     facts.opted_out = before.opted_out;
-    const bool known = before.opted_out || !before.told.engine.empty() || !before.told.name.empty();
+    const bool known = before.opted_out || !before.by_environment.engine.empty() ||
+                       !before.by_environment.name.empty();
     facts.environment_lost = environ.has_value() && !known;
     return facts;
   }
   const auto variables = procfs::split_strings(*environ);
-  facts.told = names::from_environment(variables, host_name);
+  facts.by_environment = names::from_environment(variables, host_name);
   facts.opted_out = std::ranges::find(variables, "PORTFWD=off") != variables.end();
   return facts;
 }
@@ -73,7 +74,7 @@ ProcessFactsCache::Entry& ProcessFactsCache::entry_of(pid_t pid) {
   return entry;
 }
 
-bool ProcessFactsCache::take(pid_t pid, Entry& entry, const Result<Reader::Texts>& texts) {
+bool ProcessFactsCache::update(pid_t pid, Entry& entry, const Result<Reader::Texts>& texts) {
   ProcessFacts before = entry.facts.value_or(ProcessFacts());
   if (!entry.facts) before.opted_out = opt_outs_.contains(pid, entry.started);
   const bool known = entry.facts.has_value();
@@ -97,7 +98,7 @@ const ProcessFacts* ProcessFactsCache::of(pid_t pid) {
         [this, pid, started = entry.started](const Result<Reader::Texts>& texts) {
           const auto found = entries_.find(pid);
           if (found == entries_.end() || found->second.started != started) return;
-          if (take(pid, found->second, texts)) on_facts_(pid);
+          if (update(pid, found->second, texts)) on_facts_(pid);
         });
   }
   return entry.facts ? &*entry.facts : nullptr;
@@ -116,7 +117,7 @@ Reader::Call ProcessFactsCache::read(pid_t pid, Reader* by, Done done) {
           [this, pid, started, done = std::move(done)](const Result<Reader::Texts>& texts) mutable {
             Entry& entry = entries_[pid];
             if (entry.started != started) entry = Entry{.started = started};
-            take(pid, entry, texts);
+            update(pid, entry, texts);
             const ProcessFacts facts = *entry.facts;  // `done` may change the entries
             done(facts);
           });

@@ -1,11 +1,10 @@
-// What processes say of themselves, by command line and environment, as far as it has been read.
-// The reader answers when it can, so a fact may be there only later: whoever asked for it is told
-// then. Owned by main; used by Discovery for names and by the reach for the programs behind
-// listeners.
+// Facts about processes from their command lines and environments. Owned by main; used by Discovery
+// for names and by the access layer for the programs behind listeners.
 //
-// An entry belongs to one process (pid and start time) and is read again when it is asked for after
+// A reader process reads them, so a fact may arrive only later: the observer is called then. An
+// entry belongs to one process (pid and start time) and is read again when it is requested after
 // renew(), as after an exec. A program that writes its title over its environment (nginx, redis)
-// keeps what it said before. The process made all of this up itself; nothing here is trusted.
+// keeps what was read before. The process itself has made up all of this; nothing here is trusted.
 #pragma once
 
 #include <sys/types.h>
@@ -26,10 +25,7 @@
 
 namespace portfwd {
 
-// The processes whose environment said PORTFWD=off, as long as they live. A program that writes its
-// title over its environment (nginx, redis) says so only once, so this outlives the daemon: a
-// decision is the same after a restart. Part of the ProcessFactsCache.
-/// A process of one boot of this machine.
+/// A process of one boot of this machine whose environment said PORTFWD=off.
 struct OptOut {
   std::string boot;           ///< the kernel's random id of it
   pid_t pid = 0;              ///< as the daemon counts
@@ -37,6 +33,9 @@ struct OptOut {
   friend bool operator==(const OptOut&, const OptOut&) = default;
 };
 
+// The processes whose environment said PORTFWD=off, as long as they live. A program that writes its
+// title over its environment says so only once, so this is kept across a restart of the daemon: a
+// decision must be the same afterwards. Part of the ProcessFactsCache.
 class OptOuts {
  public:
   static constexpr std::size_t kMost = 4096;
@@ -45,7 +44,7 @@ class OptOuts {
   explicit OptOuts(std::string boot) : boot_(std::move(boot)) {}
 
   void set_observer(std::function<void()> on_change) { on_change_ = std::move(on_change); }
-  /// What all() gave in the life before. What is of another boot is forgotten.
+  /// @param before what all() returned before the restart; entries of another boot are dropped
   void recall(const std::vector<OptOut>& before) {
     for (const OptOut& each : before) {
       if (each.boot == boot_ && started_.size() < kMost) started_.emplace(each.pid, each.started);
@@ -78,12 +77,12 @@ class OptOuts {
 };
 
 struct ProcessFacts {
-  std::string command;                 ///< its words, apart by single spaces
-  std::optional<names::Guess> keeper;  ///< the container that it keeps as its command line says
-  std::string replaces;                ///< as names::name_to_replace has it
-  names::Guess told;                   ///< of the environment
-  bool opted_out = false;              ///< the environment says PORTFWD=off
-  /// Its environment cannot be known any more: its title is in its place.
+  std::string command;                 ///< its words, separated by single spaces
+  std::optional<names::Guess> keeper;  ///< the container that it keeps, by its command line
+  std::string replaces;                ///< see names::name_to_replace
+  names::Guess by_environment;
+  bool opted_out = false;  ///< the environment says PORTFWD=off
+  /// Its environment cannot be known any more: the title has overwritten it.
   bool environment_lost = false;
 
   friend bool operator==(const ProcessFacts&, const ProcessFacts&) = default;
@@ -91,39 +90,38 @@ struct ProcessFacts {
 
 /// @param cmdline, environ as /proc has them; no environ: it cannot be read
 /// @param host_name the host's own, which is no container's name
-/// @param before what was known; kept where the texts do not tell
+/// @param before kept where the texts do not have the fact
 [[nodiscard]] ProcessFacts parse_process_facts(std::string_view cmdline,
                                                std::optional<std::string_view> environ,
                                                std::string_view host_name,
                                                const ProcessFacts& before = {});
 
-/// The words of a command line as /proc has it, apart by single spaces.
+/// The words of a command line as /proc has it, separated by single spaces.
 [[nodiscard]] std::string command_text(std::string_view cmdline);
 
 class ProcessFactsCache {
  public:
-  /// Borrows both. @param host_name as above
+  /// Borrows both.
   ProcessFactsCache(Reader& reader, const ProcDir& proc);
 
-  /// Hears of each process whose facts are there, or are others now; not from within a call.
-  using OnFacts = std::function<void(pid_t)>;
+  /// Called for each process whose facts have arrived or changed, never from within a call.
+  using OnFacts = std::move_only_function<void(pid_t)>;
   void set_observer(OnFacts on_facts) { on_facts_ = std::move(on_facts); }
 
-  /// @return null while they are being read; without any fact when they cannot be
+  /// @return null while they are being read; empty when they cannot be read
   const ProcessFacts* of(pid_t pid);
-  /// The process may say something else by now: of() reads it once more.
+  /// The facts may have changed: of() reads them once more.
   void renew(pid_t pid);
 
   using Done = std::move_only_function<void(const ProcessFacts&)>;
   /// Reads them now. @param by a reader that may read the process; null: the ordinary one
   [[nodiscard]] Reader::Call read(pid_t pid, Reader* by, Done done);
 
-  /// Who said PORTFWD=off.
   [[nodiscard]] OptOuts& opt_outs() { return opt_outs_; }
-  /// The process is opted out though it does not say so itself (any more).
+  /// The process is opted out though its own environment does not say so (any more).
   void note_opt_out(pid_t pid) { opt_outs_.add(pid, entry_of(pid).started); }
 
-  /// Forgets all processes of which `is_there` is not true.
+  /// Forgets all processes for which `is_there` is false.
   void forget_unless(const std::function<bool(pid_t)>& is_there);
   /// See Reader::wait. @return whether anything was being read
   bool wait(Duration limit);
@@ -136,8 +134,8 @@ class ProcessFactsCache {
     Reader::Call call;
   };
   Entry& entry_of(pid_t pid);
-  /// @return whether these are other facts
-  bool take(pid_t pid, Entry& entry, const Result<Reader::Texts>& texts);
+  /// @return whether the facts changed
+  bool update(pid_t pid, Entry& entry, const Result<Reader::Texts>& texts);
 
   Reader& reader_;
   const ProcDir& proc_;

@@ -35,7 +35,7 @@ class ProcessTable {
     /// Of its container, when its engine is known. For a process on the host's network it is looked
     /// up once, when the process is no longer recent: most processes of the host end before that.
     std::string engine_id{};
-    bool reading = false;               ///< what tells its engine is being read
+    bool reading = false;               ///< facts that determine its engine are being read
     std::uint64_t looked_at_netns = 0;  ///< at the last look, ours or not
     bool ours = false;
     bool asked_on_host = false;

@@ -17,7 +17,7 @@ namespace {
 
 enum class Kind : std::uint8_t { Other, Quote, Open, Close, End };
 
-/// What a character is to one who looks for the end of a value; End: it ends a number or a word.
+/// Kinds of characters in the search for the end of a value; End: it ends a number or a word.
 constexpr auto kKinds = [] {
   std::array<Kind, 256> kinds{};
   for (const char c : {',', ' ', '\t', '\r', '\n'})
@@ -72,9 +72,9 @@ std::size_t after_brackets(std::string_view text, std::size_t at) {
 
 JsonSlices::JsonSlices(std::string_view text) : text_(text) {
   skip_space();
-  if (take('[')) {
+  if (accept('[')) {
     close_ = ']';
-  } else if (take('{')) {
+  } else if (accept('{')) {
     close_ = '}';
   } else {
     over_ = true;
@@ -84,20 +84,20 @@ JsonSlices::JsonSlices(std::string_view text) : text_(text) {
 std::optional<JsonSlice> JsonSlices::next() {
   if (over_) return std::nullopt;
   skip_space();
-  if (take(close_)) return first_ ? end() : fail();  // after a comma
+  if (accept(close_)) return first_ ? end() : fail();  // after a comma
   JsonSlice slice;
   if (is_object()) {
-    slice.key = take_string();
+    slice.key = read_string();
     skip_space();
-    if (slice.key.data() == nullptr || !take(':')) return fail();
+    if (slice.key.data() == nullptr || !accept(':')) return fail();
     skip_space();
   }
-  slice.value = take_value();
+  slice.value = read_value();
   if (slice.value.empty()) return fail();
   first_ = false;
   skip_space();
-  if (take(',')) return slice;
-  if (!take(close_)) return fail();
+  if (accept(',')) return slice;
+  if (!accept(close_)) return fail();
   (void)end();
   return slice;
 }
@@ -118,14 +118,14 @@ void JsonSlices::skip_space() {
   while (at_ < text_.size() && is_space(text_[at_])) ++at_;
 }
 
-bool JsonSlices::take(char c) {
+bool JsonSlices::accept(char c) {
   if (at_ >= text_.size() || text_[at_] != c) return false;
   ++at_;
   return true;
 }
 
 /// @return without its quotes; null when none begins here
-std::string_view JsonSlices::take_string() {
+std::string_view JsonSlices::read_string() {
   if (at_ >= text_.size() || text_[at_] != '"') return {};
   const std::size_t begin = at_;
   at_ = after_string(text_, at_);
@@ -134,7 +134,7 @@ std::string_view JsonSlices::take_string() {
 }
 
 /// @return "" when nothing begins here, or when it does not end
-std::string_view JsonSlices::take_value() {
+std::string_view JsonSlices::read_value() {
   const std::size_t begin = at_;
   if (at_ >= text_.size()) return {};
   const Kind kind = kind_of(text_[at_]);
@@ -207,7 +207,7 @@ std::string first_name_of(std::string_view slice) {
 /// Takes labels as long as there is room.
 class LabelCollector {
  public:
-  void take(const JsonSlice& label) {
+  void add(const JsonSlice& label) {
     const bool metadata = label.key == kMetadataLabel;
     const std::size_t longest = metadata ? kLongestMetadata : kLongestLabel;
     const std::size_t written = metadata ? kLargestJson : 6 * kLongestLabel;  // "\\u003c" is one
@@ -217,12 +217,12 @@ class LabelCollector {
     const Json key = parse_json({label.key.data() - 1, label.key.size() + 2});  // with its quotes
     const Json value = parse_json(label.value);
     if (!key.is_string() || !value.is_string()) return;
-    keep(key.get<std::string>(), value.get<std::string>(), longest, metadata);
+    store(key.get<std::string>(), value.get<std::string>(), longest, metadata);
   }
   [[nodiscard]] std::map<std::string, std::string> done() { return std::move(labels_); }
 
  private:
-  void keep(std::string key, std::string value, std::size_t longest, bool metadata) {
+  void store(std::string key, std::string value, std::size_t longest, bool metadata) {
     const std::size_t bytes = metadata ? 0 : key.size() + value.size();
     if (key.size() > kLongestLabel || value.size() > longest || bytes > room_) return;
     room_ -= bytes;
@@ -245,7 +245,7 @@ std::map<std::string, std::string> labels_of(std::string_view object) {
     JsonSlices labels(object);
     if (!labels.is_object()) break;
     while (const auto label = labels.next()) {
-      if (is_own(label->key) == own) collector.take(*label);
+      if (is_own(label->key) == own) collector.add(*label);
     }
   }
   return collector.done();

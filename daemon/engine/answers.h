@@ -1,6 +1,6 @@
-// Engines' answers as values. Pure, for any bytes at all: what is missing or of another type is
-// left out, what is no JSON gives nothing. One parser reads Docker's API and podman's own, whose
-// keys don't collide. Sources: docs.docker.com/reference/api/engine,
+// Answers of engines as values. Pure, for any bytes: a member that is missing or of another type is
+// left out, and text that is not JSON gives nothing. One parser reads Docker's API and podman's
+// own, whose keys do not collide. Sources: docs.docker.com/reference/api/engine,
 // docs.podman.io/en/latest/_static/api.html.
 #pragma once
 
@@ -20,9 +20,7 @@
 
 namespace portfwd {
 
-// What an engine tells of one of its containers, whichever engine it is. Plain values, as the
-// engine (or who made the container) wrote them: of bounded length, any characters.
-/// Ports that the engine itself forwards (`-p`), `count` of them from these two on.
+/// Ports that the engine itself forwards (`-p`): a range of `count` that begins with these two.
 struct PublishedPorts {
   Protocol protocol = Protocol::Tcp;
   std::string host_address;  ///< numeric; "" for all of the host's
@@ -33,52 +31,55 @@ struct PublishedPorts {
   friend auto operator<=>(const PublishedPorts&, const PublishedPorts&) = default;
 };
 
-/// What is kept of a container's labels: those that portfwd itself reads first, then as they come.
-/// A label that is longer, or for which there is no room, is left out.
+// Limits of a container's labels: those that portfwd itself reads are kept first, then the others
+// in their order. A label that is longer, or for which there is no room, is left out.
 constexpr std::size_t kMostLabels = 64;
 constexpr std::size_t kLongestLabel = 4096;          ///< bytes of a name, or of a value
 constexpr std::size_t kMostLabelBytes = 64UL << 10;  ///< of all, but for kMetadataLabel
 constexpr const char* kMetadataLabel = "devcontainer.metadata";
 constexpr std::size_t kLongestMetadata = 256UL << 10;
 
+/// What an engine reports of one of its containers, as the engine, or whoever made the container,
+/// wrote it: of limited length, any characters.
 struct ContainerFacts {
   std::string id;  ///< never empty
   std::string name;
-  std::string image;         ///< as a person wrote it
+  std::string image;         ///< as the user wrote it
   std::string image_id;      ///< a digest
   std::string state;         ///< "running", "created", "paused", ...
   std::string pod;           ///< the name of podman's pod
   std::string project;       ///< compose's
   std::string service;       ///< compose's
   std::string network_mode;  ///< Docker's: "host", "bridge", "container:ID", ...; else ""
-  pid_t pid = 0;             ///< as the host counts; 0 when it is not told
+  pid_t pid = 0;             ///< on the host; 0: not reported
   bool infra = false;        ///< it only holds the namespaces of a pod
   std::map<std::string, std::string> labels;
   std::vector<PublishedPorts> published;
   std::vector<IpAddress> addresses;  ///< Docker's: its own, in its networks
-  /// What the devcontainer.json of the folder that its labels name says; null: they name none. Not
-  /// the engine's word, but taken in with it (discover/engine_facts.h).
+  /// From the devcontainer.json of the folder that its labels name; null: they name none. Not from
+  /// the engine, but applied with its facts (discover/engine_facts.h).
   std::shared_ptr<const devcontainer::PortMetadata> workspace;
 };
 
-/// Something has happened to a container.
+/// What has happened to a container.
 struct ContainerEvent {
   std::string id;
   std::string action;  ///< "start", "died", "rename", ...
-  std::string name;    ///< its name now
-  /// The beginning of the id of the one that it is to take the place of, as compose says when it
-  /// makes a container anew; else "".
+  std::string name;    ///< after the event
+  /// The beginning of the id of the container that it is about to replace, as compose names it when
+  /// it recreates a container; else "".
   std::string replaces{};
 };
 
-// The parts of a JSON list or object as texts, found by brackets and strings alone: nothing is
-// built and nothing inside a part is looked at, so of an answer of megabytes only what matters need
-// be parsed. It is for texts that are too large for base/json_reader.h. Pure.
+/// One member of a JsonSlices.
 struct JsonSlice {
   std::string_view key;    ///< of a member, between its quotes as written; "" in a list
   std::string_view value;  ///< as written, not checked
 };
 
+// The members of a JSON list or object as texts, found by brackets and strings alone. No tree is
+// built and the inside of a member is not checked, so that of an answer of megabytes only the parts
+// that matter are parsed. For texts that are too large for base/json_reader.h. Pure.
 class JsonSlices {
  public:
   /// @param text outlives this and what it gives
@@ -86,22 +87,22 @@ class JsonSlices {
 
   [[nodiscard]] bool is_list() const { return close_ == ']'; }
   [[nodiscard]] bool is_object() const { return close_ == '}'; }
-  /// @return nothing at the end, and where it makes no sense
+  /// @return nothing at the end, and where the text is malformed
   std::optional<JsonSlice> next();
-  /// Whether it was read to its closing bracket, and nothing follows.
+  /// Whether it was read up to its closing bracket, and nothing follows.
   [[nodiscard]] bool complete() const { return complete_; }
 
  private:
   void skip_space();
-  [[nodiscard]] bool take(char c);
-  [[nodiscard]] std::string_view take_string();
-  [[nodiscard]] std::string_view take_value();
+  [[nodiscard]] bool accept(char c);
+  [[nodiscard]] std::string_view read_string();
+  [[nodiscard]] std::string_view read_value();
   std::optional<JsonSlice> end();
   std::optional<JsonSlice> fail();
 
   std::string_view text_;
   std::size_t at_ = 0;
-  char close_ = '\0';  ///< of neither a list nor an object: none
+  char close_ = '\0';  ///< NUL when it is neither a list nor an object
   bool first_ = true;
   bool over_ = false;
   bool complete_ = false;
@@ -111,15 +112,15 @@ class JsonSlices {
 [[nodiscard]] std::optional<std::vector<ContainerFacts>> parse_container_list(
     std::string_view text);
 
-/// podman's containers.json: ids and names alone, of those that have both.
+/// podman's containers.json: ids and names alone, of containers that have both.
 [[nodiscard]] std::vector<ContainerFacts> parse_stored_containers(std::string_view text);
 
-/// Compose makes a new container beside the old one that it replaces, and calls it "ID_NAME" until
-/// the old one, whose id begins so, has gone. @return that beginning; "" of every other name.
+/// Compose makes a new container beside the one that it replaces, and calls it "ID_NAME" until the
+/// old one, whose id begins with ID, is removed. @return ID; "" for every other name.
 /// Source: compose's convergence.go, recreateContainer.
 [[nodiscard]] std::string id_to_replace(std::string_view name);
 
-/// A line of GET /events, or of podman's own file of events. @return nothing when it is of no
+/// A line of GET /events, or of podman's own file of events. @return nothing when it is not about a
 /// container
 [[nodiscard]] std::optional<ContainerEvent> parse_container_event(std::string_view text);
 

@@ -1,6 +1,6 @@
-// Where this user's container engines may be asked, and where podman's files are: the environment's
-// word first, or docker's own configuration, then the places where their packages put them. Whether
-// anybody is there shows when one is asked.
+// Addresses of this user's container engines, and the places of podman's files: from the
+// environment, else from docker's own configuration, then the defaults of their packages. Whether
+// an engine listens there is known only after a request.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 namespace portfwd {
 
 // The engine that the docker command talks to where $DOCKER_HOST names none: the current context of
-// the user's configuration. Read once, at start; it asks nobody.
+// the user's configuration. Read once, at start, from files alone.
 // Source: docs.docker.com/engine/manage-resources/contexts; docker(1), DOCKER_CONFIG,
 // DOCKER_CONTEXT.
 struct DockerContext {
@@ -22,8 +22,8 @@ struct DockerContext {
 
 /// @param folder $DOCKER_CONFIG, or .docker in the home folder
 /// @param chosen $DOCKER_CONTEXT; "" leaves it to the configuration
-/// @return nothing for the default context, which is the system's socket, and for one that nobody
-/// has described
+/// @return nothing for the default context, which is the system's socket, and for one without a
+/// description
 [[nodiscard]] std::optional<DockerContext> current_docker_context(const std::string& folder,
                                                                   std::string chosen);
 
@@ -35,19 +35,19 @@ struct EngineEnvironment {
   std::string container_host;  ///< $CONTAINER_HOST, podman's
   std::string runtime_dir;     ///< $XDG_RUNTIME_DIR
   std::string data_dir;        ///< where this user's podman keeps its storage
-  /// What the docker command would use, did $DOCKER_HOST not overrule it.
+  /// What the docker command uses where $DOCKER_HOST is not set.
   std::optional<DockerContext> docker_context{};
   [[nodiscard]] static EngineEnvironment of_this_process();
 };
 
-/// What podman tells by files of its own. Either may not be there.
+/// Files in which podman records its containers. Either may be missing.
 struct PodmanFiles {
   std::string events;   ///< events.log
   std::string storage;  ///< the graph root
 };
 [[nodiscard]] PodmanFiles podman_files(const EngineEnvironment& environment);
 
-/// One that is not asked, since its containers are on another machine.
+/// An engine that is not queried, since its containers are on another machine.
 struct EngineElsewhere {
   EngineKind kind;
   std::string named_by;  ///< a variable, or docker's context

@@ -1,4 +1,4 @@
-// See http_client.h: libcurl's sockets and timer on the loop, and who is called when.
+// See http_client.h.
 
 #include "engine/http_client.h"
 
@@ -121,7 +121,7 @@ void HttpClient::on_io(IoSource& source, std::uint32_t events) {
   act(source.fd(), in | out);
 }
 
-/// The only place where libcurl works; what it found is told when it has returned.
+/// The only place where libcurl works; its results are delivered after it has returned.
 void HttpClient::act(int fd, int readiness) {
   int running = 0;
   curl_.multi_socket_action(multi_, fd, readiness, &running);
@@ -147,13 +147,13 @@ void HttpClient::collect() {
   }
 }
 
-std::unique_ptr<HttpClient::Exchange> HttpClient::take(std::uint64_t id) noexcept {
+std::unique_ptr<HttpClient::Exchange> HttpClient::extract(std::uint64_t id) noexcept {
   auto node = exchanges_.extract(id);
   return node.empty() ? nullptr : std::move(node.mapped());
 }
 
 void HttpClient::finish(std::uint64_t id, std::optional<Error> error) {
-  auto taken = take(id);
+  auto taken = extract(id);
   if (!taken) return;
   Exchange& exchange = *taken;  // retired: it lives to the end of the batch
   loop_.retire(std::move(taken));
@@ -161,7 +161,7 @@ void HttpClient::finish(std::uint64_t id, std::optional<Error> error) {
 }
 
 void HttpClient::cancel(std::uint64_t id) noexcept {
-  auto taken = take(id);
+  auto taken = extract(id);
   if (!taken) return;
   taken->close();
   loop_.retire(std::move(taken));  // it may be what is calling
@@ -318,7 +318,7 @@ std::optional<Error> HttpClient::Exchange::error_of(CURLcode code) const {
   (void)client_.curl_.easy_getinfo(easy_, CURLINFO_OS_ERRNO, &os_error);
   if (too_much_) return Error{EMSGSIZE, "answer of the engine"};
   switch (code) {
-    case CURLE_COULDNT_RESOLVE_HOST:  // libcurl's word for a path that no socket address can hold
+    case CURLE_COULDNT_RESOLVE_HOST:  // a path that is too long for a socket address
       return Error{ENAMETOOLONG, "connect to the engine"};
     case CURLE_COULDNT_CONNECT:
       return Error{os_error != 0 ? static_cast<int>(os_error) : ECONNREFUSED,

@@ -1,10 +1,10 @@
-// HTTP/1.1 to container engines over their Unix sockets, on the event loop: libcurl's multi
-// interface, which never waits. Owned by main; whoever asks holds an HttpCall. It knows nothing of
-// what is asked.
+// HTTP/1.1 client for container engines on Unix sockets, on the event loop: libcurl's multi
+// interface, which never waits. Owned by main; each caller owns its HttpCall. It does not interpret
+// requests or answers.
 //
-// The other side may be slow, hang, lie about its lengths or never end: every call has a deadline
-// and a bound on its bytes. Callbacks are never made from within libcurl or from within ask() and
-// follow(), so they may cancel any call and make others.
+// The other side may be slow, hang, send wrong lengths or never end: every call has a deadline and
+// a limit of its bytes. Callbacks are never made from within libcurl or from within ask() and
+// stream(), so they may cancel any call and begin others.
 #pragma once
 
 #include <curl/curl.h>
@@ -24,13 +24,13 @@
 
 namespace portfwd {
 
-// libcurl's functions, looked up when an engine is asked for the first time. Owned by HttpClient.
+// libcurl's functions, loaded with the first request. Owned by HttpClient.
 //
-// Not linked: libcurl brings 30 further libraries, which make every start 13 ms longer and the
-// daemon 8 MiB bigger (1.2 MiB of it private). A machine without engines shall not pay for that.
+// libcurl is not linked: it brings 30 further libraries, which make every start 13 ms longer and
+// the daemon 8 MiB larger (1.2 MiB of it private). A machine without engines must not pay for that.
 struct CurlLibrary {
-  /// Loads it, for the rest of the process's life, and initialises it without TLS.
-  /// @return ELIBACC when there is none or it lacks a function. Source: dlopen(3), libcurl(3).
+  /// Loads it, until the process exits, and initialises it without TLS.
+  /// @return ELIBACC when it is not installed or lacks a function. Source: dlopen(3), libcurl(3).
   [[nodiscard]] static Result<CurlLibrary> load();
 
   decltype(&::curl_global_init) global_init = nullptr;
@@ -53,14 +53,14 @@ struct HttpRequest {
   enum class Method : std::uint8_t { Get, Post, Delete };
   std::string socket;  ///< path of a Unix socket
   Method method = Method::Get;
-  std::string path;  ///< begins with '/'; the caller has percent-encoded it, its query too
+  std::string path;  ///< begins with '/'; percent-encoded, as is its query
   std::string body;  ///< of a Post: JSON
-  Duration deadline = std::chrono::seconds(5);  ///< to the answer's end; of a stream: its header's
+  Duration deadline = std::chrono::seconds(5);  ///< for the answer; of a stream: for its header
   std::size_t limit = 4UL << 20;                ///< bytes of the answer; of a stream: of one line
 };
 
 struct HttpAnswer {
-  long status = 0;  ///< 100 to 599; whether that is good news is for the caller to say
+  long status = 0;  ///< 100 to 599; the caller decides whether that is a success
   std::string body;
 };
 
@@ -77,7 +77,7 @@ struct HttpStream {
 
 class HttpClient;
 
-/// One call under way. Its owner's death cancels it: no callback is made afterwards.
+/// A call in progress. Destroying it cancels the call: no callback is made afterwards.
 class HttpCall {
  public:
   HttpCall() noexcept = default;
@@ -104,15 +104,15 @@ class HttpCall {
 
 class HttpClient final : private IoHandler {
  public:
-  /// An error is one of the socket's (ENOENT, ECONNREFUSED, EACCES, ...), ETIMEDOUT, EMSGSIZE
-  /// (more than the limit), ECONNRESET (ended early), EPROTO (not HTTP), ELIBACC (no libcurl).
+  /// Errors: those of connect(2) (ENOENT, ECONNREFUSED, EACCES, ...), ETIMEDOUT, EMSGSIZE (more
+  /// than the limit), ECONNRESET (ended early), EPROTO (not HTTP), ELIBACC (no libcurl).
   using OnAnswer = std::move_only_function<void(Result<HttpAnswer>)>;
 
   /// @param loop outlives this. Nothing is loaded before the first call.
   explicit HttpClient(EventLoop& loop);
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
-  /// Every HttpCall's owner is gone before.
+  /// All HttpCalls must be destroyed before.
   ~HttpClient();
 
   [[nodiscard]] HttpCall ask(HttpRequest request, OnAnswer on_answer);
@@ -137,21 +137,20 @@ class HttpClient final : private IoHandler {
   void deliver();
   void finish(std::uint64_t id, std::optional<Error> error);
   void cancel(std::uint64_t id) noexcept;
-  std::unique_ptr<Exchange> take(std::uint64_t id) noexcept;
+  std::unique_ptr<Exchange> extract(std::uint64_t id) noexcept;
 
   EventLoop& loop_;
   CurlLibrary curl_;
   CURLM* multi_ = nullptr;
   Exchanges exchanges_;
   std::uint64_t last_id_ = 0;
-  std::vector<std::uint64_t> fresh_;  ///< streams that have got bytes since deliver()
-  std::map<int, IoSource>
-      sources_;  ///< by fd; libcurl owns the descriptors and tells before it closes one
-  Timer timer_;  ///< libcurl's
+  std::vector<std::uint64_t> fresh_;  ///< streams that received bytes since deliver()
+  /// By descriptor. libcurl owns the descriptors and calls on_socket() before it closes one.
+  std::map<int, IoSource> sources_;
+  Timer timer_;  ///< of libcurl
 };
 
-// The HttpClient's private part: one request with its answer, or its stream, as far as it has come.
-// Owned by the client. Included by the client's own sources only.
+// One request with its answer, or its stream, as far as it was received. Owned by the client.
 class HttpClient::Exchange final : public Retirable {
  public:
   Exchange(HttpClient& client, HttpRequest request, OnAnswer on_answer,
@@ -160,16 +159,16 @@ class HttpClient::Exchange final : public Retirable {
   Exchange& operator=(const Exchange&) = delete;
   ~Exchange() override { close(); }
 
-  /// Begins. A failure is told from the loop's next turn, like any other.
+  /// Begins. A failure is reported in the loop's next turn.
   void open(std::uint64_t id);
-  /// No callback is made from here on. Not to be called from within libcurl.
+  /// No callback is made after this. Must not be called from within libcurl.
   void close() noexcept;
   /// Passes on what has arrived of a stream; its callbacks may close this exchange.
   void deliver();
   /// Closes and makes the last callback. @param error nothing: the answer is complete
   void end(std::optional<Error> error);
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
-  /// What libcurl's verdict means.
+  /// The error that libcurl's result stands for.
   [[nodiscard]] std::optional<Error> error_of(CURLcode code) const;
 
  private:
@@ -195,13 +194,13 @@ class HttpClient::Exchange final : public Retirable {
   std::uint64_t id_ = 0;
   CURL* easy_ = nullptr;  ///< while open
   curl_slist* headers_ = nullptr;
-  std::string body_;  ///< of a stream: what is not delivered yet
+  std::string body_;  ///< of a stream: the part that is not delivered yet
   std::size_t header_bytes_ = 0;
   std::size_t open_line_ = 0;  ///< bytes of a stream's last, unended line
   bool header_complete_ = false;
   bool opened_ = false;  ///< on_open() was called
   bool too_much_ = false;
-  Error failure_{ETIMEDOUT, "answer of the engine"};  ///< what it means that deadline_ is over
+  Error failure_{ETIMEDOUT, "answer of the engine"};  ///< reported when deadline_ is over
   Timer deadline_;
 };
 

@@ -57,7 +57,7 @@ ConfigSource::ConfigSource(EventLoop& loop, const Options& options)
                [this](std::span<const Inotify::Event>) {
                  if (!settled_.armed()) settled_.arm_after(kSettle);
                }),
-      settled_(loop, [this] { look(); }) {
+      settled_(loop, [this] { check_files(); }) {
   (void)read_settings(options_, users_);  // for the users, of whom nobody is asked later
   users_.stop_asking();
 }
@@ -69,7 +69,7 @@ std::expected<Settings, Mistakes> ConfigSource::read() {
 
 void ConfigSource::watch(std::function<void()> changed) {
   changed_ = std::move(changed);
-  if (const auto followed = follow_folders(); !followed) {
+  if (const auto followed = watch_folders(); !followed) {
     log::warning("a changed configuration won't be noticed by itself ({}): use `portfwdctl reload`",
                  followed.error().text());
   }
@@ -107,7 +107,7 @@ std::set<std::string> ConfigSource::folders() const {
 
 /// Until nothing has come between listing the folders and watching them. Fails if no folder can be
 /// watched.
-Result<void> ConfigSource::follow_folders() {
+Result<void> ConfigSource::watch_folders() {
   Error last{ENOENT, "inotify_add_watch"};
   for (std::set<std::string> wanted = folders();;) {
     std::map<std::string, int> watches;
@@ -134,8 +134,8 @@ Result<void> ConfigSource::follow_folders() {
   }
 }
 
-void ConfigSource::look() {
-  (void)follow_folders();
+void ConfigSource::check_files() {
+  (void)watch_folders();
   if (versions() != read_) changed_();
 }
 

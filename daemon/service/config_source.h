@@ -1,9 +1,9 @@
-// Where the configuration comes from: reads the files that the options name, and tells when they
-// are no longer what was read. Owned by main. It knows no key.
+// Files of the configuration: reads those that the options name, and notifies when they differ from
+// what was read. Owned by main. It knows no key.
 //
-// Editors write beside and rename, tools replace links, folders appear later: so folders are
-// watched and not files, the nearest that exists where one is missing, and what counts in the end
-// is whether the files are others than those that were read. Source: inotify(7).
+// Editors write a file beside and rename it, tools replace links, folders appear later. So folders
+// are watched instead of files, the nearest one that exists where one is missing, and the files are
+// compared with those that were read. Source: inotify(7).
 #pragma once
 
 #include <sys/types.h>
@@ -29,11 +29,12 @@ class ConfigSource final {
 
   [[nodiscard]] std::expected<Settings, Mistakes> read();
   /// @param changed called from the loop, a moment after the last of several changes at once; not
-  /// for what read() has seen. Where inotify fails, that is logged and nothing is ever told.
+  /// for changes that read() has seen. A failure of inotify is logged, and `changed` is never
+  /// called then.
   void watch(std::function<void()> changed);
 
  private:
-  /// What tells one content of a file from another.
+  /// Differs whenever the contents of the file differ.
   struct Version {
     std::string path;
     dev_t device = 0;
@@ -45,8 +46,8 @@ class ConfigSource final {
   [[nodiscard]] std::vector<Version> versions() const;
   [[nodiscard]] std::set<std::string> folders() const;
 
-  void look();
-  [[nodiscard]] Result<void> follow_folders();
+  void check_files();
+  [[nodiscard]] Result<void> watch_folders();
 
   const Options& options_;
   UserNames users_;

@@ -1,5 +1,5 @@
-// The daemon's life as its service manager sees it: ready, and ending; and the heap that is given
-// back in between. All are owned by main.
+// Phases of the daemon's life: readiness and shutdown, as its service manager sees them, and
+// returning memory in between. All are owned by main.
 #pragma once
 
 #include <malloc.h>
@@ -17,9 +17,9 @@
 
 namespace portfwd {
 
-// The moment at which the service manager is told that the daemon is ready: when what was open at
-// the start is forwarded, so that units which are ordered after it find their ports; after
-// kPatience at the latest, since some container may never answer. Owned by main.
+// Notifies the service manager that the daemon is ready: when what was open at the start is
+// forwarded, so that units which are ordered after it find their ports; after kPatience at the
+// latest, since some container may never answer.
 class Readiness final : private WaitHook {
  public:
   static constexpr Duration kPatience = std::chrono::seconds(1);
@@ -54,9 +54,9 @@ class Readiness final : private WaitHook {
   Timer patience_;
 };
 
-// The orderly end: every forward is withdrawn and told about, live connections may finish, then the
-// loop stops. A second request ends at once. Owned by main. A later hand-over across a restart
-// takes its place here, before the forwards are withdrawn.
+// Orderly shutdown: every forward is withdrawn and its removal announced, live connections may
+// finish, then the loop stops. A second request stops it at once. A hand-over across a restart will
+// take its place here, before the forwards are withdrawn.
 class Shutdown final : private WaitHook {
  public:
   Shutdown(EventLoop& loop, Controller& controller, ManagerNotifier& notifier)
@@ -89,16 +89,16 @@ class Shutdown final : private WaitHook {
   Exit status_ = kDone;
 };
 
-// Gives memory back after containers have ended. The heap of a daemon that has seen hundreds of
-// containers stays as large as it was at most: glibc gives back only what is free at its end. Owned
-// by main with the registry.
+// Returns memory to the kernel after containers have ended. The heap of a daemon that has seen
+// hundreds of containers stays as large as it was at most: glibc returns only memory that is free
+// at its end.
 class MemoryTrim final : public RegistryObserver {
  public:
   explicit MemoryTrim(EventLoop& loop) : trim_(loop, [] { (void)::malloc_trim(kKeep); }) {}
 
  private:
-  static constexpr std::size_t kKeep = 256UL << 10;  ///< bytes: so much is soon used again
-  /// For the others that end meanwhile, and for what ends with them: names, clients, answers.
+  static constexpr std::size_t kKeep = 256UL << 10;  ///< bytes that are soon used again
+  /// Other containers may end meanwhile, and what belongs to them: names, clients, answers.
   static constexpr Duration kDelay = std::chrono::seconds(2);
 
   void on_container_added(const Container&) override {}

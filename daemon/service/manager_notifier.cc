@@ -46,7 +46,7 @@ Duration watchdog_period() {
 
 ManagerNotifier::ManagerNotifier(EventLoop& loop)
     : manager_(std::getenv("NOTIFY_SOCKET")),
-      next_(loop, [this] { tell(); }),
+      next_(loop, [this] { send_state(); }),
       watchdog_(loop, [this] { ping(); }),
       period_(watchdog_period()) {
   if (period_ > Duration::zero()) watchdog_.arm_after(period_);
@@ -54,16 +54,16 @@ ManagerNotifier::ManagerNotifier(EventLoop& loop)
 
 void ManagerNotifier::ready() {
   must_arrive_ = "READY=1\n";
-  tell();
+  send_state();
 }
 
 void ManagerNotifier::stopping() {
   stopping_ = true;
   must_arrive_ += "STOPPING=1\n";
-  tell();
+  send_state();
 }
 
-void ManagerNotifier::tell() {
+void ManagerNotifier::send_state() {
   const std::string status = stopping_ ? "STATUS=Waiting for open connections to finish"
                                        : fmt::format("STATUS=Forwarding {} ports of {} containers",
                                                      forwards_, containers_);

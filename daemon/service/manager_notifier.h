@@ -1,6 +1,6 @@
-// What the service manager is told: READY once, STATUS when it has changed, the watchdog's sign of
-// life, STOPPING at the end. Owned by main; silent where there is no $NOTIFY_SOCKET. A manager that
-// is too busy to listen is told later.
+// Notifications to the service manager: READY once, STATUS when it has changed, the watchdog's
+// keep-alive, STOPPING at the end. Owned by main; it sends nothing without $NOTIFY_SOCKET. While
+// the manager's queue is full, messages are sent later.
 #pragma once
 
 #include <string>
@@ -13,15 +13,15 @@
 
 namespace portfwd {
 
-// The way to the service manager: datagrams to $NOTIFY_SOCKET, never waited for. sd_notify(3) would
-// wait while a busy manager reads nothing, and every connection with it. Owned by ManagerNotifier.
+// Datagram socket connected to $NOTIFY_SOCKET, never blocking. sd_notify(3) would block while a
+// busy manager reads nothing, and every connection with it. Owned by ManagerNotifier.
 class NotifySocket {
  public:
   /// @param address value of $NOTIFY_SOCKET: a path, or "@" and an abstract name; null or anything
   /// else: there is no manager
   explicit NotifySocket(const char* address);
 
-  /// @return false when the manager's queue is full: say it again later
+  /// @return false when the manager's queue is full: send it again later
   [[nodiscard]] bool send(std::string_view assignments) const;
 
  private:
@@ -50,7 +50,7 @@ class ManagerNotifier final : public ControlObserver {
     what += change;
     if (!next_.armed()) next_.arm_after(kPause);  // a burst becomes one message
   }
-  void tell();
+  void send_state();
   void ping();
 
   int forwards_ = 0;
@@ -59,7 +59,7 @@ class ManagerNotifier final : public ControlObserver {
   std::string must_arrive_;  ///< READY and STOPPING, until they were sent
   Timer next_;
   Timer watchdog_;
-  Duration period_{};  ///< zero: nobody watches
+  Duration period_{};  ///< zero: no watchdog
   bool stopping_ = false;
 };
 

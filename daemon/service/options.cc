@@ -101,7 +101,7 @@ Checked from_environment(Options& options) {
   return {};
 }
 
-/// getopt_long(3) itself is told to be silent, so that there is one line and it is ours.
+/// getopt_long(3) itself prints nothing, so that there is one line and it is ours.
 std::string bad_option(char* const* argv, int option) {
   const std::string what = echo(argv[optind - 1]);
   if (option == ':') return fmt::format("{} needs a value; see portfwd --help", what);

@@ -25,16 +25,16 @@ struct Options {
   log::Level log_level = log::Level::Info;
 };
 
-/// @return what to do, or one sentence on what is wrong (exit status 2)
+/// @return the options, or a sentence that says what is wrong (exit status 2)
 [[nodiscard]] std::expected<Options, std::string> parse_options(int argc, char* const* argv);
 
-/// The configuration that the options name; before anybody is served.
+/// Reads the configuration that the options name, at start.
 [[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options);
-/// The same at any time. @param users tells who is meant by a name
+/// The same at any time. @param users resolves names of users
 [[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options,
                                                               UserNames& users);
 
-/// Prints what --help and --version ask for. @return whether that was all
+/// Prints the text of --help or --version. @return whether nothing else is to be done
 [[nodiscard]] bool tell_about(const Options& options);
 
 }  // namespace portfwd

@@ -20,8 +20,8 @@
 
 namespace portfwd {
 
-// What all relays share, put together for this process: the context, the gate before accept, and
-// the kernel's word on who connects. Owned by main.
+// Objects that all relays share: their context, the gate before accept, and the identification of
+// clients. Owned by main.
 class RelayParts final : private AcceptGateObserver {
  public:
   /// @param diag opened in the daemon's own namespaces
@@ -40,8 +40,8 @@ class RelayParts final : private AcceptGateObserver {
   ClientIdentity identity_;
 };
 
-// Discovery put together for this machine: its /proc, the registry it fills, the engines that may
-// be asked, and the names of the programs it has seen. Owned by main.
+// Discovery with what it needs: this machine's /proc, the registry that it fills, the engines, and
+// the names of the programs that it has seen. Owned by main.
 struct DiscoveryParts {
   /// The daemon's only children are its brokers and readers, whose home is no container.
   explicit DiscoveryParts(EventLoop& event_loop)
@@ -58,7 +58,7 @@ struct DiscoveryParts {
     registry.add_observer(trim);
   }
 
-  /// Of the readers: whom a name is missing for, and why.
+  /// Adds what the readers could not read.
   void add_facts(Facts& facts_out) const;
 
   EventLoop& loop;
@@ -78,8 +78,8 @@ struct DiscoveryParts {
   MemoryTrim trim;
 };
 
-// The ways into containers put together for this process: brokers of its own, helper containers by
-// the engines that obey this user, and the set that chooses. Owned by main.
+// Access to containers: the daemon's own brokers, helper containers of engines whose socket this
+// user may access, and the set that chooses between them. Owned by main.
 struct AccessParts {
   struct Parts {
     EventLoop& loop;

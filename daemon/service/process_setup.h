@@ -1,5 +1,5 @@
-// What the process as a whole needs before anything runs: signals, descriptors, timers, whose it
-// is, and where its broker lies.
+// Settings of the process as a whole, made before anything else runs: signals, descriptors, timers;
+// its user, the path of its broker, and its exit status.
 #pragma once
 
 #include <filesystem>
@@ -12,23 +12,23 @@
 
 namespace portfwd {
 
-// How the daemon ends and what it says then. The numbers are part of the outside contract.
-
+/// Exit status of the daemon. The numbers are part of the contract with its users.
 enum Exit { kDone = 0, kFailed = 1, kUsage = 2, kAnotherRuns = 4 };
 
-/// Says why, in one line each, and returns the status.
+/// Logs each line of the text as an error. @return the status
 int fail_with(Exit status, std::string_view text);
-/// A part could not be made.
+/// For a part that could not be made.
 int fail_with(const Error& error);
 int fail_with(const BusFailure& failure);
 int fail_with(const Mistakes& mistakes);
 
 /// Ignores SIGPIPE (splice has no flag for it), and SIGUSR1 and SIGUSR2, which would end the daemon
-/// and mean nothing to it; raises the soft descriptor limit to the hard one, lets the kernel
-/// coalesce wake-ups by a millisecond, and has large blocks of memory given back when freed.
+/// and have no meaning here; raises the soft descriptor limit to the hard one, lets the kernel
+/// coalesce wake-ups within a millisecond, and has large blocks of memory returned to the kernel
+/// when freed.
 void set_up_process();
 
-/// Of this user; "" when it can't be known.
+/// Of this user; "" when it is unknown.
 [[nodiscard]] std::string login_name();
 
 /// The broker beside this program: installed (bin/ and libexec/), or in a build tree.

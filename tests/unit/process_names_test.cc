@@ -42,7 +42,7 @@ TEST(ProcessFacts, KeepWhatWasSaidBeforeATitleWasWrittenOverIt) {
   for (const std::string& over : {" *:6379\0\0\0"s, "\0\0\0\0"s, "ss /usr/sbin/nginx\0\0"s}) {
     const auto now = parse_process_facts("redis-server *:6379\0"s, over, "host", before);
     EXPECT_TRUE(now.opted_out);
-    EXPECT_EQ(now.told.name, "box");
+    EXPECT_EQ(now.by_environment.name, "box");
     EXPECT_EQ(now.command, "redis-server *:6379");
     EXPECT_FALSE(now.environment_lost);
     EXPECT_TRUE(parse_process_facts("redis-server\0"s, over, "host").environment_lost);
@@ -110,7 +110,7 @@ TEST_F(ListenerNamesTest, HoldsANewListenerBackUntilItsProgramIsKnown) {
 TEST_F(ListenerNamesTest, ShowsAListenerWhoseProgramIsNotFoundInTime) {
   EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
   pass(0ms);
-  pass(ListenerNames::kHold);
+  pass(ListenerNames::kLongestWait);
   EXPECT_EQ(changes, 1);
   EXPECT_THAT(shown({listener(80, 1)}), ElementsAre(80));
   source.say({{1, {::getpid(), "late", "", true}}});
@@ -152,7 +152,7 @@ TEST_F(ListenerNamesTest, LooksAgainWhenTheNamedProcessEnds) {
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
   EXPECT_TRUE(loop.turn(20s));
-  pass(ListenerNames::kHold);
+  pass(ListenerNames::kLongestWait);
   EXPECT_THAT(source.asked, ElementsAre(1));
   EXPECT_THAT(shown({listener(80, 1)}), ElementsAre(80));
   EXPECT_EQ(last[0].process, "parent") << "until the other one is found";

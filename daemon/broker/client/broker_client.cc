@@ -171,7 +171,7 @@ BrokerClient::BrokerClient(EventLoop& loop, std::shared_ptr<BrokerLauncher> laun
       userns_(std::move(userns)),
       home_(home),
       work_(loop, [this] { work(); }),
-      deadline_(loop, [this] { broken(kSilent); }) {}
+      deadline_(loop, [this] { on_failure(kSilent); }) {}
 
 BrokerClient::~BrokerClient() {
   if (!process_) return;
@@ -205,18 +205,18 @@ void BrokerClient::work() {
     return;
   }
   if (!process_ && !start()) return;
-  if (const auto sent = send_waiting(); !sent) broken(sent.error());
+  if (const auto sent = send_waiting(); !sent) on_failure(sent.error());
 }
 
 bool BrokerClient::start() {
   auto launched = launcher_->launch();
   if (!launched) {
-    broken(launched.error());
+    on_failure(launched.error());
     return false;
   }
   process_.emplace(loop_, std::move(*launched), static_cast<IoHandler&>(*this));
   if (const auto watched = process_->source.watch(EPOLLIN); !watched) {
-    broken(watched.error());
+    on_failure(watched.error());
     return false;
   }
   Call& join = calls_.emplace_front();
@@ -225,7 +225,7 @@ bool BrokerClient::start() {
   join.request.id = ++last_id_ == 0 ? ++last_id_ : last_id_;
   join.fd = userns_.get();
   join.done = [this](const Result<Sockets>& joined) {
-    if (!joined) broken(joined.error());
+    if (!joined) on_failure(joined.error());
   };
   return true;
 }
@@ -258,7 +258,7 @@ void BrokerClient::on_io(IoSource&, std::uint32_t) {
   while (process_ && receive_one()) {
   }
   if (!process_) return;
-  if (const auto sent = send_waiting(); !sent) broken(sent.error());
+  if (const auto sent = send_waiting(); !sent) on_failure(sent.error());
 }
 
 /// @return false when there is no more for now, or no broker any more
@@ -267,7 +267,7 @@ bool BrokerClient::receive_one() {
   ReceivedMessage got = receive_with_fds(process_->process.socket.get(),
                                          std::as_writable_bytes(std::span(&bytes, 1)));
   if (got.outcome == ReceivedMessage::Outcome::Nothing) return false;
-  if (got.outcome == ReceivedMessage::Outcome::End) return broken(kDied), false;
+  if (got.outcome == ReceivedMessage::Outcome::End) return on_failure(kDied), false;
   const auto reply = in_flight_ == 0
                          ? std::nullopt
                          : parse_reply(std::as_bytes(std::span(&bytes, 1)).first(got.size),
@@ -275,17 +275,17 @@ bool BrokerClient::receive_one() {
   const bool complete = reply && !got.bytes_cut_off && got.fds.size() == reply->count;
   // Only our own descriptor limit cuts a reply's off: the buffer holds as many as a message can.
   const bool cut_off = reply && got.fds_cut_off && got.fds.size() < reply->count;
-  if (!complete && !cut_off) return broken(kNonsense), false;
-  settle(*reply, std::move(got.fds), cut_off);
+  if (!complete && !cut_off) return on_failure(kNonsense), false;
+  complete_first(*reply, std::move(got.fds), cut_off);
   return true;
 }
 
-void BrokerClient::settle(const broker::Reply& reply, Sockets sockets, bool cut_off) {
+void BrokerClient::complete_first(const broker::Reply& reply, Sockets sockets, bool cut_off) {
   Call call = std::move(calls_.front());
   calls_.pop_front();
   --in_flight_;
   if (call.request.op == broker::Op::Join) {
-    joined();
+    on_joined();
   } else {
     pause_ = {};
   }
@@ -297,11 +297,11 @@ void BrokerClient::settle(const broker::Reply& reply, Sockets sockets, bool cut_
 }
 
 /// What was sent along with the join is only read from now on.
-void BrokerClient::joined() {
+void BrokerClient::on_joined() {
   for (std::size_t i = 0; i < in_flight_; ++i) calls_[i].deadline = loop_.now() + kDeadline;
 }
 
-void BrokerClient::broken(Error error) {
+void BrokerClient::on_failure(Error error) {
   stay_until_batch_ends();
   ++failures_;
   const bool again = pause_ > Duration::zero();  // it has not worked since the last time

@@ -1,14 +1,12 @@
-// The daemon's side of one broker: asks, and calls back with the descriptors. Shared by all
-// containers that the broker serves; it starts the process on the first request, and the last
-// owner's end is the process' end. It knows the protocol, but neither containers nor who needs
-// what.
+// The daemon's side of one broker: sends requests and calls back with the descriptors. Shared by
+// all containers that the broker serves; it starts the process with the first request, and the
+// process ends with the last owner. It knows the protocol, and nothing of containers.
 //
-// Answers come in the order of the requests, so the first call in flight is the one that is
-// answered next. Anything else (another id, a wrong count, silence past the deadline, the end of
-// the socket) means that this broker is not to be trusted: it is killed, all calls fail, and the
-// next one is made again when needed, after a pause that doubles with every failure up to
-// kLongestPause: whatever has happened to brokers, what is asked for now waits no longer than that.
-// Descriptors already handed over are not touched by any of this.
+// Replies come in the order of the requests, so the first call in flight is answered next. Anything
+// else (another id, a wrong count, no reply before the deadline, the end of the socket) means that
+// the broker must not be trusted: it is killed, all calls fail, and another one is started when
+// needed, after a pause that doubles with every failure up to kLongestPause, which is the longest
+// wait of any request. Descriptors that were already passed on are not affected.
 #pragma once
 
 #include <sys/types.h>
@@ -34,37 +32,37 @@
 
 namespace portfwd {
 
-// The protocol as the daemon sees it: what it asks as values, made into requests, and replies
-// checked before anybody believes them. Pure; it sends nothing.
-/// Sockets to connect with, at most broker::kMaxCount of them.
+// The daemon's side of the protocol: requests made of values, and replies checked before they are
+// used. Pure; it sends nothing.
+
+/// Sockets to connect, at most broker::kMaxCount of them.
 [[nodiscard]] broker::Request stream_sockets(Family family, std::uint32_t count);
 [[nodiscard]] broker::Request datagram_sockets(Family family, std::uint32_t count);
-/// Netlink sockets for NETLINK_SOCK_DIAG. Uids in its dumps are as the joined user namespace
-/// counts.
+/// Netlink sockets for NETLINK_SOCK_DIAG. Uids in their dumps are those of the joined user
+/// namespace.
 [[nodiscard]] broker::Request sock_diag_sockets(std::uint32_t count);
 
 /// @param backlog for Protocol::Tcp; @param v6only counts for IPv6 only
 [[nodiscard]] broker::Request listener(Protocol protocol, const Endpoint& local, int backlog,
                                        bool v6only);
 
-/// A stream socket that does not listen yet: until it does, nobody else sees it. IPv6 alone with an
-/// IPv6 address.
+/// A stream socket that does not listen yet: until then no dump of listeners shows it. IPv6 only if
+/// the address is IPv6.
 [[nodiscard]] broker::Request bound_stream(const Endpoint& local);
 
 /// @param path absolute in the container's root. ENAMETOOLONG, EINVAL.
 [[nodiscard]] Result<broker::Request> unix_connection(std::string_view path);
 
 struct UnixOwner {
-  uid_t uid = 0;  ///< as the container counts
+  uid_t uid = 0;  ///< inside the container
   gid_t gid = 0;
   mode_t mode = 0600;
 };
 [[nodiscard]] Result<broker::Request> unix_listener(std::string_view path, const UnixOwner& owner,
                                                     int backlog);
 
-/// @return nothing unless the bytes are a reply to `request` that could be true: size, version, id,
-/// and a failure with an errno and a step or the count that was asked for. Descriptors are counted
-/// by the caller.
+/// @return nothing unless the bytes are a valid reply to `request`: size, version, id, and either a
+/// failure with an errno and a step or the requested count. The caller must count the descriptors.
 [[nodiscard]] std::optional<broker::Reply> parse_reply(std::span<const std::byte> bytes,
                                                        const broker::Request& request);
 
@@ -73,8 +71,8 @@ struct UnixOwner {
 
 class BrokerClient;
 
-/// A request under way; destroying it cancels it: the callback is not called, late descriptors
-/// close.
+/// A request in progress. Destroying it cancels the request: the callback is not called,
+/// descriptors that arrive later are closed.
 class BrokerCall {
  public:
   BrokerCall() = default;
@@ -96,19 +94,19 @@ class BrokerCall {
 class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, private IoHandler {
  public:
   using Sockets = std::vector<UniqueFd>;
-  /// As many descriptors as were asked for, close-on-exec and non-blocking; or why there are none.
-  /// ETIMEDOUT, ECONNRESET and EBADMSG with op "broker" are the broker's failure, EMFILE our own.
+  /// As many descriptors as were requested, close-on-exec and non-blocking; or an error. ETIMEDOUT,
+  /// ECONNRESET and EBADMSG with op "broker" are failures of the broker, EMFILE is ours.
   using Done = std::move_only_function<void(Result<Sockets>)>;
   [[nodiscard]] static bool is_brokers_failure(const Error& e) { return e.op == kOwnOp; }
 
-  /// Of a request, from its sending or from the join, if that is later.
+  /// For a reply, from the sending of the request or from the join, whichever is later.
   static constexpr Duration kDeadline = std::chrono::seconds(2);
   static constexpr Duration kShortestPause = std::chrono::milliseconds(100);
   static constexpr Duration kLongestPause = std::chrono::seconds(1);
   static constexpr std::string_view kOwnOp = "broker";
 
-  /// Make it with std::make_shared; the loop outlives it. @param userns the user namespace to join,
-  /// or invalid to stay in the daemon's own
+  /// Must be made with std::make_shared; the loop outlives it. @param userns the user namespace to
+  /// join; invalid: the daemon's own
   BrokerClient(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher, UniqueFd userns,
                broker::Home home = broker::Home::Private);
   BrokerClient(const BrokerClient&) = delete;
@@ -144,9 +142,9 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   [[nodiscard]] bool start();
   Result<void> send_waiting();
   [[nodiscard]] bool receive_one();
-  void settle(const broker::Reply& reply, Sockets sockets, bool cut_off);
-  void joined();
-  void broken(Error error);
+  void complete_first(const broker::Reply& reply, Sockets sockets, bool cut_off);
+  void on_joined();
+  void on_failure(Error error);
   void cancel(std::uint32_t id);
   void arm_deadline();
   void stay_until_batch_ends();
@@ -159,37 +157,36 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   std::deque<Call> calls_;  ///< the first in_flight_ of them are sent
   std::size_t in_flight_ = 0;
   std::uint32_t last_id_ = 0;
-  Duration pause_{};  ///< before the next start; 0 while all is well
+  Duration pause_{};  ///< before the next start; 0 without a failure
   TimePoint not_before_ = TimePoint::min();
   std::uint64_t failures_ = 0;
   Timer work_;
   Timer deadline_;
 };
 
-// All brokers of the daemon: one for each user namespace that is a direct child of the daemon's
-// own, serving every network namespace in and below it. Owned by main, outlives the clients. A
-// broker lives as long as somebody holds its client; this only remembers which there are. It knows
-// nothing of containers.
-/// On whose behalf namespaces are entered.
+/// The user on whose behalf namespaces are entered.
 struct NamespaceOwner {
   uid_t uid = 0;
   bool privileged = false;  ///< has CAP_SYS_ADMIN in its own user namespace
   [[nodiscard]] static NamespaceOwner this_process();
 };
 
+// All brokers of the daemon: one for each user namespace that is a direct child of the daemon's
+// own, which serves every network namespace in and below it. Owned by main, outlives the clients. A
+// broker lives as long as its client has an owner; the set itself owns none. It knows nothing of
+// containers.
 class BrokerSet {
  public:
   BrokerSet(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher, NamespaceOwner owner);
 
-  /// The broker that can make sockets in this network namespace. Starts nothing: its first call
-  /// does. Hold it as long as the container lives; all containers of one user namespace get the
-  /// same.
+  /// The broker that can make sockets in this network namespace. Its first call starts it. It must
+  /// be kept as long as the container lives; all containers of one user namespace share one.
   /// @param netns borrowed
   /// @return EPERM when it is above our user namespace, another user's, or our own user namespace's
   /// without privilege in it; ENOTTY when it is no namespace at all.
   [[nodiscard]] Result<std::shared_ptr<BrokerClient>> enter(int netns);
 
-  /// Of the brokers that run now: discovery must not take their home for a container.
+  /// Of the brokers that run now: discovery must not mistake their home for a container.
   [[nodiscard]] std::vector<pid_t> pids() const;
   [[nodiscard]] std::uint64_t failures() const;  ///< of all brokers that are held now
 
@@ -197,7 +194,7 @@ class BrokerSet {
   EventLoop& loop_;
   std::shared_ptr<BrokerLauncher> launcher_;
   NamespaceOwner owner_;
-  /// Those that are held, by the inode of the user namespace that each has joined.
+  /// Brokers in use, by the inode of the user namespace that each has joined.
   std::map<std::uint64_t, std::weak_ptr<BrokerClient>> brokers_;
 };
 

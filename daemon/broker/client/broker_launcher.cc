@@ -76,7 +76,7 @@ class Attributes {
 
 }  // namespace
 
-/// A child that was told to end, until it has.
+/// A child that was discarded, until it has exited.
 class SpawnLauncher::Dying final : public Retirable, private IoHandler {
  public:
   Dying(SpawnLauncher& launcher, UniqueFd pidfd)

@@ -1,5 +1,5 @@
-// How a broker comes to life and is buried. SpawnLauncher starts the installed program; an engine's
-// helper container is another way, and a test's fake a third: the client sees a socket and no more.
+// Starts and reaps broker processes. SpawnLauncher starts the installed program; a HelperLauncher
+// has an engine do so. The client of a broker knows its socket alone.
 #pragma once
 
 #include <sys/types.h>
@@ -28,20 +28,20 @@ class BrokerLauncher {
  public:
   virtual ~BrokerLauncher() = default;
   [[nodiscard]] virtual Result<BrokerProcess> launch() = 0;
-  /// How long its first answer may take, from the launch.
+  /// How long its first reply may take, from the launch.
   [[nodiscard]] virtual Duration patience() const { return std::chrono::seconds(2); }
-  /// Ends it, whatever state it is in, and waits for nothing.
+  /// Ends it, whatever its state. Does not wait.
   virtual void discard(BrokerProcess process) = 0;
 };
 
 /// Starts the static program and reaps it from the loop. It gets its socket and no other
-/// descriptor, an empty environment, no ignored signal, and a process group of its own:
-/// a Ctrl-C at the daemon's terminal must not take it away while connections drain.
+/// descriptor, an empty environment, no ignored signal, and a process group of its own: a Ctrl-C at
+/// the daemon's terminal must not end it while connections drain.
 class SpawnLauncher final : public BrokerLauncher {
  public:
   enum class Ending {
     WhenAsked,  ///< no signal is blocked
-    WhenDone,   ///< systemd asks every process of the unit to end: it finishes first
+    WhenDone,   ///< SIGTERM is blocked, which systemd sends to every process of the unit
   };
   /// @param program path of portfwd-broker
   /// @param argument its only one, or ""
@@ -51,7 +51,7 @@ class SpawnLauncher final : public BrokerLauncher {
 
   [[nodiscard]] Result<BrokerProcess> launch() override;
   void discard(BrokerProcess process) override;
-  /// How many ended ones the kernel has not given back yet.
+  /// How many discarded processes have not exited yet.
   [[nodiscard]] std::size_t dying() const { return dying_.size(); }
 
  private:
@@ -66,8 +66,9 @@ class SpawnLauncher final : public BrokerLauncher {
 };
 
 // Messages with descriptors over a SOCK_SEQPACKET socket, never blocking. The caller owns the
-// socket; what arrives is owned by the result. It knows nothing of what the bytes mean.
-/// @param fds copies of them go along, at most 253. EAGAIN when the peer does not keep up. Source:
+// socket; the result owns what was received.
+
+/// @param fds copies of them are sent, at most 253. EAGAIN when the peer does not keep up. Source:
 /// unix(7).
 Result<void> send_with_fds(int socket, std::span<const std::byte> bytes, std::span<const int> fds);
 
@@ -79,8 +80,8 @@ struct ReceivedMessage {
   bool fds_cut_off = false;    ///< descriptors were lost: our RLIMIT_NOFILE is reached
   std::vector<UniqueFd> fds;   ///< close-on-exec
 };
-/// Takes one message and up to SCM_MAX_FD descriptors. An empty message counts as the end, since
-/// the kernel tells them apart for nobody.
+/// Receives one message and up to SCM_MAX_FD descriptors. An empty message counts as the end, since
+/// the kernel reports both alike.
 [[nodiscard]] ReceivedMessage receive_with_fds(int socket, std::span<std::byte> buffer);
 
 }  // namespace portfwd

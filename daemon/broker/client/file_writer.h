@@ -1,7 +1,7 @@
-// The daemon's side of a writer: replaces a file by a process of its own, since nobody knows how
-// long a disk takes, and calls back when the file is on it. Owned by main. One at a time, so that
-// no two write beside the same file; one that takes too long is killed, and until the kernel has
-// given it back every further request fails.
+// The daemon's side of a writer: has a process of its own replace a file, since writing to a disk
+// may take any time, and calls back when the file is on disk. Owned by main. There is one writer at
+// a time, so that no two write beside the same file; one that takes too long is killed, and until
+// it has exited every further request fails.
 #pragma once
 
 #include <chrono>
@@ -19,7 +19,7 @@ namespace portfwd {
 
 class FileWriter final : private IoHandler {
  public:
-  static constexpr Duration kPatience = std::chrono::seconds(30);  ///< a disk that spins up
+  static constexpr Duration kPatience = std::chrono::seconds(30);  ///< enough for a disk to spin up
 
   using Done = std::move_only_function<void(Result<void>)>;
   /// @param program path of portfwd-broker

@@ -28,7 +28,7 @@ constexpr Error kNonsense{EBADMSG, kOp};
 
 /// Enough to keep a reader busy; the largest of them fit into a socket's default buffer.
 constexpr std::size_t kMostInFlight = 8;
-/// Callers ask anew; what is beyond this many was asked for by somebody who floods us.
+/// Callers repeat their requests; more than this many come from a flood.
 constexpr std::size_t kMostWaiting = 4096;
 constexpr Duration kShortestPause = std::chrono::milliseconds(100);
 constexpr Duration kLongestPause = std::chrono::seconds(5);
@@ -303,7 +303,7 @@ void Reader::end_process() {
   for (Asked& asked : calls_) asked.answer.clear();
 }
 
-/// All that was asked for fails; who still needs it asks again.
+/// All requests fail; callers repeat them if needed.
 void Reader::lose_reader(Error error) {
   end_process();
   pause_ = std::clamp(2 * pause_, kShortestPause, kLongestPause);

@@ -1,13 +1,13 @@
-// The daemon's side of one reader: asks for texts that may never come, and calls back with them.
-// Owned by main, one for processes and one for files, so that a file system that hangs delays no
-// name of a program; and by whoever needs one in another user namespace. It knows the protocol, but
-// not what is read for whom.
+// The daemon's side of one reader: requests texts whose reading may block for ever, and calls back
+// with them. Owned by main, one for processes and one for files, so that a file system that hangs
+// does not delay names of programs; and by FoundProcessNames, for other user namespaces. It knows
+// the protocol, but not what the texts are for.
 //
-// Answers come in the order of the requests, so the first in flight is the one being read. When it
-// has not come in time the reader is killed, the first request fails and its subject is never read
-// again, and a new reader gets the others. One that sits in a system call which no signal ends (a
-// FUSE request that its server has taken) stays until that answers: nobody waits for it, but
-// kMostStuck of them are all there may be; then every request fails until one has ended.
+// Replies come in the order of the requests, so the first in flight is being read. When a reply is
+// late the reader is killed, the first request fails and its subject is never read again, and a new
+// reader gets the others. A reader in a system call that no signal interrupts (a FUSE request that
+// its server has received) stays until that returns. Nothing waits for it, but there may be
+// kMostStuck of them at most: then every request fails until one has exited.
 #pragma once
 
 #include <chrono>
@@ -41,7 +41,7 @@ class Reader final : private IoHandler {
   template <class T>
   using Done = std::move_only_function<void(Result<T>)>;
 
-  /// A request under way; destroying it cancels it: the callback is not called.
+  /// A request in progress. Destroying it cancels it: the callback is not called.
   class Call {
    public:
     Call() = default;
@@ -55,7 +55,8 @@ class Reader final : private IoHandler {
   };
 
   static constexpr Duration kDeadline = std::chrono::seconds(1);
-  /// The deadline for kWary after one was missed: who makes one process hang can make many.
+  /// The deadline for kWary after one was missed: a user who can make one process hang can make
+  /// many hang.
   static constexpr Duration kWaryDeadline = std::chrono::milliseconds(100);
   static constexpr Duration kWary = std::chrono::minutes(1);
   static constexpr std::size_t kMostStuck = 4;
@@ -93,19 +94,19 @@ class Reader final : private IoHandler {
   /// above.
   [[nodiscard]] Call read_file(const File& file, Done<std::string> done);
 
-  /// Waits until everything asked for has been answered, at most so long. For the start of the
-  /// daemon, when there is nobody to serve yet.
+  /// Waits until all requests are answered, at most `limit`. For the start of the daemon, when
+  /// nothing else is served yet.
   void wait(Duration limit);
 
-  /// Ends its process, unless something is asked of it; the next question starts another one. Who
-  /// destroys it before at_rest() leaves a dead child that nobody waits for.
+  /// Ends its process unless requests are in progress; the next request starts another one. If it
+  /// is destroyed before at_rest(), a child remains that is not reaped.
   void rest();
   [[nodiscard]] bool at_rest() const { return !process_ && launcher_.dying() == 0; }
 
   [[nodiscard]] std::size_t waiting() const { return calls_.size(); }
   [[nodiscard]] std::size_t stuck() const { return launcher_.dying(); }
   [[nodiscard]] std::uint64_t silences() const { return silences_; }  ///< so far
-  /// The subjects that are not read again, as a person is told of them; the last ones.
+  /// The last subjects that are not read again, for display.
   [[nodiscard]] std::vector<std::string> silent(std::size_t most) const;
   [[nodiscard]] pid_t pid() const { return process_ ? process_->process.pid : 0; }
 
@@ -113,7 +114,7 @@ class Reader final : private IoHandler {
   struct Asked {
     broker::ReadRequest request;
     std::string payload;
-    std::string subject;  ///< what is not to be read again after a silence; "" for Owners
+    std::string subject;  ///< what is not read again when it is late; "" for Owners
     std::weak_ptr<Call::Raw> done;
     std::string answer;  ///< so far
   };
@@ -149,7 +150,7 @@ class Reader final : private IoHandler {
   std::deque<std::string> silent_in_order_;
   std::uint64_t silences_ = 0;
   TimePoint wary_until_ = TimePoint::min();
-  Duration pause_{};  ///< before the next start; 0 while all is well
+  Duration pause_{};  ///< before the next start; 0 without a failure
   TimePoint not_before_ = TimePoint::min();
   Timer work_;
   Timer deadline_;

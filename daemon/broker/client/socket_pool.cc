@@ -21,20 +21,20 @@ SocketPool::SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, in
       broker_(std::move(broker)),
       netns_(netns),
       protocol_(protocol),
-      turn_away_unsupported_(loop,
-                             [this] {
-                               for (Shelf& each : shelves_) {
-                                 if (each.unsupported) turn_away(each, kUnsupported);
-                               }
-                             }),
-      ask_again_(loop, [this] { ask_again(); }) {}
+      fail_unsupported_(loop,
+                        [this] {
+                          for (FamilyPool& each : pools_) {
+                            if (each.unsupported) fail_waiters(each, kUnsupported);
+                          }
+                        }),
+      request_again_(loop, [this] { request_again(); }) {}
 
 void SocketPool::prepare(Family family) {
   refill(family);
 }
 
 UniqueFd SocketPool::take(Family family) {
-  Shelf& from = shelf(family);
+  FamilyPool& from = pool_of(family);
   UniqueFd socket;
   if (!from.stock.empty()) {
     socket = std::move(from.stock.back());
@@ -45,60 +45,60 @@ UniqueFd SocketPool::take(Family family) {
 }
 
 void SocketPool::await(Family family, SocketTaker& taker) {
-  Shelf& at = shelf(family);
+  FamilyPool& at = pool_of(family);
   assert(std::ranges::find(at.takers, &taker) == at.takers.end());  // at most one socket at a time
   at.takers.push_back(&taker);
   if (at.unsupported) {
-    turn_away_unsupported_.arm_now();
+    fail_unsupported_.arm_now();
   } else {
-    if (!at.scarce && !short_) at.batch = std::min(2 * at.batch, kLargestBatch);
+    if (!at.low_on_fds && !short_) at.batch = std::min(2 * at.batch, kLargestBatch);
     refill(family);
   }
 }
 
 void SocketPool::withdraw(SocketTaker& taker) noexcept {
-  for (Shelf& each : shelves_) std::erase(each.takers, &taker);
+  for (FamilyPool& each : pools_) std::erase(each.takers, &taker);
 }
 
 void SocketPool::refill(Family family) {
-  Shelf& at = shelf(family);
-  if (at.asking || at.unsupported) return;
+  FamilyPool& at = pool_of(family);
+  if (at.requested || at.unsupported) return;
   const TimePoint now = loop_.now();
-  if (now - at.asked_at > kQuiet && at.takers.empty()) at.batch = kFirstBatch;
+  if (now - at.requested_at > kQuiet && at.takers.empty()) at.batch = kFirstBatch;
   const bool enough = short_ || at.stock.size() > at.batch / 2;
   if (enough && at.takers.empty()) return;
   const std::size_t ahead = short_ ? 0 : at.batch;
-  const std::size_t wanted = at.scarce ? at.batch : std::max(ahead, at.takers.size());
+  const std::size_t wanted = at.low_on_fds ? at.batch : std::max(ahead, at.takers.size());
   const auto count =
       std::clamp<std::size_t>(wanted - std::min(at.stock.size(), wanted - 1), 1, broker::kMaxCount);
   assert(at.batch >= 1 && at.batch <= kLargestBatch);
-  at.asking = true;
-  at.asked_at = now;
+  at.requested = true;
+  at.requested_at = now;
   const auto request = protocol_ == Protocol::Tcp ? stream_sockets : datagram_sockets;
   at.call = broker_->call(request(family, static_cast<std::uint32_t>(count)), netns_,
                           [this, family](Result<BrokerClient::Sockets> sockets) {
-                            arrived(family, std::move(sockets));
+                            on_sockets(family, std::move(sockets));
                           });
 }
 
-void SocketPool::arrived(Family family, Result<BrokerClient::Sockets> sockets) {
-  Shelf& at = shelf(family);
-  assert(at.asking);  // each question has one answer
-  at.asking = false;
+void SocketPool::on_sockets(Family family, Result<BrokerClient::Sockets> sockets) {
+  FamilyPool& at = pool_of(family);
+  assert(at.requested);  // each question has one answer
+  at.requested = false;
   const bool failed = !sockets && BrokerClient::is_brokers_failure(sockets.error());
   const bool failed_before = std::exchange(at.failed_before, failed);
-  if (failed && !failed_before) {  // that one is gone; who waits may be served by the next
+  if (failed && !failed_before) {  // that broker is gone; the next one may serve the takers
     if (!at.takers.empty()) refill(family);
     return;
   }
   if (!sockets && sockets.error().code == EMFILE && !at.takers.empty()) {
-    at.scarce = true;
+    at.low_on_fds = true;
     at.batch = std::max(at.batch / 2, 1U);
-    return ask_again_.arm_after(kScarcePause);
+    return request_again_.arm_after(kLowOnFdsPause);
   }
   if (!sockets) {
     at.unsupported = sockets.error().code == EAFNOSUPPORT;
-    turn_away(at, sockets.error());
+    fail_waiters(at, sockets.error());
     return;
   }
   short_ = std::ranges::any_of(
@@ -111,21 +111,22 @@ void SocketPool::arrived(Family family, Result<BrokerClient::Sockets> sockets) {
     at.stock.pop_back();
     taker->on_socket(std::move(socket));
   }
-  at.scarce = at.scarce && !at.takers.empty();
+  at.low_on_fds = at.low_on_fds && !at.takers.empty();
   refill(family);
 }
 
-void SocketPool::ask_again() {
+void SocketPool::request_again() {
   for (const Family family : {Family::V4, Family::V6}) {
-    if (shelf(family).scarce) refill(family);
+    if (pool_of(family).low_on_fds) refill(family);
   }
 }
 
-/// Those who are waiting now; one that awaits again from its callback waits for the next answer.
-void SocketPool::turn_away(Shelf& shelf, Error error) {
-  for (std::size_t left = shelf.takers.size(); left > 0 && !shelf.takers.empty(); --left) {
-    SocketTaker* taker = shelf.takers.front();
-    shelf.takers.pop_front();
+/// Fails the takers that wait now; one that awaits again from its callback waits for the next
+/// reply.
+void SocketPool::fail_waiters(FamilyPool& pool, Error error) {
+  for (std::size_t left = pool.takers.size(); left > 0 && !pool.takers.empty(); --left) {
+    SocketTaker* taker = pool.takers.front();
+    pool.takers.pop_front();
     taker->on_socket(std::unexpected(error));
   }
 }

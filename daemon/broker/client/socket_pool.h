@@ -1,11 +1,11 @@
-// Sockets of one container and protocol, made ahead, so that a new connection costs no round trip
-// to the broker. Owned by whatever dials into the container, and dies with it: a held socket pins
-// its network namespace. It knows nothing of addresses; who takes a socket connects it.
+// Sockets of one network namespace and protocol, made ahead, so that a new connection costs no
+// round trip to the broker. Owned by the NetnsSockets, and destroyed with it: a socket pins its
+// network namespace. It knows nothing of addresses; the dialer connects the sockets.
 //
-// A family's shelf is filled by prepare() and again whenever it is half empty. A taker that finds
-// it empty doubles the batch, up to a bound; a quiet time takes it back. While descriptors are
-// short nothing is made ahead: only who waits is served, and the number of what he gets tells when
-// that is over.
+// The pool of a family is filled by prepare() and again whenever it is half empty. A taker that
+// finds it empty doubles the batch, up to a limit; a quiet period resets it. While descriptors are
+// short none is made ahead: only takers that wait are served, and the numbers of the descriptors
+// that they get show when the shortage is over.
 #pragma once
 
 #include <array>
@@ -25,9 +25,7 @@
 
 namespace portfwd {
 
-// Source of a dialer's unconnected sockets, one per connection: made ahead in a container's network
-// namespace, or on the host. They are ready to be connected and relayed: non-blocking, and those of
-// TCP tuned as RelayContext::tune() does it. It knows nothing of addresses.
+/// Waits for a socket of a SocketSource.
 class SocketTaker {
  public:
   /// @param socket unconnected, non-blocking, tuned; or why there is none. Called at most once for
@@ -38,13 +36,16 @@ class SocketTaker {
   ~SocketTaker() = default;
 };
 
+// Source of a dialer's unconnected sockets, one for each connection: made ahead in a container's
+// network namespace, or on the host. They are ready to be connected and relayed: non-blocking, and
+// TCP sockets tuned as RelayContext::tune() does. It knows nothing of addresses.
 class SocketSource {
  public:
-  /// @return invalid when there is none at hand: then await() one
+  /// @return invalid when none is ready: then await() one
   [[nodiscard]] virtual UniqueFd take(Family family) = 0;
   /// Takers are served in order. @param taker borrowed until called or withdrawn
   virtual void await(Family family, SocketTaker& taker) = 0;
-  /// Harmless for one that does not wait.
+  /// Does nothing for a taker that does not wait.
   virtual void withdraw(SocketTaker& taker) noexcept = 0;
 
  protected:
@@ -56,7 +57,7 @@ class SocketPool final : public SocketSource {
   static constexpr std::uint32_t kFirstBatch = 8;
   static constexpr std::uint32_t kLargestBatch = 64;
   static constexpr Duration kQuiet = std::chrono::seconds(10);
-  static constexpr Duration kScarcePause = std::chrono::milliseconds(50);
+  static constexpr Duration kLowOnFdsPause = std::chrono::milliseconds(50);
 
   /// @param netns borrowed, outlives the pool
   SocketPool(EventLoop& loop, std::shared_ptr<BrokerClient> broker, int netns,
@@ -64,47 +65,49 @@ class SocketPool final : public SocketSource {
   SocketPool(const SocketPool&) = delete;
   SocketPool& operator=(const SocketPool&) = delete;
 
-  /// A connection may come: have sockets ready. Costs nothing when there are.
+  /// A connection may come: makes sockets ready. Costs nothing when there are some.
   void prepare(Family family);
 
   [[nodiscard]] UniqueFd take(Family family) override;
-  /// While this process lacks descriptors takers stay: a few sockets are asked for, now and then.
+  /// While this process lacks descriptors takers wait: a few sockets are requested now and then.
   /// EAFNOSUPPORT when the container has no such family; the broker's errors as in BrokerClient,
-  /// once the next broker has failed too.
+  /// once the next broker has failed as well.
   void await(Family family, SocketTaker& taker) override;
   void withdraw(SocketTaker& taker) noexcept override;
 
-  [[nodiscard]] std::size_t stock(Family family) const { return shelf(family).stock.size(); }
-  [[nodiscard]] bool unsupported(Family family) const { return shelf(family).unsupported; }
+  [[nodiscard]] std::size_t stock(Family family) const { return pool_of(family).stock.size(); }
+  [[nodiscard]] bool unsupported(Family family) const { return pool_of(family).unsupported; }
 
  private:
-  struct Shelf {
+  struct FamilyPool {
     std::vector<UniqueFd> stock;
     std::deque<SocketTaker*> takers;
     std::uint32_t batch = kFirstBatch;
-    TimePoint asked_at{};
-    bool asking = false;
+    TimePoint requested_at{};
+    bool requested = false;
     bool unsupported = false;
-    bool scarce = false;         ///< none were left, until all takers are served
+    bool low_on_fds = false;     ///< no descriptors were left; until all takers are served
     bool failed_before = false;  ///< the broker, at the last answer
     BrokerCall call;
   };
-  [[nodiscard]] Shelf& shelf(Family f) { return shelves_[static_cast<std::size_t>(f)]; }
-  [[nodiscard]] const Shelf& shelf(Family f) const { return shelves_[static_cast<std::size_t>(f)]; }
+  [[nodiscard]] FamilyPool& pool_of(Family f) { return pools_[static_cast<std::size_t>(f)]; }
+  [[nodiscard]] const FamilyPool& pool_of(Family f) const {
+    return pools_[static_cast<std::size_t>(f)];
+  }
   void refill(Family family);
-  void arrived(Family family, Result<BrokerClient::Sockets> sockets);
-  void ask_again();
-  static void turn_away(Shelf& shelf, Error error);
+  void on_sockets(Family family, Result<BrokerClient::Sockets> sockets);
+  void request_again();
+  static void fail_waiters(FamilyPool& pool, Error error);
 
   EventLoop& loop_;
   std::shared_ptr<BrokerClient> broker_;
   int netns_;
   Protocol protocol_;
   DescriptorLimits limits_ = DescriptorLimits::read();
-  bool short_ = false;  ///< descriptors, when sockets last arrived
-  std::array<Shelf, 2> shelves_;
-  Timer turn_away_unsupported_;
-  Timer ask_again_;  ///< where descriptors are scarce
+  bool short_ = false;  ///< of descriptors, when sockets last arrived
+  std::array<FamilyPool, 2> pools_;
+  Timer fail_unsupported_;
+  Timer request_again_;  ///< while a family is low_on_fds
 };
 
 }  // namespace portfwd

@@ -1,5 +1,5 @@
 // Asking an engine about containers: several at once, an engine that is late, absent or broken.
-#include "engine/container_asker.h"
+#include "engine/container_query.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,7 +28,7 @@ std::string entry_of(char digit, const std::string& name) {
   return R"({"Id":")" + id_of(digit) + R"(","Names":[")" + name + R"("]})";
 }
 
-struct ContainerAskerTest : testing::Test {
+struct ContainerQueryTest : testing::Test {
   std::string path(const char* name) const { return folder.path() + "/" + name; }
   std::unique_ptr<HttpServer> serve(const char* name, HttpServer::Script script) {
     return std::make_unique<HttpServer>(loop, path(name), std::move(script));
@@ -46,7 +46,7 @@ struct ContainerAskerTest : testing::Test {
   EventLoop loop{clock};
   HttpClient http{loop};
   std::vector<std::string> told;
-  ContainerAsker asker{loop,
+  ContainerQuery query{loop,
                        http,
                        EngineKind::Docker,
                        {path("one"), path("two")},
@@ -56,13 +56,13 @@ struct ContainerAskerTest : testing::Test {
                        [this](const std::string&) { told.emplace_back("nothing"); }};
 };
 
-TEST_F(ContainerAskerTest, ContainersThatStartTogetherAreAskedForTogether) {
+TEST_F(ContainerQueryTest, ContainersThatStartTogetherAreAskedForTogether) {
   const auto one = serve("one", [](const std::string&) {
     return HttpReply::ok("[" + entry_of('a', "web") + "," + entry_of('b', "db") + "]");
   });
-  asker.ask(id_of('a'));
-  asker.ask(id_of('b'));
-  ASSERT_TRUE(turn_until([&] { return asker.idle(); }));
+  query.request(id_of('a'));
+  query.request(id_of('b'));
+  ASSERT_TRUE(turn_until([&] { return query.idle(); }));
   EXPECT_THAT(told, UnorderedElementsAre("web at one", "db at one"));
   ASSERT_EQ(one->requests().size(), 1U);
   EXPECT_THAT(one->requests()[0],
@@ -71,86 +71,86 @@ TEST_F(ContainerAskerTest, ContainersThatStartTogetherAreAskedForTogether) {
                         id_of('a') + "%22%2C%22" + id_of('b') + "%22%5D%7D HTTP/1.1\r\n"));
 }
 
-TEST_F(ContainerAskerTest, WhomTheFirstEngineDoesNotKnowTheNextIsAskedFor) {
+TEST_F(ContainerQueryTest, WhomTheFirstEngineDoesNotKnowTheNextIsAskedFor) {
   const auto one = serve(
       "one", [](const std::string&) { return HttpReply::ok("[" + entry_of('a', "web") + "]"); });
   const auto two = serve(
       "two", [](const std::string&) { return HttpReply::ok("[" + entry_of('b', "db") + "]"); });
-  asker.ask(id_of('a'));
-  asker.ask(id_of('b'));
-  ASSERT_TRUE(turn_until([&] { return asker.idle(); }));
+  query.request(id_of('a'));
+  query.request(id_of('b'));
+  ASSERT_TRUE(turn_until([&] { return query.idle(); }));
   EXPECT_THAT(told, ElementsAre("web at one", "db at two"));
   EXPECT_EQ(two->requests()[0].find(id_of('a')), std::string::npos);
 }
 
-TEST_F(ContainerAskerTest, AnEngineThatKnowsItLaterIsAskedAgain) {
+TEST_F(ContainerQueryTest, AnEngineThatKnowsItLaterIsAskedAgain) {
   int asked = 0;
   const auto two = serve("two", [&](const std::string&) {
     return HttpReply::ok(++asked == 1 ? "[]" : "[" + entry_of('a', "web") + "]");
   });
-  asker.ask(id_of('a'));
-  ASSERT_TRUE(turn_until([&] { return asker.idle(); }));
+  query.request(id_of('a'));
+  ASSERT_TRUE(turn_until([&] { return query.idle(); }));
   EXPECT_THAT(told, ElementsAre("nothing", "web at two"));
 }
 
-TEST_F(ContainerAskerTest, WhereNoSocketIsNobodyIsAsked) {
-  asker.ask(id_of('a'));
+TEST_F(ContainerQueryTest, WhereNoSocketIsNobodyIsAsked) {
+  query.request(id_of('a'));
   std::size_t calls = 0;
   ASSERT_TRUE(turn_until([&] {
     calls += http.calls();
-    return asker.idle();
+    return query.idle();
   }));
   EXPECT_EQ(calls, 0U);
   EXPECT_THAT(told, ElementsAre("nothing"));
 }
 
-TEST_F(ContainerAskerTest, WhereNoEngineIsNothingIsTriedAgain) {
+TEST_F(ContainerQueryTest, WhereNoEngineIsNothingIsTriedAgain) {
   for (const char* name : {"one", "two"}) std::ofstream(path(name)) << "left over";
   const TimePoint before = loop.now();
-  asker.ask(id_of('a'));
-  ASSERT_TRUE(turn_until([&] { return asker.idle(); }));
+  query.request(id_of('a'));
+  ASSERT_TRUE(turn_until([&] { return query.idle(); }));
   EXPECT_LT(loop.now() - before, 1s);
   EXPECT_THAT(told, ElementsAre("nothing"));
 }
 
-TEST_F(ContainerAskerTest, ABrokenEngineDoesNotKeepAnotherFromAnswering) {
+TEST_F(ContainerQueryTest, ABrokenEngineDoesNotKeepAnotherFromAnswering) {
   for (const HttpReply& reply :
        {HttpReply::ok("nonsense"), HttpReply::with(500, "{}"), HttpReply{}, HttpReply{"garbage"}}) {
     told.clear();
     const auto one = serve("one", [&](const std::string&) { return reply; });
     const auto two = serve(
         "two", [](const std::string&) { return HttpReply::ok("[" + entry_of('a', "web") + "]"); });
-    asker.ask(id_of('a'));
-    ASSERT_TRUE(turn_until([&] { return asker.idle(); }));
+    query.request(id_of('a'));
+    ASSERT_TRUE(turn_until([&] { return query.idle(); }));
     EXPECT_THAT(told, ElementsAre("web at two"));
   }
 }
 
-TEST_F(ContainerAskerTest, AnAnswerOfOthersContainersIsPassedOver) {
+TEST_F(ContainerQueryTest, AnAnswerOfOthersContainersIsPassedOver) {
   const auto one = serve("one", [](const std::string&) {
     return HttpReply::ok("[" + entry_of('c', "other") + "," + entry_of('a', "web") + "]");
   });
-  asker.ask(id_of('a'));
-  ASSERT_TRUE(turn_until([&] { return asker.idle(); }));
+  query.request(id_of('a'));
+  ASSERT_TRUE(turn_until([&] { return query.idle(); }));
   EXPECT_THAT(told, ElementsAre("web at one"));
 }
 
-TEST_F(ContainerAskerTest, WhoIsForgottenIsNotToldOf) {
+TEST_F(ContainerQueryTest, WhoIsForgottenIsNotToldOf) {
   bool asked = false;
   const auto one = serve("one", [&](const std::string&) {
     asked = true;
     return HttpReply{"", HttpReply::Then::Stay};
   });
-  asker.ask(id_of('a'));
+  query.request(id_of('a'));
   ASSERT_TRUE(turn_until([&] { return asked; }));
-  asker.forget(id_of('a'));
-  EXPECT_TRUE(asker.idle());
+  query.forget(id_of('a'));
+  EXPECT_TRUE(query.idle());
   one->send_to_all(HttpReply::ok("[" + entry_of('a', "web") + "]").bytes);
   ASSERT_TRUE(turn_until([&] { return http.calls() == 0; }));
   EXPECT_TRUE(told.empty());
 }
 
-TEST_F(ContainerAskerTest, FiftyAreAskedForInTwoCalls) {
+TEST_F(ContainerQueryTest, FiftyAreAskedForInTwoCalls) {
   const auto one = serve("one", [](const std::string& request) {
     std::string all;
     for (auto at = request.find("%22", 50); at < request.find(" HTTP");
@@ -160,16 +160,16 @@ TEST_F(ContainerAskerTest, FiftyAreAskedForInTwoCalls) {
     }
     return HttpReply::ok("[" + all + "]");
   });
-  for (int i = 0; i < 50; ++i) asker.ask(std::to_string(100 + i) + std::string(61, 'f'));
-  ASSERT_TRUE(turn_until([&] { return asker.idle(); }));
+  for (int i = 0; i < 50; ++i) query.request(std::to_string(100 + i) + std::string(61, 'f'));
+  ASSERT_TRUE(turn_until([&] { return query.idle(); }));
   EXPECT_EQ(told.size(), 50U);
   EXPECT_EQ(one->requests().size(), 2U);
 }
 
-TEST_F(ContainerAskerTest, WhatIsNoIdIsNotAskedFor) {
-  asker.ask("web\" HTTP/1.1");
-  asker.ask("");
-  EXPECT_TRUE(asker.idle());
+TEST_F(ContainerQueryTest, WhatIsNoIdIsNotAskedFor) {
+  query.request("web\" HTTP/1.1");
+  query.request("");
+  EXPECT_TRUE(query.idle());
 }
 
 }  // namespace

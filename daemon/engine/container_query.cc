@@ -1,5 +1,5 @@
-// See container_asker.h.
-#include "engine/container_asker.h"
+// See container_query.h.
+#include "engine/container_query.h"
 
 #include <unistd.h>
 
@@ -29,40 +29,40 @@ bool is_id(const std::string& id) {
 
 }  // namespace
 
-ContainerAsker::ContainerAsker(EventLoop& loop, HttpClient& http, EngineKind kind,
+ContainerQuery::ContainerQuery(EventLoop& loop, HttpClient& http, EngineKind kind,
                                std::vector<std::string> sockets, OnFacts on_facts,
-                               OnNothing on_nothing)
+                               OnFailure on_failure)
     : kind_(kind),
       sockets_(std::move(sockets)),
       on_facts_(std::move(on_facts)),
-      on_nothing_(std::move(on_nothing)),
+      on_failure_(std::move(on_failure)),
       http_(http),
       timer_(loop, [this] { begin(); }),
-      tell_next_(loop, [this] { tell(); }) {}
+      report_next_(loop, [this] { report_next(); }) {}
 
-void ContainerAsker::ask(const std::string& id) {
+void ContainerQuery::request(const std::string& id) {
   if (!is_id(id)) return;
-  wanted_[id] = 0;
+  tries_[id] = 0;
   if (!asking_) timer_.arm_after(kGather);
 }
 
-void ContainerAsker::forget(const std::string& id) {
-  wanted_.erase(id);
+void ContainerQuery::forget(const std::string& id) {
+  tries_.erase(id);
   std::erase(batch_, id);
 }
 
-void ContainerAsker::begin() {
+void ContainerQuery::begin() {
   batch_.clear();
-  for (const auto& [id, tries] : wanted_ | std::views::take(kMostAtOnce)) batch_.push_back(id);
+  for (const auto& [id, tries] : tries_ | std::views::take(kMostAtOnce)) batch_.push_back(id);
   asking_ = true;
-  somebody_there_ = false;
+  engine_there_ = false;
   socket_ = 0;
   ask_next_socket();
 }
 
-/// Where there is no socket nobody is asked, so that a user who has no engine's service running
-/// does not pay for the means to ask: libcurl takes 8 MB, 3.5 of them of our own.
-void ContainerAsker::ask_next_socket() {
+/// Without a socket there is no request, so that libcurl is not loaded for a user who runs no
+/// engine's service: it takes 8 MB, 3.5 of them private.
+void ContainerQuery::ask_next_socket() {
   while (socket_ < sockets_.size() && ::access(sockets_[socket_].c_str(), F_OK) != 0) ++socket_;
   if (batch_.empty() || socket_ == sockets_.size()) return end();
   call_ = http_.ask({.socket = sockets_[socket_], .path = path()},
@@ -70,7 +70,7 @@ void ContainerAsker::ask_next_socket() {
 }
 
 /// "/containers/json?all=true&filters={"id":["..."]}": podman leaves out paused ones without `all`.
-std::string ContainerAsker::path() const {
+std::string ContainerQuery::path() const {
   std::string path = kind_ == EngineKind::Podman ? "/v4.0.0/libpod" : "";
   path += "/containers/json?all=true&filters=%7B%22id%22%3A%5B";
   for (const std::string& id : batch_) {
@@ -79,12 +79,12 @@ std::string ContainerAsker::path() const {
   return path + "%5D%7D";
 }
 
-void ContainerAsker::on_answer(const Result<HttpAnswer>& answer) {
+void ContainerQuery::on_answer(const Result<HttpAnswer>& answer) {
   auto list = answer && answer->status == 200 ? parse_container_list(answer->body) : std::nullopt;
   const int error = answer ? 0 : answer.error().code;
   const bool absent =
       error == ENOENT || error == ECONNREFUSED || error == EACCES || error == ELIBACC;
-  if (!absent) somebody_there_ = true;
+  if (!absent) engine_there_ = true;
   if (list) {
     answered_.assign(std::make_move_iterator(list->rbegin()),
                      std::make_move_iterator(list->rend()));
@@ -92,33 +92,33 @@ void ContainerAsker::on_answer(const Result<HttpAnswer>& answer) {
     log::info("{} at {} does not say who its containers are: {}", name_of(kind_), sockets_[socket_],
               answer ? "this is no list of containers" : answer.error().text());
   }
-  tell();
+  report_next();
 }
 
-/// One container a turn: what there is to do about one may take some milliseconds.
-void ContainerAsker::tell() {
+/// One container a turn: what follows from its facts may take some milliseconds.
+void ContainerQuery::report_next() {
   while (!answered_.empty()) {
     const ContainerFacts facts = std::move(answered_.back());
     answered_.pop_back();
     if (std::erase(batch_, facts.id) == 0) continue;
-    wanted_.erase(facts.id);
+    tries_.erase(facts.id);
     on_facts_(sockets_[socket_], facts);
-    if (!answered_.empty()) return tell_next_.arm_now();
+    if (!answered_.empty()) return report_next_.arm_now();
   }
   ++socket_;
   ask_next_socket();
 }
 
-void ContainerAsker::end() {
+void ContainerQuery::end() {
   asking_ = false;
   for (const std::string& id : std::exchange(batch_, {})) {
-    const auto known = wanted_.find(id);
-    if (known == wanted_.end()) continue;
-    if (!somebody_there_ || ++known->second == kMostTries) wanted_.erase(known);
-    on_nothing_(id);
+    const auto known = tries_.find(id);
+    if (known == tries_.end()) continue;
+    if (!engine_there_ || ++known->second == kMostTries) tries_.erase(known);
+    on_failure_(id);
   }
-  if (wanted_.empty()) return;
-  timer_.arm_after(pause_before(std::ranges::min(wanted_ | std::views::values)));
+  if (tries_.empty()) return;
+  timer_.arm_after(pause_before(std::ranges::min(tries_ | std::views::values)));
 }
 
 }  // namespace portfwd
