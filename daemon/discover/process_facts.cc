@@ -61,10 +61,7 @@ ProcessFacts parse_process_facts(std::string_view cmdline, std::optional<std::st
 }
 
 ProcessFactsCache::ProcessFactsCache(Reader& reader, const ProcDir& proc)
-    : reader_(reader),
-      proc_(proc),
-      host_name_(own_host_name()),
-      opt_outs_(sysctl::boot_id()) {}
+    : reader_(reader), proc_(proc), host_name_(own_host_name()), opt_outs_(sysctl::boot_id()) {}
 
 ProcessFactsCache::Entry& ProcessFactsCache::entry_of(pid_t pid) {
   const auto stat = proc_.stat(pid);

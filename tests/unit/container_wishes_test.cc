@@ -74,9 +74,9 @@ TEST_F(ContainerWishesTest, TheFileOfTheFolderComesOverTheLabel) {
       devcontainer::local_environment);
   Container web = container("1", "web");
   set_labels(web,
-               {{"devcontainer.metadata",
-                 R"({"forwardPorts": [3000], "portsAttributes": {"3000": {"label": "theirs"}}})"}},
-               &file);
+             {{"devcontainer.metadata",
+               R"({"forwardPorts": [3000], "portsAttributes": {"3000": {"label": "theirs"}}})"}},
+             &file);
   EXPECT_TRUE(wishes.update(web));
   EXPECT_EQ(declared(), (Names{"web:3000", "web:8080"}));
   EXPECT_EQ(wishes.attributes(web, on(3000)).label, "mine");
@@ -143,8 +143,8 @@ Container of_folder(std::string id, std::string name, const std::string& metadat
   out.id = std::move(id);
   out.name = std::move(name);
   set_labels(out, {{"devcontainer.local_folder", "/nowhere/shop"},
-                     {"devcontainer.config_file", "/nowhere/shop/.devcontainer/devcontainer.json"},
-                     {"devcontainer.metadata", metadata}});
+                   {"devcontainer.config_file", "/nowhere/shop/.devcontainer/devcontainer.json"},
+                   {"devcontainer.metadata", metadata}});
   return out;
 }
 
