@@ -19,19 +19,19 @@ PumpState state_without_output(Transfer::Outcome outcome) {
 
 }  // namespace
 
-PumpState Pump::run(std::size_t most) {
+PumpState Pump::run(const Way& way, std::size_t most) {
   std::size_t moved = 0;
   assert(!leftover_ || !pipe_);  // bytes wait in one place, so that they stay in order
-  Stop stop = flush();
+  Stop stop = flush(way);
   while (!stop) {
     if (moved >= most) {
       stop = PumpState::NeedsInput;
     } else {
-      stop = bulk_ ? splice_through(moved) : copy_through(moved);
+      stop = bulk_ ? splice_through(way, moved) : copy_through(way, moved);
     }
   }
   if (pipe_ && pipe_->empty()) pipe_.reset();
-  context_.moved(bulk_);
+  way.context.moved(bulk_);
   return *stop;
 }
 
@@ -40,71 +40,71 @@ void Pump::drop() {
   leftover_.reset();
 }
 
-Pump::Stop Pump::flush() {
-  if (leftover_) return flush_leftover();
-  return flush_pipe();
+Pump::Stop Pump::flush(const Way& way) {
+  if (leftover_) return flush_leftover(way);
+  return flush_pipe(way);
 }
 
-Pump::Stop Pump::flush_leftover() {
+Pump::Stop Pump::flush_leftover(const Way& way) {
   assert(leftover_->sent < leftover_->bytes.size());
   while (leftover_->sent < leftover_->bytes.size()) {
-    const Transfer out = send_some(sink_, std::span(leftover_->bytes).subspan(leftover_->sent));
+    const Transfer out = send_some(way.sink, std::span(leftover_->bytes).subspan(leftover_->sent));
     if (!out.moved()) return state_without_output(out.outcome);
     leftover_->sent += out.bytes;
-    delivered_ += out.bytes;
+    way.delivered += out.bytes;
   }
   leftover_.reset();
   return std::nullopt;
 }
 
-Pump::Stop Pump::flush_pipe() {
+Pump::Stop Pump::flush_pipe(const Way& way) {
   while (pipe_ && !pipe_->empty()) {
-    const Transfer out = pipe_->drain_to(sink_);
+    const Transfer out = pipe_->drain_to(way.sink);
     if (!out.moved()) return state_without_output(out.outcome);
-    delivered_ += out.bytes;
+    way.delivered += out.bytes;
   }
   return std::nullopt;
 }
 
-/// A short read means that the source is drained: no second call to be told so.
-Pump::Stop Pump::copy_through(std::size_t& moved) {
+/// A short read means that the source is drained, so no second call is made.
+Pump::Stop Pump::copy_through(const Way& way, std::size_t& moved) {
   assert(!leftover_ && (!pipe_ || pipe_->empty()));
-  const std::span<std::byte> buffer = context_.buffer();
-  const Transfer in = receive_some(source_, buffer);
+  const std::span<std::byte> buffer = way.context.buffer();
+  const Transfer in = receive_some(way.source, buffer);
   if (!in.moved()) return state_without_input(in.outcome);
   moved += in.bytes;
   has_read_ = true;
   if (in.bytes >= kBulkRead) bulk_ = true, small_splices_ = 0;
-  if (Stop stop = send_or_keep(buffer.first(in.bytes))) return stop;
+  if (Stop stop = send_or_keep(way, buffer.first(in.bytes))) return stop;
   if (in.bytes < buffer.size()) return PumpState::NeedsInput;
   return std::nullopt;
 }
 
-Pump::Stop Pump::send_or_keep(std::span<const std::byte> bytes) {
+Pump::Stop Pump::send_or_keep(const Way& way, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const Transfer out = send_some(sink_, bytes);
+    const Transfer out = send_some(way.sink, bytes);
     if (!out.moved()) {
       if (out.outcome == WouldBlock) {
         leftover_ = std::make_unique<Leftover>(Leftover{{bytes.begin(), bytes.end()}, 0});
       }
       return state_without_output(out.outcome);
     }
-    delivered_ += out.bytes;
+    way.delivered += out.bytes;
     bytes = bytes.subspan(out.bytes);
   }
   return std::nullopt;
 }
 
-/// That urgent data is no end is what a copy finds out.
+/// A copy tells urgent data from the end of input.
 /// Test: StreamFacts.ASpliceStopsAtUrgentDataAndTakesItForTheEnd
-Pump::Stop Pump::splice_through(std::size_t& moved) {
+Pump::Stop Pump::splice_through(const Way& way, std::size_t& moved) {
   assert(!leftover_ && (!pipe_ || pipe_->empty()));
-  if (!pipe_) pipe_ = context_.pipes().lease();
+  if (!pipe_) pipe_ = way.context.pipes().lease();
   if (!pipe_) {
     bulk_ = false;
     return std::nullopt;
   }
-  const Transfer in = pipe_->fill_from(source_);
+  const Transfer in = pipe_->fill_from(way.source);
   if (in.outcome == End) {
     bulk_ = false;
     return std::nullopt;
@@ -112,7 +112,7 @@ Pump::Stop Pump::splice_through(std::size_t& moved) {
   if (!in.moved()) return state_without_input(in.outcome);
   moved += in.bytes;
   note_splice(in.bytes);
-  return flush_pipe();
+  return flush_pipe(way);
 }
 
 void Pump::note_splice(std::size_t bytes) {

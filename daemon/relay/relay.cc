@@ -8,20 +8,20 @@ namespace portfwd {
 
 namespace {
 
-/// A server that resets later had accepted the client: that is the client's to know.
+/// A server that resets later had accepted the client, which must learn of it.
 constexpr Duration kTurnedAwayWithin = std::chrono::seconds(1);
 
 constexpr std::uint32_t kGone = EPOLLHUP | EPOLLERR;  // reported whether asked for or not
 
 }  // namespace
 
-Relay::Relay(RelayContext& context, UniqueFd client, UniqueFd target, Counters& counters,
-             RelayObserver& observer)
+Relay::Relay(RelayContext& context, RelayGroup& group, UniqueFd client, UniqueFd target)
     : context_(context),
-      observer_(observer),
-      client_(context, std::move(client), target.get(), counters.bytes_in, *this),
-      target_(context, std::move(target), client_.fd.get(), counters.bytes_out, *this),
+      group_(group),
+      client_(context.loop(), std::move(client), *this),
+      target_(context.loop(), std::move(target), *this),
       began_(context.loop().now()) {
+  assert(client_.fd.valid() && target_.fd.valid());
   context_.count_in();
 }
 
@@ -32,6 +32,7 @@ Relay::~Relay() {
 
 Result<void> Relay::start() {
   assert(client_.fd.valid() && target_.fd.valid());
+  assert(client_.source.mask() == 0 && target_.source.mask() == 0);  // called once
   advance(client_, target_, RelayContext::kBufferSize);
   if (end_if_done()) return {};
   return watch_both();
@@ -50,7 +51,7 @@ void Relay::abort() {
 }
 
 void Relay::on_io(IoSource& source, std::uint32_t events) {
-  assert(client_.fd.valid() && target_.fd.valid());  // one that is over is disarmed
+  assert(client_.fd.valid() && target_.fd.valid());  // a relay that is over is disarmed
   End& end = &source == &client_.source ? client_ : target_;
   End& other = &end == &client_ ? target_ : client_;
   const bool wanted_input = end.state == PumpState::NeedsInput;
@@ -59,27 +60,29 @@ void Relay::on_io(IoSource& source, std::uint32_t events) {
   if (wanted_input && (events & (EPOLLIN | kGone)) != 0) advance(end, other);
   const bool still_wanted = other.state == PumpState::NeedsOutput;  // unless `end` proved broken
   if (still_wanted && (events & (EPOLLOUT | kGone)) != 0) advance(other, end);
-  if (!wanted_input && !wanted_output && (events & kGone) != 0) look_for_reset(end, other);
-  settle();
+  if (!wanted_input && !wanted_output && (events & kGone) != 0) check_for_reset(end, other);
+  end_or_watch();
 }
 
 /// The FIN that follows the last byte of the second direction is left to close(2).
 void Relay::advance(End& from, End& to, std::size_t most) {
-  from.state = from.pump.run(most);
+  std::uint64_t& delivered = &to == &target_ ? group_.counters.bytes_in : group_.counters.bytes_out;
+  from.state = from.pump.run({context_, from.fd.get(), to.fd.get(), delivered}, most);
   if (from.state == PumpState::SinkBroken) mark_broken(to, from);
   if (from.state == PumpState::SourceBroken) {
     mark_broken(from, to);
     from.state = PumpState::Finished;
   }
   if (from.done() && !from.broken && !to.broken) {
-    to.told_end = true;
+    assert(!to.fin_sent);
+    to.fin_sent = true;
     if (!to.done()) ::shutdown(to.fd.get(), SHUT_WR);
   }
 }
 
-/// @param end nothing was wanted of it, so this is news. A Unix socket hangs up without an error
-/// when its peer closes, which is an ordinary end.
-void Relay::look_for_reset(End& end, End& other) {
+/// @param end neither input nor output was waited for. A Unix socket hangs up without an error when
+/// its peer closes, which is an ordinary end.
+void Relay::check_for_reset(End& end, End& other) {
   if (take_socket_error(end.fd.get()) != 0) {
     mark_broken(end, other);
   } else {
@@ -93,8 +96,8 @@ void Relay::mark_broken(End& end, End& other) {
   other.pump.drop();
 }
 
-/// What to wait for at `end`, computed from both states and never patched. A side that neither
-/// gives nor takes at the moment is watched for a reset alone; a broken one would spin.
+/// What to wait for at `end`, computed from both states and never patched. A side of which neither
+/// input nor output is wanted is watched for a reset alone; a broken one would spin.
 std::uint32_t Relay::interest(const End& end, const End& other) {
   std::uint32_t events = 0;
   if (end.state == PumpState::NeedsInput) events |= EPOLLIN | EPOLLPRI;
@@ -116,13 +119,13 @@ bool Relay::end_if_done() {
   return true;
 }
 
-void Relay::settle() {
+void Relay::end_or_watch() {
   if (end_if_done() || watch_both()) return;
   abort();
-  observer_.on_relay_over(*this);
+  group_.on_over(*this);
 }
 
-/// A RST overtakes what waits in the send queue, so it is sent when that has left. The peer's
+/// A RST overtakes what waits in the send queue, so it is sent when the queue is empty. The peer's
 /// kernel lets its program read what arrived before the RST.
 void Relay::end_with_reset(End& lost, End& survivor) {
   assert(lost.broken && !survivor.broken);
@@ -130,10 +133,10 @@ void Relay::end_with_reset(End& lost, End& survivor) {
     turned_away_ = true;
     client_.source.disarm();
     target_.source.close(target_.fd);
-    return observer_.on_relay_over(*this);
+    return group_.on_over(*this);
   }
   lost.source.disarm();
-  if (survivor.told_end) return hear_out(survivor);
+  if (survivor.fin_sent) return discard_input_until_sent(survivor);
   if (unsent_bytes(survivor.fd.get()) > 0) {
     writable_when_all_is_sent(survivor.fd.get());
     if (survivor.source.watch(EPOLLOUT)) return;
@@ -144,31 +147,31 @@ void Relay::end_with_reset(End& lost, End& survivor) {
 
 bool Relay::was_turned_away() const {
   return context_.loop().now() - began_ <= kTurnedAwayWithin && !client_.pump.has_read() &&
-         !target_.pump.has_read() && !client_.told_end && !target_.told_end;
+         !target_.pump.has_read() && !client_.fin_sent && !target_.fin_sent;
 }
 
 UniqueFd Relay::take_turned_away() {
   return turned_away_ ? std::move(client_.fd) : UniqueFd();
 }
 
-/// One that was sent all and a FIN counts as writable from then on, whatever waits in the queue. So
-/// what it still says is thrown away until all has left, or until it has said all: then nobody is
-/// left to be reset, and the kernel sees to the rest after close(), which must find nothing unread.
-void Relay::hear_out(End& survivor) {
+/// Once a FIN was sent, a socket counts as writable, whatever waits in its send queue. So its input
+/// is discarded until the queue is empty, or until its input ends: then there is no one left to
+/// reset, and the kernel sends the rest after close(), before which all input must have been read.
+void Relay::discard_input_until_sent(End& survivor) {
   const Transfer in = receive_some(survivor.fd.get(), context_.buffer());
-  const bool talks = in.moved() || in.outcome == Transfer::Outcome::WouldBlock;
-  if (talks && unsent_bytes(survivor.fd.get()) > 0 && survivor.source.watch(EPOLLIN)) return;
-  if (talks) reset_on_close(survivor.fd.get());
+  const bool open = in.moved() || in.outcome == Transfer::Outcome::WouldBlock;
+  if (open && unsent_bytes(survivor.fd.get()) > 0 && survivor.source.watch(EPOLLIN)) return;
+  if (open) reset_on_close(survivor.fd.get());
   finish();
 }
 
 void Relay::finish() {
   close_both();
-  observer_.on_relay_over(*this);
+  group_.on_over(*this);
 }
 
-/// No other descriptor refers to either socket: a client's was accepted here, and the broker closes
-/// its copy of a target's before it does anything else.
+/// No other descriptor refers to either socket: the client's was accepted here, and the broker
+/// closes its copy of the target's before it does anything else.
 void Relay::close_both() {
   for (End* end : {&client_, &target_}) {
     end->pump.drop();

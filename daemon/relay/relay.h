@@ -1,12 +1,22 @@
-// One connection: two stream sockets and a pump each way. Owned by its ForwardPort, retired when it
-// is over. It never asks what the sockets are, and knows neither users nor containers.
+// One connection: two stream sockets and a pump each way. Owned by its StreamPort, retired when it
+// is over. It works with any stream sockets, and knows neither users nor containers.
 //
-// Each direction closes by itself: the end of input becomes a FIN at the other side, and the way
-// back lives on. A reset is not an end: when one side breaks, nothing more is written to it, what
-// it had sent before still goes out, and then the other side is reset too, so that nobody takes a
-// truncated stream for a whole one. A Unix socket knows no reset, but that its peer has closed with
-// bytes unread: there it is seen as an end of stream. Descriptors that are sent along are dropped.
+// Each direction closes separately: the end of input becomes a FIN at the other side, and the
+// opposite direction goes on. A reset is not an end: when one side is reset, nothing more is
+// written to it, what it had sent before is still delivered, and then the other side is reset too,
+// so that no program takes a truncated stream for a whole one. A Unix socket has no reset, except
+// that its peer has closed with bytes unread: that is relayed as an end of stream. Descriptors sent
+// over a Unix socket are dropped.
+//
+// A relay is what an idle connection costs, so it holds what differs from connection to connection
+// and no more.
 #pragma once
+
+#include <cassert>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
 
 #include "event/event_loop.h"
 #include "net/address.h"
@@ -15,80 +25,110 @@
 
 namespace portfwd {
 
-class Relay;
-
-class RelayObserver {
+// Objects that are added and removed in any order, each in O(1) and for one pointer. Each element
+// carries its own place as `index`.
+template <class T>
+class SlotVector {
  public:
-  /// Both sockets are closed, unless take_turned_away() has the client's. The last call; the relay
-  /// may be retired, not destroyed, from within.
-  virtual void on_relay_over(Relay& relay) = 0;
+  T& add(std::unique_ptr<T> element) {
+    element->index = static_cast<std::uint32_t>(elements_.size());
+    return *elements_.emplace_back(std::move(element));
+  }
 
- protected:
-  ~RelayObserver() = default;
+  /// Releases `element`; the last one takes its place.
+  [[nodiscard]] std::unique_ptr<T> remove(T& element) {
+    assert(element.index < elements_.size() && elements_[element.index].get() == &element);
+    std::unique_ptr<T> out = std::move(elements_[element.index]);
+    if (element.index + 1 < elements_.size()) {
+      elements_[element.index] = std::move(elements_.back());
+      elements_[element.index]->index = element.index;
+    }
+    elements_.pop_back();
+    return out;
+  }
+
+  [[nodiscard]] T& operator[](std::size_t index) { return *elements_[index]; }
+  [[nodiscard]] T& last() { return *elements_.back(); }
+  [[nodiscard]] bool empty() const { return elements_.empty(); }
+  [[nodiscard]] std::size_t size() const { return elements_.size(); }
+  [[nodiscard]] auto begin() const { return elements_.begin(); }
+  [[nodiscard]] auto end() const { return elements_.end(); }
+
+ private:
+  std::vector<std::unique_ptr<T>> elements_;
 };
+
+struct RelayGroup;
 
 class Relay final : public Retirable, private IoHandler {
  public:
-  /// @param client, target connected, non-blocking @param counters bytes_in counts what the target
-  /// took; everything else is left alone. All references are borrowed.
-  Relay(RelayContext& context, UniqueFd client, UniqueFd target, Counters& counters,
-        RelayObserver& observer);
+  /// @param context, group borrowed @param client, target connected, non-blocking
+  Relay(RelayContext& context, RelayGroup& group, UniqueFd client, UniqueFd target);
   ~Relay() override;
 
-  /// Begins to relay, with what the client may have sent already: most clients speak first. The
-  /// observer may be called from within, where the client has reset the connection. Fails with what
-  /// epoll_ctl(2) says; then it must be aborted.
+  /// Begins to relay, with what the client may have sent already: most clients speak first. Must be
+  /// called once. on_over may be called from within, where the client has reset the connection.
+  /// Fails with what epoll_ctl(2) says; then the relay must be aborted.
   Result<void> start();
-  /// Resets both sides at once. No call to the observer.
+  /// Resets both sides at once, without a call of on_over.
   void abort();
   /// The client's socket, where the target has reset the connection soon after it was made and
-  /// before either side had sent a byte, as for one that was in the backlog of a server that has
-  /// closed: it can be dialled for again. Else invalid. To be asked when the relay is over.
+  /// before either side had sent a byte, as a server that closes does with connections in its
+  /// backlog: the client can be dialled for again. Else invalid. For use when the relay is over.
   [[nodiscard]] UniqueFd take_turned_away();
 
-  std::uint32_t slot = 0;      ///< the owner's; see Roster
+  std::uint32_t index = 0;     ///< the owner's; see SlotVector
   std::uint32_t burst = 0;     ///< the owner's; see LoopGuard
   Family family = Family::V4;  ///< the owner's: of the client
   bool redialled = false;      ///< the owner's: see WaitingClient
 
  private:
-  /// One side, and the pump that carries what comes in here to the other one.
+  /// One side, and the pump that carries its input to the other side. The small members below the
+  /// pump lie in its padding.
   struct End {
-    End(RelayContext& context, UniqueFd socket, int other, std::uint64_t& delivered, IoHandler& h)
-        : fd(std::move(socket)),
-          source(context.loop(), fd.get(), h),
-          pump(context, fd.get(), other, delivered) {}
+    End(EventLoop& loop, UniqueFd socket, IoHandler& handler)
+        : fd(std::move(socket)), source(loop, fd.get(), handler) {}
     [[nodiscard]] bool done() const { return state == PumpState::Finished; }
 
     UniqueFd fd;
     IoSource source;
-    Pump pump;
-    PumpState state = PumpState::NeedsInput;  ///< never one of the broken ones for long
-    bool broken = false;                      ///< was reset: takes no bytes and says nothing new
-    bool told_end = false;                    ///< was sent a FIN
-    bool hung_up = false;  ///< closed both ways without an error: epoll has no more news of it
+    [[no_unique_address]] Pump pump;
+    PumpState state = PumpState::NeedsInput;  ///< between events never a broken one
+    bool broken = false;                      ///< was reset: takes no bytes, has no more events
+    bool fin_sent = false;
+    bool hung_up = false;  ///< closed both ways without an error: epoll has no more events for it
   };
 
   void on_io(IoSource& source, std::uint32_t events) override;
   void advance(End& from, End& to, std::size_t most = Pump::kBytesPerTurn);
-  void look_for_reset(End& end, End& other);
+  static void check_for_reset(End& end, End& other);
   static void mark_broken(End& end, End& other);
   static std::uint32_t interest(const End& end, const End& other);
   [[nodiscard]] bool end_if_done();
   [[nodiscard]] Result<void> watch_both();
-  void settle();
+  void end_or_watch();
   void end_with_reset(End& lost, End& survivor);
   [[nodiscard]] bool was_turned_away() const;
-  void hear_out(End& survivor);
+  void discard_input_until_sent(End& survivor);
   void finish();
   void close_both();
 
+  bool turned_away_ = false;
   RelayContext& context_;
-  RelayObserver& observer_;
+  RelayGroup& group_;
   End client_;
   End target_;
   TimePoint began_;
-  bool turned_away_ = false;
 };
+
+/// What the relays of one owner share. A relay that is over does not use it any more.
+struct RelayGroup {
+  Counters& counters;  ///< a relay adds to bytes_in what the target took, to bytes_out the client
+  /// The last call of a relay: its sockets are closed, except one that take_turned_away() returns.
+  /// May retire the relay, must not destroy it.
+  std::move_only_function<void(Relay& relay)> on_over;
+};
+
+static_assert(sizeof(Relay) <= 200, "an idle connection costs a quarter of a KiB");
 
 }  // namespace portfwd

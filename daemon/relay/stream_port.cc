@@ -113,6 +113,7 @@ StreamPort::StreamPort(const RelayServices& services, ForwardPortSettings settin
       settings_(std::move(settings)),
       observer_(observer),
       listener_(services.context, services.gate, *this),
+      relay_group_{counters_, [this](Relay& relay) { on_relay_over(relay); }},
       dial_waiting_(services.context.loop(), [this] { dial_for_waiting(); }),
       drain_over_(services.context.loop(), [this] { finish_drain(); }) {}
 
@@ -300,9 +301,8 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
     return dismiss(client);
   }
   guard_.on_connected(services_.context.loop().now());
-  RelayObserver& self = *this;
-  Relay& relay = relays_.add(std::make_unique<Relay>(services_.context, client.release(),
-                                                     std::move(target), counters_, self));
+  Relay& relay = relays_.add(std::make_unique<Relay>(services_.context, relay_group_,
+                                                     client.release(), std::move(target)));
   relay.burst = guard_.burst();
   relay.family = client.family();
   relay.redialled = client.redialled;

@@ -22,7 +22,6 @@
 #include "relay/host_listener.h"
 #include "relay/loop_guard.h"
 #include "relay/relay.h"
-#include "relay/roster.h"
 
 namespace portfwd {
 
@@ -79,10 +78,10 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   /// Gives up the client's socket, which nothing watches from then on.
   [[nodiscard]] UniqueFd release();
 
-  std::uint32_t slot = 0;  ///< the owner's; see Roster
-  bool refused = false;    ///< the owner's: it waits for a second look at who refused it
-  bool redialled = false;  ///< the owner's: that was the second look
-  bool suspected = false;  ///< the owner's: held by its LoopGuard
+  std::uint32_t index = 0;  ///< the owner's; see SlotVector
+  bool refused = false;     ///< the owner's: it waits for a second look at who refused it
+  bool redialled = false;   ///< the owner's: that was the second look
+  bool suspected = false;   ///< the owner's: held by its LoopGuard
 
  private:
   void on_io(IoSource& source, std::uint32_t events) override;
@@ -99,10 +98,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   bool gone_ = false;
 };
 
-class StreamPort final : public ForwardPort,
-                         private ClientSink,
-                         private RelayObserver,
-                         private WaitingClientObserver {
+class StreamPort final : public ForwardPort, private ClientSink, private WaitingClientObserver {
  public:
   static constexpr Duration kSecondLook = std::chrono::milliseconds(100);
 
@@ -141,7 +137,7 @@ class StreamPort final : public ForwardPort,
   void on_connected(WaitingClient& client, UniqueFd target) override;
   void on_dial_failed(WaitingClient& client, const Error& error) override;
   void on_hold_over(WaitingClient& client) override;
-  void on_relay_over(Relay& relay) override;
+  void on_relay_over(Relay& relay);
 
   [[nodiscard]] bool let_in(const Arrival& arrival);
   WaitingClient& add_waiting(UniqueFd client, Family family);
@@ -175,8 +171,9 @@ class StreamPort final : public ForwardPort,
   HostListener listener_;
   LoopGuard guard_;
   bool suspects_ = false;  ///< the guard holds clients
-  Roster<WaitingClient> waiting_;
-  Roster<Relay> relays_;
+  SlotVector<WaitingClient> waiting_;
+  RelayGroup relay_group_;
+  SlotVector<Relay> relays_;
   Timer dial_waiting_;  ///< armed when clients of waiting_ are neither held nor dialled for
   Timer drain_over_;
 };

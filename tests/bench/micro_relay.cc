@@ -127,7 +127,7 @@ class Pumping {
   /// Until all of it is through, however many turns that takes.
   void turn(std::size_t bytes) {
     const std::uint64_t goal = delivered_ + bytes;
-    while (delivered_ < goal && pump_.run() != PumpState::SinkBroken) {
+    while (delivered_ < goal && pump_.run(way_) != PumpState::SinkBroken) {
     }
   }
   void take(std::size_t bytes) {
@@ -146,7 +146,8 @@ class Pumping {
   StreamPair to_ = tcp_pair(Family::V4);
   std::vector<std::byte> buffer_ = std::vector<std::byte>(256 * 1024);
   std::uint64_t delivered_ = 0;
-  Pump pump_{context_, from_.second.get(), to_.first.get(), delivered_};
+  const Pump::Way way_{context_, from_.second.get(), to_.first.get(), delivered_};
+  Pump pump_;
 };
 
 /// So many bytes that are there already, from one socket to the other, as often as it takes for the

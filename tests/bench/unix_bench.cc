@@ -11,7 +11,6 @@
 #include "bench/container.h"
 #include "bench/relays.h"
 #include "relay/relay.h"
-#include "relay/roster.h"
 #include "support/temp_dir.h"
 
 namespace portfwd::bench {
@@ -20,7 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 
 /// What a forward does between accept and the end of a connection, and no more than that.
-class UnixRelay final : private IoHandler, private RelayObserver {
+class UnixRelay final : private IoHandler {
  public:
   UnixRelay(UniqueFd listener, const Place& to) : listener_(std::move(listener)), to_(to) {}
 
@@ -40,19 +39,18 @@ class UnixRelay final : private IoHandler, private RelayObserver {
       UniqueFd target = make_socket(to_, SOCK_NONBLOCK);
       const SockAddr at = to_.sockaddr();
       if (::connect(target.get(), at.get(), at.length) != 0) continue;
-      RelayObserver& self = *this;  // a private base: visible here, not in make_unique
       Relay& relay = relays_.add(
-          std::make_unique<Relay>(context_, std::move(client), std::move(target), counters_, self));
-      if (!relay.start()) on_relay_over(relay);
+          std::make_unique<Relay>(context_, group_, std::move(client), std::move(target)));
+      if (!relay.start()) group_.on_over(relay);
     }
   }
-  void on_relay_over(Relay& relay) override { loop_.retire(relays_.remove(relay)); }
 
   SystemClock clock_;
   EventLoop loop_{clock_};
   RelayContext context_{loop_};
   Counters counters_;
-  Roster<Relay> relays_;
+  RelayGroup group_{counters_, [this](Relay& relay) { loop_.retire(relays_.remove(relay)); }};
+  SlotVector<Relay> relays_;
   UniqueFd listener_;
   IoSource source_{loop_, listener_.get(), *this};
   Place to_;

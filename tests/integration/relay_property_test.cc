@@ -187,7 +187,7 @@ struct Place {
   Counters counters;
 };
 
-class Connection final : private RelayObserver {
+class Connection final {
  public:
   Connection(Place& place, StreamKind client, StreamKind target)
       : Connection(place, client, target, stream_pair(client), stream_pair(target)) {}
@@ -239,18 +239,18 @@ class Connection final : private RelayObserver {
         ends_{FarEnd(std::move(c.first), client, place.random.below(tape().size())),
               FarEnd(std::move(t.first), target, place.random.below(tape().size()))} {
     for (const UniqueFd* inside : {&c.second, &t.second}) place.context.tune(inside->get());
-    relay_ = std::make_unique<Relay>(place.context, std::move(c.second), std::move(t.second),
-                                     place.counters, static_cast<RelayObserver&>(*this));
+    relay_ =
+        std::make_unique<Relay>(place.context, group_, std::move(c.second), std::move(t.second));
     EXPECT_TRUE(relay_->start());
-  }
-  void on_relay_over(Relay& over) override {
-    EXPECT_EQ(&over, relay_.get());
-    place_.loop.retire(std::move(relay_));
   }
 
   Place& place_;
   std::array<FarEnd, 2> ends_;
   std::array<bool, 2> reads_{true, true};
+  RelayGroup group_{place_.counters, [this](Relay& over) {
+                      EXPECT_EQ(&over, relay_.get());
+                      place_.loop.retire(std::move(relay_));
+                    }};
   std::unique_ptr<Relay> relay_;
   std::ostringstream log_;
 };

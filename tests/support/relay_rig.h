@@ -35,7 +35,7 @@ inline std::string kinds_name(const testing::TestParamInfo<Kinds>& info) {
 }
 
 /// A relay with a test at both far ends.
-struct RelayRig : RelayObserver {
+struct RelayRig {
   explicit RelayRig(const Kinds& kinds) {
     auto [c, c_inside] = stream_pair(kinds.first);
     auto [t_inside, t] = stream_pair(kinds.second);
@@ -43,14 +43,8 @@ struct RelayRig : RelayObserver {
     client_inside = c_inside.get();
     client = std::move(c);
     target = std::move(t);
-    relay = std::make_unique<Relay>(context, std::move(c_inside), std::move(t_inside), counters,
-                                    static_cast<RelayObserver&>(*this));
+    relay = std::make_unique<Relay>(context, group, std::move(c_inside), std::move(t_inside));
     EXPECT_TRUE(relay->start());
-  }
-
-  void on_relay_over(Relay& over) override {
-    EXPECT_EQ(&over, relay.get()) << "told twice";
-    loop.retire(std::move(relay));
   }
 
   /// Turns the loop until `done`, at most 20 s. @return whether it was
@@ -99,6 +93,10 @@ struct RelayRig : RelayObserver {
   EventLoop loop{clock};
   RelayContext context{loop};
   Counters counters;
+  RelayGroup group{counters, [this](Relay& over) {
+                     EXPECT_EQ(&over, relay.get()) << "called twice";
+                     loop.retire(std::move(relay));
+                   }};
   UniqueFd client, target;
   int client_inside;  ///< the relay's, as long as it lives
   std::unique_ptr<Relay> relay;
