@@ -410,7 +410,7 @@ void add_facts(const AcceptGate& gate, std::ptrdiff_t without_port, Facts& facts
   if (shortage != Shortage::None || without_port > 0) {
     facts["descriptor_remedy"] = std::string(kMoreDescriptors);
   }
-  facts["forwards_waiting_for_descriptors"] = static_cast<std::int64_t>(gate.kept_waiting());
+  facts["forwards_waiting_for_descriptors"] = static_cast<std::int64_t>(gate.paused_members());
   facts["forwards_without_descriptor"] = std::int64_t{without_port};
 }
 

@@ -17,16 +17,36 @@ int lowest_free_descriptor() {
 
 }  // namespace
 
-AcceptGate::AcceptGate(EventLoop& loop, AcceptGateObserver& observer)
-    : loop_(loop), observer_(observer), look_again_(loop, [this] { look_again(); }) {}
-
-/// Half of what the busiest has is few. So somebody without any is always admitted.
-bool AcceptGate::admits(const Member& member) const {
-  if (shortage_ == Shortage::None) return true;
-  return shortage_ == Shortage::BusiestWait && 2 * member.connections() <= most_connections_;
+AcceptGate::Member::Member(AcceptGate& gate, OnChange on_change)
+    : gate_(gate), on_change_(std::move(on_change)) {
+  gate_.members_.push_back(this);
 }
 
-std::size_t AcceptGate::kept_waiting() const {
+AcceptGate::Member::~Member() {
+  [[maybe_unused]] const auto removed = std::erase(gate_.members_, this);
+  assert(removed == 1);
+}
+
+void AcceptGate::Member::accepted(int fd) {
+  assert(fd >= 0);
+  if (const Shortage now = gate_.shortage_with(fd); now > gate_.shortage_) {
+    return gate_.enter(now, {EMFILE, "accept"});
+  }
+  if (!admitted() && on_change_) on_change_();
+}
+
+AcceptGate::AcceptGate(EventLoop& loop, OnShortage on_shortage)
+    : loop_(loop),
+      on_shortage_(std::move(on_shortage)),
+      measure_again_(loop, [this] { measure_again(); }) {}
+
+/// Few connections are half of what the busiest member has, so one without any is admitted.
+bool AcceptGate::admits(const Member& member) const {
+  if (shortage_ == Shortage::None) return true;
+  return shortage_ == Shortage::BusiestWait && 2 * member.connections_ <= most_connections_;
+}
+
+std::size_t AcceptGate::paused_members() const {
   return static_cast<std::size_t>(
       std::ranges::count_if(members_, [this](const Member* m) { return !admits(*m); }));
 }
@@ -40,35 +60,33 @@ Shortage AcceptGate::shortage_with(int in_use) const {
   return in_use >= limits_.short_from - claimed_ ? Shortage::BusiestWait : Shortage::None;
 }
 
-void AcceptGate::accepted(int fd, Member& by) {
-  if (const Shortage now = shortage_with(fd); now > shortage_)
-    return enter(now, {EMFILE, "accept"});
-  if (!admits(by)) by.on_gate();
-}
-
 void AcceptGate::enter(Shortage shortage, const Error& error) {
   if (shortage <= shortage_) return;
-  const bool another = loop_.now() - looked_at_ >= kCalm;  // no look since, so there was no need
-  settle(shortage);
-  if (!std::exchange(reported_, true) && another) observer_.on_descriptors_short(error);
+  const bool another =
+      loop_.now() - measured_at_ >= kCalm;  // not measured since: nothing was short
+  set_shortage(shortage);
+  if (!std::exchange(reported_, true) && another) on_shortage_(error);
 }
 
 void AcceptGate::descriptor_freed() {
-  if (look_again_.armed()) look_again_.arm_at(std::min(look_again_.when(), looked_at_ + kSoon));
+  if (measure_again_.armed()) {
+    measure_again_.arm_at(std::min(measure_again_.when(), measured_at_ + kSoon));
+  }
 }
 
-void AcceptGate::look_again() {
-  settle(shortage_with(lowest_free_descriptor()));
+void AcceptGate::measure_again() {
+  set_shortage(shortage_with(lowest_free_descriptor()));
 }
 
-void AcceptGate::settle(Shortage shortage) {
+void AcceptGate::set_shortage(Shortage shortage) {
   shortage_ = shortage;
-  looked_at_ = loop_.now();
+  measured_at_ = loop_.now();
   most_connections_ = 0;
-  for (const Member* m : members_)
-    most_connections_ = std::max(most_connections_, m->connections());
-  if (shortage != Shortage::None) look_again_.arm_at(looked_at_ + kRetry);
-  for (Member* member : members_) member->on_gate();
+  for (const Member* m : members_) most_connections_ = std::max(most_connections_, m->connections_);
+  if (shortage != Shortage::None) measure_again_.arm_at(measured_at_ + kRetry);
+  for (Member* member : members_) {
+    if (member->on_change_) member->on_change_();
+  }
 }
 
 }  // namespace portfwd

@@ -14,7 +14,7 @@ namespace portfwd {
 
 namespace {
 
-constexpr int kMostQueued = 4096;  // who sends faster than that is not waited for
+constexpr int kMostDiscarded = 4096;  // in one call, however fast a sender is
 
 }  // namespace
 
@@ -28,12 +28,12 @@ DatagramSocket::DatagramSocket(EventLoop& loop, BoundSocket bound, IoHandler& ha
 }
 
 void DatagramSocket::connect_to(const SockAddr& address) const {
-  (void)::connect(fd_.get(), address.get(), address.length);  // to oneself, or to nobody
+  (void)::connect(fd_.get(), address.get(), address.length);
 }
 
 /// Connecting does not empty the queue.
 void DatagramSocket::discard() const {
-  for (int i = 0; i < kMostQueued; ++i) {
+  for (int i = 0; i < kMostDiscarded; ++i) {
     if (::recv(fd_.get(), nullptr, 0, MSG_DONTWAIT | MSG_TRUNC) < 0) return;
   }
 }
@@ -45,36 +45,75 @@ void DatagramSocket::refuse() {
   refusing_ = true;
 }
 
-/// Nobody is an address without a family. Source: udp(7), connect(2).
-void DatagramSocket::listen(bool heard) {
+/// An address without a family ends the connection. Source: udp(7), connect(2).
+void DatagramSocket::receive(bool watched) {
   if (std::exchange(refusing_, false)) {
     if (endpoint_.address.is_any()) discard();
-    SockAddr nobody;
-    nobody.storage.ss_family = AF_UNSPEC;
-    nobody.length = sizeof(sockaddr);
-    connect_to(nobody);
+    SockAddr none;
+    none.storage.ss_family = AF_UNSPEC;
+    none.length = sizeof(sockaddr);
+    connect_to(none);
   }
-  (void)source_.watch(heard ? EPOLLIN : 0U);
+  (void)source_.watch(watched ? EPOLLIN : 0U);
 }
 
-void Flow::dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline) {
-  DialStart start = dialer.dial(candidates, deadline, *this);
+std::expected<void, BindFailure> DatagramListener::bind(std::span<const Address> addresses) {
+  assert(sockets_.empty());
+  auto bound = bind_together(Protocol::Udp, addresses);
+  if (!bound) return std::unexpected(bound.error());
+  for (BoundSocket& socket : *bound) {
+    addresses_.push_back(socket.address);
+    identity_.add_port(socket.address.ip());
+    sockets_.emplace_back(loop_, std::move(socket), handler_);
+  }
+  return {};
+}
+
+void DatagramListener::close() {
+  for (const Address& bound : addresses_) identity_.remove_port(bound.ip());
+  sockets_.clear();
+  addresses_.clear();
+}
+
+void DatagramListener::receive(bool watched) {
+  for (DatagramSocket& socket : sockets_) socket.receive(watched);
+}
+
+void DatagramListener::refuse() {
+  for (DatagramSocket& socket : sockets_) socket.refuse();
+}
+
+std::size_t DatagramListener::index_of(const IoSource& source) const {
+  const auto found =
+      std::ranges::find_if(sockets_, [&](const DatagramSocket& s) { return s.is(source); });
+  assert(found != sockets_.end());
+  return static_cast<std::size_t>(found - sockets_.begin());
+}
+
+void Flow::dial() {
+  assert(!ended_ && !connected() && !dialling());
+  DialStart start = core_.dial(key.client.address.family(), *this);
   dial_ = std::move(start.attempt);
   if (start.connected.valid()) on_dialled(std::move(start.connected));
 }
 
 void Flow::on_dialled(Result<UniqueFd> connected) {
-  loop_.retire(std::move(dial_));
-  if (!connected) return observer_.on_flow_failed(*this, connected.error());
+  assert(!ended_);
+  core_.loop().retire(std::move(dial_));
+  if (!connected) return port_.on_flow_failed(*this, connected.error());
   socket_ = std::move(*connected);
   receive_together(socket_.get());
-  source_.emplace(loop_, socket_.get(), static_cast<IoHandler&>(*this));
+  source_.emplace(core_.loop(), socket_.get(), static_cast<IoHandler&>(*this));
   if (const auto armed = source_->watch(EPOLLIN); !armed) {
     source_.reset();
     socket_.reset();
-    return observer_.on_flow_failed(*this, armed.error());
+    return port_.on_flow_failed(*this, armed.error());
   }
-  observer_.on_flow_connected(*this);
+  port_.on_flow_connected(*this);
+}
+
+void Flow::on_io(IoSource&, std::uint32_t) {
+  port_.on_answers(*this);
 }
 
 void Flow::end() {
@@ -85,6 +124,7 @@ void Flow::end() {
 }
 
 DatagramsSent Flow::deliver(std::span<const Datagrams> messages) {
+  for (const Datagrams& message : messages) asked_ += message.count();
   if (socket_.valid()) return send_datagrams(socket_.get(), messages);
   for (const Datagrams& message : messages) keep(message);
   return {};
@@ -101,7 +141,12 @@ void Flow::keep(const Datagrams& message) {
   }
 }
 
+void Flow::count_answers(std::span<const Datagrams> messages) {
+  for (const Datagrams& message : messages) answered_ += message.count();
+}
+
 DatagramsSent Flow::deliver_kept() {
+  assert(connected());
   const auto kept = std::exchange(kept_, {});
   std::vector<Datagrams> messages;
   messages.reserve(kept.size());
@@ -117,75 +162,46 @@ constexpr int kRoundsPerTurn = 4;  // of DatagramReceiver::kMessages each
 
 DatagramPort::DatagramPort(const RelayServices& services, ForwardPortSettings settings,
                            ForwardPortObserver& observer)
-    : services_(services),
-      settings_(std::move(settings)),
-      observer_(observer),
-      patience_(services.context.loop(), [this] { on_patience_over(); }),
-      idle_(services.context.loop(), [this] { drop_idle(); }),
-      dial_unconnected_(services.context.loop(), [this] { dial_for_unconnected(); }),
-      drained_(services.context.loop(), [this] { observer_.on_drained(*this); }) {
-  services_.gate.join(*this);
-}
+    : core_(services, std::move(settings), *this, observer),
+      gate_member_(core_.gate()),
+      listener_(core_.loop(), core_.identity(), *this),
+      mode_timeout_(core_.loop(), [this] { on_mode_timeout(); }),
+      idle_(core_.loop(), [this] { drop_idle(); }),
+      dial_unconnected_(core_.loop(), [this] { dial_unconnected(); }),
+      drained_(core_.loop(), [this] { core_.notify_drained(); }) {}
 
-DatagramPort::~DatagramPort() {
-  give_up_ports();
-  services_.gate.leave(*this);
-}
+// ---- commands and modes ------------------------------------------------------------------------
 
-// ---- what it is told ---------------------------------------------------------------------------
-
-std::expected<void, BindFailure> DatagramPort::bind(std::span<const Address> addresses) {
-  auto bound = bind_together(Protocol::Udp, addresses);
-  if (!bound) return std::unexpected(bound.error());
-  IoHandler& self = *this;  // a private base: visible here, not in the deque
-  for (BoundSocket& socket : *bound) {
-    addresses_.push_back(socket.address);
-    services_.identity.add_port(socket.address.ip());
-    sockets_.emplace_back(services_.context.loop(), std::move(socket), self);
-  }
-  return {};
-}
-
-void DatagramPort::give_up_ports() {
-  for (const Address& bound : addresses_) services_.identity.remove_port(bound.ip());
-  sockets_.clear();
-  addresses_.clear();
-}
-
-/// Dials end now: their dialer may be the next thing to go.
+/// Dials end now: their dialer may be destroyed next.
 std::expected<void, BindFailure> DatagramPort::hold() {
   for (Flow* const flow : unconnected()) {
-    if (holds()) {
+    if (core_.holds_clients()) {
       flow->stop_dialling();
     } else {
       drop(*flow);
     }
   }
-  dialer_ = nullptr;
   dial_unconnected_.disarm();
-  if (!std::exchange(holding_, true)) enter(mode_without_listener());
+  const bool held = core_.phase() == PortCore::Phase::Holding;
+  core_.hold();
+  if (!held) enter(mode_without_listener());
   return {};
 }
 
-/// Another `hold` counts for who comes from now on.
 void DatagramPort::configure(ForwardPortSettings settings) {
-  const bool other = settings.hold != settings_.hold;
-  settings_ = std::move(settings);
-  if (holding_ && other) enter(mode_without_listener());
+  const bool other = settings.hold != core_.settings().hold;
+  core_.set_settings(std::move(settings));
+  if (other && core_.phase() == PortCore::Phase::Holding) enter(mode_without_listener());
 }
 
 DatagramPort::Mode DatagramPort::mode_without_listener() const {
   if (!flows_.empty()) return Mode::Finishing;
-  return holds() ? Mode::Waiting : Mode::Refusing;
+  return core_.holds_clients() ? Mode::Waiting : Mode::Refusing;
 }
 
 std::expected<void, BindFailure> DatagramPort::serve(Dialer& dialer,
                                                      std::span<const ListenAddress> listeners) {
-  dialer_ = &dialer;
-  holding_ = false;
-  for (const Family family : {Family::V4, Family::V6}) {
-    candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
-  }
+  core_.serve(dialer, listeners);
   for (Flow* const flow : unconnected()) {
     flow->stop_dialling();
     dial_unconnected_.arm_now();  // in the next turn, since it may call the observer
@@ -194,61 +210,60 @@ std::expected<void, BindFailure> DatagramPort::serve(Dialer& dialer,
   return {};
 }
 
-/// The observer of a refusal may end further flows, or the mode.
-void DatagramPort::dial_for_unconnected() {
+/// The observer of a refusal may end further flows, or the phase.
+void DatagramPort::dial_unconnected() {
   for (Flow* const flow : unconnected()) {
-    if (dialer_ == nullptr) return;
-    if (!flow->ended() && !flow->dialling() && flow->socket() < 0) dial(*flow);
+    if (!core_.serving()) return;
+    if (!flow->ended() && !flow->dialling() && !flow->connected()) flow->dial();
   }
 }
 
 void DatagramPort::drain(Duration) {
-  dialer_ = nullptr;
+  core_.drain();
   dial_unconnected_.disarm();
-  mode_ = Mode::Draining;
-  holding_ = false;
+  mode_ = Mode::Closed;
   drop_all();
-  patience_.disarm();
-  give_up_ports();
+  mode_timeout_.disarm();
+  listener_.close();
   drained_.arm_now();
 }
 
 void DatagramPort::enter(Mode mode) {
+  assert(mode_ != Mode::Closed && mode != Mode::Closed);
+  assert(mode != Mode::Serving || core_.serving());
   mode_ = mode;
-  patience_.disarm();
-  if (mode == Mode::Finishing) patience_.arm_after(kFinish);
-  for (DatagramSocket& socket : sockets_) {
-    if (mode == Mode::Refusing) {
-      socket.refuse();
-    } else {
-      socket.listen(true);
-    }
+  mode_timeout_.disarm();
+  if (mode == Mode::Finishing) mode_timeout_.arm_after(kFinish);
+  if (mode == Mode::Refusing) {
+    listener_.refuse();
+  } else {
+    listener_.receive(true);
   }
 }
 
-/// The first that waits makes all others wait as well: in the kernel, unread.
-void DatagramPort::on_patience_over() {
+void DatagramPort::on_mode_timeout() {
   if (mode_ == Mode::Finishing) return drop_all();
   if (mode_ == Mode::Refusing) {
-    return enter(dialer_ != nullptr ? Mode::Serving : mode_without_listener());
+    return enter(core_.serving() ? Mode::Serving : mode_without_listener());
   }
-  ++counters_.failed;
+  assert(mode_ == Mode::Waiting);
+  ++core_.counters().failed;
   enter(Mode::Refusing);
-  patience_.arm_after(settings_.hold);
+  mode_timeout_.arm_after(core_.settings().hold);
 }
 
 // ---- towards the target ------------------------------------------------------------------------
 
+/// In Mode::Waiting the first datagram starts the timeout, and all wait in the kernel, unread.
 void DatagramPort::on_io(IoSource& source, std::uint32_t) {
   if (mode_ == Mode::Waiting) {
-    for (DatagramSocket& socket : sockets_) socket.listen(false);
-    return patience_.arm_after(settings_.hold);
+    listener_.receive(false);
+    return mode_timeout_.arm_after(core_.settings().hold);
   }
-  const auto socket =
-      std::ranges::find_if(sockets_, [&](const DatagramSocket& s) { return s.is(source); });
-  const auto via = static_cast<std::size_t>(socket - sockets_.begin());
-  for (int round = 0; round < kRoundsPerTurn && hears(); ++round) {
-    const auto received = services_.context.datagrams().receive(socket->fd());
+  const std::size_t via = listener_.index_of(source);
+  for (int round = 0; round < kRoundsPerTurn; ++round) {
+    if (mode_ != Mode::Serving && mode_ != Mode::Finishing) return;
+    const auto received = core_.context().datagrams().receive(listener_[via].fd());
     if (!received) return;
     const bool all = received->all;
     relay_batch(via, *received);
@@ -256,8 +271,8 @@ void DatagramPort::on_io(IoSource& source, std::uint32_t) {
   }
 }
 
-/// What comes from one client goes out in one call, in its order; between clients there is none.
-/// A refusal is told in the end, since what follows from it may use the receiver.
+/// What comes from one client is sent in one call, in its order; between clients there is no order.
+/// A refusal is handled in the end, since that may use the receiver.
 void DatagramPort::relay_batch(std::size_t via, const ReceivedDatagrams& received) {
   std::optional<FlowKey> refused;
   std::array<bool, DatagramReceiver::kMessages> done{};
@@ -270,176 +285,158 @@ void DatagramPort::relay_batch(std::size_t via, const ReceivedDatagrams& receive
       done[i] = true;
       theirs[count++] = received.messages[i];
     }
-    Flow* flow = flow_of(via, received.ends[first]);
+    Flow* const flow = flow_of(via, received.ends[first]);
     if (flow == nullptr) continue;
-    if (relay_to(*flow, std::span(theirs).first(count)) == ECONNREFUSED) refused = flow->key;
+    const DatagramsSent sent = flow->deliver(std::span(theirs).first(count));
+    touch(*flow);
+    core_.counters().bytes_in += sent.bytes;
+    if (sent.error == ECONNREFUSED) refused = flow->key;
   }
   Flow* const flow = refused ? flows_.find(*refused) : nullptr;
-  if (flow != nullptr) refused_by_target(*flow, {ECONNREFUSED, "send"});
+  if (flow != nullptr) end_refused(*flow, {ECONNREFUSED, "send"});
 }
 
 Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {
   const FlowKey client{end.from, end.at};
   Flow* flow = flows_.find(client);
-  if (flow != nullptr && still_let_in(*flow)) return flow;
+  if (flow != nullptr && authorize_again(*flow)) return flow;
   if (flow != nullptr) drop(*flow);
-  const bool may_wait = mode_ == Mode::Finishing && holds();
+  const bool may_wait = mode_ == Mode::Finishing && core_.holds_clients();
   return mode_ == Mode::Serving || may_wait ? admit(client, via) : nullptr;
 }
 
-/// Whoever had the client's port may have left it to another socket, another user's too, or to
-/// nobody.
-bool DatagramPort::still_let_in(Flow& flow) {
-  if (now() < flow.examined + kExamineAgain) return true;
-  flow.examined = now();
-  return services_.identity.still_let_in(flow.key.client, talked_to(flow.key, flow.via),
-                                         settings_.admission, flow.client_inode);
+/// The client's port may belong to another socket by now, of another user too, or to none.
+bool DatagramPort::authorize_again(Flow& flow) {
+  if (core_.now() < flow.examined + kExamineAgain) return true;
+  flow.examined = core_.now();
+  return core_.identity().still_let_in(flow.key.client, local_end(flow.key, flow.via),
+                                       core_.settings().admission, flow.client_inode);
 }
 
-Endpoint DatagramPort::talked_to(const FlowKey& client, std::size_t via) const {
-  const Endpoint& bound = sockets_[via].endpoint();
+Endpoint DatagramPort::local_end(const FlowKey& client, std::size_t via) const {
+  const Endpoint& bound = listener_[via].endpoint();
   return {client.at.value_or(bound.address), bound.port};
 }
 
-ClientVerdict DatagramPort::examine(const FlowKey& client, std::size_t via) {
-  const ClientVerdict verdict =
-      services_.identity.examine_sender(client.client, talked_to(client, via), settings_.admission);
-  if (verdict.let_in()) return verdict;
-  ++counters_.refused;
-  refusals_.tell(now(), settings_.id, settings_.name, client.client, verdict);
-  return verdict;
-}
-
-/// @return null for a client that is refused, for whom there is no room, or who cannot be dialled
-/// for
+/// @return null for a client that is refused, for which there is no room, or for which no socket
+/// could be connected
 Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
-  const ClientVerdict verdict = examine(client, via);
-  if (!verdict.let_in() || unconnected_ >= kMostUnconnected) return nullptr;
-  const std::size_t most = settings_.max_connections == 0 ? kMostFlows : settings_.max_connections;
-  const bool room = flows_.size() < most && services_.gate.admits(*this);
+  const ClientVerdict verdict = core_.identity().examine_sender(
+      client.client, local_end(client, via), core_.settings().admission);
+  if (!core_.authorize(verdict, client.client) || unconnected_ >= kMostUnconnected) return nullptr;
+  const std::size_t limit = core_.settings().max_connections;
+  const bool room = flows_.size() < (limit == 0 ? kMostFlows : limit) && gate_member_.admitted();
   if (!room && flows_.empty()) return nullptr;
   if (!room) drop(flows_.to_evict());
-  FlowObserver& self = *this;
-  Flow& flow =
-      flows_.add(std::make_unique<Flow>(services_.context.loop(), self, client, via), now());
-  flow.examined = now();
+  Flow& flow = flows_.add(std::make_unique<Flow>(*this, core_, client, via), core_.now());
+  flow.examined = core_.now();
   flow.client_inode = verdict.inode;
-  ++counters_.total;
+  ++core_.counters().total;
   ++unconnected_;
-  counters_.active = flows_.size();
-  if (mode_ == Mode::Serving) dial(flow);
+  core_.counters().active = flows_.size();
+  gate_member_.set_connections(flows_.size());
+  if (mode_ == Mode::Serving) flow.dial();
   return flow.ended() ? nullptr : &flow;
-}
-
-void DatagramPort::dial(Flow& flow) {
-  assert(dialer_ != nullptr);
-  const Family family = flow.key.client.address.family();
-  flow.dial(*dialer_, candidates_[static_cast<std::size_t>(family)],
-            now() + settings_.connect_timeout);
 }
 
 std::vector<Flow*> DatagramPort::unconnected() const {
   if (unconnected_ == 0) return {};
-  return flows_.all_that([](const Flow& flow) { return flow.socket() < 0; });
-}
-
-/// @return what sending failed with
-int DatagramPort::relay_to(Flow& flow, std::span<const Datagrams> messages) {
-  for (const Datagrams& message : messages) flow.asked += message.count();
-  touch(flow);
-  const DatagramsSent sent = flow.deliver(messages);
-  counters_.bytes_in += sent.bytes;
-  return sent.error;
+  return flows_.all_that([](const Flow& flow) { return !flow.connected(); });
 }
 
 // ---- towards the client ------------------------------------------------------------------------
 
 void DatagramPort::on_flow_connected(Flow& flow) {
-  if (std::exchange(undialable_, false)) observer_.on_target_reached(*this);
+  assert(unconnected_ > 0);
   --unconnected_;
-  services_.gate.accepted(flow.socket(), *this);
+  gate_member_.accepted(flow.socket());
+  core_.notify_reached();
+  if (flow.ended()) return;
   const DatagramsSent sent = flow.deliver_kept();
-  counters_.bytes_in += sent.bytes;
-  if (sent.error == ECONNREFUSED) refused_by_target(flow, {sent.error, "send"});
+  core_.counters().bytes_in += sent.bytes;
+  if (sent.error == ECONNREFUSED) end_refused(flow, {sent.error, "send"});
 }
 
 void DatagramPort::on_flow_failed(Flow& flow, const Error& error) {
-  undialable_ = cannot_be_dialled(error);
-  refused_by_target(flow, error);
+  core_.note_dial_failed(error);
+  end_refused(flow, error);
 }
 
-/// Answers are not for whoever has the client's port now; the target learns that he is gone by what
-/// it sends next.
+/// A client that is not allowed any more gets no answers; the target learns of its end from what it
+/// sends next.
 void DatagramPort::on_answers(Flow& flow) {
-  if (!still_let_in(flow)) return drop(flow);
-  const Error error = pass_answers(flow);
-  if (error.code != 0) refused_by_target(flow, error);
+  if (!authorize_again(flow)) return drop(flow);
+  const Error error = relay_answers(flow);
+  if (error.code != 0) end_refused(flow, error);
 }
 
-/// @return what the target's side has told by ICMP; code 0: nothing
-Error DatagramPort::pass_answers(Flow& flow) {
+/// @return what the target's side has reported by ICMP; code 0: nothing
+Error DatagramPort::relay_answers(Flow& flow) {
   Error error{};
   const DatagramRoute back{flow.key.client, flow.key.at};
   for (int round = 0; round < kRoundsPerTurn; ++round) {
-    const auto received = services_.context.datagrams().receive(flow.socket());
+    const auto received = core_.context().datagrams().receive(flow.socket());
     if (!received) {
       error = received.error();
-      continue;  // what came before it is still there
+      continue;  // datagrams that came before it are still there
     }
     if (received->messages.empty()) break;
     const bool all = received->all;
-    const auto sent = send_datagrams(sockets_[flow.via].fd(), received->messages, &back);
-    counters_.bytes_out += sent.bytes;
-    for (const Datagrams& message : received->messages) flow.answered += message.count();
+    const auto sent = send_datagrams(listener_[flow.via].fd(), received->messages, &back);
+    core_.counters().bytes_out += sent.bytes;
+    flow.count_answers(received->messages);
     touch(flow);
     if (all) break;
   }
   return error;
 }
 
-/// Others are refused too only when none is left that was not: a server may have sockets for single
-/// clients, and close one of them.
-void DatagramPort::refused_by_target(Flow& flow, const Error& error) {
-  log::debug("{}: {}", settings_.name, error.text());
-  ++counters_.failed;
+/// New clients are refused only when no flow is left: a server may have sockets for single clients,
+/// and close one of them.
+void DatagramPort::end_refused(Flow& flow, const Error& error) {
+  ++core_.counters().failed;
   drop(flow);
-  observer_.on_target_refused(*this, error);
+  core_.notify_refused(error);
   if (mode_ != Mode::Serving || !flows_.empty()) return;
   enter(Mode::Refusing);
-  patience_.arm_after(kRefusal);
+  mode_timeout_.arm_after(kRefusal);
 }
 
-// ---- flows come and go -------------------------------------------------------------------------
+// ---- flows -------------------------------------------------------------------------------------
 
 void DatagramPort::touch(Flow& flow) {
-  flows_.touch(flow, now());
-  follow_expiry();
+  flows_.touch(flow, core_.now());
+  arm_idle_timer();
 }
 
-void DatagramPort::follow_expiry() {
+void DatagramPort::arm_idle_timer() {
   const auto next = flows_.next_expiry();
   if (next && (!idle_.armed() || *next < idle_.when())) idle_.arm_at(*next);
 }
 
 void DatagramPort::drop_idle() {
-  while (Flow* flow = flows_.expired(now())) drop(*flow);
-  follow_expiry();
+  while (Flow* flow = flows_.expired(core_.now())) drop(*flow);
+  arm_idle_timer();
 }
 
 void DatagramPort::drop(Flow& flow) {
-  if (flow.socket() < 0) --unconnected_;
+  if (!flow.connected()) {
+    assert(unconnected_ > 0);
+    --unconnected_;
+  }
   flow.end();
-  services_.context.loop().retire(flows_.remove(flow));
-  counters_.active = flows_.size();
-  services_.gate.descriptor_freed();
+  core_.loop().retire(flows_.remove(flow));
+  core_.counters().active = flows_.size();
+  gate_member_.set_connections(flows_.size());
+  core_.gate().descriptor_freed();
   if (mode_ == Mode::Finishing && flows_.empty()) enter(mode_without_listener());
 }
 
-/// What the target had to say still goes out.
+/// Answers that have arrived are relayed first.
 void DatagramPort::drop_all() {
   while (!flows_.empty()) {
     Flow& flow = flows_.any();
-    if (flow.socket() >= 0 && still_let_in(flow)) (void)pass_answers(flow);
+    if (flow.connected() && authorize_again(flow)) (void)relay_answers(flow);
     drop(flow);
   }
 }

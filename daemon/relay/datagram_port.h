@@ -1,17 +1,16 @@
-// One UDP forward, from its host port to its target: its sockets on the host, a Flow for every
-// client, and what becomes of clients when nobody listens. See ForwardPort for who owns it and what
-// it is told.
+// One UDP forward, from its host port to its target: its sockets on the host and a Flow for each
+// client.
 //
-//   serving ── the target refuses its last flow ──► refusing ── kRefusal ──► serving
+//   Serving ── the target refuses the last flow ──► Refusing ── kRefusal ──► Serving
 //      │ hold()
-//   finishing: flows that are there go on, in case the server returns; new ones wait for it
-//      │ the last one is refused, or kFinish is over: they pin the container's namespace
-//   waiting ── a datagram comes, and hold is over ──► refusing ── hold ──► waiting
+//   Finishing: flows go on, in case the server returns; new ones wait for it
+//      │ the last flow is refused, or after kFinish: flows pin the container's namespace
+//   Waiting ── a datagram arrives, and hold has passed ──► Refusing ── hold ──► Waiting
 //
-// A client is let in or not before its first datagram is passed on, and looked at again every
-// kExamineAgain, before more goes either way. Datagrams are lost where a network would lose them:
-// when a queue is full. Nothing tells the end of a client, so a flow ends when it has been idle for
-// long, when nothing listens any more, or for another one when there are too many: see FlowTable.
+// A client is authorized before its first datagram is relayed, and again every kExamineAgain before
+// more is relayed either way. Datagrams are lost where a network would lose them: when a queue is
+// full. The end of a client is not reported, so a flow ends when it has been idle for long, when
+// nothing listens any more, or in favour of another flow when there are too many: see FlowTable.
 #pragma once
 
 #include <algorithm>
@@ -42,16 +41,15 @@
 
 namespace portfwd {
 
-// One host port of a datagram forward: a UDP socket that hears everybody, or refuses. A member of
-// its DatagramPort. It knows neither flows nor users.
+// One bound UDP socket of a datagram forward, which receives from every sender, or refuses. Owned
+// by a DatagramListener. It knows neither flows nor users.
 //
-// A UDP socket that hears everybody can't refuse anybody: the kernel sends "port unreachable"
-// (ICMP) only where no socket matches. So to refuse, it is connected to itself: it keeps its port,
-// nobody else can bind it, nothing matches any more, and the kernel answers every sender
-// truthfully. What a sender is told concerns its next datagram at the earliest: one that was
-// received can't be given back. A wildcard one can't do so, since connecting gives it one address
-// and leaves the others to anybody: it keeps silent. Fact:
-// UdpPortFacts.ASocketConnectedToItselfKeepsItsPortAndRefuses
+// An unconnected UDP socket cannot refuse a sender: the kernel sends "port unreachable" (ICMP) only
+// where no socket matches. So to refuse, the socket is connected to itself: it keeps its port, no
+// other socket can bind it, no sender matches it, and the kernel answers every datagram with the
+// error. A sender gets the error for its next datagram at the earliest. A wildcard socket cannot do
+// so, since connecting gives it one address and leaves the others to any program: it discards.
+// Fact: UdpPortFacts.ASocketConnectedToItselfKeepsItsPortAndRefuses
 class DatagramSocket {
  public:
   /// Refuses at first. @param handler borrowed
@@ -59,9 +57,9 @@ class DatagramSocket {
   DatagramSocket(const DatagramSocket&) = delete;
   DatagramSocket& operator=(const DatagramSocket&) = delete;
 
-  /// From now on it is heard, or what comes waits in the kernel until it is.
-  void listen(bool heard);
-  /// What waits is lost, and whoever sends is refused.
+  /// @param watched whether the handler is called for datagrams; else they wait in the kernel
+  void receive(bool watched);
+  /// Discards the datagrams that wait; senders are refused from now on.
   void refuse();
 
   [[nodiscard]] int fd() const { return fd_.get(); }
@@ -78,17 +76,44 @@ class DatagramSocket {
   bool refusing_ = false;
 };
 
-// Which flow a datagram belongs to, and which flow goes next: found by the client's address, kept
-// in the order of their last use, one order for each rank, so that whatever is asked takes the same
-// time with one flow as with thousands. Owned by a DatagramPort. It knows no sockets: a Flow is
-// anything that has `key`, `used`, `rank()` and `place`.
-//
-// Nothing tells which program a client belongs to: on loopback all have one address. So what
-// protects a flow from a program that opens ports by the thousands is what it has carried.
-/// Two clients are one if nobody can tell them apart.
+// The host port of a datagram forward: one port on a few addresses, bound together or not at all.
+// A member of a DatagramPort. It keeps ClientIdentity informed of which ports belong to forwards.
+class DatagramListener {
+ public:
+  /// Closed at first. All references are borrowed.
+  DatagramListener(EventLoop& loop, ClientIdentity& identity, IoHandler& handler)
+      : loop_(loop), identity_(identity), handler_(handler) {}
+  DatagramListener(const DatagramListener&) = delete;
+  DatagramListener& operator=(const DatagramListener&) = delete;
+  ~DatagramListener() { close(); }
+
+  /// See bind_together(). The sockets refuse at first. Must be closed.
+  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses);
+  void close();
+  /// See DatagramSocket; of all sockets.
+  void receive(bool watched);
+  void refuse();
+
+  [[nodiscard]] const std::vector<Address>& addresses() const { return addresses_; }
+  [[nodiscard]] const DatagramSocket& operator[](std::size_t index) const {
+    assert(index < sockets_.size());
+    return sockets_[index];
+  }
+  /// @param source of one of the sockets
+  [[nodiscard]] std::size_t index_of(const IoSource& source) const;
+
+ private:
+  EventLoop& loop_;
+  ClientIdentity& identity_;
+  IoHandler& handler_;
+  std::vector<Address> addresses_;
+  std::deque<DatagramSocket> sockets_;  ///< pinned, as sources must be
+};
+
+/// What identifies a flow.
 struct FlowKey {
   Endpoint client;
-  std::optional<IpAddress> at;  ///< the address of ours that it talks to, where there are several
+  std::optional<IpAddress> at;  ///< the local address that it talks to, where there are several
   friend bool operator==(const FlowKey&, const FlowKey&) = default;
 };
 
@@ -101,10 +126,10 @@ struct FlowKeyHash {
   }
 };
 
-/// What would be lost with a flow, the least first.
+/// How much would be lost with a flow, the least first.
 enum class FlowRank : std::uint8_t {
-  Answered,    ///< a question and its answer, one datagram each, as DNS has it
-  Fleeting,    ///< as little, and nothing says that it is over
+  Answered,    ///< a question and its answer, one datagram each, as with DNS
+  Fleeting,    ///< up to two datagrams, and no sign that more will not follow
   Young,       ///< up to kYoung datagrams
   Established  ///< more
 };
@@ -117,12 +142,20 @@ enum class FlowRank : std::uint8_t {
   return asked + answered <= kYoung ? FlowRank::Young : FlowRank::Established;
 }
 
+// The flows of one datagram forward: finds the flow of a datagram, the flow that has been idle for
+// too long, and the flow to evict. They are found by the client's address and kept in LRU order,
+// one order for each rank, so each operation takes the same time with one flow as with thousands.
+// Owned by a DatagramPort. It knows no sockets: a Flow is a class that has `key`, `used`, `rank()`
+// and `place`.
+//
+// The program that a client belongs to is not known, and on loopback all clients have one address.
+// So a flow is protected from a program that opens thousands of ports by what it has carried.
 template <class Flow>
 class FlowTable {
   using Order = std::list<std::unique_ptr<Flow>>;
 
  public:
-  /// Where a flow is kept; the table's own.
+  /// Where a flow is in the table, which sets it.
   struct Place {
     FlowRank rank = FlowRank::Fleeting;
     typename Order::iterator at;
@@ -130,8 +163,7 @@ class FlowTable {
   };
 
   static constexpr Duration kIdle = std::chrono::seconds(90);
-  /// Of a question that was answered.
-  static constexpr Duration kBriefIdle = std::chrono::seconds(10);
+  static constexpr Duration kBriefIdle = std::chrono::seconds(10);  ///< with FlowRank::Answered
 
   [[nodiscard]] Flow* find(const FlowKey& key) const {
     const auto found = by_key_.find(key);
@@ -157,7 +189,7 @@ class FlowTable {
     order_of(flow).erase(flow.place.at);
     return out;
   }
-  /// It carried something just now.
+  /// Makes the flow the one that was used last, with its rank of now.
   void touch(Flow& flow, TimePoint now) {
     assert(find(flow.key) == &flow);
     flow.used = now;
@@ -167,7 +199,7 @@ class FlowTable {
     to.splice(to.end(), from, flow.place.at);
   }
 
-  /// When the next one will have been idle for too long; nothing while there is none.
+  /// When the next flow will have been idle for too long; nothing while there is none.
   [[nodiscard]] std::optional<TimePoint> next_expiry() const {
     std::optional<TimePoint> next;
     for (const Order& order : orders_) {
@@ -175,7 +207,7 @@ class FlowTable {
     }
     return next;
   }
-  /// One that has been idle for too long, or null.
+  /// A flow that has been idle for too long, or null.
   [[nodiscard]] Flow* expired(TimePoint now) const {
     for (const Order& order : orders_) {
       if (!order.empty() && end_of(*order.front()) <= now) return order.front().get();
@@ -183,9 +215,8 @@ class FlowTable {
     return nullptr;
   }
 
-  /// The one to give up for another: of the client addresses that have their share of the table or
-  /// more, the flow of the lowest rank that was used longest ago. With one address that is the
-  /// first; those of addresses that have less are passed over. There must be one.
+  /// The flow to give up for another: among client addresses that have at least an equal share of
+  /// the table, the flow of the lowest rank that was used longest ago. Must not be empty.
   [[nodiscard]] Flow& to_evict() const {
     assert(!empty());
     const std::size_t share = size() / clients_.size();
@@ -203,7 +234,7 @@ class FlowTable {
     assert(!empty());
     return *by_key_.begin()->second;
   }
-  /// Takes time with each flow.
+  /// Takes time linear in the number of flows.
   template <class Predicate>
   [[nodiscard]] std::vector<Flow*> all_that(const Predicate& holds) const {
     std::vector<Flow*> out;
@@ -225,73 +256,64 @@ class FlowTable {
   std::array<Order, 4> orders_;               ///< by rank, the one used longest ago first
 };
 
-// One client of a datagram forward and the socket that stands for it inside: made in the
-// container's namespace and connected to the listener, so that every client has a port of its own
-// there and the kernel tells us when nobody listens any more. Owned by its DatagramPort, which
-// moves the bytes. It knows neither users nor the host's socket.
+class DatagramPort;
+
+// One client of a datagram forward and the socket that represents it inside: made in the
+// container's namespace and connected to the listener, so that each client has a port of its own
+// there and the kernel reports when nothing listens any more. Owned by its DatagramPort, whose
+// on_answers(), on_flow_connected() and on_flow_failed() it calls. It knows neither users nor the
+// host's sockets.
 //
-// Until its socket is there, what the client sends is kept, a little of it.
-class Flow;
-
-class FlowObserver {
- public:
-  // In each, `flow` may be retired, not destroyed.
-  /// The target has sent something, or what was sent to it was refused.
-  virtual void on_answers(Flow& flow) = 0;
-  virtual void on_flow_connected(Flow& flow) = 0;
-  virtual void on_flow_failed(Flow& flow, const Error& error) = 0;
-
- protected:
-  ~FlowObserver() = default;
-};
-
+// Until it is connected, a few datagrams of the client are kept.
 class Flow final : public Retirable, private IoHandler, private DialHandler {
  public:
-  static constexpr std::size_t kMostKept = 64 * 1024;  ///< bytes, and datagrams of at least this:
-  static constexpr std::size_t kLeastCharge = 1024;
+  static constexpr std::size_t kMostKept = 64 * 1024;  ///< bytes
+  static constexpr std::size_t kLeastCharge = 1024;    ///< bytes that a datagram counts, at least
 
-  /// @param through which of its owner's sockets the client talks to; the references are borrowed
-  Flow(EventLoop& loop, FlowObserver& observer, const FlowKey& client, std::size_t through)
-      : key(client), via(through), loop_(loop), observer_(observer) {}
+  /// @param port, core borrowed @param socket index of the host's socket that the client talks to
+  Flow(DatagramPort& port, PortCore& core, const FlowKey& client, std::size_t socket)
+      : key(client), via(socket), port_(port), core_(core) {}
   Flow(const Flow&) = delete;
   Flow& operator=(const Flow&) = delete;
   ~Flow() override = default;
 
-  /// The observer is told within the call, if the socket is there at once.
-  /// @param dialer of datagram sockets, borrowed until the outcome or stop_dialling()
-  void dial(Dialer& dialer, std::span<const Address> candidates, TimePoint deadline);
-  /// It waits: for another dial().
+  /// The port is called within the call, where the socket is connected at once.
+  void dial();
+  /// Waits for another dial().
   void stop_dialling() { dial_.reset(); }
   [[nodiscard]] bool dialling() const { return dial_ != nullptr; }
-  /// It is done: nothing is heard of it from now on.
+  /// The port is not called any more. Must be called once, before the flow is retired.
   void end();
   [[nodiscard]] bool ended() const { return ended_; }
 
-  /// Towards the target, or kept until there is one. @return what was sent now
+  /// Sends to the target, or keeps, until it is connected. @return what was sent now
   DatagramsSent deliver(std::span<const Datagrams> messages);
-  /// What was kept. To be called once it is connected.
+  /// Sends the datagrams that were kept. Must be connected.
   DatagramsSent deliver_kept();
-  /// To it; -1 while it is not connected.
+  /// Counts datagrams from the target.
+  void count_answers(std::span<const Datagrams> messages);
+  [[nodiscard]] bool connected() const { return socket_.valid(); }
+  /// Connected to the target; -1 while it is not connected.
   [[nodiscard]] int socket() const { return socket_.get(); }
 
-  [[nodiscard]] FlowRank rank() const { return flow_rank(asked, answered); }
+  [[nodiscard]] FlowRank rank() const { return flow_rank(asked_, answered_); }
 
   const FlowKey key;
-  const std::size_t via;
-  std::uint64_t asked = 0;     ///< the owner's: datagrams towards the target
-  std::uint64_t answered = 0;  ///< the owner's
-  TimePoint used{};            ///< the table's, as the next
+  const std::size_t via;  ///< index of the host's socket
+  TimePoint used{};       ///< the table's, as `place`
   FlowTable<Flow>::Place place;
-  TimePoint examined{};            ///< the owner's: when the client's standing was asked last
-  std::uint32_t client_inode = 0;  ///< the owner's: of the client's socket, as it was let in
+  TimePoint examined{};            ///< the owner's: when the client was last authorized
+  std::uint32_t client_inode = 0;  ///< the owner's: of the client's socket when it was authorized
 
  private:
-  void on_io(IoSource&, std::uint32_t) override { observer_.on_answers(*this); }
+  void on_io(IoSource& source, std::uint32_t events) override;
   void on_dialled(Result<UniqueFd> connected) override;
   void keep(const Datagrams& message);
 
-  EventLoop& loop_;
-  FlowObserver& observer_;
+  DatagramPort& port_;
+  PortCore& core_;
+  std::uint64_t asked_ = 0;  ///< datagrams towards the target
+  std::uint64_t answered_ = 0;
   std::unique_ptr<Dial> dial_;
   std::vector<std::vector<std::byte>> kept_;
   std::size_t kept_bytes_ = 0;
@@ -300,87 +322,74 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   bool ended_ = false;
 };
 
-class DatagramPort final : public ForwardPort,
-                           private IoHandler,
-                           private FlowObserver,
-                           private AcceptGate::Member {
+class DatagramPort final : public ForwardPort, private IoHandler {
  public:
   static constexpr std::size_t kMostFlows = 4096;       ///< with max_connections = 0
-  static constexpr std::size_t kMostUnconnected = 256;  ///< who dial, or wait for a listener
+  static constexpr std::size_t kMostUnconnected = 256;  ///< flows that wait or are dialled for
   static constexpr Duration kExamineAgain = std::chrono::milliseconds(250);
   static constexpr Duration kRefusal = std::chrono::seconds(1);
   static constexpr Duration kFinish = std::chrono::seconds(10);
 
   DatagramPort(const RelayServices& services, ForwardPortSettings settings,
                ForwardPortObserver& observer);
-  ~DatagramPort() override;
 
-  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override;
-  /// Live flows go on for kFinish, as long as the target takes what they carry.
+  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override {
+    return listener_.bind(addresses);
+  }
+  /// Flows go on for kFinish, as long as the target takes what they carry. Never fails.
   [[nodiscard]] std::expected<void, BindFailure> hold() override;
-  /// Live flows go on where they lead to. Never fails.
+  /// Connected flows go on to their old target. Never fails.
   [[nodiscard]] std::expected<void, BindFailure> serve(
       Dialer& dialer, std::span<const ListenAddress> listeners) override;
-  /// At once: answers would have to come from the host port that is given up.
+  /// Ends all flows at once: their answers would have to come from the host port, which is closed.
   void drain(Duration limit) override;
 
+  /// Another `hold` applies to clients to come.
   void configure(ForwardPortSettings settings) override;
-  [[nodiscard]] const std::string& id() const override { return settings_.id; }
-  [[nodiscard]] const Counters& counters() const override { return counters_; }
-  [[nodiscard]] const std::vector<Address>& addresses() const override { return addresses_; }
+  [[nodiscard]] const std::string& id() const override { return core_.settings().id; }
+  [[nodiscard]] const Counters& counters() const override { return core_.counters(); }
+  [[nodiscard]] const std::vector<Address>& addresses() const override {
+    return listener_.addresses();
+  }
 
  private:
-  enum class Mode : std::uint8_t { Serving, Finishing, Waiting, Refusing, Draining };
+  friend class Flow;
+  enum class Mode : std::uint8_t { Serving, Finishing, Waiting, Refusing, Closed };
 
   void on_io(IoSource& source, std::uint32_t events) override;
-  void on_answers(Flow& flow) override;
-  void on_flow_connected(Flow& flow) override;
-  void on_flow_failed(Flow& flow, const Error& error) override;
-  void on_gate() override {}  // who is not admitted takes the place of another
-  [[nodiscard]] std::size_t connections() const override { return flows_.size(); }
+  // In the three calls of a Flow, it may be retired, not destroyed.
+  /// The target has sent something, or has refused what was sent to it.
+  void on_answers(Flow& flow);
+  void on_flow_connected(Flow& flow);
+  void on_flow_failed(Flow& flow, const Error& error);
 
   void enter(Mode mode);
   [[nodiscard]] Mode mode_without_listener() const;
-  [[nodiscard]] bool hears() const { return mode_ == Mode::Serving || mode_ == Mode::Finishing; }
-  void on_patience_over();
+  void on_mode_timeout();
   void relay_batch(std::size_t via, const ReceivedDatagrams& received);
-  [[nodiscard]] int relay_to(Flow& flow, std::span<const Datagrams> messages);
   [[nodiscard]] Flow* flow_of(std::size_t via, const Arrived& end);
   [[nodiscard]] Flow* admit(const FlowKey& client, std::size_t via);
-  void dial(Flow& flow);
-  void dial_for_unconnected();
+  void dial_unconnected();
   [[nodiscard]] std::vector<Flow*> unconnected() const;
-  [[nodiscard]] bool holds() const { return settings_.hold > Duration::zero(); }
-  [[nodiscard]] ClientVerdict examine(const FlowKey& client, std::size_t via);
-  [[nodiscard]] Endpoint talked_to(const FlowKey& client, std::size_t via) const;
-  [[nodiscard]] bool still_let_in(Flow& flow);
-  [[nodiscard]] Error pass_answers(Flow& flow);
-  void refused_by_target(Flow& flow, const Error& error);
+  [[nodiscard]] Endpoint local_end(const FlowKey& client, std::size_t via) const;
+  [[nodiscard]] bool authorize_again(Flow& flow);
+  [[nodiscard]] Error relay_answers(Flow& flow);
+  void end_refused(Flow& flow, const Error& error);
   void touch(Flow& flow);
   void drop(Flow& flow);
   void drop_all();
   void drop_idle();
-  void give_up_ports();
-  void follow_expiry();
-  [[nodiscard]] TimePoint now() const { return services_.context.loop().now(); }
+  void arm_idle_timer();
 
-  RelayServices services_;
-  ForwardPortSettings settings_;
-  ForwardPortObserver& observer_;
-  Counters counters_;
+  PortCore core_;
+  AcceptGate::Member gate_member_;
   Mode mode_ = Mode::Refusing;
-  bool undialable_ = false;                         ///< so was the target when it was last dialled
-  bool holding_ = false;                            ///< from hold() until serve() or drain()
-  Dialer* dialer_ = nullptr;                        ///< from serve() until hold() or drain()
-  std::array<std::vector<Address>, 2> candidates_;  ///< by the client's family
-  RefusalLog refusals_;
-  std::vector<Address> addresses_;
-  std::deque<DatagramSocket> sockets_;  ///< pinned, as sources must be
+  DatagramListener listener_;
   FlowTable<Flow> flows_;
-  std::size_t unconnected_ = 0;
-  Timer patience_;  ///< with flows that finish, with clients that wait, or with refusing them
-  Timer idle_;      ///< the next flow may have been idle for too long
-  Timer dial_unconnected_;  ///< armed by serve() when flows are to be dialled for
+  std::size_t unconnected_ = 0;  ///< flows that are not connected
+  Timer mode_timeout_;      ///< while flows finish, clients wait, or clients are refused for a time
+  Timer idle_;              ///< not later than the expiry of the next flow
+  Timer dial_unconnected_;  ///< armed by serve()
   Timer drained_;
 };
 

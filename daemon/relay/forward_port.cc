@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <cassert>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -19,9 +20,9 @@ using Standing = ClientVerdict::Standing;
 
 constexpr Duration kInterval = std::chrono::seconds(1);
 
-/// Who was refused, and what would let such a client in.
+/// A client that was refused, and the setting that would allow it.
 struct Refused {
-  std::string who;
+  std::string client;
   std::string remedy;
 };
 
@@ -35,26 +36,28 @@ Refused describe(const Endpoint& client, const ClientVerdict& verdict) {
       return {fmt::format("of another machine ({})", client.address.text()),
               "to let such clients in, set allow_remote = true"};
     default:
-      if (!verdict.trouble.empty()) return {"that can't be identified", verdict.trouble};
-      return {"whose owner could not be told (it closed at once?)",
-              "one that waits for an answer can be told; or let in every user of this machine: set "
-              "restrict_to_user = false"};
+      if (!verdict.trouble.empty()) return {"that cannot be identified", verdict.trouble};
+      return {
+          "of an unknown user (connection already closed?)",
+          "a client that waits for an answer can be identified; or to let in every user of this "
+          "machine, set restrict_to_user = false"};
   }
 }
 
 }  // namespace
 
-void RefusalLog::tell(TimePoint now, const std::string& id, const std::string& name,
-                      const Endpoint& client, const ClientVerdict& verdict) {
-  if (now < may_tell_) {
-    ++untold_;
+void RefusalLog::write(TimePoint now, const std::string& id, const std::string& name,
+                       const Endpoint& client, const ClientVerdict& verdict) {
+  assert(!verdict.let_in());
+  if (now < next_line_) {
+    ++suppressed_;
     return;
   }
-  may_tell_ = now + kInterval;
-  const std::uint64_t more = std::exchange(untold_, 0);
+  next_line_ = now + kInterval;
+  const std::uint64_t more = std::exchange(suppressed_, 0);
   const Refused refused = describe(client, verdict);
   log::write(log::Level::Notice,
-             fmt::format("{}: refused a client {}{}; {}", name, refused.who,
+             fmt::format("{}: refused a client {}{}; {}", name, refused.client,
                          more > 0 ? fmt::format(", and {} more", more) : "", refused.remedy),
              {{"MESSAGE_ID", std::string(log::message_id::kClientRefused)},
               {"PORTFWD_FORWARD", id},
@@ -67,6 +70,55 @@ std::string why_undialable(const Error& error) {
            "ssh -R N:localhost:N; clients are refused for some seconds";
   }
   return fmt::format("the target cannot be dialled: {}", ::strerror(error.code));
+}
+
+void PortCore::hold() {
+  assert(phase_ != Phase::Draining);
+  phase_ = Phase::Holding;
+  dialer_ = nullptr;
+}
+
+void PortCore::serve(Dialer& dialer, std::span<const ListenAddress> listeners) {
+  assert(phase_ != Phase::Draining && !listeners.empty());
+  phase_ = Phase::Serving;
+  dialer_ = &dialer;
+  for (const Family family : {Family::V4, Family::V6}) {
+    candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
+  }
+}
+
+void PortCore::drain() {
+  phase_ = Phase::Draining;
+  dialer_ = nullptr;
+}
+
+DialStart PortCore::dial(Family client, DialHandler& handler) {
+  assert(serving() && dialer_ != nullptr);
+  DialStart start = dialer_->dial(candidates_[static_cast<std::size_t>(client)],
+                                  now() + settings_.connect_timeout, handler);
+  assert(start.connected.valid() == (start.attempt == nullptr));
+  return start;
+}
+
+bool PortCore::authorize(const ClientVerdict& verdict, const Endpoint& client) {
+  if (verdict.let_in()) return true;
+  ++counters_.refused;
+  refusals_.write(now(), settings_.id, settings_.name, client, verdict);
+  return false;
+}
+
+void PortCore::notify_refused(const Error& error) {
+  log::debug("{}: {}", settings_.name, error.text());
+  observer_.on_target_refused(port_, error);
+}
+
+void PortCore::notify_reached() {
+  if (std::exchange(undialable_, false)) observer_.on_target_reached(port_);
+}
+
+void PortCore::notify_drained() {
+  assert(phase_ == Phase::Draining);
+  observer_.on_drained(port_);
 }
 
 std::unique_ptr<ForwardPort> make_forward_port(Protocol protocol, const RelayServices& services,

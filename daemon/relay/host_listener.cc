@@ -92,14 +92,11 @@ bool no_descriptor(int error) {
 
 }  // namespace
 
-HostListener::HostListener(RelayContext& context, AcceptGate& gate, ClientSink& sink)
-    : context_(context), gate_(gate), sink_(sink) {
-  gate_.join(*this);
-}
-
-HostListener::~HostListener() {
-  gate_.leave(*this);
-}
+HostListener::HostListener(RelayContext& context, AcceptGate& gate, OnClient on_client)
+    : context_(context),
+      gate_(gate),
+      member_(gate, [this] { update_interest(); }),
+      on_client_(std::move(on_client)) {}
 
 std::expected<void, BindFailure> HostListener::bind(std::span<const Address> addresses) {
   auto bound = bind_together(Protocol::Tcp, addresses);
@@ -108,6 +105,7 @@ std::expected<void, BindFailure> HostListener::bind(std::span<const Address> add
 }
 
 std::expected<void, BindFailure> HostListener::adopt(std::vector<BoundSocket> sockets) {
+  assert(sockets_.empty() && !sockets.empty());
   for (BoundSocket& bound : sockets) {
     const int fd = bound.socket.get();
     context_.tune(fd);
@@ -123,6 +121,8 @@ std::expected<void, BindFailure> HostListener::adopt(std::vector<BoundSocket> so
 }
 
 std::expected<void, BindFailure> HostListener::accept() {
+  if (accepting_) return {};
+  assert(!sockets_.empty());
   for (Socket& socket : sockets_) {
     if (const int error = start_listening(socket.fd.get()); error != 0) {
       const BindFailure failure{Protocol::Tcp, socket.endpoint, {error, "listen"}};
@@ -148,17 +148,18 @@ void HostListener::close() {
   addresses_.clear();
 }
 
-void HostListener::pause(bool paused) {
-  paused_ = paused;
+void HostListener::set_connections(std::size_t count, std::size_t most) {
+  member_.set_connections(count);
+  paused_ = most != 0 && count >= most;
   update_interest();
 }
 
 void HostListener::update_interest() {
-  const std::uint32_t events = accepting_ && !paused_ && gate_.admits(*this) ? EPOLLIN : 0U;
+  const std::uint32_t events = accepting_ && !paused_ && member_.admitted() ? EPOLLIN : 0U;
   for (Socket& socket : sockets_) (void)socket.source.watch(events);
 }
 
-/// @return how many clients to accept in this turn. An event says that the queue is not empty, not
+/// @return how many clients to accept in this turn. An event means that the queue is not empty, not
 /// how long it is: most often it holds one client, and a second accept(2) would fail with EAGAIN.
 /// Events in successive turns mean a longer queue, so each such turn accepts twice as many as the
 /// one before. A saturated loop may not report the listener in successive turns, so there it does
@@ -186,11 +187,11 @@ void HostListener::on_io(IoSource& source, std::uint32_t) {
       const int number = client.get();
       if (!socket->inherited) set_reuse(number, true);
       const Endpoint peer = from_sockaddr(from).value_or(Endpoint{});
-      sink_.on_client({std::move(client), peer, socket->endpoint});
-      gate_.accepted(number, *this);
+      on_client_({std::move(client), peer, socket->endpoint});
+      member_.accepted(number);
     } else if (errno == EAGAIN) {
       socket->inherited = true;
-      return gate_.queue_is_empty();
+      return gate_.set_queue_empty();
     } else if (no_descriptor(errno)) {
       return gate_.close({errno, "accept"});
     }

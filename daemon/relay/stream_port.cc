@@ -47,18 +47,35 @@ std::string binary_header(const Endpoint& client, const Endpoint& host) {
 }  // namespace
 
 std::string proxy_header(ProxyProtocol version, const Endpoint& client, const Endpoint& host) {
+  assert(version != ProxyProtocol::Off && client.address.family() == host.address.family());
   return version == ProxyProtocol::V1 ? text_header(client, host) : binary_header(client, host);
 }
 
-WaitingClient::WaitingClient(EventLoop& loop, AcceptGate& gate, UniqueFd client, Family family,
-                             WaitingClientObserver& observer)
-    : loop_(loop),
-      claim_(gate),
-      observer_(observer),
+namespace {
+
+/// Sends the header whole, in one call on a socket that has sent nothing; a connection that does
+/// not take it is of no use. @return whether it was sent, or is not wanted
+bool send_proxy_header(ProxyProtocol version, int client, int target) {
+  if (version == ProxyProtocol::Off) return true;
+  const auto from = peer_endpoint(client);
+  const auto to = local_endpoint(client);
+  if (!from || !to) return false;  // the client has reset the connection meanwhile
+  const std::string header = proxy_header(version, *from, *to);
+  return send_some(target, std::as_bytes(std::span(header))).bytes == header.size();
+}
+
+}  // namespace
+
+WaitingClient::WaitingClient(StreamPort& port, PortCore& core, UniqueFd client, Family family)
+    : port_(port),
+      core_(core),
+      claim_(core.gate()),
       family_(family),
       client_(std::move(client)),
-      source_(loop, client_.get(), *this),
-      hold_over_(loop, [this] { observer_.on_hold_over(*this); }) {}
+      source_(core.loop(), client_.get(), *this),
+      hold_over_(core.loop(), [this] { port_.on_hold_over(*this); }) {
+  assert(client_.valid());
+}
 
 WaitingClient::~WaitingClient() {
   if (client_.valid()) reset_on_close(client_.get());
@@ -66,16 +83,16 @@ WaitingClient::~WaitingClient() {
 
 /// EPOLLERR alone: a reset cannot be masked, and an empty mask would deregister.
 void WaitingClient::hold(TimePoint deadline) {
+  assert(client_.valid());
   dial_.reset();
   hold_over_.arm_at(deadline);
-  (void)source_.watch(EPOLLERR);  // without it a client that is gone is noticed at the deadline
+  (void)source_.watch(EPOLLERR);  // where it fails, a reset is noticed at the deadline
 }
 
-UniqueFd WaitingClient::dial(Dialer& dialer, std::span<const Address> candidates,
-                             TimePoint deadline) {
+UniqueFd WaitingClient::dial() {
+  assert(client_.valid());
   stop();
-  DialStart start = dialer.dial(candidates, deadline, *this);
-  assert(start.connected.valid() == (start.attempt == nullptr));
+  DialStart start = core_.dial(family_, *this);
   dial_ = std::move(start.attempt);
   return std::move(start.connected);
 }
@@ -87,6 +104,7 @@ void WaitingClient::stop() {
 }
 
 UniqueFd WaitingClient::release() {
+  assert(client_.valid() && !dialling());
   hold_over_.disarm();
   source_.disarm();
   return std::move(client_);
@@ -95,69 +113,59 @@ UniqueFd WaitingClient::release() {
 void WaitingClient::on_io(IoSource&, std::uint32_t) {
   source_.disarm();
   gone_ = true;
-  observer_.on_hold_over(*this);
+  port_.on_hold_over(*this);
 }
 
 void WaitingClient::on_dialled(Result<UniqueFd> connected) {
-  loop_.retire(std::move(dial_));  // which is what calls
+  assert(dialling());
+  core_.loop().retire(std::move(dial_));  // it is the caller
   if (connected) {
-    observer_.on_connected(*this, std::move(*connected));
+    port_.on_connected(*this, std::move(*connected));
   } else {
-    observer_.on_dial_failed(*this, connected.error());
+    port_.on_dial_failed(*this, connected.error());
   }
 }
 
 StreamPort::StreamPort(const RelayServices& services, ForwardPortSettings settings,
                        ForwardPortObserver& observer)
-    : services_(services),
-      settings_(std::move(settings)),
-      observer_(observer),
-      listener_(services.context, services.gate, *this),
-      relay_group_{counters_, [this](Relay& relay) { on_relay_over(relay); }},
-      dial_waiting_(services.context.loop(), [this] { dial_for_waiting(); }),
-      drain_over_(services.context.loop(), [this] { finish_drain(); }) {}
+    : core_(services, std::move(settings), *this, observer),
+      listener_(core_.context(), core_.gate(),
+                [this](Arrival arrival) { on_client(std::move(arrival)); }),
+      relay_group_{core_.counters(), [this](Relay& over) { on_relay_over(over); }},
+      dial_waiting_(core_.loop(), [this] { dial_waiting(); }),
+      drain_over_(core_.loop(), [this] { finish_drain(); }) {}
 
-StreamPort::~StreamPort() = default;
-
-std::expected<void, BindFailure> StreamPort::bind(std::span<const Address> addresses) {
-  return listener_.bind(addresses);
-}
+// ---- commands ----------------------------------------------------------------------------------
 
 std::expected<void, BindFailure> StreamPort::hold() {
-  mode_ = Mode::Holding;
-  dialer_ = nullptr;
+  core_.hold();
   guard_.reset();
   dial_waiting_.disarm();
-  if (settings_.hold > Duration::zero()) {
+  if (core_.holds_clients()) {
     for (const auto& client : waiting_) {
       const bool held = client->held() && !client->refused && !client->suspected;
       if (!held) dial_or_hold(*client);
     }
-    return start_accepting();
+    return listener_.accept();
   }
-  dismiss_all();
+  remove_all_clients();
   listener_.refuse();
   return {};
 }
 
 std::expected<void, BindFailure> StreamPort::serve(Dialer& dialer,
                                                    std::span<const ListenAddress> listeners) {
-  mode_ = Mode::Serving;
-  dialer_ = &dialer;
+  core_.serve(dialer, listeners);
   guard_.reset();
-  for (const Family family : {Family::V4, Family::V6}) {
-    candidates_[static_cast<std::size_t>(family)] = dial_order(family, listeners);
-  }
-  for (const auto& client : waiting_) dial_soon(*client);
-  return start_accepting();
+  for (const auto& client : waiting_) dial_in_next_turn(*client);
+  return listener_.accept();
 }
 
 void StreamPort::drain(Duration limit) {
-  mode_ = Mode::Draining;
-  dialer_ = nullptr;
+  core_.drain();
   dial_waiting_.disarm();
   listener_.close();
-  dismiss_all();
+  remove_all_clients();
   drain_over_.disarm();
   if (relays_.empty()) {
     drain_over_.arm_now();
@@ -166,58 +174,60 @@ void StreamPort::drain(Duration limit) {
   }
 }
 
-void StreamPort::configure(ForwardPortSettings settings) {
-  settings_ = std::move(settings);
-  observe_limit();
+void StreamPort::finish_drain() {
+  while (!relays_.empty()) {
+    relays_.last().abort();
+    core_.loop().retire(relays_.remove(relays_.last()));
+  }
+  core_.counters().active = 0;
+  core_.gate().descriptor_freed();
+  core_.notify_drained();
 }
 
-std::expected<void, BindFailure> StreamPort::start_accepting() {
-  if (listener_.accepting()) return {};
-  return listener_.accept();
+void StreamPort::configure(ForwardPortSettings settings) {
+  core_.set_settings(std::move(settings));
+  update_connections();
 }
+
+// ---- clients that connect ----------------------------------------------------------------------
 
 void StreamPort::on_client(Arrival arrival) {
-  if (!let_in(arrival)) return reset_on_close(arrival.socket.get());
-  ++counters_.total;
-  const LoopGuard::Step step = mode_ == Mode::Serving ? ask_guard() : LoopGuard::Step::Dial;
-  if (step == LoopGuard::Step::Refuse) {
-    ++counters_.failed;
+  const ClientVerdict verdict = core_.identity().examine(
+      arrival.socket.get(), arrival.client, arrival.arrived_at, core_.settings().admission);
+  if (!core_.authorize(verdict, arrival.client)) return reset_on_close(arrival.socket.get());
+  ++core_.counters().total;
+  LoopGuard::Step step = LoopGuard::Step::Dial;
+  if (core_.serving()) {
+    step = guard_.on_client(core_.now(), core_.counters().bytes_out);
+    step == LoopGuard::Step::Cut ? cut_loop() : dial_suspects();
+  }
+  if (step == LoopGuard::Step::Refuse || step == LoopGuard::Step::Cut) {
+    ++core_.counters().failed;
     return reset_on_close(arrival.socket.get());
   }
   WaitingClient& client =
-      add_waiting(std::move(arrival.socket), arrival.arrived_at.address.family());
+      add_client(std::move(arrival.socket), arrival.arrived_at.address.family());
   if (step == LoopGuard::Step::Hold) {
     client.suspected = suspects_ = true;
     client.hold(guard_.held_until());
   } else {
     dial_or_hold(client);
   }
-  observe_limit();
 }
 
-WaitingClient& StreamPort::add_waiting(UniqueFd client, Family family) {
-  WaitingClientObserver& self = *this;
-  return waiting_.add(std::make_unique<WaitingClient>(services_.context.loop(), services_.gate,
-                                                      std::move(client), family, self));
+WaitingClient& StreamPort::add_client(UniqueFd client, Family family) {
+  WaitingClient& added =
+      waiting_.add(std::make_unique<WaitingClient>(*this, core_, std::move(client), family));
+  update_connections();
+  return added;
 }
 
-LoopGuard::Step StreamPort::ask_guard() {
-  const LoopGuard::Step step =
-      guard_.on_client(services_.context.loop().now(), counters_.bytes_out);
-  if (step == LoopGuard::Step::Cut) {
-    cut_loop();
-    return LoopGuard::Step::Refuse;
-  }
-  dial_suspects();
-  return step;
-}
-
-/// Once the guard holds them no more.
+/// Dials for clients that the guard held, once it holds none any more.
 void StreamPort::dial_suspects() {
   if (!suspects_ || guard_.holding()) return;
   suspects_ = false;
   for (const auto& client : waiting_) {
-    if (client->suspected) dial_soon(*client);
+    if (client->suspected) dial_in_next_turn(*client);
   }
 }
 
@@ -226,45 +236,35 @@ void StreamPort::cut_loop() {
   for (const auto& relay : relays_) {
     if (relay->burst == guard_.burst()) loop.push_back(relay.get());
   }
-  log::warning("{} {}: {}; {} connections are reset", settings_.id, settings_.name,
+  log::warning("{} {}: {}; {} connections are reset", core_.settings().id, core_.settings().name,
                why_undialable(kLeadsBack), loop.size());
   for (Relay* relay : loop) {
     relay->abort();
-    drop_relay(*relay);
+    remove_relay(*relay);
   }
-  undialable_ = true;
-  observer_.on_target_refused(*this, kLeadsBack);
+  core_.note_dial_failed(kLeadsBack);
+  core_.notify_refused(kLeadsBack);
 }
 
-bool StreamPort::let_in(const Arrival& arrival) {
-  const ClientVerdict verdict = services_.identity.examine(arrival.socket.get(), arrival.client,
-                                                           arrival.arrived_at, settings_.admission);
-  if (verdict.let_in()) return true;
-  ++counters_.refused;
-  refusals_.tell(services_.context.loop().now(), settings_.id, settings_.name, arrival.client,
-                 verdict);
-  return false;
-}
+// ---- clients that wait -------------------------------------------------------------------------
 
-/// Dials or holds, as the mode says. Dialled, the client may be connected and removed on return.
+/// Dials or holds, depending on the phase. Dialled for, the client may be connected and removed on
+/// return.
 void StreamPort::dial_or_hold(WaitingClient& client) {
   client.refused = client.redialled = client.suspected = false;
-  if (mode_ == Mode::Serving) return dial(client);
-  client.hold(services_.context.loop().now() + settings_.hold);
+  if (core_.serving()) return dial(client);
+  client.hold(core_.now() + core_.settings().hold);
 }
 
 void StreamPort::dial(WaitingClient& client) {
-  assert(mode_ == Mode::Serving && dialer_ != nullptr);
-  const auto& candidates = candidates_[static_cast<std::size_t>(client.family())];
-  const TimePoint deadline = services_.context.loop().now() + settings_.connect_timeout;
-  UniqueFd target = client.dial(*dialer_, candidates, deadline);
+  UniqueFd target = client.dial();
   if (target.valid()) on_connected(client, std::move(target));
 }
 
-/// Dials in the next turn: a call of the port must not call the observer, and a walk over waiting_
-/// must not change it. A dial under way ends now, since its dialer may be destroyed next.
-void StreamPort::dial_soon(WaitingClient& client) {
-  assert(mode_ == Mode::Serving);
+/// For callers that must not call the observer, or that walk over waiting_, which must not change
+/// meanwhile. A dial under way ends now, since its dialer may be destroyed next.
+void StreamPort::dial_in_next_turn(WaitingClient& client) {
+  assert(core_.serving());
   client.stop();
   client.refused = client.redialled = client.suspected = false;
   dial_waiting_.arm_now();
@@ -272,149 +272,119 @@ void StreamPort::dial_soon(WaitingClient& client) {
 
 /// From the last to the first: a client that is connected at once is removed from waiting_, where
 /// the last one takes its place.
-void StreamPort::dial_for_waiting() {
+void StreamPort::dial_waiting() {
   for (std::size_t i = waiting_.size(); i-- > 0;) {
     WaitingClient& client = waiting_[i];
     if (!client.held() && !client.dialling()) dial(client);
   }
 }
 
-/// Before anything else the target learns whose connection it is. The header is sent whole, in one
-/// call on a socket that has sent nothing, or else the connection is good for nothing.
-bool StreamPort::introduce(int client, int target) const {
-  if (settings_.proxy_protocol == ProxyProtocol::Off) return true;
-  const auto from = peer_endpoint(client);
-  const auto to = local_endpoint(client);
-  if (!from || !to) return false;  // it has reset the connection meanwhile
-  const std::string header = proxy_header(settings_.proxy_protocol, *from, *to);
-  return send_some(target, std::as_bytes(std::span(header))).bytes == header.size();
-}
-
 void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
-  if (undialable_ && !guard_.found()) {
-    undialable_ = false;
-    observer_.on_target_reached(*this);
-  }
-  if (!introduce(client.socket(), target.get())) {
-    ++counters_.failed;
+  if (!guard_.found()) core_.notify_reached();
+  if (!send_proxy_header(core_.settings().proxy_protocol, client.socket(), target.get())) {
+    ++core_.counters().failed;
     reset_on_close(target.get());
-    return dismiss(client);
+    return remove_client(client);
   }
-  guard_.on_connected(services_.context.loop().now());
-  Relay& relay = relays_.add(std::make_unique<Relay>(services_.context, relay_group_,
-                                                     client.release(), std::move(target)));
+  guard_.on_connected(core_.now());
+  Relay& relay = relays_.add(
+      std::make_unique<Relay>(core_.context(), relay_group_, client.release(), std::move(target)));
   relay.burst = guard_.burst();
   relay.family = client.family();
   relay.redialled = client.redialled;
-  dismiss(client);
-  counters_.active = relays_.size();
+  remove_client(client);
+  core_.counters().active = relays_.size();
   if (!relay.start()) {
-    ++counters_.failed;
+    ++core_.counters().failed;
     relay.abort();
-    drop_relay(relay);
+    remove_relay(relay);
   }
 }
 
-/// A listener that closes refuses, or resets whom it had not accepted, before anybody here knows of
-/// its end; nothing was sent through either. So its client waits for a second look: by then hold()
-/// or serve() was called, if something has changed and was seen to; else it is dialled for once
-/// more, since a server may be back before anybody has seen it go.
 void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
-  log::debug("{}: {}", settings_.name, error.text());
-  undialable_ = cannot_be_dialled(error);
+  core_.note_dial_failed(error);
   wait_for_second_look(client, error);
-  observer_.on_target_refused(*this, error);
 }
 
-/// Does the same for a client whose relay the target has reset before either side sent a byte.
-void StreamPort::on_turned_away(UniqueFd socket, Family family, bool redialled) {
-  if (mode_ == Mode::Draining) return reset_on_close(socket.get());
-  const Error error{ECONNRESET, "connect"};
-  WaitingClient& client = add_waiting(std::move(socket), family);
+/// For a client whose target has reset the connection before either side sent a byte, as a server
+/// that closes does with connections that it has not accepted.
+void StreamPort::dial_again(UniqueFd socket, Family family, bool redialled) {
+  if (core_.phase() == PortCore::Phase::Draining) return reset_on_close(socket.get());
+  WaitingClient& client = add_client(std::move(socket), family);
   client.redialled = redialled;
-  if (mode_ == Mode::Holding && settings_.hold > Duration::zero()) return dial_or_hold(client);
-  wait_for_second_look(client, error);
-  observer_.on_target_refused(*this, error);
+  if (!core_.serving() && core_.holds_clients()) return dial_or_hold(client);
+  wait_for_second_look(client, {ECONNRESET, "connect"});
 }
 
+/// Holds a client that the target has turned away for a second look, or resets it.
 void StreamPort::wait_for_second_look(WaitingClient& client, const Error& error) {
   const bool turned_away = error.code == ECONNREFUSED || error.code == ECONNRESET;
-  if (turned_away && !client.redialled && settings_.hold > Duration::zero()) {
+  if (turned_away && !client.redialled && core_.holds_clients()) {
     client.refused = true;
-    client.hold(services_.context.loop().now() + std::min(kSecondLook, settings_.hold));
+    client.hold(core_.now() + std::min(kSecondLook, core_.settings().hold));
   } else {
-    ++counters_.failed;
-    dismiss(client);
+    ++core_.counters().failed;
+    remove_client(client);
   }
+  core_.notify_refused(error);
 }
 
 void StreamPort::on_hold_over(WaitingClient& client) {
   if (client.suspected) {
     if (client.gone()) {
-      dismiss(client);
-      guard_.on_ended(services_.context.loop().now());
+      remove_client(client);
+      guard_.on_ended(core_.now());
     } else {
       guard_.on_hold_over();
     }
     return dial_suspects();
   }
-  if (client.refused && !client.gone() && mode_ == Mode::Serving) {
+  if (client.refused && !client.gone() && core_.serving()) {
     client.refused = false;
     client.redialled = true;
     return dial(client);
   }
-  if (client.refused) ++counters_.failed;
-  dismiss(client);
+  if (client.refused) ++core_.counters().failed;
+  remove_client(client);
 }
+
+/// Resets the client, unless it was released to a relay.
+void StreamPort::remove_client(WaitingClient& client) {
+  core_.loop().retire(waiting_.remove(client));
+  core_.gate().descriptor_freed();
+  update_connections();
+}
+
+/// Dials end now, not with the batch: their dialer may be destroyed next.
+void StreamPort::remove_all_clients() {
+  while (!waiting_.empty()) {
+    waiting_.last().stop();
+    remove_client(waiting_.last());
+  }
+}
+
+// ---- relays ------------------------------------------------------------------------------------
 
 void StreamPort::on_relay_over(Relay& relay) {
   const bool of_the_burst = relay.burst == guard_.burst();
   UniqueFd turned_away = relay.take_turned_away();
-  drop_relay(relay);
-  if (turned_away.valid()) on_turned_away(std::move(turned_away), relay.family, relay.redialled);
+  remove_relay(relay);
+  if (turned_away.valid()) dial_again(std::move(turned_away), relay.family, relay.redialled);
   if (!of_the_burst) return;
-  guard_.on_ended(services_.context.loop().now());
+  guard_.on_ended(core_.now());
   dial_suspects();
 }
 
-/// Resets the client, unless a relay has it now.
-void StreamPort::dismiss(WaitingClient& client) {
-  services_.context.loop().retire(waiting_.remove(client));
-  connection_ended();
+void StreamPort::remove_relay(Relay& relay) {
+  core_.loop().retire(relays_.remove(relay));
+  core_.counters().active = relays_.size();
+  core_.gate().descriptor_freed();
+  update_connections();
+  if (core_.phase() == PortCore::Phase::Draining && relays_.empty()) drain_over_.arm_now();
 }
 
-/// Dials end now, not with the batch: their dialer may be the next thing to go.
-void StreamPort::dismiss_all() {
-  while (!waiting_.empty()) {
-    waiting_.last().stop();
-    dismiss(waiting_.last());
-  }
-}
-
-void StreamPort::drop_relay(Relay& relay) {
-  services_.context.loop().retire(relays_.remove(relay));
-  counters_.active = relays_.size();
-  connection_ended();
-  if (mode_ == Mode::Draining && relays_.empty()) drain_over_.arm_now();
-}
-
-void StreamPort::connection_ended() {
-  services_.gate.descriptor_freed();
-  observe_limit();
-}
-
-void StreamPort::observe_limit() {
-  listener_.pause(settings_.max_connections != 0 && connections() >= settings_.max_connections);
-}
-
-void StreamPort::finish_drain() {
-  while (!relays_.empty()) {
-    relays_.last().abort();
-    services_.context.loop().retire(relays_.remove(relays_.last()));
-  }
-  counters_.active = 0;
-  services_.gate.descriptor_freed();
-  observer_.on_drained(*this);
+void StreamPort::update_connections() {
+  listener_.set_connections(waiting_.size() + relays_.size(), core_.settings().max_connections);
 }
 
 }  // namespace portfwd

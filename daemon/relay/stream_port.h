@@ -1,15 +1,13 @@
-// One TCP forward, from its host port to its target: ties a HostListener, a Dialer, the clients
-// that wait and the relays together, and counts. See ForwardPort for who owns it and what it is
-// told.
+// One TCP forward, from its host port to its target: a HostListener, the clients that wait, and the
+// relays.
 //
-// A client is let in or reset at accept, before one byte of it is read. Then it is dialled for
-// (serving) or held (holding). A target that refuses means a RST for the client, after a second
-// look: perhaps its listener has just gone and is about to come back. A client that was refused
-// waits kSecondLook for news; without any it is dialled for once more, and reset if that is refused
-// too. A target that leads back to this host port is found by the LoopGuard.
+// A client is authorized or reset at accept, before a byte of it is read. Then it is dialled for
+// (PortCore::Phase::Serving) or held (Holding). Where the target refuses, the client waits
+// kSecondLook, since a listener that has just closed may return at once: by then hold() or serve()
+// was called, if a change was detected; else it is dialled for once more, and reset if that is
+// refused too. The LoopGuard finds out that a target leads back to this host port.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string>
 
@@ -25,47 +23,30 @@
 
 namespace portfwd {
 
-// The header of the PROXY protocol, which tells a server behind a forward who its client is. Pure;
-// the ForwardPort sends it before the first byte of the client's.
-// Source: "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2.
+/// The header of the PROXY protocol, by which a server behind a forward learns the address of its
+/// client. A pure function. Source: "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2.
 /// @param version V1 or V2 @param client, host both ends of the accepted connection, of one family,
-/// which the header takes; what family the server is dialled in does not matter
+/// which the header takes, whatever the family in which the server is dialled
 /// @return at most 107 bytes
 [[nodiscard]] std::string proxy_header(ProxyProtocol version, const Endpoint& client,
                                        const Endpoint& host);
 
-// A client that was let in and has no far end yet: held until there is something to dial, or being
-// dialled for. Owned by its ForwardPort. Not a byte of it is read: what it sends waits in the
-// kernel. It knows neither counters nor modes.
-class WaitingClient;
+class StreamPort;
 
-class WaitingClientObserver {
- public:
-  // In each, `client` may be retired, not destroyed.
-  virtual void on_connected(WaitingClient& client, UniqueFd target) = 0;
-  virtual void on_dial_failed(WaitingClient& client, const Error& error) = 0;
-  /// It was held too long, or has reset the connection. A client that has only shut down its
-  /// sending side still waits for an answer: that is not "gone".
-  virtual void on_hold_over(WaitingClient& client) = 0;
-
- protected:
-  ~WaitingClientObserver() = default;
-};
-
+// A client that was authorized and is not connected to a target: held until there is something to
+// dial, or being dialled for. Owned by its StreamPort, whose on_connected(), on_dial_failed() and
+// on_hold_over() it calls. Not a byte of it is read: what it sends waits in the kernel.
 class WaitingClient final : public Retirable, private IoHandler, private DialHandler {
  public:
-  /// @param gate borrowed: it is told that a far end will be needed
-  WaitingClient(EventLoop& loop, AcceptGate& gate, UniqueFd client, Family family,
-                WaitingClientObserver& observer);
+  /// @param port, core borrowed
+  WaitingClient(StreamPort& port, PortCore& core, UniqueFd client, Family family);
   /// Resets the client unless it was released.
   ~WaitingClient() override;
 
-  /// Gives up a dial under way and waits instead, at most until `deadline`.
+  /// Waits at most until `deadline`; ends a dial under way.
   void hold(TimePoint deadline);
-  /// @param dialer borrowed until the outcome, or until hold() or the end of the client
-  /// @return the target's end, where it has accepted at once; else the observer is told later
-  [[nodiscard]] UniqueFd dial(Dialer& dialer, std::span<const Address> candidates,
-                              TimePoint deadline);
+  /// @return the target's end, where it has accepted within the call; else the port is called later
+  [[nodiscard]] UniqueFd dial();
   /// Ends a dial under way, or holding.
   void stop();
 
@@ -75,21 +56,21 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   /// Whether it has reset the connection.
   [[nodiscard]] bool gone() const { return gone_; }
   [[nodiscard]] int socket() const { return client_.get(); }
-  /// Gives up the client's socket, which nothing watches from then on.
+  /// Gives up the client's socket, which is not watched from then on.
   [[nodiscard]] UniqueFd release();
 
   std::uint32_t index = 0;  ///< the owner's; see SlotVector
-  bool refused = false;     ///< the owner's: it waits for a second look at who refused it
-  bool redialled = false;   ///< the owner's: that was the second look
+  bool refused = false;     ///< the owner's: held for a second look after a refusal
+  bool redialled = false;   ///< the owner's: the second look was taken
   bool suspected = false;   ///< the owner's: held by its LoopGuard
 
  private:
   void on_io(IoSource& source, std::uint32_t events) override;
   void on_dialled(Result<UniqueFd> connected) override;
 
-  EventLoop& loop_;
+  StreamPort& port_;
+  PortCore& core_;
   AcceptGate::Claim claim_;
-  WaitingClientObserver& observer_;
   Family family_;
   UniqueFd client_;
   IoSource source_;
@@ -98,76 +79,64 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   bool gone_ = false;
 };
 
-class StreamPort final : public ForwardPort, private ClientSink, private WaitingClientObserver {
+/// Its destruction resets all clients.
+class StreamPort final : public ForwardPort {
  public:
   static constexpr Duration kSecondLook = std::chrono::milliseconds(100);
 
   StreamPort(const RelayServices& services, ForwardPortSettings settings,
              ForwardPortObserver& observer);
-  /// Resets whoever is still connected.
-  ~StreamPort() override;
 
-  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override;
-  /// The same on sockets that somebody else has bound, see HostListener::adopt.
+  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override {
+    return listener_.bind(addresses);
+  }
+  /// As bind(), with sockets that are bound already, see HostListener::adopt.
   [[nodiscard]] std::expected<void, BindFailure> adopt(std::vector<BoundSocket> sockets) {
     return listener_.adopt(std::move(sockets));
   }
-  /// Clients for which a dial is under way wait again. Live relays go on.
+  /// Clients for which a dial is under way wait again. Relays go on.
   [[nodiscard]] std::expected<void, BindFailure> hold() override;
   [[nodiscard]] std::expected<void, BindFailure> serve(
       Dialer& dialer, std::span<const ListenAddress> listeners) override;
-  /// Live relays may finish for `limit`, then they are reset.
+  /// Relays may finish for `limit`, then they are reset.
   void drain(Duration limit) override;
 
   void configure(ForwardPortSettings settings) override;
-  [[nodiscard]] const std::string& id() const override { return settings_.id; }
-  [[nodiscard]] const Counters& counters() const override { return counters_; }
+  [[nodiscard]] const std::string& id() const override { return core_.settings().id; }
+  [[nodiscard]] const Counters& counters() const override { return core_.counters(); }
   [[nodiscard]] const std::vector<Address>& addresses() const override {
     return listener_.addresses();
   }
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
  private:
-  enum class Mode : std::uint8_t { Holding, Serving, Draining };
+  friend class WaitingClient;
 
-  void on_client(Arrival arrival) override;
-  [[nodiscard]] std::size_t connections() const override {
-    return waiting_.size() + relays_.size();
-  }
-  void on_connected(WaitingClient& client, UniqueFd target) override;
-  void on_dial_failed(WaitingClient& client, const Error& error) override;
-  void on_hold_over(WaitingClient& client) override;
+  void on_client(Arrival arrival);
+  // In the three calls of a WaitingClient, it may be retired, not destroyed.
+  void on_connected(WaitingClient& client, UniqueFd target);
+  void on_dial_failed(WaitingClient& client, const Error& error);
+  /// It was held until its deadline, or has reset the connection. A client that has only shut down
+  /// its sending side still waits for an answer.
+  void on_hold_over(WaitingClient& client);
   void on_relay_over(Relay& relay);
 
-  [[nodiscard]] bool let_in(const Arrival& arrival);
-  WaitingClient& add_waiting(UniqueFd client, Family family);
-  void on_turned_away(UniqueFd socket, Family family, bool redialled);
+  WaitingClient& add_client(UniqueFd client, Family family);
+  void dial_again(UniqueFd socket, Family family, bool redialled);
   void wait_for_second_look(WaitingClient& client, const Error& error);
   void dial_or_hold(WaitingClient& client);
   void dial(WaitingClient& client);
-  void dial_soon(WaitingClient& client);
-  void dial_for_waiting();
-  [[nodiscard]] LoopGuard::Step ask_guard();
+  void dial_in_next_turn(WaitingClient& client);
+  void dial_waiting();
   void dial_suspects();
   void cut_loop();
-  [[nodiscard]] bool introduce(int client, int target) const;
-  void dismiss(WaitingClient& client);
-  void dismiss_all();
-  void drop_relay(Relay& relay);
-  void connection_ended();
-  void observe_limit();
+  void remove_client(WaitingClient& client);
+  void remove_all_clients();
+  void remove_relay(Relay& relay);
+  void update_connections();
   void finish_drain();
-  [[nodiscard]] std::expected<void, BindFailure> start_accepting();
 
-  RelayServices services_;
-  ForwardPortSettings settings_;
-  ForwardPortObserver& observer_;
-  Counters counters_;
-  Mode mode_ = Mode::Holding;
-  bool undialable_ = false;                         ///< so was the target when it was last dialled
-  Dialer* dialer_ = nullptr;                        ///< with Serving
-  std::array<std::vector<Address>, 2> candidates_;  ///< by the client's family
-  RefusalLog refusals_;
+  PortCore core_;
   HostListener listener_;
   LoopGuard guard_;
   bool suspects_ = false;  ///< the guard holds clients

@@ -23,16 +23,7 @@ Result<void> look_for_module(Protocol protocol) {
   return diag->self_test(protocol);
 }
 
-}  // namespace
-
-RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
-    : context_(loop),
-      gate_(loop, *this),
-      modules_(loop, look_for_module),
-      identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid()),
-                &modules_) {}
-
-void RelayParts::on_descriptors_short(const Error& error) {
+void log_shortage(const Error& error) {
   log::write(
       log::Level::Warning,
       fmt::format("descriptors run short ({}): new connections wait until others end, those to "
@@ -40,6 +31,15 @@ void RelayParts::on_descriptors_short(const Error& error) {
                   error.text()),
       {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)}});
 }
+
+}  // namespace
+
+RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
+    : context_(loop),
+      gate_(loop, log_shortage),
+      modules_(loop, look_for_module),
+      identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid()),
+                &modules_) {}
 
 void DiscoveryParts::add_facts(Facts& facts_out) const {
   constexpr std::size_t kMostNamed = 8;

@@ -22,7 +22,7 @@ namespace portfwd {
 
 // Objects that all relays share: their context, the gate before accept, and the identification of
 // clients. Owned by main.
-class RelayParts final : private AcceptGateObserver {
+class RelayParts final {
  public:
   /// @param diag opened in the daemon's own namespaces
   RelayParts(EventLoop& loop, SockDiag diag);
@@ -32,8 +32,6 @@ class RelayParts final : private AcceptGateObserver {
   [[nodiscard]] RelayServices services() { return {context_, gate_, identity_}; }
 
  private:
-  void on_descriptors_short(const Error& error) override;
-
   RelayContext context_;
   AcceptGate gate_;
   DiagModules modules_;

@@ -47,16 +47,13 @@ struct SubuidFile {
   std::string folder = testing::TempDir() + "/second_userXXXXXX";
 };
 
-struct ClientIdentityTest : testing::TestWithParam<IpAddress>,
-                            ForwardPortObserver,
-                            AcceptGateObserver {
+struct ClientIdentityTest : testing::TestWithParam<IpAddress>, ForwardPortObserver {
   ClientIdentityTest() {
     EXPECT_TRUE(port.bind(addresses(entry)));
     serve();
   }
   void on_target_refused(ForwardPort&, const Error&) override { ADD_FAILURE(); }
   void on_drained(ForwardPort&) override {}
-  void on_descriptors_short(const Error&) override { ADD_FAILURE(); }
 
   void serve() {
     const ListenAddress there{*local_endpoint(target.get()), false};
@@ -100,7 +97,7 @@ struct ClientIdentityTest : testing::TestWithParam<IpAddress>,
   SystemClock clock;
   EventLoop loop{clock};
   RelayContext context{loop};
-  AcceptGate gate{loop, *this};
+  AcceptGate gate{loop, [](const Error& error) { ADD_FAILURE() << error.text(); }};
   ClientIdentity identity{*SockDiag::open(), kDaemon,
                           Subuids(file.path(), "nobody-has-it", kDaemon)};
   SocketTap sockets;

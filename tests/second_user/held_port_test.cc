@@ -67,12 +67,11 @@ class Attacker {
   pid_t pid_ = -1;
 };
 
-struct HeldPort : testing::TestWithParam<IpAddress>, ForwardPortObserver, AcceptGateObserver {
+struct HeldPort : testing::TestWithParam<IpAddress>, ForwardPortObserver {
   HeldPort() { EXPECT_TRUE(port.bind(addresses(entry)) && port.hold()); }
   ~HeldPort() override { EXPECT_EQ(::seteuid(0), 0); }
   void on_target_refused(ForwardPort&, const Error&) override {}
   void on_drained(ForwardPort&) override {}
-  void on_descriptors_short(const Error&) override { ADD_FAILURE(); }
 
   static constexpr unsigned kAttempts = 5000;
   static constexpr unsigned kRestarts = 500;
@@ -84,7 +83,7 @@ struct HeldPort : testing::TestWithParam<IpAddress>, ForwardPortObserver, Accept
   SystemClock clock;
   EventLoop loop{clock};
   RelayContext context{loop};
-  AcceptGate gate{loop, *this};
+  AcceptGate gate{loop, [](const Error& error) { ADD_FAILURE() << error.text(); }};
   ClientIdentity identity{*SockDiag::open(), kDaemon, Subuids("/nonexistent", "nobody", kDaemon)};
   SocketTap sockets;
   NetnsDialer dialer{context, sockets};

@@ -21,7 +21,7 @@ using namespace testing_support;
 constexpr uid_t kDaemon = 61001;
 constexpr uid_t kOther = 61002;
 
-struct UdpSenderTest : testing::TestWithParam<Family>, ForwardPortObserver, AcceptGateObserver {
+struct UdpSenderTest : testing::TestWithParam<Family>, ForwardPortObserver {
   UdpSenderTest() {
     EXPECT_TRUE(port.bind(addresses(entry)));
     const ListenAddress there{*local_endpoint(target.get()), false};
@@ -30,7 +30,6 @@ struct UdpSenderTest : testing::TestWithParam<Family>, ForwardPortObserver, Acce
   ~UdpSenderTest() override { EXPECT_EQ(::seteuid(0), 0); }
   void on_target_refused(ForwardPort&, const Error&) override { ADD_FAILURE(); }
   void on_drained(ForwardPort&) override {}
-  void on_descriptors_short(const Error&) override { ADD_FAILURE(); }
 
   bool until(const std::function<bool()>& done) {
     const auto deadline = std::chrono::steady_clock::now() + 20s;
@@ -62,7 +61,7 @@ struct UdpSenderTest : testing::TestWithParam<Family>, ForwardPortObserver, Acce
   ManualClock clock;
   EventLoop loop{clock};
   RelayContext context{loop};
-  AcceptGate gate{loop, *this};
+  AcceptGate gate{loop, [](const Error& error) { ADD_FAILURE() << error.text(); }};
   ClientIdentity identity{*SockDiag::open(), kDaemon, Subuids("/nonexistent", "", kDaemon)};
   SocketTap sockets{SOCK_DGRAM};
   NetnsDialer dialer{context, sockets};

@@ -21,7 +21,7 @@ inline constexpr std::array kUdpEndpoints{Endpoint{IpAddress::loopback(Family::V
                                           Endpoint{IpAddress::loopback(Family::V6), kUdpPort}};
 
 /// A forward whose target is a socket of the test.
-struct DatagramRig : ForwardPortObserver, AcceptGateObserver {
+struct DatagramRig : ForwardPortObserver {
   explicit DatagramRig(ForwardPortSettings settings = {.name = "test"})
       : port(std::make_unique<DatagramPort>(RelayServices{context, gate, identity}, settings,
                                             static_cast<ForwardPortObserver&>(*this))) {}
@@ -34,7 +34,6 @@ struct DatagramRig : ForwardPortObserver, AcceptGateObserver {
     drained = true;
     loop.retire(std::move(port));
   }
-  void on_descriptors_short(const Error&) override { ADD_FAILURE(); }
 
   void serve() {
     const ListenAddress there{*local_endpoint(target.get()), false};
@@ -76,7 +75,7 @@ struct DatagramRig : ForwardPortObserver, AcceptGateObserver {
   ManualClock clock;
   EventLoop loop{clock};
   RelayContext context{loop};
-  AcceptGate gate{loop, *this};
+  AcceptGate gate{loop, [](const Error& error) { ADD_FAILURE() << error.text(); }};
   ClientIdentity identity{*SockDiag::open(), ::geteuid(), Subuids("/nonexistent", "", 0)};
   UniqueFd target = bind_datagrams({IpAddress::loopback(Family::V4), 0});
   SocketTap sockets{SOCK_DGRAM};

@@ -20,7 +20,7 @@ inline constexpr std::array kBoth{Endpoint{IpAddress::loopback(Family::V4), kHos
                                   Endpoint{IpAddress::loopback(Family::V6), kHostPort}};
 
 /// A forward whose target is a listener of the test.
-struct ForwardRig : ForwardPortObserver, AcceptGateObserver {
+struct ForwardRig : ForwardPortObserver {
   explicit ForwardRig(ForwardPortSettings settings = {.name = "test"})
       : port(std::make_unique<StreamPort>(RelayServices{context, gate, identity}, settings,
                                           static_cast<ForwardPortObserver&>(*this))) {}
@@ -34,10 +34,6 @@ struct ForwardRig : ForwardPortObserver, AcceptGateObserver {
     ++drained;
     EXPECT_EQ(&which, port.get());
     loop.retire(std::move(port));
-  }
-  void on_descriptors_short(const Error& error) override {
-    ++shortages;
-    EXPECT_EQ(error.code, EMFILE);
   }
 
   [[nodiscard]] bool bind() { return port->bind(addresses(kBoth)).has_value(); }
@@ -79,7 +75,10 @@ struct ForwardRig : ForwardPortObserver, AcceptGateObserver {
   SystemClock clock;
   EventLoop loop{clock};
   RelayContext context{loop};
-  AcceptGate gate{loop, *this};
+  AcceptGate gate{loop, [this](const Error& error) {
+                    ++shortages;
+                    EXPECT_EQ(error.code, EMFILE);
+                  }};
   ClientIdentity identity{*SockDiag::open(), ::geteuid(), Subuids("/nonexistent", "", 0)};
   UniqueFd target = listen_on_loopback(Family::V4);
   SocketTap sockets;

@@ -22,7 +22,7 @@ class LocalSockets final : public SocketSource {
   void withdraw(SocketTaker&) noexcept override {}
 };
 
-struct TestRelay : private AcceptGateObserver {
+struct TestRelay {
   static const Clock& system_clock() {
     static const SystemClock clock;
     return clock;
@@ -32,7 +32,7 @@ struct TestRelay : private AcceptGateObserver {
 
   EventLoop loop;
   RelayContext context{loop};
-  AcceptGate gate{loop, *this};
+  AcceptGate gate{loop, [](const Error& error) { ADD_FAILURE() << error.text(); }};
   ClientIdentity identity{open_diag(), ::geteuid(), Subuids("/nonexistent", "", ::geteuid())};
   RelayServices services{context, gate, identity};
 
@@ -42,7 +42,6 @@ struct TestRelay : private AcceptGateObserver {
     EXPECT_TRUE(diag);
     return std::move(*diag);
   }
-  void on_descriptors_short(const Error& error) override { ADD_FAILURE() << error.text(); }
 };
 
 }  // namespace portfwd::testing_support

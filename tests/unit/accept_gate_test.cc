@@ -18,23 +18,13 @@ using testing_support::ManualClock;
 
 constexpr int kLimit = 512;  // so the reserve is 64: the busiest wait from 384 on, all from 448 on
 
-struct Listener final : AcceptGate::Member {
-  explicit Listener(AcceptGate& gate) : gate_(gate) { gate_.join(*this); }
-  ~Listener() { gate_.leave(*this); }
-  void on_gate() override { listens = gate_.admits(*this); }
-  [[nodiscard]] std::size_t connections() const override { return count; }
-  std::size_t count = 0;
+struct Listener {
+  explicit Listener(AcceptGate& gate) : member(gate, [this] { listens = member.admitted(); }) {}
+  AcceptGate::Member member;
   bool listens = true;
-
- private:
-  AcceptGate& gate_;
 };
 
-struct AcceptGateTest : testing::Test, AcceptGateObserver {
-  void on_descriptors_short(const Error& error) override {
-    ++told;
-    EXPECT_EQ(error.code, EMFILE);
-  }
+struct AcceptGateTest : testing::Test {
   void wait() {
     clock.advance(AcceptGate::kRetry);
     ASSERT_TRUE(loop.turn(0s));
@@ -43,39 +33,42 @@ struct AcceptGateTest : testing::Test, AcceptGateObserver {
   FewDescriptors few{kLimit};
   ManualClock clock;
   EventLoop loop{clock};
-  AcceptGate gate{loop, *this};
+  int shortages = 0;
+  AcceptGate gate{loop, [this](const Error& error) {
+                    ++shortages;
+                    EXPECT_EQ(error.code, EMFILE);
+                  }};
   Listener busy{gate}, quiet{gate};
-  int told = 0;
 };
 
 TEST_F(AcceptGateTest, WithEnoughOfThemEverybodyIsAdmitted) {
-  gate.accepted(383, busy);
+  busy.member.accepted(383);
   EXPECT_TRUE(busy.listens && quiet.listens);
   EXPECT_EQ(gate.shortage(), Shortage::None);
-  EXPECT_EQ(told, 0);
+  EXPECT_EQ(shortages, 0);
 }
 
 TEST_F(AcceptGateTest, TheBusiestWaitsFirst) {
-  busy.count = 100;
-  quiet.count = 10;
-  gate.accepted(384, busy);
+  busy.member.set_connections(100);
+  quiet.member.set_connections(10);
+  busy.member.accepted(384);
   EXPECT_FALSE(busy.listens);
   EXPECT_TRUE(quiet.listens);
-  EXPECT_EQ(gate.kept_waiting(), 1U);
-  quiet.count = 51;
-  gate.accepted(400, quiet);
+  EXPECT_EQ(gate.paused_members(), 1U);
+  quiet.member.set_connections(51);
+  quiet.member.accepted(400);
   EXPECT_FALSE(quiet.listens) << "it has become one of the busy ones";
-  EXPECT_EQ(told, 1);
+  EXPECT_EQ(shortages, 1);
 }
 
 TEST_F(AcceptGateTest, AClientThatWillNeedAFarEndCountsTwice) {
-  busy.count = 100;
+  busy.member.set_connections(100);
   {
     const AcceptGate::Claim one(gate);
     const AcceptGate::Claim other(gate);
-    gate.accepted(381, busy);
+    busy.member.accepted(381);
     EXPECT_EQ(gate.shortage(), Shortage::None);
-    gate.accepted(382, busy);
+    busy.member.accepted(382);
     EXPECT_EQ(gate.shortage(), Shortage::BusiestWait);
   }
   few.use_up_to(382);
@@ -84,20 +77,20 @@ TEST_F(AcceptGateTest, AClientThatWillNeedAFarEndCountsTwice) {
 }
 
 TEST_F(AcceptGateTest, WithTheReserveAloneAllWait) {
-  busy.count = 100;
-  gate.accepted(448, busy);
+  busy.member.set_connections(100);
+  busy.member.accepted(448);
   EXPECT_FALSE(busy.listens || quiet.listens);
   EXPECT_EQ(gate.shortage(), Shortage::AllWait);
 }
 
 TEST_F(AcceptGateTest, WhoHasNobodyIsAdmittedWhileThereIsMoreThanTheReserve) {
-  gate.accepted(384, busy);
+  busy.member.accepted(384);
   EXPECT_TRUE(busy.listens && quiet.listens) << "descriptors are short for other reasons";
   EXPECT_EQ(gate.shortage(), Shortage::BusiestWait);
 }
 
 TEST_F(AcceptGateTest, ItComesBackByItselfStepByStep) {
-  busy.count = 100;
+  busy.member.set_connections(100);
   few.use_up_to(448);
   gate.close({EMFILE, "accept"});
   wait();
@@ -114,8 +107,8 @@ TEST_F(AcceptGateTest, ItComesBackByItselfStepByStep) {
 }
 
 TEST_F(AcceptGateTest, AConnectionThatEndsMakesItLookSoon) {
-  busy.count = 100;
-  gate.accepted(384, busy);
+  busy.member.set_connections(100);
+  busy.member.accepted(384);
   gate.descriptor_freed();
   clock.advance(AcceptGate::kSoon);
   ASSERT_TRUE(loop.turn(0s));
@@ -124,19 +117,19 @@ TEST_F(AcceptGateTest, AConnectionThatEndsMakesItLookSoon) {
 
 /// Pauses and resumes by the hundred belong to one shortage, which ends when nobody waits any more.
 TEST_F(AcceptGateTest, AShortageIsToldOnce) {
-  busy.count = 100;
+  busy.member.set_connections(100);
   for (int i = 0; i < 100; ++i) {
-    gate.accepted(384, busy);
+    busy.member.accepted(384);
     wait();
   }
-  gate.queue_is_empty();
-  gate.accepted(384, busy);
-  EXPECT_EQ(told, 1) << "for a moment nobody waited";
+  gate.set_queue_empty();
+  busy.member.accepted(384);
+  EXPECT_EQ(shortages, 1) << "for a moment nobody waited";
   wait();
-  gate.queue_is_empty();
+  gate.set_queue_empty();
   clock.advance(1s);
-  gate.accepted(384, busy);
-  EXPECT_EQ(told, 2);
+  busy.member.accepted(384);
+  EXPECT_EQ(shortages, 2);
 }
 
 }  // namespace
