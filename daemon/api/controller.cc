@@ -384,7 +384,7 @@ void add_facts(const DiscoveryFigures& figures, Facts& facts) {
 }
 
 void add_facts(const RefusedClients& refused, Facts& facts) {
-  facts["clients_refused_foreign"] = static_cast<std::int64_t>(refused.foreign);
+  facts["clients_refused_foreign"] = static_cast<std::int64_t>(refused.other_user);
   facts["clients_refused_unidentified"] = static_cast<std::int64_t>(refused.unidentified);
   facts["clients_refused_remote"] = static_cast<std::int64_t>(refused.remote);
 }

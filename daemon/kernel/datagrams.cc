@@ -4,6 +4,7 @@
 #include <netinet/udp.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 
@@ -242,6 +243,7 @@ void DatagramReceiver::offer(std::size_t slot) {
 }
 
 void DatagramReceiver::note(std::size_t slot) {
+  assert(slot < kMessages && headers_[slot].msg_len <= kLargest);
   msghdr& header = headers_[slot].msg_hdr;
   Datagrams& out = received_[slot];
   out.bytes = {memory_->data() + slot * kLargest, headers_[slot].msg_len};

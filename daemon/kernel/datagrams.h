@@ -1,16 +1,17 @@
 // UDP datagrams many at a time, as values: recvmmsg(2) and sendmmsg(2), and several datagrams of
 // one size in one message each way (UDP_GRO, UDP_SEGMENT). The receiving buffers are owned by the
-// RelayContext, one set for all sockets. It knows nothing of who talks to whom.
+// RelayContext, one set for all sockets. It knows nothing of flows.
 //
-// A message costs one way through the kernel's stack, whatever number of datagrams is in it: so
-// what was received one by one is sent together where sizes allow. Nobody sees a difference: the
-// kernel hands them out one by one unless the other side asks for them together.
+// A message passes through the kernel's stack once, whatever number of datagrams is in it: so
+// datagrams that were received one by one are sent together where their sizes allow. Receivers see
+// no difference: the kernel delivers them one by one unless the receiver asks for them together.
 // Source: udp(7), net/ipv4/udp.c (udp_send_skb, udp_queue_rcv_skb), net/ipv4/udp_offload.c.
 #pragma once
 
 #include <sys/socket.h>
 
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -28,22 +29,23 @@ struct Datagrams {
   std::size_t each = 0;  ///< bytes of each of them; the last may be shorter
 
   [[nodiscard]] std::size_t count() const {
+    assert(bytes.empty() || each > 0);
     return bytes.empty() ? 1 : (bytes.size() + each - 1) / each;
   }
 };
 
-/// Where a message came from, and by which address of ours, if tell_arrival_address() was called.
+/// Where a message came from, and to which local address, if tell_arrival_address() was called.
 struct Arrived {
   Endpoint from;
   std::optional<IpAddress> at;
   friend bool operator==(const Arrived&, const Arrived&) = default;
 };
 
-/// Message by message.
+/// Messages and their ends, of equal number.
 struct ReceivedDatagrams {
   std::span<const Datagrams> messages;
   std::span<const Arrived> ends;
-  bool all = false;  ///< the queue was empty then
+  bool all = false;  ///< the queue was emptied
 };
 
 class DatagramReceiver {
@@ -53,9 +55,9 @@ class DatagramReceiver {
 
   DatagramReceiver();
 
-  /// Takes what is queued, kMessages at most; never blocks. What comes out is good until the next
-  /// call. @return no message when nothing is queued; ECONNREFUSED and the like: what was told by
-  /// ICMP, on a connected socket only. That is told once, before datagrams that arrived earlier.
+  /// Receives at most kMessages; never blocks. The result is valid until the next call. @return no
+  /// message when nothing is queued; ECONNREFUSED and the like: reported by ICMP, on a connected
+  /// socket only, once and before datagrams that arrived earlier.
   [[nodiscard]] Result<ReceivedDatagrams> receive(int socket);
 
  private:
@@ -73,7 +75,7 @@ class DatagramReceiver {
   std::array<Arrived, kMessages> ends_{};
 };
 
-/// For an unconnected socket: where to, and by which address of ours (nothing: as routed).
+/// For an unconnected socket: the destination, and the local address (nothing: as routed).
 struct DatagramRoute {
   Endpoint to;
   std::optional<IpAddress> from;
@@ -91,7 +93,7 @@ DatagramsSent send_datagrams(int socket, std::span<const Datagrams> messages,
 
 /// Datagrams of one size that came together are received as one message.
 void receive_together(int socket);
-/// What is received says which of our addresses it was sent to. Source: ip(7), ipv6(7).
+/// Makes received messages carry the local address that they were sent to. Source: ip(7), ipv6(7).
 void tell_arrival_address(int socket, Family family);
 
 }  // namespace portfwd

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstddef>
 
 #include "kernel/sock_diag.h"
@@ -70,6 +71,7 @@ DestroyEvents::DestroyEvents(UniqueFd socket) : socket_(std::move(socket)) {
 
 Result<void> DestroyEvents::filter(std::span<const Port> ports) {
   std::vector<sock_filter> program = destroy_filter(ports);
+  assert(!program.empty() && program.size() <= BPF_MAXINSNS);
   const sock_fprog attached{static_cast<unsigned short>(program.size()), program.data()};
   if (::setsockopt(socket_.get(), SOL_SOCKET, SO_ATTACH_FILTER, &attached, sizeof attached) != 0) {
     return fail("SO_ATTACH_FILTER");

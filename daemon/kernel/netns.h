@@ -1,11 +1,11 @@
-// Namespaces as descriptors: open one, name it by its inode, ask who owns it and whether this
-// process may enter. Values without state, used by discovery and by the broker's starter. It never
-// calls setns and knows nothing of containers.
+// Namespaces and processes as descriptors: open a namespace, identify it by its inode, determine
+// its owner and whether this process may enter it. Values without state, used by discovery and by
+// the broker's starter. It never calls setns and knows nothing of containers.
 //
-// A network namespace belongs to a user namespace. Who has CAP_SYS_ADMIN there may enter: that is a
-// process of that user namespace which has the capability, and, from outside, the owner of the
-// ancestor that is a direct child of his own user namespace. Source: user_namespaces(7),
-// ioctl_ns(2), security/commoncap.c (cap_capable).
+// A network namespace belongs to a user namespace. A process that has CAP_SYS_ADMIN there may
+// enter: a process of that user namespace with the capability, and, from outside, one of the user
+// who owns the ancestor that is a direct child of that user's own user namespace. Source:
+// user_namespaces(7), ioctl_ns(2), security/commoncap.c (cap_capable).
 #pragma once
 
 #include <sys/types.h>
@@ -19,17 +19,16 @@
 
 namespace portfwd {
 
-// A process held by descriptor: it stays this process, whoever gets its pid later. Used by whoever
-// waits for a process that is not its child. It knows nothing of what the process does.
-/// Needs no right over the process. Readable (EPOLLIN) once all its threads have exited, whether or
-/// not it was reaped. Source: pidfd_open(2).
+/// A descriptor that refers to this process even when its pid is reused. Needs no right over the
+/// process. Readable (EPOLLIN) once all its threads have exited, whether or not it was reaped.
+/// Source: pidfd_open(2).
 /// @return ESRCH when there is no such process, EINVAL/ENOENT when `pid` is a thread's.
 [[nodiscard]] Result<UniqueFd> open_pidfd(pid_t pid);
 
-/// The process has exited (a zombie has). Never blocks.
+/// Whether the process has exited; true for a zombie. Never blocks.
 [[nodiscard]] bool has_exited(int pidfd);
 
-/// A network namespace that is held: while this lives the inode is nobody else's.
+/// A network namespace that is held open: meanwhile no other namespace gets its inode.
 class Netns {
  public:
   /// @param path a bind mount such as /run/netns/NAME, or /proc/PID/ns/net
@@ -54,33 +53,33 @@ class Netns {
 /// CLONE_NEWNET, CLONE_NEWUSER, ... @return ENOTTY when `fd` is no namespace.
 [[nodiscard]] Result<int> namespace_type(int fd);
 
-/// The user namespace that owns the namespace `fd`. @return EPERM when that one is neither ours nor
-/// below ours: nobody here may enter.
+/// The user namespace that owns the namespace `fd`. @return EPERM when it is neither ours nor below
+/// ours: then this process may not enter.
 [[nodiscard]] Result<UniqueFd> owning_userns(int fd);
 /// @return EPERM when the parent is neither ours nor below ours.
 [[nodiscard]] Result<UniqueFd> parent_userns(int userns);
-/// The user who made the user namespace, as this process counts; the overflow uid (65534) when he
-/// is not mapped here.
+/// The uid, in this process's user namespace, of the user who made the user namespace; the overflow
+/// uid (65534) when it is not mapped here.
 [[nodiscard]] Result<uid_t> owner_of_userns(int userns);
 
-/// Through which user namespace a namespace is entered from here.
+/// The user namespace through which a namespace is entered from here.
 struct Gate {
   UniqueFd userns;          ///< direct child of ours that is or contains the owner; invalid: ours
   std::uint64_t inode = 0;  ///< of `userns`, or of our own user namespace
   uid_t owner = 0;          ///< who made it; for our own: our effective uid
-  bool open = false;        ///< this process may pass: setns will not fail with EPERM
+  bool open = false;        ///< this process may enter: setns will not fail with EPERM
 };
 /// @param fd a namespace of any type but user
 /// @return EPERM when its owner is neither our user namespace nor below it.
 [[nodiscard]] Result<Gate> gate_of(int fd);
 
-/// CAP_SYS_ADMIN is effective in our own user namespace.
+/// Whether CAP_SYS_ADMIN is effective in our own user namespace.
 [[nodiscard]] bool privileged_here();
 
-// Whether an address belongs to this machine. Stateless.
-/// @return false only when the kernel is sure that no interface of this network namespace has it.
-/// True also for what it can't tell without an interface (IPv6 link-local addresses), and for every
-/// address where net.ipv4.ip_nonlocal_bind is set. Synchronous; loopback addresses cost nothing.
+/// Whether an address may belong to this machine. False only if no interface of this network
+/// namespace has it; true for IPv6 link-local addresses, which cannot be checked without an
+/// interface, and for every address where net.ipv4.ip_nonlocal_bind is set. Synchronous; loopback
+/// addresses cost nothing.
 /// Source: ip(7), bind: EADDRNOTAVAIL.
 [[nodiscard]] bool may_be_own_address(const IpAddress& address);
 

@@ -1,5 +1,5 @@
-// The files of /proc/PID/net as text: opened safely, read from the start, cut into words. Shared by
-// the readers of sockstat, snmp and tcp. It knows nothing of what the files say.
+// The files of /proc/PID/net: opened safely, read from the start, parsed. Every user may read them
+// for every process, so they serve where a network namespace cannot be entered.
 #pragma once
 
 #include <sys/types.h>
@@ -20,23 +20,23 @@
 
 namespace portfwd::proc_net {
 
-/// /proc/PID/net/FILE. An open one pins the namespace and goes on telling of it, whatever becomes
-/// of the process. Test: ProcNetFacts.AnOpenFileOutlivesItsProcess
+/// Opens /proc/PID/net/FILE. An open file pins the namespace and can be read after the process has
+/// ended. Test: ProcNetFacts.AnOpenFileOutlivesItsProcess
 [[nodiscard]] Result<UniqueFd> open(pid_t pid, const char* file);
 
-/// Whether the process is in that namespace, as far as can be seen: of another user's process it
-/// cannot, and the answer is yes. @param netns 0: not known, the answer is yes
+/// Whether the process is in that namespace. True where it cannot be determined: for another user's
+/// process. @param netns inode, or 0: not known, so true
 [[nodiscard]] bool is_in(pid_t pid, std::uint64_t netns);
 
-/// @return what the file says from its start on, as much as fits into `buffer`
+/// @return the beginning of the file, as much as fits into `buffer`
 [[nodiscard]] Result<std::string_view> read(int fd, std::span<char> buffer);
 
-/// The whole file from its start on, however long.
+/// The whole file, whatever its length.
 [[nodiscard]] Result<std::string> read_all(int fd);
 
-/// Takes the next line off `text`, without its newline.
+/// Removes the next line from `text` and returns it without its newline.
 [[nodiscard]] std::string_view next_line(std::string_view& text);
-/// Takes the next word off `line`; empty at the end.
+/// Removes the next word from `line` and returns it; empty at the end.
 [[nodiscard]] std::string_view next_word(std::string_view& line);
 
 template <std::unsigned_integral T>
@@ -50,16 +50,15 @@ template <std::unsigned_integral T>
 
 namespace portfwd {
 
-// The addresses of a network namespace, from /proc/PID/net/fib_trie and if_inet6 of a process in
-// it: world-readable, so known for another user's container too. Read anew each time, some 30 µs: a
-// container gets and loses networks while it runs.
-// Source: net/ipv4/fib_trie.c (fib_trie_seq_show), net/ipv6/addrconf.c (if6_seq_show).
-/// Host routes of type LOCAL: the namespace's own IPv4 addresses, loopback left out.
+/// Host routes of type LOCAL: the namespace's own IPv4 addresses, without loopback.
 [[nodiscard]] std::vector<IpAddress> parse_fib_trie(std::string_view text);
-/// Addresses of global scope (unique local ones too) that are in use: neither tentative nor found
-/// to be somebody else's.
+/// Addresses of global scope (unique local ones too) that are in use: neither tentative nor
+/// duplicates of another host's.
 [[nodiscard]] std::vector<IpAddress> parse_if_inet6(std::string_view text);
 
+// The addresses of a network namespace, from /proc/PID/net/fib_trie and if_inet6 of a process in
+// it. Read on each call, some 30 µs: a container gets and loses networks while it runs.
+// Source: net/ipv4/fib_trie.c (fib_trie_seq_show), net/ipv6/addrconf.c (if6_seq_show).
 class ProcNetAddresses {
  public:
   /// @param pid a process in the namespace, of any user
@@ -73,27 +72,28 @@ class ProcNetAddresses {
   UniqueFd v6_;  ///< invalid on a kernel without IPv6
 };
 
-// Listeners from /proc/PID/net/{tcp,udp}{,6}: what is left where no sock_diag socket can be had
-// (another user's container, no tcp_diag in the kernel). World-readable, but each read walks every
-// socket of the machine, some 4 ms: read seldom, behind a Sockstat. No cookie, no v6only, no
-// cgroup. Source: proc(5), net/ipv4/tcp_ipv4.c, net/ipv4/udp.c.
-/// The rows, in whatever state; lines that are none are skipped. The uid is as the reader counts.
+/// The rows of /proc/PID/net/{tcp,udp}{,6}, in whatever state; malformed lines are skipped. The uid
+/// is that in the reader's user namespace.
 [[nodiscard]] std::vector<DiagSocket> parse_socket_table(std::string_view text, Family family);
 
+// Listeners from /proc/PID/net/{tcp,udp}{,6}, for where no sock_diag socket is available (another
+// user's container, no tcp_diag in the kernel). Each read walks every socket of the machine, some
+// 4 ms: read seldom, behind a Sockstat. No cookie, no v6only, no cgroup.
+// Source: proc(5), net/ipv4/tcp_ipv4.c, net/ipv4/udp.c.
 class ProcNetSockets {
  public:
   /// @param netns see Sockstat::open
   [[nodiscard]] static Result<ProcNetSockets> open(pid_t pid, std::uint64_t netns = 0,
                                                    Protocol protocol = Protocol::Tcp);
-  /// Of the same open files, so of the same namespace for good.
+  /// With the same open files, so for the same namespace.
   [[nodiscard]] Result<ProcNetSockets> copy() const;
   /// See SockDiag::listeners.
   [[nodiscard]] Result<std::vector<DiagSocket>> listeners() const;
-  /// Whether this end of a connection is in the namespace, in whatever state. A client whose
-  /// handshake is over finds its far end here even when the server has closed it already.
+  /// Whether this end of a connection is in the namespace, in whatever state. The peer of a client
+  /// whose handshake is complete is found even when the server has closed it already.
   /// Fact: ProcNetFacts.AConnectionIsShownInTheNamespaceOfItsEnd
   [[nodiscard]] Result<bool> has_connection(const Endpoint& local, const Endpoint& remote) const;
-  /// Whether any socket in the namespace has that port as its far end's, in whatever state.
+  /// Whether any socket in the namespace has a peer with that port, in whatever state.
   [[nodiscard]] Result<bool> has_remote_port(Port port) const;
 
  private:
@@ -103,19 +103,15 @@ class ProcNetSockets {
       : v4_(std::move(v4)), v6_(std::move(v6)), listening_(listening) {}
   UniqueFd v4_;
   UniqueFd v6_;             ///< invalid on a kernel without IPv6
-  std::uint8_t listening_;  ///< the state of those that hear everybody
+  std::uint8_t listening_;  ///< the state of listeners, and of UDP sockets without a peer
 };
 
-// How many TCP and UDP sockets a network namespace has in use, for 3 µs a look: net/sockstat{,6} of
-// one of its processes, kept open. Owned by a port watch, which dumps only when a count has moved.
-// An open file of /proc/PID/net pins the namespace: it must be closed with the container.
-// Source: net/ipv4/proc.c, net/ipv6/proc.c.
-/// Of TCP listeners and connections, those in TIME_WAIT excluded. IPv4 clients of an IPv6 wildcard
-/// count as IPv6.
+/// How many sockets a network namespace has in use. TCP: listeners and connections, except those in
+/// TIME_WAIT. IPv4 clients of an IPv6 wildcard count as IPv6.
 struct SocketsInUse {
   std::uint32_t tcp = 0;
   std::uint32_t tcp6 = 0;
-  std::uint32_t udp = 0;  ///< bound ones, connected or not
+  std::uint32_t udp = 0;  ///< bound, connected or not
   std::uint32_t udp6 = 0;
   [[nodiscard]] bool none() const { return *this == SocketsInUse{}; }
   friend bool operator==(const SocketsInUse&, const SocketsInUse&) = default;
@@ -125,14 +121,17 @@ struct SocketsInUse {
 [[nodiscard]] std::optional<std::uint32_t> parse_in_use(std::string_view text,
                                                         std::string_view label);
 
+// Reads SocketsInUse in 3 µs: net/sockstat{,6} of a process in the namespace, kept open. Owned by a
+// port watch, which dumps only when a count has changed. An open file of /proc/PID/net pins the
+// namespace: it must be closed with the container. Source: net/ipv4/proc.c, net/ipv6/proc.c.
 class Sockstat {
  public:
   /// @param pid a process in the namespace, of any user
-  /// @param netns inode that the namespace must have where it can be seen, which tells a pid used
-  /// again; 0: not known. ESRCH: the process is gone or elsewhere now.
+  /// @param netns inode that the namespace must have, where it can be determined, so that a reused
+  /// pid is detected; 0: not known. ESRCH: the process has ended or is in another namespace.
   [[nodiscard]] static Result<Sockstat> open(pid_t pid, std::uint64_t netns = 0);
 
-  /// @param udp false: those of UDP are not counted
+  /// @param udp whether to count UDP sockets
   [[nodiscard]] Result<SocketsInUse> read(bool udp = false) const;
 
  private:

@@ -1,7 +1,8 @@
-// System calls on stream sockets as values: how much moved, or why nothing did. Stateless; called
-// by pumps, pipes and dialers. It knows nothing of who is at the other end.
+// System calls on stream sockets, and pipes for splice(2). A call returns how much it moved, or why
+// nothing moved. Used by pumps and dialers. It knows nothing of connections.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -13,7 +14,7 @@
 
 namespace portfwd {
 
-/// What one non-blocking call achieved. All but Failed are ordinary.
+/// The result of one non-blocking call. All outcomes but Failed are expected.
 struct Transfer {
   enum class Outcome : std::uint8_t { Moved, WouldBlock, End, Failed };
   Outcome outcome = Outcome::WouldBlock;
@@ -44,20 +45,14 @@ void writable_when_all_is_sent(int fd);
 [[nodiscard]] std::optional<Endpoint> local_endpoint(int fd);
 [[nodiscard]] std::optional<Endpoint> peer_endpoint(int fd);
 
-// Pipes for splice(2), and the pool that lends them. A pipe is leased only while bytes are under
-// way, so an idle connection owns none. Owned by the RelayContext; it knows nothing of connections.
-//
-// Pipes are a shared good: what all pipes of a *user* may hold together is limited
-// (/proc/sys/fs/pipe-user-pages-soft, 64 MiB), and beyond it every new pipe of that user, any
-// program's, gets two pages. Hence few large ones, then smaller ones, and a cap on all; who gets
-// none copies, which is far faster than splicing eight kilobytes at a time. Source: pipe(7).
+/// One pipe and the number of bytes in it.
 class Pipe {
  public:
   /// @param wanted bytes; where the kernel denies it (EPERM: the user's share is used up) smaller
-  /// sizes are tried, down to what it gives by itself. Fails with EMFILE or ENFILE.
+  /// sizes are tried, down to the kernel's default. Fails with EMFILE or ENFILE.
   [[nodiscard]] static Result<Pipe> make(std::size_t wanted);
 
-  /// Never tops up: sixteen one-byte segments fill every slot of a 64 KiB pipe. Call when empty().
+  /// Must be empty(): sixteen one-byte segments fill every slot of a 64 KiB pipe.
   [[nodiscard]] Transfer fill_from(int socket);
   [[nodiscard]] Transfer drain_to(int socket);
   [[nodiscard]] bool empty() const { return fill_ == 0; }
@@ -73,10 +68,18 @@ class Pipe {
   std::size_t fill_ = 0;  ///< bytes
 };
 
+// The pipes of all pumps. A pipe is leased only while bytes are in it, so an idle connection has
+// none. Owned by the RelayContext.
+//
+// All pipes of a *user* together may hold a limited number of bytes
+// (/proc/sys/fs/pipe-user-pages-soft, 64 MiB), and beyond it every new pipe of that user, in any
+// program, gets two pages. So there are a few large pipes, then smaller ones, and a limit on all; a
+// pump without a pipe copies, which is far faster than splicing eight kilobytes at a time.
+// Source: pipe(7).
 class PipePool {
  public:
   static constexpr std::size_t kMostLeased = 64;
-  static constexpr std::size_t kMostLarge = 16;  ///< leased so far when new ones become smaller
+  static constexpr std::size_t kMostLarge = 16;  ///< leased pipes from which new ones are smaller
   static constexpr std::size_t kMostIdle = 4;
   static constexpr std::size_t kLarge = 1024 * 1024;  ///< bytes
   static constexpr std::size_t kSmall = 256 * 1024;   ///< bytes
@@ -87,12 +90,13 @@ class PipePool {
     PipePool* pool = nullptr;
     void operator()(Pipe* pipe) const { pool->take_back(std::unique_ptr<Pipe>(pipe)); }
   };
-  /// Goes back by itself; a pipe that still holds bytes is closed, never lent again.
+  /// Returns the pipe at its end; a pipe that still holds bytes is closed, never lent again.
   using Lease = std::unique_ptr<Pipe, Return>;
 
   PipePool() = default;
   PipePool(const PipePool&) = delete;
   PipePool& operator=(const PipePool&) = delete;
+  ~PipePool() { assert(leased_ == 0); }
 
   /// @return nothing when all are leased, the user's share is used up, by whatever program, or the
   /// process has no descriptors left: copy instead.

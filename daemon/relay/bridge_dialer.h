@@ -1,12 +1,12 @@
-// Dials a container from the host, at its own address: for one whose network namespace can't be
-// entered. What listens on a wildcard inside is reached so; its loopback is not. Owned per network
-// namespace; it knows no listeners.
+// Dials a container from the host, at its own address: for a container whose network namespace
+// cannot be entered. Listeners on a wildcard address inside are reached this way, those on its
+// loopback are not. Owned per network namespace; it knows no listeners.
 //
-// The container says itself which addresses it has, and another machine may have the same one: so
-// the first connection to an address counts only when /proc shows its far end inside, and showed
-// none with our port before we connected. Nothing is sent before. The second condition is against a
-// container that makes up far ends, one for every port that the host may use: it can't know ours in
-// the time between the two looks.
+// The container itself determines which addresses it has, and another machine may have the same
+// one: so the first connection to an address counts only if /proc shows its peer inside, and showed
+// no peer with our port before we connected. Nothing is sent before. The second condition is
+// against a container that makes up peers, one for every port that the host may use: it cannot know
+// ours in the time between the two reads.
 #pragma once
 
 #include <set>
@@ -19,7 +19,7 @@ namespace portfwd {
 
 class BridgeDialer final : public Dialer {
  public:
-  /// What is known of the namespace from outside.
+  /// What can be read of the namespace from outside.
   struct Inside {
     ProcNetAddresses addresses;
     ProcNetSockets table;
@@ -35,7 +35,7 @@ class BridgeDialer final : public Dialer {
                                DialHandler& handler) override;
 
   [[nodiscard]] std::vector<IpAddress> addresses() const { return inside_.addresses.read(); }
-  /// What listens there, from files that outlive the process by which they were found.
+  /// Its sockets, from files that stay valid after the process by which they were found has ended.
   [[nodiscard]] Result<ProcNetSockets> table() const { return inside_.table.copy(); }
 
  private:

@@ -67,7 +67,7 @@ void Subuids::refresh() {
 
 namespace {
 
-using Standing = ClientVerdict::Standing;
+using Kind = ClientVerdict::Kind;
 
 constexpr uid_t kOverflowUid = 65534;  // Source: user_namespaces(7)
 
@@ -93,30 +93,29 @@ bool is_closed(int socket) {
 
 }  // namespace
 
-/// @param live_owner asked only if it matters
+/// @param live_owner called only if the owner decides
 template <class LiveOwner>
 ClientVerdict ClientIdentity::judge(Protocol protocol, const Endpoint& client,
                                     const Admission& admission, const LiveOwner& live_owner) {
   if (!may_be_own_address(client.address)) {
-    return {.standing = admission.allow_remote ? Standing::LetIn : Standing::Remote};
+    return {.kind = admission.allow_remote ? Kind::Allowed : Kind::Remote};
   }
-  if (!admission.restrict_to_user) return {.standing = Standing::LetIn};
+  if (!admission.restrict_to_user) return {.kind = Kind::Allowed};
   if (modules_ != nullptr && !modules_->of(protocol)) {
-    return {.standing = Standing::Unidentified, .trouble = trouble(protocol)};
+    return {.kind = Kind::Unidentified, .trouble = trouble(protocol)};
   }
   const std::optional<SocketOwner> owner = live_owner();
-  if (!owner) return {.standing = Standing::Unidentified};
+  if (!owner) return {.kind = Kind::Unidentified};
   const uid_t uid = owner->uid;
-  const bool welcome = uid == owner_ || uid == 0 || subuids_.contains(uid) ||
+  const bool allowed = uid == owner_ || uid == 0 || subuids_.contains(uid) ||
                        std::ranges::count(admission.allow_users, uid) != 0;
-  return {
-      .standing = welcome ? Standing::LetIn : Standing::Foreign, .uid = uid, .inode = owner->inode};
+  return {.kind = allowed ? Kind::Allowed : Kind::OtherUser, .uid = uid, .inode = owner->inode};
 }
 
 ClientVerdict ClientIdentity::counted(const ClientVerdict& verdict) {
-  refused_.foreign += verdict.standing == Standing::Foreign ? 1 : 0;
-  refused_.unidentified += verdict.standing == Standing::Unidentified ? 1 : 0;
-  refused_.remote += verdict.standing == Standing::Remote ? 1 : 0;
+  refused_.other_user += verdict.kind == Kind::OtherUser ? 1 : 0;
+  refused_.unidentified += verdict.kind == Kind::Unidentified ? 1 : 0;
+  refused_.remote += verdict.kind == Kind::Remote ? 1 : 0;
   return verdict;
 }
 
@@ -134,19 +133,19 @@ ClientVerdict ClientIdentity::examine_sender(const Endpoint& client, const Endpo
   return counted(judge_sender(client, ours, admission));
 }
 
-bool ClientIdentity::still_let_in(const Endpoint& client, const Endpoint& ours,
-                                  const Admission& admission, std::uint32_t inode) {
+bool ClientIdentity::is_still_allowed(const Endpoint& client, const Endpoint& ours,
+                                      const Admission& admission, std::uint32_t inode) {
   const ClientVerdict now = judge_sender(client, ours, admission);
-  return now.let_in() && now.inode == inode;
+  return now.allowed() && now.inode == inode;
 }
 
 ClientVerdict ClientIdentity::judge_sender(const Endpoint& client, const Endpoint& ours,
                                            const Admission& admission) {
-  if (is_port_of_a_forward(client)) return {.standing = Standing::Unidentified};
+  if (is_forward_port(client)) return {.kind = Kind::Unidentified};
   return judge(Protocol::Udp, client, admission, [&] { return owner_of_sender(client, ours); });
 }
 
-bool ClientIdentity::is_port_of_a_forward(const Endpoint& client) const {
+bool ClientIdentity::is_forward_port(const Endpoint& client) const {
   if (ports_.contains(client)) return true;
   const Endpoint everywhere{IpAddress::any(client.address.family()), client.port};
   return ports_.contains(everywhere) && may_be_own_address(client.address);

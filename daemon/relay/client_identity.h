@@ -1,33 +1,36 @@
-// Whose is the client that has just connected? Loopback is open to every user of the machine, so
-// each accepted connection is asked after at the kernel, by its exact pair of addresses. Owned by
-// main, borrowed by every ForwardPort. It decides nothing but yes or no and resets nobody.
+// Identifies the local user who owns an accepted connection. Loopback is open to every user of the
+// machine, so the kernel is asked about each accepted connection, by its exact pair of addresses.
+// Owned by RelayParts, borrowed by every forward port. It returns a verdict and resets nothing.
 //
-// Of a client on another machine nothing can be known: whether such are let in is one switch, for
-// all of them. A client of this machine is examined by whatever address it came, so that listening
-// on the network does not open the door to the machine's other users.
+// The owner of a client on another machine cannot be known: one setting allows all of them or none.
+// A client on this machine is examined whatever address it comes from, so that a forward that
+// listens on the network is not open to the machine's other users.
 //
 // The answer counts only for a *live* owner, by four conditions that belong together:
 //  - the socket found is neither a listener nor in TIME_WAIT (the lookup falls back to those), nor
 //    one that only now begins to connect from the same port;
 //  - its inode is not 0: before Linux 6.16 a socket that was closed shows as uid 0, which taken at
-//    face value would let in everybody who sends and closes;
-//  - our own socket is not in CLOSE *after* the lookup: while it lives, nobody else can own its
+//    face value would allow every client that sends and closes;
+//  - our own socket is not in CLOSE *after* the lookup: while it lives, no other socket can have
+//  its
 //    4-tuple, but after a reset another user may have taken over the port;
-//  - the uid has a name in our user namespace: the overflow uid stands for anybody.
-// The price: a client that connects, writes and closes at once is often refused.
+//  - the uid has a name in our user namespace: the overflow uid stands for any user.
+// The cost: a client that connects, writes and closes at once is often refused.
 //
-// Of a datagram the kernel does not say who sent it. What can be asked is who would get the answer:
-// the socket bound to the address that it came from, right now. So nobody but the user gets an
-// answer. But another user may send in the name of a socket of this user's (an own socket on
-// another address of this machine with the same port, IP_PKTINFO), and may take over its port when
-// it closes: a sender is examined again every now and then. What comes in the name of a host port
-// of a forward is nobody's: its answer would go to that forward, and the next answer come back, for
-// ever. Source: inet_diag_find_one_icsk in net/ipv4/inet_diag.c; tests/second_user.
+// The kernel does not report the sender of a datagram. It can report which socket would receive the
+// answer: the one bound to the source address, at this moment. So only the user's own sockets get
+// answers. But another user may send with the source address of a socket of this user's (from a
+// socket on another address of this machine with the same port, with IP_PKTINFO), and may take over
+// its port when it closes: so a sender is examined again at intervals. A datagram whose source is
+// the host port of a forward is refused: its answer would go to that forward, and the next answer
+// would return, without end. Source: inet_diag_find_one_icsk in net/ipv4/inet_diag.c;
+// tests/second_user.
 #pragma once
 
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <cassert>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -40,9 +43,6 @@
 
 namespace portfwd {
 
-// The subordinate user ids of one user, from /etc/subuid: inside rootless containers they are
-// other users, on the host they are this user's. Owned by ClientIdentity. It knows no sockets.
-// Source: subuid(5).
 struct UidRange {
   std::uint64_t first = 0;
   std::uint64_t count = 0;
@@ -50,15 +50,17 @@ struct UidRange {
   friend bool operator==(const UidRange&, const UidRange&) = default;
 };
 
-/// The ranges of the lines that name `user` or `uid`. A line that is not NAME:FIRST:COUNT counts
-/// for nothing.
+/// The ranges of the lines of /etc/subuid that name `user` or `uid`. A line that is not
+/// NAME:FIRST:COUNT is skipped.
 [[nodiscard]] std::vector<UidRange> parse_subuids(std::string_view text, std::string_view user,
                                                   uid_t uid);
 
-/// Reads the file when it is first asked, and again when it has changed.
+/// The subordinate user ids of one user: inside rootless containers they are other users, on the
+/// host they are this user's. Reads /etc/subuid on first use, and again when it has changed. Owned
+/// by ClientIdentity. Source: subuid(5).
 class Subuids {
  public:
-  /// @param user login name, may be empty when it cannot be known
+  /// @param user login name, or empty where it is not known
   Subuids(std::filesystem::path file, std::string user, uid_t uid)
       : file_(std::move(file)), user_(std::move(user)), uid_(uid) {}
   /// A file that cannot be read holds no ranges.
@@ -74,7 +76,7 @@ class Subuids {
   std::vector<UidRange> ranges_;
 };
 
-/// Whom one forward lets in, besides its user's own clients, those of its subuids, and root's.
+/// Which clients one forward allows, besides those of its user, of the user's subuids, and of root.
 struct Admission {
   bool restrict_to_user = true;    ///< false: every user of this machine
   std::vector<uid_t> allow_users;  ///< these too
@@ -83,17 +85,17 @@ struct Admission {
 };
 
 struct ClientVerdict {
-  enum class Standing : std::uint8_t { LetIn, Foreign, Unidentified, Remote };
-  Standing standing = Standing::Unidentified;
-  std::optional<uid_t> uid;  ///< nothing: not asked, or no live owner could be found
+  enum class Kind : std::uint8_t { Allowed, OtherUser, Unidentified, Remote };
+  Kind kind = Kind::Unidentified;
+  std::optional<uid_t> uid;  ///< nothing: not asked for, or there is no live owner
   std::uint32_t inode = 0;   ///< of the client's socket; 0 without a uid
   std::string trouble{};     ///< why the kernel could not be asked, remedy included, or ""
-  [[nodiscard]] bool let_in() const { return standing == Standing::LetIn; }
+  [[nodiscard]] bool allowed() const { return kind == Kind::Allowed; }
 };
 
-/// Whom all forwards together refused since the start, by the reason.
+/// How many clients all forwards together have refused since the start, by the reason.
 struct RefusedClients {
-  std::uint64_t foreign = 0;
+  std::uint64_t other_user = 0;
   std::uint64_t unidentified = 0;
   std::uint64_t remote = 0;
 };
@@ -101,29 +103,34 @@ struct RefusedClients {
 class ClientIdentity {
  public:
   /// @param diag made in the network namespace and the user namespace of the listeners
-  /// @param owner whose clients are let in, besides root and the owner's subuids
+  /// @param owner whose clients are allowed, besides root's and those of the owner's subuids
   /// @param modules borrowed; null: the kernel has them
   ClientIdentity(SockDiag diag, uid_t owner, Subuids subuids, const DiagModules* modules = nullptr)
       : diag_(std::move(diag)), subuids_(std::move(subuids)), owner_(owner), modules_(modules) {}
 
-  /// To be asked right after accept(2), before one byte is read. Synchronous, a few µs.
-  /// @param client, ours both ends as accept(2) and the listener have them: the socket itself
-  /// forgets them with a reset. A wildcard `ours` is looked up.
+  /// For use right after accept(2), before a byte is read. Synchronous, a few µs.
+  /// @param client, ours both ends as accept(2) and the listener have them: the socket itself loses
+  /// them with a reset. A wildcard `ours` is looked up.
   [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client, const Endpoint& ours,
                                       const Admission& admission);
-  /// Of whoever sent a datagram. To be asked before it is passed on, and again now and then.
-  /// @param ours what it was sent to
+  /// For the sender of a datagram, before it is relayed. @param ours what it was sent to
   [[nodiscard]] ClientVerdict examine_sender(const Endpoint& client, const Endpoint& ours,
                                              const Admission& admission);
-  /// The same of one that was let in, before it gets more answers: not counted as refused.
-  /// @param inode of its socket then: another socket is another client, whoever owns it
-  [[nodiscard]] bool still_let_in(const Endpoint& client, const Endpoint& ours,
-                                  const Admission& admission, std::uint32_t inode);
-  /// A host port of UDP, while a forward has it.
-  void add_port(const Endpoint& bound) { ports_.insert(bound); }
-  void remove_port(const Endpoint& bound) { ports_.erase(bound); }
+  /// For a sender that was allowed, at intervals. A refusal is not counted.
+  /// @param inode of its socket then: another socket is another client, whichever user owns it
+  [[nodiscard]] bool is_still_allowed(const Endpoint& client, const Endpoint& ours,
+                                      const Admission& admission, std::uint32_t inode);
+  /// Adds a host port of UDP, while a forward has it.
+  void add_port(const Endpoint& bound) {
+    [[maybe_unused]] const bool added = ports_.insert(bound).second;
+    assert(added);
+  }
+  void remove_port(const Endpoint& bound) {
+    [[maybe_unused]] const auto removed = ports_.erase(bound);
+    assert(removed == 1);
+  }
 
-  /// Why clients can't be identified, remedy included; "" when they can.
+  /// Why clients cannot be identified, remedy included; "" when they can.
   [[nodiscard]] std::string trouble(Protocol protocol) const {
     return modules_ == nullptr ? "" : modules_->trouble(protocol);
   }
@@ -136,7 +143,7 @@ class ClientIdentity {
   [[nodiscard]] ClientVerdict judge_sender(const Endpoint& client, const Endpoint& ours,
                                            const Admission& admission);
   ClientVerdict counted(const ClientVerdict& verdict);
-  [[nodiscard]] bool is_port_of_a_forward(const Endpoint& client) const;
+  [[nodiscard]] bool is_forward_port(const Endpoint& client) const;
   [[nodiscard]] std::optional<SocketOwner> live_owner(int accepted, const Endpoint& client,
                                                       const Endpoint& ours);
   [[nodiscard]] std::optional<SocketOwner> owner_of_sender(const Endpoint& client,

@@ -83,6 +83,11 @@ void DatagramListener::refuse() {
   for (DatagramSocket& socket : sockets_) socket.refuse();
 }
 
+Endpoint DatagramListener::local_end(std::size_t index, const std::optional<IpAddress>& at) const {
+  const Endpoint& bound = (*this)[index].endpoint();
+  return {at.value_or(bound.address), bound.port};
+}
+
 std::size_t DatagramListener::index_of(const IoSource& source) const {
   const auto found =
       std::ranges::find_if(sockets_, [&](const DatagramSocket& s) { return s.is(source); });
@@ -309,20 +314,16 @@ Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {
 bool DatagramPort::authorize_again(Flow& flow) {
   if (core_.now() < flow.examined + kExamineAgain) return true;
   flow.examined = core_.now();
-  return core_.identity().still_let_in(flow.key.client, local_end(flow.key, flow.via),
-                                       core_.settings().admission, flow.client_inode);
-}
-
-Endpoint DatagramPort::local_end(const FlowKey& client, std::size_t via) const {
-  const Endpoint& bound = listener_[via].endpoint();
-  return {client.at.value_or(bound.address), bound.port};
+  return core_.identity().is_still_allowed(flow.key.client,
+                                           listener_.local_end(flow.via, flow.key.at),
+                                           core_.settings().admission, flow.client_inode);
 }
 
 /// @return null for a client that is refused, for which there is no room, or for which no socket
 /// could be connected
 Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
   const ClientVerdict verdict = core_.identity().examine_sender(
-      client.client, local_end(client, via), core_.settings().admission);
+      client.client, listener_.local_end(via, client.at), core_.settings().admission);
   if (!core_.authorize(verdict, client.client) || unconnected_ >= kMostUnconnected) return nullptr;
   const std::size_t limit = core_.settings().max_connections;
   const bool room = flows_.size() < (limit == 0 ? kMostFlows : limit) && gate_member_.admitted();

@@ -99,6 +99,8 @@ class DatagramListener {
     assert(index < sockets_.size());
     return sockets_[index];
   }
+  /// What a client sends to. @param at its FlowKey::at
+  [[nodiscard]] Endpoint local_end(std::size_t index, const std::optional<IpAddress>& at) const;
   /// @param source of one of the sockets
   [[nodiscard]] std::size_t index_of(const IoSource& source) const;
 
@@ -371,7 +373,6 @@ class DatagramPort final : public ForwardPort, private IoHandler {
   [[nodiscard]] Flow* admit(const FlowKey& client, std::size_t via);
   void dial_unconnected();
   [[nodiscard]] std::vector<Flow*> unconnected() const;
-  [[nodiscard]] Endpoint local_end(const FlowKey& client, std::size_t via) const;
   [[nodiscard]] bool authorize_again(Flow& flow);
   [[nodiscard]] Error relay_answers(Flow& flow);
   void end_refused(Flow& flow, const Error& error);

@@ -1,6 +1,6 @@
-// The seam through which a relay gets its far end: a connected socket, of streams or of datagrams
-// as the dialer is, now or later, or why not. Sockets made in a namespace, a bridge address, later
-// vsock or a guest's agent implement it; nothing above knows which one it has.
+// The interface by which a forward port gets a connection to its target: a connected socket, of
+// streams or of datagrams as the dialer is, now or later, or an error. Implemented per way into a
+// container: with sockets made in its namespace, over a bridge address, by a helper.
 #pragma once
 
 #include <memory>
@@ -15,18 +15,17 @@
 
 namespace portfwd {
 
-// Which addresses to dial, and in what order, to reach a port that may have several listeners. A
-// pure function; it opens nothing.
-/// Where somebody listens, as bound there.
+/// The address of a listener, as bound in its namespace.
 struct ListenAddress {
   Address address;
   bool v6only = false;  ///< an IPv6 wildcard that does not take IPv4 clients
   friend bool operator==(const ListenAddress&, const ListenAddress&) = default;
 };
 
-/// What a local client of `client`'s family would have reached inside comes first: 127.0.0.1 or
-/// ::1, then a wildcard, by the loopback address of that family, then another loopback address,
-/// then a specific one; after that the other family in the same order. Without duplicates.
+/// The addresses to dial, in order, to reach a port that may have several listeners. A pure
+/// function. First comes what a local client of `client`'s family would have reached inside:
+/// 127.0.0.1 or ::1, then a wildcard, by the loopback address of that family, then another loopback
+/// address, then a specific one; after that the other family in the same order. Without duplicates.
 /// A wildcard that is bound to an interface stays one: its loopback address would not lead there.
 [[nodiscard]] std::vector<Address> dial_order(Family client,
                                               std::span<const ListenAddress> listeners);
@@ -42,10 +41,11 @@ class DialHandler {
   ~DialHandler() = default;
 };
 
-/// An attempt under way; destroying it cancels it. From within its outcome it is retired instead.
+/// An attempt in progress. Destroying it cancels it; from within on_dialled() it must be retired
+/// instead.
 class Dial : public Retirable {};
 
-/// What dial() has achieved when it returns.
+/// The result of dial().
 struct DialStart {
   UniqueFd connected;             ///< the outcome, where the target has accepted within the call
   std::unique_ptr<Dial> attempt;  ///< null exactly when `connected` is valid

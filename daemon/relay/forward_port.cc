@@ -16,7 +16,7 @@ namespace portfwd {
 
 namespace {
 
-using Standing = ClientVerdict::Standing;
+using Kind = ClientVerdict::Kind;
 
 constexpr Duration kInterval = std::chrono::seconds(1);
 
@@ -27,12 +27,12 @@ struct Refused {
 };
 
 Refused describe(const Endpoint& client, const ClientVerdict& verdict) {
-  switch (verdict.standing) {
-    case Standing::Foreign:
+  switch (verdict.kind) {
+    case Kind::OtherUser:
       return {fmt::format("of user {}", verdict.uid.value_or(0)),
               "to let that user in, name it in allow_users; to let in every user of this machine, "
               "set restrict_to_user = false"};
-    case Standing::Remote:
+    case Kind::Remote:
       return {fmt::format("of another machine ({})", client.address.text()),
               "to let such clients in, set allow_remote = true"};
     default:
@@ -48,7 +48,7 @@ Refused describe(const Endpoint& client, const ClientVerdict& verdict) {
 
 void RefusalLog::write(TimePoint now, const std::string& id, const std::string& name,
                        const Endpoint& client, const ClientVerdict& verdict) {
-  assert(!verdict.let_in());
+  assert(!verdict.allowed());
   if (now < next_line_) {
     ++suppressed_;
     return;
@@ -101,7 +101,7 @@ DialStart PortCore::dial(Family client, DialHandler& handler) {
 }
 
 bool PortCore::authorize(const ClientVerdict& verdict, const Endpoint& client) {
-  if (verdict.let_in()) return true;
+  if (verdict.allowed()) return true;
   ++counters_.refused;
   refusals_.write(now(), settings_.id, settings_.name, client, verdict);
   return false;

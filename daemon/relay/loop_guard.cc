@@ -1,6 +1,7 @@
 #include "relay/loop_guard.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace portfwd {
 
@@ -16,6 +17,7 @@ LoopGuard::Step LoopGuard::on_client(TimePoint now, std::uint64_t from_target) {
     start_burst(from_target);
     return Step::Dial;
   }
+  assert(unfollowed_ > 0 && unfollowed_ <= kParallel);
   --unfollowed_;
   ++size_;
   switch (state_) {
@@ -37,6 +39,7 @@ LoopGuard::Step LoopGuard::on_client(TimePoint now, std::uint64_t from_target) {
 }
 
 LoopGuard::Step LoopGuard::hold(TimePoint now) {
+  assert(round_ < kHolds.size());
   state_ = State::Holding;
   held_until_ = now + kHolds[round_];
   return Step::Hold;

@@ -1,19 +1,21 @@
 // Detects that the target of one forward leads back to the forward's own host port. A member of a
-// StreamPort, which reports clients and connections to it and does what it answers.
+// StreamPort, which reports clients and connections to it and does what it returns.
 //
 // `ssh -R N:localhost:N` into a container is such a loop: sshd listens on N inside and connects to
-// N on the host, so each connection that is dialled makes another client. What tells a loop from a
-// pool of idle clients is the cause: in a loop a client comes because the one before was dialled
+// N on the host, so each connection that is dialled makes another client. A loop differs from a
+// pool of idle clients by its cause: in a loop a client comes because the one before was dialled
 // for, and no byte ever comes back, as there is no server at the end.
 //
-//   Counting   Clients are dialled for. kBurst clients in succession were each accepted within
-//   kSoon
-//              after a connection that no other client had followed, none of those connections has
-//              ended, and not one byte has come from the target: the next state is Holding.
-//   Holding    Clients wait for a time that differs from round to round. One that no connection
-//              explains is not of a loop: back to Counting, and no suspicion for kTrust.
-//   Released   Those that waited are dialled for. A client within kSoon: the next round of Holding,
-//              or after kRounds rounds a loop. None, or a later one: back to Counting.
+//   Counting   Clients are dialled for. Leads to Holding when kBurst clients in succession were
+//   each
+//              accepted within kSoon of a connection that no other client had followed, none of
+//              those connections has ended, and not one byte has come from the target.
+//   Holding    Clients wait for a time that differs from round to round. A client that no
+//   connection
+//              explains is not part of a loop: back to Counting, and no suspicion for kTrust.
+//   Released   The clients that waited are dialled for. A client within kSoon leads to the next
+//              round of Holding, or after the last round of kHolds to Refusing. No client, or a
+//              later one, leads back to Counting.
 //   Refusing   A loop was found: clients are refused for kRefuse. Then Counting, where kRepeated
 //              clients are enough until a byte has come from the target.
 //
@@ -34,7 +36,7 @@ class LoopGuard {
  public:
   static constexpr unsigned kBurst = 32;
   static constexpr unsigned kRepeated = 4;
-  static constexpr unsigned kParallel = 8;  ///< loops at the same time that are told apart
+  static constexpr unsigned kParallel = 8;  ///< concurrent loops that are distinguished
   static constexpr Duration kSoon = std::chrono::milliseconds(50);
   static constexpr std::array<Duration, 4> kHolds{
       std::chrono::milliseconds(100), std::chrono::milliseconds(70), std::chrono::milliseconds(130),
@@ -61,7 +63,7 @@ class LoopGuard {
   /// The target is another one.
   void reset();
 
-  /// Whether clients that were told to wait are to wait on; if not, they are to be dialled for.
+  /// Whether clients that Step::Hold was returned for must wait on; else they must be dialled for.
   [[nodiscard]] bool holding() const { return state_ == State::Holding; }
   [[nodiscard]] TimePoint held_until() const { return held_until_; }
   [[nodiscard]] std::uint32_t burst() const { return burst_; }

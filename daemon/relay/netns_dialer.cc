@@ -4,6 +4,7 @@
 #include <linux/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <vector>
@@ -19,11 +20,12 @@ UniqueFd HostSockets::take(Family family) {
 }
 
 void HostSockets::await(Family, SocketTaker& taker) {
+  assert(std::ranges::find(waiting_, &taker) == waiting_.end());
   waiting_.push_back(&taker);
   refuse_.arm_now();
 }
 
-/// A taker may ask again from within: that is for the turn after this one.
+/// A taker that waits again from within is called in the next turn.
 void HostSockets::refuse_waiting() {
   for (std::size_t left = waiting_.size(); left > 0 && !waiting_.empty(); --left) {
     SocketTaker& taker = *waiting_.front();
@@ -41,7 +43,7 @@ constexpr std::uint8_t kClosed = 7;
 
 enum class Progress : std::uint8_t { Connected, InProgress, Failed };
 
-/// How far one socket has come.
+/// The state of one socket that connects.
 struct Connecting {
   Progress progress = Progress::Failed;
   Error error{};  ///< with Failed
@@ -78,9 +80,9 @@ Connecting handshake_of(int socket, const Endpoint& dialled) {
   return connected_unless_to_itself(socket, dialled);
 }
 
-/// A listener that is bound to an interface hears only what comes by it, which is so for a local
-/// client that is bound to it too. Connecting to 0.0.0.0 then leads to the interface's own
-/// address; of IPv6 there is no such thing. Test:
+/// A listener that is bound to an interface accepts only connections that arrive by it, as those of
+/// a local client do that is bound to it too. Connecting to 0.0.0.0 then leads to the interface's
+/// own address; IPv6 has no counterpart. Test:
 /// InterfaceDialerTest.ReachesAListenerThatIsBoundToAnInterface
 bool bind_to_interface(int socket, std::uint32_t index) {
   const int value = static_cast<int>(index);
@@ -100,7 +102,7 @@ Connecting start_connecting(int socket, const Endpoint& candidate) {
   return handshake_of(socket, candidate);
 }
 
-/// How far an attempt has come.
+/// The progress of an attempt.
 struct Trial {
   std::size_t tried = 0;  ///< candidates
   UniqueFd socket{};      ///< of the last one tried, while its handshake is in progress
@@ -181,6 +183,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
   }
 
   void on_io(IoSource&, std::uint32_t) override {
+    assert(trial_.socket.valid() && trial_.tried > 0);
     const int error = take_socket_error(trial_.socket.get());
     const Connecting now = error == 0 ? connected_unless_to_itself(
                                             trial_.socket.get(), candidates_[trial_.tried - 1].ip())
@@ -204,6 +207,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
   }
 
   void fail_now() {
+    assert(trial_.last_error.code != 0);
     source_.reset();
     stop_waiting();
     handler_.on_dialled(std::unexpected(trial_.last_error));

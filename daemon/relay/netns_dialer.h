@@ -1,10 +1,10 @@
 // Dials listeners in another network namespace, with sockets that were made there: a socket belongs
-// for life to the namespace in which it was made, so the daemon only connects. Owned per container.
-// It does not know how the sockets were made, nor whether they carry streams or datagrams; a
-// datagram socket is connected at once, which only tells the kernel where to send to.
+// for life to the namespace in which it was made, so the daemon only connects. Owned per network
+// namespace. It does not know how the sockets were made, nor whether they carry streams or
+// datagrams; a datagram socket is connected at once, which sets its destination.
 //
-// On loopback the handshake of TCP is over before connect(2) returns, whatever connect(2) says: the
-// state of the socket is looked at once, and only a handshake that takes longer costs an attempt, a
+// On loopback the handshake of TCP is complete before connect(2) returns, whatever its result: the
+// state of the socket is read once, and only a handshake that takes longer costs an attempt, a
 // timer and a wait. Test: StreamFacts.AHandshakeOnLoopbackIsOverWhenConnectReturns
 #pragma once
 
@@ -16,8 +16,8 @@
 
 namespace portfwd {
 
-// Sockets to dial the host's own loopback with, made when they are needed: what the pool is for a
-// container. Owned by whoever dials there.
+// Sockets for dialling the host's own loopback, made on demand: the host's counterpart of a
+// container's SocketPool. Owned by its user.
 class HostSockets final : public SocketSource {
  public:
   /// @param context borrowed
@@ -25,7 +25,7 @@ class HostSockets final : public SocketSource {
       : context_(context), refuse_(context.loop(), [this] { refuse_waiting(); }) {}
 
   [[nodiscard]] UniqueFd take(Family family) override;
-  /// There is none for want of a descriptor, and there won't be one soon: EMFILE, in the next turn.
+  /// Fails with EMFILE in the next turn: take() fails for want of a descriptor alone.
   void await(Family family, SocketTaker& taker) override;
   void withdraw(SocketTaker& taker) noexcept override { waiting_.remove(&taker); }
 
@@ -43,8 +43,8 @@ class NetnsDialer final : public Dialer {
   NetnsDialer(RelayContext& context, SocketSource& sockets)
       : loop_(context.loop()), sockets_(sockets) {}
 
-  /// A candidate that refuses, or that has no route, makes room for the next one at once. Waiting
-  /// for a socket counts against the deadline too. `candidates` must not be empty.
+  /// After a candidate that refuses, or has no route, the next one is tried at once. Waiting for a
+  /// socket counts against the deadline. `candidates` must not be empty.
   [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,
                                DialHandler& handler) override;
 

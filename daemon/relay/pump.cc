@@ -31,7 +31,7 @@ PumpState Pump::run(const Way& way, std::size_t most) {
     }
   }
   if (pipe_ && pipe_->empty()) pipe_.reset();
-  way.context.moved(bulk_);
+  way.context.note_moved(bulk_);
   return *stop;
 }
 

@@ -22,12 +22,12 @@ Relay::Relay(RelayContext& context, RelayGroup& group, UniqueFd client, UniqueFd
       target_(context.loop(), std::move(target), *this),
       began_(context.loop().now()) {
   assert(client_.fd.valid() && target_.fd.valid());
-  context_.count_in();
+  context_.add_relay();
 }
 
 Relay::~Relay() {
   abort();
-  context_.count_out();
+  context_.remove_relay();
 }
 
 Result<void> Relay::start() {

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cassert>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -49,14 +50,15 @@ void RelayContext::tune(int socket) const {
   (void)::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, kReno.data(), kReno.size());
 }
 
-void RelayContext::count_in() {
-  most_ = std::max(most_, ++live_);
+void RelayContext::add_relay() {
+  most_ = std::max(most_, ++relays_);
 }
 
-void RelayContext::count_out() {
-  if (--live_ > most_ / 4 || most_ < kCrowd) return;
+void RelayContext::remove_relay() {
+  assert(relays_ > 0);
+  if (--relays_ > most_ / 4 || most_ < kMany) return;
   (void)::malloc_trim(0);
-  most_ = live_;
+  most_ = relays_;
 }
 
 }  // namespace portfwd

@@ -1,5 +1,5 @@
-// What all relays of the daemon share: the loop, one buffer for copying, the pipes, and how sockets
-// are set up. Owned by main, borrowed by everything in relay/. It knows no single connection.
+// What all relays of the daemon share: the loop, one buffer for copying, the pipes, and the options
+// of sockets. Owned by RelayParts, borrowed by all classes of relay/. It knows no connection.
 #pragma once
 
 #include <array>
@@ -24,28 +24,30 @@ class RelayContext final : private WaitHook {
 
   [[nodiscard]] EventLoop& loop() { return loop_; }
   [[nodiscard]] PipePool& pipes() { return pipes_; }
-  /// For the time of one call only: what must be kept is copied out of it.
+  /// Valid during one call only: bytes that must be kept are copied out of it.
   [[nodiscard]] std::span<std::byte> buffer() { return *buffer_; }
-  /// The same for datagrams; made when they are first received.
+  /// The same for datagrams; allocated on first use.
   [[nodiscard]] DatagramReceiver& datagrams();
 
-  /// Nagle off; urgent data in its place in the stream, as RFC 6093 has it, else it would be lost;
-  /// and reno where the host's default is bbr: on loopback bbr costs a third of the throughput. On
-  /// a listener it holds for what it accepts. Source: tcp(7), socket(7); platform test.
+  /// Sets the options of a TCP socket: Nagle's algorithm off; urgent data in its place in the
+  /// stream, as RFC 6093 demands, else it would be lost; and reno where the host's default is bbr,
+  /// which costs a third of the throughput on loopback. Accepted sockets inherit them from their
+  /// listener. Source: tcp(7), socket(7); platform test.
   void tune(int socket) const;
 
-  /// A pump has moved something. Where bulk and messages share a turn of the loop, the CPU is
-  /// offered to others at its end, to those who wait for the messages: the scheduler would let this
-  /// thread have it until its slice is over, and bulk always has more to do.
-  void moved(bool bulk) { (bulk ? bulk_moved_ : message_moved_) = true; }
+  /// A pump has moved bytes. Where bulk data and messages share a turn of the loop, the CPU is
+  /// yielded at the end of the turn, to the programs that wait for the messages: the scheduler
+  /// would let this thread run until its slice is over, and bulk data always has more to do.
+  void note_moved(bool bulk) { (bulk ? bulk_moved_ : message_moved_) = true; }
 
-  /// A relay was made, or is about to be freed. When most of a crowd has gone, what it had goes
-  /// back to the system: the allocator keeps what lies below anything that outlived the crowd.
-  void count_in();
-  void count_out();
+  /// Counts the relays that exist. When most of many relays have ended, free memory is returned to
+  /// the system: the allocator alone keeps all memory below anything that is still in use.
+  void add_relay();
+  void remove_relay();
 
  private:
-  static constexpr std::size_t kCrowd = 512;  ///< relays; fewer are not worth the walk
+  static constexpr std::size_t kMany =
+      512;  ///< relays; with fewer, trimming costs more than it frees
 
   void before_wait() override;
 
@@ -53,8 +55,8 @@ class RelayContext final : private WaitHook {
   std::unique_ptr<std::array<std::byte, kBufferSize>> buffer_;
   std::unique_ptr<DatagramReceiver> datagrams_;
   PipePool pipes_;
-  std::size_t live_ = 0;        ///< relays
-  std::size_t most_ = 0;        ///< at a time since memory was last given back
+  std::size_t relays_ = 0;
+  std::size_t most_ = 0;        ///< relays at a time since memory was last returned
   bool prefer_reno_;            ///< read once
   bool bulk_moved_ = false;     ///< in this turn
   bool message_moved_ = false;  ///< in this turn

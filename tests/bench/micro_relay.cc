@@ -60,9 +60,9 @@ void whose_is_the_client(benchmark::State& state) {
     const UniqueFd accepted = accept_from(listener);
     const Endpoint theirs = *peer_endpoint(accepted.get());
     for (std::size_t i = 0; i < others.size(); i += 64) ++others[i];
-    bool let_in = false;
-    watch.time([&] { let_in = identity.examine(accepted.get(), theirs, ours, {}).let_in(); });
-    if (!let_in) state.SkipWithError("refused");
+    bool allowed = false;
+    watch.time([&] { allowed = identity.examine(accepted.get(), theirs, ours, {}).allowed(); });
+    if (!allowed) state.SkipWithError("refused");
   }
 }
 BENCHMARK(whose_is_the_client)

@@ -213,9 +213,11 @@ TEST(DatagramPortLoopTest, WhatComesInTheNameOfAHostPortIsNobodys) {
   ASSERT_TRUE(rig.port->bind(addresses(anywhere)));
   rig.serve();
   const Endpoint forged{IpAddress::v4(127, 0, 0, 5), kUdpPort};
-  EXPECT_FALSE(rig.identity.still_let_in(forged, kUdpEndpoints[0], {.restrict_to_user = false}, 0));
+  EXPECT_FALSE(
+      rig.identity.is_still_allowed(forged, kUdpEndpoints[0], {.restrict_to_user = false}, 0));
   rig.port->drain(0s);
-  EXPECT_TRUE(rig.identity.still_let_in(forged, kUdpEndpoints[0], {.restrict_to_user = false}, 0));
+  EXPECT_TRUE(
+      rig.identity.is_still_allowed(forged, kUdpEndpoints[0], {.restrict_to_user = false}, 0));
 }
 
 TEST_F(DatagramFlowTest, ADialThatIsUnderWayEndsWithItsDialer) {

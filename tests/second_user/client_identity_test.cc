@@ -292,7 +292,7 @@ TEST_P(ClientIdentityTest, WhoIsRefusedIsCountedApartAndToldWithTheRemedy) {
   EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
   EXPECT_TRUE(said.starts_with("portfwd: web:8080: refused a client of user 61002; ")) << said;
   EXPECT_NE(said.find("allow_users"), std::string::npos) << said;
-  EXPECT_EQ(identity.refused().foreign, 1U);
+  EXPECT_EQ(identity.refused().other_user, 1U);
   EXPECT_EQ(identity.refused().unidentified, 1U);
 }
 
@@ -307,7 +307,7 @@ struct ClientVerdictTest : testing::TestWithParam<Family> {
     return {*SockDiag::open(), owner, Subuids("/nonexistent", "", owner)};
   }
   static void expect_unknown(const ClientVerdict& verdict) {
-    EXPECT_EQ(verdict.standing, ClientVerdict::Standing::Unidentified);
+    EXPECT_EQ(verdict.kind, ClientVerdict::Kind::Unidentified);
     EXPECT_EQ(verdict.uid, std::nullopt);
   }
 };
@@ -339,7 +339,7 @@ TEST_P(ClientVerdictTest, AWildcardOfOursIsLookedUp) {
   const UniqueFd accepted = accept_from(listener);
   const Endpoint wildcard{IpAddress::any(GetParam()), ours.port};
   const Endpoint theirs = *peer_endpoint(accepted.get());
-  EXPECT_TRUE(identity_for(kDaemon).examine(accepted.get(), theirs, wildcard, {}).let_in());
+  EXPECT_TRUE(identity_for(kDaemon).examine(accepted.get(), theirs, wildcard, {}).allowed());
 }
 
 }  // namespace
