@@ -70,7 +70,7 @@ int run(const Options& options, const Settings& settings) {
 int main(int argc, char** argv) {
   using namespace portfwd;
   const auto options = parse_options(argc, argv);
-  if (!options) return fail_with(kUsage, options.error());
+  if (!options) return fail_with(kUsage, options.error().text);
   log::set_level(options->log_level);
   if (tell_about(*options)) return kDone;
   const auto settings = read_settings(*options);

@@ -19,6 +19,7 @@ std::string_view error_name(Refusal::Kind kind) {
       return "org.portfwd1.Error.InvalidArgument";
     case Refusal::Kind::LimitExceeded:
       return "org.portfwd1.Error.LimitExceeded";
+    case Refusal::Kind::AlreadyRunning:  // of no call: the daemon ends
     case Refusal::Kind::Failed:
       break;
   }

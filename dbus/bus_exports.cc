@@ -41,8 +41,8 @@ void flush(std::map<std::string, std::unique_ptr<Object>>& objects,
   }
 }
 
-BusFailure name_taken() {
-  return {BusFailure::Kind::NameTaken, "another portfwd owns org.portfwd1 on this bus"};
+std::unexpected<Refusal> name_taken() {
+  return refuse(Refusal::Kind::AlreadyRunning, "another portfwd owns org.portfwd1 on this bus");
 }
 
 }  // namespace
@@ -65,17 +65,16 @@ BusExports::~BusExports() {
   }
 }
 
-std::expected<void, BusFailure> BusExports::publish() {
+Answer<void> BusExports::publish() {
   try {
     export_everything();
     connection_->requestName(compat::ServiceName(kBusName));  // neither queued nor replaceable
     return {};
   } catch (const sdbus::Error& e) {
     manager_.reset();
-    if (e.getName() == "org.freedesktop.DBus.Error.FileExists")
-      return std::unexpected(name_taken());
-    return std::unexpected(BusFailure{
-        BusFailure::Kind::Failed, fmt::format("cannot own {} on the bus: {}", kBusName, e.what())});
+    if (e.getName() == "org.freedesktop.DBus.Error.FileExists") return name_taken();
+    return refuse(Refusal::Kind::Failed,
+                  fmt::format("cannot own {} on the bus: {}", kBusName, e.what()));
   }
 }
 
@@ -151,7 +150,7 @@ void BusExports::on_bus_lost(const std::string& why) {
   lost_(why);
 }
 
-std::expected<std::unique_ptr<BusService>, BusFailure> connect_bus(
+Answer<std::unique_ptr<BusService>> connect_bus(
     EventLoop& loop, Control& control, BusKind kind,
     std::move_only_function<void(const std::string& why)> lost) {
   const bool session = kind == BusKind::Session;
@@ -160,16 +159,15 @@ std::expected<std::unique_ptr<BusService>, BusFailure> connect_bus(
         session ? sdbus::createSessionBusConnection() : sdbus::createSystemBusConnection();
     // sdbus-c++ makes a connection for all variants with the first one: now there are descriptors.
     const sdbus::Variant first(std::int64_t{0});
-    if (name_has_owner(*connection, kBusName)) return std::unexpected(name_taken());
+    if (name_has_owner(*connection, kBusName)) return name_taken();
     return std::make_unique<BusExports>(loop, control, std::move(connection), std::move(lost));
   } catch (const sdbus::Error& e) {
-    return std::unexpected(
-        BusFailure{BusFailure::Kind::NoBus,
-                   fmt::format("cannot connect to the {} bus: {}; {}",
-                               session ? "session" : "system", e.what(),
-                               session ? "set DBUS_SESSION_BUS_ADDRESS, or start portfwd by "
-                                         "`dbus-run-session -- portfwd`"
-                                       : "is dbus running?")});
+    return refuse(Refusal::Kind::Failed,
+                  fmt::format("cannot connect to the {} bus: {}; {}",
+                              session ? "session" : "system", e.what(),
+                              session ? "set DBUS_SESSION_BUS_ADDRESS, or start portfwd by "
+                                        "`dbus-run-session -- portfwd`"
+                                      : "is dbus running?"));
   }
 }
 

@@ -32,7 +32,7 @@ class BusExports final : public BusService, private BusWork {
              Lost lost);
   ~BusExports() override;
 
-  std::expected<void, BusFailure> publish() override;
+  Answer<void> publish() override;
 
  private:
   void on_forward_added(const ForwardInfo& forward) override;

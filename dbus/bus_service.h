@@ -3,27 +3,17 @@
 // that whoever includes this needs none.
 #pragma once
 
-#include <expected>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "api/control.h"
+#include "base/error.h"
 #include "event/event_loop.h"
 
 namespace portfwd {
 
 enum class BusKind { Session, System };
-
-struct BusFailure {
-  enum class Kind {
-    NoBus,      ///< no bus to connect to
-    NameTaken,  ///< another portfwd is there: exit status 4
-    Failed,
-  };
-  Kind kind;
-  std::string text;  ///< one sentence, the remedy included
-};
 
 class BusService : public ControlObserver {
  public:
@@ -31,15 +21,16 @@ class BusService : public ControlObserver {
 
   /// Makes an object of everything that Control has, then asks for the name. What the observer is
   /// told before that is ignored, as publish() finds it.
-  virtual std::expected<void, BusFailure> publish() = 0;
+  virtual Answer<void> publish() = 0;
 };
 
-/// Connects, and fails early when another daemon owns the name. Borrows `loop` and `control`.
+/// Connects, and fails early when another daemon owns the name (AlreadyRunning). Borrows `loop` and
+/// `control`.
 /// @param lost called once, from the loop, when the bus has gone; the argument says why. It must
 /// not
 ///   destroy the service: stop the loop, or retire it.
 /// @return the service; its destruction takes everything off the bus.
-[[nodiscard]] std::expected<std::unique_ptr<BusService>, BusFailure> connect_bus(
+[[nodiscard]] Answer<std::unique_ptr<BusService>> connect_bus(
     EventLoop& loop, Control& control, BusKind kind,
     std::move_only_function<void(const std::string& why)> lost);
 

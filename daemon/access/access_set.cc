@@ -36,6 +36,10 @@ std::string why_not(const Container& container, const Error& error) {
   return fmt::format("it can't be entered: {}", error.text());
 }
 
+std::unexpected<Refusal> inaccessible(std::string why) {
+  return refuse(Refusal::Kind::Inaccessible, std::move(why));
+}
+
 /// Whether the process is in the daemon's own user namespace, as its files say of any process. One
 /// in a user namespace of its own is another user's rootless container, which no bridge leads to.
 /// Fact: ProcFacts.TheIdMapOfAnotherUserNamespaceIsAnother
@@ -64,9 +68,8 @@ class NoAccess final : public ContainerAccess {
     std::abort();
   }
   void expedite() override {}
-  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port, OnInsidePort) override {
-    return std::unexpected(reason_);
+  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port, OnInsidePort) override {
+    return inaccessible(reason_);
   }
 
  private:
@@ -116,13 +119,13 @@ void AccessSet::add_facts(Facts& facts) const {
 AccessSet::Opened AccessSet::open(const Container& container) {
   const NetnsAccess::Parts parts{
       {parts_.loop, pace_, rate_limit_, udp_, parts_.modules}, parts_.names, *observer_};
-  if (container.on_host) return std::unexpected(container.inaccessible);
+  if (container.on_host) return inaccessible(container.inaccessible);
   if (!container.inaccessible.empty()) return open_from_outside(container, parts);
   auto broker = parts_.brokers.enter(container.netns_fd.get());
-  if (!broker) return std::unexpected(why_not(container, broker.error()));
+  if (!broker) return inaccessible(why_not(container, broker.error()));
   UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC,
                          0));  // may outlive this one
-  if (!netns.valid()) return std::unexpected(why_not(container, {errno, "fcntl"}));
+  if (!netns.valid()) return inaccessible(why_not(container, {errno, "fcntl"}));
   return std::make_unique<BrokerAccess>(
       parts, parts_.relay,
       BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
@@ -131,12 +134,12 @@ AccessSet::Opened AccessSet::open(const Container& container) {
 
 AccessSet::Opened AccessSet::open_from_outside(const Container& container,
                                                const NetnsAccess::Parts& parts) {
-  if (container.pid == 0) return std::unexpected(container.inaccessible);
+  if (container.pid == 0) return inaccessible(container.inaccessible);
   const auto process = open_pidfd(container.pid);
   auto inside = BridgeDialer::Inside::open(container.pid);
-  if (!inside || !is_roots(container.pid)) return std::unexpected(container.inaccessible);
+  if (!inside || !is_roots(container.pid)) return inaccessible(container.inaccessible);
   // Else what was opened by its pid could be another process's.
-  if (!process || has_exited(process->get())) return std::unexpected(container.inaccessible);
+  if (!process || has_exited(process->get())) return inaccessible(container.inaccessible);
   if (auto launcher = parts_.helpers.launcher_for(container)) {
     return std::make_unique<HelperAccess>(
         parts, parts_.relay,
@@ -151,7 +154,7 @@ AccessSet::Entry AccessSet::make_entry(const Container& container) {
     auto opened = open(container);
     if (!opened) {
       namespaces_.erase(netns);
-      return {namespaces_.end(), std::make_unique<NoAccess>(container, opened.error())};
+      return {namespaces_.end(), std::make_unique<NoAccess>(container, opened.error().text)};
     }
     netns->second = std::move(*opened);
   }

@@ -60,7 +60,7 @@ class AccessSet final : public RegistryObserver {
     Namespaces::iterator netns;  ///< end() where there is no way in
     std::unique_ptr<ContainerAccess> access;
   };
-  using Opened = std::expected<std::unique_ptr<NetnsAccess>, std::string>;
+  using Opened = Answer<std::unique_ptr<NetnsAccess>>;
   [[nodiscard]] Entry make_entry(const Container& container);
   [[nodiscard]] Opened open(const Container& container);
   [[nodiscard]] Opened open_from_outside(const Container& container,

@@ -52,9 +52,8 @@ class BridgeAccess final : public NetnsAccess {
 
   [[nodiscard]] AccessKind kind() const override { return AccessKind::Bridge; }
   [[nodiscard]] Dialer& dialer(Protocol) override { return view_.dialer(); }
-  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port, OnInsidePort) override {
-    return std::unexpected(view_.why_no_socket_inside());
+  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port, OnInsidePort) override {
+    return refuse(Refusal::Kind::Inaccessible, view_.why_no_socket_inside());
   }
 
  private:

@@ -81,9 +81,9 @@ class ContainerAccess {
   virtual void poll_now() { expedite(); }
   /// Opens a port on the container's loopback for the daemon.
   /// @return the request, or why no socket can be made inside, remedy included
-  [[nodiscard]] virtual std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
+  [[nodiscard]] virtual Answer<std::unique_ptr<InsidePort>> listen_inside(
       Port /*port*/, OnInsidePort /*on_port*/) {
-    return std::unexpected("no socket can be made in there");
+    return refuse(Refusal::Kind::Inaccessible, "no socket can be made in there");
   }
 };
 

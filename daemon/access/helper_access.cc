@@ -384,10 +384,9 @@ void HelperAccess::prepare_dialing(std::vector<Listener>& listeners) {
   if (std::ranges::any_of(listeners, needs_helper)) start_helper();
 }
 
-std::expected<std::unique_ptr<InsidePort>, std::string> HelperAccess::listen_inside(
-    Port port, OnInsidePort on_port) {
+Answer<std::unique_ptr<InsidePort>> HelperAccess::listen_inside(Port port, OnInsidePort on_port) {
   start_helper();
-  if (!sockets_) return std::unexpected(view_.why_no_socket_inside(trouble_));
+  if (!sockets_) return refuse(Refusal::Kind::Inaccessible, view_.why_no_socket_inside(trouble_));
   return sockets_->listen_inside(port, std::move(on_port));
 }
 

@@ -193,8 +193,8 @@ class HelperAccess final : public NetnsAccess, private Dialer {
     return protocol == Protocol::Udp && entered_ ? sockets_->dialer(protocol) : *this;
   }
   /// A request to a helper that is being started waits for it.
-  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port port, OnInsidePort on_port) override;
+  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port port,
+                                                                  OnInsidePort on_port) override;
 
  private:
   [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,

@@ -47,8 +47,8 @@ class NetnsAccess {
   [[nodiscard]] virtual AccessKind kind() const = 0;
   [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
   /// See ContainerAccess.
-  [[nodiscard]] virtual std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port port, OnInsidePort on_port) = 0;
+  [[nodiscard]] virtual Answer<std::unique_ptr<InsidePort>> listen_inside(Port port,
+                                                                          OnInsidePort on_port) = 0;
   void expedite() { watch_.expedite(); }
   void poll_now() { watch_.poll_now(); }
   /// The watch may have something better to read than what it has.
@@ -113,8 +113,8 @@ class NetnsMember final : public ContainerAccess {
   [[nodiscard]] Dialer& dialer(Protocol protocol) override { return netns_.dialer(protocol); }
   void expedite() override { netns_.expedite(); }
   void poll_now() override { netns_.poll_now(); }
-  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port port, OnInsidePort on_port) override {
+  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port port,
+                                                                  OnInsidePort on_port) override {
     return netns_.listen_inside(port, std::move(on_port));
   }
 
@@ -191,8 +191,8 @@ class BrokerAccess final : public NetnsAccess {
 
   [[nodiscard]] AccessKind kind() const override { return AccessKind::Broker; }
   [[nodiscard]] Dialer& dialer(Protocol protocol) override { return sockets_.dialer(protocol); }
-  [[nodiscard]] std::expected<std::unique_ptr<InsidePort>, std::string> listen_inside(
-      Port port, OnInsidePort on_port) override {
+  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port port,
+                                                                  OnInsidePort on_port) override {
     return sockets_.listen_inside(port, std::move(on_port));
   }
 

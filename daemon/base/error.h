@@ -1,5 +1,6 @@
-// The three forms of trouble: an expected outcome is an enum or optional, a failed operation is a
-// Result with an Error, a bug is an assert. Nothing here throws.
+// The forms of trouble: an expected outcome is an enum or optional; a failed operation is a Result
+// with an Error; what a person wants and does not get, text that is rejected included, is an Answer
+// with a Refusal; a bug is an assert. Nothing here throws.
 #pragma once
 
 #include <cerrno>
@@ -28,8 +29,8 @@ using Result = std::expected<T, Error>;
   return std::unexpected(Error{code, op});
 }
 
-// Why a person's request was not carried out: a kind that the bus maps to an error name, and one
-// sentence that says what to do about it. Made by the layer that decides, shown as it is.
+/// Why a person's request was not carried out: a kind that the bus maps to an error name, and one
+/// sentence that says what to do about it. Made by the layer that decides, shown as it is.
 struct Refusal {
   enum class Kind {
     NoSuchContainer,
@@ -39,6 +40,7 @@ struct Refusal {
     Inaccessible,
     InvalidArgument,
     LimitExceeded,
+    AlreadyRunning,  ///< another daemon serves this bus
     Failed,
   };
   Kind kind;
@@ -50,6 +52,11 @@ using Answer = std::expected<T, Refusal>;
 
 [[nodiscard]] inline std::unexpected<Refusal> refuse(Refusal::Kind kind, std::string text) {
   return std::unexpected(Refusal{kind, std::move(text)});
+}
+
+/// For text that is not as it must be: a parser's refusal. @param text what is wrong with it
+[[nodiscard]] inline std::unexpected<Refusal> reject(std::string text) {
+  return refuse(Refusal::Kind::InvalidArgument, std::move(text));
 }
 
 }  // namespace portfwd

@@ -100,18 +100,18 @@ struct Complaint final : nlohmann::json_sax<Json> {
 
 }  // namespace
 
-std::expected<Json, std::string> read_json(std::string_view text, std::size_t largest) {
+Answer<Json> read_json(std::string_view text, std::size_t largest) {
   if (text.size() > largest) {
-    return std::unexpected(fmt::format("it has more than {} KiB", largest >> 10));
+    return reject(fmt::format("it has more than {} KiB", largest >> 10));
   }
   if (std::string misshapen = check_shape(text); !misshapen.empty()) {
-    return std::unexpected(std::move(misshapen));
+    return reject(std::move(misshapen));
   }
   Json value = Json::parse(text, nullptr, false);  // no callback: nlohmann's is quadratic in lists
   if (!value.is_discarded()) return value;
   Complaint complaint;
   (void)Json::sax_parse(text, &complaint);
-  return std::unexpected(
+  return reject(
       fmt::format("{}: {}", place_of(text, complaint.place_in(text)), complaint.sentence));
 }
 

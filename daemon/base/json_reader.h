@@ -5,10 +5,11 @@
 #pragma once
 
 #include <cstddef>
-#include <expected>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+
+#include "base/error.h"
 
 namespace portfwd {
 
@@ -19,8 +20,8 @@ constexpr std::size_t kMostJsonValues = 1UL << 16;  ///< of all kinds, lists and
 
 /// @return the value, or why there is none, such as "line 3, column 7: '[' is not closed": one
 /// sentence that may quote the text
-[[nodiscard]] std::expected<nlohmann::json, std::string> read_json(
-    std::string_view text, std::size_t largest = kLargestJson);
+[[nodiscard]] Answer<nlohmann::json> read_json(std::string_view text,
+                                               std::size_t largest = kLargestJson);
 
 /// @return the value; null if there is none
 [[nodiscard]] nlohmann::json parse_json(std::string_view text);

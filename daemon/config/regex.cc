@@ -4,15 +4,15 @@
 
 namespace portfwd {
 
-std::expected<Regex, std::string> Regex::compile(std::string_view text, const RegexLimits& limits) {
+Answer<Regex> Regex::compile(std::string_view text, const RegexLimits& limits) {
   if (text.size() > limits.longest) {
-    return std::unexpected("it has more than " + std::to_string(limits.longest) + " bytes");
+    return reject("it has more than " + std::to_string(limits.longest) + " bytes");
   }
   re2::RE2::Options options;
   options.set_max_mem(static_cast<std::int64_t>(limits.memory));
   options.set_log_errors(false);  // they are told with their place instead
   auto compiled = std::make_shared<re2::RE2>(std::string(text), options);
-  if (!compiled->ok()) return std::unexpected(compiled->error());
+  if (!compiled->ok()) return reject(compiled->error());
   return Regex(std::move(compiled));
 }
 

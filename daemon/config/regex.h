@@ -4,10 +4,11 @@
 #pragma once
 
 #include <cstddef>
-#include <expected>
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include "base/error.h"
 
 namespace re2 {
 class RE2;
@@ -27,8 +28,8 @@ constexpr RegexLimits kContainersRegex{256, 64UL << 10};
 class Regex {
  public:
   /// @return what is wrong with it, as RE2 says
-  [[nodiscard]] static std::expected<Regex, std::string> compile(
-      std::string_view text, const RegexLimits& limits = kUsersRegex);
+  [[nodiscard]] static Answer<Regex> compile(std::string_view text,
+                                             const RegexLimits& limits = kUsersRegex);
 
   /// Whether it matches any part of `subject`; bytes that are no UTF-8 match nothing.
   [[nodiscard]] bool matches(std::string_view subject) const;

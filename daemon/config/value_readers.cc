@@ -167,7 +167,7 @@ std::optional<Regex> regex(Complaints& c, const Node& v) {
   if (!said) return c.expect(v, "a regular expression in quotes"), std::nullopt;
   auto compiled = Regex::compile(*said);
   if (compiled) return std::move(*compiled);
-  c.expect(v, fmt::format("a regular expression (RE2): {}", compiled.error()));
+  c.expect(v, fmt::format("a regular expression (RE2): {}", compiled.error().text));
   return std::nullopt;
 }
 

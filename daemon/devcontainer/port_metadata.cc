@@ -280,23 +280,23 @@ PortAttributes read_attributes(PortMetadata& into, const Json& object) {
   return out;
 }
 
-std::expected<Regex, std::string> compile(std::string_view text, Reading& reading) {
+Answer<Regex> compile(std::string_view text, Reading& reading) {
   if (reading.expressions == 0) {
-    return std::unexpected(fmt::format("it has more than {} expressions", kMostExpressions));
+    return reject(fmt::format("it has more than {} expressions", kMostExpressions));
   }
   --reading.expressions;
   auto regex = Regex::compile(text, kContainersRegex);
   if (!regex) return regex;
   if (regex->cost() > reading.steps) {
-    return std::unexpected("its expressions together would take too long to match");
+    return reject("its expressions together would take too long to match");
   }
   reading.steps -= regex->cost();
   return regex;
 }
 
-std::expected<PortSelector, std::string> parse_selector(std::string_view said, Reading& reading) {
+Answer<PortSelector> parse_selector(std::string_view said, Reading& reading) {
   if (said.size() > kContainersRegex.longest) {
-    return std::unexpected(fmt::format("it has more than {} bytes", kContainersRegex.longest));
+    return reject(fmt::format("it has more than {} bytes", kContainersRegex.longest));
   }
   const std::string key = substituted(said, reading.environment);
   if (const auto range = parse_port_range(key)) return *range;
@@ -304,11 +304,11 @@ std::expected<PortSelector, std::string> parse_selector(std::string_view said, R
     if (!service->service.empty()) return *service;
     return PortRange{service->port, service->port};
   }
-  if (std::string wrong = wrong_with_port(key); !wrong.empty()) return std::unexpected(wrong);
+  if (std::string wrong = wrong_with_port(key); !wrong.empty()) return reject(wrong);
   auto regex = compile(key, reading);
   if (regex) return *std::move(regex);
   if (key == said) return std::unexpected(regex.error());
-  return std::unexpected("with its variables it is no expression");
+  return reject("with its variables it is no expression");
 }
 
 bool is_expression(const PortMetadata::Entry& entry) {
@@ -338,7 +338,7 @@ void read_ports_attributes(PortMetadata& into, const Json& object, Reading& read
     --reading.attributes;
     auto selector = parse_selector(key, reading);
     if (!selector) {
-      complain(into, fmt::format("portsAttributes: {}: {}", shown(key), selector.error()));
+      complain(into, fmt::format("portsAttributes: {}: {}", shown(key), selector.error().text));
     } else if (value.is_object()) {
       set(into.attributes, {*std::move(selector), read_attributes(into, value)});
     }
@@ -369,7 +369,7 @@ PortMetadata parse_port_metadata(std::string_view text, const Environment& envir
       read_json(to_plain_json(text.substr(0, kLargestMetadata + 1)), kLargestMetadata);
   PortMetadata all;
   if (!json) {
-    complain(all, json.error());
+    complain(all, json.error().text);
     return all;
   }
   if (!json->is_structured()) {

@@ -310,7 +310,7 @@ bool InsideForward::update(ContainerAccess& access, const std::vector<Listener>&
   if (taken) {
     inside_ = std::move(*taken);
   } else {
-    settle(ForwardState::Conflict, taken.error());
+    settle(ForwardState::Conflict, taken.error().text);
   }
   return first;
 }

@@ -67,21 +67,19 @@ std::string echo(std::string_view word) {
   return printable(word, 64);
 }
 
-using Checked = std::expected<void, std::string>;
-
-Checked set_level(Options& options, const std::string& text) {
+Answer<void> set_level(Options& options, const std::string& text) {
   const auto level = log::parse_level(text);
   if (!level) {
-    return std::unexpected(fmt::format(
+    return reject(fmt::format(
         "log level \"{}\" is unknown: use error, warning, notice, info or debug", echo(text)));
   }
   options.log_level = *level;
   return {};
 }
 
-Checked set_bus(Options& options, std::string_view text) {
+Answer<void> set_bus(Options& options, std::string_view text) {
   if (text != "session" && text != "system") {
-    return std::unexpected(fmt::format("bus \"{}\" is unknown: use session or system", echo(text)));
+    return reject(fmt::format("bus \"{}\" is unknown: use session or system", echo(text)));
   }
   options.system_bus = text == "system";
   return {};
@@ -92,7 +90,7 @@ void set_config(Options& options, std::string path) {
   options.config_required = true;
 }
 
-Checked from_environment(Options& options) {
+Answer<void> from_environment(Options& options) {
   options.config = user_folder("XDG_CONFIG_HOME", ".config") / "portfwd/config.toml";
   options.state_folder = state_folder();
   options.runtime_folder = runtime_folder();
@@ -110,14 +108,14 @@ std::string bad_option(char* const* argv, int option) {
 
 }  // namespace
 
-std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
+Answer<Options> parse_options(int argc, char* const* argv) {
   Options options;
   if (auto ok = from_environment(options); !ok) return std::unexpected(ok.error());
   opterr = 0;
   optind = 1;
   bool file_given = false;  // to --check-config, which takes it with '=' or as a word
   for (int c = 0; (c = ::getopt_long(argc, argv, ":", kLong.data(), nullptr)) != -1;) {
-    Checked ok;
+    Answer<void> ok;
     switch (c) {
       case 'c':
         set_config(options, optarg);
@@ -140,15 +138,14 @@ std::expected<Options, std::string> parse_options(int argc, char* const* argv) {
         options.action = Options::Action::Version;
         return options;
       default:
-        return std::unexpected(bad_option(argv, c));
+        return reject(bad_option(argv, c));
     }
     if (!ok) return std::unexpected(ok.error());
   }
   const bool checks = options.action == Options::Action::CheckConfig;
   if (checks && !file_given && optind < argc) set_config(options, argv[optind++]);
   if (optind < argc) {
-    return std::unexpected(
-        fmt::format("unexpected \"{}\"; see portfwd --help", echo(argv[optind])));
+    return reject(fmt::format("unexpected \"{}\"; see portfwd --help", echo(argv[optind])));
   }
   return options;
 }

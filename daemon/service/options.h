@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "config/config_file.h"
 
@@ -26,7 +27,7 @@ struct Options {
 };
 
 /// @return the options, or a sentence that says what is wrong (exit status 2)
-[[nodiscard]] std::expected<Options, std::string> parse_options(int argc, char* const* argv);
+[[nodiscard]] Answer<Options> parse_options(int argc, char* const* argv);
 
 /// Reads the configuration that the options name, at start.
 [[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options);

@@ -26,9 +26,9 @@ int fail_with(const Error& error) {
   return kFailed;
 }
 
-int fail_with(const BusFailure& failure) {
-  const bool another = failure.kind == BusFailure::Kind::NameTaken;
-  return fail_with(another ? kAnotherRuns : kFailed, failure.text);
+int fail_with(const Refusal& refusal) {
+  const bool another = refusal.kind == Refusal::Kind::AlreadyRunning;
+  return fail_with(another ? kAnotherRuns : kFailed, refusal.text);
 }
 
 int fail_with(const Mistakes& mistakes) {

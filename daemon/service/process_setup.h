@@ -19,7 +19,7 @@ enum Exit { kDone = 0, kFailed = 1, kUsage = 2, kAnotherRuns = 4 };
 int fail_with(Exit status, std::string_view text);
 /// For a part that could not be made.
 int fail_with(const Error& error);
-int fail_with(const BusFailure& failure);
+int fail_with(const Refusal& refusal);
 int fail_with(const Mistakes& mistakes);
 
 /// Ignores SIGPIPE (splice has no flag for it), and SIGUSR1 and SIGUSR2, which would end the daemon

@@ -392,7 +392,7 @@ std::string_view StateFile::remedy_for(int error) {
   }
 }
 
-std::expected<State, std::string> StateFile::load() const {
+Answer<State> StateFile::load() const {
   const auto text = read_small_file(path().string(), kMostBytes, Links::Refuse);
   if (!text && text.error().kind == UnreadableFile::Kind::Missing) return {};
   if (!text && is_damaged(text.error())) return set_aside(text.error().text());
@@ -403,7 +403,7 @@ std::expected<State, std::string> StateFile::load() const {
   return set_aside(state.error().text);
 }
 
-std::expected<State, std::string> StateFile::set_aside(std::string_view why) const {
+Answer<State> StateFile::set_aside(std::string_view why) const {
   const auto backup = free_backup(path());
   if (!backup) {
     warn(
@@ -424,14 +424,13 @@ std::expected<State, std::string> StateFile::set_aside(std::string_view why) con
   return {};
 }
 
-std::unexpected<std::string> StateFile::leave(const std::string& why,
-                                              std::string_view remedy) const {
+std::unexpected<Refusal> StateFile::leave(const std::string& why, std::string_view remedy) const {
   std::string text = fmt::format(
       "{} cannot be read ({}) and is left as it is: {}, then restart "
       "portfwd",
       path().string(), why, remedy);
   warn(text + "; until then host ports and forwards are neither known from before nor kept");
-  return std::unexpected(std::move(text));
+  return refuse(Refusal::Kind::Inaccessible, std::move(text));
 }
 
 // ---- the instance ------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class StateFile {
   /// never replaced.
   /// @return why there can be a good file that could not be read, which is logged, too. It must not
   /// be written over: whoever mends the cause finds it as it was.
-  [[nodiscard]] std::expected<State, std::string> load() const;
+  [[nodiscard]] Answer<State> load() const;
 
   /// What the user can do about an errno of reading or writing it.
   [[nodiscard]] static std::string_view remedy_for(int error);
@@ -120,9 +120,9 @@ class StateFile {
   [[nodiscard]] std::filesystem::path path() const { return folder_ / "state.json"; }
 
  private:
-  [[nodiscard]] std::expected<State, std::string> set_aside(std::string_view why) const;
-  [[nodiscard]] std::unexpected<std::string> leave(const std::string& why,
-                                                   std::string_view remedy) const;
+  [[nodiscard]] Answer<State> set_aside(std::string_view why) const;
+  [[nodiscard]] std::unexpected<Refusal> leave(const std::string& why,
+                                               std::string_view remedy) const;
 
   std::filesystem::path folder_;
 };

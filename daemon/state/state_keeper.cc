@@ -13,7 +13,7 @@ State StateKeeper::load() {
   auto loaded = file_.load();
   if (loaded) return std::move(*loaded);
   read_only_ = true;
-  problem_ = std::move(loaded.error());
+  problem_ = std::move(loaded.error().text);
   return {};
 }
 

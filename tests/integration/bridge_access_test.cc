@@ -51,7 +51,7 @@ TEST_F(BridgeAccessTest, APortOfOursInsideIsRefusedWithTheRemedy) {
       add(sealed_container("web", box.pid()))
           .listen_inside(5432, [](const Result<std::vector<BoundSocket>>&) { ADD_FAILURE(); });
   ASSERT_FALSE(none);
-  EXPECT_EQ(none.error(), "the container can't be entered: run the container rootless");
+  EXPECT_EQ(none.error().text, "the container can't be entered: run the container rootless");
 }
 
 TEST_F(BridgeAccessTest, AnEnginesResolverInsideIsNoReasonToComplain) {

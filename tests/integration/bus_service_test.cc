@@ -332,7 +332,7 @@ TEST_F(BusServiceTest, ASecondDaemonIsToldThatTheNameIsTaken) {
   FakeControl other;
   const auto second = connect(other);
   ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().kind, BusFailure::Kind::NameTaken);
+  EXPECT_EQ(second.error().kind, Refusal::Kind::AlreadyRunning);
   EXPECT_EQ(second.error().text, "another portfwd owns org.portfwd1 on this bus");
 }
 
@@ -344,7 +344,7 @@ TEST_F(BusServiceTest, OfTwoThatStartTogetherOneGetsTheName) {
   EXPECT_TRUE((*first)->publish());
   const auto refused = (*second)->publish();
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().kind, BusFailure::Kind::NameTaken);
+  EXPECT_EQ(refused.error().kind, Refusal::Kind::AlreadyRunning);
 }
 
 TEST_F(BusServiceTest, TheEndOfTheBusIsToldOnceAndHurtsNothing) {
@@ -366,7 +366,7 @@ TEST_F(BusServiceTest, WithoutABusTheFailureSaysWhatToDo) {
   ::setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere/at/all", 1);
   const auto service = connect(control_);
   ASSERT_FALSE(service);
-  EXPECT_EQ(service.error().kind, BusFailure::Kind::NoBus);
+  EXPECT_EQ(service.error().kind, Refusal::Kind::Failed);
   EXPECT_NE(service.error().text.find("dbus-run-session"), std::string::npos)
       << service.error().text;
 }

@@ -150,7 +150,7 @@ TEST_F(HelperAccessTest, AnEngineThatDoesNotRunIsNotStartedByAsking) {
 TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
   ContainerAccess& web = add_container();
   const auto port = web.listen_inside(5432, on_inside_port());
-  ASSERT_TRUE(port) << port.error();
+  ASSERT_TRUE(port) << port.error().text;
   ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
   ASSERT_TRUE(*inside) << inside->error().text();
   EXPECT_EQ(web.kind(), AccessKind::Helper);
@@ -172,8 +172,8 @@ TEST_F(HelperAccessTest, APortOfOursThatNoHelperCanMakeSaysWhy) {
   EXPECT_FALSE(*inside);
   const auto again = web.listen_inside(5432, on_inside_port());
   ASSERT_FALSE(again);
-  EXPECT_THAT(again.error(), HasSubstr("no such image"));
-  EXPECT_THAT(again.error(), HasSubstr("rootless"));
+  EXPECT_THAT(again.error().text, HasSubstr("no such image"));
+  EXPECT_THAT(again.error().text, HasSubstr("rootless"));
   EXPECT_EQ(engine.asked("POST "), 1U);
 }
 

@@ -24,7 +24,7 @@ struct InsidePortTest : AccessTest {
   }
   void ask(Port number) {
     auto taken = web.listen_inside(number, on_inside_port());
-    ASSERT_TRUE(taken) << taken.error();
+    ASSERT_TRUE(taken) << taken.error().text;
     port = std::move(*taken);
   }
   /// Asks for the port and waits for the outcome.
@@ -96,7 +96,7 @@ TEST_F(InsidePortTest, OfAContainerThatCannotBeEnteredThereIsNone) {
   closed.inaccessible = "no way";
   const auto none = add(closed).listen_inside(kInside4.port, on_inside_port());
   ASSERT_FALSE(none);
-  EXPECT_FALSE(none.error().empty());
+  EXPECT_FALSE(none.error().text.empty());
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ using testing::StartsWith;
 std::string mistake_in(const std::string& text) {
   const auto read = read_json(text);
   EXPECT_FALSE(read) << text;
-  return read ? "" : read.error();
+  return read ? "" : read.error().text;
 }
 
 TEST(JsonReader, ReadsWhatIsWithinTheBounds) {

@@ -497,8 +497,8 @@ TEST_F(StateFileTest, KeepsAGoodFileThatCannotBeReadWithoutDescriptors) {
   }();
   const std::string said = testing::internal::GetCapturedStderr();
   ASSERT_FALSE(loaded);
-  EXPECT_NE(loaded.error().find("descriptors"), std::string::npos) << loaded.error();
-  EXPECT_NE(said.find(loaded.error()), std::string::npos) << said;
+  EXPECT_NE(loaded.error().text.find("descriptors"), std::string::npos) << loaded.error().text;
+  EXPECT_NE(said.find(loaded.error().text), std::string::npos) << said;
   EXPECT_FALSE(exists("state.json.damaged"));
   EXPECT_EQ(file.load(), some_state());
 }
@@ -513,7 +513,7 @@ TEST_F(StateFileTest, KeepsAGoodFileThatPermissionsForbid) {
   (void)::setfsuid(static_cast<uid_t>(before));
   (void)testing::internal::GetCapturedStderr();
   ASSERT_FALSE(loaded);
-  EXPECT_NE(loaded.error().find("accessible"), std::string::npos) << loaded.error();
+  EXPECT_NE(loaded.error().text.find("accessible"), std::string::npos) << loaded.error().text;
   EXPECT_FALSE(exists("state.json.damaged"));
   ASSERT_EQ(::chmod(file.path().c_str(), 0600), 0);
   EXPECT_EQ(file.load(), some_state());
