@@ -178,7 +178,7 @@ void Controller::note_numbers() {
   parts_.instance_file.write({{.id = resumed_.instance.id,
                                .boot = resumed_.instance.boot,
                                .next_event = parts_.notifier.log().next(),
-                               .next_forward = table_.forwards().next_number(),
+                               .next_forward = table_.forwards().ids().next_number(),
                                .next_container = parts_.registry.ids().next_number()},
                               stopped_});
 }
@@ -439,7 +439,7 @@ Facts Controller::status() const {
       {"uptime_seconds", seconds(parts_.loop.now() - started_)},
       {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
       {"forwards", static_cast<std::int64_t>(table_.forwards().size())},
-      {"leftover_connections", static_cast<std::int64_t>(table_.forwards().leftover_connections())},
+      {"leftover_connections", static_cast<std::int64_t>(table_.forwards().draining().leftovers())},
       {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
       {"longest_turn_usec", usec(parts_.loop.longest_turn())},
       {"longest_turn_in", parts_.loop.longest_turn_in()},

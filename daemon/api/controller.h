@@ -59,7 +59,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
   /// connection is over and the state is written.
   void stop();
   [[nodiscard]] bool draining() const {
-    return table_.forwards().draining() || keeper_.finishing();
+    return !table_.forwards().draining().empty() || keeper_.finishing();
   }
 
   Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) override;

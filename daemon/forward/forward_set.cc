@@ -17,8 +17,8 @@ ForwardSet::ForwardSet(Parts parts, const Settings& settings)
       host_ports_(settings, parts_.holders, parts_.on_ports_changed),
       draining_(parts_.loop) {}
 
-// ---- across a restart of the daemon
-// --------------------------------------------------------------
+// ---- ids
+// ------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -26,7 +26,7 @@ char id_prefix(Direction direction) {
   return direction == Direction::In ? 'f' : 'r';
 }
 
-/// The number in an id that next_id() made; 0 for any other text.
+/// The number in an id that next() made; 0 for any other text.
 std::uint64_t number_of(const KnownForward& forward) {
   const std::string& id = forward.id;
   if (id.empty() || id.front() != id_prefix(forward.direction)) return 0;
@@ -38,38 +38,36 @@ std::uint64_t number_of(const KnownForward& forward) {
 
 }  // namespace
 
-void FormerIds::add(KnownForward forward) {
-  const auto [known, is_new] = forwards_.try_emplace(forward.id, std::move(forward));
-  if (!is_new) return;
-  const KnownForward& f = known->second;
-  ids_.try_emplace(ForwardKey{f.container, f.direction, f.target}, f.id);
-  if (f.requested)
-    ids_.try_emplace(ForwardKey{"?" + f.container_name, f.direction, f.target}, f.id);
-}
-
-std::optional<std::string> FormerIds::take(const ForwardKey& key) {
-  const auto found = ids_.find(key);
-  if (found == ids_.end() || forwards_.erase(found->second) == 0) return std::nullopt;
-  return found->second;
-}
-
-void ForwardSet::restore(const State& state) {
-  assert(forwards_.empty());
-  next_id_ = state.instance.next_forward;
-  for (const KnownForward& forward : state.forward_ids) {
-    const std::uint64_t number = number_of(forward);
+void ForwardIds::restore(const State& state) {
+  assert(next_ == 1 && former_.empty());
+  next_ = state.instance.next_forward;
+  for (const KnownForward& f : state.forward_ids) {
+    const std::uint64_t number = number_of(f);
     if (number == 0) continue;
-    former_ids_.add(forward);
-    next_id_ = std::max(next_id_, number + 1);
+    next_ = std::max(next_, number + 1);
+    if (!former_.try_emplace(f.id, f).second) continue;
+    by_key_.try_emplace({f.container, f.direction, f.target}, f.id);
+    if (f.requested) by_key_.try_emplace({"?" + f.container_name, f.direction, f.target}, f.id);
   }
+}
+
+std::string ForwardIds::next(Direction direction) {
+  return fmt::format("{}{}", id_prefix(direction), next_++);
+}
+
+std::string ForwardIds::id_for(const ForwardKey& key) {
+  const auto former = by_key_.find(key);
+  if (former == by_key_.end() || former_.erase(former->second) == 0) return next(key.direction);
+  return former->second;
 }
 
 void ForwardSet::save(State& state) const {
   std::vector<KnownForward>& out = state.forward_ids;
   out.clear();
-  for (const auto& [key, tied] : forwards_) {
+  for (const TiedForward& tied : all()) {
     if (out.size() == State::kMostForwards) break;
     const Forward& forward = *tied.forward;
+    const ForwardKey& key = forward.key();
     const bool requested = forward.origin() != Origin::Auto;
     out.push_back({.id = forward.id(),
                    .container = key.container,
@@ -78,31 +76,31 @@ void ForwardSet::save(State& state) const {
                    .direction = key.direction,
                    .requested = requested});
   }
-  for (const KnownForward& former : former_ids_.all()) {
+  for (const KnownForward& former : ids_.former()) {
     if (out.size() == State::kMostForwards) break;
     out.push_back(former);
   }
-  state.instance.next_forward = next_id_;
+  state.instance.next_forward = ids_.next_number();
 }
 
 // ---- reading -----------------------------------------------------------------------------------
 
-TiedForward* ForwardSet::find(const ForwardKey& key) {
+TiedForward* ForwardIndex::find(const ForwardKey& key) {
   const auto found = forwards_.find(key);
   return found == forwards_.end() ? nullptr : &found->second;
 }
 
-const Forward* ForwardSet::find_id(std::string_view id) const {
+const Forward* ForwardIndex::find_id(std::string_view id) const {
   const auto found = ids_.find(id);
   return found == ids_.end() ? nullptr : found->second;
 }
 
-TiedForward* ForwardSet::find_id(std::string_view id) {
+TiedForward* ForwardIndex::find_id(std::string_view id) {
   const Forward* forward = std::as_const(*this).find_id(id);
   return forward == nullptr ? nullptr : find(forward->key());
 }
 
-std::vector<TiedForward*> ForwardSet::of(const std::string& container_id) {
+std::vector<TiedForward*> ForwardIndex::of(const std::string& container_id) {
   std::vector<TiedForward*> out;
   for (auto it = forwards_.lower_bound({container_id, {}, {}});
        it != forwards_.end() && it->first.container == container_id; ++it) {
@@ -111,34 +109,63 @@ std::vector<TiedForward*> ForwardSet::of(const std::string& container_id) {
   return out;
 }
 
-std::vector<ForwardInfo> ForwardSet::infos() const {
+std::vector<ForwardInfo> ForwardIndex::infos() const {
   std::vector<ForwardInfo> out;
   out.reserve(forwards_.size());
   for (const TiedForward& tied : all()) out.push_back(tied.forward->info());
   return out;
 }
 
+TiedForward& ForwardIndex::add(std::unique_ptr<Forward> forward) {
+  const auto [at, fresh] = forwards_.try_emplace(forward->key());
+  assert(fresh && !ids_.contains(forward->id()));
+  ids_[forward->id()] = forward.get();
+  at->second.forward = std::move(forward);
+  return at->second;
+}
+
+ForwardIndex::Map::node_type ForwardIndex::extract(const ForwardKey& key) {
+  auto node = forwards_.extract(key);
+  assert(!node.empty());
+  ids_.erase(node.mapped().forward->id());
+  return node;
+}
+
+TiedForward& ForwardIndex::rekey(const ForwardKey& from, ForwardKey to) {
+  assert(!forwards_.contains(to));
+  auto node = forwards_.extract(from);
+  assert(!node.empty());
+  node.mapped().forward->rekey(to);
+  node.key() = std::move(to);
+  return forwards_.insert(std::move(node)).position->second;
+}
+
+namespace {
+
 /// Null for one that was withdrawn and whose port still drains.
-TiedForward* ForwardSet::owner_of(const ForwardPort& port) {
-  TiedForward* tied = find_id(port.id());
+TiedForward* owner_of(const ForwardPort& port, ForwardIndex& forwards) {
+  TiedForward* tied = forwards.find_id(port.id());
   return tied != nullptr && tied->forward->owns(port) ? tied : nullptr;
 }
 
+ForwardPortSettings port_settings(const Settings& settings, const Treatment& treatment) {
+  return {.hold = settings.host.hold,
+          .connect_timeout = settings.host.connect_timeout,
+          .max_connections = settings.host.max_connections,
+          .admission = {.restrict_to_user = treatment.restrict_to_user,
+                        .allow_users = treatment.allow_users,
+                        .allow_remote = treatment.allow_remote},
+          .proxy_protocol = treatment.proxy_protocol};
+}
+
+}  // namespace
+
 // ---- changing ----------------------------------------------------------------------------------
-
-std::string ForwardSet::next_id(Direction direction) {
-  return fmt::format("{}{}", id_prefix(direction), next_id_++);
-}
-
-std::string ForwardSet::id_for(const ForwardKey& key) {
-  if (auto former = former_ids_.take(key)) return std::move(*former);
-  return next_id(key.direction);
-}
 
 /// @param request null for a detected one
 std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const ForwardRequest* request) {
   const RelayServices& relay = parts_.relay;
-  std::string id = request == nullptr ? id_for(key) : request->forward_id;
+  std::string id = request == nullptr ? ids_.id_for(key) : request->forward_id;
   const Origin origin = request == nullptr ? Origin::Auto : request->origin;
   if (key.direction == Direction::In) {
     return std::make_unique<HostForward>(relay, *this, std::move(id), key, origin);
@@ -150,12 +177,8 @@ std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const ForwardRe
 }
 
 TiedForward& ForwardSet::create(const ForwardKey& key, const Wanted& wanted) {
-  assert(!forwards_.contains(key));
-  TiedForward& tied = forwards_[key];
-  tied.forward = make(key, wanted.request);
+  TiedForward& tied = add(make(key, wanted.request));
   Forward& forward = *tied.forward;
-  assert(!ids_.contains(forward.id()));  // never used twice
-  ids_[forward.id()] = &forward;
   (void)treat(forward, wanted.treatment);
   if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, 1);
   return tied;
@@ -180,17 +203,10 @@ bool ForwardSet::bind(Forward& forward) {
   return false;
 }
 
-bool ForwardSet::misplaced(const Forward& forward, const Treatment& treatment) {
-  const HostForward* host = forward.on_host();
-  return host != nullptr && host_ports_.misplaced(*host, treatment);
-}
-
 void ForwardSet::discard(TiedForward& tied) {
   assert(!tied.announced && tied.forward->state() == ForwardState::Conflict);
-  const ForwardKey key = tied.forward->key();
-  ids_.erase(tied.forward->id());
   retries_.remove(tied.forward->id());
-  forwards_.erase(key);
+  (void)extract(tied.forward->key());
 }
 
 void ForwardSet::update(TiedForward& tied, ContainerAccess& access, const Wanted& wanted) {
@@ -200,32 +216,13 @@ void ForwardSet::update(TiedForward& tied, ContainerAccess& access, const Wanted
 }
 
 bool ForwardSet::treat(Forward& forward, const Treatment& treatment) {
-  return forward.treat(treatment, port_settings(treatment));
-}
-
-ForwardPortSettings ForwardSet::port_settings(const Treatment& treatment) const {
-  return {.hold = settings_.host.hold,
-          .connect_timeout = settings_.host.connect_timeout,
-          .max_connections = settings_.host.max_connections,
-          .admission = {.restrict_to_user = treatment.restrict_to_user,
-                        .allow_users = treatment.allow_users,
-                        .allow_remote = treatment.allow_remote},
-          .proxy_protocol = treatment.proxy_protocol};
+  return forward.treat(treatment, port_settings(settings_, treatment));
 }
 
 void ForwardSet::take_over(TiedForward& tied, Origin origin) {
   assert(tied.forward->origin() == Origin::Auto && origin != Origin::Auto);
   tied.forward->become(origin);
   parts_.on_automatic(tied.forward->key().container, -1);
-}
-
-TiedForward& ForwardSet::rekey(const ForwardKey& from, ForwardKey to) {
-  assert(!forwards_.contains(to));
-  auto node = forwards_.extract(from);
-  assert(!node.empty());
-  node.mapped().forward->rekey(to);
-  node.key() = std::move(to);
-  return forwards_.insert(std::move(node)).position->second;
 }
 
 void ForwardSet::leave_container(TiedForward& tied, const std::string& container_name,
@@ -244,17 +241,16 @@ void ForwardSet::withdraw(TiedForward& tied, std::string_view reason) {
 }
 
 void ForwardSet::withdraw_all(std::string_view reason) {
-  while (!forwards_.empty()) withdraw(forwards_.begin()->second, reason);
+  while (size() > 0) withdraw(*find(all().front().forward->key()), reason);
   draining_.limit(std::nullopt, settings_.host.drain);
 }
 
 /// @param drain so long its live connections may go on
 void ForwardSet::remove(TiedForward& tied, std::string_view reason, Duration drain) {
-  auto node = forwards_.extract(tied.forward->key());
-  assert(!node.empty() && &node.mapped() == &tied);
+  auto node = extract(tied.forward->key());
+  assert(&node.mapped() == &tied);
   const ForwardKey& key = node.key();
   Forward& forward = *tied.forward;
-  ids_.erase(forward.id());
   retries_.remove(forward.id());
   if (const HostForward* host = forward.on_host()) host_ports_.release(*host);
   if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, -1);
@@ -333,7 +329,7 @@ void ForwardSet::on_listening_settled(Forward& forward, bool changed) {
 
 /// Its listener may have gone: look soon. A forward that leads to the host only counts the failure.
 void ForwardSet::on_target_refused(ForwardPort& port, const Error& error) {
-  TiedForward* tied = owner_of(port);
+  TiedForward* tied = owner_of(port, *this);
   HostForward* host = tied == nullptr ? nullptr : tied->forward->on_host();
   if (host == nullptr) return;
   if (host->note_dial(error)) notify_changed(*tied);
@@ -341,7 +337,7 @@ void ForwardSet::on_target_refused(ForwardPort& port, const Error& error) {
 }
 
 void ForwardSet::on_target_reached(ForwardPort& port) {
-  TiedForward* tied = owner_of(port);
+  TiedForward* tied = owner_of(port, *this);
   HostForward* host = tied == nullptr ? nullptr : tied->forward->on_host();
   if (host != nullptr && host->note_dial(std::nullopt)) notify_changed(*tied);
 }

@@ -143,25 +143,31 @@ class ConflictRetries {
   std::set<std::pair<TimePoint, std::string>> order_;
 };
 
-/// The ids that forwards had when the daemon ended. Part of the ForwardSet, which gives each to the
-/// forward that ties the same in this life.
-class FormerIds {
+/// The ids of forwards, never used twice. A forward that ties what one of the daemon's last life
+/// tied has that one's id. Part of the ForwardSet.
+class ForwardIds {
  public:
-  /// One with an id that is there already is left out.
-  void add(KnownForward forward);
-  /// Takes out the id of the forward that tied this; one that was asked for is found under its
-  /// away_key(), too.
-  [[nodiscard]] std::optional<std::string> take(const ForwardKey& key);
-  /// Those that were not taken.
-  [[nodiscard]] auto all() const { return std::views::values(forwards_); }
-  void clear() {
-    forwards_.clear();
-    ids_.clear();
+  /// @param state its `forward_ids` and `instance` are used; to be called before any id is made
+  void restore(const State& state);
+  /// Those of the last life that were not taken again.
+  [[nodiscard]] auto former() const { return std::views::values(former_); }
+  /// What has not come back by now is gone: its id is not given out again.
+  void forget_former() {
+    former_.clear();
+    by_key_.clear();
   }
+  /// One that was not used before.
+  [[nodiscard]] std::string next(Direction direction);
+  /// For this tie: the id that it had in the last life, else next(). What was asked for is found
+  /// under its away_key(), too.
+  [[nodiscard]] std::string id_for(const ForwardKey& key);
+  /// The number in the next id.
+  [[nodiscard]] std::uint64_t next_number() const { return next_; }
 
  private:
-  std::map<std::string, KnownForward> forwards_;  ///< by id
-  std::map<ForwardKey, std::string> ids_;         ///< also of those that were taken
+  std::map<std::string, KnownForward> former_;  ///< by id
+  std::map<ForwardKey, std::string> by_key_;    ///< also of those that were taken
+  std::uint64_t next_ = 1;
 };
 
 /// A forward, and whether PortAdded was notified for it, so that PortRemoved must follow.
@@ -170,7 +176,37 @@ struct TiedForward {
   bool announced = false;
 };
 
-class ForwardSet final : public ForwardPortObserver {
+/// The forwards, by what they tie and by id. Each id is that of one forward.
+class ForwardIndex {
+ public:
+  /// Null if it is not there.
+  [[nodiscard]] TiedForward* find(const ForwardKey& key);
+  [[nodiscard]] TiedForward* find_id(std::string_view id);
+  [[nodiscard]] const Forward* find_id(std::string_view id) const;
+  [[nodiscard]] bool contains(const ForwardKey& key) const { return forwards_.contains(key); }
+  /// Those of a container, ordered by direction and target; forwards may come and go meanwhile, but
+  /// for those in the list.
+  [[nodiscard]] std::vector<TiedForward*> of(const std::string& container_id);
+  [[nodiscard]] auto all() const { return std::views::values(forwards_); }
+  [[nodiscard]] std::vector<ForwardInfo> infos() const;
+  [[nodiscard]] std::size_t size() const { return forwards_.size(); }
+  /// Precondition: there is one with the key `from` and none with `to`.
+  TiedForward& rekey(const ForwardKey& from, ForwardKey to);
+
+ protected:
+  using Map = std::map<ForwardKey, TiedForward>;
+
+  /// Precondition: there is none with its key.
+  TiedForward& add(std::unique_ptr<Forward> forward);
+  /// Precondition: it is there. @return it with its key; references to it stay valid
+  [[nodiscard]] Map::node_type extract(const ForwardKey& key);
+
+ private:
+  Map forwards_;
+  std::unordered_map<std::string_view, Forward*> ids_;  ///< of them all
+};
+
+class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
  public:
   struct Parts {
     EventLoop& loop;
@@ -191,34 +227,14 @@ class ForwardSet final : public ForwardPortObserver {
   [[nodiscard]] const HostPorts& host_ports() const { return host_ports_; }
   [[nodiscard]] ConflictRetries& retries() { return retries_; }
 
-  // ---- reading
-  /// Null if it is not there.
-  [[nodiscard]] TiedForward* find(const ForwardKey& key);
-  [[nodiscard]] TiedForward* find_id(std::string_view id);
-  [[nodiscard]] const Forward* find_id(std::string_view id) const;
-  [[nodiscard]] bool contains(const ForwardKey& key) const { return forwards_.contains(key); }
-  /// Those of a container, ordered by direction and target; forwards may come and go meanwhile, but
-  /// for those in the list.
-  [[nodiscard]] std::vector<TiedForward*> of(const std::string& container_id);
-  [[nodiscard]] auto all() const { return std::views::values(forwards_); }
-  [[nodiscard]] std::vector<ForwardInfo> infos() const;
-  [[nodiscard]] std::size_t size() const { return forwards_.size(); }
-
-  // ---- across a restart of the daemon
-  /// @param state its `forward_ids` and `instance` are used; to be called before create()
-  void restore(const State& state);
+  [[nodiscard]] ForwardIds& ids() { return ids_; }
+  [[nodiscard]] const ForwardIds& ids() const { return ids_; }
+  /// Those that no longer accept; see DrainingPorts.
+  [[nodiscard]] const DrainingPorts& draining() const { return draining_; }
   /// Sets `forward_ids`, and the number in the next id.
   void save(State& state) const;
-  /// The number in the next id.
-  [[nodiscard]] std::uint64_t next_number() const { return next_id_; }
-  /// What has not come back by now is gone: its id is not given out again.
-  void forget_former_ids() { former_ids_.clear(); }
 
   // ---- changing
-  /// One that was not used before.
-  [[nodiscard]] std::string next_id(Direction direction);
-  /// For a forward of a request: that of the daemon's last life, else next_id().
-  [[nodiscard]] std::string id_for(const ForwardKey& key);
   /// Precondition: there is none with this key. bind() and notify_created() follow.
   TiedForward& create(const ForwardKey& key, const Wanted& wanted);
   /// A turn begins in which so many host ports may be tried.
@@ -227,20 +243,12 @@ class ForwardSet final : public ForwardPortObserver {
   /// Gives it a host port if it listens on one. @return whether it has what it needs; if not it is
   /// in conflict, with a reason, and retried
   bool bind(Forward& forward);
-  /// Whether it is to be elsewhere on the host, and so another forward.
-  [[nodiscard]] bool misplaced(const Forward& forward, const Treatment& treatment);
-  /// Whether another program took its host port between bind(2) and listen(2). A forward that found
-  /// no port is retried; this one is not.
-  [[nodiscard]] bool lost_port(const Forward& forward) const {
-    return forward.on_host() != nullptr && !forward.listening() && !retries_.contains(forward.id());
-  }
   /// Takes back create(), before any notification of it.
   void discard(TiedForward& tied);
   /// Its listeners or its treatment may be others.
   void update(TiedForward& tied, ContainerAccess& access, const Wanted& wanted);
   bool treat(Forward& forward, const Treatment& treatment);
   void take_over(TiedForward& tied, Origin origin);
-  TiedForward& rekey(const ForwardKey& from, ForwardKey to);
   /// Its container goes and it waits for the next. @param treatment without the container
   void leave_container(TiedForward& tied, const std::string& container_name,
                        const Treatment& treatment, std::string_view reason);
@@ -260,21 +268,15 @@ class ForwardSet final : public ForwardPortObserver {
   /// @param changed whether people see a difference
   void on_listening_settled(Forward& forward, bool changed);
 
-  // ---- draining
-  [[nodiscard]] bool draining() const { return !draining_.empty(); }
-  /// Live connections whose listener and host port are gone.
-  [[nodiscard]] std::size_t leftover_connections() const { return draining_.leftovers(); }
   /// Connections of listeners of this container that closed by themselves end with it.
   void limit_leftovers(const std::string& container_id) {
     draining_.limit(container_id, settings_.host.drain);
   }
 
  private:
-  [[nodiscard]] ForwardPortSettings port_settings(const Treatment& treatment) const;
   [[nodiscard]] std::unique_ptr<Forward> make(const ForwardKey& key, const ForwardRequest* request);
   void remove(TiedForward& tied, std::string_view reason, Duration drain);
   void notify_removed(TiedForward& tied, const ForwardInfo& info, std::string_view reason);
-  [[nodiscard]] TiedForward* owner_of(const ForwardPort& port);
 
   void on_target_refused(ForwardPort& port, const Error& error) override;
   void on_target_reached(ForwardPort& port) override;
@@ -285,13 +287,10 @@ class ForwardSet final : public ForwardPortObserver {
   HostSockets host_sockets_;
   NetnsDialer host_dialer_;  ///< to services of the host
   HostPorts host_ports_;
-  std::map<ForwardKey, TiedForward> forwards_;
-  std::unordered_map<std::string_view, Forward*> ids_;  ///< of them all
+  ForwardIds ids_;
   ConflictRetries retries_;
   DrainingPorts draining_;
   unsigned binds_left_ = 0;
-  FormerIds former_ids_;
-  std::uint64_t next_id_ = 1;
 };
 
 }  // namespace portfwd

@@ -46,6 +46,13 @@ void move_to_remembered_ports(ForwardSet& forwards, const std::string& container
   }
 }
 
+/// Whether another program took its host port between bind(2) and listen(2). A forward that found
+/// no port is retried; this one is not.
+bool lost_port(const Forward& forward, ForwardSet& forwards) {
+  return forward.on_host() != nullptr && !forward.listening() &&
+         !forwards.retries().contains(forward.id());
+}
+
 /// Those of the forwards that are there still, listen, and were not announced.
 std::vector<TiedForward*> listening_of(ForwardSet& forwards, const std::vector<std::string>& ids) {
   std::vector<TiedForward*> out;
@@ -92,7 +99,7 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
       settle_over_(parts.loop, [this] { mark_settled(); }),
       forget_wishes_(parts.loop, [this] { forget_wishes(); }) {
   forwards_.host_ports().restore(state);
-  forwards_.restore(state);
+  forwards_.ids().restore(state);
 }
 
 State ForwardTable::state() const {
@@ -347,11 +354,11 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
     const auto wanted = plan.forwards.find({key.direction, key.target});
     if (wanted == plan.forwards.end()) {
       forwards_.withdraw(*tied, "rule");  // the settings want it no longer
-    } else if (forwards_.misplaced(*tied->forward, wanted->second.treatment)) {
+    } else if (forwards_.host_ports().misplaced(*tied->forward, wanted->second.treatment)) {
       requested_.replace(*tied);  // where it is to be now
     } else {
       forwards_.update(*tied, *entry.access, wanted->second);
-      if (forwards_.lost_port(*tied->forward)) requested_.replace(*tied);  // at another host port
+      if (lost_port(*tied->forward, forwards_)) requested_.replace(*tied);  // at another host port
     }
   }
 }

@@ -141,8 +141,8 @@ class ForwardTable final : public AccessObserver {
   /// Reconciles what is marked. The loop calls it in the turn after something was marked.
   void reconcile_dirty();
 
-  /// See ForwardSet::forget_former_ids().
-  void forget_former_ids() { forwards_.forget_former_ids(); }
+  /// See ForwardIds::forget_former().
+  void forget_former_ids() { forwards_.ids().forget_former(); }
 
   /// Makes the forwards that the settings declare; apply_settings() does so too.
   void declare();

@@ -107,7 +107,9 @@ void HostPorts::release(const HostForward& forward) {
   cursors_.port_freed(forward.host_port(), settings_.host.fallback_range);
 }
 
-bool HostPorts::misplaced(const HostForward& forward, const Treatment& treatment) {
+bool HostPorts::misplaced(const Forward& any, const Treatment& treatment) {
+  if (any.on_host() == nullptr) return false;
+  const HostForward& forward = *any.on_host();
   if (forward.origin() != Origin::Auto) {
     return !treatment.allow_remote && forward.state() != ForwardState::Conflict &&
            remote_address(forward.tried_addresses()) != nullptr;

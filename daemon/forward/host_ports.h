@@ -177,7 +177,7 @@ class HostPorts {
 
   /// Whether a forward is elsewhere than it should be by its treatment. One that was asked for
   /// stays, unless it is for other machines and may no longer be.
-  [[nodiscard]] bool misplaced(const HostForward& forward, const Treatment& treatment);
+  [[nodiscard]] bool misplaced(const Forward& any, const Treatment& treatment);
   /// Whether a detected forward had another host port under the names of its container, which is
   /// free of ours now: its container was found before its engine said what it is called.
   [[nodiscard]] bool remembered_elsewhere(const HostForward& forward) const;

@@ -191,7 +191,7 @@ Answer<std::string> RequestedForwards::insert(ContainerAccess* access, ForwardRe
     }
     forwards_.withdraw(*there, "replaced");
   }
-  request.forward_id = forwards_.id_for(key);
+  request.forward_id = forwards_.ids().id_for(key);
   return make(access, key, std::move(request));
 }
 
@@ -243,7 +243,8 @@ void RequestedForwards::replace(TiedForward& tied) {
   const std::string id = tied.forward->id();
   const Direction direction = tied.forward->key().direction;
   forwards_.withdraw(tied, "replaced");
-  if (ForwardRequest* request = book_.find(id)) request->forward_id = forwards_.next_id(direction);
+  if (ForwardRequest* request = book_.find(id))
+    request->forward_id = forwards_.ids().next(direction);
 }
 
 void RequestedForwards::reconcile_declared() {
@@ -292,7 +293,7 @@ void RequestedForwards::treat_waiting() {
     TiedForward* tied = forwards_.find(key);
     assert(tied != nullptr);
     const Treatment treatment = treatment_of(policy_(), request, nullptr, {});
-    if (forwards_.misplaced(*tied->forward, treatment)) {
+    if (forwards_.host_ports().misplaced(*tied->forward, treatment)) {
       replace(*tied);
       make_waiting(request, key, nullptr);
       tied = forwards_.find(key);

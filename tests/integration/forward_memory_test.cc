@@ -45,7 +45,7 @@ struct ForwardMemory : ForwardTableTest {
     const auto read = parse_state(to_text(state));
     ASSERT_TRUE(read);
     table->stop();
-    turn_until([this] { return !table->forwards().draining(); });
+    turn_until([this] { return table->forwards().draining().empty(); });
     make_table(*read);
     told.take();
   }
@@ -230,7 +230,7 @@ TEST_F(ForwardIds, AreNeverMadeOfWhatMakesNoSense) {
   }
   state.forward_ids.push_back(state.forward_ids.back());
   table->stop();
-  turn_until([this] { return !table->forwards().draining(); });
+  turn_until([this] { return table->forwards().draining().empty(); });
   make_table(state);
   added(web);
   show(web, {8080, 8081});

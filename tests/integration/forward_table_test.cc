@@ -68,7 +68,7 @@ struct ForwardLeftovers : ForwardTableTest {
     return n <= 0 ? "" : got.substr(0, static_cast<std::size_t>(n));
   }
   void expect_reset() {
-    turn_until([this] { return !table->forwards().draining(); });
+    turn_until([this] { return table->forwards().draining().empty(); });
     char byte = 0;
     EXPECT_EQ(::recv(client.get(), &byte, 1, MSG_DONTWAIT), -1);
     EXPECT_EQ(errno, ECONNRESET);
@@ -88,11 +88,11 @@ TEST_F(ForwardLeftovers, KeepsAConnectionWhoseListenerClosed) {
   EXPECT_EQ(::listen(other.get(), 1), 0);
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(relay.loop.turn(0s));
   EXPECT_EQ(served("still here"), "still here");
-  EXPECT_EQ(table->forwards().leftover_connections(), 1U);
+  EXPECT_EQ(table->forwards().draining().leftovers(), 1U);
   accepted.reset();
   client.reset();
-  turn_until([&] { return !table->forwards().draining(); });
-  EXPECT_EQ(table->forwards().leftover_connections(), 0U);
+  turn_until([&] { return table->forwards().draining().empty(); });
+  EXPECT_EQ(table->forwards().draining().leftovers(), 0U);
 }
 
 TEST_F(ForwardLeftovers, EndsThemAfterDrainWhenTheContainerEnds) {

@@ -118,7 +118,7 @@ struct ReconcileProperties : ForwardTableTest {
   /// The same end, for a table that has seen nothing else.
   void begin_anew() {
     table->stop();
-    turn_until([&] { return !table->forwards().draining(); });
+    turn_until([&] { return table->forwards().draining().empty(); });
     make_table({});
     table->declare();
     for (Inside* inside : {&web, &api}) {

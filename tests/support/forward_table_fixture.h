@@ -109,7 +109,7 @@ struct ForwardTableTest : testing::Test {
   }
   ~ForwardTableTest() override {
     table->stop();
-    turn_until([this] { return !table->forwards().draining(); });
+    turn_until([this] { return table->forwards().draining().empty(); });
   }
   void make_table(const State& state) {
     table.emplace(ForwardTable::Parts{.loop = relay.loop,
