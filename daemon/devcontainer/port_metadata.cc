@@ -173,8 +173,7 @@ std::string wrong_with_port(std::string_view text) {
   return "";
 }
 
-// --- wanted ports
-// ---------------------------------------------------------------------------------
+// ---- wanted ports ------------------------------------------------------------------------------
 
 void want(PortMetadata& into, WantedPort wanted) {
   const auto same = [&](const WantedPort& w) {
@@ -244,8 +243,7 @@ void for_each_port(PortMetadata& into, Reading& reading, const Json& value, Read
   if (!all) complain(into, fmt::format("it wants more than {} ports", kMostPorts));
 }
 
-// --- attributes
-// -----------------------------------------------------------------------------------
+// ---- attributes --------------------------------------------------------------------------------
 
 void read_on_auto_forward(PortMetadata& into, PortAttributes& out, const Json& value) {
   const auto known = std::ranges::find_if(

@@ -201,8 +201,7 @@ std::string first_name_of(std::string_view slice) {
   return name;
 }
 
-// ---- labels
-// --------------------------------------------------------------------------------------
+// ---- labels ------------------------------------------------------------------------------------
 
 /// Takes labels as long as there is room.
 class LabelCollector {
@@ -261,8 +260,7 @@ std::string label_of(const ContainerFacts& facts, std::initializer_list<const ch
   return {};
 }
 
-// ---- published ports
-// -----------------------------------------------------------------------------
+// ---- published ports ---------------------------------------------------------------------------
 
 bool is_valid(const PublishedPorts& ports) {
   return ports.host_port != 0 && ports.container_port != 0 && ports.count != 0 &&
@@ -334,8 +332,7 @@ std::vector<PublishedPorts> published_of(std::string_view list) {
   return joined(std::move(published));
 }
 
-// ---- one container
-// -------------------------------------------------------------------------------
+// ---- one container -----------------------------------------------------------------------------
 
 std::vector<IpAddress> addresses_of(std::string_view settings) {
   std::vector<IpAddress> addresses;

@@ -17,8 +17,7 @@ ForwardSet::ForwardSet(Parts parts, const Settings& settings)
       host_ports_(settings, parts_.holders, parts_.on_ports_changed),
       draining_(parts_.loop) {}
 
-// ---- ids
-// ------------------------------------------------------------------------------------------
+// ---- ids ---------------------------------------------------------------------------------------
 
 namespace {
 
