@@ -411,16 +411,18 @@ void PortWatch::on_closes() {
 
 void PortWatch::apply_closes() {
   assert(closes_);
-  const DestroyEvents::Batch batch = closes_->read_events();
+  DestroyEvents::Batch batch = closes_->read_events();
   if (batch.lost) {
     stale_ = true;
     slot_.request_full_poll();
   }
+  std::ranges::sort(batch.cookies);
+  const auto closed = [&](const Listener& l) {
+    return std::ranges::binary_search(batch.cookies, l.cookie);
+  };
+  if (std::ranges::none_of(listeners_, closed)) return;
   std::vector<Listener> left;
-  std::ranges::copy_if(listeners_, std::back_inserter(left), [&](const Listener& l) {
-    return std::ranges::count(batch.cookies, l.cookie) == 0;
-  });
-  if (left.size() == listeners_.size()) return;
+  std::ranges::remove_copy_if(listeners_, std::back_inserter(left), closed);
   stale_ = true;  // after a restart, one gone and one come, the counters are as they were
   slot_.expect_return();
   set_listeners(std::move(left));
