@@ -204,6 +204,7 @@ Result<void> EventLoop::turn(Duration limit) {
   ++turns_;
   const auto batch = std::span(events).first(static_cast<std::size_t>(std::max(n, 0)));
   saturated_ = batch.size() == kBatch;
+  if (!batch.empty()) last_io_ = woken_;
   dispatching_ = true;
   expire_timers();
   dispatch(batch);

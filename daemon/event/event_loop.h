@@ -179,6 +179,8 @@ class EventLoop {
   [[nodiscard]] Duration longest_turn() const noexcept { return longest_turn_.took; }
   /// How many turns there were, the one in progress included.
   [[nodiscard]] std::uint64_t turns() const noexcept { return turns_; }
+  /// When a source was last ready; the distant past if none ever was.
+  [[nodiscard]] TimePoint last_io() const noexcept { return last_io_; }
   /// Whether this turn was told of as many events as it takes: more sources may be ready.
   [[nodiscard]] bool is_saturated() const noexcept { return saturated_; }
   /// What of the longest turn took longest: the class of a handler, the function that made a timer.
@@ -232,6 +234,7 @@ class EventLoop {
   std::vector<WaitHook*> hooks_;
   TimePoint expiring_ = TimePoint::min();
   TimePoint woken_ = TimePoint::min();  ///< before the first wait
+  TimePoint last_io_ = TimePoint::min();
   TimePoint noted_{};                   ///< the end of the last step
   Step longest_step_;                   ///< of this turn
   Turn longest_turn_;

@@ -309,13 +309,14 @@ void ForwardTable::retry(const std::string& id) {
 // ---- one container -----------------------------------------------------------------------------
 
 void ForwardTable::reconcile(Entry& entry) {
+  const TimePoint began = parts_.loop.now();
   const Plan plan = plan_for(entry);
   if (groups_.set_over(entry.container().id, plan.over_limit)) {
     parts_.notifier.notify(&ControlObserver::on_limit, entry.container(),
                            settings_.host.max_forwards);
   }
   update_existing(entry, plan);
-  create_missing(entry, plan);
+  create_missing(entry, plan, std::max(parts_.loop.now() - began, kCreatingPerTurn));
 }
 
 Plan ForwardTable::plan_for(Entry& entry) {
@@ -364,10 +365,11 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
 }
 
 /// What one look showed new is notified together, once all of it is there: a container with many
-/// ports takes several turns.
-void ForwardTable::create_missing(Entry& entry, const Plan& plan) {
+/// ports takes several turns. They last as long as the plan took at least, so that planning anew
+/// in each of them is no more than half of the work.
+void ForwardTable::create_missing(Entry& entry, const Plan& plan, Duration time) {
   const Container& container = entry.container();
-  const TimePoint until = parts_.loop.now() + kCreatingPerTurn;
+  const TimePoint until = parts_.loop.now() + time;
   bool created = false;
   for (const auto& [place, wanted] : plan.forwards) {
     const bool lingered = wanted.listeners.empty() && wanted.request == nullptr;

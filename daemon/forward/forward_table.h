@@ -50,15 +50,17 @@ struct SeenPort {
 ///
 /// A container is `dirty` when its listeners, or what decides on them, changed; it is `changed` as
 /// well when its facts did, or it is new. Between begin_turn() and end_turn() the table works, for
-/// kTimePerTurn; then it rests three times as long, since a new connection needs several turns.
+/// kTimePerTurn; then it rests until no source was ready for kQuiet, since a new connection needs
+/// several turns, but no longer than three times as long as it worked.
 class ReconcileQueue {
  public:
   static constexpr Duration kTimePerTurn = std::chrono::milliseconds(2);
   static constexpr Duration kLongestRest = std::chrono::milliseconds(30);
+  static constexpr Duration kQuiet = std::chrono::milliseconds(1);
 
   /// @param work called from the loop when something is due
-  ReconcileQueue(EventLoop& loop, std::function<void()> work)
-      : loop_(loop), work_(loop, std::move(work)) {}
+  ReconcileQueue(EventLoop& loop, std::move_only_function<void()> work)
+      : loop_(loop), work_(std::move(work)), timer_(loop, [this] { end_rest(); }) {}
 
   /// One that is marked already keeps its place.
   void mark(const std::string& id) {
@@ -92,11 +94,12 @@ class ReconcileQueue {
   void end_turn() {
     const TimePoint now = loop_.now();
     rest_until_ = now + std::min(3 * (now - began_), kLongestRest);
+    quiet_at_ = now + kQuiet;
   }
   /// Has the work done at `at`, or after the rest if that is later.
   void schedule(TimePoint at) {
-    const TimePoint when = std::max(at, rest_until_);
-    if (!stopped_ && (!work_.armed() || work_.when() > when)) work_.arm_at(when);
+    const TimePoint when = std::max(at, std::min(quiet_at_, rest_until_));
+    if (!stopped_ && (!timer_.armed() || timer_.when() > when)) timer_.arm_at(when);
   }
   /// Nothing is done any more.
   void stop() {
@@ -104,18 +107,26 @@ class ReconcileQueue {
     queue_.clear();
     marked_.clear();
     changed_.clear();
-    work_.disarm();
+    timer_.disarm();
   }
 
  private:
+  void end_rest() {
+    quiet_at_ = loop_.last_io() + kQuiet;
+    if (loop_.now() < std::min(quiet_at_, rest_until_)) return schedule(quiet_at_);
+    work_();
+  }
+
   EventLoop& loop_;
+  std::move_only_function<void()> work_;
   std::deque<std::string> queue_;
   std::set<std::string> marked_;
   std::set<std::string> changed_;
   TimePoint began_{};
   TimePoint ends_{};
-  TimePoint rest_until_{};  ///< no work before
-  Timer work_;
+  TimePoint rest_until_{};  ///< the rest ends at the latest
+  TimePoint quiet_at_{};    ///< and at the earliest
+  Timer timer_;
   bool stopped_ = false;
 };
 
@@ -184,7 +195,7 @@ class ForwardTable final : public AccessObserver {
   };
   static constexpr unsigned kBindsPerTurn = 100;  ///< host ports that may be tried
   static constexpr Duration kCreatingPerTurn =
-      std::chrono::milliseconds(4);  ///< of one container's
+      std::chrono::milliseconds(4);  ///< of one container's, at least
 
   // "once a turn"
   void schedule();
@@ -198,7 +209,7 @@ class ForwardTable final : public AccessObserver {
   void reconcile(Entry& entry);
   [[nodiscard]] Plan plan_for(Entry& entry);
   void update_existing(Entry& entry, const Plan& plan);
-  void create_missing(Entry& entry, const Plan& plan);
+  void create_missing(Entry& entry, const Plan& plan, Duration time);
 
   // "requests"
   void forget_wishes();
