@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "support/box.h"
+#include "support/deadline.h"
 #include "support/veth.h"
 
 namespace portfwd {
@@ -49,7 +50,7 @@ struct BridgeDialerTest : testing::Test, DialHandler {
     DialStart start = dialer->dial(candidates, loop.now() + 10s, *this);
     dialling = false;
     if (start.connected.valid()) outcome = std::move(start.connected);
-    const TimePoint limit = loop.now() + 20s;
+    const TimePoint limit = loop.now() + kDeadline;
     while (!outcome && loop.now() < limit) EXPECT_TRUE(loop.turn(20ms));
     if (!outcome) return {std::nullopt, ETIME};
     if (!*outcome) return {std::nullopt, outcome->error().code};

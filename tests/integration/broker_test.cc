@@ -13,6 +13,7 @@
 
 #include "build_paths.h"
 #include "support/broker_fixture.h"
+#include "support/deadline.h"
 #include "support/sandbox.h"
 
 namespace portfwd {
@@ -63,7 +64,7 @@ std::string status_of(pid_t pid, const std::string& key) {
 /// closed a moment after we have it.
 void await_rest(pid_t pid) {
   const SystemClock clock;
-  const TimePoint limit = clock.now() + 20s;
+  const TimePoint limit = clock.now() + testing_support::kDeadline;
   while (!status_of(pid, "State").starts_with("S") && clock.now() < limit) ::sched_yield();
 }
 

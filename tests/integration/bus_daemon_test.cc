@@ -12,6 +12,7 @@
 
 #include "build_paths.h"
 #include "support/bus_client.h"
+#include "support/deadline.h"
 #include "support/private_bus.h"
 #include "support/program.h"
 #include "support/temp_dir.h"
@@ -46,7 +47,7 @@ class BusDaemonTest : public testing::Test {
     daemon_ = std::make_unique<Program>(loop_, std::vector<std::string>{PORTFWD_PATH});
     client_ = std::make_unique<BusClient>(loop_, bus_.address());
     client_->listen();
-    const TimePoint deadline = loop_.now() + std::chrono::seconds(10);
+    const TimePoint deadline = loop_.now() + kDeadline;
     while (!client_->manager("GetStatus").error.empty()) {
       ASSERT_LT(loop_.now(), deadline) << daemon_->err();
       ASSERT_FALSE(daemon_->ended()) << daemon_->err();

@@ -362,7 +362,7 @@ TEST_F(PortWatchTest, AStormOfConnectionsMakesEveryWatchLeaveTheGroupsAndCalmBri
     connector.run(200);
     return !busy.watch.hears_closes() && !quiet.watch.hears_closes();
   };
-  ASSERT_TRUE(busy.until(nobody_hears, 3 * kWatchDeadline)) << "needs 5000 connections a second";
+  ASSERT_TRUE(busy.until(nobody_hears, 3 * kDeadline)) << "needs 5000 connections a second";
   EXPECT_TRUE(rate_limit.exceeded(loop.now()));
   rate_limit = CloseRateLimit();  // it is over
   busy.limit_of_turn = 100ms;

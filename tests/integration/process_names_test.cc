@@ -78,7 +78,7 @@ TEST_F(ProcessFinderTest, AnswersForOthersWhileOneProcessCannotBeRead) {
   const auto found = find(netns_of(box.pid()), socket_of(box.pid()));
   ASSERT_EQ(found.size(), 1U);
   EXPECT_EQ(found.begin()->second.pid, box.pid());
-  EXPECT_EQ(finder.reader.silences(), 1U);
+  EXPECT_GE(finder.reader.silences(), 1U);
 }
 
 /// Perl writes what is assigned to $0 over its arguments and its environment, as redis and nginx

@@ -19,6 +19,7 @@
 #include "build_paths.h"
 #include "kernel/netns.h"
 #include "kernel/procfs.h"
+#include "support/deadline.h"
 #include "support/hanging_fuse.h"
 #include "support/sandbox.h"
 #include "support/streams.h"
@@ -38,7 +39,7 @@ using testing_support::TempDir;
 struct ReaderRig {
   template <class T>
   Result<T> wait_for(std::optional<Result<T>>& result) {
-    const TimePoint limit = clock.now() + 20s;
+    const TimePoint limit = clock.now() + testing_support::kDeadline;
     while (!result && clock.now() < limit) EXPECT_TRUE(loop.turn(100ms));
     return result ? std::move(*result) : fail("no answer", ETIME);
   }
@@ -278,7 +279,7 @@ TEST_F(ReaderTest, GivesUpOnFilesWhenTooManyReadersHang) {
   EXPECT_EQ(ask("f"), EBUSY);
   EXPECT_TRUE(texts(::getpid())) << "processes have another reader";
   hanging.end();
-  const TimePoint limit = clock.now() + 20s;
+  const TimePoint limit = clock.now() + testing_support::kDeadline;
   while (files.stuck() > 0 && clock.now() < limit) EXPECT_TRUE(loop.turn(100ms));
   write("later", "x");
   EXPECT_EQ(files.stuck(), 0U);
@@ -288,7 +289,7 @@ TEST_F(ReaderTest, RestsWithoutLeavingAChildAndComesBack) {
   EXPECT_TRUE(texts(::getpid()));
   const pid_t child = processes.pid();
   processes.rest();
-  const TimePoint limit = clock.now() + 20s;
+  const TimePoint limit = clock.now() + testing_support::kDeadline;
   while (!processes.at_rest() && clock.now() < limit) EXPECT_TRUE(loop.turn(100ms));
   EXPECT_TRUE(processes.at_rest());
   EXPECT_EQ(::waitpid(child, nullptr, WNOHANG), -1);
@@ -302,7 +303,7 @@ TEST_F(ReaderTest, ComesBackAfterItWasKilled) {
   const pid_t before = processes.pid();
   const auto pidfd = open_pidfd(before);
   ::kill(before, SIGKILL);
-  const TimePoint limit = clock.now() + 20s;
+  const TimePoint limit = clock.now() + testing_support::kDeadline;
   bool back = false;
   while (!back && clock.now() < limit) {
     EXPECT_TRUE(loop.turn(10ms));

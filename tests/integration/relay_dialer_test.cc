@@ -10,6 +10,7 @@
 #include "relay/dialer.h"
 #include "relay/netns_dialer.h"
 #include "support/addresses.h"
+#include "support/deadline.h"
 #include "support/socket_tap.h"
 #include "support/test_netns.h"
 #include "support/veth.h"
@@ -39,7 +40,7 @@ struct DialerTest : testing::Test, DialHandler {
   }
   Result<UniqueFd>& dial(std::vector<Address> candidates, Duration limit = 20s) {
     start(candidates, limit);
-    const TimePoint deadline = loop.now() + 20s;
+    const TimePoint deadline = loop.now() + kDeadline;
     while (!outcome && loop.now() < deadline) EXPECT_TRUE(loop.turn(20ms));
     if (!outcome) outcome = fail("the test waited in vain", ETIME);
     return *outcome;
@@ -254,7 +255,7 @@ TEST_P(InterfaceDialerTest, ReachesAListenerThatIsBoundToAnInterface) {
     if (!*outcome) return outcome->error().code;
     if (tcp) return accept_from(bound).valid() ? 0 : ENODATA;
     // An interface that was just taken up drops what it is given, until the kernel has noticed.
-    const TimePoint deadline = loop.now() + 20s;
+    const TimePoint deadline = loop.now() + kDeadline;
     do {
       EXPECT_EQ(::send(outcome->value().get(), "?", 1, 0), 1);
     } while (!wait_for(bound.get(), POLLIN, 50) && loop.now() < deadline);

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "support/deadline.h"
 #include "support/forward_rig.h"
 
 namespace portfwd {
@@ -100,7 +101,7 @@ TEST(ForwardPortLimitTest, WithoutDescriptorsAcceptingPausesAndNobodyIsLost) {
     EXPECT_EQ(got.ending, Ending::Fin) << "served and ended, not reset";
     return true;
   };
-  const TimePoint deadline = SystemClock().now() + 20s;
+  const TimePoint deadline = SystemClock().now() + kDeadline;
   while (!clients.empty() && SystemClock().now() < deadline) {
     if (wait_for(target.get(), POLLIN, 10)) accept_from(target).reset();
     std::erase_if(clients, was_served);

@@ -14,6 +14,7 @@
 #include <random>
 #include <sstream>
 
+#include "support/deadline.h"
 #include "support/relay_rig.h"
 
 namespace portfwd {
@@ -258,7 +259,7 @@ class Connection final {
 /// Turns the loop until it holds for all. @return whether it did, in good time
 bool until_all(Place& place, std::list<Connection>& all,
                const std::function<bool(Connection&)>& holds) {
-  const TimePoint deadline = place.loop.now() + std::chrono::seconds(20);
+  const TimePoint deadline = place.loop.now() + kDeadline;
   while (std::ranges::count_if(all, holds) < std::ssize(all)) {
     if (place.loop.now() >= deadline) return false;
     EXPECT_TRUE(place.loop.turn(std::chrono::milliseconds(1)));

@@ -12,6 +12,7 @@
 #include "access/access_set.h"
 #include "base/log.h"
 #include "build_paths.h"
+#include "support/deadline.h"
 #include "support/manual_clock.h"
 #include "support/sandbox.h"
 #include "support/temp_dir.h"
@@ -67,7 +68,7 @@ struct AccessTest : testing::Test, AccessObserver {
     containers.remove_if([&](const Container& c) { return &c == &container; });
   }
   bool turn_until(const std::function<bool()>& done) {
-    const TimePoint limit = clock.now() + std::chrono::seconds(20);
+    const TimePoint limit = clock.now() + kDeadline;
     while (!done() && clock.now() < limit) EXPECT_TRUE(loop.turn(std::chrono::milliseconds(50)));
     return done();
   }

@@ -12,6 +12,7 @@
 #include "broker/client/broker_client.h"
 #include "broker/client/broker_launcher.h"
 #include "build_paths.h"
+#include "support/deadline.h"
 #include "support/test_netns.h"
 
 namespace portfwd::testing_support {
@@ -73,7 +74,7 @@ struct BrokerTest : testing::Test {
 
   template <class Condition>
   void wait_until(Condition condition) {
-    const TimePoint limit = clock.now() + std::chrono::seconds(20);
+    const TimePoint limit = clock.now() + kDeadline;
     while (!condition() && clock.now() < limit) ASSERT_TRUE(loop.turn(std::chrono::seconds(1)));
     EXPECT_TRUE(condition()) << "not within 20 s";
   }

@@ -14,15 +14,16 @@
 #include <vector>
 
 #include "event/event_loop.h"
+#include "support/deadline.h"
 
 namespace portfwd::testing_support {
 
 using Json = nlohmann::json;
 
-/// Turns the loop until `done`, at most ten seconds. @return whether it came to be. Turns are
+/// Turns the loop until `done`, at most kDeadline. @return whether it came to be. Turns are
 /// short, since what comes true in a hook does not end the wait after it.
 inline bool turn_until(EventLoop& loop, const std::function<bool()>& done) {
-  const TimePoint deadline = loop.now() + std::chrono::seconds(10);
+  const TimePoint deadline = loop.now() + kDeadline;
   while (!done()) {
     if (loop.now() > deadline || !loop.turn(std::chrono::milliseconds(20))) return false;
   }

@@ -11,6 +11,7 @@
 #include "relay/netns_dialer.h"
 #include "support/addresses.h"
 #include "support/datagram_sockets.h"
+#include "support/deadline.h"
 #include "support/manual_clock.h"
 #include "support/socket_tap.h"
 
@@ -44,7 +45,7 @@ struct DatagramRig : ForwardPortObserver {
     serve();
   }
   bool until(const std::function<bool()>& done) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto deadline = std::chrono::steady_clock::now() + kDeadline;
     while (!done() && std::chrono::steady_clock::now() < deadline) {
       EXPECT_TRUE(loop.turn(std::chrono::milliseconds(10)));
     }

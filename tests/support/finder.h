@@ -8,6 +8,7 @@
 
 #include "build_paths.h"
 #include "discover/discovery.h"
+#include "support/deadline.h"
 #include "support/registry_log.h"
 
 namespace portfwd::testing_support {
@@ -32,7 +33,7 @@ struct FinderBy {
   /// Turns the loop until `done`; @return false when that took longer than anything should
   bool until(const std::function<bool()>& done) {
     const SystemClock real;
-    const TimePoint limit = real.now() + std::chrono::seconds(20);
+    const TimePoint limit = real.now() + kDeadline;
     while (!done()) {
       if (real.now() > limit) return false;
       (void)loop.turn(std::chrono::seconds(1));

@@ -11,6 +11,7 @@
 #include "relay/netns_dialer.h"
 #include "relay/stream_port.h"
 #include "support/addresses.h"
+#include "support/deadline.h"
 #include "support/socket_tap.h"
 
 namespace portfwd::testing_support {
@@ -46,7 +47,7 @@ struct ForwardRig : ForwardPortObserver {
   void start() { ASSERT_TRUE(bind() && serve()); }
 
   bool until(const std::function<bool()>& done) {
-    const TimePoint deadline = loop.now() + std::chrono::seconds(20);
+    const TimePoint deadline = loop.now() + kDeadline;
     while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(std::chrono::milliseconds(10)));
     return done();
   }

@@ -9,6 +9,7 @@
 #include "discover/engine_facts.h"
 #include "forward/forward_table.h"
 #include "relay/netns_dialer.h"
+#include "support/deadline.h"
 #include "support/test_relay.h"
 
 namespace portfwd::testing_support {
@@ -164,7 +165,7 @@ struct ForwardTableTest : testing::Test {
     return table->add(reach, std::move(request));
   }
   void turn_until(const std::function<bool()>& done) {
-    const TimePoint deadline = relay.loop.now() + std::chrono::seconds(10);
+    const TimePoint deadline = relay.loop.now() + kDeadline;
     while (!done() && relay.loop.now() < deadline)
       ASSERT_TRUE(relay.loop.turn(std::chrono::milliseconds(100)));
     EXPECT_TRUE(done());

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "relay/relay.h"
+#include "support/deadline.h"
 #include "support/streams.h"
 
 namespace portfwd::testing_support {
@@ -49,7 +50,7 @@ struct RelayRig {
 
   /// Turns the loop until `done`, at most 20 s. @return whether it was
   bool until(const std::function<bool()>& done) {
-    const TimePoint deadline = loop.now() + std::chrono::seconds(20);
+    const TimePoint deadline = loop.now() + kDeadline;
     while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(std::chrono::milliseconds(20)));
     return done();
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "access/port_watch.h"
+#include "support/deadline.h"
 #include "support/manual_clock.h"
 #include "support/test_netns.h"
 
@@ -19,8 +20,6 @@ namespace portfwd::testing_support {
 
 inline constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
 inline constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
-inline constexpr Duration kWatchDeadline{
-    std::chrono::seconds(10)};  // only a broken test waits that long
 
 /// One container: a namespace with a watch on it, and what the watch said.
 struct Watched {
@@ -53,7 +52,7 @@ struct Watched {
     return out;
   }
   /// Turns the loop until `condition` holds. @return whether it did
-  bool until(const std::function<bool()>& condition, Duration limit = kWatchDeadline) {
+  bool until(const std::function<bool()>& condition, Duration limit = kDeadline) {
     const TimePoint end = loop.now() + limit;
     while (!condition()) {
       if (loop.now() >= end) return false;
