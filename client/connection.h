@@ -2,8 +2,6 @@
 // other headers of this folder do not know sdbus-c++.
 #pragma once
 
-#include <container_proxy.h>
-#include <forward_proxy.h>
 #include <manager_proxy.h>
 
 #include <functional>
@@ -13,13 +11,10 @@
 #include <string>
 
 #include "client/client.h"
-#include "dbus/objects.h"
-#include "dbus/sdbus_compat.h"
+#include "client/sdbus_compat.h"
+#include "dbus/names.h"
 
 namespace portfwd::client {
-
-inline constexpr const char* kForwardInterface = org::portfwd1::Forward_proxy::INTERFACE_NAME;
-inline constexpr const char* kContainerInterface = org::portfwd1::Container_proxy::INTERFACE_NAME;
 
 /// By object path, then by interface.
 using ManagedObjects = std::map<sdbus::ObjectPath, std::map<std::string, Properties>>;

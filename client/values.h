@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "dbus/sdbus_compat.h"
+#include "client/sdbus_compat.h"
 #include "net/address.h"
 
 namespace portfwd::client {

@@ -1,5 +1,5 @@
 // The daemon on the bus, as main sees it: connect, publish, and from then on mirror what the
-// forward table tells. Owned by main, above the loop and below the table. No sdbus-c++ here, so
+// forward table tells. Owned by main, above the loop and below the table. No sd-bus here, so
 // that whoever includes this needs none.
 #pragma once
 

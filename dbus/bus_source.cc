@@ -1,8 +1,7 @@
 #include "dbus/bus_source.h"
 
+#include <chrono>
 #include <utility>
-
-#include "dbus/sdbus_compat.h"
 
 namespace portfwd {
 namespace {
@@ -11,51 +10,56 @@ constexpr int kMessagesPerTurn = 64;  // a caller that floods us must not keep t
 
 }  // namespace
 
-BusSource::BusSource(EventLoop& loop, sdbus::IConnection& connection, BusWork& work)
+BusSource::BusSource(EventLoop& loop, sd_bus* bus, Callbacks callbacks)
     : loop_(loop),
-      connection_(connection),
-      work_(work),
-      source_(loop, compat::poll_needs(connection).fd, *this),
+      bus_(bus),
+      callbacks_(std::move(callbacks)),
+      source_(loop, ::sd_bus_get_fd(bus), *this),
       deadline_(loop, [this] { due_ = true; }),
-      farewell_(loop, [this] { work_.on_bus_lost(why_lost_); }) {
+      farewell_(loop, [this] { callbacks_.on_lost(why_lost_); }) {
   loop_.add_hook(*this);
 }
 
 void BusSource::before_wait() {
   if (lost_) return;
-  try {
-    const bool more = std::exchange(due_, false) && drain();
-    work_.before_bus_wait();
-    wait_for_what_it_needs();
-    if (more) deadline_.arm_now();
-  } catch (const sdbus::Error& e) {
-    lose(e.what());
-  }
+  const auto more = std::exchange(due_, false) ? drain() : Result<bool>(false);
+  if (!more) return lose(more.error());
+  callbacks_.before_wait();
+  if (const auto waits = wait_for_what_it_needs(); !waits) return lose(waits.error());
+  if (*more) deadline_.arm_now();
 }
 
-bool BusSource::drain() {
+/// @return whether messages may be left
+Result<bool> BusSource::drain() {
   for (int i = 0; i < kMessagesPerTurn; ++i) {
-    if (!compat::process_one(connection_)) return false;
-    work_.after_message();
+    const int r = ::sd_bus_process(bus_, nullptr);
+    if (r < 0) return fail("sd_bus_process", -r);
+    if (r == 0) return false;
   }
   return true;
 }
 
-void BusSource::wait_for_what_it_needs() {
-  const compat::PollNeeds needs = compat::poll_needs(connection_);
-  if (auto watched = source_.watch(needs.events); !watched) lose(watched.error().text().c_str());
-  if (needs.timeout) {
-    deadline_.arm_after(*needs.timeout);
-  } else {
-    deadline_.disarm();
+Result<void> BusSource::wait_for_what_it_needs() {
+  const int events = ::sd_bus_get_events(bus_);  // poll(2) bits, which are epoll's
+  if (events < 0) return fail("sd_bus_get_events", -events);
+  if (auto watched = source_.watch(static_cast<std::uint32_t>(events)); !watched) return watched;
+  std::uint64_t until = 0;  // µs of CLOCK_MONOTONIC, as the loop's clock
+  if (const int r = ::sd_bus_get_timeout(bus_, &until); r < 0) {
+    return fail("sd_bus_get_timeout", -r);
   }
+  if (until == UINT64_MAX) {
+    deadline_.disarm();
+  } else {
+    deadline_.arm_at(TimePoint(std::chrono::microseconds(until)));
+  }
+  return {};
 }
 
 /// sd-bus reports an end of file on the socket as ECONNRESET or ENOTCONN from the next call.
 /// The owner hears of it from the loop, since its answer may be to destroy this object.
-void BusSource::lose(const char* why) {
+void BusSource::lose(const Error& error) {
   lost_ = true;
-  why_lost_ = why;
+  why_lost_ = error.text();
   source_.disarm();
   deadline_.disarm();
   farewell_.arm_now();

@@ -1,4 +1,4 @@
-// Drives one sdbus-c++ connection from our event loop. Owned by the exports. Everything happens in
+// Drives one connection of sd-bus from our event loop. Owned by the exports. Everything happens in
 // one place, before each wait: drain what has come, let the owner send what it has put off, then
 // ask anew what to wait for, since any of the two may have queued output or moved the timeout. The
 // fd and the timer only say that something has come: turns of the loop that are about connections
@@ -6,34 +6,28 @@
 // connection.
 #pragma once
 
+#include <systemd/sd-bus.h>
+
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "event/event_loop.h"
 
-namespace sdbus {
-class IConnection;
-}
-
 namespace portfwd {
-
-class BusWork {
- public:
-  /// A message has been handled and none of its handlers is on the stack.
-  virtual void after_message() = 0;
-  /// Once per turn of the loop, after its messages.
-  virtual void before_bus_wait() = 0;
-  /// The connection is gone; called once, in the next turn of the loop.
-  virtual void on_bus_lost(const std::string& why) = 0;
-
- protected:
-  ~BusWork() = default;
-};
 
 class BusSource final : private WaitHook, private IoHandler {
  public:
-  /// Borrows all three; throws sdbus::Error when the connection has no fd to wait on.
-  BusSource(EventLoop& loop, sdbus::IConnection& connection, BusWork& work);
+  /// Called from the loop; they must not destroy the source.
+  struct Callbacks {
+    /// Once per turn, after its messages.
+    std::move_only_function<void()> before_wait;
+    /// The connection is gone; called once, in the next turn.
+    std::move_only_function<void(const std::string& why)> on_lost;
+  };
+
+  /// Borrows both.
+  BusSource(EventLoop& loop, sd_bus* bus, Callbacks callbacks);
   BusSource(const BusSource&) = delete;
   BusSource& operator=(const BusSource&) = delete;
   ~BusSource() { loop_.remove_hook(*this); }
@@ -43,14 +37,13 @@ class BusSource final : private WaitHook, private IoHandler {
  private:
   void before_wait() override;
   void on_io(IoSource&, std::uint32_t) override { due_ = true; }
-  /// @return whether messages may be left
-  bool drain();
-  void wait_for_what_it_needs();
-  void lose(const char* why);
+  [[nodiscard]] Result<bool> drain();
+  Result<void> wait_for_what_it_needs();
+  void lose(const Error& error);
 
   EventLoop& loop_;
-  sdbus::IConnection& connection_;
-  BusWork& work_;
+  sd_bus* bus_;
+  Callbacks callbacks_;
   IoSource source_;
   Timer deadline_;
   Timer farewell_;

@@ -1,46 +1,14 @@
 #include "dbus/fields.h"
 
-#include <functional>
-#include <map>
 #include <ranges>
 #include <type_traits>
+#include <variant>
 
 namespace portfwd {
 
 namespace {
 
-using sdbus::Variant;
-
 constexpr std::size_t kRow = 160;  ///< about so many bytes takes an entry of a list
-
-Variant text(std::string_view value) {
-  return Variant(bus_text(value));
-}
-void add(Properties& out, const std::monostate&) {
-  out.clear();
-}
-
-void add(Properties& out, const ForwardInfo& forward) {
-  add_event_properties(kForwardProperties, forward, out);
-}
-
-void add(Properties& out, const ContainerInfo& container) {
-  add_event_properties(kContainerProperties, ContainerView{container}, out);
-}
-
-Variant fact_value(const Fact& fact) {
-  return std::visit(
-      [](const auto& value) {
-        using T = std::decay_t<decltype(value)>;
-        if constexpr (std::is_same_v<T, std::string>)
-          return text(value);
-        else if constexpr (std::is_same_v<T, std::vector<std::string>>)
-          return Variant(bus_texts(value));
-        else
-          return Variant(value);
-      },
-      fact);
-}
 
 }  // namespace
 
@@ -66,40 +34,32 @@ std::map<std::string, std::string> some_labels(const std::map<std::string, std::
   return out;
 }
 
-std::vector<Properties> published_dictionaries(const std::vector<PublishedPorts>& published,
-                                               std::size_t most_bytes) {
-  std::vector<Properties> out;
-  for (const PublishedPorts& p : published | std::views::take(most_bytes / kRow)) {
-    out.push_back({{"Protocol", text(name_of(p.protocol))},
-                   {"HostAddress", text(p.host_address)},
-                   {"HostPort", Variant(p.host_port)},
-                   {"ContainerPort", Variant(p.container_port)},
-                   {"Count", Variant(std::uint32_t{p.count})}});
-  }
-  return out;
+void PublishedList::write(MessageWriter& writer) const {
+  writer.array("a{sv}", [&] {
+    for (const PublishedPorts& p : published | std::views::take(most_bytes / kRow)) {
+      writer.array("{sv}", [&] {
+        writer.entry("Protocol", std::string(name_of(p.protocol)))
+            .entry("HostAddress", bus_text(p.host_address))
+            .entry("HostPort", p.host_port)
+            .entry("ContainerPort", p.container_port)
+            .entry("Count", std::uint32_t{p.count});
+      });
+    }
+  });
 }
 
-sdbus::Message& operator<<(sdbus::Message& message, const ListenerList& list) {
-  const auto add = [&](const char* name, const char* type, const auto& value) {
-    message.openDictEntry("sv");
-    message << name;
-    message.openVariant(type);
-    message << value;
-    message.closeVariant();
-    message.closeDictEntry();
-  };
-  message.openContainer("a{sv}");
-  for (const Listener& l : list.listeners | std::views::take(list.most_bytes / kRow)) {
-    message.openContainer("{sv}");
-    add("Protocol", "s", std::string(name_of(l.protocol)));
-    add("Address", "s", l.local.ip().address.text());
-    add("Port", "q", l.local.ip().port);
-    add("Process", "s", bus_text(l.process));
-    add("Uid", "u", std::uint32_t{l.uid});
-    message.closeContainer();
-  }
-  message.closeContainer();
-  return message;
+void ListenerList::write(MessageWriter& writer) const {
+  writer.array("a{sv}", [&] {
+    for (const Listener& l : listeners | std::views::take(most_bytes / kRow)) {
+      writer.array("{sv}", [&] {
+        writer.entry("Protocol", std::string(name_of(l.protocol)))
+            .entry("Address", l.local.ip().address.text())
+            .entry("Port", l.local.ip().port)
+            .entry("Process", bus_text(l.process))
+            .entry("Uid", std::uint32_t{l.uid});
+      });
+    }
+  });
 }
 
 std::size_t size_on_bus(const Event& event) {
@@ -119,15 +79,19 @@ std::size_t size_on_bus(const Event& event) {
   return bytes;
 }
 
-Properties event_properties(const Event& event) {
-  Properties out;
-  std::visit([&](const auto& subject) { add(out, subject); }, event.subject);
-  out.insert({{"Sequence", Variant(event.seq)},
-              {"Time", Variant(microseconds(event.time))},
-              {"Reason", text(event.reason)},
-              {"BatchSize", Variant(event.batch_size)},
-              {"BatchIndex", Variant(event.batch_index)}});
-  return out;
+void write_event(const Event& event, MessageWriter& writer) {
+  writer.array("{sv}", [&] {
+    if (const auto* forward = std::get_if<ForwardInfo>(&event.subject)) {
+      write_event_properties(kForwardProperties, *forward, writer);
+    } else if (const auto* container = std::get_if<ContainerInfo>(&event.subject)) {
+      write_event_properties(kContainerProperties, ContainerView{*container}, writer);
+    }
+    writer.entry("Sequence", event.seq)
+        .entry("Time", microseconds(event.time))
+        .entry("Reason", bus_text(event.reason))
+        .entry("BatchSize", event.batch_size)
+        .entry("BatchIndex", event.batch_index);
+  });
 }
 
 std::string event_path(const Event& event) {
@@ -140,10 +104,17 @@ std::string event_path(const Event& event) {
   return kNoPath;
 }
 
-Properties fact_dictionary(const Facts& facts) {
-  Properties out;
-  for (const auto& [key, value] : facts) out.insert({bus_text(key), fact_value(value)});
-  return out;
+void write_fact(const std::string& key, const Fact& fact, MessageWriter& writer) {
+  const auto write = [&](const auto& value) {
+    using T = std::decay_t<decltype(value)>;
+    if constexpr (std::is_same_v<T, std::string>)
+      writer.entry(bus_text(key).c_str(), bus_text(value));
+    else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+      writer.entry(bus_text(key).c_str(), bus_texts(value));
+    else
+      writer.entry(bus_text(key).c_str(), value);
+  };
+  std::visit(write, fact);
 }
 
 }  // namespace portfwd

@@ -5,29 +5,21 @@
 // compares with the running objects.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <map>
 #include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "api/control.h"
-#include "dbus/bus_errors.h"
+#include "dbus/message.h"
 #include "dbus/objects.h"
-#include "dbus/sdbus_compat.h"
 #include "forward/model.h"
 
 namespace portfwd {
-struct ListenerList;
-}
-
-template <>
-struct sdbus::signature_of<portfwd::ListenerList>
-    : sdbus::signature_of<std::vector<portfwd::Properties>> {};
-
-namespace portfwd {
-
-using compat::Change;
 
 /// @tparam Value of an Info: what the bus sends @tparam Same of two Infos: whether it would send
 /// the same
@@ -56,15 +48,20 @@ constexpr auto row(const char* name, Change change, const char* event_name, Valu
 [[nodiscard]] std::map<std::string, std::string> some_labels(
     const std::map<std::string, std::string>& labels, std::size_t most_bytes);
 /// The `Listeners` property of a container, no more than take `most_bytes`. It is written to a
-/// message entry by entry: there may be thousands, and an sdbus::Variant is a message of its own.
+/// message entry by entry, as there may be thousands.
 struct ListenerList {
+  static constexpr const char* kSignature = "aa{sv}";
   const std::vector<Listener>& listeners;
   std::size_t most_bytes;
+  void write(MessageWriter& writer) const;
 };
-sdbus::Message& operator<<(sdbus::Message& message, const ListenerList& list);
 /// The `Published` property of a container, likewise.
-[[nodiscard]] std::vector<Properties> published_dictionaries(
-    const std::vector<PublishedPorts>& published, std::size_t most_bytes);
+struct PublishedList {
+  static constexpr const char* kSignature = "aa{sv}";
+  const std::vector<PublishedPorts>& published;
+  std::size_t most_bytes;
+  void write(MessageWriter& writer) const;
+};
 
 /// A property whose value in an event has the same name.
 template <class Value>
@@ -76,7 +73,7 @@ using F = const ForwardInfo&;
 inline constexpr std::tuple kForwardProperties{
     property("Id", Change::Never, [](F f) { return bus_text(f.id); }),
     property("Container", Change::Announced,
-             [](F f) { return sdbus::ObjectPath(container_path(f.container_id)); }),
+             [](F f) { return ObjectPath{container_path(f.container_id)}; }),
     property("ContainerId", Change::Announced, [](F f) { return bus_text(f.container_id); }),
     property("ContainerName", Change::Announced, [](F f) { return bus_text(f.container_name); }),
     property("ContainerEngine", Change::Announced,
@@ -110,18 +107,6 @@ inline constexpr std::tuple kForwardProperties{
     property("BytesOut", Change::Silent, [](F f) { return f.counters.bytes_out; }),
 };
 
-/// GetManagedObjects is one message with every property of every object, which a bus drops, and the
-/// sender with it, when it is too large. So the lists of all containers together have a limit, and
-/// each container sends its part of them.
-struct ContainerView {
-  static constexpr std::size_t kAllLabels = 6UL << 20;  ///< bytes, as the next two
-  static constexpr std::size_t kAllListeners = 16UL << 20;
-  static constexpr std::size_t kAllPublished = 2UL << 20;
-
-  const ContainerInfo& info;
-  std::size_t share = 1;  ///< in so many parts the limits are divided
-};
-
 namespace fields_detail {
 
 /// A list: only in the object, compared before it is made into dictionaries.
@@ -150,11 +135,11 @@ inline constexpr std::tuple kContainerProperties{
     fields_detail::list(
         "Labels", &ContainerInfo::labels,
         [](C c) { return some_labels(c.info.labels, ContainerView::kAllLabels / c.share); }),
-    fields_detail::list("Published", &ContainerInfo::published,
-                        [](C c) {
-                          return published_dictionaries(c.info.published,
-                                                        ContainerView::kAllPublished / c.share);
-                        }),
+    fields_detail::list(
+        "Published", &ContainerInfo::published,
+        [](C c) {
+          return PublishedList{c.info.published, ContainerView::kAllPublished / c.share};
+        }),
     property("State", Change::Announced, [](C c) { return std::string(name_of(c.info.state)); }),
     property("Reach", Change::Announced, [](C c) { return std::string(name_of(c.info.reach)); }),
     fields_detail::row("Reason", Change::Announced, "StateReason",
@@ -182,31 +167,59 @@ void note_changes(const Table& table, const Info& before, const Info& after,
 
 /// Adds the properties of a table to those of an event.
 template <class Table, class Info>
-void add_event_properties(const Table& table, const Info& info, Properties& out) {
+void write_event_properties(const Table& table, const Info& info, MessageWriter& writer) {
   const auto add = [&](const auto& row) {
-    if (row.event_name != nullptr) out.emplace(row.event_name, sdbus::Variant(row.value(info)));
+    if (row.event_name != nullptr) writer.entry(row.event_name, row.value(info));
   };
   std::apply([&](const auto&... rows) { (add(rows), ...); }, table);
 }
 
-/// Registers the properties of a table. @param info returns the Info as it is when a property is
-/// read, given how changes of that property are announced
-template <class Table, class GetInfo>
-void register_properties(compat::Vtable& vtable, const Table& table, GetInfo info) {
-  const auto add = [&](const auto& row) {
-    vtable.property(row.name, row.change, [&row, info] { return row.value(info(row.change)); });
-  };
-  std::apply([&](const auto&... rows) { (add(rows), ...); }, table);
+namespace fields_detail {
+
+[[nodiscard]] constexpr std::uint64_t flag_of(Change change) {
+  if (change == Change::Never) return SD_BUS_VTABLE_PROPERTY_CONST;
+  if (change == Change::Announced) return SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE;
+  return 0;
+}
+
+template <const auto& Table, class Object, std::size_t I>
+int get_property(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply,
+                 void* object, sd_bus_error*) noexcept {
+  constexpr const auto& row = std::get<I>(Table);
+  MessageWriter writer(reply);
+  return writer.add(row.value(static_cast<Object*>(object)->view(row.change))).result();
+}
+
+template <const auto& Table, class Object, std::size_t I>
+sd_bus_vtable vtable_row() {
+  constexpr const auto& row = std::get<I>(Table);
+  using Value = std::decay_t<decltype(row.value(std::declval<Object&>().view(row.change)))>;
+  return SD_BUS_PROPERTY(row.name, kSignatureOf<Value>, (&get_property<Table, Object, I>), 0,
+                         flag_of(row.change));
+}
+
+}  // namespace fields_detail
+
+/// The properties of a table as sd-bus has them, without start and end.
+/// @tparam Object what sd-bus is given as userdata; `view(Change)` is what the values are made of,
+/// given how changes of that property are announced
+template <const auto& Table, class Object>
+void add_properties(std::vector<sd_bus_vtable>& vtable) {
+  constexpr std::size_t size = std::tuple_size_v<std::decay_t<decltype(Table)>>;
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    (vtable.push_back(fields_detail::vtable_row<Table, Object, I>()), ...);
+  }
+  (std::make_index_sequence<size>());
 }
 
 // The core's events and facts as D-Bus dictionaries.
 /// About so many bytes take an event's properties in a message.
 [[nodiscard]] std::size_t size_on_bus(const Event& event);
 /// What PortAdded and its like carry.
-[[nodiscard]] Properties event_properties(const Event& event);
+void write_event(const Event& event, MessageWriter& writer);
 /// The object that an event is about; kNoPath for a gap.
 [[nodiscard]] std::string event_path(const Event& event);
 
-[[nodiscard]] Properties fact_dictionary(const Facts& facts);
+void write_fact(const std::string& key, const Fact& fact, MessageWriter& writer);
 
 }  // namespace portfwd

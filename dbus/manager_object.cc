@@ -1,4 +1,3 @@
-
 #include "dbus/manager_object.h"
 
 #include <fcntl.h>
@@ -7,13 +6,13 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
+#include <cassert>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "base/version.h"
-#include "dbus/bus_errors.h"
 #include "dbus/fields.h"
 #include "dbus/objects.h"
 #include "forward/model.h"
@@ -22,33 +21,58 @@ namespace portfwd {
 
 namespace {
 
-using sdbus::Variant;
+/// The value of an option, of the type that the option has.
+class OptionValue {
+ public:
+  explicit OptionValue(sd_bus_message* message) : message_(message) {}
+
+  /// @tparam T what sd-bus reads a value of `type` into
+  template <class T>
+  [[nodiscard]] T read(char type) const {
+    T value{};
+    [[maybe_unused]] const int r = ::sd_bus_message_read_basic(message_, type, &value);
+    assert(r > 0);  // the type was compared before
+    return value;
+  }
+  void into(bool& member) const { member = read<int>('b') != 0; }
+  void into(std::string& member) const { member = read<const char*>('s'); }
+
+ private:
+  sd_bus_message* message_;
+};
 
 struct Option {
   std::string_view key;
   std::string_view type;  ///< D-Bus signature
   std::string_view meaning;
-  void (*apply)(RequestedForward& request, const Variant& value);
+  Answer<void> (*apply)(RequestedForward& request, OptionValue value);
 };
 
-void apply_host_port(RequestedForward& request, const Variant& value) {
-  const auto port = value.get<std::uint16_t>();
-  if (port == 0) throw_invalid("option 'host_port' must be 1 to 65535; leave it out for any");
+Answer<void> apply_host_port(RequestedForward& request, OptionValue value) {
+  const auto port = value.read<std::uint16_t>('q');
+  if (port == 0) return reject("option 'host_port' must be 1 to 65535; leave it out for any");
   request.spec.host_port = port;
+  return {};
 }
 
-void apply_direction(RequestedForward& request, const Variant& value) {
-  const auto name = value.get<std::string>();
+Answer<void> apply_direction(RequestedForward& request, OptionValue value) {
+  const std::string_view name = value.read<const char*>('s');
   if (name != "in" && name != "reverse") {
-    throw_invalid(fmt::format("option 'direction' must be 'in' or 'reverse', not '{}'", name));
+    return reject(fmt::format("option 'direction' must be 'in' or 'reverse', not '{}'", name));
   }
   request.spec.direction = name == "in" ? Direction::In : Direction::Reverse;
+  return {};
+}
+
+Answer<void> apply_lifeline(RequestedForward& request, OptionValue value) {
+  value.into(request.while_connected);
+  return {};
 }
 
 template <auto Member>
-void apply_option(RequestedForward& request, const Variant& value) {
-  auto& member = request.spec.*Member;
-  member = value.get<std::decay_t<decltype(member)>>();
+Answer<void> apply_option(RequestedForward& request, OptionValue value) {
+  value.into(request.spec.*Member);
+  return {};
 }
 
 constexpr std::array kOptions{
@@ -59,8 +83,7 @@ constexpr std::array kOptions{
     Option{"persist", "b", "a boolean", apply_option<&ForwardSpec::persist>},
     Option{"allow_missing", "b", "a boolean", apply_option<&ForwardSpec::allow_missing>},
     Option{"direction", "s", "a string", apply_direction},
-    Option{"while_connected", "b", "a boolean",
-           [](RequestedForward& r, const Variant& v) { r.while_connected = v.get<bool>(); }},
+    Option{"while_connected", "b", "a boolean", apply_lifeline},
 };
 
 std::string known_keys() {
@@ -69,240 +92,376 @@ std::string known_keys() {
   return fmt::format("{}", fmt::join(keys, ", "));
 }
 
-}  // namespace
-
-RequestedForward parse_forward_options(const Properties& options) {
-  RequestedForward request;
-  for (const auto& [key, value] : options) {
-    const auto* option = std::ranges::find(kOptions, std::string_view(key), &Option::key);
-    if (option == kOptions.end()) {
-      throw_invalid(fmt::format("unknown option '{}'; known are {}", key, known_keys()));
-    }
-    if (const std::string type = value.peekValueType(); type != option->type) {
-      throw_invalid(fmt::format("option '{}' must be {} (D-Bus type {}), not of type {}", key,
-                                option->meaning, option->type, type));
-    }
-    option->apply(request, value);
+/// @param message at the value of the option, a variant
+Answer<void> read_option(sd_bus_message* message, std::string_view key, RequestedForward& request) {
+  const auto* option = std::ranges::find(kOptions, key, &Option::key);
+  if (option == kOptions.end()) {
+    return reject(fmt::format("unknown option '{}'; known are {}", key, known_keys()));
   }
-  return request;
+  const char* type = "";
+  if (const auto peeked =
+          check("sd_bus_message_peek_type", ::sd_bus_message_peek_type(message, nullptr, &type));
+      !peeked) {
+    return reject(peeked.error().text());
+  }
+  if (type != option->type) {
+    return reject(fmt::format("option '{}' must be {} (D-Bus type {}), not of type {}", key,
+                              option->meaning, option->type, type));
+  }
+  if (const auto entered = check("sd_bus_message_enter_container",
+                                 ::sd_bus_message_enter_container(message, 'v', type));
+      !entered) {
+    return reject(entered.error().text());
+  }
+  auto applied = option->apply(request, OptionValue(message));
+  if (applied) ::sd_bus_message_exit_container(message);
+  return applied;
 }
 
-namespace {
+/// @param message at the dictionary
+Answer<void> read_options(sd_bus_message* message, RequestedForward& request) {
+  int more = ::sd_bus_message_enter_container(message, 'a', "{sv}");
+  while (more > 0 && (more = ::sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
+    const char* key = "";
+    if ((more = ::sd_bus_message_read_basic(message, 's', &key)) < 0) break;
+    if (auto read = read_option(message, key, request); !read) return read;
+    more = ::sd_bus_message_exit_container(message);
+  }
+  if (more < 0) return reject(Error{-more, "sd_bus_message_read"}.text());
+  return {};
+}
 
 /// Of GetEvents: far below what a bus takes (64 MiB and more, org.freedesktop.DBus's limits).
 constexpr std::size_t kMostAnswerBytes = 2UL << 20;
 
 /// What a caller gave as a path is told back to it, cut short.
-std::string quoted(const std::string& path) {
+std::string quoted(const char* path) {
   return printable(path, 256);
 }
 
-std::string forward_id(const std::string& path) {
+Answer<std::string> forward_id(const char* path) {
   if (auto id = id_of_path(kForwardPrefix, path)) return *id;
-  throw_refusal({Refusal::Kind::NoSuchForward,
-                 fmt::format("{} is no forward's path; see `portfwdctl list`", quoted(path))});
+  return refuse(Refusal::Kind::NoSuchForward,
+                fmt::format("{} is no forward's path; see `portfwdctl list`", quoted(path)));
 }
 
-std::string container_id(const std::string& path) {
+Answer<std::string> container_id(const char* path) {
   if (auto id = id_of_path(kContainerPrefix, path)) return *id;
-  throw_refusal(
-      {Refusal::Kind::NoSuchContainer,
-       fmt::format("{} is no container's path; see `portfwdctl containers`", quoted(path))});
+  return refuse(
+      Refusal::Kind::NoSuchContainer,
+      fmt::format("{} is no container's path; see `portfwdctl containers`", quoted(path)));
+}
+
+int reply_done(sd_bus_message* call, const Answer<void>& done, sd_bus_error* error) {
+  if (!done) return reply_refusal(done.error(), error);
+  return reply_to(call, [](MessageWriter&) {});
+}
+
+/// @param id the answer @param path_of makes the path of it
+int reply_path(sd_bus_message* call, const Answer<std::string>& id,
+               std::string (*path_of)(std::string_view), sd_bus_error* error) {
+  if (!id) return reply_refusal(id.error(), error);
+  return reply_to(call, [&](MessageWriter& writer) { writer.add(ObjectPath{path_of(*id)}); });
+}
+
+void write_facts(const Facts& facts, MessageWriter& writer) {
+  writer.array("{sv}", [&] {
+    for (const auto& [key, fact] : facts) write_fact(key, fact, writer);
+  });
 }
 
 }  // namespace
 
-ManagerObject::ManagerObject(sdbus::IConnection& connection, Control& control, Lifelines& lifelines)
-    : AdaptorInterfaces(connection, sdbus::ObjectPath(kManagerPath)),
-      control_(control),
-      lifelines_(lifelines) {
-  registerAdaptor();
+// --- object --------------------------------------------------------------------------------------
+
+const std::vector<sd_bus_vtable>& ManagerObject::vtable() {
+  using M = ManagerObject;
+  constexpr auto kFree = SD_BUS_VTABLE_UNPRIVILEGED;
+  static const std::vector<sd_bus_vtable> made{
+      SD_BUS_VTABLE_START(0),
+      SD_BUS_METHOD_WITH_NAMES("Forward", "ssa{sv}",
+                               SD_BUS_PARAM(container) SD_BUS_PARAM(target) SD_BUS_PARAM(options),
+                               "o", SD_BUS_PARAM(forward), &call<&M::forward>, kFree),
+      SD_BUS_METHOD_WITH_NAMES("Unforward", "o", SD_BUS_PARAM(forward), "", "",
+                               &call<&M::unforward>, kFree),
+      SD_BUS_METHOD_WITH_NAMES("AttachPid", "us", SD_BUS_PARAM(pid) SD_BUS_PARAM(name), "o",
+                               SD_BUS_PARAM(container), &call<&M::attach_pid>, kFree),
+      SD_BUS_METHOD_WITH_NAMES("AttachNetns", "hs", SD_BUS_PARAM(netns) SD_BUS_PARAM(name), "o",
+                               SD_BUS_PARAM(container), &call<&M::attach_netns>, kFree),
+      SD_BUS_METHOD_WITH_NAMES("Detach", "o", SD_BUS_PARAM(container), "", "", &call<&M::detach>,
+                               kFree),
+      SD_BUS_METHOD_WITH_NAMES("GetEvents", "t", SD_BUS_PARAM(after_seq), "a(ttsoa{sv})",
+                               SD_BUS_PARAM(events), &call<&M::get_events>, kFree),
+      SD_BUS_METHOD_WITH_NAMES("GetCounters", "", "", "a(otttttt)", SD_BUS_PARAM(counters),
+                               &call<&M::get_counters>, kFree),
+      SD_BUS_METHOD_WITH_NAMES("Explain", "ss", SD_BUS_PARAM(container) SD_BUS_PARAM(target),
+                               "a{sv}", SD_BUS_PARAM(facts), &call<&M::explain>, kFree),
+      SD_BUS_METHOD_WITH_NAMES("GetStatus", "", "", "a{sv}", SD_BUS_PARAM(facts),
+                               &call<&M::get_status>, kFree),
+      SD_BUS_METHOD("Reload", "", "", &call<&M::reload>, kFree),
+      SD_BUS_SIGNAL_WITH_NAMES("PortAdded", "oa{sv}",
+                               SD_BUS_PARAM(forward) SD_BUS_PARAM(properties), 0),
+      SD_BUS_SIGNAL_WITH_NAMES("PortRemoved", "oa{sv}",
+                               SD_BUS_PARAM(forward) SD_BUS_PARAM(properties), 0),
+      SD_BUS_SIGNAL_WITH_NAMES("ContainerAdded", "oa{sv}",
+                               SD_BUS_PARAM(container) SD_BUS_PARAM(properties), 0),
+      SD_BUS_SIGNAL_WITH_NAMES("ContainerRemoved", "oa{sv}",
+                               SD_BUS_PARAM(container) SD_BUS_PARAM(properties), 0),
+      SD_BUS_PROPERTY("Version", "s", &get<&M::version>, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+      SD_BUS_PROPERTY("InstanceId", "s", &get<&M::instance_id>, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+      SD_BUS_PROPERTY("Containers", "u", &get<&M::containers>, 0,
+                      SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+      SD_BUS_PROPERTY("Forwards", "u", &get<&M::forwards>, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+      SD_BUS_PROPERTY("PollIntervalUSec", "t", &get<&M::poll_interval>, 0, 0),
+      SD_BUS_VTABLE_END,
+  };
+  return made;
+}
+
+Result<void> ManagerObject::publish() {
+  assert(!object_);
+  sd_bus_slot* made = nullptr;
+  int r = ::sd_bus_add_object_vtable(bus_, &made, kManagerPath, kManagerInterface, vtable().data(),
+                                     this);
+  object_.reset(made);
+  if (r < 0) return fail("sd_bus_add_object_vtable", -r);
+  made = nullptr;
+  r = ::sd_bus_add_object_manager(bus_, &made, kManagerPath);
+  object_manager_.reset(made);
+  return check("sd_bus_add_object_manager", r);
 }
 
 void ManagerObject::emit(const Event& event) {
-  const sdbus::ObjectPath path(event_path(event));
-  const Properties properties = event_properties(event);
-  switch (event.type) {
-    case Event::Type::PortAdded:
-      return emitPortAdded(path, properties);
-    case Event::Type::PortRemoved:
-      return emitPortRemoved(path, properties);
-    case Event::Type::ContainerAdded:
-      return emitContainerAdded(path, properties);
-    case Event::Type::ContainerRemoved:
-      return emitContainerRemoved(path, properties);
-    case Event::Type::Gap:
-      return;  // only in GetEvents: a listener sees it by the sequence numbers
+  if (event.type == Event::Type::Gap) return;  // in GetEvents; a listener sees it by the numbers
+  const std::string name(name_of(event.type));
+  sd_bus_message* made = nullptr;
+  int r = ::sd_bus_message_new_signal(bus_, &made, kManagerPath, kManagerInterface, name.c_str());
+  const MessagePtr signal(made);
+  if (r >= 0) {
+    MessageWriter writer(signal.get());
+    writer.add(ObjectPath{event_path(event)});
+    write_event(event, writer);
+    r = writer.result();
   }
+  if (r >= 0) r = ::sd_bus_send(bus_, signal.get(), nullptr);
+  log_unsent("an event", r);
 }
 
 void ManagerObject::set_counts(std::size_t containers, std::size_t forwards) {
-  std::vector<std::string> names;
+  std::set<std::string> names;
   if (std::exchange(containers_, static_cast<std::uint32_t>(containers)) != containers) {
-    names.emplace_back("Containers");
+    names.emplace("Containers");
   }
   if (std::exchange(forwards_, static_cast<std::uint32_t>(forwards)) != forwards) {
-    names.emplace_back("Forwards");
+    names.emplace("Forwards");
   }
-  if (!names.empty()) compat::emit_changed(getObject(), Manager_adaptor::INTERFACE_NAME, names);
+  emit_changed(bus_, kManagerPath, kManagerInterface, names);
 }
 
-sdbus::ObjectPath ManagerObject::Forward(const std::string& container, const std::string& target,
-                                         const Properties& options) {
-  return guarded([&] {
-    RequestedForward request = parse_forward_options(options);
-    request.spec.container = container;
-    request.spec.target = value_or_throw(check_target(target));
-    std::string lifeline;
-    if (request.while_connected) {
-      lifeline = compat::current_sender(getObject());
-      if (!lifelines_.watch(lifeline)) throw_invalid("the caller has left the bus");
+void ManagerObject::version(MessageWriter& writer) const {
+  writer.add(std::string(kVersion));
+}
+
+void ManagerObject::instance_id(MessageWriter& writer) const {
+  writer.add(bus_text(control_.instance_id()));
+}
+
+// --- methods -------------------------------------------------------------------------------------
+
+/// With a lifeline the answer comes when the bus has said that the caller is there.
+int ManagerObject::forward(sd_bus_message* call, sd_bus_error* error) {
+  const char* container = nullptr;
+  const char* target = nullptr;
+  if (const int r = ::sd_bus_message_read(call, "ss", &container, &target); r < 0) return r;
+  RequestedForward request;
+  if (const auto read = read_options(call, request); !read) {
+    return reply_refusal(read.error(), error);
+  }
+  auto checked = check_target(target);
+  if (!checked) return reply_refusal(checked.error(), error);
+  request.spec.container = container;
+  request.spec.target = std::move(*checked);
+  if (!request.while_connected) {
+    return reply_path(call, control_.forward(request.spec, ""), forward_path, error);
+  }
+  const std::string lifeline = ::sd_bus_message_get_sender(call);
+  auto answer = [this, lifeline, spec = std::move(request.spec),
+                 call = MessagePtr(::sd_bus_message_ref(call))](bool there) {
+    sd_bus_error refusal = SD_BUS_ERROR_NULL;
+    const Answer<std::string> id =
+        there ? control_.forward(spec, lifeline) : reject("the caller has left the bus");
+    if (reply_path(call.get(), id, forward_path, &refusal) < 0) {
+      ::sd_bus_reply_method_error(call.get(), &refusal);
     }
-    const std::string id = value_or_throw(control_.forward(request.spec, lifeline));
-    return sdbus::ObjectPath(forward_path(id));
-  });
+    ::sd_bus_error_free(&refusal);
+  };
+  const auto watched = lifelines_.watch(lifeline, std::move(answer));
+  return watched ? 1 : -watched.error().code;
 }
 
-void ManagerObject::Unforward(const sdbus::ObjectPath& forward) {
-  guarded([&] { value_or_throw(control_.unforward(forward_id(forward))); });
+int ManagerObject::unforward(sd_bus_message* call, sd_bus_error* error) {
+  const char* path = nullptr;
+  if (const int r = ::sd_bus_message_read(call, "o", &path); r < 0) return r;
+  const auto id = forward_id(path);
+  if (!id) return reply_refusal(id.error(), error);
+  return reply_done(call, control_.unforward(*id), error);
 }
 
-sdbus::ObjectPath ManagerObject::AttachPid(const std::uint32_t& pid, const std::string& name) {
-  return guarded([&] {
-    if (pid == 0 || pid > std::uint32_t{std::numeric_limits<pid_t>::max()}) {
-      throw_invalid(fmt::format("{} is no process id", pid));
-    }
-    const auto id = value_or_throw(control_.attach_pid(static_cast<pid_t>(pid), name));
-    return sdbus::ObjectPath(container_path(id));
-  });
+int ManagerObject::attach_pid(sd_bus_message* call, sd_bus_error* error) {
+  std::uint32_t pid = 0;
+  const char* name = nullptr;
+  if (const int r = ::sd_bus_message_read(call, "us", &pid, &name); r < 0) return r;
+  if (pid == 0 || pid > std::uint32_t{std::numeric_limits<pid_t>::max()}) {
+    return reply_refusal(reject(fmt::format("{} is no process id", pid)).error(), error);
+  }
+  return reply_path(call, control_.attach_pid(static_cast<pid_t>(pid), name), container_path,
+                    error);
 }
 
-sdbus::ObjectPath ManagerObject::AttachNetns(const sdbus::UnixFd& netns, const std::string& name) {
-  return guarded([&] {
-    UniqueFd own(::fcntl(netns.get(), F_DUPFD_CLOEXEC, 0));  // the message keeps its own
-    if (!own.valid()) throw_refusal({Refusal::Kind::Failed, fail("fcntl").error().text()});
-    const auto id = value_or_throw(control_.attach_netns(std::move(own), name));
-    return sdbus::ObjectPath(container_path(id));
-  });
+int ManagerObject::attach_netns(sd_bus_message* call, sd_bus_error* error) {
+  int netns = -1;
+  const char* name = nullptr;
+  if (const int r = ::sd_bus_message_read(call, "hs", &netns, &name); r < 0) return r;
+  UniqueFd own(::fcntl(netns, F_DUPFD_CLOEXEC, 0));  // the message keeps its own
+  if (!own.valid()) {
+    return reply_refusal({Refusal::Kind::Failed, fail("fcntl").error().text()}, error);
+  }
+  return reply_path(call, control_.attach_netns(std::move(own), name), container_path, error);
 }
 
-void ManagerObject::Detach(const sdbus::ObjectPath& container) {
-  guarded([&] { value_or_throw(control_.detach(container_id(container))); });
+int ManagerObject::detach(sd_bus_message* call, sd_bus_error* error) {
+  const char* path = nullptr;
+  if (const int r = ::sd_bus_message_read(call, "o", &path); r < 0) return r;
+  const auto id = container_id(path);
+  if (!id) return reply_refusal(id.error(), error);
+  return reply_done(call, control_.detach(*id), error);
 }
 
 /// A caller asks for the rest with the last number that it got.
-std::vector<ManagerObject::EventRow> ManagerObject::GetEvents(const std::uint64_t& after_seq) {
-  return guarded([&] {
-    std::vector<EventRow> rows;
-    std::size_t bytes = 0;
-    for (const Event& event : control_.events_after(after_seq)) {
-      bytes += size_on_bus(event);
-      if (bytes > kMostAnswerBytes && !rows.empty()) break;
-      rows.emplace_back(event.seq, microseconds(event.time), std::string(name_of(event.type)),
-                        sdbus::ObjectPath(event_path(event)), event_properties(event));
-    }
-    return rows;
+int ManagerObject::get_events(sd_bus_message* call, sd_bus_error*) {
+  std::uint64_t after = 0;
+  if (const int r = ::sd_bus_message_read(call, "t", &after); r < 0) return r;
+  const auto write = [](const Event& event, MessageWriter& writer) {
+    writer.structure("ttsoa{sv}", [&] {
+      writer.add(event.seq)
+          .add(microseconds(event.time))
+          .add(std::string(name_of(event.type)))
+          .add(ObjectPath{event_path(event)});
+      write_event(event, writer);
+    });
+  };
+  return reply_to(call, [&](MessageWriter& writer) {
+    writer.array("(ttsoa{sv})", [&] {
+      std::size_t bytes = 0;
+      for (const Event& event : control_.events_after(after)) {
+        const bool first = bytes == 0;
+        bytes += size_on_bus(event);
+        if (bytes > kMostAnswerBytes && !first) break;
+        write(event, writer);
+      }
+    });
   });
 }
 
-std::vector<ManagerObject::CountersRow> ManagerObject::GetCounters() {
-  return guarded([&] {
-    std::vector<CountersRow> rows;
-    for (const auto& [id, c] : control_.counters()) {
-      rows.emplace_back(sdbus::ObjectPath(forward_path(id)), c.active, c.total, c.failed, c.refused,
-                        c.bytes_in, c.bytes_out);
-    }
-    return rows;
+int ManagerObject::get_counters(sd_bus_message* call, sd_bus_error*) {
+  return reply_to(call, [this](MessageWriter& writer) {
+    writer.array("(otttttt)", [&] {
+      for (const auto& [id, c] : control_.counters()) {
+        writer.structure("otttttt", [&, &id = id, &c = c] {
+          writer.add(ObjectPath{forward_path(id)}).add(c.active).add(c.total).add(c.failed);
+          writer.add(c.refused).add(c.bytes_in).add(c.bytes_out);
+        });
+      }
+    });
   });
 }
 
-Properties ManagerObject::Explain(const std::string& container, const std::string& target) {
-  return guarded(
-      [&] { return fact_dictionary(value_or_throw(control_.explain(container, target))); });
+int ManagerObject::explain(sd_bus_message* call, sd_bus_error* error) {
+  const char* container = nullptr;
+  const char* target = nullptr;
+  if (const int r = ::sd_bus_message_read(call, "ss", &container, &target); r < 0) return r;
+  const auto facts = control_.explain(container, target);
+  if (!facts) return reply_refusal(facts.error(), error);
+  return reply_to(call, [&](MessageWriter& writer) { write_facts(*facts, writer); });
 }
 
-Properties ManagerObject::GetStatus() {
-  return guarded([&] {
-    Properties facts = fact_dictionary(control_.status());
-    facts.insert({{"version", sdbus::Variant(Version())},  // Control's own word comes first
-                  {"instance_id", sdbus::Variant(InstanceId())},
-                  {"containers", sdbus::Variant(std::int64_t{containers_})},
-                  {"forwards", sdbus::Variant(std::int64_t{forwards_})}});
-    return facts;
-  });
+int ManagerObject::get_status(sd_bus_message* call, sd_bus_error*) {
+  Facts facts = control_.status();
+  facts.insert({{"version", std::string(kVersion)},  // Control's own word comes first
+                {"instance_id", control_.instance_id()},
+                {"containers", std::int64_t{containers_}},
+                {"forwards", std::int64_t{forwards_}}});
+  return reply_to(call, [&](MessageWriter& writer) { write_facts(facts, writer); });
 }
 
-void ManagerObject::Reload() {
-  guarded([&] { value_or_throw(control_.reload()); });
+int ManagerObject::reload(sd_bus_message* call, sd_bus_error* error) {
+  return reply_done(call, control_.reload(), error);
 }
 
-std::string ManagerObject::Version() {
-  return std::string(kVersion);
-}
-std::string ManagerObject::InstanceId() {
-  return bus_text(control_.instance_id());
-}
-std::uint64_t ManagerObject::PollIntervalUSec() {
-  return control_.poll_interval_usec();
-}
+// --- lifelines -----------------------------------------------------------------------------------
 
 namespace {
 
-/// Calls on a connection are waited for, but no longer than this while it lives: within a request
-/// of one caller, a bus that does not answer must not hold up everybody else.
-class BriefCalls {
- public:
-  static constexpr std::chrono::milliseconds kLongest{200};
-
-  explicit BriefCalls(sdbus::IConnection& connection)
-      : connection_(connection), usual_(connection.getMethodCallTimeout()) {
-    connection_.setMethodCallTimeout(kLongest);
-  }
-  BriefCalls(const BriefCalls&) = delete;
-  BriefCalls& operator=(const BriefCalls&) = delete;
-  ~BriefCalls() { connection_.setMethodCallTimeout(usual_); }
-
- private:
-  sdbus::IConnection& connection_;
-  std::uint64_t usual_;  ///< µs
-};
+constexpr const char* kBus = "org.freedesktop.DBus";
+constexpr const char* kBusPath = "/org/freedesktop/DBus";
 
 }  // namespace
 
 /// First the match, then the question: the bus answers in order, so a caller that left before the
 /// match was there is seen by the question, and one that leaves later by the match.
-bool Lifelines::watch(const std::string& name) {
-  if (matches_.contains(name)) return true;
-  const BriefCalls brief(connection_);
-  auto match = compat::add_match(
-      connection_,
-      fmt::format("type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
-                  "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{}',arg2=''",
-                  name),
-      [this, name](sdbus::Message&) { end(name); });
-  if (!name_has_owner(connection_, name)) return false;
-  matches_.emplace(name, std::move(match));
-  return true;
+Result<void> Lifelines::watch(const std::string& name, Watched watched) {
+  sd_bus_slot* made = nullptr;
+  if (const auto [at, is_new] = matches_.try_emplace(name, *this, name, nullptr); is_new) {
+    const std::string rule = fmt::format(
+        "type='signal',sender='{}',path='{}',interface='{}',member='NameOwnerChanged',arg0='{}',"
+        "arg2=''",
+        kBus, kBusPath, kBus, name);
+    const int r =
+        ::sd_bus_add_match_async(bus_, &made, rule.c_str(), &on_end, nullptr, &at->second);
+    at->second.slot.reset(made);
+    if (r < 0) {
+      matches_.erase(at);
+      return fail("sd_bus_add_match_async", -r);
+    }
+  }
+  Question& question = questions_.emplace_back(*this, std::move(watched), nullptr);
+  made = nullptr;
+  const int r = ::sd_bus_call_method_async(bus_, &made, kBus, kBusPath, kBus, "NameHasOwner",
+                                           &on_answer, &question, "s", name.c_str());
+  question.slot.reset(made);
+  if (r < 0) questions_.pop_back();
+  return check("sd_bus_call_method_async", r);
 }
 
-void Lifelines::end(const std::string& name) {
-  over_.push_back(name);  // not erased here: the match's own handler is running
-  ended_(name);
+int Lifelines::on_end(sd_bus_message*, void* match, sd_bus_error*) noexcept {
+  auto& ended = *static_cast<Match*>(match);
+  Lifelines& self = ended.owner;
+  const std::string name = ended.name;
+  self.matches_.erase(name);
+  self.ended_(name);
+  return 0;
 }
 
-void Lifelines::forget_ended() {
-  for (const std::string& name : std::exchange(over_, {})) matches_.erase(name);
+/// A bus that does not answer has the caller no more.
+int Lifelines::on_answer(sd_bus_message* answer, void* question, sd_bus_error*) noexcept {
+  auto& asked = *static_cast<Question*>(question);
+  int there = 0;
+  const bool read = ::sd_bus_message_is_method_error(answer, nullptr) == 0 &&
+                    ::sd_bus_message_read(answer, "b", &there) > 0;
+  Watched watched = std::move(asked.watched);
+  asked.owner.questions_.remove_if([&](const Question& one) { return &one == &asked; });
+  watched(read && there != 0);
+  return 0;
 }
 
-bool name_has_owner(sdbus::IConnection& connection, const std::string& name) {
-  auto bus = sdbus::createProxy(connection, compat::ServiceName("org.freedesktop.DBus"),
-                                sdbus::ObjectPath("/org/freedesktop/DBus"));
-  bool owned = false;
-  bus->callMethod("NameHasOwner")
-      .onInterface("org.freedesktop.DBus")
-      .withArguments(name)
-      .storeResultsTo(owned);
-  return owned;
+Result<bool> name_has_owner(sd_bus* bus, const char* name) {
+  sd_bus_message* got = nullptr;
+  int owned = 0;
+  int r = ::sd_bus_call_method(bus, kBus, kBusPath, kBus, "NameHasOwner", nullptr, &got, "s", name);
+  const MessagePtr answer(got);
+  if (r >= 0) r = ::sd_bus_message_read(answer.get(), "b", &owned);
+  if (r < 0) return fail("NameHasOwner", -r);
+  return owned != 0;
 }
 
 }  // namespace portfwd

@@ -2,15 +2,17 @@
 // exports. Every method is one call of Control; the only state here are the two counts.
 #pragma once
 
-#include <manager_adaptor.h>
+#include <systemd/sd-bus.h>
 
+#include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <string>
-#include <vector>
 
 #include "api/control.h"
-#include "dbus/sdbus_compat.h"
+#include "dbus/message.h"
+#include "dbus/names.h"
 
 namespace portfwd {
 
@@ -19,81 +21,103 @@ namespace portfwd {
 // every program that leaves the bus.
 class Lifelines {
  public:
-  /// @param ended called with a unique name once its owner has left; from a message handler.
-  Lifelines(sdbus::IConnection& connection, std::function<void(const std::string&)> ended)
-      : connection_(connection), ended_(std::move(ended)) {}
+  using Ended = std::move_only_function<void(const std::string& name)>;
+  /// @param there whether the name has an owner
+  using Watched = std::move_only_function<void(bool there)>;
+
+  /// @param bus borrowed @param ended called with a unique name once its owner has left
+  Lifelines(sd_bus* bus, Ended ended) : bus_(bus), ended_(std::move(ended)) {}
   Lifelines(const Lifelines&) = delete;
   Lifelines& operator=(const Lifelines&) = delete;
 
-  /// Watches `name`; waits for the bus, 0.4 s at most. @return false when its owner has already
-  /// gone. Throws sdbus::Error.
-  [[nodiscard]] bool watch(const std::string& name);
-  /// Lets go of the matches of names that have ended. Not from a message handler.
-  void forget_ended();
+  /// Watches `name`. @param watched called later, and from then on its end is told
+  Result<void> watch(const std::string& name, Watched watched);
 
  private:
-  void end(const std::string& name);
+  struct Match {
+    Lifelines& owner;
+    std::string name;
+    SlotPtr slot;
+  };
+  struct Question {
+    Lifelines& owner;
+    Watched watched;
+    SlotPtr slot;
+  };
+  static int on_end(sd_bus_message*, void* match, sd_bus_error*) noexcept;
+  static int on_answer(sd_bus_message* answer, void* question, sd_bus_error*) noexcept;
 
-  sdbus::IConnection& connection_;
-  std::function<void(const std::string&)> ended_;
-  std::map<std::string, sdbus::Slot> matches_;
-  std::vector<std::string> over_;
+  sd_bus* bus_;
+  Ended ended_;
+  std::map<std::string, Match> matches_;  ///< by name
+  std::list<Question> questions_;         ///< that the bus has not answered
 };
 
-/// Whether somebody on the bus owns `name`. Blocks for the bus's answer. Throws sdbus::Error.
-[[nodiscard]] bool name_has_owner(sdbus::IConnection& connection, const std::string& name);
+/// Whether somebody on the bus owns `name`. Blocks for the bus's answer.
+[[nodiscard]] Result<bool> name_has_owner(sd_bus* bus, const char* name);
 
 // The options of Manager.Forward: a dictionary from outside, checked key by key. A key that is not
 // known or has the wrong type is an error that names it, never ignored.
 struct RequestedForward {
-  ForwardSpec spec;  ///< without container and target
+  ForwardSpec spec;
   bool while_connected = false;
 };
 
-/// Throws org.portfwd1.Error.InvalidArgument.
-[[nodiscard]] RequestedForward parse_forward_options(const Properties& options);
-
-class ManagerObject final : public sdbus::AdaptorInterfaces<org::portfwd1::Manager_adaptor,
-                                                            sdbus::ObjectManager_adaptor> {
+class ManagerObject {
  public:
-  ManagerObject(sdbus::IConnection& connection, Control& control, Lifelines& lifelines);
+  /// Borrows all three.
+  ManagerObject(sd_bus* bus, Control& control, Lifelines& lifelines)
+      : bus_(bus), control_(control), lifelines_(lifelines) {}
   ManagerObject(const ManagerObject&) = delete;
   ManagerObject& operator=(const ManagerObject&) = delete;
-  ~ManagerObject() { unregisterAdaptor(); }
 
+  /// Registers it, and the object manager, once.
+  Result<void> publish();
   void emit(const Event& event);
   /// PropertiesChanged if a count differs from the last.
   void set_counts(std::size_t containers, std::size_t forwards);
 
  private:
-  using EventRow = sdbus::Struct<std::uint64_t, std::uint64_t, std::string, sdbus::ObjectPath,
-                                 Properties>;  ///< ttsoa{sv}
+  static const std::vector<sd_bus_vtable>& vtable();
 
-  using CountersRow = sdbus::Struct<sdbus::ObjectPath, std::uint64_t, std::uint64_t, std::uint64_t,
-                                    std::uint64_t, std::uint64_t, std::uint64_t>;  ///< otttttt
+  // Methods: what sd-bus wants of a handler, without userdata.
+  int forward(sd_bus_message* call, sd_bus_error* error);
+  int unforward(sd_bus_message* call, sd_bus_error* error);
+  int attach_pid(sd_bus_message* call, sd_bus_error* error);
+  int attach_netns(sd_bus_message* call, sd_bus_error* error);
+  int detach(sd_bus_message* call, sd_bus_error* error);
+  int get_events(sd_bus_message* call, sd_bus_error* error);
+  int get_counters(sd_bus_message* call, sd_bus_error* error);
+  int explain(sd_bus_message* call, sd_bus_error* error);
+  int get_status(sd_bus_message* call, sd_bus_error* error);
+  int reload(sd_bus_message* call, sd_bus_error* error);
 
-  sdbus::ObjectPath Forward(const std::string& container, const std::string& target,
-                            const Properties& options) override;
-  void Unforward(const sdbus::ObjectPath& forward) override;
-  sdbus::ObjectPath AttachPid(const std::uint32_t& pid, const std::string& name) override;
-  sdbus::ObjectPath AttachNetns(const sdbus::UnixFd& netns, const std::string& name) override;
-  void Detach(const sdbus::ObjectPath& container) override;
-  std::vector<EventRow> GetEvents(const std::uint64_t& after_seq) override;
-  std::vector<CountersRow> GetCounters() override;
-  Properties Explain(const std::string& container, const std::string& target) override;
-  Properties GetStatus() override;
-  void Reload() override;
+  // Properties.
+  void version(MessageWriter& writer) const;
+  void instance_id(MessageWriter& writer) const;
+  void containers(MessageWriter& writer) const { writer.add(containers_); }
+  void forwards(MessageWriter& writer) const { writer.add(forwards_); }
+  void poll_interval(MessageWriter& writer) const { writer.add(control_.poll_interval_usec()); }
 
-  std::string Version() override;
-  std::string InstanceId() override;
-  std::uint32_t Containers() override { return containers_; }
-  std::uint32_t Forwards() override { return forwards_; }
-  std::uint64_t PollIntervalUSec() override;
+  template <int (ManagerObject::*Method)(sd_bus_message*, sd_bus_error*)>
+  static int call(sd_bus_message* call, void* self, sd_bus_error* error) noexcept {
+    return (static_cast<ManagerObject*>(self)->*Method)(call, error);
+  }
+  template <void (ManagerObject::*Property)(MessageWriter&) const>
+  static int get(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply, void* self,
+                 sd_bus_error*) noexcept {
+    MessageWriter writer(reply);
+    (static_cast<const ManagerObject*>(self)->*Property)(writer);
+    return writer.result();
+  }
 
+  sd_bus* bus_;
   Control& control_;
   Lifelines& lifelines_;
   std::uint32_t containers_ = 0;
   std::uint32_t forwards_ = 0;
+  SlotPtr object_;
+  SlotPtr object_manager_;
 };
 
 }  // namespace portfwd

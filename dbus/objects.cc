@@ -1,16 +1,15 @@
-
 #include "dbus/objects.h"
 
-#include <systemd/sd-bus.h>
-
+#include <algorithm>
 #include <cassert>
 #include <cstdlib>
-#include <memory>
+#include <cstring>
 
-#include "dbus/bus_errors.h"
 #include "dbus/fields.h"
 
 namespace portfwd {
+
+// --- paths ---------------------------------------------------------------------------------------
 
 namespace {
 
@@ -44,31 +43,16 @@ std::optional<std::string> id_of_path(const char* prefix, std::string_view path)
   return found;
 }
 
-namespace {
+// --- objects -------------------------------------------------------------------------------------
 
-constexpr const char* kContainerInterface = "org.portfwd1.Container";
-
-void announce(sdbus::IObject& object, const char* interface, std::set<std::string>& changed) {
-  const std::vector<std::string> names(changed.begin(), changed.end());
-  changed.clear();
-  if (!names.empty()) compat::emit_changed(object, interface, names);
-}
-
-}  // namespace
-
-ContainerObject::ContainerObject(sdbus::IConnection& connection, const ContainerInfo& info,
-                                 const std::size_t& share)
-    : AdaptorInterfaces(connection, sdbus::ObjectPath(container_path(info.id))),
-      info_(info),
-      share_(share) {
-  {
-    compat::Vtable vtable(getObject(), kContainerInterface);
-    register_properties(vtable, kContainerProperties, [this](Change) {
-      assert(share_ > 0);
-      return ContainerView{info_, share_};
-    });
-  }
-  registerAdaptor();
+const std::vector<sd_bus_vtable>& ContainerObject::vtable() {
+  static const auto made = [] {
+    std::vector<sd_bus_vtable> rows{SD_BUS_VTABLE_START(0)};
+    add_properties<kContainerProperties, ContainerObject>(rows);
+    rows.push_back(SD_BUS_VTABLE_END);
+    return rows;
+  }();
+  return made;
 }
 
 void ContainerObject::update(const ContainerInfo& info) {
@@ -76,35 +60,25 @@ void ContainerObject::update(const ContainerInfo& info) {
   info_ = info;
 }
 
-void ContainerObject::flush() {
-  announce(getObject(), kContainerInterface, changed_);
+const std::vector<sd_bus_vtable>& ForwardObject::vtable() {
+  static const auto made = [] {
+    std::vector<sd_bus_vtable> rows{
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("Close", "", "", &ForwardObject::close, SD_BUS_VTABLE_UNPRIVILEGED)};
+    add_properties<kForwardProperties, ForwardObject>(rows);
+    rows.push_back(SD_BUS_VTABLE_END);
+    return rows;
+  }();
+  return made;
 }
 
-namespace {
-
-constexpr const char* kForwardInterface = "org.portfwd1.Forward";
-
-}  // namespace
-
-ForwardObject::ForwardObject(sdbus::IConnection& connection, Control& control,
-                             const ForwardInfo& info)
-    : AdaptorInterfaces(connection, sdbus::ObjectPath(forward_path(info.id))),
-      control_(control),
-      info_(info) {
-  {
-    compat::Vtable vtable(getObject(), kForwardInterface);
-    vtable.method("Close",
-                  [this] { guarded([this] { value_or_throw(control_.unforward(info_.id)); }); });
-    register_properties(vtable, kForwardProperties, [this](Change change) -> const ForwardInfo& {
-      if (change == Change::Silent) refresh_counters();
-      return info_;
-    });
-  }
-  registerAdaptor();
-}
-
-void ForwardObject::refresh_counters() {
-  for (const ForwardCounters& own : control_.counters(info_.id)) info_.counters = own.counters;
+/// The object is gone when unforward() returns.
+int ForwardObject::close(sd_bus_message* call, void* object, sd_bus_error* error) noexcept {
+  auto& self = *static_cast<ForwardObject*>(object);
+  Control& control = self.control_;
+  const std::string id = self.info_.id;
+  if (const auto done = control.unforward(id); !done) return reply_refusal(done.error(), error);
+  return reply_to(call, [](MessageWriter&) {});
 }
 
 void ForwardObject::update(const ForwardInfo& info) {
@@ -112,12 +86,78 @@ void ForwardObject::update(const ForwardInfo& info) {
   info_ = info;
 }
 
-void ForwardObject::flush() {
-  const auto before = std::exchange(announced_, nullptr);
-  if (!before) return;
+std::set<std::string> ForwardObject::take_changes() {
   std::set<std::string> changed;
-  note_changes(kForwardProperties, *before, info_, changed);
-  announce(getObject(), kForwardInterface, changed);
+  const auto before = std::exchange(announced_, nullptr);
+  if (before) note_changes(kForwardProperties, *before, info_, changed);
+  return changed;
 }
+
+const ForwardInfo& ForwardObject::view(Change change) {
+  if (change == Change::Silent) {
+    for (const ForwardCounters& own : control_.counters(info_.id)) info_.counters = own.counters;
+  }
+  return info_;
+}
+
+// --- trees ---------------------------------------------------------------------------------------
+
+void emit_changed(sd_bus* bus, const char* path, const char* interface,
+                  const std::set<std::string>& names) {
+  if (names.empty()) return;
+  std::vector<char*> list;
+  for (const std::string& name : names) list.push_back(const_cast<char*>(name.c_str()));
+  list.push_back(nullptr);
+  log_unsent("PropertiesChanged",
+             ::sd_bus_emit_properties_changed_strv(bus, path, interface, list.data()));
+}
+
+template <class Object>
+Result<void> ObjectTree<Object>::publish() {
+  assert(!vtable_);
+  sd_bus_slot* made = nullptr;
+  int r = ::sd_bus_add_fallback_vtable(bus_, &made, Object::kPrefix, Object::kInterface,
+                                       Object::vtable().data(), &find, this);
+  vtable_.reset(made);
+  if (r < 0) return fail("sd_bus_add_fallback_vtable", -r);
+  made = nullptr;
+  r = ::sd_bus_add_node_enumerator(bus_, &made, Object::kPrefix, &list, this);
+  enumerator_.reset(made);
+  return check("sd_bus_add_node_enumerator", r);
+}
+
+template <class Object>
+void ObjectTree<Object>::flush() {
+  for (const std::string& path : std::exchange(changed_, {})) {
+    if (const auto at = objects_.find(path); at != objects_.end()) {
+      emit_changed(bus_, path.c_str(), Object::kInterface, at->second.take_changes());
+    }
+  }
+}
+
+template <class Object>
+int ObjectTree<Object>::find(sd_bus*, const char* path, const char*, void* tree, void** found,
+                             sd_bus_error*) noexcept {
+  auto& objects = static_cast<ObjectTree*>(tree)->objects_;
+  const auto at = objects.find(std::string_view(path));
+  if (at == objects.end()) return 0;
+  *found = &at->second;
+  return 1;
+}
+
+/// sd-bus frees the list, of malloc(3).
+template <class Object>
+int ObjectTree<Object>::list(sd_bus*, const char*, void* tree, char*** paths,
+                             sd_bus_error*) noexcept {
+  const auto& objects = static_cast<ObjectTree*>(tree)->objects_;
+  auto** const made = static_cast<char**>(std::calloc(objects.size() + 1, sizeof(char*)));
+  if (made == nullptr) return -ENOMEM;
+  std::ranges::transform(objects, made, [](const auto& at) { return ::strdup(at.first.c_str()); });
+  *paths = made;
+  return 0;
+}
+
+template class ObjectTree<ContainerObject>;
+template class ObjectTree<ForwardObject>;
 
 }  // namespace portfwd

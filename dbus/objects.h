@@ -1,28 +1,29 @@
-// The D-Bus objects of containers and forwards, and the paths of them. Owned by the BusExports.
+// The D-Bus objects of containers and forwards, and the paths of them. An ObjectTree has all of one
+// kind: sd-bus asks it for the object at a path, so an object costs what is known of it and no
+// more. Owned by the BusExports.
 #pragma once
 
+#include <systemd/sd-bus.h>
+
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "api/control.h"
-#include "dbus/sdbus_compat.h"
+#include "dbus/message.h"
+#include "dbus/names.h"
 #include "forward/model.h"
 
 namespace portfwd {
 
 // Ids as object paths and back, escaped as sd_bus_path_encode(3) does: "a1-b" is /…/a1_2db.
-// It knows nothing of sdbus-c++.
-
-inline constexpr const char* kBusName = "org.portfwd1";
-inline constexpr const char* kManagerPath = "/org/portfwd1";
-inline constexpr const char* kForwardPrefix = "/org/portfwd1/forward";
-inline constexpr const char* kContainerPrefix = "/org/portfwd1/container";
-inline constexpr const char* kNoPath = "/";  ///< D-Bus has no empty object path
-
 [[nodiscard]] std::string forward_path(std::string_view id);
 /// @return kNoPath for an empty id.
 [[nodiscard]] std::string container_path(std::string_view id);
@@ -30,48 +31,123 @@ inline constexpr const char* kNoPath = "/";  ///< D-Bus has no empty object path
 /// @return the id in a path of the form `prefix`/ID, nothing for any other path.
 [[nodiscard]] std::optional<std::string> id_of_path(const char* prefix, std::string_view path);
 
-// One container on the bus. Owned by the exports; mirrors the last state that was notified.
-class ContainerObject final : public sdbus::AdaptorInterfaces<sdbus::ManagedObject_adaptor> {
- public:
-  /// @param share borrowed: see ContainerView
-  ContainerObject(sdbus::IConnection& connection, const ContainerInfo& info,
-                  const std::size_t& share);
-  ContainerObject(const ContainerObject&) = delete;
-  ContainerObject& operator=(const ContainerObject&) = delete;
-  ~ContainerObject() { unregisterAdaptor(); }
-
-  /// Takes the new state; flush() announces it.
-  void update(const ContainerInfo& info);
-  /// PropertiesChanged for what changed since it was announced last.
-  void flush();
-
- private:
-  ContainerInfo info_;
-  std::set<std::string> changed_;  ///< properties, since the last announcement
-  const std::size_t& share_;
+/// How a client learns that a property has another value.
+enum class Change : std::uint8_t {
+  Never,      ///< it is constant
+  Announced,  ///< PropertiesChanged
+  Silent,     ///< it has to read it
 };
 
-// One forward on the bus. Owned by the exports; mirrors the last state that the forward table
-// notified and asks Control for the counters only when somebody reads them.
-class ForwardObject final : public sdbus::AdaptorInterfaces<sdbus::ManagedObject_adaptor> {
- public:
-  /// @param control borrowed
-  ForwardObject(sdbus::IConnection& connection, Control& control, const ForwardInfo& info);
-  ForwardObject(const ForwardObject&) = delete;
-  ForwardObject& operator=(const ForwardObject&) = delete;
-  ~ForwardObject() { unregisterAdaptor(); }
+/// GetManagedObjects is one message with every property of every object, which a bus drops, and the
+/// sender with it, when it is too large. So the lists of all containers together have a limit, and
+/// each container sends its part of them.
+struct ContainerView {
+  static constexpr std::size_t kAllLabels = 6UL << 20;  ///< bytes, as the next two
+  static constexpr std::size_t kAllListeners = 16UL << 20;
+  static constexpr std::size_t kAllPublished = 2UL << 20;
 
-  /// Takes the new state; flush() announces it.
-  void update(const ForwardInfo& info);
-  /// PropertiesChanged for what differs from what was announced last.
-  void flush();
+  const ContainerInfo& info;
+  std::size_t share = 1;  ///< in so many parts the limits are divided
+};
+
+// One container on the bus: the last state that was notified.
+class ContainerObject {
+ public:
+  static constexpr const char* kPrefix = kContainerPrefix;
+  static constexpr const char* kInterface = kContainerInterface;
+  static const std::vector<sd_bus_vtable>& vtable();
+
+  /// @param share borrowed: see ContainerView
+  ContainerObject(const std::size_t& share, const ContainerInfo& info)
+      : share_(share), info_(info) {}
+
+  void update(const ContainerInfo& info);
+  /// The properties that changed since they were taken last.
+  [[nodiscard]] std::set<std::string> take_changes() { return std::exchange(changed_, {}); }
+  [[nodiscard]] ContainerView view(Change) const { return {info_, share_}; }
 
  private:
-  void refresh_counters();
+  const std::size_t& share_;
+  ContainerInfo info_;
+  std::set<std::string> changed_;
+};
+
+// One forward on the bus: the last state that the forward table notified. It asks Control for the
+// counters only when somebody reads them.
+class ForwardObject {
+ public:
+  static constexpr const char* kPrefix = kForwardPrefix;
+  static constexpr const char* kInterface = kForwardInterface;
+  static const std::vector<sd_bus_vtable>& vtable();
+
+  /// @param control borrowed
+  ForwardObject(Control& control, const ForwardInfo& info) : control_(control), info_(info) {}
+
+  void update(const ForwardInfo& info);
+  /// The properties that changed since they were taken last.
+  [[nodiscard]] std::set<std::string> take_changes();
+  [[nodiscard]] const ForwardInfo& view(Change change);
+
+ private:
+  static int close(sd_bus_message* call, void* object, sd_bus_error* error) noexcept;
 
   Control& control_;
   ForwardInfo info_;
   std::unique_ptr<const ForwardInfo> announced_;  ///< null while it is as info_ has it
 };
+
+// All objects of one kind. Objects come at once and go at once, as their signals do; only changes
+// wait for flush(), so that there is one signal however often an object changed.
+template <class Object>
+class ObjectTree {
+ public:
+  /// @param bus borrowed
+  explicit ObjectTree(sd_bus* bus) : bus_(bus) {}
+  ObjectTree(const ObjectTree&) = delete;
+  ObjectTree& operator=(const ObjectTree&) = delete;
+
+  /// Registers the tree with the bus, once.
+  Result<void> publish();
+  template <class Context, class Info>
+  void add(const std::string& path, Context& context, const Info& info) {
+    objects_.erase(path);
+    objects_.try_emplace(path, context, info);
+    log_unsent("InterfacesAdded", ::sd_bus_emit_object_added(bus_, path.c_str()));
+  }
+  /// Nothing if there is none at that path, as for remove().
+  template <class Info>
+  void update(const std::string& path, const Info& info) {
+    const auto at = objects_.find(path);
+    if (at == objects_.end()) return;
+    at->second.update(info);
+    changed_.insert(path);
+  }
+  void remove(const std::string& path) {
+    if (!objects_.contains(path)) return;
+    log_unsent("InterfacesRemoved", ::sd_bus_emit_object_removed(bus_, path.c_str()));
+    objects_.erase(path);
+  }
+  /// PropertiesChanged for each object that changed.
+  void flush();
+  [[nodiscard]] std::size_t size() const { return objects_.size(); }
+
+ private:
+  static int find(sd_bus*, const char* path, const char*, void* tree, void** found,
+                  sd_bus_error*) noexcept;
+  static int list(sd_bus*, const char*, void* tree, char*** paths, sd_bus_error*) noexcept;
+
+  sd_bus* bus_;
+  std::map<std::string, Object, std::less<>> objects_;  ///< by path
+  std::set<std::string> changed_;                       ///< paths
+  SlotPtr vtable_;
+  SlotPtr enumerator_;
+};
+
+extern template class ObjectTree<ContainerObject>;
+extern template class ObjectTree<ForwardObject>;
+
+/// PropertiesChanged of one object. @param names none: nothing is sent
+void emit_changed(sd_bus* bus, const char* path, const char* interface,
+                  const std::set<std::string>& names);
 
 }  // namespace portfwd

@@ -1,7 +1,7 @@
 // Strings and ids on their way to the bus.
 #include <gtest/gtest.h>
 
-#include "dbus/bus_errors.h"
+#include "dbus/message.h"
 #include "dbus/objects.h"
 
 namespace portfwd {

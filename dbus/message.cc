@@ -1,9 +1,16 @@
+#include "dbus/message.h"
 
-#include "dbus/bus_errors.h"
+#include <cstring>
+
+#include "base/log.h"
 
 namespace portfwd {
 
-std::string_view error_name(Refusal::Kind kind) {
+void log_unsent(const char* what, int returned) {
+  if (returned < 0) log::warning("cannot send {} on the bus: {}", what, ::strerror(-returned));
+}
+
+const char* error_name(Refusal::Kind kind) {
   switch (kind) {
     case Refusal::Kind::NoSuchContainer:
       return "org.portfwd1.Error.NoSuchContainer";
@@ -27,7 +34,7 @@ std::string_view error_name(Refusal::Kind kind) {
 }
 
 /// The mistakes of a configuration stand one a line.
-void throw_refusal(const Refusal& refusal) {
+int reply_refusal(const Refusal& refusal, sd_bus_error* error) {
   std::string text;
   for (std::string_view rest = refusal.text;;) {
     const auto end = rest.find('\n');
@@ -36,11 +43,7 @@ void throw_refusal(const Refusal& refusal) {
     text += '\n';
     rest.remove_prefix(end + 1);
   }
-  throw compat::make_error(error_name(refusal.kind), text);
-}
-
-void throw_invalid(std::string text) {
-  throw_refusal({Refusal::Kind::InvalidArgument, std::move(text)});
+  return ::sd_bus_error_set(error, error_name(refusal.kind), text.c_str());
 }
 
 }  // namespace portfwd
