@@ -1,5 +1,5 @@
 // /org/portfwd1 on the bus: requests in, Control's answers out, events as signals. Owned by the
-// exports. Every method is one call of Control; the only state here are the two counts.
+// bus service. Every method is one call of Control; the only state here are the two counts.
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -16,7 +16,7 @@
 
 namespace portfwd {
 
-// Callers whose forwards end with their bus connection (`while_connected`). Owned by the exports.
+// Callers whose forwards end with their bus connection (`while_connected`). Owned by the bus service.
 // Only names that somebody asked about are watched: a match on all names would wake the daemon for
 // every program that leaves the bus.
 class Lifelines {

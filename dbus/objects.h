@@ -1,6 +1,6 @@
 // The D-Bus objects of containers and forwards, and the paths of them. An ObjectTree has all of one
 // kind: sd-bus asks it for the object at a path, so an object costs what is known of it and no
-// more. Owned by the BusExports.
+// more. Owned by the bus service.
 #pragma once
 
 #include <systemd/sd-bus.h>

@@ -84,8 +84,22 @@ void share_cpu_budget(const Settings& settings, AccessSet& accesses, Discovery& 
   discovery.set_budget(settings.detect.cpu_budget / 100 * kDiscoveryShare);
 }
 
+/// UDP sockets are looked for where the settings say so, and where a forward was asked for.
 void share_udp_interest(const ForwardTable& table, AccessSet& accesses) {
-  accesses.look_for(table.udp_interest());
+  std::vector<Port> asked;
+  for (const TiedForward& tied : table.forwards().all()) {
+    const Forward& forward = *tied.forward;
+    const bool detected = forward.origin() == Origin::Auto;
+    if (forward.protocol() == Protocol::Udp && !detected) {
+      asked.push_back(forward.key().target.port_number());
+    }
+  }
+  const PolicyContext policy = table.policy();
+  accesses.look_for(udp_interest(policy.settings, policy.ephemeral, asked));
+}
+
+void notify_changed(Notifier& notifier, const ContainerAccess& reach, const Settings& settings) {
+  notifier.notify(&ControlObserver::on_container_changed, info_of(reach, settings));
 }
 
 /// What the configuration declares by now needs no keeping.
@@ -261,8 +275,9 @@ Answer<void> Controller::reload() {
   share_cpu_budget(settings_, parts_.reaches, parts_.discovery);
   table_.apply_settings();
   share_udp_interest(table_, parts_.reaches);
-  for (ContainerAccess* reach : parts_.reaches.all())
-    notify_changed(*reach);  // some may be ignored now
+  for (ContainerAccess* reach : parts_.reaches.all()) {
+    notify_changed(parts_.notifier, *reach, settings_);  // some may be ignored now
+  }
   log::write(log::Level::Info, "configuration read",
              {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
   return {};
@@ -323,19 +338,15 @@ void Controller::on_access_added(ContainerAccess& reach) {
   table_.on_access_added(reach);
 }
 
-void Controller::notify_changed(const ContainerAccess& reach) {
-  parts_.notifier.notify(&ControlObserver::on_container_changed, info_of(reach, settings_));
-}
-
 void Controller::on_access_changed(ContainerAccess& reach) {
   if (reach.container().engine_id.empty()) keeper_.changed();  // its anchor may be another one
-  notify_changed(reach);
+  notify_changed(parts_.notifier, reach, settings_);
   table_.on_access_changed(reach);
 }
 
 void Controller::on_listeners(ContainerAccess& reach) {
   if (!reach.listeners().empty()) parts_.discovery.fix_name(reach.container().id);
-  notify_changed(reach);
+  notify_changed(parts_.notifier, reach, settings_);
   table_.on_listeners(reach);
 }
 

@@ -46,7 +46,6 @@ class Controller final : public Control, public AccessObserver, private ControlO
   Controller(Parts parts, Settings settings);
   Controller(const Controller&) = delete;
   Controller& operator=(const Controller&) = delete;
-  ~Controller() { parts_.notifier.remove(*this); }
 
   /// Makes the forwards that wait for no listener, then begins to look for containers. @return why
   /// that can't be done
@@ -89,7 +88,6 @@ class Controller final : public Control, public AccessObserver, private ControlO
   void on_forward_removed(const ForwardInfo& forward) override;
   void on_event(const Event& event) override;
 
-  void notify_changed(const ContainerAccess& reach);
   void note_numbers();
   [[nodiscard]] State state() const;
 

@@ -81,9 +81,9 @@ class Notifier {
   Notifier(const Notifier&) = delete;
   Notifier& operator=(const Notifier&) = delete;
 
-  /// @param observer borrowed until removed; not to be added or removed while it is notified
+  /// @param observer borrowed: nobody notifies once it is gone; not to be added while it is
+  /// notified
   void add(ControlObserver& observer) { observers_.push_back(&observer); }
-  void remove(ControlObserver& observer) { std::erase(observers_, &observer); }
 
   /// @param member such as &ControlObserver::on_forward_added
   template <class... Parameters, class... Arguments>

@@ -187,7 +187,7 @@ bool ForwardSet::bind(Forward& forward) {
   HostForward* host = forward.on_host();
   if (host == nullptr) return true;
   const TimePoint now = parts_.loop.now();
-  switch (host_ports_.bind(*host, binds_left_, now)) {
+  switch (host_ports_.bind(*host, now)) {
     case HostPorts::Outcome::Bound:
       retries_.remove(forward.id());
       return true;

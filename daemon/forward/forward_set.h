@@ -237,9 +237,6 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
   // ---- changing
   /// Precondition: there is none with this key. bind() and notify_created() follow.
   TiedForward& create(const ForwardKey& key, const Wanted& wanted);
-  /// A turn begins in which so many host ports may be tried.
-  void begin_turn(unsigned binds) { binds_left_ = binds; }
-  [[nodiscard]] unsigned binds_left() const { return binds_left_; }
   /// Gives it a host port if it listens on one. @return whether it has what it needs; if not it is
   /// in conflict, with a reason, and retried
   bool bind(Forward& forward);
@@ -290,7 +287,6 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
   ForwardIds ids_;
   ConflictRetries retries_;
   DrainingPorts draining_;
-  unsigned binds_left_ = 0;
 };
 
 }  // namespace portfwd

@@ -150,18 +150,6 @@ SeenPort ForwardTable::seen(const Container& container, const Target& target) co
   return out;
 }
 
-UdpInterest ForwardTable::udp_interest() const {
-  std::vector<Port> asked;
-  for (const TiedForward& tied : forwards_.all()) {
-    const Forward& forward = *tied.forward;
-    const bool detected = forward.origin() == Origin::Auto;
-    if (forward.protocol() == Protocol::Udp && !detected) {
-      asked.push_back(forward.key().target.port_number());
-    }
-  }
-  return portfwd::udp_interest(settings_, ephemeral_, asked);
-}
-
 // ---- containers --------------------------------------------------------------------------------
 
 void ForwardTable::on_access_added(ContainerAccess& access) {
@@ -202,7 +190,9 @@ void ForwardTable::reconcile_dirty() {
   if (stopped_) return;
   const TimePoint began = parts_.loop.now();
   begin_turn();
-  const auto turn_over = [this] { return forwards_.binds_left() == 0 || queue_.turn_over(); };
+  const auto turn_over = [this] {
+    return forwards_.host_ports().turn_over() || queue_.turn_over();
+  };
   follow_changes();
   for (std::size_t left = queue_.dirty(); left > 0 && !turn_over(); --left) {
     const auto entry = entries_.find(queue_.take());
@@ -224,7 +214,7 @@ void ForwardTable::schedule() {
 }
 
 void ForwardTable::begin_turn() {
-  forwards_.begin_turn(kBindsPerTurn);
+  forwards_.host_ports().begin_turn(kBindsPerTurn);
   queue_.begin_turn();
 }
 
@@ -375,7 +365,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan, Duration time)
     const bool lingered = wanted.listeners.empty() && wanted.request == nullptr;
     const ForwardKey key = key_of(container.id, place);
     if (lingered || forwards_.contains(key)) continue;
-    if (forwards_.binds_left() == 0 || (created && parts_.loop.now() >= until))
+    if (forwards_.host_ports().turn_over() || (created && parts_.loop.now() >= until))
       return queue_.mark(container.id);
     TiedForward& tied = forwards_.create(key, wanted);
     (void)tied.forward->describe(container);

@@ -173,8 +173,6 @@ class ForwardTable final : public AccessObserver {
   [[nodiscard]] PolicyContext policy() const {
     return {settings_, ephemeral_, requested_.wishes()};
   }
-  /// Which UDP sockets are to be looked for.
-  [[nodiscard]] UdpInterest udp_interest() const;
 
   void on_access_added(ContainerAccess& access) override;
   void on_access_changed(ContainerAccess& access) override;

@@ -138,7 +138,7 @@ bool HostPorts::remembered_elsewhere(const HostForward& forward) const {
   return before && *before != forward.host_port() && !held_.has(forward.protocol(), *before);
 }
 
-HostPorts::Outcome HostPorts::bind(HostForward& forward, unsigned& budget, TimePoint now) {
+HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
   const Port container_port = forward.key().target.port_number();
   const Treatment& treatment = forward.treatment();
   const auto addresses = addresses_for(forward.container_name(), treatment.bind);
@@ -161,7 +161,7 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, unsigned& budget, TimeP
   }
   std::string taken;  // about the port that a person would expect
   for (auto port = plan.next(); port; port = plan.next()) {
-    const auto bound = try_port(forward, addresses, *port, budget);
+    const auto bound = try_port(forward, addresses, *port);
     if (bound) {
       cursors_.advance(place, plan.fallback_next());
       forward.set_remapped(
@@ -173,7 +173,7 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, unsigned& budget, TimeP
     const int code = bound.error().error.code;
     if (code != EADDRINUSE && code != EACCES) break;  // such as EMFILE: no other port would do
     cursors_.advance(place, plan.fallback_next());
-    if (budget == 0) {
+    if (turn_over()) {
       forward.mark_conflict(taken + "; the search for another port goes on");
       return Outcome::Unfinished;
     }
@@ -186,17 +186,17 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, unsigned& budget, TimeP
 /// Those that our own forwards hold cost no system call, but a search may meet thousands of them.
 std::expected<void, BindFailure> HostPorts::try_port(HostForward& forward,
                                                      const std::vector<IpAddress>& addresses,
-                                                     Port port, unsigned& budget) {
+                                                     Port port) {
   const Protocol protocol = forward.protocol();
   for (const IpAddress& address : addresses) {
     const Endpoint endpoint{address, port};
     if (held_.holder(protocol, endpoint) == nullptr) continue;
     const BindFailure failure{protocol, endpoint, {EADDRINUSE, "bind"}};
     forward.note_failure(failure);
-    if (++skipped_ % kSkipsPerBind == 0 && budget > 0) --budget;
+    if (++skipped_ % kSkipsPerBind == 0 && tries_left_ > 0) --tries_left_;
     return std::unexpected(failure);
   }
-  if (budget > 0) --budget;
+  if (tries_left_ > 0) --tries_left_;
   held_.remove(forward);
   auto bound = forward.bind(addresses, port);
   if (bound) held_.add(forward);

@@ -148,7 +148,7 @@ class HostPorts {
  public:
   enum class Outcome : std::uint8_t {
     Bound,
-    Unfinished,  ///< the turn's budget is used up: the forward is in conflict, and the search goes
+    Unfinished,  ///< the turn is over: the forward is in conflict, and the search goes
                  ///< on
     Conflict,    ///< no port could be had; the forward says why
   };
@@ -169,9 +169,11 @@ class HostPorts {
   /// own or the same for all. @param container its name
   [[nodiscard]] std::vector<IpAddress> addresses_for(const std::string& container,
                                                      const std::optional<Bind>& said);
+  /// A turn begins in which so many ports may be tried.
+  void begin_turn(unsigned tries) { tries_left_ = tries; }
+  [[nodiscard]] bool turn_over() const { return tries_left_ == 0; }
   /// Searches a host port for a forward and binds it.
-  /// @param budget ports that may be tried in this turn
-  [[nodiscard]] Outcome bind(HostForward& forward, unsigned& budget, TimePoint now);
+  [[nodiscard]] Outcome bind(HostForward& forward, TimePoint now);
   /// The forward gives up its port.
   void release(const HostForward& forward);
 
@@ -191,7 +193,7 @@ class HostPorts {
   [[nodiscard]] bool remembers() const;
   [[nodiscard]] std::expected<void, BindFailure> try_port(HostForward& forward,
                                                           const std::vector<IpAddress>& addresses,
-                                                          Port port, unsigned& budget);
+                                                          Port port);
 
   static constexpr unsigned kSkipsPerBind = 16;  ///< ports of ours that cost as much as one bind
 
@@ -202,7 +204,8 @@ class HostPorts {
   ContainerAddresses addresses_;
   HeldPorts held_;
   FallbackCursors cursors_;
-  unsigned skipped_ = 0;  ///< ports of our own that searches met
+  unsigned skipped_ = 0;     ///< ports of our own that searches met
+  unsigned tries_left_ = 0;  ///< in this turn
 };
 
 /// Names the program that holds a host port, for the sentence that tells a person why a forward got

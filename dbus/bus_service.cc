@@ -1,4 +1,4 @@
-#include "dbus/bus_exports.h"
+#include "dbus/bus_service.h"
 
 #include <fmt/format.h>
 
@@ -18,7 +18,7 @@ std::unexpected<Refusal> name_taken() {
 
 }  // namespace
 
-BusExports::BusExports(EventLoop& loop, Control& control, BusPtr bus, Lost lost)
+BusService::BusService(EventLoop& loop, Control& control, BusPtr bus, Lost lost)
     : control_(control),
       bus_(std::move(bus)),
       source_(loop, bus_.get(),
@@ -29,7 +29,7 @@ BusExports::BusExports(EventLoop& loop, Control& control, BusPtr bus, Lost lost)
 
 /// First the name: nobody is to find it without its objects. The bus's answer also says that it has
 /// all signals before it.
-BusExports::~BusExports() {
+BusService::~BusService() {
   if (live()) {
     ::sd_bus_set_method_call_timeout(bus_.get(), kLongestFarewell);
     if (const int r = ::sd_bus_release_name(bus_.get(), kBusName); r < 0) {
@@ -39,7 +39,7 @@ BusExports::~BusExports() {
   ::sd_bus_close(bus_.get());
 }
 
-Answer<void> BusExports::publish() {
+Answer<void> BusService::publish() {
   if (const auto exported = export_everything(); !exported) {
     manager_.reset();
     return refuse(Refusal::Kind::Failed,
@@ -53,7 +53,7 @@ Answer<void> BusExports::publish() {
                                                    Error{-r, "sd_bus_request_name"}.text()));
 }
 
-Result<void> BusExports::export_everything() {
+Result<void> BusService::export_everything() {
   manager_.emplace(bus_.get(), control_, lifelines_);
   if (auto made = manager_->publish(); !made) return made;
   if (auto made = containers_.publish(); !made) return made;
@@ -64,39 +64,39 @@ Result<void> BusExports::export_everything() {
   return {};
 }
 
-void BusExports::on_forward_added(const ForwardInfo& forward) {
+void BusService::on_forward_added(const ForwardInfo& forward) {
   if (live()) forwards_.add(forward_path(forward.id), control_, forward);
 }
 
-void BusExports::on_forward_changed(const ForwardInfo& forward) {
+void BusService::on_forward_changed(const ForwardInfo& forward) {
   forwards_.update(forward_path(forward.id), forward);
 }
 
-void BusExports::on_forward_removed(const ForwardInfo& forward) {
+void BusService::on_forward_removed(const ForwardInfo& forward) {
   if (live()) forwards_.remove(forward_path(forward.id));
 }
 
-void BusExports::on_container_added(const ContainerInfo& container) {
+void BusService::on_container_added(const ContainerInfo& container) {
   if (!live()) return;
   share_ = containers_.size() + 1;
   containers_.add(container_path(container.id), share_, container);
 }
 
-void BusExports::on_container_changed(const ContainerInfo& container) {
+void BusService::on_container_changed(const ContainerInfo& container) {
   containers_.update(container_path(container.id), container);
 }
 
-void BusExports::on_container_removed(const ContainerInfo& container) {
+void BusService::on_container_removed(const ContainerInfo& container) {
   if (!live()) return;
   containers_.remove(container_path(container.id));
   share_ = std::max<std::size_t>(containers_.size(), 1);
 }
 
-void BusExports::on_event(const Event& event) {
+void BusService::on_event(const Event& event) {
   if (live()) manager_->emit(event);
 }
 
-void BusExports::before_wait() {
+void BusService::before_wait() {
   if (!manager_) return;
   forwards_.flush();
   containers_.flush();
@@ -122,7 +122,7 @@ Answer<std::unique_ptr<BusService>> connect_bus(
   const auto owned = name_has_owner(bus.get(), kBusName);
   if (!owned) return failed(owned.error());
   if (*owned) return name_taken();
-  return std::make_unique<BusExports>(loop, control, std::move(bus), std::move(lost));
+  return std::make_unique<BusService>(loop, control, std::move(bus), std::move(lost));
 }
 
 }  // namespace portfwd
