@@ -36,6 +36,11 @@ bool have_common(const std::vector<std::string>& some, const std::vector<std::st
 
 }  // namespace
 
+const PortMetadata& ContainerWishes::Known::metadata() const {
+  static const PortMetadata nothing;
+  return said ? *said : nothing;
+}
+
 bool ContainerWishes::update(const Container& container) {
   const auto before = declared();
   if (!container.labels.empty() || container.metadata) {
@@ -46,7 +51,7 @@ bool ContainerWishes::update(const Container& container) {
   }
   Known& known = known_[container.id];
   const bool read_before =
-      known.labels == container.labels && known.label == container.metadata && !known.name.empty();
+      known.labels == container.labels && known.said == container.metadata && !known.name.empty();
   known.name = container.name;
   known.project = container.project;
   known.service = container.service;
@@ -54,10 +59,9 @@ bool ContainerWishes::update(const Container& container) {
   known.published = container.published;
   if (!read_before) {
     known.labels = container.labels;
-    known.label = container.metadata;
-    known.metadata = container.metadata ? *container.metadata : PortMetadata();
+    known.said = container.metadata;
     known.matched.known.clear();
-    for (const std::string& complaint : known.metadata.complaints) {
+    for (const std::string& complaint : known.metadata().complaints) {
       log::write(log::Level::Warning,
                  fmt::format("the dev container metadata of {}: {}", container.name, complaint),
                  {{"PORTFWD_CONTAINER", container.name}});
@@ -79,7 +83,7 @@ void ContainerWishes::gone(const Container& container, TimePoint now) {
   const auto known = known_.find(container.id);
   if (known == known_.end()) return;
   known->second.gone = now;
-  if (known->second.metadata.wanted.empty() && known->second.service.empty()) known_.erase(known);
+  if (known->second.metadata().wanted.empty() && known->second.service.empty()) known_.erase(known);
 }
 
 std::optional<TimePoint> ContainerWishes::forget_at() const {
@@ -112,7 +116,7 @@ std::vector<DeclaredForward> ContainerWishes::declared() const {
   std::vector<DeclaredForward> out;
   std::set<std::pair<std::string, Target>> there;
   for (const auto& [id, known] : known_) {
-    for (const WantedPort& wanted : known.metadata.wanted) {
+    for (const WantedPort& wanted : known.metadata().wanted) {
       const Target target{Protocol::Tcp, wanted.port};
       const Known* meant = service_of(known, wanted.service);
       if (meant == nullptr || published_on_loopback(meant->published, target)) continue;
@@ -126,7 +130,7 @@ std::vector<DeclaredForward> ContainerWishes::declared() const {
       forward.place.file = fmt::format("the dev container metadata of {}", known.name);
       const bool own = meant == &known;
       const auto* attributes = devcontainer::attributes_for(
-          known.metadata, own ? known.service : wanted.service, own, wanted.port, "");
+          known.metadata(), own ? known.service : wanted.service, own, wanted.port, "");
       if (attributes != nullptr) forward.label = attributes->label;
       out.push_back(std::move(forward));
     }
@@ -145,7 +149,7 @@ const PortAttributes* ContainerWishes::find(const Container& container, Port por
   for (const auto& [id, other] : known_) {
     if (id == container.id || other.project != known.project) continue;
     const auto* said =
-        devcontainer::attributes_for(other.metadata, known.service, false, port, command);
+        devcontainer::attributes_for(other.metadata(), known.service, false, port, command);
     if (said != nullptr) return said;
   }
   return nullptr;
@@ -153,7 +157,7 @@ const PortAttributes* ContainerWishes::find(const Container& container, Port por
 
 const PortAttributes* ContainerWishes::find_own(const Known& known, Port port,
                                                 const std::string& command) const {
-  const PortMetadata& metadata = known.metadata;
+  const PortMetadata& metadata = known.metadata();
   if (command.empty() || !devcontainer::depends_on_command(metadata, port)) {
     return devcontainer::attributes_for(metadata, known.service, true, port, "");
   }
@@ -189,7 +193,7 @@ Attributes ContainerWishes::attributes(const Container& container, const Listene
   const auto known = known_.find(container.id);
   out.unmatched =
       known != known_.end() && listener.command.empty() &&
-      devcontainer::depends_on_command(known->second.metadata, listener.local.ip().port);
+      devcontainer::depends_on_command(known->second.metadata(), listener.local.ip().port);
   return out;
 }
 

@@ -80,11 +80,12 @@ class ContainerWishes {
     std::string project;             ///< compose's, as the next
     std::string service;
     std::map<std::string, std::string> labels;
-    std::shared_ptr<const devcontainer::PortMetadata> label;
-    std::vector<PublishedPorts> published;  ///< by its engine
-    devcontainer::PortMetadata metadata;    ///< of the label and the file
+    std::shared_ptr<const devcontainer::PortMetadata> said;  ///< by label and file; null: nothing
+    std::vector<PublishedPorts> published;                   ///< by its engine
     std::optional<TimePoint> gone;
     mutable Matched matched{};
+
+    [[nodiscard]] const devcontainer::PortMetadata& metadata() const;
   };
   [[nodiscard]] const Known* service_of(const Known& of, const std::string& service) const;
   [[nodiscard]] const devcontainer::PortAttributes* find(const Container& container, Port port,

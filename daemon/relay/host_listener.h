@@ -25,9 +25,9 @@
 // tests HostPortFacts; second_user tests HeldPort.
 #pragma once
 
-#include <deque>
 #include <expected>
 #include <functional>
+#include <list>
 #include <span>
 #include <vector>
 
@@ -118,7 +118,7 @@ class HostListener final : private IoHandler {
   AcceptGate::Member member_;
   OnClient on_client_;
   std::vector<Address> addresses_;
-  std::deque<Socket> sockets_;  ///< pinned, as sources must be
+  std::list<Socket> sockets_;  ///< pinned, as sources must be; one or two
   bool accepting_ = false;
   bool paused_ = false;
 };
