@@ -30,7 +30,8 @@ class OptionValue {
   template <class T>
   [[nodiscard]] T read(char type) const {
     T value{};
-    [[maybe_unused]] const int r = ::sd_bus_message_read_basic(message_, type, &value);
+    [[maybe_unused]] const int r =
+        ::sd_bus_message_read_basic(message_, type, static_cast<void*>(&value));
     assert(r > 0);  // the type was compared before
     return value;
   }
@@ -120,14 +121,17 @@ Answer<void> read_option(sd_bus_message* message, std::string_view key, Requeste
 
 /// @param message at the dictionary
 Answer<void> read_options(sd_bus_message* message, RequestedForward& request) {
-  int more = ::sd_bus_message_enter_container(message, 'a', "{sv}");
-  while (more > 0 && (more = ::sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
+  int r = ::sd_bus_message_enter_container(message, 'a', "{sv}");
+  if (r > 0) r = ::sd_bus_message_enter_container(message, 'e', "sv");
+  while (r > 0) {
     const char* key = "";
-    if ((more = ::sd_bus_message_read_basic(message, 's', &key)) < 0) break;
+    r = ::sd_bus_message_read(message, "s", &key);
+    if (r < 0) break;
     if (auto read = read_option(message, key, request); !read) return read;
-    more = ::sd_bus_message_exit_container(message);
+    r = ::sd_bus_message_exit_container(message);
+    if (r >= 0) r = ::sd_bus_message_enter_container(message, 'e', "sv");
   }
-  if (more < 0) return reject(Error{-more, "sd_bus_message_read"}.text());
+  if (r < 0) return reject(Error{-r, "sd_bus_message_read"}.text());
   return {};
 }
 
@@ -367,7 +371,7 @@ int ManagerObject::get_counters(sd_bus_message* call, sd_bus_error*) {
   return reply_to(call, [this](MessageWriter& writer) {
     writer.array("(otttttt)", [&] {
       for (const auto& [id, c] : control_.counters()) {
-        writer.structure("otttttt", [&, &id = id, &c = c] {
+        writer.structure("otttttt", [&] {
           writer.add(ObjectPath{forward_path(id)}).add(c.active).add(c.total).add(c.failed);
           writer.add(c.refused).add(c.bytes_in).add(c.bytes_out);
         });
