@@ -1,5 +1,5 @@
-// Drives one connection of sd-bus from our event loop. Owned by the bus service. Everything happens in
-// one place, before each wait: drain what has come, let the owner send what it has put off, then
+// Drives one connection of sd-bus from our event loop. Owned by the bus service. Everything happens
+// in one place, before each wait: drain what has come, let the owner send what it has put off, then
 // ask anew what to wait for, since any of the two may have queued output or moved the timeout. The
 // fd and the timer only say that something has come: turns of the loop that are about connections
 // alone, thousands a second, ask the bus's socket nothing. It knows nothing of the objects on the

@@ -16,9 +16,9 @@
 
 namespace portfwd {
 
-// Callers whose forwards end with their bus connection (`while_connected`). Owned by the bus service.
-// Only names that somebody asked about are watched: a match on all names would wake the daemon for
-// every program that leaves the bus.
+// Callers whose forwards end with their bus connection (`while_connected`). Owned by the bus
+// service. Only names that somebody asked about are watched: a match on all names would wake the
+// daemon for every program that leaves the bus.
 class Lifelines {
  public:
   using Ended = std::move_only_function<void(const std::string& name)>;
