@@ -10,6 +10,7 @@
 namespace portfwd {
 namespace {
 
+using namespace std::chrono_literals;
 using namespace testing_support;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -113,6 +114,17 @@ TEST_F(AccessSetTest, OfAContainerInAContainerTheInnerOneHasTheListener) {
   EXPECT_TRUE(listens_on(reach, 1));
 }
 
+TEST_F(AccessSetTest, ItHasItWhicheverOfThemWasFoundFirst) {
+  Container& inner = container("inner", ns.pid());
+  inner.cgroup = cgroup2_root() + "/.";
+  ContainerAccess& reach = add(inner);
+  Container& outer = container("outer", ns.pid());
+  outer.cgroup = cgroup2_root();
+  ContainerAccess& other = add(outer);
+  EXPECT_TRUE(listens_on(reach, 1));
+  EXPECT_THAT(other.listeners(), IsEmpty());
+}
+
 TEST_F(AccessSetTest, OneOnTheHostsNetworkIsIgnoredAndSaysWhy) {
   Container& host = container("host", ::getpid());
   host.on_host = true;
@@ -148,6 +160,22 @@ TEST_F(AccessSetTest, WhatNobodyClaimsInTimeBelongsToTheFirst) {
   first.engine_id = "f";
   first.cgroup_id = ~0UL;
   ContainerAccess& reach = add(first);
+  const TimePoint began = clock.now();
+  EXPECT_TRUE(listens_on(reach, 1));
+  EXPECT_GE(clock.now() - began, 150ms) << "another container may be about to be found";
+}
+
+/// Its engine is being asked for what may decide on its ports.
+TEST_F(AccessSetTest, OneThatIsUndecidedHasNoListenersUntilItIsDecided) {
+  Container& late = container("late", ns.pid());
+  late.undecided = true;
+  ContainerAccess& reach = add(late);
+  const TestNetns elsewhere;
+  const UniqueFd other = elsewhere.listen({kLoopback, 9090});
+  ASSERT_TRUE(listens_on(add(container("other", elsewhere.pid())), 1));
+  EXPECT_THAT(reach.listeners(), IsEmpty());
+  late.undecided = false;
+  reaches.on_container_changed(late);
   EXPECT_TRUE(listens_on(reach, 1));
 }
 

@@ -71,6 +71,15 @@ TEST_F(BridgeAccessTest, AListenerIsReachedAsSoonAsTheContainerHasAnAddress) {
   EXPECT_EQ(web.reason(), "");
 }
 
+TEST_F(BridgeAccessTest, AUdpSocketIsSeenAndNotReached) {
+  const Veth veth(box.pid(), 1);
+  reaches.look_for({.wanted = true});
+  ASSERT_EQ(box.open_datagrams({kAny4, 5353}), 0);
+  ContainerAccess& web = add(sealed_container("web", box.pid()));
+  ASSERT_TRUE(listens_on(web, 1));
+  EXPECT_THAT(web.listeners().front().unreachable, HasSubstr("UDP can't be seen to end"));
+}
+
 TEST_F(BridgeAccessTest, ListenersComeAndGo) {
   const Veth veth(box.pid(), 1);
   ContainerAccess& web = add(sealed_container("web", box.pid()));

@@ -125,6 +125,17 @@ TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesIsNotMade) {
   EXPECT_EQ(only().host_port, 18086);
 }
 
+TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesElsewhereIsMade) {
+  settings.forwards = {
+      {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18087}, false, {}}};
+  table->apply_settings();
+  auto& app = *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-app", "app"));
+  app.set_published({{Protocol::Tcp, "127.0.0.1", 18086, 18085, 1}});
+  added(app);
+  EXPECT_EQ(only().host_port, 18087);
+  EXPECT_EQ(only().container_id, "id-app");
+}
+
 TEST_F(DevcontainerForwards, OnAutoForwardIsObeyedForWantedPorts) {
   devcontainer(R"({"forwardPorts": [18085, 18087], "portsAttributes": {
       "18085": {"onAutoForward": "openBrowserOnce"}, "18087": {"onAutoForward": "ignore"}}})");
@@ -141,6 +152,15 @@ TEST_F(DevcontainerForwards, TheUsersOwnWordComesFirst) {
   table->apply_settings();
   devcontainer(R"({"forwardPorts": [18085], "portsAttributes": {"18085": {"label": "theirs"}}})");
   EXPECT_EQ(only().host_port, 18086);
+}
+
+TEST_F(DevcontainerForwards, TheUsersOwnWordThatComesLaterEndsTheirForward) {
+  devcontainer(R"({"forwardPorts": [18085]})");
+  told.take();
+  settings.forwards = {
+      {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
+  table->apply_settings();
+  EXPECT_THAT(told.take(), ElementsAre("-app:18085 rule", "+app:18085@18086 0/1"));
 }
 
 TEST_F(DevcontainerForwards, AttributesAreForDetectedPortsToo) {

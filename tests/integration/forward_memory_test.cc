@@ -118,6 +118,17 @@ TEST_F(ForwardMemory, AHostPortThatAnotherForwardHasByNowIsLeftToThat) {
                                        "+quirky_hugle:8080@20001 0/1"));
 }
 
+TEST_F(ForwardMemory, LabelsThatAreToldLateMoveNothingToWhereAnotherForwardIs) {
+  have_been_at_20000(compose);
+  const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8080});
+  show(container("other"), {8080});
+  TestAccess& next = container("quirky_hugle");
+  show(next, {8080});
+  EXPECT_THAT(told.take(), ElementsAre("+other:8080@20000 0/1", "+quirky_hugle:8080@20001 0/1"));
+  learn(next, compose);
+  EXPECT_THAT(told.take(), IsEmpty());
+}
+
 TEST_F(ForwardMemory, AnotherServiceOrFolderIsAnotherContainer) {
   have_been_at_20000(compose);
   Labels other = compose;

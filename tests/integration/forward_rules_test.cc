@@ -95,6 +95,20 @@ TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
   EXPECT_EQ(only().on_auto_forward, "silent");
 }
 
+TEST_F(ForwardTableTest, AReloadThatMovesAForwardThatLingersEndsIt) {
+  settings.host.linger = 1min;
+  table->apply_settings();
+  TestAccess& web = container("web");
+  show(web, {8080});
+  show(web, {});
+  told.take();
+  settings.host.bind = Bind{IpAddress::v4(127, 0, 0, 9)};
+  table->apply_settings();
+  reconcile();
+  EXPECT_THAT(told.take(), ElementsAre("-web:8080 replaced"));
+  EXPECT_EQ(table->forwards().size(), 0U) << "there is no listener that a new one would lead to";
+}
+
 TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
   settings.host.avoid = {{8080, 8080}};
   table->apply_settings();
@@ -103,6 +117,28 @@ TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
   EXPECT_EQ(only().host_port, 20000);
   ASSERT_TRUE(ask(&web, 8080, {.host_port = Port{8080}}));
   EXPECT_EQ(only().host_port, 8080);
+}
+
+/// One without a container, which no reconcile step meets, and one with.
+TEST_F(ForwardTableTest, AForwardForOtherMachinesLastsAsLongAsTheyAreAllowed) {
+  settings.host.allow_remote = true;
+  table->apply_settings();
+  const ForwardSpec everywhere{.bind = "0.0.0.0", .allow_missing = true};
+  ASSERT_TRUE(ask(nullptr, 8080, everywhere, "later"));
+  ASSERT_TRUE(ask(&container("web"), 9090, everywhere));
+  EXPECT_THAT(told.take(), ElementsAre("+later:8080@8080 0/1", "+web:9090@9090 0/1"));
+  table->apply_settings();
+  reconcile();
+  EXPECT_THAT(told.take(), IsEmpty());
+  settings.host.allow_remote = false;
+  table->apply_settings();
+  reconcile();
+  EXPECT_THAT(told.take(), ElementsAre("-later:8080 replaced", "-web:9090 replaced"));
+  EXPECT_EQ(table->forwards().size(), 2U);
+  for (const ForwardInfo& forward : table->forwards().infos()) {
+    EXPECT_EQ(forward.state, ForwardState::Conflict);
+    EXPECT_EQ(forward.error, kNotForOthers);
+  }
 }
 
 TEST_F(ForwardTableTest, ARuleMayBindAnotherLoopbackAddress) {

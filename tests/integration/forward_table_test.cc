@@ -175,6 +175,30 @@ TEST_F(ForwardTableTest, AListenerThatComesBackInTimeIsTheSameForward) {
   EXPECT_THAT(told.ports, ElementsAre("+web:8080@8080 0/1"));
 }
 
+/// The kernel keeps programs from doing so; the test takes away what it does that by.
+TEST_F(ForwardTableTest, AHostPortThatAProgramTookFromALingeringForwardIsReplaced) {
+  settings.host.hold = 0s;  // it refuses clients meanwhile
+  table->apply_settings();
+  TestAccess& web = container("web");
+  show(web, {8080});
+  show(web, {});
+  ASSERT_EQ(only().state, ForwardState::Lingering);
+  const Endpoint at{IpAddress::loopback(Family::V4), 8080};
+  const int on = 1;
+  int ours = 0;
+  while (ours < 1024 && local_endpoint(ours) != at) ++ours;
+  ASSERT_EQ(::setsockopt(ours, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+  const UniqueFd other(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::setsockopt(other.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+  const SockAddr address = to_sockaddr(at);
+  ASSERT_EQ(::bind(other.get(), address.get(), address.length), 0) << std::strerror(errno);
+  ASSERT_EQ(::listen(other.get(), 1), 0);
+  show(web, {8080});
+  EXPECT_EQ(only().state, ForwardState::Active);
+  EXPECT_THAT(told.take(),
+              ElementsAre("+web:8080@8080 0/1", "-web:8080 replaced", "+web:8080@20000 0/1"));
+}
+
 TEST_F(ForwardTableTest, WhatReturnsGetsTheHostPortThatItHad) {
   TestAccess& web = container("web");
   {
@@ -238,6 +262,16 @@ TEST_F(ForwardTableTest, AskingForWhatIsThereMakesItManual) {
   EXPECT_THAT(again.error().text, HasSubstr("portfwdctl unforward " + id));
 }
 
+TEST_F(ForwardTableTest, AskingForWhatIsThereAtAnotherAddressMovesIt) {
+  TestAccess& web = container("web");
+  show(web, {8080});
+  ASSERT_TRUE(ask(&web, 8080, {.bind = "127.0.0.9"}));
+  EXPECT_EQ(only().origin, Origin::Manual);
+  EXPECT_THAT(only().host_addresses, ElementsAre("127.0.0.9"));
+  EXPECT_THAT(told.take(),
+              ElementsAre("+web:8080@8080 0/1", "-web:8080 replaced", "+web:8080@8080 0/1"));
+}
+
 TEST_F(ForwardTableTest, ALingeringForwardThatIsAskedForStays) {
   TestAccess& web = container("web");
   show(web, {8080});
@@ -276,6 +310,28 @@ TEST_F(ForwardTableTest, AForwardForAContainerThatMayComeIsAdoptedAndOutlivesIt)
   TestAccess& second = container("web");
   EXPECT_EQ(only().container_id, second.container().id);
   EXPECT_THAT(told.ports, ElementsAre("+web:8080@8080 0/1"));
+}
+
+TEST_F(ForwardTableTest, AReverseForwardThatTheContainerHasNoSocketForIsRefused) {
+  TestAccess& web = container("web");
+  const auto asked = ask(&web, 5432, {.direction = Direction::Reverse, .host_port = Port{15432}});
+  ASSERT_FALSE(asked);
+  EXPECT_EQ(asked.error().kind, Refusal::Kind::Inaccessible);
+  EXPECT_EQ(asked.error().text, "no socket can be made in there");
+  EXPECT_EQ(table->forwards().size(), 0U);
+  EXPECT_THAT(told.ports, IsEmpty());
+}
+
+TEST_F(ForwardTableTest, AReverseForwardOutlivesItsContainerUnlessThatIsDetached) {
+  ASSERT_TRUE(ask(nullptr, 5432, {.direction = Direction::Reverse, .allow_missing = true}, "web"));
+  for (const RemovalReason reason : {RemovalReason::Gone, RemovalReason::Replaced}) {
+    TestAccess& web = container("web");
+    EXPECT_EQ(only().container_id, web.container().id);
+    removed(web, reason);
+    EXPECT_EQ(only().state, ForwardState::Waiting);
+  }
+  removed(container("web"), RemovalReason::Detached);
+  EXPECT_EQ(table->forwards().size(), 0U);
 }
 
 TEST_F(ForwardTableTest, AForwardIsFoundByItsLifeline) {

@@ -1,9 +1,11 @@
 // A port inside a container that is ours: made by the real broker, unseen by the watch.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/socket.h>
 
 #include "support/access_fixture.h"
 #include "support/test_netns.h"
+#include "support/veth.h"
 
 namespace portfwd {
 namespace {
@@ -75,6 +77,14 @@ TEST_F(InsidePortTest, ThatIsTakenInOneFamilyIsHadInNeither) {
   take();
   EXPECT_EQ(error(), EADDRINUSE);
   EXPECT_TRUE(ns.listen(kInside4).valid());
+}
+
+TEST_F(InsidePortTest, WhereLoHasNoIpv6ItIsBoundInIpv4Alone) {
+  run(fmt::format("nsenter --net=/proc/{}/ns/net ip address del ::1/128 dev lo", ns.pid()));
+  take();
+  ASSERT_EQ(error(), 0) << outcome->error().text();
+  ASSERT_EQ((*outcome)->size(), 1U);
+  EXPECT_EQ((*outcome)->front().address, Address(kInside4));
 }
 
 TEST_F(InsidePortTest, MayBePrivileged) {

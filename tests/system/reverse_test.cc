@@ -98,6 +98,7 @@ TEST_F(SystemReverse, WithoutAServiceOnTheHostTheClientIsReset) {
 }
 
 TEST_F(SystemReverse, ItEndsWithTheContainerAndComesBackWithTheNextOfThatName) {
+  const UniqueFd service = listen_at({kV4, 15432});
   start();
   ASSERT_EQ(ctl({"forward", "shop", "5432:15432", "--reverse"}).status, 1) << "it is not there";
   ASSERT_EQ(ctl({"forward", "shop", "5432:15432", "--reverse", "--allow-missing"}).status, 0);
@@ -108,11 +109,14 @@ TEST_F(SystemReverse, ItEndsWithTheContainerAndComesBackWithTheNextOfThatName) {
     ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box.pid()), "--name", "shop"}).status, 0);
     ASSERT_TRUE(wait_for_added(5432, time));
     EXPECT_EQ(connect_inside(box, kInside4), 0);
+    const UniqueFd served = accept_from(service);
+    EXPECT_TRUE(echoes(served, "ping"));
     box.end();
     ASSERT_TRUE(wait_for_removed(5432, time));
     EXPECT_EQ(told("PortRemoved", 5432).back().body[1]["Reason"], "container-gone");
     EXPECT_EQ(forward_of(5432)["state"], "waiting");
     EXPECT_EQ(forward_of(5432)["connections"]["total"], time);
+    EXPECT_EQ(forward_of(5432)["connections"]["active"], 0);
   }
 }
 

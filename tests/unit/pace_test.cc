@@ -345,6 +345,18 @@ TEST_F(PaceTest, AFixedIntervalIsKeptWhateverItCosts) {
   EXPECT_EQ(pace.interval(), 5ms);
 }
 
+TEST_F(PaceTest, AFixedIntervalIsKeptAfterASignOfLifeToo) {
+  settings.interval = 500ms;
+  pace.configure(settings);
+  Probe probe(*this);
+  pass(2s);
+  probe.looks = 0;
+  probe.slot.expedite();
+  pass(10s);
+  EXPECT_GE(probe.looks, 19);
+  EXPECT_LE(probe.looks, 21);
+}
+
 TEST_F(PaceTest, ASeatMayLeaveFromWithinALook) {
   auto all = probes(3);
   all[0]->then = [&] { all[1].reset(), all[2].reset(); };
