@@ -121,7 +121,7 @@ void ForwardTable::apply_settings() {
     queue_.mark(id);
   }
   forwards_.retries().expedite(parts_.loop.now());
-  reconcile_dirty();  // who has the settings read again finds them applied
+  reconcile_dirty();  // those for which there is no time now follow in the next turns
 }
 
 void ForwardTable::stop() {
@@ -194,9 +194,10 @@ void ForwardTable::reconcile_dirty() {
     return forwards_.host_ports().turn_over() || queue_.turn_over();
   };
   follow_changes();
-  for (std::size_t left = queue_.dirty(); left > 0 && !turn_over(); --left) {
+  for (std::size_t left = queue_.dirty(); left > 0; --left) {  // one at least
     const auto entry = entries_.find(queue_.take());
     if (entry != entries_.end()) reconcile(entry->second);
+    if (turn_over()) break;
   }
   while (!turn_over()) {
     const auto id = forwards_.retries().due(began);
