@@ -185,7 +185,7 @@ TEST_F(ForwardCrowdInNoTime, TriesSoManyHostPortsInATurnAndNoMore) {
   TestAccess& web = container("web");
   web.set_ports(ports(10000, 250));
   table->on_listeners(web);
-  for (const std::size_t by_then : {100, 200, 250}) {
+  for (const std::size_t by_then : {100U, 200U, 250U}) {
     table->reconcile_dirty();
     EXPECT_EQ(table->forwards().size(), by_then);
   }
