@@ -309,29 +309,26 @@ std::string to_text(const State& state, std::size_t most) {
                      forwards, opt_outs, containers, forward_ids, used_ids);
 }
 
-std::expected<State, UnusableState> parse_state(std::string_view text) {
+Answer<State> parse_state(std::string_view text) {
   constexpr std::size_t kLargest = 8UL << 20;
-  const auto unusable = [](std::string why, bool newer = false) {
-    return std::unexpected(UnusableState{std::move(why), newer});
-  };
   const Json document = read_json(text, kLargest).value_or(Json());
-  if (!document.is_object()) return unusable("it is cut off, or no JSON");
+  if (!document.is_object()) return reject("it is cut off, or no JSON");
   const auto version = document.find("version");
   if (version == document.end() || *version != kVersion) {
     const auto* number =
         version == document.end() ? nullptr : version->get_ptr<const Json::number_unsigned_t*>();
     if (number == nullptr || *number <= kVersion) {
-      return unusable(fmt::format("it is not of version {}", kVersion));
+      return reject(fmt::format("it is not of version {}", kVersion));
     }
-    return unusable(fmt::format("it is of version {}, of a newer portfwd than this one", *number),
-                    true);
+    return refuse(Refusal::Kind::Inaccessible,
+                  fmt::format("it is of version {}, of a newer portfwd than this one", *number));
   }
   State state;
   std::string wrong = read_list(document, "ports", state.ports);
   if (wrong.empty()) wrong = read_list(document, "addresses", state.addresses);
   if (wrong.empty()) wrong = read_list(document, "forwards", state.forwards);
   if (wrong.empty()) wrong = read_list(document, "opt_outs", state.opt_outs);
-  if (!wrong.empty()) return unusable(std::move(wrong));
+  if (!wrong.empty()) return reject(std::move(wrong));
   const auto instance = document.find("instance");
   const bool known = instance != document.end() && instance->is_object();
   if (!known || !read(*instance, state.instance)) state.instance = {};
@@ -399,7 +396,9 @@ Answer<State> StateFile::load() const {
   if (!text) return leave(text.error().error.text(), remedy_for(text.error().error.code));
   auto state = parse_state(*text);
   if (state) return std::move(*state);
-  if (state.error().newer) return leave(state.error().text, "run that one, or move the file away");
+  if (state.error().kind == Refusal::Kind::Inaccessible) {
+    return leave(state.error().text, "run that one, or move the file away");
+  }
   return set_aside(state.error().text);
 }
 

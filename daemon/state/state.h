@@ -88,14 +88,11 @@ struct State {
 /// ports that were used longest ago first, then addresses, then ids, then forwards.
 [[nodiscard]] std::string to_text(const State& state,
                                   std::size_t most = std::numeric_limits<std::size_t>::max());
-/// Why a text is not one that to_text() made.
-struct UnusableState {
-  std::string text;    ///< the cause: cut off, edited, or of another version
-  bool newer = false;  ///< a later portfwd has made it, to which it is not damaged
-};
 /// An entry of the lists of one boot that makes no sense is left out, as that costs an id alone;
 /// any other one makes the text unusable.
-[[nodiscard]] std::expected<State, UnusableState> parse_state(std::string_view text);
+/// @return why it is not one that to_text() made: cut off, edited, or of another version.
+/// Inaccessible: a later portfwd has made it, to which it is not damaged
+[[nodiscard]] Answer<State> parse_state(std::string_view text);
 
 // Where the State is kept: state.json in a folder of its own, mode 0600. It is read once, before
 // anybody is served; a FileWriter writes it, so that whoever dies at whatever moment leaves the old
