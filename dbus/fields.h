@@ -5,7 +5,6 @@
 // compares with the running objects.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <set>

@@ -10,6 +10,8 @@ void log_unsent(const char* what, int returned) {
   if (returned < 0) log::warning("cannot send {} on the bus: {}", what, ::strerror(-returned));
 }
 
+namespace {
+
 const char* error_name(Refusal::Kind kind) {
   switch (kind) {
     case Refusal::Kind::NoSuchContainer:
@@ -32,6 +34,8 @@ const char* error_name(Refusal::Kind kind) {
   }
   return "org.freedesktop.DBus.Error.Failed";
 }
+
+}  // namespace
 
 /// The mistakes of a configuration stand one a line.
 int reply_refusal(const Refusal& refusal, sd_bus_error* error) {

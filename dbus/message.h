@@ -172,9 +172,8 @@ int reply_to(sd_bus_message* call, Fill&& fill) {
 /// @param returned what the function of sd-bus that sends `what` returned
 void log_unsent(const char* what, int returned);
 
-/// The name of org.portfwd1(5).
-[[nodiscard]] const char* error_name(Refusal::Kind kind);
-/// Sets the error that a handler answers with. @return for the handler to return
+/// Sets the error that a handler answers with, by the names of org.portfwd1(5). @return for the
+/// handler to return
 int reply_refusal(const Refusal& refusal, sd_bus_error* error);
 
 }  // namespace portfwd
