@@ -1,6 +1,9 @@
-// One container: what is known of it, how it was found, and its observers. A Container is
-// owned by the Registry; everyone else borrows it between on_container_added and
-// on_container_removed. It knows nothing of listeners or forwards.
+// One container, the form in which it is discovered, and the observer interface of the Registry,
+// which owns every Container. An observer borrows a Container from on_container_added to the return
+// of on_container_removed. A Container has no knowledge of listeners or forwards.
+//
+// A network namespace is *visible* when the daemon may open it (/proc/PID/ns/net). It is not for a
+// process of another user; such a container is listed with the reason.
 #pragma once
 
 #include <sys/types.h>
@@ -25,84 +28,85 @@ struct PortMetadata;
 }
 class ContainerEntry;
 
-/// Identifies a container among those that exist at one time.
+/// Identifies a container among those that exist at the same time.
 struct ContainerKey {
-  /// Inode of its network namespace; ProcDir::net_files() where that cannot be seen; 0: neither.
+  /// Inode of its network namespace; ProcDir::net_files() if that is not visible; 0: neither.
   std::uint64_t netns = 0;
-  std::string engine_id;  ///< "" when it has none, or while it is not known
+  std::string engine_id;  ///< "" if it has none or while it is unknown
   friend auto operator<=>(const ContainerKey&, const ContainerKey&) = default;
 };
 
 struct Container {
   std::string id;    ///< opaque, [A-Za-z0-9_-], see ContainerIds
-  std::string name;  ///< what its owner calls it; for display, not unique
+  std::string name;  ///< for display; not unique
   /// "podman", "docker", "nspawn", "bubblewrap", "netns", ... or "" if unknown
   std::string engine;
-  std::string engine_id;        ///< the engine's own id in full, or "" when it has none
+  std::string engine_id;        ///< full id given by the engine; "" if it has none
   uid_t uid = 0;                ///< its owner on the host
-  pid_t pid = 0;                ///< of a process in it, on the host; 0: known only by its path
-  std::uint64_t started = 0;    ///< of that process, as ProcDir has it
-  std::uint64_t netns = 0;      ///< inode of its network namespace; 0 when it cannot be seen
+  pid_t pid = 0;                ///< of a process in it, on the host; 0: none is known
+  std::uint64_t started = 0;    ///< start time of that process, see procfs::Stat
+  std::uint64_t netns = 0;      ///< inode of its network namespace; 0: not visible
   std::uint64_t cgroup_id = 0;  ///< of a process in it (see cgroup_id_of); 0: unknown
-  std::string cgroup{};         ///< the folder in or below which all its processes are; "": unknown
-  UniqueFd netns_fd;  ///< pins the namespace, so that its inode is not reused; invalid if unseen
+  std::string cgroup{};         ///< cgroup folder that contains all its processes; "": unknown
+  UniqueFd netns_fd;  ///< pins the namespace, so that its inode is not reused; invalid: not visible
   // From its engine, once it has answered; printable.
   std::string image;
   std::string pod;                            ///< name of its pod
-  std::string project;                        ///< of compose
-  std::string service;                        ///< of compose
-  std::map<std::string, std::string> labels;  ///< without kMetadataLabel, which `metadata` holds
+  std::string project;                        ///< compose project
+  std::string service;                        ///< compose service
+  std::map<std::string, std::string> labels;  ///< without kMetadataLabel, see `metadata`
   std::shared_ptr<const devcontainer::PortMetadata> metadata;  ///< null: it has none
   std::vector<PublishedPorts> published;  ///< ports that the engine itself forwards
-  bool publishes_unknown = false;         ///< it publishes ports; the engine is being asked which
+  bool publishes_unknown = false;         ///< it publishes ports, which ones is not yet known
 
-  /// The engine is being asked for labels and ports, which may decide what is forwarded: its
-  /// listeners wait for a limited time (EngineFacts::kLongestWait).
+  /// Its labels and published ports, which may decide what is forwarded, are being requested from
+  /// the engine. Its listeners are held back meanwhile, at most for EngineFacts::kLongestWait.
   bool undecided = false;
 
-  std::string path;          ///< of a named namespace (`ip netns`, attach), else ""
+  std::string path;          ///< mount point of a named namespace (`ip netns`, attach), else ""
   bool attached = false;     ///< by request
-  bool recalled = false;     ///< it was there in the daemon's last life, and has the same id
+  bool recalled = false;     ///< it existed before the daemon was restarted and has kept its id
   bool on_host = false;      ///< it shares the host's network, so its ports are the host's
-  std::string inaccessible;  ///< why it cannot be entered, with the remedy; "" when it may be tried
+  std::string inaccessible;  ///< why it cannot be entered, with the remedy; "": it can be tried
 };
 
-/// Why a container was removed. Replaced: another one has taken its place, or is about to, such as
-/// a new container of the same name.
+/// Why a container was removed. Replaced: another container, such as a new one of the same name,
+/// has taken its place or is about to.
 enum class RemovalReason : std::uint8_t { Gone, Detached, Replaced };
 
 class RegistryObserver {
  public:
   virtual void on_container_added(const Container& container) = 0;
-  /// Anything but the id and the namespace changed.
+  /// Any member except the id and the namespace may have changed.
   virtual void on_container_changed(const Container& container) = 0;
-  /// The last call for this container; it is freed after the return.
+  /// The container must not be used after the return. A detached one may be added again later, with
+  /// a new id.
   virtual void on_container_removed(const Container& container, RemovalReason reason) = 0;
-  /// A program was started inside: its listener may follow soon.
+  /// A program was started in the container, so a listener may follow soon.
   virtual void on_sign_of_life(const Container& container) = 0;
-  /// The engine and its id became known, and no observer has been notified of that yet: what can be
-  /// known without waiting may be filled in. It must not call the Registry.
+  /// The engine's id became known, and the observers have not been notified yet. The observer may
+  /// fill in what is known without waiting. It must not call the Registry.
   virtual void on_engine_known(ContainerEntry& /*entry*/) {}
 
  protected:
   ~RegistryObserver() = default;
 };
 
-/// A container as it was found: what the Registry needs to add it. Made by the ContainerInspector
-/// or for a request to attach, consumed by the Registry.
+/// What the Registry needs to add a container. Made by ContainerInspector, AttachRequests and
+/// EngineFacts; consumed by the Registry.
 struct DiscoveredContainer {
-  pid_t pid = 0;                ///< its anchor; 0 for a namespace known by its path alone
-  UniqueFd pidfd;               ///< of the anchor
-  std::optional<Netns> netns;   ///< nothing when it cannot be seen
-  std::uint64_t net_files = 0;  ///< stands for `netns` then; see ContainerKey::netns
+  pid_t pid = 0;                ///< of its anchor process; 0: none
+  UniqueFd pidfd;               ///< of the anchor process
+  std::optional<Netns> netns;   ///< nothing if it is not visible
+  std::uint64_t net_files = 0;  ///< replaces `netns` in the key then; see ContainerKey::netns
   uid_t uid = 0;
   Identity identity;
   std::string path;              ///< of a named namespace
   std::string inaccessible;      ///< as in Container
-  bool publishes = false;        ///< its engine's port forwarder is in its namespace
+  bool publishes = false;        ///< its engine's port forwarder runs in its namespace
   bool on_host = false;          ///< its namespace is the host's
   bool attached = false;         ///< by request
-  bool named_by_user = false;    ///< identity.name comes with the request
+  bool named_by_user = false;    ///< identity.name is from the request
   bool held_by_request = false;  ///< it stays without process or path until it is detached
 };
 

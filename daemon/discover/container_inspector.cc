@@ -35,7 +35,7 @@ Result<PinnedProcess> pin_process(const ProcDir& proc, pid_t pid) {
   return PinnedProcess{std::move(*pidfd), std::move(*netns)};
 }
 
-// --- namespaces that cannot be seen --------------------------------------------------------------
+// --- namespaces that are not visible or not accessible -------------------------------------------
 
 UnseenNamespaces::UnseenNamespaces(EventLoop& loop, ProcessTable& table,
                                    std::move_only_function<void()> on_second_look)
@@ -53,7 +53,7 @@ bool UnseenNamespaces::confirm(std::uint64_t netns) {
   return false;
 }
 
-/// A namespace without processes is forgotten: the next one is likely to get its number.
+/// Namespaces without processes are forgotten, because a new one may get the same inode.
 void UnseenNamespaces::look_again() {
   std::vector<pid_t> pids;
   for (const ProcessTable::Process& process : table_.all()) {
@@ -66,7 +66,7 @@ void UnseenNamespaces::look_again() {
   on_second_look_();
 }
 
-// --- containers that are found -------------------------------------------------------------------
+// --- containers of processes ---------------------------------------------------------------------
 
 ContainerInspector::ContainerInspector(const Parts& parts, std::string netns_folder,
                                        std::move_only_function<void()> on_second_look)
@@ -79,8 +79,8 @@ ContainerInspector::ContainerInspector(const Parts& parts, std::string netns_fol
       netns_folder_(std::move(netns_folder)),
       unseen_(parts.loop, parts.table, std::move(on_second_look)) {}
 
-/// The namespace of another user's process cannot be opened: its files under /proc identify it. One
-/// on the host's network may be either.
+/// The network namespace of another user's process cannot be opened; the inode of its /proc/PID/net
+/// files identifies it instead. A process on the host's network may be of either kind.
 std::optional<DiscoveredContainer> ContainerInspector::pin(const Process& process,
                                                            std::uint64_t netns) {
   assert(netns != 0);
@@ -125,7 +125,7 @@ bool ContainerInspector::describe(DiscoveredContainer& found, const Process& pro
   return true;
 }
 
-/// It is only listed: there is nothing to watch and nothing to forward.
+/// A container on the host's network is only listed: there is nothing to watch or to forward.
 bool ContainerInspector::describe_on_host(DiscoveredContainer& found) const {
   found.identity = identifier_.identify(found.pid);
   found.on_host = true;
@@ -155,10 +155,10 @@ bool ContainerInspector::describe_seen(DiscoveredContainer& found, const Contain
   unseen_.forget(key.netns);
   found.uid = verdict.owner;
   found.inaccessible = verdict.inaccessible;
-  facts_.renew(found.pid);  // what was read may be of the runtime that has executed the program
+  facts_.renew(found.pid);  // they may have been read before the runtime executed the program
   found.identity = identity_of(found.pid, key.netns);
-  // rootlessport, podman's only forwarder in a container's namespace, has a child there before any
-  // program of the container runs.
+  // rootlessport is podman's only port forwarder in a container's namespace. Its child is there
+  // before any program of the container runs.
   found.publishes = std::ranges::any_of(table_.pids_in(key.netns),
                                         [this](pid_t pid) { return is_rootlessport(pid); });
   const auto named = mounts_.paths().find(key.netns);
@@ -167,18 +167,18 @@ bool ContainerInspector::describe_seen(DiscoveredContainer& found, const Contain
   return true;
 }
 
-/// Of a container of root's engine it is certain at once.
+/// If root's engine made the cgroup, no second check is needed.
 bool ContainerInspector::is_lasting(pid_t pid, std::uint64_t netns) {
   return identifier_.is_roots_by_cgroup(pid) || unseen_.confirm(netns);
 }
 
-/// The descriptor keeps the mount busy: `ip netns delete` and the engines detach (MNT_DETACH),
-/// which works, a plain umount(8) would not.
+/// The open descriptor keeps the mount busy. `ip netns delete` and the engines unmount with
+/// MNT_DETACH, which still works; a plain umount(8) fails.
 std::optional<DiscoveredContainer> ContainerInspector::describe_named(std::uint64_t netns,
                                                                       const std::string& path) {
   const std::string name = path.substr(path.rfind('/') + 1);
   if (path != netns_folder_ + "/" + name) return std::nullopt;
-  if (name.starts_with("netns-") || name.starts_with("cni-")) return std::nullopt;  // engines'
+  if (name.starts_with("netns-") || name.starts_with("cni-")) return std::nullopt;  // of engines
   if (boundary_.is_ours(netns) || is_outside(netns)) return std::nullopt;
   auto opened = Netns::open(path);
   if (!opened || opened->inode() != netns) return std::nullopt;
@@ -212,7 +212,7 @@ bool ContainerInspector::is_plumbing(pid_t pid) const {
   return names::is_plumbing(proc_.comm(pid)) || is_rootlessport(pid);
 }
 
-/// Its child executes /proc/self/exe, so the kernel calls it "exe".
+/// The child of rootlessport executes /proc/self/exe, so its comm is "exe".
 bool ContainerInspector::is_rootlessport(pid_t pid) const {
   constexpr std::string_view kName = "rootlessport";
   const std::string comm = proc_.comm(pid);

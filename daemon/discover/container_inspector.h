@@ -1,6 +1,6 @@
-// What a process or a network namespace shows of the container that it belongs to: whether that
-// concerns this daemon, whether it can be entered, and what it is called. It reads /proc and
-// describes; the Registry takes the description in.
+// Descriptions of containers from their processes and network namespaces: whether the daemon is
+// concerned with a container, whether it can be entered, and its name. Reads /proc. Discovery and
+// AttachRequests pass the descriptions to the Registry.
 #pragma once
 
 #include <sys/types.h>
@@ -22,28 +22,30 @@
 
 namespace portfwd {
 
-/// A process and its network namespace. Both belong together, whichever process gets the pid next:
-/// the process was still alive after its namespace had been opened.
+/// A process and its network namespace. The process was still alive after its namespace had been
+/// opened, so a reused pid cannot mix two processes.
 struct PinnedProcess {
   UniqueFd pidfd;
   Netns netns;
 };
-/// @return ESRCH when the process is gone or exits meanwhile, EACCES when it is another user's
+/// Open both. @return ESRCH if the process has exited or exits meanwhile, EACCES if it is another
+/// user's
 [[nodiscard]] Result<PinnedProcess> pin_process(const ProcDir& proc, pid_t pid);
 
-// Network namespaces that could not be seen or entered at the first look. While a runtime prepares
-// a container its namespace cannot be, though the container will be ours: so it is believed only
-// after a second look. Owned by the ContainerInspector.
+// Network namespaces that were not visible or not accessible at their first check. A namespace is
+// inaccessible for a moment while a runtime prepares the container, even if the user owns it.
+// Therefore only a second check, after kSecondLook, is final. Owned by the ContainerInspector.
 class UnseenNamespaces {
  public:
-  /// @param table borrowed; its processes in such namespaces are looked at again
+  /// @param table borrowed; its processes in such namespaces are checked again
   /// @param on_second_look called after that
   UnseenNamespaces(EventLoop& loop, ProcessTable& table,
                    std::move_only_function<void()> on_second_look);
 
-  /// Whether the first look was long enough ago. The first call for a namespace is its first look.
+  /// Whether this is the second check of the namespace. The first call records the first check and
+  /// schedules the second.
   [[nodiscard]] bool confirm(std::uint64_t netns);
-  /// It was seen, or its container is known now.
+  /// The namespace has been judged.
   void forget(std::uint64_t netns) { first_look_.erase(netns); }
 
  private:
@@ -56,11 +58,11 @@ class UnseenNamespaces {
   Timer second_look_;
 };
 
-// Describes containers that Discovery comes across. Owned by Discovery.
+// Describes the containers of processes and named namespaces. Owned by Discovery.
 class ContainerInspector {
  public:
   using Process = ProcessTable::Process;
-  struct Parts {  ///< all borrowed; they outlive this
+  struct Parts {  ///< all borrowed; must outlive this
     EventLoop& loop;
     const ProcDir& proc;
     ProcessFactsCache& facts;
@@ -70,39 +72,42 @@ class ContainerInspector {
     const MountWatch& mounts;
   };
   /// @param netns_folder where `ip netns` mounts its namespaces
-  /// @param on_second_look what could not be described may be by now
+  /// @param on_second_look called when containers that could not be described may be now
   ContainerInspector(const Parts& parts, std::string netns_folder,
                      std::move_only_function<void()> on_second_look);
 
-  /// Holds the process by pidfd. @param netns as in ContainerKey
-  /// @return its pid, owner and namespace; nothing when it is gone or in another namespace now
+  /// Pin the process by a pidfd. @param netns as in ContainerKey
+  /// @return pid and namespace; the owner only if the namespace is the host's or not visible.
+  /// Nothing if the process has exited or is in another namespace by now
   [[nodiscard]] std::optional<DiscoveredContainer> pin(const Process& process, std::uint64_t netns);
-  /// Completes what pin() returned. @return false when the container is of no concern, or cannot be
-  /// judged before a second look
+  /// Complete the result of pin(). @return false if the daemon is not concerned with the container,
+  /// or if a second check must follow
   [[nodiscard]] bool describe(DiscoveredContainer& found, const Process& process,
                               const ContainerKey& key);
-  /// A namespace that `ip netns add NAME` made is a container without any process. An engine's own
-  /// mounts wait for their processes. @return nothing when it is not one, or of no concern
+  /// Describe a namespace made by `ip netns add NAME`, which is a container even without processes.
+  /// @return nothing for other mounts (a namespace mounted by an engine is found by its processes),
+  /// and if the daemon is not concerned with it
   [[nodiscard]] std::optional<DiscoveredContainer> describe_named(std::uint64_t netns,
                                                                   const std::string& path);
 
-  /// A named namespace bears its name, unless an engine made it.
+  /// The identity of the process. If no engine is recognised in a named namespace, it has the name
+  /// of the namespace.
   [[nodiscard]] Identity identity_of(pid_t pid, std::uint64_t netns) const;
-  /// Whether it is a process that serves the engine; such a process is no container's anchor.
+  /// Whether the process only serves the engine. Such a process cannot be an anchor.
   [[nodiscard]] bool is_plumbing(pid_t pid) const;
 
-  /// Whether that namespace was found to be of no concern.
+  /// Whether the namespace was judged not to concern the daemon.
   [[nodiscard]] bool is_outside(std::uint64_t netns) const { return outside_.contains(netns); }
-  /// Every namespace is judged again: their numbers are reused.
+  /// Judge every namespace again, as inodes are reused.
   void forget_outside() { outside_.clear(); }
-  /// Whether a process could not be held since the last call because descriptors are short.
+  /// Whether, since the last call, a process could not be pinned for lack of file descriptors.
   [[nodiscard]] bool take_shortage() { return std::exchange(short_of_descriptors_, false); }
 
  private:
   [[nodiscard]] bool describe_on_host(DiscoveredContainer& found) const;
   [[nodiscard]] bool describe_unseen(DiscoveredContainer& found, const ContainerKey& key);
   [[nodiscard]] bool describe_seen(DiscoveredContainer& found, const ContainerKey& key);
-  /// Whether it stays so that the namespace cannot be seen or entered.
+  /// Whether the namespace will stay invisible or inaccessible.
   [[nodiscard]] bool is_lasting(pid_t pid, std::uint64_t netns);
   [[nodiscard]] bool is_rootlessport(pid_t pid) const;
 
@@ -114,22 +119,23 @@ class ContainerInspector {
   const MountWatch& mounts_;
   const std::string netns_folder_;
   UnseenNamespaces unseen_;
-  std::set<std::uint64_t> outside_;  ///< namespaces of no concern
+  std::set<std::uint64_t> outside_;  ///< namespaces that do not concern the daemon
   bool short_of_descriptors_ = false;
 };
 
-// Requests to attach a container by hand. Each refusal names the remedy. Owned by main.
+// Requests of the user to attach a container. Each refusal contains the remedy. Owned by main.
 class AttachRequests {
  public:
-  /// All are borrowed and outlive this.
+  /// All are borrowed and must outlive this.
   AttachRequests(Registry& registry, const ProcDir& proc, const Identifier& identifier,
                  const Boundary& boundary)
       : registry_(registry), proc_(proc), identifier_(identifier), boundary_(boundary) {}
 
-  /// @param name "" for one of our making
+  /// Attach the container of a process. @param name "": one is derived from the process
   Answer<const Container*> attach_pid(pid_t pid, std::string_view name);
-  /// With a path in our mount namespace it lasts until it is detached or the path is gone; else
-  /// until it is detached or, if processes were in it, until the last of them has exited.
+  /// Attach a network namespace. If it has a path in the daemon's mount namespace, it stays until
+  /// it is detached, or the path is removed and no process is left. Else it stays until it is
+  /// detached or, if it had an anchor process when it was attached, until its last process exits.
   Answer<const Container*> attach_netns(UniqueFd netns, std::string_view name);
 
  private:

@@ -21,16 +21,16 @@ using namespace std::chrono_literals;
 using Known = ProcessTable::Known;
 
 constexpr Duration kTick = 100ms;        // between two reads of the last pid
-constexpr Duration kLeastPause = 50ms;   // each recent process would wake us at its own times
-constexpr Duration kHintedTick = 250ms;  // with exec hints: only a fork without exec waits
-constexpr int kFew = 64;                 // pids between two ticks that are looked at one by one
-constexpr int kVeryFew = 8;              // of these, with or without spare credit
+constexpr Duration kLeastPause = 50ms;   // combines the wake-ups of several recent processes
+constexpr Duration kHintedTick = 250ms;  // with exec hints, which miss only a fork without exec
+constexpr int kFew = 64;                 // new pids in a tick; more are left to a scan
+constexpr int kVeryFew = 8;              // without hints, this many need no spare credit
 constexpr std::size_t kMostHinted = 64;
-constexpr Duration kOrphanGap = 5ms;  // between scans for orphans: no budget may delay these
+constexpr Duration kOrphanGap = 5ms;  // between scans for orphans, which no budget delays
 constexpr Duration kLongestOrphanGap = 30ms;
-constexpr Duration kTurn = 2ms;       // of such work in a turn of the loop, then as long of none
-constexpr Duration kStartLimit = 1s;  // for what is read of processes
-constexpr Duration kLongestReplacement = 2min;  // an engine waits 10 s, unless told otherwise
+constexpr Duration kTurn = 2ms;       // of such work in a turn of the loop, then an equal pause
+constexpr Duration kStartLimit = 1s;  // for reading the facts of processes
+constexpr Duration kLongestReplacement = 2min;  // engines wait 10 s for an end by default
 
 }  // namespace
 
@@ -64,9 +64,9 @@ OrphanSearch::OrphanSearch(const Parts& parts, std::move_only_function<void(Know
       scan_(parts.loop, [this] { this->scan(); }),
       remove_(parts.loop, [this] { remove_next(); }) {}
 
-/// In the next turn, when all anchors of the batch have reported: one scan serves them all.
-/// Processes that exit in quick succession make the gaps longer, up to what the promise of 50 ms
-/// leaves.
+/// The scan begins in the next turn, when all anchor exits of this batch have been reported, so
+/// that one scan serves them all. Exits in quick succession double the gap, up to
+/// kLongestOrphanGap, so that the end of a container is still noticed within 50 ms.
 void OrphanSearch::request() {
   if (scan_.armed()) return;
   const TimePoint now = loop_.now();
@@ -96,7 +96,7 @@ void OrphanSearch::remove_dead(std::vector<ContainerKey> orphans) {
   remove_next();
 }
 
-/// Many may end at once, with many forwards each: the rest has the next turn.
+/// Many containers may end at once, with many forwards each. The work is split over several turns.
 void OrphanSearch::remove_next() {
   const TimePoint end = loop_.now() + kTurn;
   while (!dead_.empty() && loop_.now() < end) {
@@ -108,14 +108,17 @@ void OrphanSearch::remove_next() {
   if (!dead_.empty()) remove_.arm_after(kTurn);
 }
 
-/// A container that is to be replaced has to end before its successor can be made, and its forwards
-/// end with it: what their removal is announced as has to be known by then. `podman run --replace`
-/// waits for that end, so it is there to be seen; compose has its engine report it
-/// (ContainerEvent::replaces). `podman rm` and then `podman run` cannot be recognised by the first
-/// alone. Rejected: to delay the announcement until a successor may have come, which takes 200 ms
-/// and more: every removal of a forward would be announced late.
-/// The command line is read only of programs of podman's name, or "exe", which podman is called
-/// after it has executed itself. @return false while one is being read
+/// Find running `podman run --replace` commands and note the containers that they will replace. A
+/// container ends before its successor is made, and its forwards are removed with it, so the reason
+/// of the removal must be known by then. `podman run --replace` waits for the end of the old
+/// container and is therefore still running; compose makes its engine report the replacement
+/// (ContainerEvent::replaces). `podman rm` followed by `podman run` cannot be recognised in time.
+/// Rejected: to delay the notification until a successor may exist, which takes 200 ms and more and
+/// would delay every removal of a forward.
+///
+/// The command line is read only for programs with the comm of podman, or "exe", podman's comm
+/// after it has executed itself.
+/// @return false while a command line is being read
 bool OrphanSearch::expect_successors() {
   const TimePoint earliest = loop_.now() - kLongestReplacement;
   bool all_read = true;
@@ -130,7 +133,7 @@ bool OrphanSearch::expect_successors() {
   return all_read;
 }
 
-// --- when to look --------------------------------------------------------------------------------
+// --- when to scan and check ----------------------------------------------------------------------
 
 Discovery::Discovery(const Parts& parts, Options options)
     : loop_(parts.loop),
@@ -173,9 +176,9 @@ Discovery::~Discovery() {
 
 Result<void> Discovery::start() {
   assert(!started_);
-  start_watches();  // first, so that nothing begins between the scan and them
+  start_watches();  // before the scan, so that no container is missed in between
   auto scanned = scan(Known::All);
-  while (scan_) continue_scan();  // nothing else is served yet
+  while (scan_) continue_scan();  // may block: nothing else is served yet
   const TimePoint limit = loop_.now() + kStartLimit;
   while (loop_.now() < limit && facts_.wait(limit - loop_.now())) use_facts();
   started_ = true;
@@ -183,7 +186,7 @@ Result<void> Discovery::start() {
   return scanned;
 }
 
-/// A watch that is not available only makes discovery slower; figures() shows which it is.
+/// A watch that is not available only makes discovery slower. figures() shows which are active.
 void Discovery::start_watches() {
   if (want_exec_hints_) exec_hints_.start();
   (void)mounts_.start();
@@ -225,7 +228,7 @@ void Discovery::hint() {
   arm();
 }
 
-/// Beyond the budget they wait for it; if they are many, one scan serves them all.
+/// Without credit the processes wait for it. If they are too many, one scan replaces their checks.
 void Discovery::on_execs(std::span<const pid_t> pids, bool lost) {
   if (hinted_.size() + pids.size() > kMostHinted) {
     hinted_.clear();
@@ -243,9 +246,9 @@ void Discovery::look_at_hinted() {
   look_at(std::exchange(hinted_, {}), true);
 }
 
-/// A few new pids are looked at one by one, which costs less than a scan. They are the only hints
-/// where the kernel gives no others, and as it gives out hundreds a second in a build, many of them
-/// wait for credit.
+/// Check a few new pids individually, which costs less than a scan. Without exec hints they are the
+/// only sign of a new process. During a build there are hundreds a second, so more than kVeryFew in
+/// a tick need spare credit.
 void Discovery::look_at_new_pids(TimePoint now) {
   const NewPids::Range range = new_pids_.take();
   if (range.count == 0) return;
@@ -255,7 +258,7 @@ void Discovery::look_at_new_pids(TimePoint now) {
   if (range.count > kFew || now < due) return pace_.request();
   std::vector<pid_t> pids;
   for (pid_t pid = range.first; pid <= range.last; ++pid) {
-    if (open_pidfd(pid)) pids.push_back(pid);  // a thread has a number, too, but no pidfd
+    if (open_pidfd(pid)) pids.push_back(pid);  // fails for threads, which have pids as well
   }
   look_at(pids, !hinted);
 }
@@ -268,8 +271,9 @@ void Discovery::look_at_recent(TimePoint now) {
   pace_.charge_look(now, thread_cpu_time() - before);
 }
 
-/// A program begins: in a known container its listener may follow, else it may begin a container.
-/// @param executed whether that is certain of each of them
+/// Check processes that have probably just executed a program. In a known container a listener may
+/// follow; outside of one, the process may begin a container.
+/// @param executed whether each of them is known to have called exec
 void Discovery::look_at(std::span<const pid_t> pids, bool executed) {
   const TimePoint now = loop_.now();
   const Duration before = thread_cpu_time();
@@ -283,7 +287,7 @@ void Discovery::look_at(std::span<const pid_t> pids, bool executed) {
     if (registry_.index().anchor_of(key) == pid) {
       identify_again(pid, key);
     } else {
-      (void)facts_.of(pid);  // what it says at exec, before its title is written over it
+      (void)facts_.of(pid);  // reads the environment before the program's title overwrites it
     }
     if (executed) registry_.notify_sign_of_life(key);
     unknown = unknown || registry_.index().anchor_of(key) == 0;
@@ -302,13 +306,13 @@ void Discovery::look_for_new() {
     (void)continue_looks();
     reconcile();
   }
-  // It lists all, which a hint must not wait for.
+  // Listing all processes is charged as a scan, so that it does not delay checks after hints.
   pace_.charge_scan_credit(thread_cpu_time() - before);
   arm();
 }
 
-/// A /proc that fails once is read again. Anybody may start as many processes as they like, so a
-/// scan continues in the next turn; one that is requested meanwhile follows it.
+/// A user may start any number of processes, so a long scan continues in later turns. A scan that
+/// is requested meanwhile follows it. After a failure to read /proc the next scan tries again.
 Result<void> Discovery::scan(Known known) {
   if (scan_) {
     next_scan_ = std::max(known, next_scan_.value_or(known));
@@ -330,7 +334,7 @@ Result<void> Discovery::scan(Known known) {
   return listed;
 }
 
-/// @return whether all have been looked at
+/// @return whether all processes have been checked
 bool Discovery::continue_looks() {
   const TimePoint end = loop_.now() + kTurn;
   return table_.continue_looks([&] { return loop_.now() >= end; });
@@ -346,14 +350,15 @@ void Discovery::continue_scan() {
   continue_.arm_after(kTurn);
 }
 
-/// A container is not removed for want of descriptors: a later scan has some to hold a new anchor.
+/// No container is removed while file descriptors are short: it may have processes, of which none
+/// could be pinned. A later scan decides.
 void Discovery::finish_scan() {
   const Duration before = thread_cpu_time();
   continue_.disarm();
   Scan scan = *std::exchange(scan_, {});
   reconcile();
   if (reconcile_.armed()) {
-    if (!scan.orphans.empty()) orphans_.request();  // their anchor may be among the rest
+    if (!scan.orphans.empty()) orphans_.request();  // reconcile() may still find their anchors
   } else if (scan.known != Known::Recent && !inspector_.take_shortage()) {
     orphans_.remove_dead(std::move(scan.orphans));
   }
@@ -362,8 +367,8 @@ void Discovery::finish_scan() {
   arm();
 }
 
-/// What was being read has arrived: which engine a process belongs to, a new container's name,
-/// whether a successor follows the end of an orphan.
+/// Use facts of processes that have arrived: the engine of a process, the name of a new container,
+/// the expected successor of an orphan.
 void Discovery::use_facts() {
   const Duration before = thread_cpu_time();
   use_facts_.disarm();
@@ -378,10 +383,11 @@ void Discovery::use_facts() {
   pace_.charge_scan_credit(thread_cpu_time() - before);
 }
 
-// --- what a look means for the registry ----------------------------------------------------------
+// --- from processes to the registry --------------------------------------------------------------
 
-/// Containers of engines first, which are last in the map: processes without an engine's id may
-/// belong to them. Many may begin at once: the rest has the next turn, except at the start, when
+/// Bring the Registry up to date with the process table and the named namespaces. In a namespace
+/// the containers with an engine's id come first (they are last in the map), because processes
+/// without one may belong to them. The work is split over several turns, except at the start, when
 /// nothing else is served yet.
 void Discovery::reconcile() {
   reconcile_.disarm();
@@ -400,15 +406,15 @@ void Discovery::reconcile() {
   }
 }
 
-/// Every container that has processes but no anchor. A namespace without an engine's id waits for
-/// what is being read of other processes in it: one of these may be of an engine's container, to
-/// which the namespace belongs then. On the host's network only processes of engines' containers
-/// count.
+/// The containers that have processes but no anchor, known or not. A container without an engine's
+/// id is left out while the facts of any process in its namespace are being read: that process may
+/// belong to an engine's container, and the namespace with it. On the host's network only processes
+/// of engines' containers count. Processes of other users count only in known containers.
 Discovery::Candidates Discovery::candidates() const {
   const ContainerIndex& known = registry_.index();
   Candidates candidates;
   std::set<std::uint64_t> being_read;
-  std::map<std::uint64_t, bool> foreign;  // as its first process is
+  std::map<std::uint64_t, bool> foreign;  // by namespace: whether its first process is
   for (const Process& process : table_.all()) {
     if (process.reading) being_read.insert(process.netns);
     if (process.netns == 0 || process.reading) continue;
@@ -428,7 +434,7 @@ Discovery::Candidates Discovery::candidates() const {
   return candidates;
 }
 
-/// The first process that serves the container itself becomes its anchor.
+/// Make the first process that does not only serve the engine the container's anchor.
 void Discovery::find_anchor(const ContainerKey& key, std::span<const pid_t> pids) {
   const ContainerIndex& known = registry_.index();
   const bool others = key.engine_id.empty() && known.first_in(key.netns).value_or(key) != key;
@@ -443,7 +449,7 @@ void Discovery::find_anchor(const ContainerKey& key, std::span<const pid_t> pids
   }
 }
 
-/// Makes the process the anchor of its container, which is added if it is not known.
+/// Make the process the anchor of its container. Add the container if it is not known.
 void Discovery::use_anchor(const Process& process, const ContainerKey& key) {
   auto found = inspector_.pin(process, key.netns);
   if (!found) return;
@@ -454,8 +460,9 @@ void Discovery::use_anchor(const Process& process, const ContainerKey& key) {
   }
 }
 
-/// A container is often found while its runtime still prepares it: the program, and with it the
-/// name, comes with exec. And a process may leave its namespace.
+/// Check the anchors among the processes that were just checked. A container is often found while
+/// its runtime still prepares it, and gets its final name only when the program is executed. An
+/// anchor may also have left its namespace.
 void Discovery::review_anchors() {
   if (table_.looked_at().empty()) return;
   for (const auto& [key, pid] : registry_.index().anchors()) {
@@ -473,7 +480,8 @@ void Discovery::review_anchors() {
   }
 }
 
-/// While something is being read nothing changes; use_facts() follows.
+/// Update the container's identity. Nothing changes while facts are being read; use_facts() calls
+/// this again.
 void Discovery::identify_again(pid_t pid, const ContainerKey& key) {
   const Identity identity = inspector_.identity_of(pid, key.netns);
   if (identity.complete) registry_.identify(key, identity);

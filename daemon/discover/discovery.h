@@ -1,14 +1,14 @@
-// Finds the containers of this machine without asking any engine, and adds them to the Registry.
-// Owned by main. It knows processes and namespaces, and nothing of what listens in them.
+// Discovery of the containers of this machine, without their engines. Adds containers to the
+// Registry and removes them. Owned by main. It works on processes and namespaces, and has no
+// knowledge of listeners.
 //
-// The truth is in /proc: which processes exist, and in which network namespace each is. An exec
-// hint names a process, and a few new pids are known by their numbers: these are looked at alone,
-// at once. When the kernel has given out more pids than that, a scan of all is due, at the pace
-// that its cost allows. After each look what exists is compared with what the Registry has, so a
-// lost hint costs time and nothing else.
+// The source is /proc: the processes and the network namespace of each. The processes that an exec
+// hint names, and those of a few new pids, are checked individually and at once. After more new
+// pids than that, a scan of all processes is due; ScanPace limits its rate by its cost. After each
+// check and scan the result is compared with the Registry, so a lost hint only causes a delay.
 //
-// Where what is found out: ProcessTable, which process is in which namespace; ContainerInspector,
-// whether that is a container and what it is called; OrphanSearch, whether a container has ended.
+// ProcessTable determines the namespace of each process, ContainerInspector whether that is a
+// container and its name, OrphanSearch whether a container has ended.
 #pragma once
 
 #include <algorithm>
@@ -32,24 +32,25 @@
 
 namespace portfwd {
 
-// When to scan /proc: as soon as there is a reason, but no more often than the shortest gap and the
-// CPU budget allow. The budget is credit that grows with time and is spent by measured cost, so a
-// calm machine answers a burst at once, and a busy one pays no more than its share. Pure; owned by
-// Discovery.
+// Rate limit of scans and checks: a scan is due as soon as it is requested, but not before the
+// least gap since the last one and enough CPU credit. Credit grows with time at the rate of the
+// budget and is spent by measured cost. A calm machine has saved some, so a burst is handled at
+// once; a busy one spends no more than the budget. Pure; owned by Discovery.
 //
-// One half of the budget is for scans of all processes, the other for looks at single processes: an
-// expensive scan must not delay the look at a process that a hint has named.
+// One half of the budget is for scans of all processes, the other for checks of single processes,
+// so that an expensive scan does not delay the check of a process that a hint has named.
 class ScanPace {
  public:
   static constexpr Duration kGap = std::chrono::milliseconds(100);
   static constexpr Duration kExpeditedGap = std::chrono::milliseconds(20);
-  static constexpr Duration kExpeditedFor = std::chrono::seconds(1);    ///< after expedite()
-  static constexpr Duration kFullInterval = std::chrono::seconds(5);    ///< between full scans
-  static constexpr Duration kMostSaved = std::chrono::seconds(5);       ///< the budget of that time
+  static constexpr Duration kExpeditedFor = std::chrono::seconds(1);  ///< after expedite()
+  static constexpr Duration kFullInterval = std::chrono::seconds(5);  ///< between full scans
+  static constexpr Duration kMostSaved =
+      std::chrono::seconds(5);  ///< most credit: budget of this time
   static constexpr Duration kMostOwed = std::chrono::seconds(1);        ///< longest wait for credit
   static constexpr Duration kWakeCost = std::chrono::microseconds(25);  ///< see Pace::kWakeCost
-  /// Longest wait for credit of processes that a hint has named: while programs start by the dozen
-  /// they are looked at in batches of that interval. ExecHints limits how many there are.
+  /// Longest time that processes named by a hint wait for credit. While many programs start, they
+  /// are checked in batches at this interval. ExecHints limits their number.
   static constexpr Duration kBatchInterval = std::chrono::milliseconds(40);
 
   /// @param budget share of one core, such as 0.002; more than 0
@@ -64,25 +65,26 @@ class ScanPace {
   }
 
   void request() { requested_ = true; }
-  /// For a hint from outside /proc: what it announces may take some time to appear.
+  /// Request scans at short intervals for kExpeditedFor: what a hint announces may appear in /proc
+  /// only after some time.
   void expedite(TimePoint now) {
     requested_ = true;
     expedited_until_ = now + kExpeditedFor;
   }
   [[nodiscard]] bool expedited(TimePoint now) const { return now < expedited_until_; }
 
-  /// When the next scan may begin; without a request that is the next full one.
+  /// Time of the next scan; without a request, of the next full one.
   [[nodiscard]] TimePoint due(TimePoint now) const {
     return requested_ ? std::min(last_ + gap(now), full_due()) : full_due();
   }
   [[nodiscard]] TimePoint full_due() const { return full_ + kFullInterval; }
-  /// Least time from the last scan to the next.
+  /// Least time between the last scan and the next.
   [[nodiscard]] Duration gap(TimePoint now) const {
     const Duration owed = time_to_earn(std::max(-credit_, Duration()));
     return std::max(expedited(now) ? kExpeditedGap : kGap, owed);
   }
 
-  /// Requests from now on are for the scan after this one.
+  /// Requests made from now on are for the scan after this one.
   void begin_scan() { requested_ = false; }
   /// @param cost CPU time that the scan took
   void end_scan(TimePoint now, Duration cost, bool full) {
@@ -94,7 +96,7 @@ class ScanPace {
     ++scans_;
     spent_ += cost;
   }
-  /// Looks at single processes. @param cost CPU time, without the wake-up
+  /// Charge checks of single processes. @param cost CPU time, without the wake-up
   void charge_look(TimePoint now, Duration cost) {
     const Duration earned = look_credit_ + share_of(now - looked_);
     look_credit_ =
@@ -102,17 +104,18 @@ class ScanPace {
     looked_ = now;
     spent_ += cost + kWakeCost;
   }
-  /// Work that follows from a look, such as adding a container; the next scan waits for it.
+  /// Charge work that follows from a check, such as adding a container. It delays the next scan.
   void charge_scan_credit(Duration cost) {
     credit_ = std::max(credit_ - cost, -share_of(kMostOwed));
     spent_ += cost;
   }
-  /// When processes that a hint has named may be looked at; in the past when now.
+  /// When processes that a hint has named may be checked; in the past if now.
   [[nodiscard]] TimePoint affordable_at() const {
     return std::min(has_look_credit_at(Duration()), looked_ + kBatchInterval);
   }
-  /// When other processes may be. @param hinted half of what can be saved is kept for hints then,
-  /// so that hundreds of short-lived processes of a build do not delay the look at a new container
+  /// When other processes may be checked. @param hinted exec hints arrive: half of kMostSaved is
+  /// reserved for them, so that hundreds of short-lived processes of a build do not delay the check
+  /// of a new container
   [[nodiscard]] TimePoint spare_at(bool hinted) const {
     return has_look_credit_at(hinted ? share_of(kMostSaved) / 2 : Duration());
   }
@@ -136,25 +139,25 @@ class ScanPace {
   TimePoint full_;
   TimePoint expedited_until_{};
   Duration credit_{};       ///< for scans
-  Duration look_credit_{};  ///< for looks at single processes
+  Duration look_credit_{};  ///< for checks of single processes
   TimePoint looked_{};      ///< when look_credit_ was last updated
   Duration spent_{};
   std::uint64_t scans_ = 0;
   bool requested_ = true;
 };
 
-// The pids that the kernel has given out, by /proc/loadavg. Owned by Discovery.
+// The pids that the kernel has allocated recently, from /proc/loadavg. Owned by Discovery.
 class NewPids {
  public:
   explicit NewPids(const ProcDir& proc);
 
-  /// Those from `first` to `last`; `count` is INT_MAX when they cannot be known.
+  /// The pids from `first` to `last`. `count` is INT_MAX if the range is unknown.
   struct Range {
     pid_t first = 0;
     pid_t last = 0;
     int count = 0;
   };
-  /// Those since the last call; the first call knows none. Costs 1 us.
+  /// The pids allocated since the last call; unknown on the first one. Costs 1 us.
   [[nodiscard]] Range take();
 
  private:
@@ -162,12 +165,12 @@ class NewPids {
   pid_t last_ = 0;  ///< 0: unknown
 };
 
-// What follows the exit of containers' anchor processes. An orphan is removed once all processes
-// were looked at since the exit and none is left in it; Discovery makes one that is its new anchor.
-// Owned by Discovery.
+// Search for remaining processes of orphans (see registry.h). After a scan that began after the
+// exit of the anchor, an orphan in which no process was found is removed. If there is one,
+// Discovery makes it the new anchor. Owned by Discovery.
 class OrphanSearch {
  public:
-  struct Parts {  ///< all borrowed; they outlive this
+  struct Parts {  ///< all borrowed; must outlive this
     EventLoop& loop;
     const ProcDir& proc;
     ProcessFactsCache& facts;
@@ -175,13 +178,13 @@ class OrphanSearch {
     const ProcessTable& table;
     Registry& registry;
   };
-  /// @param scan begins a look at these processes, whatever the pace allows
+  /// @param scan begins a scan of these processes, regardless of the pace
   OrphanSearch(const Parts& parts, std::move_only_function<void(ProcessTable::Known)> scan);
 
-  /// Scans soon: there are orphans.
+  /// Scan soon, as there are orphans.
   void request();
-  /// All processes were looked at since these had lost their anchors: removes those that are still
-  /// orphans. One of which something is being read stays until request().
+  /// Remove those of `orphans` that have not got an anchor. They must have been orphans before the
+  /// scan that has just ended. Those that wait for facts being read stay until the next scan.
   void remove_dead(std::vector<ContainerKey> orphans);
 
  private:
@@ -203,21 +206,21 @@ class OrphanSearch {
   Timer remove_;
 };
 
-/// What `status` shows of discovery.
+/// Figures of discovery for `status`.
 struct DiscoveryFigures {
   std::uint64_t scans = 0;
-  Duration spent{};  ///< CPU time of all scans
-  Duration gap{};    ///< least time between two scans now
+  Duration spent{};  ///< CPU time of all scans and checks
+  Duration gap{};    ///< present least time between two scans
   std::size_t processes = 0;
   std::string exec_hints;              ///< "yes", or why not
-  std::size_t foreign_namespaces = 0;  ///< of users other than ours and root
+  std::size_t foreign_namespaces = 0;  ///< of users other than the daemon's and root
   std::size_t cgroup_watches = 0;
   bool mount_watch = false;
 };
 
 class Discovery final {
  public:
-  struct Parts {  ///< all borrowed; they outlive this
+  struct Parts {  ///< all borrowed; must outlive this
     EventLoop& loop;
     const ProcDir& proc;
     ProcessFactsCache& facts;
@@ -226,10 +229,10 @@ class Discovery final {
     Registry& registry;
   };
   struct Options {
-    double budget = 0.002;  ///< share of one core for all scans together
-    /// A process of our own in some container, such as a broker.
+    double budget = 0.002;  ///< share of one core for all scans and checks together
+    /// Whether the process is the daemon's own, such as a broker in a container.
     std::function<bool(pid_t)> is_ours = [](pid_t) { return false; };
-    /// Where `ip netns` mounts its namespaces: each is a container, even without any process.
+    /// Where `ip netns` mounts its namespaces: each is a container, even without processes.
     std::string netns_folder = "/run/netns";
     bool exec_hints = true;
   };
@@ -238,20 +241,21 @@ class Discovery final {
   Discovery& operator=(const Discovery&) = delete;
   ~Discovery();
 
-  /// Makes the first scan, so that all containers that exist are in the Registry when this returns.
-  /// @return the failure to read /proc: there is no discovery then
+  /// Make the first scan. On return the containers that exist are in the Registry, except those
+  /// that need a second check and those whose facts take longer than kStartLimit to read.
+  /// @return the error of reading /proc
   Result<void> start();
 
-  /// Something may have begun: scans now and often for a second.
+  /// Scan soon, and at short intervals for a second: a container may be starting.
   void hint();
   void set_budget(double budget) { pace_.set_budget(budget); }
 
-  /// Looks at processes that are new since the last look.
+  /// Check the processes that are new since the last scan.
   void look_for_new();
-  /// The container has a listener: the name that its program gives it is read once more, and is
-  /// fixed then. @param id of the container
+  /// Determine the container's name by /proc once more, then fix it: the container has a listener.
+  /// @param id of the container
   void fix_name(std::string_view id);
-  /// Pids seen in that namespace at the last look; ascending.
+  /// Pids that were in the namespace at their last check; ascending.
   [[nodiscard]] std::vector<pid_t> processes_in(std::uint64_t netns) const {
     return table_.pids_in(netns);
   }
@@ -260,11 +264,11 @@ class Discovery final {
 
  private:
   using Process = ProcessTable::Process;
-  /// A look at all processes, which may take several turns of the loop.
+  /// A scan, which may take several turns of the loop.
   struct Scan {
     ProcessTable::Known known;
     Duration cost{};                    ///< CPU time so far
-    std::vector<ContainerKey> orphans;  ///< when it began: only for these is its result valid
+    std::vector<ContainerKey> orphans;  ///< when it began; the result is valid for these only
   };
   using Candidates = std::map<ContainerKey, std::vector<pid_t>>;
 
@@ -301,10 +305,10 @@ class Discovery final {
   OrphanSearch orphans_;
   ScanPace pace_;
   NewPids new_pids_;
-  std::vector<pid_t> hinted_;  ///< executed, not yet looked at for want of credit
+  std::vector<pid_t> hinted_;  ///< have called exec; wait for credit to be checked
   std::optional<Scan> scan_;   ///< in progress
   std::optional<ProcessTable::Known> next_scan_;
-  std::set<pid_t> have_facts_;  ///< pids of which facts have arrived
+  std::set<pid_t> have_facts_;  ///< pids whose facts have arrived, not used yet
   bool started_ = false;
   Timer reconcile_;
   Timer tick_;
