@@ -1,4 +1,5 @@
-// portfwd, the daemon: reads what it is told, builds its parts in order, runs until asked to end.
+// portfwd, the daemon: reads its options and settings, builds its parts in order, and runs until it
+// is asked to stop.
 #include <csignal>
 
 #include "api/controller.h"
@@ -52,7 +53,7 @@ int run(const Options& options, const Settings& settings) {
   if (!bus) return fail_with(bus.error());
   Signals signals(loop, {SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
     if (signal != SIGHUP) return shutdown.begin("asked to end");
-    (void)controller.reload();  // it has said what is wrong
+    (void)controller.reload();  // mistakes have been logged
   });
   if (auto made = signals.status(); !made) return fail_with(made.error());
   config.watch([&] { (void)controller.reload(); });

@@ -1,4 +1,5 @@
-// Time as a parameter: the loop and everything above it asks a Clock, so a test can own time.
+// Time as a parameter: the event loop and everything above it read a Clock, so that a test can
+// control time.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,5 @@
-// Named values that parts of the daemon tell about themselves, for `status` and `explain`. Keys are
-// lower_snake_case, part of the outside contract, and only ever added to.
+// Named values with which parts of the daemon describe themselves, for `status` and `explain`. Keys
+// are lower_snake_case and part of the outside contract: keys are added, never renamed or removed.
 #pragma once
 
 #include <cstdint>

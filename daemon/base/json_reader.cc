@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// "line 3, column 7" of a place in a text, as editors count.
+/// Position in a text as editors count: "line 3, column 7".
 std::string place_of(std::string_view text, std::size_t at) {
   const std::string_view before = text.substr(0, at);
   const auto line = std::ranges::count(before, '\n') + 1;
@@ -27,10 +27,10 @@ std::size_t end_of_string(std::string_view text, std::size_t at) {
   return at;
 }
 
-/// The linear pass: sees nothing but brackets, commas and strings. @return "" for what is within
-/// the bounds and has its brackets in pairs
+/// The linear pass: reads only brackets, commas and strings. @return "" when the text is within the
+/// limits and its brackets match, else what is wrong
 std::string check_shape(std::string_view text) {
-  std::array<std::size_t, kDeepestJson> open{};  // where each was opened
+  std::array<std::size_t, kDeepestJson> open{};  // where each bracket was opened
   std::size_t depth = 0;
   std::size_t values = 1;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -60,11 +60,11 @@ std::string check_shape(std::string_view text) {
   return fmt::format("{}: '{}' is not closed", place_of(text, opened), text[opened]);
 }
 
-/// Builds nothing; remembers what the parser complains of.
+/// SAX handler that builds nothing and stores the parser's error.
 struct Complaint final : nlohmann::json_sax<Json> {
   std::size_t end = 0;   ///< bytes read
-  std::string token;     ///< the last one, control characters in another form
-  std::string sentence;  ///< without its place
+  std::string token;     ///< the last token, with control characters escaped
+  std::string sentence;  ///< the error without its position
 
   bool null() override { return true; }
   bool boolean(bool) override { return true; }
@@ -90,7 +90,7 @@ struct Complaint final : nlohmann::json_sax<Json> {
     if (quoted != sentence.npos) sentence.erase(quoted, sentence.rfind('\'') + 1 - quoted);
     return false;
   }
-  /// Where the last token begins; near its end where that can't be told.
+  /// Where the last token begins; near its end when that cannot be determined.
   [[nodiscard]] std::size_t place_in(std::string_view text) const {
     const std::size_t read = std::min(end, text.size());
     if (text.substr(0, read).ends_with(token)) return read - token.size();
@@ -107,7 +107,7 @@ Answer<Json> read_json(std::string_view text, std::size_t largest) {
   if (std::string misshapen = check_shape(text); !misshapen.empty()) {
     return reject(std::move(misshapen));
   }
-  Json value = Json::parse(text, nullptr, false);  // no callback: nlohmann's is quadratic in lists
+  Json value = Json::parse(text, nullptr, false);  // a callback makes it quadratic in lists
   if (!value.is_discarded()) return value;
   Complaint complaint;
   (void)Json::sax_parse(text, &complaint);

@@ -1,4 +1,3 @@
-
 #include "base/log.h"
 
 #include <fcntl.h>
@@ -21,8 +20,8 @@ namespace {
 
 Level g_level = Level::Info;
 
-/// $JOURNAL_STREAM names the device and inode of the journal's end of our stderr; a mismatch means
-/// that stderr was redirected. Source: systemd.exec(5).
+/// $JOURNAL_STREAM names the device and inode of the journal's socket. When stderr differs, it was
+/// redirected. Source: systemd.exec(5).
 bool stderr_is_journal() {
   const char* stream = std::getenv("JOURNAL_STREAM");
   struct stat st {};
@@ -30,7 +29,7 @@ bool stderr_is_journal() {
   return fmt::format("{}:{}", st.st_dev, st.st_ino) == stream;
 }
 
-/// Every value is one line: printable() leaves no newline.
+/// An entry whose values are one line each: printable() leaves no newline.
 /// Source: https://systemd.io/JOURNAL_NATIVE_PROTOCOL
 std::string journal_entry(Level level, std::string_view line, const Fields& fields) {
   std::string entry = fmt::format("MESSAGE={}\nPRIORITY={}\nSYSLOG_IDENTIFIER=portfwd\n", line,
@@ -48,7 +47,7 @@ bool send_to_journal(std::string_view entry) {
   return sent >= 0 || errno != EAGAIN;
 }
 
-/// Opened anew, as O_NONBLOCK on stderr itself would hold for everybody who shares it.
+/// Opens stderr again: O_NONBLOCK on stderr itself would affect every process that shares it.
 bool send_to_pipe_or_terminal(std::string_view line) {
   constexpr int kFlags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   const UniqueFd again(::open("/proc/self/fd/2", kFlags));

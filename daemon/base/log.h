@@ -1,6 +1,6 @@
-// The daemon's voice: one line a fact. To the journal with structured fields when stderr is the
-// journal, else to stderr. It waits for no reader: lines that have no room wait in a LineQueue, and
-// the loop flushes it. The level and that queue are the only globals of the program.
+// Logging: one line for each fact, with structured fields to the journal when stderr is the
+// journal, else as text to stderr. Writing never blocks: lines that cannot be written wait in a
+// LineQueue, which the event loop flushes. The level and that queue are the program's only globals.
 #pragma once
 
 #include <fmt/format.h>
@@ -25,21 +25,21 @@ enum class Level {
   Debug = 7
 };  // syslog(3)'s numbers
 
-/// A journal field beyond the message, such as {"PORTFWD_PORT", "8080"}. See
+/// A journal field besides the message, such as {"PORTFWD_PORT", "8080"}. See
 /// systemd.journal-fields(7).
 using Field = std::pair<std::string_view, std::string>;
 using Fields = std::vector<Field>;
 
 void set_level(Level level);
 [[nodiscard]] bool enabled(Level level);
-/// @return nothing when `name` is none of error, warning, notice, info, debug.
+/// @return nothing when `name` is not error, warning, notice, info or debug
 [[nodiscard]] std::optional<Level> parse_level(std::string_view name);
 
-/// Writes one line: control characters (a container chose its name itself) become '?'.
-/// On stderr only the message is shown; `fields` go to the journal.
+/// Writes one line. Control characters become '?', since a container chooses its own name. Stderr
+/// shows only the message; `fields` go to the journal.
 void write(Level level, std::string_view message, const Fields& fields = {});
 
-/// Writes what has had no room. @return whether nothing waits any more
+/// Writes the lines that are waiting. @return whether none is left
 bool flush();
 
 template <class... A>
@@ -59,8 +59,8 @@ void debug(fmt::format_string<A...> f, A&&... a) {
   if (enabled(Level::Debug)) write(Level::Debug, fmt::format(f, std::forward<A>(a)...));
 }
 
-/// Known kinds of event; each has a MESSAGE_ID of its own in the journal (`journalctl
-/// MESSAGE_ID=`). The ids are part of the outside contract and are listed in portfwd(8).
+/// Known kinds of event. Each has its own MESSAGE_ID in the journal (`journalctl MESSAGE_ID=`). The
+/// ids are part of the outside contract and are listed in portfwd(8).
 namespace message_id {
 inline constexpr std::string_view kPortAdded = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e01";
 inline constexpr std::string_view kPortRemoved = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e02";
@@ -76,16 +76,16 @@ inline constexpr std::string_view kState = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e0b";
 inline constexpr std::string_view kOpenToOthers = "4b8e2d6f0c7e4d6e9a5c1f2b7d3a9e0c";
 }  // namespace message_id
 
-// Lines of the log that had no room: a reader that is slow, or has stopped, must not stop the
-// daemon. They wait, kMostBytes of them at most, and keep their order; what has no place here
-// either is left out and counted. Owned by log.cc, which knows how a line is written.
+// Log lines that could not be written yet: a reader that is slow or has stopped must not stop the
+// daemon. Keeps at most kMostBytes in order; further lines are dropped and counted. Owned by
+// log.cc, which knows how a line is written.
 class LineQueue {
  public:
   static constexpr std::size_t kMostBytes = 1 << 20;
 
-  /// Writes one line without waiting. @return false when there is no room for it now
+  /// Writes one line without blocking. @return false when it cannot be written now
   using Send = std::function<bool(std::string_view line)>;
-  /// @param left_out makes the line that says how many were left out
+  /// @param left_out makes the line that says how many were dropped
   LineQueue(Send send, std::function<std::string(std::uint64_t count)> left_out)
       : send_(std::move(send)), left_out_(std::move(left_out)) {}
 
@@ -98,7 +98,7 @@ class LineQueue {
     bytes_ += line.size();
     waiting_.push_back(std::move(line));
   }
-  /// @return whether nothing waits any more
+  /// @return whether none is left
   bool flush() {
     while (!waiting_.empty()) {
       if (!send_(waiting_.front())) return false;
@@ -114,7 +114,7 @@ class LineQueue {
   std::function<std::string(std::uint64_t)> left_out_;
   std::deque<std::string> waiting_;
   std::size_t bytes_ = 0;
-  std::uint64_t lost_ = 0;  ///< since the last one that waits
+  std::uint64_t lost_ = 0;  ///< dropped and not reported yet
 };
 
 }  // namespace portfwd::log

@@ -24,8 +24,8 @@ std::optional<std::int64_t> resident_bytes() {
   return resident * ::sysconf(_SC_PAGESIZE);
 }
 
-/// To list them costs a status time that containers choose. Source: Linux 6.2, which gives their
-/// number as the size of the folder; before, that is 0.
+/// Linux 6.2 and later report the number of descriptors as the size of the folder. Earlier kernels
+/// report 0; then the entries are counted, which takes time that containers control.
 std::optional<std::int64_t> open_fds() {
   struct stat folder {};
   if (::stat("/proc/self/fd", &folder) == 0 && folder.st_size > 0) return folder.st_size;

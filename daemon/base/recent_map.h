@@ -1,6 +1,6 @@
-// A map that holds so much and no more: what was used longest ago is forgotten first. It knows
-// nothing of what it holds. Its entries, and texts of type std::pmr::string in them, lie together:
-// scattered over the heap each would keep a page from being given back.
+// LRU map of fixed capacity: when it is full, a new entry replaces the one that was put longest
+// ago. Its entries, and strings of type std::pmr::string in them, share a memory pool: scattered
+// over the heap, each could keep a page from being returned to the kernel.
 #pragma once
 
 #include <cassert>
@@ -20,12 +20,13 @@ class RecentMap {
   /// @param most entries
   explicit RecentMap(std::size_t most) : most_(most) { assert(most > 0); }
 
-  /// Null when it was never known, or is forgotten. No use of it.
+  /// Null when the key is unknown or was evicted. Does not count as a use.
   [[nodiscard]] const Value* find(const Key& key) const {
     const auto found = index_.find(key);
     return found == index_.end() ? nullptr : &found->second->second;
   }
-  /// Counts as a use. @return whether this is news: it had another value before, or none
+  /// Stores a value, which counts as a use. @return whether the key had another value before, or
+  /// none
   bool put(const Key& key, Value value) {
     const Value* before = find(key);
     const bool news = before == nullptr || *before != value;
@@ -43,7 +44,7 @@ class RecentMap {
     index_.clear();
     entries_.clear();
   }
-  /// The one that was used longest ago comes first.
+  /// The least recently used entry comes first.
   [[nodiscard]] const Entries& entries() const { return entries_; }
 
  private:

@@ -1,4 +1,3 @@
-
 #include "base/text.h"
 
 #include <algorithm>
@@ -18,8 +17,8 @@ struct Range {
   std::uint32_t last;
 };
 
-/// Source: Unicode 15, categories Cc, Cf, Zl and Zp. Left out of Cf: the number signs of some
-/// scripts, which are seen.
+/// Source: Unicode 15, categories Cc, Cf, Zl and Zp, except for the number signs of some scripts in
+/// Cf, which are visible.
 constexpr std::array kHidden{
     Range{0x00, 0x1F},     Range{0x7F, 0x9F},     Range{0xAD, 0xAD},       Range{0x061C, 0x061C},
     Range{0x180E, 0x180E}, Range{0x200B, 0x200F}, Range{0x2028, 0x202E},   Range{0x2060, 0x206F},
@@ -37,10 +36,10 @@ bool is_shown(std::uint32_t code) {
                               [code](const Range& r) { return r.first <= code && code <= r.last; });
 }
 
-/// Of the sequence that begins so; 0: none begins so.
+/// Length of the sequence that begins with this byte; 0 when no sequence does.
 std::size_t length_by_first_byte(unsigned char first) {
   if (first < 0x80) return 1;
-  if (first < 0xC2) return 0;  // a byte of the middle, or an overlong form
+  if (first < 0xC2) return 0;  // a continuation byte, or an overlong form
   if (first < 0xE0) return 2;
   if (first < 0xF0) return 3;
   return first < 0xF5 ? 4 : 0;
@@ -48,11 +47,11 @@ std::size_t length_by_first_byte(unsigned char first) {
 
 struct Character {
   std::size_t length = 1;
-  bool valid = false;  ///< UTF-8, and a character
+  bool valid = false;  ///< valid UTF-8, and not a noncharacter
   bool shown = false;
 };
 
-/// @param text not empty. Source: RFC 3629.
+/// Decodes the first character. @param text must not be empty. Source: RFC 3629.
 Character first_character(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
   const std::size_t length = length_by_first_byte(lead);

@@ -1,7 +1,7 @@
-// Text that somebody else made up: a container chooses its name, its labels, its programs' names.
-// A name is cleaned once, where it is learned, so that it is the same to all. What is kept as it
-// is, since files and rules are found by it (labels, paths, command lines), is cleaned where it
-// leaves the daemon: the bus and the log.
+// Text from untrusted sources: a container chooses its name, its labels and the names of its
+// programs. A name is cleaned once, where it is read, so that it is the same everywhere. Text by
+// which files and rules are found (labels, paths, command lines) is stored unchanged and cleaned
+// where it leaves the daemon: at the bus and in the log.
 #pragma once
 
 #include <compare>
@@ -14,19 +14,19 @@
 
 namespace portfwd {
 
-/// At most `most` bytes of valid UTF-8, cut between two characters. Each of these becomes '?': a
-/// byte that is no UTF-8; a control character (C0, DEL, C1), which a terminal obeys; a bidi control
-/// and an invisible character, which make a text look like another one; a noncharacter, which a bus
-/// refuses.
+/// @return at most `most` bytes of valid UTF-8, cut between two characters. Each of these becomes
+/// '?': a byte that is not UTF-8; a control character (C0, DEL, C1), which a terminal interprets; a
+/// bidi control or invisible character, which makes one text look like another; a noncharacter,
+/// which a bus rejects.
 [[nodiscard]] std::string printable(std::string_view text,
                                     std::size_t most = std::string_view::npos);
 
-/// Whether it is UTF-8 without noncharacters: other text cannot be sent over a bus.
+/// Whether the text is UTF-8 without noncharacters. Other text cannot be sent over a bus.
 [[nodiscard]] bool is_utf8(std::string_view text);
 
-// A text that its copies share. The command line of one program is that of each of its listeners,
-// of which a container may have thousands, and each is copied on its way to the bus.
-/// Immutable; compared by its content.
+// Immutable string shared by its copies; compared by content. All listeners of one program have the
+// same command line. A container may have thousands of listeners, and each is copied on its way to
+// the bus.
 class SharedText {
  public:
   SharedText() = default;
@@ -51,11 +51,10 @@ class SharedText {
   std::shared_ptr<const std::string> text_;  ///< null: ""
 };
 
-// The known name that a mistyped word most likely meant, for "did you mean" hints.
-/// @return the element of `known` with the smallest edit distance to `typed`; one that `typed` is
-/// the
-///   beginning of (two characters at least) wins. Empty when none is within two edits, or a third
-///   of the length of `typed` if that is more.
+/// Finds the known name that a mistyped word most likely means, for "did you mean" hints.
+/// @return the element of `known` with the smallest edit distance to `typed`; an element that
+/// begins with `typed` (at least two characters) has distance 0. Empty when none is within two
+/// edits, or within a third of the length of `typed` if that is more.
 [[nodiscard]] std::string_view nearest(std::string_view typed,
                                        std::span<const std::string_view> known);
 

@@ -1,5 +1,5 @@
-// An owned file descriptor: closes it when it dies. A raw `int fd` parameter borrows,
-// `UniqueFd` by value takes. It knows nothing of what the descriptor is.
+// File descriptors: an owned one, and the limits on their number. A raw `int fd` parameter borrows
+// a descriptor, a `UniqueFd` passed by value transfers ownership.
 #pragma once
 
 #include <sys/resource.h>
@@ -36,7 +36,7 @@ class UniqueFd {
 
   [[nodiscard]] int get() const noexcept { return fd_; }
   [[nodiscard]] bool valid() const noexcept { return fd_ >= 0; }
-  /// Gives up ownership; the caller closes it.
+  /// Gives up ownership; the caller must close the descriptor.
   [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
   void reset() noexcept { UniqueFd old(std::exchange(fd_, -1)); }
 
@@ -44,34 +44,36 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-// How many descriptors this process may have, and from which number on they are short. The kernel
-// gives the lowest free number, so the number of a new one tells how many are in use. A value;
-// whoever makes descriptors by the dozen asks it: the gate before accept(2), the pools of sockets.
-//
-//   descriptors in use   0 ─────── short_from = all − 2 × reserve ─────── reserve_from ─────── all
-/// What ends a shortage of them.
+/// Remedy for a shortage of descriptors, for messages.
 inline constexpr std::string_view kMoreDescriptors =
     "raise LimitNOFILE= of the unit, or end other forwards or connections";
 
-/// Whether there is no descriptor left, of this process's or of the machine's.
+/// Whether the operation failed because this process or the machine has no free descriptor.
 [[nodiscard]] inline bool is_descriptor_shortage(const Error& error) {
   return error.code == EMFILE || error.code == ENFILE;
 }
 
-/// For the end of a line of the log: "; REMEDY" after a shortage, else "".
+/// For the end of a log line: "; REMEDY" after a shortage, else "".
 [[nodiscard]] inline std::string and_remedy_of_shortage(const Error& error) {
   return is_descriptor_shortage(error) ? "; " + std::string(kMoreDescriptors) : "";
 }
 
+// The number of descriptors that this process may have, and the numbers from which on they are
+// short. The kernel assigns the lowest free number, so the number of a new descriptor tells how
+// many are in use. A value, for code that opens many descriptors: the gate before accept(2), the
+// pools of sockets.
+//
+//   descriptors in use   0 ─────── short_from = all − 2 × reserve ─────── reserve_from ─────── all
 struct DescriptorLimits {
-  /// Kept for everybody but clients, and as many again while they are short; less with a low limit.
+  /// Descriptors that clients cannot use; as many again are those from which on descriptors are
+  /// short. An eighth of the limit if that is less.
   static constexpr int kReserve = 256;
   static constexpr int kNone = std::numeric_limits<int>::max();
 
   int short_from = kNone;
   int reserve_from = kNone;
 
-  /// Of RLIMIT_NOFILE, which is to be raised before.
+  /// Derived from RLIMIT_NOFILE, which must have been raised before.
   [[nodiscard]] static DescriptorLimits read() {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return {};

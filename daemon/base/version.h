@@ -1,4 +1,4 @@
-// The version as the build system has it.
+// Version of portfwd, set by the build system.
 #pragma once
 
 #include <string_view>

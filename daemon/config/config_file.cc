@@ -1,4 +1,3 @@
-
 #include "config/config_file.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,3 @@
-
 #include "config/mistakes.h"
 
 #include <fmt/format.h>

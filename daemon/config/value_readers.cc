@@ -1,4 +1,3 @@
-
 #include "config/value_readers.h"
 
 #include <fmt/format.h>

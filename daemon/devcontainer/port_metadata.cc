@@ -1,4 +1,3 @@
-
 #include "devcontainer/port_metadata.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,3 @@
-
 #include "devcontainer/workspace.h"
 
 #include <fmt/format.h>

@@ -12,10 +12,11 @@ namespace portfwd {
 
 namespace {
 
-constexpr std::size_t kMostSegments = 64;   // UDP_MAX_SEGMENTS of linux/udp.h before 6.10
-constexpr std::size_t kMostBytes = 65'000;  // of a message with several; below any header's limit
-constexpr std::size_t kMostParts = 64;      // gathered into the messages of one call
-constexpr std::size_t kMostHeaders = 32;    // messages of one call
+constexpr std::size_t kMostSegments = 64;  // UDP_MAX_SEGMENTS of linux/udp.h before 6.10
+constexpr std::size_t kMostBytes =
+    65'000;                             // of a message with several; below the limit of any header
+constexpr std::size_t kMostParts = 64;  // gathered in the messages of one call
+constexpr std::size_t kMostHeaders = 32;  // messages of one call
 constexpr std::size_t kControlBytes =
     CMSG_SPACE(sizeof(std::uint16_t)) + CMSG_SPACE(sizeof(in6_pktinfo));
 
@@ -40,14 +41,14 @@ void read_control(const cmsghdr& message, Datagrams& datagrams, Arrived& end) {
   }
 }
 
-/// Several datagrams on their way in one message.
+/// Consecutive messages whose datagrams are sent in one message.
 struct Run {
-  std::size_t first;  ///< message
+  std::size_t first;  ///< index of the first message
   std::size_t messages;
   std::size_t bytes;
   std::size_t each;
   std::size_t count;
-  bool ends_short;  ///< only the last may be shorter than the others
+  bool ends_short;  ///< the last datagram is shorter, so that none can follow
 
   [[nodiscard]] bool takes(const Datagrams& next) const {
     const bool fits = next.each == each || (next.count() == 1 && next.each < each);
@@ -78,7 +79,7 @@ class Control {
   template <class T>
   void add(int level, int type, const T& value) {
     auto* const message =
-        reinterpret_cast<cmsghdr*>(bytes_.data() + used_);  // aligned as CMSG_SPACE is
+        reinterpret_cast<cmsghdr*>(bytes_.data() + used_);  // CMSG_SPACE keeps it aligned
     message->cmsg_level = level;
     message->cmsg_type = type;
     message->cmsg_len = CMSG_LEN(sizeof value);
@@ -107,7 +108,7 @@ void add_source(Control& control, const IpAddress& from) {
   }
 }
 
-/// Some messages on their way to one destination.
+/// Sends messages to one destination.
 class Sending {
  public:
   Sending(int socket, std::span<const Datagrams> messages, const DatagramRoute* route)
@@ -133,7 +134,7 @@ class Sending {
     }
   }
 
-  /// As many runs as one call takes.
+  /// Prepares as many runs as one call accepts.
   void prepare() {
     runs_used_ = 0;
     std::size_t parts = 0;
@@ -170,10 +171,11 @@ class Sending {
   }
 
   static iovec part(std::span<const std::byte> bytes) {
-    return {const_cast<std::byte*>(bytes.data()), bytes.size()};  // which the call only reads
+    return {const_cast<std::byte*>(bytes.data()), bytes.size()};  // the call only reads it
   }
 
-  /// A path whose packets are smaller than the datagrams takes them one by one only.
+  /// Sends datagrams one by one after an error that concerns their size: where packets must be
+  /// smaller than the datagrams, the kernel accepts only single ones.
   void failed(const Run& run, int error) {
     const bool by_size = error == EINVAL || error == EMSGSIZE || error == EIO;
     if (run.count == 1 || !by_size) {
@@ -231,7 +233,7 @@ DatagramReceiver::DatagramReceiver() : memory_(std::make_unique_for_overwrite<Me
   }
 }
 
-/// Makes the header say again what it can hold.
+/// Restores the buffer sizes in the header, which a receive call overwrites.
 void DatagramReceiver::offer(std::size_t slot) {
   msghdr& header = headers_[slot].msg_hdr;
   header.msg_iov = &parts_[slot];

@@ -1,10 +1,11 @@
-// UDP datagrams many at a time, as values: recvmmsg(2) and sendmmsg(2), and several datagrams of
-// one size in one message each way (UDP_GRO, UDP_SEGMENT). The receiving buffers are owned by the
-// RelayContext, one set for all sockets. It knows nothing of flows.
+// UDP datagrams in batches, as values: recvmmsg(2) and sendmmsg(2), with several datagrams of one
+// size in one message in both directions (UDP_GRO, UDP_SEGMENT). The RelayContext owns the receive
+// buffers, one set for all sockets. Flows are not known here.
 //
-// A message passes through the kernel's stack once, whatever number of datagrams is in it: so
+// A message passes through the kernel's stack once, however many datagrams it contains. Therefore
 // datagrams that were received one by one are sent together where their sizes allow. Receivers see
-// no difference: the kernel delivers them one by one unless the receiver asks for them together.
+// no difference: the kernel delivers the datagrams one by one unless the receiver asks for them
+// together.
 // Source: udp(7), net/ipv4/udp.c (udp_send_skb, udp_queue_rcv_skb), net/ipv4/udp_offload.c.
 #pragma once
 
@@ -23,10 +24,10 @@
 
 namespace portfwd {
 
-/// One message: a datagram, which may be empty, or several of one size behind each other.
+/// One message: one datagram, which may be empty, or several of one size after each other.
 struct Datagrams {
   std::span<const std::byte> bytes;
-  std::size_t each = 0;  ///< bytes of each of them; the last may be shorter
+  std::size_t each = 0;  ///< bytes of each datagram; the last may be shorter
 
   [[nodiscard]] std::size_t count() const {
     assert(bytes.empty() || each > 0);
@@ -34,18 +35,18 @@ struct Datagrams {
   }
 };
 
-/// Where a message came from, and to which local address, if tell_arrival_address() was called.
+/// The source of a message, and its local destination if tell_arrival_address() was called.
 struct Arrived {
   Endpoint from;
   std::optional<IpAddress> at;
   friend bool operator==(const Arrived&, const Arrived&) = default;
 };
 
-/// Messages and their ends, of equal number.
+/// Messages and their addresses; both have the same length.
 struct ReceivedDatagrams {
   std::span<const Datagrams> messages;
   std::span<const Arrived> ends;
-  bool all = false;  ///< the queue was emptied
+  bool all = false;  ///< the queue is empty
 };
 
 class DatagramReceiver {
@@ -56,17 +57,17 @@ class DatagramReceiver {
   DatagramReceiver();
 
   /// Receives at most kMessages; never blocks. The result is valid until the next call. @return no
-  /// message when nothing is queued; ECONNREFUSED and the like: reported by ICMP, on a connected
-  /// socket only, once and before datagrams that arrived earlier.
+  /// message when nothing is queued. Errors such as ECONNREFUSED were reported by ICMP: on a
+  /// connected socket only, once, and before datagrams that arrived earlier.
   [[nodiscard]] Result<ReceivedDatagrams> receive(int socket);
 
  private:
-  static constexpr std::size_t kControl = 128;  ///< bytes; two small control messages
+  static constexpr std::size_t kControl = 128;  ///< bytes; room for two small control messages
   using Memory = std::array<std::byte, kMessages * kLargest>;
   void offer(std::size_t slot);
   void note(std::size_t slot);
 
-  std::unique_ptr<Memory> memory_;  ///< pages that were never written to take no room
+  std::unique_ptr<Memory> memory_;  ///< pages that were never written take no memory
   std::array<mmsghdr, kMessages> headers_{};
   std::array<iovec, kMessages> parts_{};
   std::array<sockaddr_storage, kMessages> senders_{};
@@ -75,7 +76,8 @@ class DatagramReceiver {
   std::array<Arrived, kMessages> ends_{};
 };
 
-/// For an unconnected socket: the destination, and the local address (nothing: as routed).
+/// Addresses for an unconnected socket: the destination, and the local address (nothing: as
+/// routed).
 struct DatagramRoute {
   Endpoint to;
   std::optional<IpAddress> from;
@@ -83,15 +85,15 @@ struct DatagramRoute {
 
 struct DatagramsSent {
   std::uint64_t bytes = 0;
-  int error = 0;  ///< positive errno of what was not sent, the last one; 0 when all was
+  int error = 0;  ///< positive errno of the last failure; 0 when everything was sent
 };
 
-/// Sends the messages in order, never blocks, and loses what the socket does not take, as a full
-/// queue on the way would. @param route null on a connected socket
+/// Sends the messages in order and never blocks. Drops what the socket does not accept, as a full
+/// queue in the network would. @param route null on a connected socket
 DatagramsSent send_datagrams(int socket, std::span<const Datagrams> messages,
                              const DatagramRoute* route = nullptr);
 
-/// Datagrams of one size that came together are received as one message.
+/// Makes the socket receive datagrams of one size that arrive together as one message.
 void receive_together(int socket);
 /// Makes received messages carry the local address that they were sent to. Source: ip(7), ipv6(7).
 void tell_arrival_address(int socket, Family family);

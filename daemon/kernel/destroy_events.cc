@@ -15,14 +15,14 @@ namespace portfwd {
 
 namespace {
 
-/// Some 50 messages. When more are queued at once, a dump is cheaper than reading them.
+/// About 50 messages. When more are queued at once, a dump is cheaper than reading them.
 constexpr int kReceiveBuffer = 32 * 1024;
 
 constexpr std::uint32_t kIdOffset = NLMSG_HDRLEN + offsetof(inet_diag_msg, id);
 constexpr std::uint32_t kOwnPort = kIdOffset + offsetof(inet_diag_sockid, idiag_sport);
 constexpr std::uint32_t kPeerPort = kIdOffset + offsetof(inet_diag_sockid, idiag_dport);
 constexpr std::uint32_t kPassWhole = ~0U;
-/// Less than a message has, as attributes follow.
+/// Less than any whole message has, since attributes follow.
 constexpr std::uint32_t kSampleBytes = NLMSG_HDRLEN + sizeof(inet_diag_msg);
 
 sock_filter load_port(std::uint32_t offset) {  // converts from network order
@@ -60,7 +60,7 @@ std::vector<sock_filter> destroy_filter(std::span<const Port> ports) {
   return program;
 }
 
-/// Multicast passes over sockets without an address of their own, silently.
+/// Binds the socket, since multicast silently skips sockets without an address of their own.
 /// Test: DestroyFacts.ASocketWithoutAnAddressOfItsOwnHearsNothing
 DestroyEvents::DestroyEvents(UniqueFd socket) : socket_(std::move(socket)) {
   sockaddr_nl any{};
@@ -108,7 +108,7 @@ void DestroyEvents::leave() {
   joined_ = false;
 }
 
-/// A sample may be of anything.
+/// A sample may be of any socket.
 void DestroyEvents::note(netlink::Bytes payload, Batch& batch) const {
   const auto gone = parse_diag_socket(payload);
   if (gone && gone->remote.port == 0 && passes(gone->local.port)) {
@@ -116,7 +116,7 @@ void DestroyEvents::note(netlink::Bytes payload, Batch& batch) const {
   }
 }
 
-/// A sample is cut where its message's attributes begin.
+/// A sample is truncated where the attributes of its message begin.
 void DestroyEvents::read_event(netlink::Bytes bytes, Batch& batch) const {
   if (bytes.size() == kSampleBytes) {
     batch.closes += kSampled;
@@ -136,7 +136,7 @@ DestroyEvents::Batch DestroyEvents::drain() {
   netlink::ReceiveBuffer buffer;
   for (int i = 0; i < kBatch; ++i) {
     const auto datagram = buffer.receive(socket_.get());
-    if (!datagram) batch.lost = true;  // ENOBUFS: reported once, the queue goes on behind it
+    if (!datagram) batch.lost = true;  // ENOBUFS: reported once; the queue continues after it
     if (!datagram && datagram.error().code != ENOBUFS) return batch;
     if (!datagram) continue;
     if (!*datagram) return batch;

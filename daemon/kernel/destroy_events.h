@@ -1,13 +1,15 @@
-// The kernel's word that a socket is gone, 0.1 ms after the last close: the multicast groups
-// SKNLGRP_INET{,6}_{TCP,UDP}_DESTROY of a NETLINK_SOCK_DIAG socket, unprivileged. Owned by a port
-// watch. Nothing is said after shutdown(), nor while a child still holds the fd: it supplements
-// looking and does not replace it. It keeps no list of listeners.
+// Notifications that a socket was closed, 0.1 ms after the last close: the multicast groups
+// SKNLGRP_INET{,6}_{TCP,UDP}_DESTROY of a NETLINK_SOCK_DIAG socket, available without privileges.
+// Owned by the CloseWatch of a port watch. The kernel reports nothing for a socket after
+// shutdown(), nor while a child still holds the fd, so these events supplement polling and do not
+// replace it. No list of listeners is kept here.
 //
-// As long as anybody has joined, the kernel builds a message for every socket closed in that
-// namespace, 3 to 10 µs each: leave where sockets come and go by the thousands. No counter tells
-// how many that are, of UDP least of all. So one message in kSampled comes through whatever its
-// port: cut short, by which it is known. Source: sock_diag(7), net/core/sock_diag.c; BPF's random
-// numbers: SKF_AD_RANDOM in linux/filter.h.
+// While any process has joined, the kernel builds a message for every socket closed in that
+// namespace, which takes 3 to 10 µs: leave where thousands of sockets are closed. No counter tells
+// how many that are, least of all for UDP. So the filter passes one message in kSampled whatever
+// its port, truncated, by which it is recognized.
+// Source: sock_diag(7), net/core/sock_diag.c; BPF's random numbers: SKF_AD_RANDOM in
+// linux/filter.h.
 #pragma once
 
 #include <linux/filter.h>
@@ -23,11 +25,11 @@
 
 namespace portfwd {
 
-/// A classic BPF program over one message: passes sockets without a peer whose own port is listed,
-/// and one in kSampled of all, of which no more than kSampleBytes.
-/// Each port is a jump to the one accepting instruction at the end, and a jump spans 255, so with
-/// more than kMaxFilteredPorts ports it passes every socket without a peer.
-/// Ports need to be in the list; ports that are there in excess only cost a wake-up.
+/// A classic BPF program over one message. It passes sockets without a peer whose own port is
+/// listed, and one message in kSampled of any kind, truncated to kSampleBytes. Each port is a jump
+/// to the accepting instruction at the end, and a jump spans at most 255 instructions: with more
+/// than kMaxFilteredPorts ports the program passes every socket without a peer.
+/// @param ports must contain every port of interest; an unnecessary port only costs a wake-up
 inline constexpr std::size_t kMaxFilteredPorts = 200;
 inline constexpr std::uint32_t kSampled = 256;
 [[nodiscard]] std::vector<sock_filter> destroy_filter(std::span<const Port> ports);
@@ -39,22 +41,22 @@ class DestroyEvents {
 
   [[nodiscard]] int fd() const { return socket_.get(); }
 
-  /// Only closes of sockets on these ports are reported from now on (destroy_filter).
+  /// From now on reports only closes of sockets on these ports (destroy_filter).
   Result<void> filter(std::span<const Port> ports);
-  /// Whether closes of listeners on this port are.
+  /// Whether the filter passes closes of listeners on this port.
   [[nodiscard]] bool passes(Port port) const;
-  /// @param udp whether closes of UDP sockets are told too
+  /// @param udp whether to report closes of UDP sockets too
   Result<void> join(bool udp = false);
   void leave();
   [[nodiscard]] bool joined() const { return joined_; }
 
   struct Batch {
-    std::vector<std::uint64_t> cookies;  ///< of the listeners gone, as in a dump
-    std::uint64_t closes = 0;            ///< how many there must have been of any kind, about
-    bool lost = false;                   ///< the queue overflowed or made no sense: dump now
-    bool more = false;                   ///< the batch is full, the queue is not empty yet
+    std::vector<std::uint64_t> cookies;  ///< of the closed listeners, as in a dump
+    std::uint64_t closes = 0;            ///< estimated number of closes of any kind
+    bool lost = false;  ///< the queue overflowed or a message was malformed: dump now
+    bool more = false;  ///< the batch is full, the queue is not empty yet
   };
-  /// At most kBatch events; never blocks.
+  /// Reads at most kBatch events; never blocks.
   [[nodiscard]] Batch drain();
 
  private:

@@ -11,7 +11,7 @@ namespace portfwd {
 
 namespace {
 
-/// The kernel pads a name with zero bytes. Source: inotify(7).
+/// The kernel pads names with zero bytes. Source: inotify(7).
 std::vector<Inotify::Event> parse(std::string_view bytes) {
   std::vector<Inotify::Event> events;
   while (bytes.size() >= sizeof(inotify_event)) {
@@ -48,7 +48,7 @@ void Inotify::remove(int watch) noexcept {
   (void)::inotify_rm_watch(fd_.get(), watch);
 }
 
-/// One read: a level-triggered epoll reports the rest.
+/// Reads once: a level-triggered epoll reports the rest.
 void Inotify::on_io(IoSource&, std::uint32_t) {
   alignas(inotify_event) std::array<char, 4096> buffer;
   const ssize_t got = ::read(fd_.get(), buffer.data(), buffer.size());

@@ -1,6 +1,6 @@
-// Netlink as values: walks the messages and attributes of a datagram, and receives datagrams that
-// really come from the kernel. Parsing is pure: bytes in, values out, headers copied, every length
-// checked before it is believed. It knows no protocol above the headers.
+// Netlink messages as values: walks the messages and attributes of a datagram, and receives
+// datagrams that come from the kernel. Parsing is pure: bytes in, values out; headers are copied,
+// and every length is checked before it is used. No protocol above the headers is known here.
 // Source: netlink(7), linux/netlink.h.
 #pragma once
 
@@ -22,7 +22,7 @@ namespace portfwd::netlink {
 
 using Bytes = std::span<const std::byte>;
 
-/// The first sizeof(T) bytes as a T. @return nothing when there are fewer.
+/// Copies the first sizeof(T) bytes. @return nothing when there are fewer
 template <class T>
 requires std::is_trivially_copyable_v<T>
 [[nodiscard]] std::optional<T> copy_header(Bytes bytes) {
@@ -34,16 +34,16 @@ requires std::is_trivially_copyable_v<T>
 
 struct Message {
   nlmsghdr header;
-  Bytes payload;  ///< borrowed from the datagram; what follows the header, padding excluded
+  Bytes payload;  ///< borrowed from the datagram; follows the header, without padding
 };
 
 /// Walks the messages of one datagram.
 class Messages {
  public:
   explicit Messages(Bytes datagram) : rest_(datagram) {}
-  /// @return nothing at the end, and from the first message on whose length is not to be believed.
+  /// @return nothing at the end, and after a message whose length is invalid
   [[nodiscard]] std::optional<Message> next();
-  /// Bytes were left over that are no message: the datagram is not to be trusted as complete.
+  /// Whether bytes were left that are not a message: the datagram may be incomplete.
   [[nodiscard]] bool malformed() const { return malformed_; }
 
  private:
@@ -56,8 +56,8 @@ struct Attribute {
   Bytes payload;
 };
 
-/// Walks the attributes behind a message's fixed part. A broken one ends the walk: what a message
-/// says before it still counts, since attributes are optional by nature.
+/// Walks the attributes after a message's fixed part. A malformed attribute ends the walk; those
+/// before it count, since attributes are optional.
 class Attributes {
  public:
   explicit Attributes(Bytes bytes) : rest_(bytes) {}
@@ -67,25 +67,25 @@ class Attributes {
   Bytes rest_;
 };
 
-/// What NLMSG_ERROR or NLMSG_DONE says. @return 0 for success (an ACK, a complete dump), else a
-/// positive errno; EBADMSG when the payload is too short or holds a positive number.
+/// Status in a message NLMSG_ERROR or NLMSG_DONE. @return 0 for success (an ACK, a complete dump),
+/// else a positive errno; EBADMSG when the payload is too short or is not a negative errno
 [[nodiscard]] int status_of(const Message& message);
 
-/// One datagram as received. `truncated`: it was longer than the buffer and its rest is lost.
+/// One received datagram. `truncated`: it was longer than the buffer and is lost.
 struct Datagram {
   Bytes bytes;
   bool truncated = false;
 };
 
-/// Room for one datagram, meant for the stack. Grows after a truncated one, so asking again helps.
-/// Kept modest, since the kernel allocates as much as the reader once offered for every dump.
+/// Buffer for one datagram, meant for the stack. Grows after a truncated datagram, so that a
+/// repeated request succeeds. Small, since the kernel allocates as much for every dump as the
+/// reader has once offered.
 class ReceiveBuffer {
  public:
-  /// Never blocks. Datagrams from other processes are dropped: whoever has CAP_NET_ADMIN in the
+  /// Never blocks. Drops datagrams from other processes: a process with CAP_NET_ADMIN in the
   /// socket's namespace, such as a container's root, may send some.
-  /// @return nothing when none is queued, or kMostForeign that were dropped came one after another:
-  /// a socket that a broker gave us may be of any kind and always have more. ENOBUFS: the kernel
-  /// had to drop messages.
+  /// @return nothing when none is queued, or after kMostForeign dropped datagrams: a socket that a
+  /// broker made may be of any kind and never run empty. ENOBUFS: the kernel had to drop messages
   [[nodiscard]] Result<std::optional<Datagram>> receive(int fd);
 
   static constexpr int kMostForeign = 64;
@@ -98,16 +98,16 @@ class ReceiveBuffer {
   std::array<std::byte, kInlineSize> inline_;  // not zeroed: it is written before it is read
 };
 
-/// The messages that answer one request, which the kernel has queued by the time the request is
-/// sent; leftovers of an earlier one are skipped.
+/// The messages that answer one request. The kernel has queued them by the time the request is
+/// sent; leftovers of an earlier request are skipped.
 class Answers {
  public:
   /// @param fd borrowed @param sequence of the request
   Answers(int fd, std::uint32_t sequence) : fd_(fd), sequence_(sequence) {}
-  /// @return the next one, whose payload is good until the call after; EBADMSG: there is no more,
-  /// although every answer has an end; else as ReceiveBuffer::receive
+  /// @return the next message, whose payload is valid until the next call; EBADMSG when none is
+  /// left although the answer has not ended; else the error of ReceiveBuffer::receive
   [[nodiscard]] Result<Message> next();
-  /// Something that came so far was cut off or no message: others may be missing.
+  /// Whether a datagram was truncated or malformed, so that messages may be missing.
   [[nodiscard]] bool damaged() const { return damaged_; }
 
  private:
@@ -118,7 +118,7 @@ class Answers {
   ReceiveBuffer buffer_;
 };
 
-/// A netlink socket in the caller's network namespace, non-blocking.
+/// Opens a non-blocking netlink socket in the caller's network namespace.
 [[nodiscard]] Result<UniqueFd> open(int protocol);
 
 }  // namespace portfwd::netlink

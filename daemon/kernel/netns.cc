@@ -49,7 +49,7 @@ Result<std::uint64_t> inode_of_path(const char* path) {
   return st.st_ino;
 }
 
-/// From `userns` up to the one whose parent is `ours`.
+/// Walks up from `userns` to the one whose parent is `ours`.
 Result<UniqueFd> direct_child(UniqueFd userns, std::uint64_t ours) {
   for (int level = 0; level < kDeepest; ++level) {
     auto parent = parent_userns(userns.get());

@@ -14,11 +14,11 @@
 namespace portfwd {
 namespace {
 
-/// PROC_EVENT_EXEC, which the headers of Linux 6.5 have within proc_event and later ones beside it.
+/// PROC_EVENT_EXEC. The headers of Linux 6.5 define it inside proc_event, later ones beside it.
 constexpr std::uint32_t kExec = 2;
 
 /// `struct proc_input` of Linux 6.6, which older headers lack. An older kernel ignores the request
-/// because of its length, which is what we want of it: it would send every fork and exit too.
+/// because of its length. That is intended: it would send every fork and exit too.
 struct Request {
   std::uint32_t operation = PROC_CN_MCAST_LISTEN;
   std::uint32_t events = kExec;
@@ -86,7 +86,7 @@ ProcConnector::Batch ProcConnector::drain(std::size_t limit) {
     if (n < 0 && errno == ENOBUFS) batch.lost = true;
     if (n < 0 && errno != ENOBUFS && errno != EINTR) break;
     ++batch.events;
-    if (n < 0 || from.nl_pid != 0) continue;  // only the kernel is believed
+    if (n < 0 || from.nl_pid != 0) continue;  // not from the kernel
     const auto pid = parse_exec_event({buffer.data(), static_cast<std::size_t>(n)});
     if (pid) batch.execs.push_back(*pid);
   }

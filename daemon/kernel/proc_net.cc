@@ -1,4 +1,3 @@
-
 #include "kernel/proc_net.h"
 
 #include <fcntl.h>
@@ -76,7 +75,7 @@ namespace {
 
 constexpr unsigned kGlobalScope = 0;  // net/ipv6.h, IPV6_ADDR_SCOPE_MASK of a global address
 
-/// "20010db8000000000000000000000002", as if_inet6 has it.
+/// Parses an address in the form of if_inet6, "20010db8000000000000000000000002".
 std::optional<IpAddress> parse_hex(std::string_view word) {
   std::array<std::uint8_t, 16> network{};
   if (word.size() != 2 * network.size()) return std::nullopt;
@@ -101,12 +100,12 @@ std::vector<IpAddress> parse_fib_trie(std::string_view text) {
     if (first == "|--") leaf = IpAddress::parse(second);
     const bool own = first == "/32" && second == "host" && proc_net::next_word(line) == "LOCAL";
     if (!own || !leaf || leaf->is_loopback()) continue;
-    if (std::ranges::find(found, *leaf) == found.end()) found.push_back(*leaf);  // of two tables
+    if (std::ranges::find(found, *leaf) == found.end()) found.push_back(*leaf);  // in two tables
   }
   return found;
 }
 
-/// address interface prefix scope flags name
+/// Columns: address interface prefix scope flags name.
 std::vector<IpAddress> parse_if_inet6(std::string_view text) {
   std::vector<IpAddress> found;
   while (!text.empty()) {
@@ -140,7 +139,8 @@ std::vector<IpAddress> ProcNetAddresses::read() const {
 
 namespace {
 
-/// "0100007F:1F90": the address in 32-bit words as the machine has them in memory, the port plain.
+/// Parses "0100007F:1F90": the address in 32-bit words whose bytes in memory are in network order,
+/// and the port as a number.
 std::optional<Endpoint> parse_endpoint(std::string_view word, Family family) {
   const std::size_t digits = family == Family::V4 ? 8 : 32;
   if (word.size() != digits + 5 || word[digits] != ':') return std::nullopt;
@@ -155,7 +155,7 @@ std::optional<Endpoint> parse_endpoint(std::string_view word, Family family) {
   return Endpoint{IpAddress::from_network(family, network.data()), *port};
 }
 
-/// sl local remote st tx:rx tr:tm retrnsmt uid timeout inode ...
+/// Columns: sl local remote st tx:rx tr:tm retrnsmt uid timeout inode ...
 std::optional<DiagSocket> parse_row(std::string_view line, Family family) {
   std::array<std::string_view, 10> column;
   for (std::string_view& word : column) word = proc_net::next_word(line);
@@ -238,9 +238,9 @@ Result<bool> ProcNetSockets::has_remote_port(Port port) const {
 
 namespace {
 
-constexpr std::size_t kEnough = 192;  // bytes: the lines asked for are among the first three
+constexpr std::size_t kEnough = 192;  // bytes: the lines that are read are among the first three
 
-/// Of the one family that the file is about.
+/// Counts of the one address family of the file.
 struct InUse {
   std::uint32_t tcp = 0;
   std::uint32_t udp = 0;

@@ -1,5 +1,5 @@
-// The files of /proc/PID/net: opened safely, read from the start, parsed. Every user may read them
-// for every process, so they serve where a network namespace cannot be entered.
+// Files of /proc/PID/net: opened, read from the start, parsed. Every user may read them for every
+// process, so they serve where a network namespace cannot be entered.
 #pragma once
 
 #include <sys/types.h>
@@ -24,14 +24,14 @@ namespace portfwd::proc_net {
 /// ended. Test: ProcNetFacts.AnOpenFileOutlivesItsProcess
 [[nodiscard]] Result<UniqueFd> open(pid_t pid, const char* file);
 
-/// Whether the process is in that namespace. True where it cannot be determined: for another user's
-/// process. @param netns inode, or 0: not known, so true
+/// Whether the process is in that namespace. True when it cannot be determined, as for another
+/// user's process. @param netns inode; 0: not known, so true
 [[nodiscard]] bool is_in(pid_t pid, std::uint64_t netns);
 
 /// @return the beginning of the file, as much as fits into `buffer`
 [[nodiscard]] Result<std::string_view> read(int fd, std::span<char> buffer);
 
-/// The whole file, whatever its length.
+/// Reads the whole file, whatever its length.
 [[nodiscard]] Result<std::string> read_all(int fd);
 
 /// Removes the next line from `text` and returns it without its newline.
@@ -50,20 +50,21 @@ template <std::unsigned_integral T>
 
 namespace portfwd {
 
-/// Host routes of type LOCAL: the namespace's own IPv4 addresses, without loopback.
+/// Parses host routes of type LOCAL: the namespace's own IPv4 addresses, without loopback.
 [[nodiscard]] std::vector<IpAddress> parse_fib_trie(std::string_view text);
-/// Addresses of global scope (unique local ones too) that are in use: neither tentative nor
-/// duplicates of another host's.
+/// Parses the addresses of global scope (unique local ones too) that are in use: neither tentative
+/// nor found to be another host's.
 [[nodiscard]] std::vector<IpAddress> parse_if_inet6(std::string_view text);
 
 // The addresses of a network namespace, from /proc/PID/net/fib_trie and if_inet6 of a process in
-// it. Read on each call, some 30 µs: a container gets and loses networks while it runs.
+// it. Read on each call, in about 30 µs: a container is attached to and detached from networks
+// while it runs.
 // Source: net/ipv4/fib_trie.c (fib_trie_seq_show), net/ipv6/addrconf.c (if6_seq_show).
 class ProcNetAddresses {
  public:
   /// @param pid a process in the namespace, of any user
   [[nodiscard]] static Result<ProcNetAddresses> open(pid_t pid);
-  /// IPv4 first; none when they cannot be read.
+  /// IPv4 first; empty when they cannot be read.
   [[nodiscard]] std::vector<IpAddress> read() const;
 
  private:
@@ -72,28 +73,29 @@ class ProcNetAddresses {
   UniqueFd v6_;  ///< invalid on a kernel without IPv6
 };
 
-/// The rows of /proc/PID/net/{tcp,udp}{,6}, in whatever state; malformed lines are skipped. The uid
-/// is that in the reader's user namespace.
+/// The rows of /proc/PID/net/{tcp,udp}{,6} in any state; malformed lines are skipped. The uid is
+/// that in the reader's user namespace.
 [[nodiscard]] std::vector<DiagSocket> parse_socket_table(std::string_view text, Family family);
 
-// Listeners from /proc/PID/net/{tcp,udp}{,6}, for where no sock_diag socket is available (another
-// user's container, no tcp_diag in the kernel). Each read walks every socket of the machine, some
-// 4 ms: read seldom, behind a Sockstat. No cookie, no v6only, no cgroup.
+// Listeners from /proc/PID/net/{tcp,udp}{,6}, where no sock_diag socket is available (another
+// user's container, no tcp_diag in the kernel). Each read walks every socket of the machine, in
+// about 4 ms: read rarely, when a Sockstat has changed. The rows have no cookie, no v6only and no
+// cgroup.
 // Source: proc(5), net/ipv4/tcp_ipv4.c, net/ipv4/udp.c.
 class ProcNetSockets {
  public:
   /// @param netns see Sockstat::open
   [[nodiscard]] static Result<ProcNetSockets> open(pid_t pid, std::uint64_t netns = 0,
                                                    Protocol protocol = Protocol::Tcp);
-  /// With the same open files, so for the same namespace.
+  /// A copy that uses the same open files, so the same namespace.
   [[nodiscard]] Result<ProcNetSockets> copy() const;
   /// See SockDiag::listeners.
   [[nodiscard]] Result<std::vector<DiagSocket>> listeners() const;
-  /// Whether this end of a connection is in the namespace, in whatever state. The peer of a client
-  /// whose handshake is complete is found even when the server has closed it already.
+  /// Whether this end of a connection is in the namespace, in any state. The peer of a client whose
+  /// handshake is complete is found even when the server has already closed it.
   /// Fact: ProcNetFacts.AConnectionIsShownInTheNamespaceOfItsEnd
   [[nodiscard]] Result<bool> has_connection(const Endpoint& local, const Endpoint& remote) const;
-  /// Whether any socket in the namespace has a peer with that port, in whatever state.
+  /// Whether any socket in the namespace has a peer with that port, in any state.
   [[nodiscard]] Result<bool> has_remote_port(Port port) const;
 
  private:
@@ -106,8 +108,8 @@ class ProcNetSockets {
   std::uint8_t listening_;  ///< the state of listeners, and of UDP sockets without a peer
 };
 
-/// How many sockets a network namespace has in use. TCP: listeners and connections, except those in
-/// TIME_WAIT. IPv4 clients of an IPv6 wildcard count as IPv6.
+/// Number of sockets that a network namespace has in use. TCP: listeners and connections, except
+/// those in TIME_WAIT. IPv4 clients of an IPv6 wildcard count as IPv6.
 struct SocketsInUse {
   std::uint32_t tcp = 0;
   std::uint32_t tcp6 = 0;
@@ -117,13 +119,14 @@ struct SocketsInUse {
   friend bool operator==(const SocketsInUse&, const SocketsInUse&) = default;
 };
 
-/// The number in the line "LABEL: inuse N ...". @param label "TCP" or "TCP6"
+/// The number in the line "LABEL: inuse N ...". @param label such as "TCP" or "UDP6"
 [[nodiscard]] std::optional<std::uint32_t> parse_in_use(std::string_view text,
                                                         std::string_view label);
 
-// Reads SocketsInUse in 3 µs: net/sockstat{,6} of a process in the namespace, kept open. Owned by a
-// port watch, which dumps only when a count has changed. An open file of /proc/PID/net pins the
-// namespace: it must be closed with the container. Source: net/ipv4/proc.c, net/ipv6/proc.c.
+// Reads SocketsInUse in 3 µs, from net/sockstat{,6} of a process in the namespace; the files are
+// kept open. Owned by a port watch, which dumps only when a count has changed. An open file of
+// /proc/PID/net pins the namespace, so it must be closed with the container. Source:
+// net/ipv4/proc.c, net/ipv6/proc.c.
 class Sockstat {
  public:
   /// @param pid a process in the namespace, of any user

@@ -31,7 +31,7 @@ std::optional<T> number(std::string_view text, int base = 10) {
   return value;
 }
 
-/// Cuts the text up to `separator`, or all of it, off the front of `rest`.
+/// Removes the text up to `separator`, or all of it, from the front of `rest` and returns it.
 std::string_view cut(std::string_view& rest, char separator) {
   const auto at = rest.find(separator);
   const std::string_view head = rest.substr(0, at);
@@ -64,7 +64,7 @@ std::string unescape(std::string_view text) {
 
 std::optional<Stat> parse_stat(std::string_view text) {
   const auto open = text.find(" (");
-  const auto close = text.rfind(") ");  // the last one: comm may hold any of it
+  const auto close = text.rfind(") ");  // the last one: comm may contain it
   if (open == text.npos || close == text.npos || close < open + 2) return std::nullopt;
   std::string_view rest = text.substr(close + 2);
   const std::string_view state = cut(rest, ' ');
@@ -188,7 +188,7 @@ namespace portfwd {
 
 // ---- the folder
 
-// The listing uses getdents64 itself, for d_ino without a stat per process.
+// The listing uses getdents64(2) itself, which returns d_ino without a stat(2) for each process.
 namespace {
 
 constexpr std::size_t kListBuffer = 32768;
@@ -250,7 +250,7 @@ Result<void> ProcDir::list(std::vector<Entry>& out) const {
     if (const auto pid = pid_of(name)) out.push_back({*pid, inode});
     return true;
   });
-  std::ranges::sort(out, {}, &Entry::pid);  // as they come, unless the folder is a test's
+  std::ranges::sort(out, {}, &Entry::pid);  // already sorted, except in a test's folder
   return listed;
 }
 
@@ -293,7 +293,7 @@ Result<Netns> ProcDir::open_netns(pid_t pid) const {
 Result<std::string> ProcDir::read(pid_t pid, const char* file, std::size_t limit) const {
   auto text = read_text(fd_.get(), PathBuffer(pid, file).get(), limit);
   if (text || !is_descriptor_shortage(text.error()) || !reserve_.valid()) return text;
-  reserve_.reset();  // nobody else takes it meanwhile: there is one thread
+  reserve_.reset();  // there is one thread: nothing else uses the number meanwhile
   text = read_text(fd_.get(), PathBuffer(pid, file).get(), limit);
   reserve_ = another(fd_);
   return text;
@@ -359,8 +359,8 @@ Result<std::string> read_text(int dir, const char* path, std::size_t limit) {
 
 // ---- cgroups
 
-// A folder's count of links tells whether it has folders in it, so those
-// without, which are most, are not read: each holds some sixty files. Source: fs/kernfs/dir.c.
+// The link count of a cgroup folder tells whether it has subfolders. Folders without, which are
+// most, are not read: each holds some sixty files. Source: fs/kernfs/dir.c.
 namespace {
 
 constexpr int kDeepest = 16;
@@ -372,7 +372,7 @@ struct CloseFolder {
 
 struct Search {
   std::uint64_t id;
-  unsigned left = 4096;  ///< folders that may yet be looked at
+  unsigned left = 4096;  ///< folders that may still be examined
 };
 
 bool is_below(Search& search, DIR* folder, int depth);

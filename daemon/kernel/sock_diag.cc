@@ -1,4 +1,3 @@
-
 #include "kernel/sock_diag.h"
 
 #include <fmt/format.h>
@@ -63,7 +62,7 @@ Family family_of(std::uint8_t address_family) {
   return address_family == AF_INET ? Family::V4 : Family::V6;
 }
 
-/// On a free port of 127.0.0.1.
+/// Opens a socket on a free port of 127.0.0.1.
 Result<UniqueFd> open_listener(Protocol protocol) {
   const bool tcp = protocol == Protocol::Tcp;
   UniqueFd fd(::socket(AF_INET, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0));
@@ -80,7 +79,7 @@ inet_diag_sockid socket_id(const Endpoint& local, const Endpoint& remote) {
   id.idiag_dport = htons(remote.port);
   std::memcpy(id.idiag_src, local.address.data(), local.address.size());
   std::memcpy(id.idiag_dst, remote.address.data(), remote.address.size());
-  std::ranges::fill(id.idiag_cookie, ~0U);  // INET_DIAG_NOCOOKIE: whichever has these addresses
+  std::ranges::fill(id.idiag_cookie, ~0U);  // INET_DIAG_NOCOOKIE: any socket with these addresses
   return id;
 }
 
@@ -151,8 +150,8 @@ Result<void> SockDiag::collect(std::uint32_t sequence, std::uint8_t state, Dump&
   }
 }
 
-/// The request of before Linux 3.3 takes AF_UNSPEC and the new one does not; attributes for v6only
-/// and cgroup come with both. Test: SockDiagFacts.TheOldRequestDumpsBothFamiliesAtOnce
+/// The request of before Linux 3.3 accepts AF_UNSPEC and the new one does not; both return the
+/// attributes for v6only and cgroup. Test: SockDiagFacts.TheOldRequestDumpsBothFamiliesAtOnce
 Result<SockDiag::Dump> SockDiag::dump_all_families() {
   inet_diag_req request{};
   request.idiag_family = AF_UNSPEC;
@@ -188,9 +187,9 @@ Result<SockDiag::Dump> SockDiag::dump_families(Protocol protocol, std::uint8_t s
   return all;
 }
 
-/// The cheap request where the kernel takes it, which it knows for TCP only. `one_pass_` is given
-/// up only when the other one works: with tcp_diag missing both fail, and the module may be loaded
-/// later.
+/// Uses the cheaper request where the kernel supports it, which is for TCP only. `one_pass_` is
+/// cleared only when the other request works: with tcp_diag missing both fail, and the module may
+/// be loaded later.
 Result<SockDiag::Dump> SockDiag::dump_listeners(Protocol protocol) {
   const bool tcp = protocol == Protocol::Tcp;
   if (tcp && one_pass_) {
@@ -202,8 +201,8 @@ Result<SockDiag::Dump> SockDiag::dump_listeners(Protocol protocol) {
   return all;
 }
 
-/// What a failed request left in the queue, including the rest of a dump, which the kernel must
-/// have handed out before it begins another one (EBUSY).
+/// Discards what a failed request left in the queue, including the rest of a dump, which must be
+/// read before the kernel begins another dump (EBUSY).
 void SockDiag::discard_queued() {
   netlink::ReceiveBuffer buffer;
   while (buffer.receive(socket_.get()).value_or(std::nullopt)) {
@@ -231,8 +230,8 @@ Result<std::vector<DiagSocket>> SockDiag::connected_datagrams() {
   return dump_whole([&] { return dump_families(Protocol::Udp, TCP_ESTABLISHED); });
 }
 
-/// For UDP the kernel takes "source" to be that of a datagram to the socket; for TCP it is the
-/// socket's own end. What comes out is described by its own end always.
+/// For UDP the kernel takes the request's "source" for that of a datagram to the socket; for TCP it
+/// is the socket's own end. The answer always describes the socket from its own end.
 /// Test: UdpSockDiagFacts.AUdpLookupFindsWhoWouldGetTheAnswer
 Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const Endpoint& remote,
                                                     Protocol protocol) {
@@ -254,7 +253,7 @@ Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const
   }
   const auto socket = parse_diag_socket(answer->payload);
   if (!socket) return fail("sock_diag lookup", EBADMSG);
-  if (!tcp && socket->local.port != local.port) return std::nullopt;  // found the wrong way round
+  if (!tcp && socket->local.port != local.port) return std::nullopt;  // the reverse direction
   return SocketOwner{socket->uid, socket->inode, socket->state};
 }
 

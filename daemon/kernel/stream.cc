@@ -1,4 +1,3 @@
-
 #include "kernel/stream.h"
 
 #include <fcntl.h>
@@ -16,7 +15,8 @@ namespace portfwd {
 
 namespace {
 
-/// @param n the return value of a read or write. EINTR: the level-triggered loop comes again.
+/// @param n the return value of a read or write. EINTR: the level-triggered loop reports the socket
+/// again.
 Transfer outcome_of(ssize_t n) {
   using enum Transfer::Outcome;
   if (n > 0) return {Moved, static_cast<std::size_t>(n)};
@@ -121,7 +121,8 @@ std::unique_ptr<Pipe> PipePool::take_idle() {
   return pipe;
 }
 
-/// To make one and find it too small costs as much as copying 64 KiB does.
+/// After a pipe that was too small none is made for kRefusals leases: making one costs as much as
+/// copying 64 KiB.
 std::unique_ptr<Pipe> PipePool::make_large_enough() {
   if (refusals_left_ > 0) {
     --refusals_left_;
@@ -133,7 +134,7 @@ std::unique_ptr<Pipe> PipePool::make_large_enough() {
   return nullptr;
 }
 
-/// The large ones are kept rather than the small ones that a rush of connections left behind.
+/// Large pipes are kept, not the small ones that a burst of connections has left.
 void PipePool::take_back(std::unique_ptr<Pipe> pipe) {
   assert(pipe != nullptr && leased_ > 0 && leased_ <= kMostLeased);
   --leased_;

@@ -1,5 +1,5 @@
 // System calls on stream sockets, and pipes for splice(2). A call returns how much it moved, or why
-// nothing moved. Used by pumps and dialers. It knows nothing of connections.
+// it moved nothing. Used by pumps and dialers. Connections are not known here.
 #pragma once
 
 #include <cassert>
@@ -28,31 +28,34 @@ struct Transfer {
 [[nodiscard]] Transfer receive_some(int fd, std::span<std::byte> into);
 /// Never raises SIGPIPE.
 [[nodiscard]] Transfer send_some(int fd, std::span<const std::byte> from);
-/// One of `from` and `to` is a pipe. May raise SIGPIPE, which main ignores. Source: splice(2).
+/// Either `from` or `to` must be a pipe. May raise SIGPIPE, which the daemon ignores. Source:
+/// splice(2).
 [[nodiscard]] Transfer splice_some(int from, int to, std::size_t max);
 
-/// The error that waits on the socket, which is cleared by asking; 0 when there is none.
+/// Returns and clears the pending error of the socket; 0 when there is none.
 [[nodiscard]] int take_socket_error(int fd);
-/// From now on close() discards what is unsent and sends a RST. On a Unix socket without effect.
+/// Makes close() discard unsent bytes and send a RST. Has no effect on a Unix socket.
 /// Source: socket(7), SO_LINGER.
 void reset_on_close(int fd);
-/// Bytes written and not yet sent, as by a full window; 0 for a socket that is not TCP.
+/// Bytes written and not yet sent, for example because of a full window; 0 for a socket that is not
+/// TCP.
 /// Source: SIOCOUTQNSD, linux/sockios.h.
 [[nodiscard]] std::size_t unsent_bytes(int fd);
-/// EPOLLOUT from now on means that unsent_bytes() is 0. Source: tcp(7), TCP_NOTSENT_LOWAT.
+/// Makes EPOLLOUT mean that unsent_bytes() is 0. Source: tcp(7), TCP_NOTSENT_LOWAT.
 void writable_when_all_is_sent(int fd);
-/// One end of a socket's 4-tuple; nothing for a socket that is not IP.
+/// One end of the connection; nothing for a socket that is not IP.
 [[nodiscard]] std::optional<Endpoint> local_endpoint(int fd);
 [[nodiscard]] std::optional<Endpoint> peer_endpoint(int fd);
 
 /// One pipe and the number of bytes in it.
 class Pipe {
  public:
-  /// @param wanted bytes; where the kernel denies it (EPERM: the user's share is used up) smaller
-  /// sizes are tried, down to the kernel's default. Fails with EMFILE or ENFILE.
+  /// @param wanted bytes. Where the kernel refuses it (EPERM: the user's share is used up) smaller
+  /// sizes are tried, down to the kernel's default. @return EMFILE or ENFILE when descriptors are
+  /// short
   [[nodiscard]] static Result<Pipe> make(std::size_t wanted);
 
-  /// Must be empty(): sixteen one-byte segments fill every slot of a 64 KiB pipe.
+  /// Precondition: empty(), since sixteen one-byte segments fill every slot of a 64 KiB pipe.
   [[nodiscard]] Transfer fill_from(int socket);
   [[nodiscard]] Transfer drain_to(int socket);
   [[nodiscard]] bool empty() const { return fill_ == 0; }
@@ -68,29 +71,30 @@ class Pipe {
   std::size_t fill_ = 0;  ///< bytes
 };
 
-// The pipes of all pumps. A pipe is leased only while bytes are in it, so an idle connection has
+// The pipes of all pumps. A pipe is leased only while it holds bytes, so an idle connection has
 // none. Owned by the RelayContext.
 //
 // All pipes of a *user* together may hold a limited number of bytes
-// (/proc/sys/fs/pipe-user-pages-soft, 64 MiB), and beyond it every new pipe of that user, in any
-// program, gets two pages. So there are a few large pipes, then smaller ones, and a limit on all; a
-// pump without a pipe copies, which is far faster than splicing eight kilobytes at a time.
+// (/proc/sys/fs/pipe-user-pages-soft, 64 MiB). Beyond it every new pipe of that user, in any
+// program, gets two pages. So the pool has a few large pipes, then smaller ones, and a limit on
+// all. A pump without a pipe copies, which is far faster than splicing eight kilobytes at a time.
 // Source: pipe(7).
 class PipePool {
  public:
   static constexpr std::size_t kMostLeased = 64;
-  static constexpr std::size_t kMostLarge = 16;  ///< leased pipes from which new ones are smaller
+  static constexpr std::size_t kMostLarge = 16;  ///< leased pipes from which on new ones are small
   static constexpr std::size_t kMostIdle = 4;
   static constexpr std::size_t kLarge = 1024 * 1024;  ///< bytes
   static constexpr std::size_t kSmall = 256 * 1024;   ///< bytes
-  static constexpr std::size_t kLeast = 64 * 1024;    ///< bytes; smaller ones are not lent
-  static constexpr std::size_t kRefusals = 256;       ///< before the user's share is tried again
+  static constexpr std::size_t kLeast = 64 * 1024;    ///< bytes; smaller pipes are not leased
+  static constexpr std::size_t kRefusals = 256;       ///< failed leases before a pipe is made again
 
   struct Return {
     PipePool* pool = nullptr;
     void operator()(Pipe* pipe) const { pool->take_back(std::unique_ptr<Pipe>(pipe)); }
   };
-  /// Returns the pipe at its end; a pipe that still holds bytes is closed, never lent again.
+  /// Returns the pipe when it is destroyed. A pipe that still holds bytes is closed, never leased
+  /// again.
   using Lease = std::unique_ptr<Pipe, Return>;
 
   PipePool() = default;
@@ -98,8 +102,8 @@ class PipePool {
   PipePool& operator=(const PipePool&) = delete;
   ~PipePool() { assert(leased_ == 0); }
 
-  /// @return nothing when all are leased, the user's share is used up, by whatever program, or the
-  /// process has no descriptors left: copy instead.
+  /// @return nothing when all are leased, when any program has used up the user's share, or when
+  /// the process has no descriptors left: then the caller must copy
   [[nodiscard]] Lease lease();
   [[nodiscard]] std::size_t leased() const { return leased_; }
   [[nodiscard]] std::size_t idle() const { return idle_.size(); }

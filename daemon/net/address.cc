@@ -1,4 +1,3 @@
-
 #include "net/address.h"
 
 #include <arpa/inet.h>
@@ -105,8 +104,8 @@ namespace {
 
 static_assert(kLongestUnixName == sizeof(sockaddr_un::sun_path) - 1);
 
-/// @param name with the leading NUL byte of an abstract one @param end bytes after the name that
-/// count
+/// @param name with the leading NUL byte if abstract @param end bytes after the name that count
+/// towards the length
 std::optional<SockAddr> unix_sockaddr(std::string_view name, std::size_t end) {
   if (name.size() + end > sizeof(sockaddr_un::sun_path)) return std::nullopt;
   sockaddr_un un{};

@@ -1,6 +1,5 @@
-// Where a socket is bound or connects to, of whatever kind. Values: they open no socket, resolve no
-// name and follow no path. What a kind means is decided below this type's users: by those who make
-// sockets.
+// Socket addresses of every kind as values: parse, print, compare, convert to and from the kernel's
+// form. No socket is opened, no name is resolved and no path is followed here.
 #pragma once
 
 #include <netinet/in.h>
@@ -16,9 +15,6 @@
 #include <variant>
 
 namespace portfwd {
-
-// Addresses and ports as values: parse, print, compare, convert to and from the kernel's form.
-// It opens no socket and resolves no name.
 
 using Port = std::uint16_t;  ///< host byte order
 
@@ -55,7 +51,7 @@ class IpAddress {
   }
   /// @param network 4 (V4) or 16 (V6) bytes in network order, as netlink and sockaddr have them.
   [[nodiscard]] static IpAddress from_network(Family f, const void* network);
-  /// Numeric forms only ("127.0.0.1", "::1", "[::1]"); an IPv4-mapped one becomes IPv4.
+  /// Parses numeric forms only ("127.0.0.1", "::1", "[::1]"); an IPv4-mapped address becomes IPv4.
   [[nodiscard]] static std::optional<IpAddress> parse(std::string_view text);
 
   [[nodiscard]] constexpr Family family() const { return family_; }
@@ -66,7 +62,7 @@ class IpAddress {
   [[nodiscard]] constexpr bool is_loopback() const {
     return family_ == Family::V4 ? bytes_[0] == 127 : *this == loopback(Family::V6);
   }
-  /// 224.0.0.0/4 or ff00::/8: a group of hosts, none that could be connected to.
+  /// 224.0.0.0/4 or ff00::/8: a group of hosts, which cannot be connected to.
   [[nodiscard]] constexpr bool is_multicast() const {
     return family_ == Family::V4 ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
   }
@@ -82,8 +78,8 @@ class IpAddress {
 struct Endpoint {
   IpAddress address;
   Port port = 0;
-  /// Index of the network interface that a socket there is bound to, as with every link-local
-  /// address; 0: none. In no text and in no SockAddr.
+  /// Index of the network interface that the socket is bound to, as with every link-local address;
+  /// 0: none. Not part of text() or SockAddr.
   std::uint32_t interface = 0;
 
   [[nodiscard]] std::string text() const;  ///< "127.0.0.1:80", "[::1]:80"
@@ -100,20 +96,20 @@ struct SockAddr {
   [[nodiscard]] sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
 };
 [[nodiscard]] SockAddr to_sockaddr(const Endpoint& endpoint);
-/// @return nothing for a family other than AF_INET and AF_INET6 or a length that is too short.
+/// @return nothing for a family other than AF_INET and AF_INET6, or a length that is too short
 [[nodiscard]] std::optional<Endpoint> from_sockaddr(const SockAddr& address);
 
-/// 1 ... 65535 in decimal, nothing else around it.
+/// Parses 1 to 65535 in decimal, with nothing around it.
 [[nodiscard]] std::optional<Port> parse_port(std::string_view text);
 
-/// The path of a Unix socket, as the process that binds or connects sees it. Never empty.
+/// The path of a Unix socket, as the process that binds or connects sees it. Must not be empty.
 struct UnixPath {
   std::string path;
   friend auto operator<=>(const UnixPath&, const UnixPath&) = default;
 };
 
-/// A Unix socket's name in the abstract namespace of a network namespace, without the leading NUL
-/// byte. Any bytes, NUL included; never empty. Source: unix(7).
+/// The name of a Unix socket in the abstract namespace of a network namespace, without the leading
+/// NUL byte. May contain any bytes, NUL included. Must not be empty. Source: unix(7).
 struct AbstractName {
   std::string name;
   friend auto operator<=>(const AbstractName&, const AbstractName&) = default;
@@ -126,7 +122,7 @@ struct VsockAddress {
   friend auto operator<=>(const VsockAddress&, const VsockAddress&) = default;
 };
 
-/// The longest UnixPath or AbstractName that a sockaddr_un takes, in bytes.
+/// The longest UnixPath or AbstractName that fits in a sockaddr_un, in bytes.
 inline constexpr std::size_t kLongestUnixName = 107;
 
 class Address : public std::variant<Endpoint, UnixPath, AbstractName, VsockAddress> {
@@ -135,7 +131,7 @@ class Address : public std::variant<Endpoint, UnixPath, AbstractName, VsockAddre
   Address() = default;  ///< 0.0.0.0:0
   Address(const IpAddress& address, Port port) : variant(Endpoint{address, port}) {}
 
-  /// Precondition: it is an IP address with a port.
+  /// Precondition: it is an Endpoint.
   [[nodiscard]] const Endpoint& ip() const;
   [[nodiscard]] Endpoint& ip();
   /// "127.0.0.1:80", "/run/app.sock", "@name", "vsock:3:1024"
@@ -146,10 +142,10 @@ class Address : public std::variant<Endpoint, UnixPath, AbstractName, VsockAddre
   }
 };
 
-/// @return nothing for a Unix path or name that is empty or longer than kLongestUnixName
+/// @return nothing for a Unix path or name that is empty or longer than kLongestUnixName, and for a
+/// path with a NUL byte
 [[nodiscard]] std::optional<SockAddr> sockaddr_of(const Address& address);
-/// @return nothing for another family, for a length that is too short, and for an unnamed Unix
-/// socket
+/// @return nothing for another family, a length that is too short, or an unnamed Unix socket
 [[nodiscard]] std::optional<Address> address_from(const SockAddr& address);
 
 }  // namespace portfwd

@@ -1,5 +1,5 @@
-// What a person names inside a container: "8080", "53/udp", "unix:/run/app.sock", "unix:@name",
-// "vsock:1024". Also what a forward leads to, for life. A value.
+// Targets inside a container as values: "8080", "53/udp", "unix:/run/app.sock", "unix:@name",
+// "vsock:1024". The target of a forward never changes.
 #pragma once
 
 #include <cstdint>
@@ -26,21 +26,23 @@ struct VsockTarget {
 class Target : public std::variant<PortTarget, UnixPath, AbstractName, VsockTarget> {
  public:
   using variant::variant;
-  Target() = default;  ///< port 0, which no person can name
+  Target() = default;  ///< port 0, which parse_target() rejects
   Target(Protocol protocol, Port port) : variant(PortTarget{protocol, port}) {}
 
   /// Null if it is of another kind.
   [[nodiscard]] const PortTarget* port() const { return std::get_if<PortTarget>(this); }
-  /// What a host port that leads there speaks: UDP for a UDP port, TCP for everything else.
+  /// Protocol of a host port that leads to this target: UDP for a UDP port, TCP for everything
+  /// else.
   [[nodiscard]] Protocol protocol() const {
     return port() == nullptr ? Protocol::Tcp : port()->protocol;
   }
-  /// Of an IP port, else 0.
+  /// The IP port; 0 if it is of another kind.
   [[nodiscard]] Port port_number() const { return port() == nullptr ? Port{0} : port()->port; }
-  [[nodiscard]] std::string text() const;  ///< as parse_target() takes it
+  [[nodiscard]] std::string text() const;  ///< in the form that parse_target() accepts
 };
 
-/// @return nothing for anything else: a port or path that cannot be, blanks, unknown protocols
+/// @return nothing for any other text, such as an invalid port or path, blanks, or an unknown
+/// protocol
 [[nodiscard]] std::optional<Target> parse_target(std::string_view text);
 
 }  // namespace portfwd

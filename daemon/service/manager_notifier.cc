@@ -1,4 +1,3 @@
-
 #include "service/manager_notifier.h"
 
 #include <fmt/format.h>

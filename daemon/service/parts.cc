@@ -1,4 +1,3 @@
-
 #include "service/parts.h"
 
 #include <fmt/format.h>

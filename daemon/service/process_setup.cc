@@ -1,4 +1,3 @@
-
 #include "service/process_setup.h"
 
 #include <malloc.h>

@@ -1,4 +1,3 @@
-
 #include "state/container_memory.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,3 @@
-
 #include "state/state.h"
 
 #include <fcntl.h>
