@@ -9,7 +9,7 @@
 namespace portfwd {
 namespace {
 
-/// The longest wait for a bus that does not answer while the daemon ends.
+/// The longest wait for an answer of the bus while the daemon shuts down.
 constexpr std::uint64_t kLongestFarewell = 1'000'000;  // µs
 
 std::unexpected<Refusal> name_taken() {
@@ -27,8 +27,8 @@ BusService::BusService(EventLoop& loop, Control& control, BusPtr bus, Lost lost)
       forwards_(bus_.get()),
       containers_(bus_.get()) {}
 
-/// First the name: nobody is to find it without its objects. The bus's answer also says that it has
-/// all signals before it.
+/// Releases the name first, so that no client finds the name without its objects. The answer also
+/// confirms that the bus has received all signals sent before.
 BusService::~BusService() {
   if (live()) {
     ::sd_bus_set_method_call_timeout(bus_.get(), kLongestFarewell);

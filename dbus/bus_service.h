@@ -1,8 +1,11 @@
-// The daemon on the bus: the connection, the objects on it, and when they tell what. It mirrors
-// what the core notifies. Owned by main, above the loop and below the core.
+// The D-Bus service of the daemon: the connection, the objects on it and their signals. It mirrors
+// what the core notifies. Owned by main(), declared after the loop and the core.
 //
-// Who may call: on a session bus the bus itself lets only processes of its own user (and root)
-// connect, so every caller is somebody who could as well ptrace the daemon.
+// States: before publish() nothing is on the bus and notifications are ignored; published; lost,
+// when the connection is closed and nothing more is sent.
+//
+// Authorization: a session bus accepts only connections of its own user and of root, so every
+// caller could ptrace the daemon as well. There is no further check.
 #pragma once
 
 #include <cstddef>
@@ -29,11 +32,12 @@ class BusService final : public ControlObserver {
   BusService(EventLoop& loop, Control& control, BusPtr bus, Lost lost);
   BusService(const BusService&) = delete;
   BusService& operator=(const BusService&) = delete;
-  /// Takes everything off the bus; waits for the bus's answer, one second at most.
+  /// Releases the name and closes the connection. Waits for the answer of the bus, at most one
+  /// second.
   ~BusService();
 
-  /// Makes an object of everything that Control has, then asks for the name. What the observer is
-  /// told before that is ignored, as publish() finds it.
+  /// Exports an object for each forward and container of Control, then requests the name.
+  /// Notifications that arrive earlier are ignored, since publish() reads the state itself.
   Answer<void> publish();
 
  private:
@@ -53,17 +57,17 @@ class BusService final : public ControlObserver {
   BusPtr bus_;  // outlives everything below
   BusSource source_;
   Lifelines lifelines_;
-  std::optional<ManagerObject> manager_;  ///< there from publish() on
-  std::size_t share_ = 1;                 ///< of each container: one of so many parts
+  std::optional<ManagerObject> manager_;  ///< set by publish()
+  std::size_t share_ = 1;                 ///< see ContainerView::share
   ObjectTree<ForwardObject> forwards_;
   ObjectTree<ContainerObject> containers_;
 };
 
-/// Connects, and fails early when another daemon owns the name (AlreadyRunning). Borrows `loop` and
-/// `control`.
-/// @param lost called once, from the loop, when the bus has gone; the argument says why. It must
-/// not destroy the service: stop the loop, or retire it.
-/// @return the service; its destruction takes everything off the bus.
+/// Connects to the bus. Blocks for the bus's answers. Borrows `loop` and `control`.
+/// @param lost called once, from the loop, when the connection is lost; the argument is the cause.
+/// It must not destroy the service: stop the loop, or retire the service.
+/// @return the service, on which publish() must be called; AlreadyRunning when another daemon owns
+/// the name
 [[nodiscard]] Answer<std::unique_ptr<BusService>> connect_bus(
     EventLoop& loop, Control& control, BusKind kind,
     std::move_only_function<void(const std::string& why)> lost);

@@ -6,7 +6,7 @@
 namespace portfwd {
 namespace {
 
-constexpr int kMessagesPerTurn = 64;  // a caller that floods us must not keep the relays waiting
+constexpr int kMessagesPerTurn = 64;  // a caller that floods the bus must not delay the relays
 
 }  // namespace
 
@@ -29,7 +29,7 @@ void BusSource::before_wait() {
   if (*more) deadline_.arm_now();
 }
 
-/// @return whether messages may be left
+/// @return whether unprocessed messages may remain
 Result<bool> BusSource::drain() {
   for (int i = 0; i < kMessagesPerTurn; ++i) {
     const int r = ::sd_bus_process(bus_, nullptr);
@@ -56,7 +56,7 @@ Result<void> BusSource::wait_for_what_it_needs() {
 }
 
 /// sd-bus reports an end of file on the socket as ECONNRESET or ENOTCONN from the next call.
-/// The owner hears of it from the loop, since its answer may be to destroy this object.
+/// Notifies the owner by a timer in the next turn, when no function of this object is on the stack.
 void BusSource::lose(const Error& error) {
   lost_ = true;
   why_lost_ = error.text();

@@ -1,9 +1,11 @@
-// Drives one connection of sd-bus from our event loop. Owned by the bus service. Everything happens
-// in one place, before each wait: drain what has come, let the owner send what it has put off, then
-// ask anew what to wait for, since any of the two may have queued output or moved the timeout. The
-// fd and the timer only say that something has come: turns of the loop that are about connections
-// alone, thousands a second, ask the bus's socket nothing. It knows nothing of the objects on the
-// connection.
+// One sd-bus connection as a source of the event loop. Owned by the bus service; independent of the
+// objects on the connection.
+//
+// All work is done before each wait of the loop: process incoming messages, let the owner send what
+// it deferred, then query which events and timeout to wait for, since both steps may queue output
+// or change the timeout. The descriptor and the timer only mark the connection as due, so the turns
+// of the loop that concern relayed connections alone, thousands a second, make no system call on
+// the bus socket.
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -18,15 +20,15 @@ namespace portfwd {
 
 class BusSource final : private WaitHook, private IoHandler {
  public:
-  /// Called from the loop; they must not destroy the source.
+  /// Called from the loop; must not destroy the source.
   struct Callbacks {
-    /// Once per turn, after its messages.
+    /// Called once per turn, after the messages of the turn.
     std::move_only_function<void()> before_wait;
-    /// The connection is gone; called once, in the next turn.
+    /// Called once, in the turn after the one that found the connection lost.
     std::move_only_function<void(const std::string& why)> on_lost;
   };
 
-  /// Borrows both.
+  /// Borrows `loop` and `bus`.
   BusSource(EventLoop& loop, sd_bus* bus, Callbacks callbacks);
   BusSource(const BusSource&) = delete;
   BusSource& operator=(const BusSource&) = delete;
@@ -48,7 +50,7 @@ class BusSource final : private WaitHook, private IoHandler {
   Timer deadline_;
   Timer farewell_;
   std::string why_lost_;
-  bool due_ = true;  ///< something has come, or its time has
+  bool due_ = true;  ///< messages may have arrived, or the timeout of sd-bus has expired
   bool lost_ = false;
 };
 

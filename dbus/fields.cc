@@ -8,7 +8,7 @@ namespace portfwd {
 
 namespace {
 
-constexpr std::size_t kRow = 160;  ///< about so many bytes takes an entry of a list
+constexpr std::size_t kRow = 160;  ///< estimated size of an entry of a list, in bytes
 
 }  // namespace
 

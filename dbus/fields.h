@@ -1,8 +1,8 @@
-// The properties of a forward and of a container, one row each: its name on the bus, how a change
-// of it is announced, and its value. The objects on the bus, PropertiesChanged and the events all
-// derive from these tables; a new property is one row here, and one in client/values.h for those
-// who read it. Names and types are those of the XML next to this file, which BusIntrospectionTest
-// compares with the running objects.
+// Tables of the D-Bus properties of forwards and containers. A row has the name of a property, how
+// its changes are announced, and its value. The objects on the bus, PropertiesChanged and the
+// properties of events derive from these tables; a new property is one row here and, for clients,
+// one in client/values.h. Names and types are those of the XML next to this file, which
+// BusIntrospectionTest compares with the running objects.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +20,13 @@
 
 namespace portfwd {
 
-/// @tparam Value of an Info: what the bus sends @tparam Same of two Infos: whether it would send
-/// the same
+/// @tparam Value function from an Info to the value that is sent
+/// @tparam Same predicate of two Infos: whether their values are equal
 template <class Value, class Same>
 struct PropertyRow {
   const char* name;
   Change change;
-  const char* event_name;  ///< in PortAdded and its like; null: it is not sent there
+  const char* event_name;  ///< in PortAdded, PortRemoved etc.; null when events do not have it
   Value value;
   Same same;
 };
@@ -43,18 +43,18 @@ constexpr auto row(const char* name, Change change, const char* event_name, Valu
 
 [[nodiscard]] std::uint64_t microseconds(WallTime time);
 [[nodiscard]] std::vector<std::string> bus_texts(const std::vector<std::string>& texts);
-/// The `Labels` property of a container: those that take at most `most_bytes`, in their order.
+/// The `Labels` property of a container: the first labels that fit into `most_bytes`.
 [[nodiscard]] std::map<std::string, std::string> some_labels(
     const std::map<std::string, std::string>& labels, std::size_t most_bytes);
-/// The `Listeners` property of a container, no more than take `most_bytes`. It is written to a
-/// message entry by entry, as there may be thousands.
+/// The `Listeners` property of a container: the first listeners that fit into `most_bytes`. Written
+/// to the message entry by entry, without a copy, as there may be thousands.
 struct ListenerList {
   static constexpr const char* kSignature = "aa{sv}";
   const std::vector<Listener>& listeners;
   std::size_t most_bytes;
   void write(MessageWriter& writer) const;
 };
-/// The `Published` property of a container, likewise.
+/// The `Published` property of a container, limited likewise.
 struct PublishedList {
   static constexpr const char* kSignature = "aa{sv}";
   const std::vector<PublishedPorts>& published;
@@ -62,7 +62,7 @@ struct PublishedList {
   void write(MessageWriter& writer) const;
 };
 
-/// A property whose value in an event has the same name.
+/// A property that has the same name in events.
 template <class Value>
 constexpr auto property(const char* name, Change change, Value value) {
   return fields_detail::row(name, change, name, value);
@@ -90,7 +90,7 @@ inline constexpr std::tuple kForwardProperties{
     property("HostPort", Change::Announced, [](F f) { return f.host_port; }),
     property("Origin", Change::Announced, [](F f) { return std::string(name_of(f.origin)); }),
     property("State", Change::Announced, [](F f) { return std::string(name_of(f.state)); }),
-    // An event's own Reason is why it happened.
+    // In an event, `Reason` is the cause of the event.
     fields_detail::row("Reason", Change::Announced, "StateReason",
                        [](F f) { return bus_text(f.reason); }),
     property("Label", Change::Announced, [](F f) { return bus_text(f.label); }),
@@ -108,7 +108,8 @@ inline constexpr std::tuple kForwardProperties{
 
 namespace fields_detail {
 
-/// A list: only in the object, compared before it is made into dictionaries.
+/// A list: a property of the object alone, not of events. Changes are found by comparing the member
+/// itself, which is cheaper than comparing the values that are sent.
 template <class Value, class Member>
 constexpr auto list(const char* name, Member member, Value value) {
   const auto same = [member](const auto& a, const auto& b) {
@@ -154,7 +155,7 @@ inline constexpr std::tuple kContainerProperties{
     property("Attached", Change::Announced, [](C c) { return c.info.attached; }),
 };
 
-/// Adds the names of those properties that announce their changes and differ.
+/// Adds to `names` the properties that announce their changes and differ between both Infos.
 template <class Table, class Info>
 void note_changes(const Table& table, const Info& before, const Info& after,
                   std::set<std::string>& names) {
@@ -164,7 +165,7 @@ void note_changes(const Table& table, const Info& before, const Info& after,
   std::apply([&](const auto&... rows) { (check(rows), ...); }, table);
 }
 
-/// Adds the properties of a table to those of an event.
+/// Writes the properties of a table that events have.
 template <class Table, class Info>
 void write_event_properties(const Table& table, const Info& info, MessageWriter& writer) {
   const auto add = [&](const auto& row) {
@@ -199,9 +200,9 @@ sd_bus_vtable vtable_row() {
 
 }  // namespace fields_detail
 
-/// The properties of a table as sd-bus has them, without start and end.
-/// @tparam Object what sd-bus is given as userdata; `view(Change)` is what the values are made of,
-/// given how changes of that property are announced
+/// Appends the properties of a table to a vtable of sd-bus, without its start and end.
+/// @tparam Object type of the userdata; its view(Change) returns the Info for a property, given how
+/// changes of that property are announced
 template <const auto& Table, class Object>
 void add_properties(std::vector<sd_bus_vtable>& vtable) {
   constexpr std::size_t size = std::tuple_size_v<std::decay_t<decltype(Table)>>;
@@ -212,11 +213,11 @@ void add_properties(std::vector<sd_bus_vtable>& vtable) {
 }
 
 // The core's events and facts as D-Bus dictionaries.
-/// About so many bytes take an event's properties in a message.
+/// Estimated size of the properties of an event in a message, in bytes.
 [[nodiscard]] std::size_t size_on_bus(const Event& event);
-/// What PortAdded and its like carry.
+/// Writes the properties of an event, as in the signals and in GetEvents.
 void write_event(const Event& event, MessageWriter& writer);
-/// The object that an event is about; kNoPath for a gap.
+/// Path of the object that an event concerns; kNoPath for a gap.
 [[nodiscard]] std::string event_path(const Event& event);
 
 void write_fact(const std::string& key, const Fact& fact, MessageWriter& writer);

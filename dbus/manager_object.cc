@@ -21,7 +21,7 @@ namespace portfwd {
 
 namespace {
 
-/// The value of an option, of the type that the option has.
+/// The value of an option in a message. The reader must ask for the type that the option has.
 class OptionValue {
  public:
   explicit OptionValue(sd_bus_message* message) : message_(message) {}
@@ -135,10 +135,10 @@ Answer<void> read_options(sd_bus_message* message, RequestedForward& request) {
   return {};
 }
 
-/// Of GetEvents: far below what a bus takes (64 MiB and more, org.freedesktop.DBus's limits).
+/// Limit of an answer of GetEvents, far below that of a bus (64 MiB or more).
 constexpr std::size_t kMostAnswerBytes = 2UL << 20;
 
-/// What a caller gave as a path is told back to it, cut short.
+/// The path that a caller sent, for an error message: printable and truncated.
 std::string quoted(const char* path) {
   return printable(path, 256);
 }
@@ -161,7 +161,7 @@ int reply_done(sd_bus_message* call, const Answer<void>& done, sd_bus_error* err
   return reply_to(call, [](MessageWriter&) {});
 }
 
-/// @param id the answer @param path_of makes the path of it
+/// @param id of the object, or the refusal @param path_of makes the object path of an id
 int reply_path(sd_bus_message* call, const Answer<std::string>& id,
                std::string (*path_of)(std::string_view), sd_bus_error* error) {
   if (!id) return reply_refusal(id.error(), error);
@@ -272,7 +272,8 @@ void ManagerObject::instance_id(MessageWriter& writer) const {
 
 // --- methods -------------------------------------------------------------------------------------
 
-/// With a lifeline the answer comes when the bus has said that the caller is there.
+/// With `while_connected` the answer is sent after the bus has confirmed that the caller is still
+/// connected.
 int ManagerObject::forward(sd_bus_message* call, sd_bus_error* error) {
   const char* container = nullptr;
   const char* target = nullptr;
@@ -341,7 +342,7 @@ int ManagerObject::detach(sd_bus_message* call, sd_bus_error* error) {
   return reply_done(call, control_.detach(*id), error);
 }
 
-/// A caller asks for the rest with the last number that it got.
+/// Limited to kMostAnswerBytes; the caller requests the rest with the last number it received.
 int ManagerObject::get_events(sd_bus_message* call, sd_bus_error*) {
   std::uint64_t after = 0;
   if (const int r = ::sd_bus_message_read(call, "t", &after); r < 0) return r;
@@ -411,8 +412,8 @@ constexpr const char* kBusPath = "/org/freedesktop/DBus";
 
 }  // namespace
 
-/// First the match, then the question: the bus answers in order, so a caller that left before the
-/// match was there is seen by the question, and one that leaves later by the match.
+/// Adds the match before it calls NameHasOwner: the bus handles both in order, so the answer
+/// reports a caller that left before the match was added, and the match one that leaves later.
 Result<void> Lifelines::watch(const std::string& name, Watched watched) {
   sd_bus_slot* made = nullptr;
   if (const auto [at, is_new] = matches_.try_emplace(name, *this, name, nullptr); is_new) {
@@ -446,7 +447,7 @@ int Lifelines::on_end(sd_bus_message*, void* match, sd_bus_error*) noexcept {
   return 0;
 }
 
-/// A bus that does not answer has the caller no more.
+/// An error counts as a caller that has left.
 int Lifelines::on_answer(sd_bus_message* answer, void* question, sd_bus_error*) noexcept {
   auto& asked = *static_cast<Question*>(question);
   int there = 0;

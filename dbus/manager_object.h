@@ -1,5 +1,5 @@
-// /org/portfwd1 on the bus: requests in, Control's answers out, events as signals. Owned by the
-// bus service. Every method is one call of Control; the only state here are the two counts.
+// The object /org/portfwd1: methods, properties and signals of org.portfwd1.Manager. Owned by the
+// bus service. Each method makes one call to Control; the only state are the two counts.
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -16,13 +16,13 @@
 
 namespace portfwd {
 
-// Callers whose forwards end with their bus connection (`while_connected`). Owned by the bus
-// service. Only names that somebody asked about are watched: a match on all names would wake the
-// daemon for every program that leaves the bus.
+// Watches callers whose forwards end with their bus connection (`while_connected`). Owned by the
+// bus service. Each name has a match of its own: a match on all names would wake the daemon for
+// every program that leaves the bus.
 class Lifelines {
  public:
   using Ended = std::move_only_function<void(const std::string& name)>;
-  /// @param there whether the name has an owner
+  /// @param there whether the name still has an owner
   using Watched = std::move_only_function<void(bool there)>;
 
   /// @param bus borrowed @param ended called with a unique name once its owner has left
@@ -30,7 +30,9 @@ class Lifelines {
   Lifelines(const Lifelines&) = delete;
   Lifelines& operator=(const Lifelines&) = delete;
 
-  /// Watches `name`. @param watched called later, and from then on its end is told
+  /// Watches `name`, a unique name. Several calls for one name share a match.
+  /// @param watched called once, from the loop, with the answer of the bus; if the name has an
+  /// owner, `ended` is called when that owner leaves
   Result<void> watch(const std::string& name, Watched watched);
 
  private:
@@ -50,14 +52,14 @@ class Lifelines {
   sd_bus* bus_;
   Ended ended_;
   std::map<std::string, Match> matches_;  ///< by name
-  std::list<Question> questions_;         ///< that the bus has not answered
+  std::list<Question> questions_;         ///< calls of NameHasOwner without an answer yet
 };
 
-/// Whether somebody on the bus owns `name`. Blocks for the bus's answer.
+/// Whether `name` has an owner on the bus. Blocks for the answer of the bus.
 [[nodiscard]] Result<bool> name_has_owner(sd_bus* bus, const char* name);
 
-// The options of Manager.Forward: a dictionary from outside, checked key by key. A key that is not
-// known or has the wrong type is an error that names it, never ignored.
+// The arguments of Manager.Forward. Its options are an untrusted dictionary, which is checked key
+// by key: an unknown key or a wrong type is an error that names the key.
 struct RequestedForward {
   ForwardSpec spec;
   bool while_connected = false;
@@ -65,22 +67,22 @@ struct RequestedForward {
 
 class ManagerObject {
  public:
-  /// Borrows all three.
+  /// Borrows all arguments.
   ManagerObject(sd_bus* bus, Control& control, Lifelines& lifelines)
       : bus_(bus), control_(control), lifelines_(lifelines) {}
   ManagerObject(const ManagerObject&) = delete;
   ManagerObject& operator=(const ManagerObject&) = delete;
 
-  /// Registers it, and the object manager, once.
+  /// Registers the object and the object manager. Must be called once.
   Result<void> publish();
   void emit(const Event& event);
-  /// PropertiesChanged if a count differs from the last.
+  /// Sets the two counts and emits PropertiesChanged for those that changed.
   void set_counts(std::size_t containers, std::size_t forwards);
 
  private:
   static const std::vector<sd_bus_vtable>& vtable();
 
-  // Methods: what sd-bus wants of a handler, without userdata.
+  // Methods: handlers as sd-bus defines them, without userdata.
   int forward(sd_bus_message* call, sd_bus_error* error);
   int unforward(sd_bus_message* call, sd_bus_error* error);
   int attach_pid(sd_bus_message* call, sd_bus_error* error);

@@ -28,7 +28,7 @@ const char* error_name(Refusal::Kind kind) {
       return "org.portfwd1.Error.InvalidArgument";
     case Refusal::Kind::LimitExceeded:
       return "org.portfwd1.Error.LimitExceeded";
-    case Refusal::Kind::AlreadyRunning:  // of no call: the daemon ends
+    case Refusal::Kind::AlreadyRunning:  // not the answer to a call: it ends the daemon
     case Refusal::Kind::Failed:
       break;
   }
@@ -37,7 +37,7 @@ const char* error_name(Refusal::Kind kind) {
 
 }  // namespace
 
-/// The mistakes of a configuration stand one a line.
+/// Sanitizes line by line, since the errors of a configuration are sent one per line.
 int reply_refusal(const Refusal& refusal, sd_bus_error* error) {
   std::string text;
   for (std::string_view rest = refusal.text;;) {

@@ -1,5 +1,5 @@
-// Values in and out of sd-bus messages by their C++ types, and errors. Everything else of dbus/ is
-// written against these names. It knows nothing of portfwd's objects.
+// Typed access to sd-bus messages, and D-Bus errors. Used by the other files of dbus/; independent
+// of the objects of portfwd.
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -28,17 +28,17 @@ using BusPtr = std::unique_ptr<sd_bus, BusDeleter>;
 using SlotPtr = std::unique_ptr<sd_bus_slot, BusDeleter>;
 using MessagePtr = std::unique_ptr<sd_bus_message, BusDeleter>;
 
-/// What a function of sd-bus returned. @param returned a negative errno for a failure
+/// Converts the return value of a function of sd-bus. @param returned negative errno on failure
 [[nodiscard]] inline Result<void> check(std::string_view op, int returned) {
   if (returned < 0) return fail(op, -returned);
   return {};
 }
 
-/// Text that a bus will take: one string that is not UTF-8 would make the whole message, and with
-/// it GetManagedObjects, fail. Texts are cleaned where they are learned; this is the last gate for
-/// what was made of them. printable() takes away all that D-Bus refuses: bytes that are not UTF-8,
-/// NUL, surrogates, and the noncharacters that sd-bus refuses as well.
-/// Source: D-Bus specification, "Valid string"; systemd, unichar_is_valid().
+/// Text that a bus accepts. One string that is not UTF-8 would fail the whole message, and thus
+/// GetManagedObjects. Texts are sanitized where they enter the daemon; this is the last check.
+/// printable() removes everything that D-Bus rejects: bytes that are not UTF-8, NUL, surrogates,
+/// and the noncharacters that sd-bus rejects as well. Source: D-Bus specification, "Valid string";
+/// systemd, unichar_is_valid().
 [[nodiscard]] inline std::string bus_text(std::string_view text) {
   return printable(text);
 }
@@ -49,7 +49,7 @@ struct ObjectPath {
   friend bool operator==(const ObjectPath&, const ObjectPath&) = default;
 };
 
-/// The D-Bus type of a C++ type. One that is written in its own way has a member `kSignature`.
+/// The D-Bus type of a C++ type. A type with a write() member has it as member `kSignature`.
 template <class T>
 inline constexpr const char* kSignatureOf = T::kSignature;
 template <>
@@ -73,7 +73,8 @@ inline constexpr const char* kSignatureOf<std::vector<std::string>> = "as";
 template <>
 inline constexpr const char* kSignatureOf<std::map<std::string, std::string>> = "a{ss}";
 
-// Appends to a message, borrowed. After a failure it does nothing more, and result() has it.
+// Appends values to a borrowed message. The first failure is kept for result(), and everything
+// after it is ignored.
 class MessageWriter {
  public:
   explicit MessageWriter(sd_bus_message* message) : message_(message) {}
@@ -97,7 +98,7 @@ class MessageWriter {
       for (const auto& [key, text] : texts) dictionary_entry("ss", [&] { add(key).add(text); });
     });
   }
-  /// One that is written in its own way.
+  /// A type that has a write() member.
   template <class T>
   requires requires(const T& value, MessageWriter& writer) { value.write(writer); }
   MessageWriter& add(const T& value) {
@@ -105,7 +106,7 @@ class MessageWriter {
     return *this;
   }
 
-  /// @param contents the type of an element @param fill appends the elements
+  /// @param contents signature of an element @param fill appends the elements
   template <std::invocable Fill>
   MessageWriter& array(const char* contents, Fill&& fill) {
     return container('a', contents, std::forward<Fill>(fill));
@@ -114,7 +115,7 @@ class MessageWriter {
   MessageWriter& structure(const char* contents, Fill&& fill) {
     return container('r', contents, std::forward<Fill>(fill));
   }
-  /// Of a dictionary a{sv}.
+  /// Appends an entry of a dictionary a{sv}.
   template <class T>
   MessageWriter& entry(const char* key, const T& value) {
     return dictionary_entry("sv", [&] {
@@ -123,7 +124,7 @@ class MessageWriter {
     });
   }
 
-  /// 0, or a negative errno as sd-bus wants it.
+  /// 0, or a negative errno, as a handler of sd-bus returns it.
   [[nodiscard]] int result() const { return result_; }
 
  private:
@@ -155,7 +156,8 @@ class MessageWriter {
   int result_ = 0;
 };
 
-/// Answers a method call. @param fill appends what it returns @return for the handler to return
+/// Sends the answer to a method call. @param fill appends the return values
+/// @return the value that the handler must return
 template <std::invocable<MessageWriter&> Fill>
 int reply_to(sd_bus_message* call, Fill&& fill) {
   sd_bus_message* made = nullptr;
@@ -167,13 +169,13 @@ int reply_to(sd_bus_message* call, Fill&& fill) {
   return ::sd_bus_send(nullptr, reply.get(), nullptr);
 }
 
-/// A signal that cannot be sent (a full queue, a connection that has just gone) is no reason to
-/// stop: the lost connection is found by the source, and a listener sees the gap by the numbers.
-/// @param returned what the function of sd-bus that sends `what` returned
+/// Logs a signal that cannot be sent, for example because of a full queue. Nothing else has to be
+/// done: BusSource detects a lost connection, and clients detect a missing event by its number.
+/// @param what is sent @param returned by the function of sd-bus that sends it
 void log_unsent(const char* what, int returned);
 
-/// Sets the error that a handler answers with, by the names of org.portfwd1(5). @return for the
-/// handler to return
+/// Sets the error of a method call, with a name of org.portfwd1(5).
+/// @return the value that the handler must return
 int reply_refusal(const Refusal& refusal, sd_bus_error* error);
 
 }  // namespace portfwd

@@ -1,4 +1,4 @@
-// The names under which the daemon is on the bus, for it and for its clients.
+// The D-Bus names of the daemon, shared with its clients.
 #pragma once
 
 namespace portfwd {

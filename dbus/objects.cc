@@ -21,7 +21,7 @@ using CString = std::unique_ptr<char, FreeCString>;
 std::string encoded(const char* prefix, std::string_view id) {
   char* path = nullptr;
   [[maybe_unused]] const int r = ::sd_bus_path_encode(prefix, std::string(id).c_str(), &path);
-  assert(r >= 0);  // the prefix is ours
+  assert(r >= 0);  // the prefix is a valid path
   return CString(path).get();
 }
 
@@ -39,7 +39,8 @@ std::optional<std::string> id_of_path(const char* prefix, std::string_view path)
   char* id = nullptr;
   if (::sd_bus_path_decode(std::string(path).c_str(), prefix, &id) <= 0) return {};
   std::string found = CString(id).get();
-  if (encoded(prefix, found) != path) return {};  // it takes the prefix itself and a/b as well
+  if (encoded(prefix, found) != path)
+    return {};  // sd-bus decodes the prefix itself and a/b as well
   return found;
 }
 
@@ -72,7 +73,7 @@ const std::vector<sd_bus_vtable>& ForwardObject::vtable() {
   return made;
 }
 
-/// The object is gone when unforward() returns.
+/// unforward() destroys the object, which must not be used after it.
 int ForwardObject::close(sd_bus_message* call, void* object, sd_bus_error* error) noexcept {
   auto& self = *static_cast<ForwardObject*>(object);
   Control& control = self.control_;
@@ -145,7 +146,7 @@ int ObjectTree<Object>::find(sd_bus*, const char* path, const char*, void* tree,
   return 1;
 }
 
-/// sd-bus frees the list, of malloc(3).
+/// Allocates the list by malloc(3), since sd-bus frees it.
 template <class Object>
 int ObjectTree<Object>::list(sd_bus*, const char*, void* tree, char*** paths,
                              sd_bus_error*) noexcept {

@@ -1,6 +1,6 @@
-// The D-Bus objects of containers and forwards, and the paths of them. An ObjectTree has all of one
-// kind: sd-bus asks it for the object at a path, so an object costs what is known of it and no
-// more. Owned by the bus service.
+// The D-Bus objects of containers and forwards, and their paths. An ObjectTree has all objects of
+// one kind. sd-bus looks up the object of a path in it, so an object needs no registration and
+// costs only the memory of its values. Owned by the bus service.
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -23,31 +23,32 @@
 
 namespace portfwd {
 
-// Ids as object paths and back, escaped as sd_bus_path_encode(3) does: "a1-b" is /…/a1_2db.
+// Object paths of ids, escaped by sd_bus_path_encode(3): the path of "a1-b" is /…/a1_2db.
 [[nodiscard]] std::string forward_path(std::string_view id);
 /// @return kNoPath for an empty id.
 [[nodiscard]] std::string container_path(std::string_view id);
 
-/// @return the id in a path of the form `prefix`/ID, nothing for any other path.
+/// @return the id in a path of the form `prefix`/ID; nothing for any other path
 [[nodiscard]] std::optional<std::string> id_of_path(const char* prefix, std::string_view path);
 
-/// How a client learns that a property has another value.
+/// How clients are notified of a new value of a property.
 enum class Change : std::uint8_t {
-  Never,      ///< it is constant
-  Announced,  ///< PropertiesChanged
-  Silent,     ///< it has to read it
+  Never,      ///< not at all: it is constant
+  Announced,  ///< by PropertiesChanged
+  Silent,     ///< not at all: they must read it
 };
 
-/// GetManagedObjects is one message with every property of every object, which a bus drops, and the
-/// sender with it, when it is too large. So the lists of all containers together have a limit, and
-/// each container sends its part of them.
+/// A container and the size limits of its lists. The answer of GetManagedObjects is one message
+/// with every property of every object. A bus that considers it too large drops it and disconnects
+/// the sender. Therefore the lists of all containers together have a limit, of which each container
+/// may use an equal part.
 struct ContainerView {
-  static constexpr std::size_t kAllLabels = 6UL << 20;  ///< bytes, as the next two
+  static constexpr std::size_t kAllLabels = 6UL << 20;  ///< in bytes, as the next two
   static constexpr std::size_t kAllListeners = 16UL << 20;
   static constexpr std::size_t kAllPublished = 2UL << 20;
 
   const ContainerInfo& info;
-  std::size_t share = 1;  ///< in so many parts the limits are divided
+  std::size_t share = 1;  ///< number of containers among which the limits are divided
 };
 
 // One container on the bus: the last state that was notified.
@@ -62,7 +63,7 @@ class ContainerObject {
       : share_(share), info_(info) {}
 
   void update(const ContainerInfo& info);
-  /// The properties that changed since they were taken last.
+  /// Names of the properties that changed since the last call.
   [[nodiscard]] std::set<std::string> take_changes() { return std::exchange(changed_, {}); }
   [[nodiscard]] ContainerView view(Change) const { return {info_, share_}; }
 
@@ -72,8 +73,8 @@ class ContainerObject {
   std::set<std::string> changed_;
 };
 
-// One forward on the bus: the last state that the forward table notified. It asks Control for the
-// counters only when somebody reads them.
+// One forward on the bus: the last state that the forward table notified. The counters are
+// requested from Control when a client reads them.
 class ForwardObject {
  public:
   static constexpr const char* kPrefix = kForwardPrefix;
@@ -84,7 +85,7 @@ class ForwardObject {
   ForwardObject(Control& control, const ForwardInfo& info) : control_(control), info_(info) {}
 
   void update(const ForwardInfo& info);
-  /// The properties that changed since they were taken last.
+  /// Names of the properties that changed since the last call.
   [[nodiscard]] std::set<std::string> take_changes();
   [[nodiscard]] const ForwardInfo& view(Change change);
 
@@ -93,11 +94,11 @@ class ForwardObject {
 
   Control& control_;
   ForwardInfo info_;
-  std::unique_ptr<const ForwardInfo> announced_;  ///< null while it is as info_ has it
+  std::unique_ptr<const ForwardInfo> announced_;  ///< last announced state; null: the same as info_
 };
 
-// All objects of one kind. Objects come at once and go at once, as their signals do; only changes
-// wait for flush(), so that there is one signal however often an object changed.
+// All objects of one kind. Additions and removals are signalled at once. Changes are signalled by
+// flush(), so that an object sends one signal however often it changed.
 template <class Object>
 class ObjectTree {
  public:
@@ -106,7 +107,7 @@ class ObjectTree {
   ObjectTree(const ObjectTree&) = delete;
   ObjectTree& operator=(const ObjectTree&) = delete;
 
-  /// Registers the tree with the bus, once.
+  /// Registers the tree with the bus. Must be called once.
   Result<void> publish();
   template <class Context, class Info>
   void add(const std::string& path, Context& context, const Info& info) {
@@ -114,7 +115,7 @@ class ObjectTree {
     objects_.try_emplace(path, context, info);
     log_unsent("InterfacesAdded", ::sd_bus_emit_object_added(bus_, path.c_str()));
   }
-  /// Nothing if there is none at that path, as for remove().
+  /// Does nothing if there is no object at that path, as remove().
   template <class Info>
   void update(const std::string& path, const Info& info) {
     const auto at = objects_.find(path);
@@ -127,7 +128,7 @@ class ObjectTree {
     log_unsent("InterfacesRemoved", ::sd_bus_emit_object_removed(bus_, path.c_str()));
     objects_.erase(path);
   }
-  /// PropertiesChanged for each object that changed.
+  /// Emits PropertiesChanged for each object that changed.
   void flush();
   [[nodiscard]] std::size_t size() const { return objects_.size(); }
 
@@ -146,7 +147,7 @@ class ObjectTree {
 extern template class ObjectTree<ContainerObject>;
 extern template class ObjectTree<ForwardObject>;
 
-/// PropertiesChanged of one object. @param names none: nothing is sent
+/// Emits PropertiesChanged for one object, unless `names` is empty.
 void emit_changed(sd_bus* bus, const char* path, const char* interface,
                   const std::set<std::string>& names);
 
