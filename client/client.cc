@@ -13,7 +13,7 @@
 namespace portfwd::client {
 namespace {
 
-/// Errors by which a bus says that there is no daemon to answer.
+/// Errors of a bus that mean that no daemon answers.
 constexpr std::array<std::string_view, 8> kNoAnswer{
     "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner",
     "org.freedesktop.DBus.Error.NoReply",        "org.freedesktop.DBus.Error.Timeout",
@@ -118,7 +118,7 @@ std::optional<Properties> Connection::properties(const sdbus::ObjectPath& path,
 }
 
 Client::Client(Timeout timeout) : timeout_(timeout) {
-  assert(!timeout || timeout->count() > 0);  // 0 would mean D-Bus's own
+  assert(!timeout || timeout->count() > 0);  // 0 would mean the default of D-Bus
 }
 Client::~Client() = default;
 
@@ -173,14 +173,14 @@ void Client::detach(const std::string& path) {
   exchange([&] { connection().manager().Detach(sdbus::ObjectPath(path)); });
 }
 
-/// An answer may hold a part of them; the last one is empty.
+/// Calls GetEvents until an answer is empty, since each answer may be partial.
 std::vector<Event> Client::events_after(std::uint64_t seq) {
   return exchange([&] {
     std::vector<Event> found;
     for (bool more = true; std::exchange(more, false);) {
       for (const auto& row : connection().manager().GetEvents(seq)) {
         Event event = decode_event(row.get<2>(), row.get<3>(), row.get<4>());
-        if (event.seq <= seq) continue;  // asking again would never end
+        if (event.seq <= seq) continue;  // otherwise a faulty daemon would keep the loop running
         seq = event.seq;
         more = true;
         found.push_back(std::move(event));

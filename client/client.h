@@ -1,7 +1,7 @@
-// The daemon as a D-Bus client sees it: calls that return values, and subscriptions to its signals.
-// Shared by every program that talks to the daemon; it prints nothing and names no program's
-// command line. One thread uses one Client. Calls block until the answer or their timeout, and
-// throw Error.
+// Client library for the daemon's D-Bus API: calls that return values. Signals are received by a
+// Subscription. For every program that talks to the daemon, so it prints nothing and names no
+// command line. A Client must be used by one thread. Calls block until the answer or their timeout,
+// and throw Error.
 #pragma once
 
 #include <chrono>
@@ -18,18 +18,18 @@
 
 namespace portfwd::client {
 
-/// How a call fails. The text is the bus's or the daemon's own; the program that shows it adds a
-/// remedy.
+/// A failed call. The text is that of the bus or of the daemon; a program that shows it adds its
+/// own hint.
 class Error : public std::runtime_error {
  public:
   enum class Kind {
     NoBus,     ///< no connection to the session bus
-    NoAnswer,  ///< no daemon runs, it cannot be started, or it does not answer in time
+    NoAnswer,  ///< the daemon does not run, cannot be started, or timed out
     Refused,   ///< the daemon rejected the request
-    NotUtf8,   ///< an argument (the text of the error) cannot be sent over a bus
+    NotUtf8,   ///< an argument, which is the text of the error, cannot be sent over a bus
   };
-  /// @param name of the D-Bus error, such as "org.portfwd1.Error.PortInUse"; empty: not from the
-  /// bus
+  /// @param name of the D-Bus error, such as "org.portfwd1.Error.PortInUse"; empty for an error of
+  /// this library
   Error(Kind kind, const std::string& text, std::string name = {})
       : std::runtime_error(text), kind_(kind), name_(std::move(name)) {}
   [[nodiscard]] Kind kind() const { return kind_; }
@@ -40,7 +40,7 @@ class Error : public std::runtime_error {
   std::string name_;
 };
 
-/// A manual forward, as Manager.Forward takes it; what is empty or false is not sent.
+/// The arguments and options of Manager.Forward. Empty and false options are not sent.
 struct ForwardRequest {
   std::string container;
   std::string target;
@@ -60,15 +60,15 @@ class Client {
   using Timeout = std::optional<std::chrono::microseconds>;
 
   /// Connects to the session bus on the first call.
-  /// @param timeout of each call; none: that of D-Bus, 25 s
+  /// @param timeout of each call; none: the default of D-Bus, 25 s
   explicit Client(Timeout timeout = {});
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  [[nodiscard]] std::vector<Forward> forwards();      ///< by container name, then port
-  [[nodiscard]] std::vector<Container> containers();  ///< by name
-  /// As of now, of all forwards, by path: for who shows them again and again.
+  [[nodiscard]] std::vector<Forward> forwards();      ///< sorted by container name, then port
+  [[nodiscard]] std::vector<Container> containers();  ///< sorted by name
+  /// Current counters of all forwards by path, for a client that refreshes them.
   [[nodiscard]] std::map<std::string, Counters> counters();
 
   /// @return the new forward; none when it has already ended

@@ -1,5 +1,4 @@
-// A connection to the session bus with the proxies of the daemon's objects. Private to client/: the
-// other headers of this folder do not know sdbus-c++.
+// A connection to the session bus with a proxy of the daemon's Manager object. Private to client/.
 #pragma once
 
 #include <manager_proxy.h>
@@ -53,7 +52,7 @@ class Connection {
   [[nodiscard]] sdbus::IConnection& bus() { return *bus_; }
   [[nodiscard]] ManagerProxy& manager() { return manager_; }
 
-  // These throw sdbus::Error.
+  // The next two throw sdbus::Error.
   [[nodiscard]] ManagedObjects managed_objects();
   /// @return none when there is no such object
   [[nodiscard]] std::optional<Properties> properties(const sdbus::ObjectPath& path,
@@ -66,7 +65,7 @@ class Connection {
 
 [[noreturn]] void throw_error(const sdbus::Error& error);
 
-/// Runs an exchange with the daemon and turns sdbus::Error into Error.
+/// Calls `run` and converts sdbus::Error to Error.
 template <class Exchange>
 auto exchange(Exchange&& run) {
   try {

@@ -1,5 +1,5 @@
-// What differs between sdbus-c++ 1.2 (Debian 12) and 2.1 (Debian 13), in one place. Everything else
-// of client/ is written against these names. It knows nothing of portfwd.
+// Differences between sdbus-c++ 1.2 (Debian 12) and 2.1 (Debian 13), for the rest of client/.
+// Independent of portfwd.
 #pragma once
 
 #include <sdbus-c++/sdbus-c++.h>
@@ -12,7 +12,7 @@
 #include <string>
 #include <utility>
 
-#if __has_include(<sdbus-c++/VTableItems.h>)  // came with 2.0
+#if __has_include(<sdbus-c++/VTableItems.h>)  // since 2.0
 #define PORTFWD_SDBUS_2 1
 #else
 #define PORTFWD_SDBUS_2 0
@@ -30,15 +30,15 @@ using ServiceName = sdbus::ServiceName;
 using ServiceName = std::string;
 #endif
 
-/// What a foreign loop has to wait for on behalf of a connection.
+/// What an external event loop must wait for on behalf of a connection.
 struct PollNeeds {
   int fd;
   std::uint32_t events;                              ///< poll(2) bits, which are epoll's
-  std::optional<std::chrono::microseconds> timeout;  ///< from now; nothing: for ever
+  std::optional<std::chrono::microseconds> timeout;  ///< from now; none: unlimited
 };
 
-/// 2.x adds an eventfd by which one thread wakes another; with one thread that drains before each
-/// wait there is nobody to wake.
+/// The eventfd of 2.x, by which one thread wakes another, is ignored: a connection is used by one
+/// thread, which processes all messages before it waits.
 [[nodiscard]] inline PollNeeds poll_needs(const sdbus::IConnection& connection) {
   const auto data = connection.getEventLoopPollData();
   PollNeeds needs{data.fd, static_cast<std::uint32_t>(data.events), {}};
@@ -52,7 +52,7 @@ struct PollNeeds {
   return needs;
 }
 
-/// Handles at most one queued message. @return false when there was nothing left to do.
+/// Processes at most one queued message. @return false when there was none
 inline bool process_one(sdbus::IConnection& connection) {
 #if PORTFWD_SDBUS_2
   return connection.processPendingEvent();
@@ -61,7 +61,7 @@ inline bool process_one(sdbus::IConnection& connection) {
 #endif
 }
 
-/// @param handler is destroyed with the slot, so it must not drop the slot itself; must not throw
+/// @param handler must not throw, and must not destroy the slot, which owns it
 [[nodiscard]] inline sdbus::Slot add_match(sdbus::IConnection& connection, const std::string& rule,
                                            std::function<void(sdbus::Message&)> handler) {
 #if PORTFWD_SDBUS_2

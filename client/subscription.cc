@@ -33,7 +33,7 @@ std::string properties_rule() {
 using Clock = std::chrono::steady_clock;
 using Deadline = std::optional<Clock::time_point>;
 
-/// Time until the earlier of both, in milliseconds, rounded up; -1: for ever.
+/// Time until the earlier of both for poll(2), in milliseconds, rounded up; -1: unlimited.
 int poll_timeout(Deadline deadline, std::optional<std::chrono::microseconds> other) {
   if (deadline) {
     const auto left = std::chrono::ceil<std::chrono::microseconds>(*deadline - Clock::now());
@@ -46,7 +46,8 @@ int poll_timeout(Deadline deadline, std::optional<std::chrono::microseconds> oth
 
 }  // namespace
 
-/// The handlers of the bus only put into the queue; next() interprets it, outside of them.
+/// The queue and the handlers that fill it. The handlers only append; the queue is interpreted by
+/// take(), outside of them, since it may call the daemon.
 class Subscription::Signals {
  public:
   Signals(Client& client, Connection& connection)
@@ -92,7 +93,7 @@ class Subscription::Signals {
     return {};
   }
 
-  /// Handles what has arrived, after waiting for it. @return false when the time is over
+  /// Processes messages that have arrived, else waits for some. @return false after the deadline
   bool wait(Deadline deadline) {
     try {
       if (process()) return true;
@@ -113,7 +114,7 @@ class Subscription::Signals {
       try {
         handler(message);
       } catch (const sdbus::Error&) {
-        return;  // not the arguments of the interface; nothing must unwind through libsystemd
+        return;  // wrong arguments of a signal; an exception must not pass through libsystemd
       }
     };
     exchange([&] { matches_.push_back(compat::add_match(bus_, rule, std::move(guarded))); });
@@ -125,8 +126,8 @@ class Subscription::Signals {
     return any;
   }
 
-  /// Whether the event at the front of the queue is the next one; else puts the missing ones before
-  /// it, or drops it.
+  /// Returns whether the event at the front of the queue is the next one. Otherwise it drops the
+  /// event, if it was delivered before, or inserts the missing events before it.
   bool is_next(const Event& event) {
     assert(&event == std::get_if<Event>(&queue_.front()));
     if (event.seq <= last_seq_) {
@@ -138,7 +139,7 @@ class Subscription::Signals {
       try {
         read_log();
       } catch (const Error&) {
-        return false;  // the daemon has gone, as a later notification says
+        return false;  // the daemon is lost, which a later notification reports
       }
       return false;
     }
@@ -147,7 +148,7 @@ class Subscription::Signals {
     return true;
   }
 
-  /// Puts what the log has after last_seq_ at the front of the queue.
+  /// Reads the events after last_seq_ from the log and inserts them at the front of the queue.
   void read_log() {
     std::vector<Event> events = client_.events_after(last_seq_);
     if (!events.empty()) log_read_to_ = std::max(log_read_to_, events.back().seq);
@@ -216,8 +217,8 @@ class Subscription::Signals {
   std::deque<Notification> queue_;
   std::map<std::string, Forward> forwards_;
   std::map<std::string, Container> containers_;
-  std::uint64_t last_seq_ = 0;     ///< of the event delivered last
-  std::uint64_t log_read_to_ = 0;  ///< numbers up to here that are not in the queue are lost
+  std::uint64_t last_seq_ = 0;     ///< number of the last delivered event
+  std::uint64_t log_read_to_ = 0;  ///< missing numbers up to this one are not in the log either
   bool lost_ = false;
   std::vector<sdbus::Slot> matches_;
 };

@@ -1,11 +1,12 @@
-// Signals of the daemon as a queue of values: events by number, and the objects as they come,
-// change and go. Whoever reads the queue sees everything once and in order.
+// Signals of the daemon as a queue of values: events, and objects that are added, change and are
+// removed. Each is delivered once and in order. The last notification is DaemonLost.
 //
-// Events: the subscription stands before the log is read, so an event of the meantime arrives twice
-// and is delivered once; a number that is missing is fetched from the log before anything later is
-// delivered. Objects: their present state is delivered first, then each change with the object as a
-// whole. A change that was sent before that state was read may be delivered once more, never a
-// state that does not end up right. Everything ends with DaemonLost.
+// Events: the subscription is made before the log of events is read. An event in between arrives
+// twice and is delivered once. A missing number is read from the log before any later event is
+// delivered.
+// Objects: the current state is delivered first, then each change with the whole object. A change
+// that was sent before the state was read may be delivered again; the last delivered state of an
+// object is always the current one.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@
 
 namespace portfwd::client {
 
-/// An object that is new, or that changed; counters change without a notification.
+/// An object that was added or changed. Counters change without a notification.
 template <class Object>
 struct Updated {
   Object object;
@@ -25,10 +26,10 @@ struct Updated {
 
 template <class Object>
 struct Removed {
-  Object object;  ///< as it was last
+  Object object;  ///< its last state
 };
 
-/// The daemon has released its name, or the bus has closed the connection.
+/// The daemon has released its name or the bus has closed the connection.
 struct DaemonLost {};
 
 using Notification = std::variant<Event, Updated<Forward>, Removed<Forward>, Updated<Container>,
@@ -41,15 +42,15 @@ class Subscription {
     bool objects = false;
   };
 
-  /// Throws Error. @param client must outlive it and have no other subscription in its life
+  /// Throws Error. @param client must outlive the subscription; it can have one in its lifetime
   Subscription(Client& client, Wanted wanted);
   ~Subscription();
   Subscription(const Subscription&) = delete;
   Subscription& operator=(const Subscription&) = delete;
 
-  /// Waits for the next notification; must not be called after DaemonLost.
-  /// @param timeout of the wait; none: for ever
-  /// @return none when the time is over
+  /// Waits for the next notification. Must not be called after DaemonLost.
+  /// @param timeout of the wait; none: unlimited
+  /// @return none when the wait timed out
   [[nodiscard]] std::optional<Notification> next(Client::Timeout timeout = {});
 
  private:

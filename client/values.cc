@@ -18,7 +18,7 @@ void assign(const Variant& from, WallTime& to) {
   to = WallTime(std::chrono::microseconds(microseconds));
 }
 
-/// Listeners, published ports: an array of dictionaries.
+/// Decodes listeners or published ports: an array of dictionaries.
 template <class Row>
 requires requires(const Row& row) {
   fields_of(row);

@@ -1,11 +1,11 @@
-// What the daemon tells its clients, as values: forwards, containers, events, status, explanation.
-// One table of fields for each kind of object gives the D-Bus name of a member and its key in JSON;
-// the decoder of D-Bus messages and portfwdctl's JSON are written against these tables alone, so a
-// new property is one member and one row.
+// Values that the daemon sends: forwards, containers, events, status, explanations. A table of
+// fields for each kind of object has the D-Bus name and the JSON key of each member. The decoder of
+// D-Bus messages and the JSON of portfwdctl use only these tables, so a new property is one member
+// and one row.
 //
-// Words such as `state` or `origin` stay text: org.portfwd1(5) lists them, and a newer daemon may
-// have more. A property that an older daemon does not send has the value of a default-constructed
-// member.
+// Enumerations such as `state` or `origin` are strings: org.portfwd1(5) lists their values, and a
+// newer daemon may have more. A property that an older daemon does not send keeps the default of
+// its member.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ namespace portfwd::client {
 template <class Owner, class Value>
 struct Field {
   const char* bus;  ///< name of the D-Bus property or dictionary entry
-  const char* key;  ///< in JSON; "container.id" is `id` in the object `container`
+  const char* key;  ///< key in JSON; "container.id" is `id` in the object `container`
   Value Owner::*member;
 };
 
@@ -76,7 +76,7 @@ struct Listener {
   std::string address;
   Port port = 0;
   std::string process;
-  std::uint32_t uid = 0;  ///< as the container counts
+  std::uint32_t uid = 0;  ///< as seen in the container
 };
 
 /// Ports that the container's engine forwards itself.
@@ -85,7 +85,7 @@ struct PublishedPorts {
   std::string host_address;  ///< empty: all addresses of the host
   Port host_port = 0;
   Port container_port = 0;
-  std::uint32_t count = 0;  ///< so many ports from these two on
+  std::uint32_t count = 0;  ///< number of consecutive ports, these two included
 };
 
 struct Container {
@@ -93,16 +93,16 @@ struct Container {
   std::string id;
   std::string name;
   std::string engine;
-  std::uint32_t uid = 0;    ///< its owner on the host
-  std::uint32_t pid = 0;    ///< 0 when it is known only by its path
-  std::uint64_t netns = 0;  ///< inode; 0 when it cannot be seen
+  std::uint32_t uid = 0;    ///< of its owner on the host
+  std::uint32_t pid = 0;    ///< 0 when the container is known only by its path
+  std::uint64_t netns = 0;  ///< inode of its network namespace; 0 when it cannot be read
   std::string image;
   std::map<std::string, std::string> labels;
   std::string state;
   std::string reach;
   std::string reason;
   std::vector<Listener> listeners;
-  std::uint32_t listeners_total = 0;  ///< more than listeners has when there are too many to send
+  std::uint32_t listeners_total = 0;  ///< greater than listeners.size() if `listeners` is truncated
   bool ever_listened = false;
   bool attached = false;
   std::string pod;
@@ -111,7 +111,7 @@ struct Container {
   std::vector<PublishedPorts> published;
 };
 
-/// The rows stand in the order of the JSON in portfwdctl(1).
+/// The order of the rows is that of the JSON in portfwdctl(1).
 inline constexpr std::tuple kForwardFields{
     Field{"Id", "id", &Forward::id},
     Field{"ContainerId", "container.id", &Forward::container_id},
@@ -200,41 +200,41 @@ struct Event {
   std::uint64_t seq = 0;  ///< without gaps within one instance of the daemon
   WallTime time{};
   std::string type;    ///< "PortAdded", "PortRemoved", "ContainerAdded", "ContainerRemoved", "Gap"
-  std::string reason;  ///< why it was removed
-  std::uint32_t batch_size = 0;   ///< so many forwards became known at once
+  std::string reason;  ///< why the forward or container was removed
+  std::uint32_t batch_size = 0;   ///< number of forwards found by the same poll
   std::uint32_t batch_index = 0;  ///< 0 to batch_size - 1
-  /// Nothing for a gap. A container in an event has no labels, listeners and published ports.
+  /// std::monostate for a gap. A container in an event has no labels, listeners or published ports.
   std::variant<std::monostate, Forward, Container> subject;
 };
 
-/// std::monostate: of a type that this client does not know.
+/// std::monostate for a type that this library does not know.
 using Fact = std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double, std::string,
                           std::vector<std::string>>;
-/// By key; portfwdctl(1) lists the keys, to which a newer daemon may add.
+/// Facts by key. portfwdctl(1) lists the keys; a newer daemon may have more.
 using Facts = std::map<std::string, Fact, std::less<>>;
 
 /// Why a port is or is not forwarded.
 struct Explanation {
   bool forwarded = false;
   std::string summary;
-  Facts facts;  ///< all, these two included
+  Facts facts;  ///< all facts, including the members above
 };
 
 struct Status {
   std::string version;
-  std::string instance_id;          ///< another one: events are numbered from 1 again
+  std::string instance_id;          ///< changes when the numbers of events start again at 1
   std::string descriptor_shortage;  ///< "none", or what waits for descriptors
   std::string descriptor_remedy;
-  Facts facts;  ///< all, these included
+  Facts facts;  ///< all facts, including the members above
 };
 
-// D-Bus dictionaries as the values of values.h. What has another type than expected is left out.
-/// Takes over the properties of org.portfwd1.Forward that are there; the others keep their values.
+// Decoders of D-Bus dictionaries. Entries of an unexpected type are ignored.
+/// Updates the members whose properties are present; the others keep their values.
 void update(Forward& forward, const Properties& properties);
 void update(Container& container, const Properties& properties);
 
-/// @param path of the object that the event is about
-/// @param properties in which Reason is the event's own, and the object's is called StateReason
+/// @param path of the object that the event concerns
+/// @param properties in which Reason is that of the event, and StateReason that of the object
 [[nodiscard]] Event decode_event(const std::string& type, const std::string& path,
                                  const Properties& properties);
 
