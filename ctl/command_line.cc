@@ -66,7 +66,7 @@ constexpr std::array kCommands{
     Command{"open", "FORWARD", 1, 1, "open a forward in the browser (xdg-open)", {}},
 };
 
-/// Parses one line: the words that are left, and what was found before them.
+/// Parses one command line: the remaining words, and the result so far.
 class Parser {
  public:
   explicit Parser(std::span<const std::string_view> arguments) : left_(arguments) {}

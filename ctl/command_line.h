@@ -1,11 +1,11 @@
-// The command line of portfwdctl: one table of commands and options, from which the parser, the
-// help and the shell completions are made, and with which tests/docs/reference compares the man
-// page. It does not know what the commands do.
+// The command line of portfwdctl: a table of commands and options. The parser, the help and the
+// shell completions are derived from it, and tests/docs/reference compares the man page with the
+// help. What the commands do is in commands.h.
 //
-// Not getopt_long: it permutes or stops at the first operand, knows one level of options, and its
-// messages name neither the command nor a remedy. Not CLI11 2.1: it answers a mistyped command with
-// "A subcommand is required", knows nothing of similar names, and would add half to the size of
-// portfwdctl.
+// getopt_long() is not used: it permutes operands or stops at the first one, supports one level of
+// options, and its messages name neither the command nor a remedy. CLI11 2.1 is not used: it
+// reports a mistyped command as "A subcommand is required", does not suggest similar names, and
+// would increase the size of portfwdctl by half.
 #pragma once
 
 #include <chrono>
@@ -18,16 +18,16 @@
 
 namespace portfwd::ctl {
 
-/// What a shell offers as the value of an option.
+/// What a shell completes as the value of an option.
 enum class Offer { Nothing, Words, Files, Processes };
 
 struct Option {
-  std::string_view name;   ///< with its two dashes
-  std::string_view value;  ///< placeholder of its value in the help; empty for a switch
-  std::string_view help;   ///< begins with a verb or a noun, without a full stop
+  std::string_view name;   ///< with the two dashes
+  std::string_view value;  ///< placeholder of the value in the help; empty for a switch
+  std::string_view help;   ///< begins with a verb, in lower case, without a full stop
   Offer offer = Offer::Nothing;
-  std::string_view words;     ///< with Offer::Words: separated by blanks
-  std::string_view excludes;  ///< the option that cannot be given beside this one
+  std::string_view words;     ///< for Offer::Words: separated by blanks
+  std::string_view excludes;  ///< an option that cannot be combined with this one
 };
 
 struct Command {
@@ -54,12 +54,12 @@ struct CommandLine {
   }
 };
 
-/// Global options may stand anywhere, `--name=value` is `--name value`, `--` ends the options.
-/// Throws Failure with Status::Usage.
+/// Parses the arguments. Global options may be anywhere, `--name=value` equals `--name value`, and
+/// `--` ends the options. Throws Failure with Status::Usage.
 [[nodiscard]] CommandLine parse_command_line(std::span<const std::string_view> arguments);
 
-/// Parses the value of --timeout: seconds, possibly with a fraction. Throws Failure with
-/// Status::Usage.
+/// Parses the value of --timeout: seconds, with an optional fraction, at most one day. Throws
+/// Failure with Status::Usage.
 [[nodiscard]] std::chrono::microseconds parse_timeout(std::string_view seconds);
 
 [[nodiscard]] std::string help();

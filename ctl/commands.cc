@@ -61,7 +61,7 @@ bool is_beginning(std::string_view id, std::string_view word) {
   return !word.empty() && id.starts_with(word);
 }
 
-/// What lists ids; a forward's id alone would tell a person nothing.
+/// An object in a list of candidates. The id of a forward does not identify it to a user.
 std::string described(const Container& container) {
   return container.id;
 }
@@ -72,7 +72,8 @@ std::string described(const Forward& forward) {
 template <class Object>
 using Meaning = std::function<bool(const Object&)>;
 
-/// The object that the first applicable meaning of `word` selects. @return null when there is none
+/// Finds the object that `word` selects by the first of `meanings` that any object has. Throws
+/// Failure when several have it. @return null when none has
 template <class Object>
 const Object* pick(const std::vector<Object>& objects, std::string_view word,
                    const std::vector<Meaning<Object>>& meanings) {
@@ -147,7 +148,7 @@ std::string parse_target_or_fail(std::string_view text) {
       fmt::format("'{}' is no target: a port of 1 to 65535, or such as 53/udp", echo(text)));
 }
 
-/// "unix:/path" and "vsock:1024" have a colon of their own; the daemon says whether it knows them.
+/// The colon of "unix:/path" and "vsock:1024" is not a separator; the daemon checks these targets.
 ForwardOperand parse_forward_operand(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   const std::string_view before = text.substr(0, colon);
@@ -180,7 +181,7 @@ using client::Container;
 using client::Event;
 using client::Forward;
 
-/// Writes the answer: JSON or text for people, with colour or without.
+/// Writes the answer as JSON or as text, with or without colour.
 class Output {
  public:
   explicit Output(const CommandLine& line) : json_(line.has("--json")), colour_(colour_wanted()) {}
@@ -200,7 +201,7 @@ class Output {
     return value.dump(indent, ' ', false, Json::error_handler_t::replace) + '\n';
   }
   static bool colour_wanted() {
-    const char* refused = std::getenv("NO_COLOR");  // https://no-color.org: set and not empty
+    const char* refused = std::getenv("NO_COLOR");  // set and not empty: https://no-color.org
     const char* term = std::getenv("TERM");
     return ::isatty(STDOUT_FILENO) && !(refused && *refused) &&
            !(term && std::strcmp(term, "dumb") == 0);
@@ -228,7 +229,7 @@ void list(const Call& call) {
   std::vector<Forward> forwards = call.daemon.forwards();
   if (const auto container = call.line.value("--container")) {
     std::erase_if(forwards, [&](const Forward& f) { return !is_of_container(f, *container); });
-    if (forwards.empty()) {  // none, or no such container?
+    if (forwards.empty()) {  // fails if there is no such container
       const std::vector<Container> all = call.daemon.containers();
       static_cast<void>(pick_container(all, *container));
     }
@@ -306,7 +307,7 @@ void detach(const Call& call) {
   if (call.out.json()) call.out.document(to_json(detached));
 }
 
-/// The daemon selects by number, portfwdctl by time.
+/// Selects events by number, which the daemon does, or by time, which portfwdctl does.
 struct EventFilter {
   std::uint64_t after = 0;
   WallTime from{};
@@ -330,7 +331,7 @@ EventFilter parse_filter(const CommandLine& line) {
   return {.from = std::get<WallTime>(*since)};
 }
 
-/// Shows the past events, then each as it comes, until the daemon ends.
+/// Prints past events, then each new one, until the daemon is lost.
 [[noreturn]] void follow_events(const Call& call, const EventFilter& filter) {
   client::Subscription subscription(call.daemon, {.events_after = filter.after});
   while (true) {
@@ -356,7 +357,8 @@ void events(const Call& call) {
   for (const Event& event : events) call.out.text(event_line(event, call.out.colour()));
 }
 
-/// A port may be unknown to a daemon that is short of descriptors.
+/// Adds a shortage of descriptors to a refusal, since it may be why the daemon does not know a
+/// port.
 client::Explanation explanation_of(Client& daemon, const PortOperand& asked) {
   try {
     return daemon.explain(asked.container, asked.target);

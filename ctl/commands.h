@@ -1,4 +1,4 @@
-// The commands of portfwdctl: each asks the daemon and prints the answer.
+// The commands of portfwdctl. Each calls the daemon and prints the answer.
 #pragma once
 
 #include <optional>
@@ -11,24 +11,25 @@
 
 namespace portfwd::ctl {
 
-// Hands a URL to the user's browser. The URL comes from the daemon, which made it of a port and a
-// scheme; it is checked all the same, as xdg-open would run a handler for any scheme.
-/// http or https, and no character that has no place in a URL.
+// URLs come from the daemon, which composes them of a scheme and a port. They are checked again, as
+// xdg-open would run a handler for any scheme.
+/// Whether `url` is http or https and has only printable ASCII characters, no blank and no quote.
 [[nodiscard]] bool is_web_address(std::string_view url);
 
-/// Runs xdg-open, without a shell, and waits for it. Throws Failure.
+/// Opens a URL in the user's browser: runs xdg-open, without a shell, and waits for it. Throws
+/// Failure.
 void open_in_browser(const std::string& url);
 
-// What the operands of a command mean: a word for a container or a forward, a target, a port.
-/// A container's name, its id, or an unambiguous beginning of its id. Throws Failure.
+// Operands of commands: containers, forwards, targets, ports.
+/// Finds the container with this id, name, or unambiguous prefix of its id. Throws Failure.
 [[nodiscard]] const client::Container& pick_container(
     const std::vector<client::Container>& containers, std::string_view word);
 
-/// A forward's id, its host port, or CONTAINER:PORT. Throws Failure.
+/// Finds the forward with this id, host port, or CONTAINER:PORT. Throws Failure.
 [[nodiscard]] const client::Forward& pick_forward(const std::vector<client::Forward>& forwards,
                                                   std::string_view word);
 
-/// Whether a forward belongs to the container that `word` means.
+/// Whether a forward belongs to a container with this name or prefix of its id.
 [[nodiscard]] bool is_of_container(const client::Forward& forward, std::string_view word);
 
 /// The operand TARGET[:HOSTPORT].
@@ -36,12 +37,12 @@ struct ForwardOperand {
   std::string target;
   std::optional<Port> host_port;
 };
-/// Throws Failure with Status::Usage, as the next ones do.
+/// Throws Failure with Status::Usage, as the other parsers below.
 [[nodiscard]] ForwardOperand parse_forward_operand(std::string_view text);
 
 /// The operand PORT or CONTAINER:PORT.
 struct PortOperand {
-  std::string container;  ///< empty: any
+  std::string container;  ///< empty for any
   std::string target;
 };
 [[nodiscard]] PortOperand parse_port_operand(std::string_view text);
@@ -50,7 +51,7 @@ struct PortOperand {
 [[nodiscard]] std::string parse_target_or_fail(std::string_view text);
 [[nodiscard]] unsigned parse_pid_or_fail(std::string_view text);
 
-/// Runs the command of a line, which must have one. Prints to stdout; throws Failure or
+/// Runs the command of a line, which must have one. Prints to stdout. Throws Failure or
 /// client::Error.
 void run(const CommandLine& line);
 

@@ -18,7 +18,7 @@ std::string names_of(const Entries& entries) {
   return out;
 }
 
-/// Puts a backslash before each of these characters.
+/// Inserts a backslash before each character of `special`.
 std::string escaped(std::string_view text, std::string_view special) {
   std::string out;
   for (const char c : text) {
@@ -28,7 +28,7 @@ std::string escaped(std::string_view text, std::string_view special) {
   return out;
 }
 
-/// A word in single quotes. @param quote how the shell writes a single quote in there
+/// A word in single quotes. @param quote the shell's notation of a single quote inside them
 std::string quoted(std::string_view text, std::string_view quote) {
   std::string out = "'";
   for (const char c : text) c == '\'' ? out += quote : out += c;

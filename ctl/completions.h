@@ -1,5 +1,5 @@
-// Completion scripts for shells, made from the table of commands and options.
-// portfwdctl-completions, which only the build runs, prints them.
+// Completion scripts for shells, generated from the table of commands and options. The build runs
+// portfwdctl-completions to print them.
 #pragma once
 
 #include <string>

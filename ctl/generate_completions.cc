@@ -1,5 +1,5 @@
-// portfwdctl-completions SHELL: prints the completion script of bash, zsh or fish. Only the build
-// runs it.
+// portfwdctl-completions SHELL: prints the completion script for bash, zsh or fish. Used by the
+// build; not installed.
 #include <fmt/format.h>
 
 #include <string_view>

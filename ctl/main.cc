@@ -1,5 +1,5 @@
-// portfwdctl: reads the command line, runs one command, turns a failure into one line on stderr and
-// an exit status. It talks to the daemon only over the bus.
+// portfwdctl: parses the command line, runs one command, and reports a failure on stderr and by the
+// exit status. It communicates with the daemon only over D-Bus.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -17,9 +17,9 @@ namespace {
 
 using namespace portfwd::ctl;
 
-/// Prints a message, a line of standard error for each of its lines.
+/// Prints a message to stderr, each line with the name of the program.
 int report(Status status, std::string_view text) {
-  while (!text.empty()) {  // a broken configuration has a line for each mistake
+  while (!text.empty()) {  // an invalid configuration has a line for each error
     const std::string_view line = text.substr(0, text.find('\n'));
     fmt::print(stderr, "portfwdctl: {}\n", portfwd::printable(line));
     text.remove_prefix(std::min(text.size(), line.size() + 1));

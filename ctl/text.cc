@@ -49,13 +49,14 @@ std::string shaded(std::string_view word, bool colour, std::size_t width = 0) {
   return fmt::format("{}{}{}", shade->code, padded, kPlain);
 }
 
-/// In columns of a terminal: one for each character, which is wrong for wide scripts only.
+/// Width in columns of a terminal: one per character, which is wrong only for wide scripts.
 std::size_t width_of(std::string_view utf8) {
   return static_cast<std::size_t>(
       std::ranges::count_if(utf8, [](char c) { return (c & '\xc0') != '\x80'; }));
 }
 
-/// Columns as wide as their widest cell; the last column is not padded, an empty one is left out.
+/// Text in columns, each as wide as its widest cell. The last one is not padded, and empty ones are
+/// omitted.
 class Table {
  public:
   explicit Table(std::vector<std::string> head) { rows_.push_back(std::move(head)); }
@@ -93,7 +94,7 @@ class Table {
   static std::string line(const std::vector<std::string>& row,
                           const std::vector<std::size_t>& widths, bool colour) {
     std::string out;
-    std::size_t blanks = 0;  // before the next cell, so that none end the line
+    std::size_t blanks = 0;  // written before the next cell, so that no line ends with blanks
     for (std::size_t c = 0; c < row.size(); ++c) {
       if (widths[c] == 0) continue;
       if (!row[c].empty()) {
@@ -109,7 +110,7 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// [::1]:80, 127.0.0.1:80; both loopback addresses are "localhost".
+/// "[::1]:80" or "127.0.0.1:80"; "localhost:80" for both loopback addresses.
 std::string host_text(const Forward& forward) {
   const auto& addresses = forward.host_addresses;
   if (addresses.empty()) return "-";
@@ -161,7 +162,7 @@ std::optional<double> number_of(const Fact& fact) {
   return {};
 }
 
-/// A fact as it is shown: nothing when it has no lines.
+/// A fact for display. A row without lines is not shown.
 struct Row {
   std::string label;
   std::vector<std::string> lines;
@@ -200,7 +201,8 @@ Row row_of(std::string_view key, const Fact& fact) {
 
 using Keys = std::initializer_list<std::string_view>;
 
-/// Those of `first` that are there, in this order, then the others by key, except `hidden`.
+/// Rows of the facts in `first` that exist, in this order, then of all others by key, except
+/// `hidden`.
 std::vector<Row> rows_of(const Facts& facts, Keys first, Keys hidden) {
   std::vector<Row> rows;
   for (const std::string_view key : first) {
@@ -216,7 +218,7 @@ std::vector<Row> rows_of(const Facts& facts, Keys first, Keys hidden) {
   return rows;
 }
 
-/// Label and value side by side, a list one item a line.
+/// Labels and values in two columns. A list has one line per item.
 std::string layout(const std::vector<Row>& rows, bool colour) {
   std::size_t widest = 0;
   for (const Row& row : rows) widest = std::max(widest, row.label.size());
@@ -230,7 +232,7 @@ std::string layout(const std::vector<Row>& rows, bool colour) {
   return out;
 }
 
-/// Three figures: 7.5, 12.3, 123.
+/// Three significant digits: 7.5, 12.3, 123.
 std::string figures(double value) {
   return fmt::format("{:.3g}", value);
 }
@@ -339,7 +341,7 @@ Json value_json(const std::vector<Row>& rows) {
   return array;
 }
 
-/// "container.id" is `id` in the object `container`.
+/// The place of a key, where "container.id" is `id` in the object `container`.
 Json& place(Json& object, std::string_view key) {
   const std::size_t dot = key.find('.');
   if (dot == key.npos) return object[std::string(key)];
@@ -376,7 +378,7 @@ Json to_json(const client::Event& event) {
   if (const auto* container = std::get_if<client::Container>(&event.subject)) {
     Json& object = out["container"] = to_json(*container);
     for (const char* list : {"labels", "listeners", "listeners_total", "published"}) {
-      object.erase(list);  // an event has none of them
+      object.erase(list);  // events do not have these properties
     }
   }
   return out;
@@ -388,7 +390,7 @@ Json to_json(const client::Facts& facts) {
     out[key] = std::visit(
         [](const auto& value) {
           if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::monostate>) {
-            return Json(nullptr);  // of a newer daemon
+            return Json(nullptr);  // a type of a newer daemon
           } else {
             return Json(value);
           }

@@ -1,6 +1,6 @@
-// The daemon's answers laid out for people. Pure: values in, text out. What a container chose
-// itself (its name, the name of a program) is shown without control characters. Nothing depends on
-// a fact being there.
+// Text and JSON output, and the failures of portfwdctl. Pure functions of the values of client/.
+// Text that a container controls (its name, the names of its programs) is printed without control
+// characters. Every fact is optional.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -22,10 +22,10 @@ namespace portfwd::ctl {
 /// "127.0.0.1:8080 -> web:80"
 [[nodiscard]] std::string forward_text(const client::Forward& forward);
 
-/// The ending of a fact's key names its unit, as in memory_bytes or poll_cost_usec.
+/// Lists the facts of an explanation. The suffix of a key is its unit, as in memory_bytes.
 [[nodiscard]] std::string explanation_text(const client::Explanation& explanation, bool colour);
 [[nodiscard]] std::string status_text(const client::Status& status, bool colour);
-/// A line about a shortage of descriptors; "" when there is none.
+/// A line that reports a shortage of descriptors; "" when there is none.
 [[nodiscard]] std::string shortage_line(const client::Status& status);
 
 /// "7.5 MiB"
@@ -33,9 +33,9 @@ namespace portfwd::ctl {
 /// "44 µs", "20 ms", "1.5 s", "3 h 5 min"
 [[nodiscard]] std::string span_text(double seconds);
 
-// The JSON of portfwdctl(1), made of the values of the client library.
+// JSON as in portfwdctl(1).
 
-using Json = nlohmann::ordered_json;  // keys stay in the order of the contract
+using Json = nlohmann::ordered_json;  // keeps the documented order of keys
 
 [[nodiscard]] Json to_json(const client::Forward& forward);
 [[nodiscard]] Json to_json(const client::Container& container);
@@ -49,17 +49,16 @@ template <class Value>
   return array;
 }
 
-// How a command of portfwdctl fails: an exit status and what to tell the user. Thrown anywhere in
-// ctl/, caught once in main. Errors of the client library get their wording and their remedy here.
-/// Exit statuses; part of the contract, see portfwdctl(1).
+// Failures: an exit status and a message. Thrown anywhere in ctl/ and caught in main().
+/// Exit status, see portfwdctl(1).
 enum class Status { Done = 0, Failed = 1, Usage = 2, NoDaemon = 3 };
 
-/// A word of the command line as a message repeats it: printable, at most 64 bytes, on one line.
+/// A word of the command line for a message: printable, on one line, truncated to 64 bytes.
 [[nodiscard]] std::string echo(std::string_view word);
 
 class Failure : public std::runtime_error {
  public:
-  /// @param text one line a fact, without a newline at the end
+  /// @param text one line per fact
   Failure(Status status, const std::string& text) : std::runtime_error(text), status_(status) {}
   [[nodiscard]] Status status() const { return status_; }
 
@@ -67,8 +66,9 @@ class Failure : public std::runtime_error {
   Status status_;
 };
 
+/// Words an error of the client library and adds a hint.
 [[nodiscard]] Failure failure_of(const client::Error& error);
-/// The daemon has ended while its events were followed.
+/// The failure of a command whose subscription has lost the daemon.
 [[nodiscard]] Failure daemon_lost();
 
 }  // namespace portfwd::ctl

@@ -14,7 +14,7 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::minutes;
 
-/// Takes text apart from its front; a failure sticks, so that one check at the end will do.
+/// Consumes text from its front. A failure is kept, so one check at the end is enough.
 class Scanner {
  public:
   explicit Scanner(std::string_view text) : left_(text) {}
@@ -23,13 +23,13 @@ class Scanner {
   [[nodiscard]] bool empty() const { return left_.empty(); }
   [[nodiscard]] bool ok() const { return ok_; }
 
-  /// Exactly `digits` decimal digits.
+  /// Reads exactly `digits` decimal digits.
   unsigned number(std::size_t digits) {
     unsigned value = 0;
     for (std::size_t i = 0; i < digits; ++i) value = value * 10 + digit();
     return value;
   }
-  /// As many digits as there are, at least one.
+  /// Reads all digits at the front, at least one.
   std::uint64_t number() {
     std::uint64_t value = 0;
     const auto [end, error] = std::from_chars(left_.data(), left_.data() + left_.size(), value);
@@ -83,7 +83,7 @@ microseconds fraction(Scanner& in) {
   return microseconds(value);
 }
 
-/// What to subtract for the zone.
+/// Reads the offset of a time zone, which must be subtracted for UTC.
 minutes offset(Scanner& in) {
   if (in.accept("Zz")) return {};
   const bool east = in.accept("+");
