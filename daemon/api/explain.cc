@@ -40,7 +40,7 @@ std::string_view why_ended(std::string_view reason) {
   return known == kReasons.end() ? reason : known->second;
 }
 
-/// Nothing once there is a forward again.
+/// Adds how the previous forward ended, unless there is a forward again.
 void add_ended(const Known& known, Sentences& out) {
   if (!known.ended || known.forward) return;
   const auto& [forward, when, reason] = *known.ended;
@@ -49,7 +49,8 @@ void add_ended(const Known& known, Sentences& out) {
                             clock_text(when), why_ended(reason)));
 }
 
-/// A listener without a program: only what may list the descriptors of its process can name it.
+/// The words for a listener of an unknown program. Finding the program needs permission to list the
+/// descriptors of its process.
 std::string_view unnamed(AccessKind reach) {
   const bool roots = reach == AccessKind::Bridge || reach == AccessKind::Helper;
   return roots ? "a program that cannot be known (its process belongs to root, and only root may "
@@ -82,8 +83,8 @@ Sentences seen(const Known& known) {
   return out;
 }
 
-/// What the rules would be asked about if the port was open: a server of which nothing is known.
-/// What an engine publishes is where it leads to.
+/// The listener for which the rules are evaluated while the port is closed: of an unknown program,
+/// on loopback, or on all addresses for a port that the engine publishes.
 Listener imagined(const Known& known) {
   const bool published = !published_at(known.subject->published, known.target).empty();
   Listener listener;
@@ -94,7 +95,7 @@ Listener imagined(const Known& known) {
   return listener;
 }
 
-/// Of each listener, by its address if there are several.
+/// The rules that were tried for each listener, preceded by its address if there are several.
 Sentences rules(const PolicyContext& policy, const Known& known) {
   if (known.subject == nullptr || is_reverse(known)) return {};
   if (known.listeners.empty()) {
@@ -120,7 +121,7 @@ std::string reach_sentence(const Known& known) {
   return std::string(how(container.reach));
 }
 
-/// After "is".
+/// The words for a state after "is".
 std::string_view standing(ForwardState state) {
   return state == ForwardState::Conflict ? "in conflict" : name_of(state);
 }
@@ -133,9 +134,10 @@ std::string host_sentence(const ForwardInfo& f) {
   return text;
 }
 
-/// The listener that decides, the first that is to be forwarded or else the first, and how.
+/// The decision for a port with several listeners: that of the first listener that must be
+/// forwarded, or else of the first one.
 struct Decided {
-  const SeenPort::Seen* seen = nullptr;  ///< null: imagined
+  const SeenPort::Seen* seen = nullptr;  ///< null: no listener, see imagined()
   Decision decision;
 };
 
@@ -171,7 +173,7 @@ Verdict nothing_listens(const Known& known, const Decision& decision) {
       open};
 }
 
-/// For a port without a forward: the first thing that stands in its way.
+/// The first obstacle of a port without a forward, and its remedy.
 Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) {
   if (known.detached) {
     return {"its container was detached",
@@ -243,7 +245,7 @@ std::string what_ends_conflict(const PolicyContext& policy, const Known& known) 
               : "free that port, or widen [host] fallback_range";
 }
 
-/// For a server that listens on an address which the namespace itself cannot reach. "": no advice.
+/// The remedy for a server on an address that cannot be reached within its namespace. "" for none.
 std::string what_makes_it_dialable(const Known& known) {
   const ForwardInfo& f = *known.forward;
   if (known.container.reach == AccessKind::Bridge) return "";
@@ -296,7 +298,7 @@ void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
   facts["remedy"] = std::move(verdict.remedy);
 }
 
-/// Of a container that shares the host's network there is nothing to be looked at.
+/// The explanation for a container that shares the network of the host, which is not polled.
 Facts explain_on_host(const Known& known) {
   const std::string port = known.target.text();
   const std::string& name = known.container.name;
@@ -359,7 +361,7 @@ Refusal nobody_has(const Target& target) {
                       target.text())};
 }
 
-/// By its id if names do not tell them apart.
+/// The name of a container, with its id if the name is ambiguous.
 std::string told_apart(const Known& known, bool by_id) {
   const ContainerInfo& container = known.container;
   return by_id && !container.id.empty() ? fmt::format("{} ({})", container.name, container.id)
@@ -382,12 +384,12 @@ Answer<Facts> Explainer::explain(std::string_view container, const Target& targe
   return portfwd::explain(parts_.table.policy(), *gathered);
 }
 
-/// A container that is away is known by the forward that waits for it.
+/// A missing container is found by the forward that waits for it, or by the event log.
 Answer<Known> Explainer::known(std::string_view container, const Target& target) const {
   const auto found = parts_.registry.resolve(container);
   if (found) {
     const ContainerAccess* reach = parts_.reaches.find((*found)->id);
-    assert(reach != nullptr);  // the registry tells the reaches of every container, at once
+    assert(reach != nullptr);  // AccessSet observes the registry
     return present(*reach, target);
   }
   for (const ForwardInfo& f : forwards_of(target)) {
@@ -421,7 +423,7 @@ Answer<Known> Explainer::known_by_port(const Target& target) const {
   return std::move(all.front());
 }
 
-/// In any container.
+/// Whether any container has a listener or a forward of this port.
 bool Explainer::is_open(const Target& target) const {
   const auto& reaches = parts_.reaches.all();
   return std::ranges::any_of(reaches,
@@ -429,7 +431,7 @@ bool Explainer::is_open(const Target& target) const {
          !forwards_of(target).empty();
 }
 
-/// Of this port inside, in any container; those in direction `in` come first.
+/// All forwards of this container port, those of direction `in` first.
 std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
   std::vector<ForwardInfo> out;
   for (const Direction direction : {Direction::In, Direction::Reverse}) {
@@ -456,7 +458,8 @@ Known Explainer::present(const ContainerAccess& reach, const Target& target) con
     break;
   }
   known.ended = ended(container.id, target);
-  if (!known.ended) known.ended = ended(container.name, target);  // of one of that name before it
+  if (!known.ended)
+    known.ended = ended(container.name, target);  // of an earlier container with this name
   for (const TiedForward& tied : parts_.table.forwards().all()) {
     const Forward& f = *tied.forward;
     if (f.key().container == container.id && f.origin() == Origin::Auto) ++known.auto_forwards;
@@ -501,8 +504,8 @@ void Explainer::add_forward(const ForwardInfo& forward, Known& known) const {
   known.tried = tried(forward.id);
 }
 
-/// The host addresses that the forward could not have when it looked for one, with who holds them
-/// now; the first few.
+/// Host addresses that the forward tried to bind and that are taken, with their current holders.
+/// Only the first few are kept.
 std::vector<std::string> Explainer::tried(std::string_view forward_id) const {
   std::vector<std::string> out;
   const ForwardSet& forwards = parts_.table.forwards();

@@ -1,6 +1,6 @@
-// Why a port is or isn't forwarded, in sentences: what was seen and when, which rules were tried,
-// what decided, which host addresses were tried, how the container is reached, what would change
-// it. A pure function of what is known.
+// Explanation of why a port is or is not forwarded: what was seen and when, which rules were tried,
+// what decided, which host addresses were tried, how the container is accessed, and the remedy.
+// Explainer collects the state of the port; explain() is a pure function of it.
 #pragma once
 
 #include <optional>
@@ -25,36 +25,35 @@ struct EndedForward {
   std::string reason;  ///< as in PortRemoved
 };
 
-/// What is known of one container's port.
+/// The state of one port of one container.
 struct Known {
-  const Container* subject = nullptr;  ///< of the rules; null when no such container is there
-  ContainerInfo container;             ///< the same as it is shown; without one only its name
+  const Container* subject = nullptr;  ///< for the rules; null for a missing container
+  ContainerInfo container;             ///< for display; a missing one has a name, perhaps a pid
   Target target;
   std::vector<SeenPort::Seen> listeners;
-  bool other_protocol = false;  ///< something listens on the same number of UDP instead of TCP, or
-                                ///< of TCP instead of UDP
+  bool other_protocol = false;  ///< there is a listener on the port of other_protocol()
   std::optional<ForwardInfo> forward;
-  std::optional<EndedForward> ended;  ///< the one before, as far as it is remembered
-  std::string asked_by;               ///< as ForwardTable::asked_by says
-  std::vector<std::string> tried;     ///< host addresses that could not be had, with who holds them
-  bool detached = false;              ///< by hand; it may live, and nothing of it is watched
-  bool suppressed = false;            ///< a person ended it, and its listener still lives
-  std::size_t auto_forwards = 0;      ///< how many the container has
+  std::optional<EndedForward> ended;  ///< the previous forward, if the event log still has it
+  std::string asked_by;               ///< ForwardRequest::asked_by; "" for a detected forward
+  std::vector<std::string> tried;     ///< host addresses that are taken, with their holders
+  bool detached = false;              ///< the user detached the container, which may still run
+  bool suppressed = false;            ///< the user ended the forward and the listener still exists
+  std::size_t auto_forwards = 0;      ///< number of detected forwards of the container
 };
 
-/// The same number of the other protocol.
+/// The same port number with the other protocol.
 [[nodiscard]] inline Target other_protocol(const Target& target) {
   return {target.protocol() == Protocol::Tcp ? Protocol::Udp : Protocol::Tcp, target.port_number()};
 }
 
-/// @return the keys that Control::explain names, and `container`, `port`
+/// @return the facts that Control::explain names, and more
 [[nodiscard]] Facts explain(const PolicyContext& policy, const Known& known);
 
-/// Gathers what is known of a port, for explain(): from the registry, the reaches and the table.
-/// Made for one question by the Controller. It decides and words nothing.
+/// Collects the state of a port from the registry, the accesses, the forward table and the event
+/// log. Created by the Controller for each request.
 class Explainer {
  public:
-  /// All borrowed.
+  /// All members are borrowed.
   struct Parts {
     const Registry& registry;
     const AccessSet& reaches;
@@ -64,7 +63,7 @@ class Explainer {
   };
   explicit Explainer(const Parts& parts) : parts_(parts) {}
 
-  /// @param container as a person names it; "": the one that has this port
+  /// @param container its name, id or a prefix of its id; "" for the only container with this port
   [[nodiscard]] Answer<Facts> explain(std::string_view container, const Target& target) const;
 
  private:
@@ -72,8 +71,8 @@ class Explainer {
   [[nodiscard]] Answer<Known> known_by_port(const Target& target) const;
   [[nodiscard]] Known present(const ContainerAccess& reach, const Target& target) const;
   [[nodiscard]] Known missing(const ForwardInfo& forward) const;
-  /// A port that was forwarded and is not any more, whether or not its container is there. @return
-  /// nothing when that is not remembered
+  /// The state of a port that was forwarded earlier, whether or not its container still exists.
+  /// @return none when the event log has no such forward
   [[nodiscard]] std::optional<Known> past(std::string_view container, const Target& target) const;
   [[nodiscard]] std::optional<EndedForward> ended(std::string_view container,
                                                   const Target& target) const;
