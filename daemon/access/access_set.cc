@@ -19,7 +19,8 @@ namespace portfwd {
 
 namespace {
 
-/// A key for the container's network namespace. One that cannot be identified is taken for its own.
+/// A key for the network namespace of the container. If the namespace cannot be identified, the key
+/// is the container's id, as if no other container shared it.
 std::string namespace_of(const Container& container) {
   if (container.netns != 0) return fmt::format("net:{}", container.netns);
   const auto files = ProcDir().net_files(container.pid);
@@ -40,8 +41,9 @@ std::unexpected<Refusal> inaccessible(std::string why) {
   return refuse(Refusal::Kind::Inaccessible, std::move(why));
 }
 
-/// Whether the process is in the daemon's own user namespace, as its files say of any process. One
-/// in a user namespace of its own is another user's rootless container, which no bridge leads to.
+/// Whether the process has the uid map of the daemon, and so is in the same user namespace. A
+/// process with another map belongs to a rootless container of another user, which no bridge
+/// reaches. Any process's map is readable.
 /// Fact: ProcFacts.TheIdMapOfAnotherUserNamespaceIsAnother
 bool is_roots(pid_t pid) {
   const ProcDir proc;
@@ -49,7 +51,7 @@ bool is_roots(pid_t pid) {
   return map && *map == proc.read(::getpid(), "uid_map").value_or("");
 }
 
-/// Access to a container that cannot be entered, or need not be.
+/// Access to a container that cannot be entered or must not be.
 class NoAccess final : public ContainerAccess {
  public:
   NoAccess(const Container& container, std::string reason)
@@ -124,7 +126,7 @@ AccessSet::Opened AccessSet::open(const Container& container) {
   auto broker = parts_.brokers.enter(container.netns_fd.get());
   if (!broker) return inaccessible(why_not(container, broker.error()));
   UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC,
-                         0));  // may outlive this one
+                         0));  // the access may outlive this container
   if (!netns.valid()) return inaccessible(why_not(container, {errno, "fcntl"}));
   return std::make_unique<BrokerAccess>(
       parts, parts_.relay,
@@ -138,7 +140,7 @@ AccessSet::Opened AccessSet::open_from_outside(const Container& container,
   const auto process = open_pidfd(container.pid);
   auto inside = BridgeDialer::Inside::open(container.pid);
   if (!inside || !is_roots(container.pid)) return inaccessible(container.inaccessible);
-  // Else what was opened by its pid could be another process's.
+  // If it has exited, the files opened by its pid may belong to another process.
   if (!process || has_exited(process->get())) return inaccessible(container.inaccessible);
   if (auto launcher = parts_.helpers.launcher_for(container)) {
     return std::make_unique<HelperAccess>(
@@ -182,7 +184,7 @@ void AccessSet::on_container_removed(const Container& container, RemovalReason r
   entries_.erase(found);
   if (netns == namespaces_.end()) return;
   if (netns->second->has_members()) return netns->second->distribute_listeners();
-  namespaces_.erase(netns);  // its sockets with it: they pin the namespace
+  namespaces_.erase(netns);  // closes its sockets, which pin the namespace
 }
 
 void AccessSet::follow_diag_modules() {

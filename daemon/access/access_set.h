@@ -1,7 +1,7 @@
-// All containers' access: a ContainerAccess for each container of the registry, by the best way
-// there is. Owned by main. It owns the NetnsAccess of each network namespace that can be seen into,
-// which the containers in it share, and what all watches have in common: the Pace, the rate limit
-// of close events and the UDP ports of interest.
+// Access to all containers: one ContainerAccess for each container of the registry, by the best
+// method available. Owned by main. It owns the NetnsAccess of each network namespace that can be
+// watched, which all containers of that namespace share, and what all watches share: the Pace, the
+// rate limit of close events and the UDP ports of interest.
 #pragma once
 
 #include <map>
@@ -33,19 +33,20 @@ class AccessSet final : public RegistryObserver {
   };
   AccessSet(const Parts& parts, const Settings& settings);
 
-  /// To be set before the registry finds anything.
+  /// Must be called before the registry adds its first container.
   void set_observer(AccessObserver& observer) { observer_ = &observer; }
   void set_pace(const Settings::Detect& settings) { pace_.configure(settings); }
-  /// From the next poll on.
+  /// Sets which UDP sockets count as listeners, from the next poll on.
   void look_for(UdpInterest udp) { udp_ = std::move(udp); }
 
-  /// To be called when DiagModules has changed.
+  /// Must be called when DiagModules has changed.
   void follow_diag_modules();
 
-  [[nodiscard]] std::vector<ContainerAccess*> all() const;  ///< by id
+  [[nodiscard]] std::vector<ContainerAccess*> all() const;  ///< ordered by id
   [[nodiscard]] ContainerAccess* find(std::string_view id) const;
   [[nodiscard]] Duration poll_interval() const { return pace_.interval(); }
-  /// Whether what was open in all containers at the start was reported (or cannot be known).
+  /// Whether the listeners that existed in all containers at the start have been reported, or
+  /// cannot be known.
   [[nodiscard]] bool settled() const;
   void add_facts(Facts& facts) const;
 
@@ -57,7 +58,7 @@ class AccessSet final : public RegistryObserver {
  private:
   using Namespaces = std::map<std::string, std::unique_ptr<NetnsAccess>>;
   struct Entry {
-    Namespaces::iterator netns;  ///< end() where there is no way in
+    Namespaces::iterator netns;  ///< end() if the container has no NetnsAccess
     std::unique_ptr<ContainerAccess> access;
   };
   using Opened = Answer<std::unique_ptr<NetnsAccess>>;
@@ -71,7 +72,7 @@ class AccessSet final : public RegistryObserver {
   CloseRateLimit rate_limit_;
   UdpInterest udp_;
   AccessObserver* observer_ = nullptr;
-  Namespaces namespaces_;                              ///< by identity
+  Namespaces namespaces_;                              ///< by namespace_of()
   std::map<std::string, Entry, std::less<>> entries_;  ///< by the container's id
 };
 

@@ -16,8 +16,9 @@ bool has_family(const std::vector<IpAddress>& addresses, Family family) {
   return std::ranges::any_of(addresses, [&](const IpAddress& a) { return a.family() == family; });
 }
 
-/// Whether the host can dial the listener at one of the container's own addresses. UDP cannot be:
-/// nothing shows where a datagram ends, and that must be known before one of a client is sent.
+/// Whether the host can dial the listener at one of the container's own addresses. Never for UDP:
+/// the daemon must know that the container receives a datagram before it sends one of a client, and
+/// nothing outside shows that. See BridgeDialer.
 bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addresses) {
   const IpAddress& bound = listener.local.ip().address;
   if (listener.protocol == Protocol::Udp) return false;

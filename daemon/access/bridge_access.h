@@ -1,6 +1,6 @@
-// Access to a network namespace from outside, over the bridge: for one that cannot be entered. Its
-// listeners are read from /proc, and those on a wildcard or on an address of the container's own
-// are dialled there. The others are reported as unreachable, each with a remedy.
+// Access to a network namespace from outside, over the bridge, for namespaces that cannot be
+// entered. Listeners are read from /proc. Those bound to a wildcard or to one of the container's
+// own addresses are dialled there; all others are reported as unreachable, each with a remedy.
 #pragma once
 
 #include <functional>
@@ -13,30 +13,30 @@
 
 namespace portfwd {
 
-/// Docker's resolver inside of containers, which is no server of the container's.
+/// Address of Docker's DNS resolver inside a container. It is not a server of the container.
 inline constexpr IpAddress kEngineResolver = IpAddress::v4(127, 0, 0, 11);
 
-/// What can be read and dialled of a namespace without entering it. A member of an access that has
-/// nothing better, or nothing better yet.
+/// The part of a namespace that can be read and dialled without entering it. A member of a
+/// BridgeAccess, and of a HelperAccess, which uses it until its helper has started.
 class BridgeView {
  public:
-  /// How often a listener that could not be dialled is checked for an address that has come since.
+  /// How often a listener that could not be dialled is checked for a new address of its container.
   static constexpr Duration kAddressPause = std::chrono::seconds(2);
 
-  /// @param hint what would permit to enter, as the end of a sentence; called when some listener
-  /// cannot be dialled
-  /// @param on_address_due called from the loop when it is time to mark the listeners again
+  /// @param hint returns how the user could permit access, as the end of a sentence; called when a
+  /// listener cannot be dialled
+  /// @param on_address_due called from the loop when mark_unreachable() should be called again
   BridgeView(RelayContext& relay, BridgeDialer::Inside inside, std::function<std::string()> hint,
              std::function<void()> on_address_due);
 
   [[nodiscard]] BridgeDialer& dialer() { return dialer_; }
   [[nodiscard]] Result<ProcNetSockets> table() const { return dialer_.table(); }
   /// Sets `unreachable` of each listener that cannot be dialled from outside.
-  /// @param trouble what else has failed, as the beginning of a sentence, or ""
+  /// @param trouble another failure to mention, as the beginning of a sentence, or ""
   void mark_unreachable(std::vector<Listener>& listeners, const std::string& trouble = "");
-  /// Why no socket can be made inside, remedy included.
+  /// Why no socket can be made inside, with the remedy.
   [[nodiscard]] std::string why_no_socket_inside(const std::string& trouble = "") const;
-  /// To be called once the namespace is entered: the listeners are not marked any more.
+  /// Stops the checks for new addresses. Must be called once the namespace is entered.
   void stop() { address_due_.disarm(); }
 
  private:
@@ -47,7 +47,7 @@ class BridgeView {
 
 class BridgeAccess final : public NetnsAccess {
  public:
-  /// @param pid a process inside, held by the caller's pidfd
+  /// @param pid a process inside; the caller must hold its pidfd during the call
   BridgeAccess(const Parts& parts, RelayContext& relay, pid_t pid, BridgeDialer::Inside inside);
 
   [[nodiscard]] AccessKind kind() const override { return AccessKind::Bridge; }
@@ -58,7 +58,7 @@ class BridgeAccess final : public NetnsAccess {
 
  private:
   void on_source_needed() override {
-    (void)watch().use_procfs(view_.table());  // after a failure it asks again
+    (void)watch().use_procfs(view_.table());  // the watch requests again after a failure
   }
   void prepare_dialing(std::vector<Listener>& listeners) override {
     view_.mark_unreachable(listeners);

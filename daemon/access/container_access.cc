@@ -69,7 +69,8 @@ bool lists(char* const* members, const std::string& user) {
   return false;
 }
 
-/// Not getgrgid(3), which may query a directory server and block.
+/// Looks up a group in the file. Does not use getgrgid(3), which may query a directory server and
+/// block.
 std::optional<Group> find_group(const char* file, gid_t gid, const std::string& user) {
   const std::unique_ptr<std::FILE, FileCloser> groups(std::fopen(file, "re"));
   if (!groups) return std::nullopt;

@@ -24,14 +24,14 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::string_view kVersion = "/v1.40";
-constexpr const char* kProgram = "/portfwd-broker";  // inside
+constexpr const char* kProgram = "/portfwd-broker";  // path inside
 constexpr const char* kSocket = "/portfwd.sock";
 constexpr const char* kMark = "portfwd.helper";
 constexpr const char* kFolder = "portfwd.folder";
 constexpr const char* kLife = "portfwd.life";
 constexpr std::size_t kLongestMessage = 300;
 
-/// Throws nothing: what is no UTF-8 is replaced.
+/// Serializes without exceptions: invalid UTF-8 is replaced.
 std::string text_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -59,7 +59,8 @@ std::string container_path(std::string_view id, std::string_view rest) {
 
 }  // namespace
 
-/// label=disable: SELinux would keep a confined container from the socket; elsewhere no effect.
+/// With label=disable SELinux lets the helper connect to the socket, which it would deny a confined
+/// container. No effect without SELinux.
 std::string creation(const Spec& spec) {
   const Json host{
       {"NetworkMode", "container:" + spec.container_id},
@@ -132,9 +133,9 @@ namespace portfwd {
 
 namespace {
 
-constexpr Duration kAnswer = std::chrono::seconds(10);  // of an engine that has much to do
+constexpr Duration kAnswer = std::chrono::seconds(10);  // enough for a busy engine
 
-/// Whether the peer of a Unix socket runs as us. Source: unix(7), SO_PEERCRED.
+/// Whether the peer of a Unix socket runs as this user. Source: unix(7), SO_PEERCRED.
 bool is_ours(int socket) {
   ucred peer{};
   socklen_t size = sizeof peer;
@@ -167,7 +168,7 @@ Result<void> HelperStart::listen() {
   address.sun_family = AF_UNIX;
   if (spec_.socket.size() >= sizeof address.sun_path) return fail("bind", ENAMETOOLONG);
   spec_.socket.copy(address.sun_path, sizeof address.sun_path - 1);
-  ::unlink(spec_.socket.c_str());  // of a daemon that was killed
+  ::unlink(spec_.socket.c_str());  // left by a daemon that was killed
   const auto* at = reinterpret_cast<const sockaddr*>(&address);
   if (::bind(listening_.get(), at, sizeof address) != 0) return fail("bind");
   if (::listen(listening_.get(), 1) != 0) return fail("listen");
@@ -187,7 +188,7 @@ void HelperStart::ask(HttpRequest::Method method, std::string path, std::string 
   call_ = parts_.http.ask(std::move(request), [this, next](Result<HttpAnswer> answer) {
     const bool unknown = answer && answer->status == 404 && spec_.image_id.empty();
     if (unknown && parts_.engines.size() > 1) {
-      parts_.engines.erase(parts_.engines.begin());  // such as a rootless one
+      parts_.engines.erase(parts_.engines.begin());  // such as that of a rootless engine
       return find_image();
     }
     if (!answer) {
@@ -213,7 +214,8 @@ void HelperStart::start(const std::string& created) {
   ask(HttpRequest::Method::Post, helper::start_path(id_), "", &HelperStart::started);
 }
 
-/// Whoever connects must be this user; the socket is in a folder of his own, too.
+/// Sends the broker's end to the helper. The peer must run as this user; the socket is in a folder
+/// of the user as well.
 void HelperStart::on_io(IoSource&, std::uint32_t) {
   const UniqueFd peer(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!peer.valid() || !is_ours(peer.get())) return;
@@ -223,7 +225,7 @@ void HelperStart::on_io(IoSource&, std::uint32_t) {
   end_.reset();
 }
 
-/// The broker's client notices the end of the pair.
+/// Reports why and closes the end, by which the BrokerClient notices the failure.
 void HelperStart::report_failure(std::string why) {
   parts_.failed(std::move(why));
   source_.disarm();
@@ -232,7 +234,7 @@ void HelperStart::report_failure(std::string why) {
 
 namespace {
 
-/// Never the same in two daemons of one machine since its start.
+/// A value that no two daemons have since the machine was booted.
 std::string new_life() {
   return fmt::format("{}-{}", ::getpid(),
                      std::chrono::steady_clock::now().time_since_epoch().count());
@@ -265,7 +267,7 @@ Result<BrokerProcess> HelperLauncher::launch() {
   UniqueFd theirs(ends[1]);
   const HelperContainers::Parts& all = owner_.parts_;
   if (::mkdir(all.folder.c_str(), 0700) != 0 && errno != EEXIST) return fail("mkdir");
-  running_.reset();  // before its successor: its socket's path may be the same
+  running_.reset();  // removes the previous helper: there is one at a time
   failure_.clear();
   running_ = std::make_unique<HelperStart>(
       HelperStart::Parts{all.loop, all.http, std::move(engines),
@@ -307,7 +309,7 @@ std::vector<std::string> HelperContainers::usable() const {
   return sockets;
 }
 
-/// Once each socket.
+/// Removes leftovers, once for each socket.
 void HelperContainers::remove_leftovers() {
   const std::vector<std::string> sockets = usable();
   if (sockets.empty() || !(engine_seen_ || parts_.engine_runs())) return;
@@ -331,7 +333,7 @@ void HelperContainers::remove(const std::string& engine, const std::string& id) 
       [](const HttpAnswer&) {});
 }
 
-/// What fails here is tried again by the next daemon's sweep.
+/// Sends a request without waiting for it. If it fails, the next daemon removes the leftover.
 void HelperContainers::ask(HttpRequest request, std::function<void(const HttpAnswer&)> done) {
   const auto place = calls_.emplace(calls_.end());
   *place = parts_.http.ask(std::move(request),
@@ -367,10 +369,11 @@ DialStart HelperAccess::dial(std::span<const Address> candidates, TimePoint dead
   return by.dial(candidates, deadline, handler);
 }
 
-/// While tcp_diag was missing the helper could not make the sockets that the watch reads.
+/// Gives the watch a source. Without tcp_diag the helper cannot make the sockets that the watch
+/// reads.
 void HelperAccess::on_source_needed() {
   if (!entered_ || !modules().of(Protocol::Tcp)) {
-    (void)watch().use_procfs(view_.table());  // after a failure it asks again
+    (void)watch().use_procfs(view_.table());  // the watch requests again after a failure
     return;
   }
   sockets_->request_diag([this](Result<void> made) {

@@ -1,8 +1,8 @@
-// Access to a network namespace of root whose engine this user may command. It begins as a bridge.
-// The first listener that cannot be dialled from outside, or the first port that is to be opened
-// inside, has a helper container started; from then on sockets made inside watch and dial. While
-// there is no helper, since it fails to start or the user may not use the engine's socket, the
-// bridge stays, and the helper is retried every kRetry.
+// Access to a network namespace of root, by an engine whose socket this user may use. It begins as
+// a bridge. A helper container is started when the first listener cannot be dialled from outside,
+// or when the first port is opened inside; once it has connected, sockets made inside watch and
+// dial. While the helper does not start, or the user may not use the engine's socket, the access
+// remains a bridge, and the start is retried every kRetry.
 #pragma once
 
 #include <sys/types.h>
@@ -33,52 +33,55 @@ namespace portfwd::helper {
 /// A helper container to create.
 struct Spec {
   std::string container_id;  ///< the container whose network namespace it joins
-  std::string image_id;      ///< the container's own: nothing is pulled
+  std::string image_id;      ///< image of that container, so that no image is pulled
   std::string program;       ///< path of portfwd-broker on the host
   std::string socket;        ///< path on the host of the socket to which it must connect
-  std::string folder;        ///< the daemon's runtime folder: identifies the daemon
-  std::string life;          ///< of the daemon: a helper of another life is a leftover
+  std::string folder;        ///< the daemon's runtime folder; identifies the daemon
+  std::string life;  ///< identifies the run of the daemon: helpers of other runs are leftovers
   uid_t uid = 0;
   gid_t gid = 0;
 };
 
-/// The body of POST /containers/create: no capability, no new privileges, nothing writable, the
-/// user's own uid, removed when it exits.
+/// Body of POST /containers/create: no capabilities, no new privileges, nothing writable but the
+/// socket, the uid and gid of the user, removed when it exits.
 [[nodiscard]] std::string creation(const Spec& spec);
 
 [[nodiscard]] std::string inspect_path(std::string_view container_id);
 [[nodiscard]] std::string create_path();
 [[nodiscard]] std::string start_path(std::string_view id);
 [[nodiscard]] std::string remove_path(std::string_view id);
-/// All helpers of a daemon with that runtime folder, running or not.
+/// Path that lists all helpers of a daemon with that runtime folder, running or not.
 [[nodiscard]] std::string list_path(std::string_view folder);
 
-/// "" when the answer has none.
+/// The image of a container, the id of a new one, the message of a failure; "" when the answer has
+/// none.
 [[nodiscard]] std::string image_of(std::string_view inspected);
 [[nodiscard]] std::string id_of(std::string_view created);
 [[nodiscard]] std::string message_of(std::string_view failure);
-/// The helpers in a list that are not of that life.
+/// Ids of the helpers in a list that belong to another run of the daemon.
 [[nodiscard]] std::vector<std::string> ids_of(std::string_view list, std::string_view but_of_life);
 }  // namespace portfwd::helper
 
 namespace portfwd {
 
-// One helper container, from its start to its removal: gets the image of the container to enter
-// from the engine that knows the container, has that engine create a helper from the image, starts
-// it, and sends it its end of the broker's socket pair when it connects. Owned by the
-// HelperLauncher; its destruction removes the helper. It knows nothing of the broker's protocol.
+// One helper container, from its start to its removal. It asks the engine that knows the container
+// for its image, has the engine create and start a helper from that image, and sends the helper its
+// end of the broker's socket pair when it connects. Owned by the HelperLauncher; its destruction
+// removes the helper. It does not know the protocol of the broker.
 class HelperStart final : private IoHandler {
  public:
   struct Parts {
     EventLoop& loop;
     HttpClient& http;
-    std::vector<std::string> engines;  ///< sockets, best first; not empty
-    /// Removes a helper, sooner or later.
+    std::vector<std::string> engines;  ///< sockets, the preferred one first; not empty
+    /// Requests the removal of a helper; does not wait.
     std::function<void(const std::string& engine, const std::string& id)> remove;
-    /// Called before `end` is closed, also from the constructor. @param why the end of a sentence
+    /// Called before `end` is closed; possibly from the constructor.
+    /// @param why the end of a sentence
     std::function<void(std::string why)> failed;
   };
-  /// @param spec without image_id @param end passed to the helper; closed when it fails to start
+  /// @param spec without image_id
+  /// @param end sent to the helper; closed when the helper fails to start
   HelperStart(Parts parts, helper::Spec spec, UniqueFd end);
   HelperStart(const HelperStart&) = delete;
   HelperStart& operator=(const HelperStart&) = delete;
@@ -93,14 +96,14 @@ class HelperStart final : private IoHandler {
   void ask(HttpRequest::Method method, std::string path, std::string body, Next next);
   void create(const std::string& inspected);
   void start(const std::string& created);
-  void started(const std::string&) {}  // it will connect
+  void started(const std::string&) {}  // on_io() follows
   void on_io(IoSource& source, std::uint32_t events) override;
   void report_failure(std::string why);
 
   Parts parts_;
   helper::Spec spec_;
   UniqueFd end_;
-  std::string id_;  ///< of the helper; "" before there is one
+  std::string id_;  ///< of the helper; "" before it is created
   HttpCall call_;
   UniqueFd listening_;
   IoSource source_;
@@ -116,14 +119,14 @@ class HelperLauncher final : public BrokerLauncher {
 
   /// Whether this user may access the socket of an engine.
   [[nodiscard]] bool usable() const;
-  /// How the user can permit to enter the container, as the end of a sentence.
+  /// How the user could permit access to the container, as the end of a sentence.
   [[nodiscard]] std::string hint() const;
-  /// The socket exists at once; what is sent waits until the helper has connected. EACCES: not
-  /// usable.
+  /// Starts a helper. The socket is usable at once; what is sent waits until the helper has
+  /// connected. EACCES: not usable().
   [[nodiscard]] Result<BrokerProcess> launch() override;
   void discard(BrokerProcess) override { running_.reset(); }
   [[nodiscard]] Duration patience() const override { return std::chrono::seconds(20); }
-  /// Why the last one did not start, as the end of a sentence; "" when it is not known.
+  /// Why the last helper did not start, as the end of a sentence; "" when unknown.
   [[nodiscard]] const std::string& failure() const { return failure_; }
 
  private:
@@ -134,8 +137,8 @@ class HelperLauncher final : public BrokerLauncher {
 };
 
 // Helper containers: brokers started by an engine, for containers of root that this user cannot
-// enter but whose engine socket this user may access (the group docker). Owned by main. It keeps no
-// helper alive: their clients do, and a helper exits when its socket is closed.
+// enter but whose engine socket the user may access (the group docker). Owned by main. It does not
+// keep helpers alive: their clients do, and a helper exits when its socket is closed.
 class HelperContainers {
  public:
   struct Parts {
@@ -143,18 +146,18 @@ class HelperContainers {
     HttpClient& http;
     std::string folder;               ///< for sockets; made when needed
     std::string program;              ///< path of portfwd-broker
-    std::vector<std::string> docker;  ///< sockets of Docker engines, best first
+    std::vector<std::string> docker;  ///< sockets of Docker engines, preferred first
     User user;
-    /// Whether some Docker engine runs. Asking a socket could start one: systemd may listen there.
+    /// Whether a Docker engine runs. A request to its socket could start one by socket activation.
     std::function<bool()> engine_runs;
   };
-  /// Leftovers of a daemon that was killed are removed from within the loop, once an engine is
-  /// known to run.
+  /// Removes leftovers of a daemon that was killed, later from the loop, once an engine is known to
+  /// run.
   explicit HelperContainers(Parts parts);
   HelperContainers(const HelperContainers&) = delete;
   HelperContainers& operator=(const HelperContainers&) = delete;
 
-  /// @return null unless it is a container of Docker
+  /// @return null unless it is a Docker container with a known id
   [[nodiscard]] std::shared_ptr<HelperLauncher> launcher_for(const Container& container);
 
  private:
@@ -167,7 +170,7 @@ class HelperContainers {
 
   Parts parts_;
   std::uint64_t sockets_ = 0;
-  std::set<std::string> swept_;  ///< sockets of engines without leftovers
+  std::set<std::string> swept_;  ///< sockets of engines whose leftovers were removed
   std::list<HttpCall> calls_;
   const std::string life_;
   bool engine_seen_ = false;
@@ -179,7 +182,7 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   static constexpr Duration kRetry = std::chrono::seconds(60);
 
   struct Entry {
-    pid_t pid = 0;  ///< a process inside, held by the caller's pidfd
+    pid_t pid = 0;  ///< a process inside; the caller must hold its pidfd
     BridgeDialer::Inside inside;
     std::shared_ptr<HelperLauncher> launcher;
   };
@@ -188,11 +191,11 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   [[nodiscard]] AccessKind kind() const override {
     return entered_ ? AccessKind::Helper : AccessKind::Bridge;
   }
-  /// Before the helper has connected only TCP is dialled: see BridgeView.
+  /// Before the helper has connected, only TCP can be dialled; see BridgeView.
   [[nodiscard]] Dialer& dialer(Protocol protocol) override {
     return protocol == Protocol::Udp && entered_ ? sockets_->dialer(protocol) : *this;
   }
-  /// A request to a helper that is being started waits for it.
+  /// If a helper is being started, the request waits for it.
   [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port port,
                                                                   OnInsidePort on_port) override;
 
@@ -208,8 +211,8 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   RelayContext& relay_;
   std::shared_ptr<HelperLauncher> launcher_;
   BridgeView view_;
-  std::string trouble_;                  ///< with the last helper
-  std::optional<NetnsSockets> sockets_;  ///< from the start of a helper until it fails
+  std::string trouble_;                  ///< failure of the last helper; "" if there was none
+  std::optional<NetnsSockets> sockets_;  ///< from the start of a helper, until it fails to start
   bool entered_ = false;                 ///< the helper has connected; implies sockets_
   Timer retry_;
 };

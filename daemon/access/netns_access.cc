@@ -18,7 +18,7 @@ namespace portfwd {
 
 namespace {
 
-/// Longer than the time between two scans of discovery.
+/// Must be longer than the time between two scans of discovery.
 constexpr Duration kOwnerGracePeriod = std::chrono::milliseconds(150);
 
 std::string reason_for(const std::vector<Listener>& listeners) {
@@ -82,11 +82,11 @@ void NetnsAccess::distribute_listeners() {
     NetnsMember& member = *members_[i];
     if (member.container().undecided && member.listeners().empty()) continue;
     if (member.set_listeners(std::move(by_container[i]))) observer_.on_listeners(member);
-    assert(i < members_.size() && members_[i] == &member);  // an observer must remove none
+    assert(i < members_.size() && members_[i] == &member);  // observers must not remove members
   }
 }
 
-/// @return the index of the member; nothing while its container may be about to be found
+/// @return the index of the member; nullopt while the container of the listener may still be found
 std::optional<std::size_t> NetnsAccess::owner_of(const Listener& listener, const Makers& known) {
   assert(!members_.empty());
   const std::uint64_t cgroup = listener.cgroup_id;
@@ -102,8 +102,8 @@ std::optional<std::size_t> NetnsAccess::owner_of(const Listener& listener, const
   return std::nullopt;
 }
 
-/// The member with this cgroup, else the member with the innermost folder that holds it, as a
-/// container may be in another one. Searching folders costs, so the results are kept.
+/// The member with this cgroup; else, as containers may be nested, the member with the innermost
+/// cgroup folder that contains it. Searching folders is expensive, so results are cached.
 const NetnsMember* NetnsAccess::maker_of(std::uint64_t cgroup, const Makers& known) {
   assert(cgroup != 0);
   for (const NetnsMember* member : members_) {
@@ -265,7 +265,7 @@ BrokerAccess::BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry)
 
 void BrokerAccess::on_source_needed() {
   if (!modules().of(Protocol::Tcp)) {
-    (void)watch().use_procfs();  // which counts a failure itself
+    (void)watch().use_procfs();  // a failure is counted by the watch
     return;
   }
   request_diag();
@@ -278,8 +278,9 @@ void BrokerAccess::request_diag() {
   });
 }
 
-/// After a failure of the broker itself the pause is the broker's: the next one is asked as soon as
-/// it runs. What a broker refuses is asked for again at the watch's pace.
+/// After a failure of the broker itself, the broker's own pause applies: the next request is sent
+/// as soon as another broker runs. If the broker could not make the sockets, the watch requests
+/// them again at its own pace.
 void BrokerAccess::on_failure(const Error& error) {
   if (BrokerClient::is_brokers_failure(error)) {
     watch().diag_delayed();

@@ -1,12 +1,12 @@
-// Access to one network namespace of this kernel, for all containers in it. It owns the watch on
-// the namespace's listeners and the names of their programs; an implementation says what the watch
-// reads and how a listener is dialled. Owned by the AccessSet; its open files and sockets pin the
+// Access to one network namespace of this kernel, for all containers in it. It owns the watch of
+// the namespace's listeners and the names of their programs; a derived class decides what the watch
+// reads and how a listener is dialled. Owned by the AccessSet. Its open files and sockets pin the
 // namespace, so it is destroyed with its last member.
 //
-// Each listener belongs to the member whose cgroup, or a cgroup below it, made its socket, else to
-// the first member. A server may listen before discovery has seen its container, so a listener that
-// an unknown cgroup made in an engine's namespace is withheld once, for kOwnerGracePeriod: its
-// container may be about to be found.
+// Each listener belongs to the member whose cgroup, or a cgroup below it, made its socket; if there
+// is none, to the first member. A server may listen before discovery has found its container. So in
+// a namespace of an engine's container, a listener made by an unknown cgroup is withheld for at
+// most kOwnerGracePeriod, once for each cgroup: its container may be found meanwhile.
 #pragma once
 
 #include <functional>
@@ -33,14 +33,14 @@ class NetnsAccess {
   struct Parts {
     PortWatch::Shared watching;
     ProcessNames& names;
-    AccessObserver& observer;  ///< gets on_listeners only
+    AccessObserver& observer;  ///< only its on_listeners is called
   };
   NetnsAccess(const NetnsAccess&) = delete;
   NetnsAccess& operator=(const NetnsAccess&) = delete;
   virtual ~NetnsAccess();
 
-  /// @param container borrowed by the member. Its listeners come with the next
-  /// distribute_listeners().
+  /// Adds a member. It has no listeners before the next distribute_listeners().
+  /// @param container borrowed by the member
   [[nodiscard]] std::unique_ptr<NetnsMember> add(const Container& container);
   [[nodiscard]] bool has_members() const { return !members_.empty(); }
 
@@ -51,30 +51,31 @@ class NetnsAccess {
                                                                           OnInsidePort on_port) = 0;
   void expedite() { watch_.expedite(); }
   void poll_now() { watch_.poll_now(); }
-  /// The watch may have something better to read than what it has.
+  /// Notifies that a better source than the present one may exist; see PortWatch.
   void renew_source() { watch_.renew_source(); }
-  /// Whether what was open at the start is distributed (or cannot be known).
+  /// Whether the listeners that existed at the start have been distributed, or cannot be known.
   [[nodiscard]] bool settled() const;
 
   /// Must be called when the members, or the cgroups of members, have changed.
   void distribute_listeners();
 
  protected:
-  /// @param pid, netns as PortWatch has them
+  /// @param pid, netns see PortWatch
   NetnsAccess(const Parts& parts, pid_t pid, std::uint64_t netns);
 
   /// Gives the watch a source; see PortWatch::Callbacks.
   virtual void on_source_needed() = 0;
-  /// Marks those of the listeners that cannot be dialled, has sockets ready for the others.
+  /// Sets `unreachable` of listeners that cannot be dialled, and makes sockets ready for the
+  /// others.
   virtual void prepare_dialing(std::vector<Listener>& listeners) = 0;
-  /// To be called when what can be dialled may have changed.
+  /// Must be called when the set of listeners that can be dialled may have changed.
   void update_listeners();
   [[nodiscard]] PortWatch& watch() { return watch_; }
   [[nodiscard]] const DiagModules& modules() const { return modules_; }
 
  private:
   friend class NetnsMember;
-  using Makers = std::map<std::uint64_t, const NetnsMember*>;  ///< by the cgroup's inode
+  using Makers = std::map<std::uint64_t, const NetnsMember*>;  ///< by inode of the cgroup
 
   void remove(const NetnsMember& member);
   [[nodiscard]] std::optional<std::size_t> owner_of(const Listener& listener, const Makers& known);
@@ -83,17 +84,17 @@ class NetnsAccess {
 
   AccessObserver& observer_;
   const DiagModules& modules_;
-  std::vector<NetnsMember*> members_;  ///< in the order of their coming
-  Makers makers_;                      ///< of the listeners distributed last
-  std::set<std::uint64_t> awaited_;    ///< cgroups whose container may yet be found
+  std::vector<NetnsMember*> members_;  ///< in the order in which they were added
+  Makers makers_;                      ///< of the listeners that were distributed last
+  std::set<std::uint64_t> awaited_;    ///< cgroups whose container may still be found
   std::set<std::uint64_t> unclaimed_;  ///< cgroups whose container was not found in time
   Timer grace_period_;
   ListenerNames names_;
-  std::vector<Listener> listeners_;  ///< of the namespace, prepared for dialling
+  std::vector<Listener> listeners_;  ///< of the namespace; prepare_dialing() has run
   PortWatch watch_;
 };
 
-/// One container's part of a NetnsAccess, which outlives it.
+/// Access to one of the containers that share a NetnsAccess, which outlives it.
 class NetnsMember final : public ContainerAccess {
  public:
   NetnsMember(const Container& container, NetnsAccess& netns)
@@ -118,7 +119,8 @@ class NetnsMember final : public ContainerAccess {
     return netns_.listen_inside(port, std::move(on_port));
   }
 
-  /// @param listeners ordered @return whether these, or the kind, are others than before
+  /// @param listeners ordered
+  /// @return whether the listeners or the kind have changed
   [[nodiscard]] bool set_listeners(std::vector<Listener> listeners);
 
  private:
@@ -130,30 +132,31 @@ class NetnsMember final : public ContainerAccess {
   bool ever_listened_ = false;
 };
 
-// Sockets that a broker makes in one network namespace, for whatever needs them: the watch, the
-// dialers, ports of the daemon's own inside. A member of the access that may enter the namespace;
-// the broker's launcher decides whether that is a program of this user or a helper container.
+// Sockets that a broker makes in one network namespace, for all who use them: the watch, the
+// dialers, ports of the daemon inside. A member of an access that enters the namespace. The
+// launcher of the broker decides whether the broker is a child process or a helper container.
 class NetnsSockets {
  public:
   /// Never called from within the request. It may destroy the NetnsSockets.
   using Done = std::move_only_function<void(Result<void>)>;
 
   /// @param broker must not be null
-  /// @param netns the namespace; invalid: the one that the broker is in
+  /// @param netns the namespace; if invalid, the one that the broker is in
   /// @param watch borrowed
   NetnsSockets(RelayContext& relay, std::shared_ptr<BrokerClient> broker, UniqueFd netns,
                PortWatch& watch);
 
-  /// Requests the two netlink sockets that the watch reads, and passes them on. The watch is
-  /// notified of success alone: after a failure `done` must call its diag_failed() or
-  /// diag_delayed(). A request under way is cancelled.
+  /// Requests the two netlink sockets that the watch reads, and passes them to it. Cancels a
+  /// request in progress. The watch is notified of success only: if it has requested a source,
+  /// `done` must call its diag_failed() or diag_delayed() after a failure.
   void request_diag(Done done);
-  /// Asks for a socket and discards it: finds out whether sockets can be made.
+  /// Requests a socket and discards it, to find out whether the broker can make sockets. Cancels a
+  /// request in progress.
   void request_probe(Done done);
 
-  /// For as long as this lives.
+  /// The dialer is valid as long as this object.
   [[nodiscard]] Dialer& dialer(Protocol protocol) { return way(protocol).dialer; }
-  /// Has sockets ready for these.
+  /// Makes sockets ready for dialling these listeners.
   void prepare(const std::vector<Listener>& listeners);
   [[nodiscard]] std::unique_ptr<InsidePort> listen_inside(Port port, OnInsidePort on_port);
 
@@ -176,8 +179,8 @@ class NetnsSockets {
 };
 
 // Access to a network namespace through a broker: sockets made inside watch its listeners and dial
-// them. Nothing is started before a socket is in use inside: until then the watch is dormant, and
-// no broker runs for this namespace's sake.
+// them. The broker is started only when a socket is in use inside. Until then the watch is dormant
+// and this namespace needs no broker.
 class BrokerAccess final : public NetnsAccess {
  public:
   struct Entry {
@@ -203,7 +206,7 @@ class BrokerAccess final : public NetnsAccess {
   void on_failure(const Error& error);
 
   std::string name_;
-  bool failure_logged_ = false;  ///< until it works again
+  bool failure_logged_ = false;  ///< since the last success
   NetnsSockets sockets_;
 };
 

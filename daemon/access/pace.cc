@@ -9,15 +9,15 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr double kRoundShare = 0.75;  // of the budget
-constexpr double kSlotShare = 0.25;   // most that one slot may take of it in the round
-constexpr double kFullShare = 0.125;  // for full polls that nothing calls for
-constexpr Duration kBurst = 2s;       // the bucket holds the budget of this time
+constexpr double kSlotShare = 0.25;   // largest part of it for one slot in the round
+constexpr double kFullShare = 0.125;  // of it, for full polls without a cause
+constexpr Duration kBurst = 2s;       // the bucket holds the budget of this duration
 constexpr Duration kFirstFew = 16ms;
 constexpr Duration kFirstPolls = 4s;  // after a sign of life, see pause_after()
 constexpr Duration kFirstPollsOfReturn = 250ms;
-constexpr Duration kExpensiveCredit = 20s;  // after a rest the second such poll follows at once
-constexpr double kExpensiveFactor = 2;  // what such a poll costs beyond its share is paid so slowly
-constexpr int kMemory = 8;              // polls over which a cost is averaged
+constexpr Duration kExpensiveCredit = 20s;  // after a pause the second such poll follows at once
+constexpr double kExpensiveFactor = 2;      // slows down the payment of the excess of such a poll
+constexpr int kMemory = 8;                  // polls over which a cost is averaged
 
 Duration scaled(Duration d, double factor) {
   return Duration(static_cast<Duration::rep>(static_cast<double>(d.count()) * factor));
@@ -27,9 +27,9 @@ void average_in(Duration& mean, Duration sample) {
   mean = mean == Duration::zero() ? sample : mean + (sample - mean) / kMemory;
 }
 
-/// A program that was started needs a millisecond or some seconds until it listens, hence pauses
-/// that grow: in the first second, when most servers begin to listen, they are short enough that a
-/// listener waits for 4 ms on average.
+/// Pause before the next poll after a sign of life. A program that has been started listens after a
+/// millisecond or after some seconds, hence the pauses grow. In the first second, when most servers
+/// begin to listen, they are so short that a listener waits for 4 ms on average.
 Duration pause_after(Duration since_sign_of_life) {
   if (since_sign_of_life < 8ms) return std::max(Pace::kFirstStep, since_sign_of_life);
   if (since_sign_of_life < 1s) return 8ms;
@@ -81,8 +81,9 @@ TimePoint Pace::round_due(const PollSlot& slot) const {
   return slot.last_ == TimePoint::min() ? slot.last_ : slot.last_ + own_interval(slot);
 }
 
-/// The polls that follow are many, so they leave a part of the bucket to the first few after other
-/// signs of life: three eighths in the first seconds, then, every quick_interval_ for 15 s, half.
+/// When the slot is due outside the round. There are many later polls after a sign of life, so they
+/// leave a part of the bucket to the first few of other slots: three eighths in the first seconds,
+/// and half for those each quick_interval_ until kQuickFor is over.
 TimePoint Pace::extra_due(const PollSlot& slot) const {
   const TimePoint from = slot.full_cost_ > expensive_above() ? expensive_from_ : TimePoint::min();
   if (slot.urgent_) return std::max(holds_more_than_at(Duration::zero()), from);
@@ -126,7 +127,7 @@ void Pace::round() {
   extra_wall_ = expensive_wall_ = Duration::zero();
   in_progress_ = true;
   const Duration cpu_before = meter_();
-  const std::size_t count = slots_.size();  // slots added meanwhile come next time
+  const std::size_t count = slots_.size();  // slots added meanwhile are polled next time
   for (std::size_t i = 0; i < count; ++i) {
     if (slots_[i] != nullptr && wanted(*slots_[i], in_round)) visit(i, in_round);
   }
@@ -138,7 +139,8 @@ void Pace::round() {
   arm();
 }
 
-/// What is at least half-way to its turn comes along, so that all turns fall into one wake-up.
+/// Whether the slot is polled in this wake-up. Slots that are at least half-way to their next poll
+/// are included, so that their polls share one wake-up.
 bool Pace::wanted(const PollSlot& slot, bool in_round) const {
   const TimePoint now = loop_.now();
   if (in_round && (slot.last_ == TimePoint::min() || slot.last_ + own_interval(slot) / 2 <= now)) {
@@ -170,7 +172,7 @@ void Pace::visit(std::size_t index, bool in_round) {
   const Duration wall = loop_.now() - began;
   if (asked_for) extra_wall_ += wall;
   if (asked_for) expensive_wall_ += std::max(wall - expensive_above(), Duration::zero());
-  if (slots_[index] != slot) return;  // it left by what it saw
+  if (slots_[index] != slot) return;  // the poll has destroyed its slot
   slot->sample_ = wall;
   slot->sample_full_ = done == Pollable::Depth::Full;
   if (slot->sample_full_) slot->last_full_ = began;
@@ -178,8 +180,9 @@ void Pace::visit(std::size_t index, bool in_round) {
 
 // --- accounting ----------------------------------------------------------------------------------
 
-/// CPU time is measured over the whole round, since reading that clock costs as much as a poll; it
-/// is handed down to the slots by the shares they had of the time that passed.
+/// Distributes the CPU time over the slots and takes it from the bucket. It is measured over the
+/// whole wake-up, since reading that clock costs as much as a poll, and divided in proportion to
+/// the wall time of each poll.
 void Pace::account(Duration cpu, Duration wall, bool in_round) {
   const double busy =
       wall > Duration::zero()
@@ -235,7 +238,7 @@ void Pace::spend(Duration cpu) {
   total_ += cpu;
 }
 
-/// When the bucket will hold more CPU time than `level`. @return the distant past if it does
+/// When the bucket will hold more CPU time than `level`; min() if it does now.
 TimePoint Pace::holds_more_than_at(Duration level) const {
   if (tokens_ > level) return TimePoint::min();
   return refilled_ + scaled(level - tokens_ + 2 * kWakeCost, 1 / extra_rate_);
@@ -262,7 +265,7 @@ void PollSlot::expedite() {
   expedite_for(kFirstPolls);
 }
 
-/// One that waits for a program to start keeps its time.
+/// A slot that is still in the first polls of expedite() keeps their longer duration.
 void PollSlot::expect_return() {
   const Duration left = expedited_at_ + first_polls_ - pace_.loop_.now();
   if (left < kFirstPollsOfReturn) expedite_for(kFirstPollsOfReturn);

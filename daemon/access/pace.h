@@ -1,16 +1,18 @@
 // Polling schedule of all port watches: one timer and one CPU budget. Owned by the AccessSet; every
-// watch has a PollSlot in it. It knows nothing of sockets, only what a poll costs.
+// watch has a PollSlot in it. It knows only what a poll costs, and nothing of sockets.
 //
-// Three quarters of the budget go into the round: every slot is polled each interval(), which is
-// what the round costs, as measured, over that share, within the configured bounds. A slot that is
-// expensive by itself is polled less often instead of slowing down the others. The last quarter,
-// and what the round leaves, fills a token bucket, which pays for everything that is requested in
-// between: a slot with a sign of life (kQuickFor), one with a change, events read. An empty bucket
-// delays those to the next round; it never stops the round. What a poll costs above an eighth of
-// the bucket delays such expensive polls alone. The last quarter of the bucket is kept for changes,
-// so that a close is noticed at once however many containers are being polled often, and the
-// quarter above it for the first polls after a sign of life. All polls that are nearly due share
-// one wake-up.
+// Three quarters of the budget pay for the round: every slot is polled once each interval(), which
+// is the measured cost of the round divided by that share, within the configured bounds. A slot
+// that is expensive by itself is polled less often, so that it does not slow down the others.
+//
+// The last quarter, and what the round does not use, fills a token bucket. The bucket pays for
+// everything that is requested between rounds: polls of a slot after a sign of life (for kQuickFor)
+// or a change, and reading events. If the bucket is empty these wait until it has been refilled or
+// until the next round; the round itself never waits. The cost of a poll above an eighth of the
+// bucket is not taken from the bucket: it delays only the next expensive polls. The last quarter of
+// the bucket is reserved for changes, so that a close is noticed at once however many containers
+// are polled often, and the quarter above it for the first polls after a sign of life. All polls
+// that are nearly due share one wake-up.
 #pragma once
 
 #include <functional>
@@ -25,14 +27,14 @@ namespace portfwd {
 
 class PollSlot;
 
-/// What is polled; PortWatch, and probes in tests.
+/// A thing to poll: a PortWatch, or a probe in tests.
 class Pollable {
  public:
   enum class Depth {
-    Quick,  ///< cheap: find out whether something may have changed; a full poll only then
+    Quick,  ///< cheap check whether something may have changed; a full poll only if so
     Full,
   };
-  /// @return how deep the poll was in the end. It may destroy its own slot, or any other.
+  /// @return the depth that the poll had in the end. It may destroy its own slot, or any other.
   virtual Depth poll(Depth depth) = 0;
 
  protected:
@@ -48,15 +50,16 @@ class Pace {
   static constexpr Duration kFirstStep = std::chrono::milliseconds(2);
   static constexpr Duration kMinFullInterval = std::chrono::milliseconds(250);
   static constexpr Duration kMaxFullInterval = std::chrono::seconds(30);
-  /// What a poll costs beside itself: the wake-up, the timer, the way through epoll. Measured on a
-  /// busy machine, where the caches are cold: 25 to 45 µs; on an idle one it is half of that.
+  /// CPU time of a wake-up in addition to the polls: the wake-up itself, the timer, epoll.
+  /// Measured: 25 to 45 µs on a busy machine, where the caches are cold; half of that on an idle
+  /// one.
   static constexpr Duration kWakeCost = std::chrono::microseconds(25);
 
   Pace(EventLoop& loop, const Settings::Detect& settings, CpuMeter meter = thread_cpu_time);
 
   void configure(const Settings::Detect& settings);
 
-  [[nodiscard]] Duration interval() const { return interval_; }  ///< of the round, now in force
+  [[nodiscard]] Duration interval() const { return interval_; }  ///< of the round, at present
   [[nodiscard]] Duration mean_cost() const;                      ///< of one poll, CPU time
   [[nodiscard]] Duration total_cost() const { return total_; }   ///< since the start, CPU time
 
@@ -85,27 +88,27 @@ class Pace {
   EventLoop& loop_;
   CpuMeter meter_;
   Settings::Detect settings_;
-  double budget_ = 0;             ///< CPU time per time, for all polling
-  std::vector<PollSlot*> slots_;  ///< nullptr: left during the round in progress
+  double budget_ = 0;             ///< fraction of one CPU, for all polling
+  std::vector<PollSlot*> slots_;  ///< nullptr: destroyed during the round in progress
   bool in_progress_ = false;
 
   Duration interval_{};
   Duration quick_interval_ = kQuickInterval;
   Duration full_interval_ = kMinFullInterval;
-  std::size_t full_quota_ = 0;  ///< full polls that nothing calls for, still allowed in this round
-  Duration extra_wall_{};       ///< in this round, for polls that were asked for in between
-  Duration expensive_wall_{};  ///< the part of it that expensive polls took above expensive_above()
-  double extra_rate_ = 0;      ///< the part of the budget that fills the bucket
-  Duration tokens_{};          ///< the bucket: CPU time; negative: in debt
+  std::size_t full_quota_ = 0;  ///< full polls without a cause that this round may still make
+  Duration extra_wall_{};       ///< time that this wake-up took for polls that the bucket pays
+  Duration expensive_wall_{};   ///< the part of it above expensive_above() of each poll
+  double extra_rate_ = 0;       ///< the part of the budget that fills the bucket
+  Duration tokens_{};           ///< the bucket: CPU time; negative: in debt
   TimePoint refilled_;
   TimePoint expensive_from_ =
-      TimePoint::min();  ///< expensive polls beside the round wait until then
+      TimePoint::min();  ///< expensive polls outside the round wait until then
   Duration total_{};
   Timer timer_;
 };
 
-/// A place in the round; a member of the Pollable, which leaves by destroying it. The first poll
-/// follows in the loop's next turn; it counts as a sign of life.
+/// A place in the schedule; a member of the Pollable, which leaves the schedule by destroying it.
+/// The first poll follows in the next turn of the loop and counts as a sign of life.
 class PollSlot {
  public:
   PollSlot(Pace& pace, Pollable& pollable);
@@ -113,21 +116,22 @@ class PollSlot {
   PollSlot& operator=(const PollSlot&) = delete;
   ~PollSlot();
 
-  /// A sign of life: poll soon (2, 4, 8 ... ms from now) and often for kQuickFor.
+  /// Notifies of a sign of life: polls soon (2, 4, 8, 16 ... ms from now) and often for kQuickFor.
   void expedite();
-  /// What has just gone may come back at once, as in a server that reloads: as expedite(), but in
-  /// quick succession only for 250 ms.
+  /// Notifies that a listener has closed and may return at once, as when a server reloads: as
+  /// expedite(), but in quick succession for 250 ms only.
   void expect_return();
-  /// What the sign of life announced has come: polls often, but no more in quick succession.
+  /// Notifies that the expected listener has come: still polls often, but no longer in quick
+  /// succession.
   void slow_down();
-  /// It polls by other means from now on.
+  /// Resets the measured costs. Must be called when the slot polls by other means from now on.
   void forget_costs();
-  /// Something has changed: poll in full as soon as the budget allows.
+  /// Notifies of a change: polls in full as soon as the bucket permits.
   void request_full_poll();
-  /// Whether work between the rounds may be done now; if not, request_full_poll() comes when it
-  /// may.
+  /// Whether the bucket permits work between rounds now. If not, call request_full_poll(): that
+  /// poll comes when the bucket permits and can do the work.
   [[nodiscard]] bool affordable();
-  /// Work done between the rounds, a wake-up included.
+  /// Takes the CPU time of work between rounds from the bucket, and that of its wake-up.
   void charge(Duration cpu) { pace_.spend(cpu + Pace::kWakeCost); }
 
  private:
@@ -135,14 +139,14 @@ class PollSlot {
   void expedite_for(Duration first_polls);
   Pace& pace_;
   Pollable& pollable_;
-  TimePoint last_ = TimePoint::min();  ///< poll; min: none yet
+  TimePoint last_ = TimePoint::min();  ///< last poll; min: none yet
   TimePoint last_full_ = TimePoint::min();
   TimePoint expedited_at_ = TimePoint::min();
-  Duration first_polls_;  ///< after expedited_at_: in quick succession
+  Duration first_polls_;  ///< duration after expedited_at_ with polls in quick succession
   bool urgent_ = false;
-  Duration cost_{};       ///< of a poll, as it goes
-  Duration full_cost_{};  ///< of one in full; zero: it never was necessary
-  Duration sample_{-1};   ///< the poll of the round in progress; negative: none
+  Duration cost_{};       ///< mean CPU time of a poll
+  Duration full_cost_{};  ///< mean CPU time of a full poll; zero: none yet
+  Duration sample_{-1};   ///< wall time of the poll in this wake-up; negative: none
   bool sample_full_ = false;
 };
 

@@ -22,8 +22,8 @@ bool CloseWatch::covered(std::span<const Port> ports) const {
   return std::ranges::all_of(ports, [this](Port port) { return events_.passes(port); });
 }
 
-/// A port too many in the filter costs a wake-up at most, so the filter is replaced only for a new
-/// port.
+/// A surplus port in the filter costs no more than a wake-up, so the filter is replaced only when a
+/// port is missing.
 void CloseWatch::set_ports(std::span<const Port> ports, bool udp) {
   assert(std::ranges::is_sorted(ports));
   if (!covered(ports)) {
@@ -35,7 +35,7 @@ void CloseWatch::set_ports(std::span<const Port> ports, bool udp) {
   wanted_ = !ports.empty();
   if (std::exchange(udp_, udp) != udp && events_.joined()) {
     source_.disarm();
-    events_.leave();  // and back, into other groups
+    events_.leave();  // to join other groups below
   }
   update_membership();
 }
@@ -95,7 +95,8 @@ constexpr Duration kFirstBackoff = 100ms;
 constexpr Duration kLastBackoff = 30s;
 constexpr Duration kLastBackoffInShortage = 1s;
 
-/// A shortage ends by itself; the next attempt must follow soon then.
+/// Whether the error is a shortage. A shortage ends by itself, and the next attempt should follow
+/// soon then.
 bool is_shortage(const Error& error) {
   switch (error.code) {
     case EAGAIN:
@@ -173,7 +174,8 @@ Result<std::vector<Listener>> ListenerSource::read(const ListenerFilter& filter,
   return out;
 }
 
-/// udp_diag may be missing where tcp_diag is present.
+/// Reads from sock_diag, or from /proc where that is the source or the diag module of the protocol
+/// is missing: udp_diag may be missing where tcp_diag is present.
 Result<std::vector<DiagSocket>> ListenerSource::read_sockets(Protocol protocol) {
   auto* const diag = std::get_if<SockDiag>(&tcp_);
   if (diag != nullptr && (protocol == Protocol::Tcp || modules_.of(protocol))) {
@@ -199,8 +201,9 @@ Result<void> ListenerSource::add_listeners(Protocol protocol, const ListenerFilt
   return {};
 }
 
-/// A server may connect its UDP socket to the first client. It stays a listener for life, though it
-/// receives from that peer alone and a dump of unconnected sockets omits it.
+/// Adds known UDP listeners that have been connected since. A server may connect its UDP socket to
+/// the first client. The socket counts as a listener for its lifetime, though it receives from that
+/// peer only and a dump of unconnected sockets omits it.
 Result<void> ListenerSource::add_connected(const std::vector<Listener>& known,
                                            std::vector<Listener>& out) {
   auto* const diag = std::get_if<SockDiag>(&tcp_);
@@ -315,7 +318,7 @@ void PortWatch::poll_now() {
   if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
 }
 
-/// A source that reads /proc is too expensive for that.
+/// Dumps at once, unless the source reads /proc, which is too expensive.
 void PortWatch::poll_on_evidence() {
   evidence_due_ = loop_.now() + kEvidenceGap;
   if (!source_.is_diag() || !dump_backoff_.over(loop_.now())) return;
@@ -324,9 +327,10 @@ void PortWatch::poll_on_evidence() {
   slot_.charge(pace_.cpu_time() - before);
 }
 
-/// A listener counts as a socket in use from listen() on, until it is closed or shut down. The
-/// counter is read before the dump: what comes in between moves it again. One socket gone and
-/// another one come since the last poll leave it as it was, hence full polls now and then.
+/// Whether to dump. A listener counts as a socket in use from listen() until it is closed or shut
+/// down. The counters are read before the dump, so a change during the dump is found by the next
+/// poll. If one socket has closed and another was opened since the last poll, the counters are the
+/// same; hence the occasional full polls.
 bool PortWatch::worth_a_dump(Depth depth) {
   if (filter_.udp != wanted_udp_) {
     filter_.udp = wanted_udp_;
@@ -356,12 +360,12 @@ void PortWatch::dump() {
   stale_ = false;
   first_look_done_ = true;
   std::ranges::sort(*now);
-  now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may show one twice
+  now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may repeat some
   if (!std::ranges::includes(listeners_, *now)) slot_.slow_down();
   set_listeners(std::move(*now));
 }
 
-/// Keeps the listeners: one is gone when the kernel reports so, not when a dump fails.
+/// Keeps the listeners: a failed dump does not mean that they have closed.
 void PortWatch::dump_failed(const Error& error) {
   if (!dump_backoff_.failing()) log::debug("watch: pid {}: {}; trying again", pid_, error.text());
   dump_backoff_.fail(error, loop_.now());
@@ -423,7 +427,7 @@ void PortWatch::apply_closes() {
   if (std::ranges::none_of(listeners_, closed)) return;
   std::vector<Listener> left;
   std::ranges::remove_copy_if(listeners_, std::back_inserter(left), closed);
-  stale_ = true;  // after a restart, one gone and one come, the counters are as they were
+  stale_ = true;  // a server that restarts leaves the counters unchanged
   slot_.expect_return();
   set_listeners(std::move(left));
 }

@@ -1,12 +1,13 @@
-// The listeners of one network namespace, kept up to date: a quick poll of its socket counters as
-// often as the pace permits, a dump when they have moved or enough time has passed, and the
-// kernel's close events. Owned by the NetnsAccess; its open files pin the namespace. It knows
-// neither brokers nor forwards.
+// Current listeners of one network namespace. They are kept current by three means: a quick poll of
+// the namespace's socket counters as often as the Pace permits; a dump when the counters have
+// changed or enough time has passed; and close events of the kernel. Owned by the NetnsAccess. Its
+// open files pin the namespace. It knows neither brokers nor forwards.
 //
-// States. *Dormant*: only the counters are open, as most sandboxes never open a socket. When one is
-// in use the watch requests a source from its owner, once, and again with growing pauses after each
-// diag_failed(). *Reading sock_diag* or *reading /proc*: it has a source; renew_source() requests
-// another one while the old one serves.
+// States. *Dormant*: only the counters are open, as most sandboxes never open a socket. When a
+// socket is in use, or at once where there are no counters, the watch requests a source from its
+// owner: once, and again after each diag_failed(), with growing pauses. *Reading sock_diag* or
+// *reading /proc*: it has a source; renew_source() requests another one, and the old one serves
+// meanwhile.
 #pragma once
 
 #include <sys/types.h>
@@ -29,9 +30,9 @@
 
 namespace portfwd {
 
-/// Rate limit of close events, shared by all watches: when sockets close by the thousands in one
-/// namespace all watches must leave the groups, since the kernel keeps one table for all namespaces
-/// by which it decides whether to build a message. From outside the groups the rate cannot be seen,
+/// Rate limit of close events, shared by all watches. When thousands of sockets close in one
+/// namespace, all watches must leave the multicast groups, since the kernel decides by one table
+/// for all namespaces whether it builds a message. The rate is not visible from outside the groups,
 /// so they are joined again after kAway. Source: netlink_has_listeners() in
 /// net/netlink/af_netlink.c.
 class CloseRateLimit {
@@ -44,29 +45,32 @@ class CloseRateLimit {
   TimePoint until_ = TimePoint::min();
 };
 
-// Close events of one network namespace. Owned by its port watch. Membership in the kernel's
-// multicast groups and the filter follow from the ports to watch: without a listener, or while the
-// rate limit is exceeded, it is in no group, and closes are found by polling. It knows only the
-// ports of listeners.
+// Close events of one network namespace. Owned by its port watch. The ports to watch determine the
+// filter and the membership in the kernel's multicast groups. It is in no group while there is no
+// listener, while the rate limit is exceeded, or when the kernel has rejected the filter or the
+// membership; closes are then found by polling. It knows only the ports of listeners.
 class CloseWatch final : private IoHandler {
  public:
-  /// The kernel spends 3 to 10 µs on each socket that closes while any program is in the group.
-  static constexpr std::uint64_t kMostCloses = 5000;  ///< within kWindow
+  /// Limit within kWindow. The kernel spends 3 to 10 µs on each socket that closes while any
+  /// program is in the group.
+  static constexpr std::uint64_t kMostCloses = 5000;
   static constexpr Duration kWindow = std::chrono::seconds(1);
 
   /// @param socket see DestroyEvents
-  /// @param on_closes called when events wait: read_events(), or pause() until there is time
+  /// @param on_closes called when events are pending; must call read_events(), or pause() to read
+  /// them later
   CloseWatch(EventLoop& loop, CloseRateLimit& rate_limit, UniqueFd socket,
              std::move_only_function<void()> on_closes);
 
-  /// @param ports of all listeners, ascending, each once @param udp some are of UDP
+  /// @param ports of all listeners, ascending, each once
+  /// @param udp whether some of them are UDP
   void set_ports(std::span<const Port> ports, bool udp);
-  /// To be called at every poll.
-  /// @return whether the groups were joined or left since the last time: closes in between must be
+  /// Joins or leaves the groups, as the rate limit requires. Must be called at every poll.
+  /// @return whether the groups were joined or left since the last call: closes in between must be
   /// found by polling
   bool refresh_membership();
 
-  /// Those that wait; counts them against the rate limit.
+  /// Reads the pending events and counts them against the rate limit.
   [[nodiscard]] DestroyEvents::Batch read_events();
   void pause() { source_.disarm(); }
   void resume();
@@ -86,14 +90,14 @@ class CloseWatch final : private IoHandler {
   IoSource source_;
   bool wanted_ = false;
   bool udp_ = false;
-  bool refused_ = false;  ///< the kernel has no such groups
+  bool refused_ = false;  ///< the kernel rejected the filter or the membership
 
-  bool changed_ = false;      ///< membership
-  std::uint64_t closes_ = 0;  ///< in this window
+  bool changed_ = false;      ///< the membership, since refresh_membership()
+  std::uint64_t closes_ = 0;  ///< in the current window
   TimePoint window_ends_ = TimePoint::min();
 };
 
-/// Which sockets of a namespace are reported as listeners.
+/// Selection of the sockets of a namespace that are reported as listeners.
 struct ListenerFilter {
   UdpInterest udp;
   std::vector<std::uint32_t> ignored;  ///< inodes of the daemon's own sockets inside
@@ -101,11 +105,11 @@ struct ListenerFilter {
   [[nodiscard]] bool accepts(const Listener& listener) const;
 };
 
-// What the listeners of one network namespace are read from: nothing yet, sock_diag, or the files
-// of /proc, which are hundreds of times more expensive. Owned by the port watch.
+// Source of the listeners of one network namespace: none yet, sock_diag, or the files of /proc,
+// which are hundreds of times more expensive. Owned by the port watch.
 class ListenerSource {
  public:
-  /// @param pid, netns as PortWatch has them
+  /// @param pid, netns see PortWatch
   ListenerSource(const DiagModules& modules, pid_t pid, std::uint64_t netns)
       : modules_(modules), pid_(pid), netns_(netns) {}
 
@@ -114,9 +118,9 @@ class ListenerSource {
   [[nodiscard]] bool exists() const { return !std::holds_alternative<std::monostate>(tcp_); }
   [[nodiscard]] bool is_diag() const { return std::holds_alternative<SockDiag>(tcp_); }
 
-  /// Must exist. UDP is read if the filter asks for it.
-  /// @param known what was read before
-  /// @return in no order; a listener may be there twice
+  /// Reads the listeners; those of UDP if the filter wants them. Must be called only if exists().
+  /// @param known the result of the last read
+  /// @return unordered; a listener may occur twice
   [[nodiscard]] Result<std::vector<Listener>> read(const ListenerFilter& filter,
                                                    const std::vector<Listener>& known);
 
@@ -130,14 +134,14 @@ class ListenerSource {
   const DiagModules& modules_;
   const pid_t pid_;
   const std::uint64_t netns_;
-  std::variant<std::monostate, SockDiag, ProcNetSockets> tcp_;  ///< of UDP, too, if it can be
-  std::optional<ProcNetSockets> udp_;                           ///< where udp_diag is missing
+  std::variant<std::monostate, SockDiag, ProcNetSockets> tcp_;  ///< SockDiag: for UDP too
+  std::optional<ProcNetSockets> udp_;                           ///< where tcp_ cannot read UDP
 };
 
-// Pauses between attempts, which grow while they fail. Owned by the port watch.
+// Pauses between attempts, growing while the attempts fail. Owned by the port watch.
 class Backoff {
  public:
-  /// A shortage of descriptors or memory keeps the pauses short.
+  /// Begins the next pause. After a shortage of descriptors or memory the pauses stay short.
   void fail(const Error& error, TimePoint now);
   void reset() { *this = {}; }
   [[nodiscard]] bool failing() const { return pause_ > Duration::zero(); }
@@ -150,7 +154,7 @@ class Backoff {
 
 class PortWatch final : private Pollable {
  public:
-  /// What all watches have in common; outlives them.
+  /// Shared by all watches; outlives them.
   struct Shared {
     EventLoop& loop;
     Pace& pace;
@@ -159,54 +163,60 @@ class PortWatch final : private Pollable {
     const DiagModules& modules;
   };
 
-  /// Called from the loop, never from within a call to the watch, which they must not destroy.
+  /// Called from the loop, never from within a call to the watch. They must not destroy the watch.
   struct Callbacks {
-    /// A socket is in use inside: use_diag(), use_procfs() or diag_failed() must be called, now or
-    /// later. Called once until then.
+    /// Requests a source: use_diag(), use_procfs() or diag_failed() must be called, now or later.
+    /// Not called again until then.
     std::move_only_function<void()> on_source_needed;
-    /// listeners() has changed.
+    /// Called when listeners() has changed, at most once a turn of the loop.
     std::move_only_function<void()> on_listeners;
   };
 
-  /// @param pid a process inside, held by the caller's pidfd, for the counters; 0: there is none,
-  /// and every poll is a dump
-  /// @param netns inode of its network namespace, 0 when it cannot be seen
+  /// @param pid a process inside, for the counters; the caller must hold its pidfd during the call.
+  /// 0: there is none, and every poll is a dump
+  /// @param netns inode of its network namespace; 0 when unknown
   PortWatch(const Shared& shared, Callbacks callbacks, pid_t pid, std::uint64_t netns);
   PortWatch(const PortWatch&) = delete;
   PortWatch& operator=(const PortWatch&) = delete;
 
-  /// @param dumps, events two NETLINK_SOCK_DIAG sockets made in the namespace; without a valid
-  /// `events` closes are found by polling
+  /// Reads from sock_diag from now on.
+  /// @param dumps, events two NETLINK_SOCK_DIAG sockets made in the namespace. If `events` is
+  /// invalid, closes are found by polling.
   void use_diag(UniqueFd dumps, UniqueFd events);
-  /// Where no socket can be made inside: reads /proc/PID/net instead, at a slower pace. Counts a
-  /// failure as diag_failed(). @return ESRCH, ENOENT: the process is gone
+  /// Reads /proc/PID/net from now on, with slower polls, for a namespace in which no socket can be
+  /// made. A failure counts as diag_failed().
+  /// @return ESRCH, ENOENT: the process has exited
   Result<void> use_procfs();
-  /// The same by files that are open already, whatever became of the process.
+  /// The same with files that are open already; the process may have exited.
   Result<void> use_procfs(Result<ProcNetSockets> table);
-  /// There is no source now. @param error determines how soon one is requested again
+  /// Notifies that no source is available now.
+  /// @param error determines how soon the watch requests one again
   void diag_failed(const Error& error);
-  /// The owner continues its attempts by itself; what is open will not be known soon.
+  /// Notifies that the owner itself continues to try, and that the listeners will not be known
+  /// soon.
   void diag_delayed() { first_look_done_ = true; }
-  /// The owner may have a better source by now: one is requested, and the present one serves until
-  /// it is there.
+  /// Notifies that the owner may have a better source now: the watch requests it, and the present
+  /// one serves until then.
   void renew_source();
 
   [[nodiscard]] const std::vector<Listener>& listeners() const { return listeners_; }
-  /// A sign of life (an exec inside, a client that waits): polls soon and often for a while.
+  /// Notifies of a sign of life (an exec inside, a client that waits): polls soon and often for a
+  /// while.
   void expedite() { slot_.expedite(); }
-  /// Evidence that listeners() is outdated: dumps at once, whatever the budget permits, but at most
-  /// once in kEvidenceGap.
+  /// Notifies of evidence that listeners() is outdated. With sock_diag it dumps at once, even
+  /// beyond the CPU budget, but at most once in kEvidenceGap. Any other source is polled soon and
+  /// often.
   void poll_now();
   static constexpr Duration kEvidenceGap = std::chrono::milliseconds(50);
 
-  /// A socket of the daemon's own inside: it is not reported as a listener, until stop_ignoring().
-  /// @param inode of the socket, by which /proc knows it too
+  /// Excludes a socket of the daemon's own from the listeners, until stop_ignoring().
+  /// @param inode of the socket, as in sock_diag and /proc
   void ignore(std::uint32_t inode);
   void stop_ignoring(std::uint32_t inode);
 
-  /// Whether what was open at the start is known by now, or cannot be (diag_failed).
+  /// Whether the listeners that existed at the start are known, or cannot be known (diag_failed).
   [[nodiscard]] bool first_look_done() const { return first_look_done_; }
-  /// Whether that is so, and the owner was notified.
+  /// Whether first_look_done(), and the owner has been notified.
   [[nodiscard]] bool settled() const { return first_look_done_ && !changed_.armed(); }
   [[nodiscard]] bool dormant() const { return !source_.exists(); }
   [[nodiscard]] std::uint64_t dumps() const { return dumps_; }
@@ -233,22 +243,22 @@ class PortWatch final : private Pollable {
   const std::uint64_t netns_;
 
   std::optional<Sockstat> counter_;
-  SocketsInUse seen_;       ///< just before the last dump
-  bool stale_ = true;       ///< a dump is owed, whatever the counters say
-  bool requested_ = false;  ///< the owner has been asked for a source and has not answered
-  bool renew_ = false;      ///< request one though there is one
+  SocketsInUse seen_;       ///< as of the last poll that read the counters
+  bool stale_ = true;       ///< a dump is needed, whatever the counters show
+  bool requested_ = false;  ///< a source; the owner has not answered yet
+  bool renew_ = false;      ///< request another source
   Backoff request_backoff_;
   Backoff dump_backoff_;
 
   ListenerSource source_;
-  ListenerFilter filter_;            ///< its interest in UDP is that of the last poll
+  ListenerFilter filter_;            ///< its `udp` is that of the last poll
   std::vector<Listener> listeners_;  ///< ordered
   std::uint64_t dumps_ = 0;
   bool first_look_done_ = false;
 
   TimePoint evidence_due_ = TimePoint::min();
   Timer evidence_;
-  Timer changed_;  ///< notifies the owner, once a turn
+  Timer changed_;  ///< armed while the owner must be notified
   std::optional<CloseWatch> closes_;
   PollSlot slot_;
 };

@@ -13,11 +13,11 @@ namespace portfwd {
 
 namespace {
 
-constexpr int kAncestors = 8;  // that a PORTFWD=off is looked for in
+constexpr int kAncestors = 8;  // that are searched for PORTFWD=off
 
 }  // namespace
 
-/// One search, in steps; each begins when the answer to the one before has come.
+/// One search, in steps. Each step begins when the reply to the previous one has come.
 class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
  public:
   Task(FoundProcessNames& owner, std::uint64_t netns, std::vector<std::uint32_t> inodes, Done done)
@@ -32,7 +32,7 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
  private:
   struct Owner {
     pid_t pid;
-    Reader* reader;  ///< by which it was found
+    Reader* reader;  ///< the reader that found it
   };
   using Next = void (Task::*)();
 
@@ -45,7 +45,7 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
     if (missing_.empty()) return read_facts();
     const auto self = shared_from_this();
     owner_.parts_.discovery.look_for_new();
-    if (self.use_count() == 1) return;  // the owner of the search has gone with a container
+    if (self.use_count() == 1) return;  // the search was cancelled: a scan may remove containers
     const std::vector<pid_t> now = owner_.parts_.discovery.processes_in(netns_);
     std::vector<pid_t> fresh;
     std::ranges::set_difference(now, looked_at_, std::back_inserter(fresh));
@@ -83,9 +83,10 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
     read(pid, pid, reader == &owner_.parts_.reader ? nullptr : reader, 0);
   }
 
-  /// A server whose title is in its environment's place has inherited PORTFWD=off from the shell or
-  /// the supervisor that started it in the same network.
-  /// @param of the listener's process, or an ancestor of it, `depth` above
+  /// Reads the facts of the listener's process `pid`. A server that wrote a title over its
+  /// environment may have inherited PORTFWD=off from the shell or the supervisor that started it in
+  /// the same network namespace, so its ancestors are read as well.
+  /// @param of the process to read: `pid`, or its ancestor `depth` levels above
   void read(pid_t pid, pid_t of, Reader* by, int depth) {
     call_ = owner_.parts_.facts.read(of, by, [this, pid, of, by, depth](const ProcessFacts& facts) {
       const ProcDir& proc = owner_.parts_.proc;
@@ -106,7 +107,7 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
     Programs found;
     for (const auto& [inode, owner] : owners_) found[inode] = programs_[owner.pid];
     Done done = std::move(done_);
-    done(std::move(found));  // which may end this task
+    done(std::move(found));  // this may destroy the task
   }
 
   FoundProcessNames& owner_;
@@ -129,8 +130,9 @@ ProcessNames::Search FoundProcessNames::find(std::uint64_t netns, std::vector<st
   return std::make_shared<Task>(*this, netns, std::move(inodes), std::move(done));
 }
 
-/// In the user namespace through which the network namespace is entered, as the brokers are.
-/// @return null when there is none that we may join, or too many are in use
+/// The reader in the user namespace through which the network namespace is entered, as brokers are.
+/// Starts it if needed.
+/// @return null when this process may not join any such namespace, or too many readers are in use
 Reader* FoundProcessNames::reader_inside(std::uint64_t netns) {
   for (const pid_t pid : parts_.discovery.processes_in(netns)) {
     const auto opened = parts_.proc.open_netns(pid);
@@ -190,7 +192,7 @@ void FoundProcessNames::end(std::unique_ptr<Reader> reader) {
   if (!reader->at_rest()) ending_.push_back(std::move(reader));
 }
 
-/// A process that has sockets of ours, until it ends.
+/// A process that has listeners open; watched until it exits.
 class ListenerNames::WatchedProcess final : public Retirable, private IoHandler {
  public:
   WatchedProcess(ListenerNames& owner, pid_t pid, UniqueFd pidfd)
@@ -233,7 +235,7 @@ std::vector<Listener> ListenerNames::name(std::vector<Listener> now) {
     if (fresh && listener.inode != 0 && netns_ != 0) {
       known.shown_from = time + kLongestWait;
     } else if (fresh) {
-      known.look_at = TimePoint::max();  // nothing to look it up by
+      known.look_at = TimePoint::max();  // it cannot be looked up without these
     }
     if (known.program.pid == 0 && known.shown_from > time) continue;
     listener.process = known.program.name;
@@ -288,7 +290,7 @@ void ListenerNames::on_timer() {
   if (over) on_change_();
 }
 
-/// One search for all that are due.
+/// Starts one search for all listeners that are due.
 void ListenerNames::search() {
   const TimePoint time = loop_.now();
   if (search_ || time < next_search_) return;
@@ -333,8 +335,8 @@ void ListenerNames::watch_exit(pid_t pid) {
   if (watched->watch()) watched_.emplace(pid, std::move(watched));
 }
 
-/// Most sockets are closed with their process: one that still exists after a pause has another
-/// process.
+/// Looks the sockets of the process up again after a pause. Most sockets are closed with their
+/// process; one that still exists then belongs to another process.
 void ListenerNames::on_exit(pid_t pid) {
   if (const auto watched = watched_.find(pid); watched != watched_.end()) {
     watched->second->disarm();

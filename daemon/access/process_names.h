@@ -1,9 +1,11 @@
-// Search for the programs behind listeners: a process of their network namespace has the socket
-// open. Owned by main. A reader process does the search and answers later: nothing here blocks.
+// Search for the programs of listeners: the processes of their network namespace that have the
+// sockets open. Owned by main. A reader process does the search and answers later, so nothing here
+// blocks.
 //
-// Processes that have started since the last scan of /proc are searched as well. Where the sockets
-// belong to another user of the container (`--user`, postgres), whose descriptors only root of that
-// user namespace may list, a reader in that namespace does it; it ends a minute after its last use.
+// A search covers the known processes of the namespace, then those that have started since the last
+// scan of /proc. Sockets may belong to another user of the container (`--user`, postgres), whose
+// descriptors only root of that user namespace may list: a reader in that user namespace searches
+// for these. Such a reader ends one to two minutes after its last use.
 #pragma once
 
 #include <chrono>
@@ -24,7 +26,7 @@
 
 namespace portfwd {
 
-/// What is known of the process behind a listener.
+/// The process that has a listener open, as far as it is known.
 struct ListeningProgram {
   pid_t pid = 0;
   SharedText name;     ///< comm, printable
@@ -36,11 +38,12 @@ class ProcessNames {
  public:
   using Programs = std::map<std::uint32_t, ListeningProgram>;  ///< by the socket's inode
   using Done = std::move_only_function<void(Programs)>;
-  /// A search under way; destroying it cancels it: the callback is not called.
+  /// A search in progress. Destroying it cancels it: the callback is not called.
   using Search = std::shared_ptr<void>;
 
-  /// Finds the processes of the namespace that have these sockets open; those that cannot be found
-  /// are left out. @param done not called from within this function
+  /// Finds the processes of the namespace that have these sockets open. Sockets without a known
+  /// process are left out of the result.
+  /// @param done not called from within this function
   [[nodiscard]] virtual Search find(std::uint64_t netns, std::vector<std::uint32_t> inodes,
                                     Done done) = 0;
 
@@ -62,7 +65,7 @@ class FoundProcessNames final : public ProcessNames {
 
   [[nodiscard]] Search find(std::uint64_t netns, std::vector<std::uint32_t> inodes,
                             Done done) override;
-  /// Readers in other user namespaces that run now.
+  /// Readers in other user namespaces that have not ended yet.
   [[nodiscard]] std::vector<const Reader*> readers() const;
 
   static constexpr Duration kReaderIdle = std::chrono::minutes(1);
@@ -81,49 +84,52 @@ class FoundProcessNames final : public ProcessNames {
 
   Parts parts_;
   std::map<std::uint64_t, Inside> inside_;       ///< by inode of the user namespace
-  std::vector<std::unique_ptr<Reader>> ending_;  ///< until their processes have been waited for
+  std::vector<std::unique_ptr<Reader>> ending_;  ///< until their processes are reaped
   Timer idle_;
 };
 
-// Programs of the listeners of one network namespace, kept for the life of each socket. Owned by
-// the NetnsAccess. A new listener is withheld until its program is known, since the program's
-// environment may exclude it from forwarding, but at most for kLongestWait, since its process may
+// Programs of the listeners of one network namespace, cached for the lifetime of each socket. Owned
+// by the NetnsAccess. A new listener is withheld until its program is known, since the program's
+// environment may exclude it from forwarding, but for at most kLongestWait, since its process may
 // be invisible. The search is repeated with growing pauses.
 //
-// When the named process ends while its socket lives on, another process has it: a worker that
-// outlives its parent, or a server started by socket activation. The socket is looked up again, and
-// keeps the old name until then.
+// When the named process ends while its socket lives on, another process has the socket: a worker
+// that outlives its parent, or a server started by socket activation. The socket is looked up
+// again, and keeps the old name until then.
 class ListenerNames {
  public:
   static constexpr Duration kLongestWait = std::chrono::milliseconds(100);
   static constexpr Duration kFirstPause = std::chrono::milliseconds(20);
   static constexpr Duration kLongestPause = std::chrono::seconds(30);
-  /// A container with many descriptors that opens ports all the time keeps the reader busy for a
-  /// second, and from then on for a tenth of the time.
+  /// Limits of the time spent on searches. A container that has many descriptors and opens ports
+  /// all the time keeps the reader busy for kMostCredit, and from then on for one part in kShare of
+  /// the time.
   static constexpr Duration kMostCredit = std::chrono::seconds(1);
   static constexpr int kShare = 10;
-  static constexpr std::size_t kMostWatched = 64;  ///< processes whose end is noticed
+  static constexpr std::size_t kMostWatched = 64;  ///< processes whose exit is watched
 
-  /// @param names borrowed @param on_change called when name() returns something else than before
+  /// @param names borrowed
+  /// @param on_change called when name() would return another result than before
   ListenerNames(EventLoop& loop, ProcessNames& names, std::uint64_t netns,
                 std::function<void()> on_change);
   ~ListenerNames();
 
-  /// @param now all listeners that exist @return those that may be shown, with their programs, in
-  /// the same order
+  /// Fills in the programs.
+  /// @param now all listeners that exist
+  /// @return the listeners that may be reported, in the same order
   [[nodiscard]] std::vector<Listener> name(std::vector<Listener> now);
-  /// Whether none is withheld for its program.
+  /// Whether no listener is withheld because its program is unknown.
   [[nodiscard]] bool settled() const;
 
  private:
   class WatchedProcess;
-  /// The socket's inode, which each source of listeners has, and its address; its cookie where
-  /// there is no inode.
+  /// (Cookie, inode, address) of the socket. The cookie is used only where there is no inode, and
+  /// is 0 otherwise, since not every source of listeners has it.
   using Key = std::tuple<std::uint64_t, std::uint32_t, Address>;
   struct Known {
-    ListeningProgram program;  ///< pid 0 while it is not known
+    ListeningProgram program;  ///< pid 0 while unknown
     TimePoint shown_from{};
-    TimePoint look_at = TimePoint::min();  ///< max() when there is nothing to search for
+    TimePoint look_at = TimePoint::min();  ///< max() while no search is needed
     Duration pause = kFirstPause;
     bool seen = false;
   };
@@ -143,7 +149,7 @@ class ListenerNames {
   std::map<pid_t, std::unique_ptr<WatchedProcess>> watched_;
   ProcessNames::Search search_;
   TimePoint search_begun_{};
-  Duration credit_ = kMostCredit;  ///< of time for searches; negative: none yet
+  Duration credit_ = kMostCredit;  ///< time that searches may take; negative: overdrawn
   TimePoint next_search_ = TimePoint::min();
   Timer timer_;
 };
