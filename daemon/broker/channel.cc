@@ -9,13 +9,13 @@ namespace portfwd::broker {
 
 namespace {
 
-/// What recvmsg() brought, before anybody has looked at it.
+/// Result of recvmsg(), not checked yet.
 struct Raw {
   ssize_t size = 0;
   bool whole = false;  ///< neither the message nor its descriptors were cut off
 };
 
-/// There is room for one descriptor: the kernel drops the others and says so.
+/// Receives a message and at most one descriptor: the kernel drops others and sets MSG_CTRUNC.
 /// Source: unix(7), "MSG_CTRUNC"; fact: UnixSocket.SurplusDescriptorsAreDroppedByTheKernel.
 Raw receive(int socket, Message& message) {
   iovec part{&message.request, sizeof message.request};
@@ -73,8 +73,8 @@ bool Channel::next(Message& message) const {
     const bool sized = raw.size == sizeof request;
     const Outcome sound = raw.whole && sized ? check(request, message.passed.valid()) : kNonsense;
     if (sound.ok()) return true;
-    // No bytes are an empty message or the daemon's end: they differ by whether it can be answered.
-    // Fact: UnixSocket.AnEmptyMessageReadsLikeTheEndButCanBeAnswered.
+    // Zero bytes are an empty message, or the daemon has closed its end. In the latter case the
+    // reply cannot be sent. Fact: UnixSocket.AnEmptyMessageReadsLikeTheEndButCanBeAnswered.
     if (!refuse(sized ? request.id : 0, sound)) return false;
   }
 }
@@ -106,7 +106,7 @@ bool Channel::answer(std::uint32_t id, Outcome outcome, const FdBatch& made) con
     sent = ::sendmsg(socket_, &header, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   if (sent >= 0) return true;
-  // Descriptors may be refused (ETOOMANYREFS) where a plain answer still gets through.
+  // The kernel may reject the descriptors (ETOOMANYREFS) and still accept a reply without them.
   return carries && refuse(id, failed(Step::Socket));
 }
 

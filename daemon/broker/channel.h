@@ -1,6 +1,5 @@
-// The broker's end of the socket pair: receives requests, sends replies. Owned by main for the life
-// of the process. It rejects messages that are not valid requests itself; it does not know what the
-// operations do.
+// The broker's end of the socket pair: receives requests and sends replies. Owned by main for the
+// lifetime of the process. It rejects invalid requests; it does not know what the operations do.
 #pragma once
 
 #include <unistd.h>
@@ -14,21 +13,21 @@
 
 namespace portfwd::broker {
 
-// Results of a broker's steps: an errno with the step that failed, and the descriptors made so far.
-// They are values on the stack of one request; the descriptors of a failed request are closed with
-// it.
+// Result of a step of a broker: an errno and the step that failed. A value on the stack of one
+// request.
 struct [[nodiscard]] Outcome {
   int error = 0;  ///< 0 or a positive errno
   Step step = Step::None;
   [[nodiscard]] bool ok() const { return error == 0; }
 };
 
-/// `return failed(Step::Bind);` right after the call that set errno.
+/// The failure of a step, as in `return failed(Step::Bind);` right after the call that set errno.
 inline Outcome failed(Step step, int error = errno) {
   return {error, step};
 }
 
-/// Up to kMaxCount owned descriptors, in the form that SCM_RIGHTS wants.
+/// Up to kMaxCount owned descriptors, as an array for SCM_RIGHTS. On the stack of one request:
+/// closed at its end, whether they were sent or not.
 class FdBatch {
  public:
   FdBatch() = default;
@@ -38,7 +37,7 @@ class FdBatch {
     for (std::size_t i = 0; i < size_; ++i) ::close(fds_[i]);
   }
 
-  /// A full batch closes what it is given; no request asks for that many.
+  /// Adds a descriptor. A full batch closes it; a valid request does not need that many.
   void add(UniqueFd fd) {
     if (size_ < fds_.size()) fds_[size_++] = fd.release();
   }
@@ -52,11 +51,11 @@ class FdBatch {
 
 struct Message {
   Request request;
-  UniqueFd passed;  ///< invalid when none came along
+  UniqueFd passed;  ///< invalid when the message had no descriptor
 };
 
-/// Is this a request that makes sense by itself? Pure. A terminated path is part of it.
-/// @param passed whether a descriptor came along
+/// Checks a request by itself, including that its path is terminated. Pure.
+/// @param passed whether the message had a descriptor
 [[nodiscard]] Outcome check(const Request& request, bool passed);
 
 class Channel {
@@ -64,12 +63,12 @@ class Channel {
   /// @param socket borrowed, blocking
   explicit Channel(int socket) : socket_(socket) {}
 
-  /// Waits for the next request that passes check(); the others are answered with an error.
-  /// @return false when the daemon has gone
+  /// Waits for the next request that passes check(); answers others with an error.
+  /// @return false when the daemon has closed its end
   [[nodiscard]] bool next(Message& message) const;
 
-  /// @param made sent only with success; closed by its owner in any case
-  /// @return false when the daemon has gone
+  /// @param made sent only with success; its owner closes the descriptors
+  /// @return false when the daemon has closed its end
   bool answer(std::uint32_t id, Outcome outcome, const FdBatch& made) const;
 
  private:

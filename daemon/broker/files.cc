@@ -35,26 +35,28 @@ UniqueFd open_by_kernel(int folder, const char* path, int flags, std::uint64_t r
   return UniqueFd(static_cast<int>(::syscall(SYS_openat2, folder, path, &how, sizeof how)));
 }
 
-/// A filter answers with either. The kernel itself has no such answer for these flags.
+/// Whether a seccomp filter rejected the call: filters answer with either of these, and the kernel
+/// itself does not for these flags.
 bool was_refused(const UniqueFd& opened) {
   return !opened.valid() && (errno == ENOSYS || errno == EPERM);
 }
 
-/// All links there, since magic ones cannot be distinguished from others.
+/// Whether the link is in /proc. All links there count, since magic links cannot be distinguished
+/// from others. True on failure.
 bool is_in_proc(int link) {
   struct statfs about {};
   return ::fstatfs(link, &about) != 0 || about.f_type == PROC_SUPER_MAGIC;
 }
 
-/// One path. Each folder on the way is held open, and ".." is the one before: the kernel is never
-/// asked for it, so a folder that is moved meanwhile does not lead out.
+/// Resolution of one path. Each folder on the way is held open, and ".." is the previous one: the
+/// kernel does not look it up, so a folder that is moved meanwhile does not lead out.
 class Walk {
  public:
-  /// @param folder where it begins, borrowed @param beneath whether it may not leave it; else
-  /// `folder` is "/"
+  /// @param folder where the path begins, borrowed
+  /// @param beneath whether the path must not leave it; otherwise `folder` must be "/"
   Walk(int folder, bool beneath) : folder_(folder), beneath_(beneath) {}
 
-  /// @param last_flags to open what the path ends at; kStepFlags: it must be a folder
+  /// @param last_flags for opening the last component; kStepFlags: it must be a folder
   UniqueFd open(const char* path, int last_flags) {
     if (!prepend(path)) return {};
     for (;;) {
@@ -75,7 +77,9 @@ class Walk {
     return true;
   }
 
-  /// @return whether the path goes on; if not, `end` is what it ends at, or invalid, with errno set
+  /// Resolves one component.
+  /// @return whether the path continues; if not, `end` is its last component, or invalid with errno
+  /// set
   [[nodiscard]] bool step(std::string_view name, int last_flags, UniqueFd& end) {
     if (name.size() > NAME_MAX) return errno = ENAMETOOLONG, false;
     std::array<char, NAME_MAX + 1> text{};
@@ -96,7 +100,7 @@ class Walk {
     return true;
   }
 
-  /// The path's next component, which stays valid until prepend(); "" at the end.
+  /// The next component of the path, valid until prepend(); "" at the end.
   std::string_view next() {
     const std::string_view rest(rest_.data() + begin_, rest_.size() - begin_);
     const std::size_t from = rest.find_first_not_of('/');
@@ -106,7 +110,7 @@ class Walk {
     return rest.substr(from, to - from);
   }
 
-  /// Puts the text before the rest of the path.
+  /// Inserts the text before the rest of the path.
   [[nodiscard]] bool prepend(std::string_view text) {
     if (text.size() > begin_) return errno = ENAMETOOLONG, false;
     begin_ -= text.size();
@@ -133,7 +137,7 @@ class Walk {
   std::array<UniqueFd, kMostFoldersOnPath> folders_;
   std::size_t depth_ = 0;
   int links_ = 0;
-  std::array<char, PATH_MAX> rest_{};  ///< of the path, at its end
+  std::array<char, PATH_MAX> rest_{};  ///< rest of the path, at the end of the array
   std::size_t begin_ = rest_.size();
 };
 
@@ -155,8 +159,8 @@ UniqueFd open_file_beneath(int folder, const char* path) {
 
 namespace {
 
-/// No magic links: /proc inside may lead to any process' root. Source: openat2(2); facts:
-/// OpenInRoot.*.
+/// Opens a path inside the root. Magic links are not followed: /proc inside may lead to the root of
+/// any process. Source: openat2(2); facts: OpenInRoot.*.
 UniqueFd open_inside(int root, const char* path, std::uint64_t flags) {
   open_how how{};
   how.flags = flags | O_PATH | O_CLOEXEC;
@@ -194,7 +198,7 @@ class DescriptorAddress {
   bool fits_ = true;
 };
 
-/// A path split at its last slash; the directory keeps the slash.
+/// A path, split at its last slash; the directory keeps the slash.
 struct Split {
   explicit Split(const char* path) {
     const std::string_view whole(path);
@@ -204,10 +208,11 @@ struct Split {
   }
   [[nodiscard]] bool names_an_entry() const { return !name.empty() && name != "." && name != ".."; }
   char directory[kPathSize]{};
-  std::string_view name;  ///< ends where the path does, so its data() is NUL-terminated
+  std::string_view name;  ///< ends with the path, so its data() is NUL-terminated
 };
 
-/// Opened first and looked at, so that a file which took the name meanwhile keeps its owner.
+/// Sets the owner of the socket's path. Opens and checks it first, so that another file that has
+/// taken the name meanwhile keeps its owner.
 Outcome give_to(int directory, const char* name, const Request& request) {
   const UniqueFd entry = open_inside(directory, name, O_NOFOLLOW);
   struct stat status {};
@@ -243,8 +248,8 @@ Outcome unix_listen(const Request& request, int root, FdBatch& made) {
   if (!address.fits()) return {ENAMETOOLONG, Step::Bind};
   UniqueFd socket = stream_socket();
   if (!socket.valid()) return failed(Step::Socket);
-  // bind() gives the path the socket's own mode, so it is never more open than asked for; and it
-  // does not follow a link there. Facts: UnixSocket.ItsPathGetsTheSocketsOwnMode,
+  // bind() gives the path the socket's own mode, so it is never more permissive than requested, and
+  // it does not follow a link at the path. Facts: UnixSocket.ItsPathGetsTheSocketsOwnMode,
   // UnixSocket.BindNeverFollowsALinkAtTheEndOfThePath.
   if (::fchmod(socket.get(), request.mode) != 0) return failed(Step::SetOption);
   if (::bind(socket.get(), address.get(), DescriptorAddress::kSize) != 0) return failed(Step::Bind);

@@ -1,8 +1,8 @@
-// portfwd-broker: makes sockets inside a container's namespaces and passes them to the daemon,
-// nothing else. There is one process for each user namespace, started by the daemon, which holds
-// the other end of kSocketFd; or one for a network namespace, started there by an engine with a
-// socket's path as its argument, where it fetches its end. With --reader or --writer it does for
-// the daemon what may block (serve.h). It ends when the daemon closes its end. It is static and
+// portfwd-broker: a program that makes sockets inside a container's namespaces and passes them to
+// the daemon. There is one process for each user namespace, started by the daemon, which holds the
+// other end of kSocketFd; or one for a network namespace, started there by an engine with a
+// socket's path as its argument, from which it gets its end. With --reader or --writer it does for
+// the daemon what may block (serve.h). It exits when the daemon closes its end. It is static and
 // without dependencies, because the same file also runs inside containers. It shares protocol.h and
 // unique_fd.h with the daemon.
 #include <sys/prctl.h>
@@ -18,7 +18,8 @@ namespace portfwd::broker {
 
 namespace {
 
-/// Answers until a Join came. @return false when the daemon has gone or the join failed
+/// Answers requests up to the first Join; those before it are rejected.
+/// @return false when the daemon has closed its end or the join failed
 bool wait_for_join(const Channel& channel, UniqueFd& home) {
   Message message;
   while (channel.next(message)) {
@@ -32,10 +33,11 @@ bool wait_for_join(const Channel& channel, UniqueFd& home) {
   return false;
 }
 
-/// @param path of the daemon's socket, or null: the end of the pair is there already, as it is for
-/// a reader
+/// @param path the argument: the daemon's socket, kReaderArgument or kWriterArgument; null when the
+/// end of the pair is kSocketFd
 int run(const char* path) {
-  // Root of a container that shares our pid namespace has our uid there: it must not trace us.
+  // Root of a container that shares the daemon's pid namespace may have the same uid, and must not
+  // be able to trace this process.
   if (::prctl(PR_SET_DUMPABLE, 0) != 0 || ::chdir("/") != 0) return 1;
   if (path != nullptr && std::string_view(path) == kReaderArgument) {
     const UniqueFd end(kSocketFd);

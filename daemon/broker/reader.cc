@@ -1,6 +1,6 @@
-// portfwd-broker as a reader; see serve.h. It decides nothing but whose process may be read: one
-// that the kernel permits it to trace, which is the user's own, one in a user namespace that the
-// user owns, or one of root.
+// portfwd-broker as a reader; see serve.h. Its only decision is whose processes may be read: those
+// that the kernel permits it to trace, which are the user's own and those in a user namespace that
+// the user owns, and those of root.
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@ namespace portfwd::broker {
 
 namespace {
 
-/// One request and room for its answer; static, as it is large and there is one at a time.
+/// One request and the buffer for its reply. Static, as it is large and there is one at a time.
 struct Work {
   ReadRequest request;
   UniqueFd passed;
@@ -39,7 +39,8 @@ struct Work {
   std::array<char, kChunk> answer;
 };
 
-/// @return false at the end of the socket, or when what came is no request
+/// Receives one request.
+/// @return false when the socket is closed, or the message is not a request
 bool receive(int socket, Work& work) {
   std::array<iovec, 2> parts{iovec{&work.request, sizeof work.request},
                              iovec{work.payload.data(), work.payload.size()}};
@@ -68,7 +69,8 @@ bool receive(int socket, Work& work) {
   return true;
 }
 
-/// @return false when the daemon has gone
+/// Sends one reply.
+/// @return false when the daemon has closed its end
 bool send(int socket, ReadReply reply, const ReadRequest& to, std::string_view bytes = {}) {
   reply.id = to.id;
   std::array<iovec, 2> parts{iovec{&reply, sizeof reply},
@@ -89,7 +91,8 @@ bool refuse(int socket, const ReadRequest& request, int error) {
   return send(socket, reply, request);
 }
 
-/// Reads to the end or until the buffer is full. @return bytes, or -1 with errno set
+/// Reads until the end of the file, or until the buffer is full.
+/// @return bytes, or -1 with errno set
 ssize_t fill(int fd, char* buffer, std::size_t size) {
   std::size_t had = 0;
   while (had < size) {
@@ -105,7 +108,8 @@ UniqueFd open_at(int folder, const char* name, int flags = kReadFlags) {
   return UniqueFd(::openat(folder, name, flags));
 }
 
-/// The folder of a process; it stays that process's when the pid is reused.
+/// Opens the folder of a process. The descriptor refers to that process even when the pid is
+/// reused.
 UniqueFd open_process(int proc, std::int32_t pid) {
   std::array<char, 12> name{};
   *std::to_chars(name.data(), name.data() + name.size() - 1, pid).ptr = '\0';
@@ -121,8 +125,9 @@ bool is_roots(int process) {
   return status.find("\nUid:\t0\t0\t0\t0\n") != status.npos;
 }
 
-/// The links of ns/ are to be read by whoever may trace the process; the question takes no lock of
-/// its memory map. Source: ptrace(2), "Ptrace access mode checking".
+/// Whether the process may be read. The links of ns/ are readable for processes that may trace it,
+/// and reading one does not take the lock of its memory map. Source: ptrace(2), "Ptrace access mode
+/// checking".
 /// Fact: ReaderRights.ReadsNoProcessOfAnotherUser
 bool may_be_read(int process) {
   std::array<char, 64> target;
@@ -149,7 +154,8 @@ bool answer_texts(int socket, int proc, Work& work) {
               {work.answer.data(), had + static_cast<std::size_t>(std::max<ssize_t>(more, 0))});
 }
 
-/// "socket:[12345]". @return 0 for every other text
+/// Parses "socket:[12345]".
+/// @return 0 for any other text
 std::uint32_t socket_inode(std::string_view text) {
   constexpr std::string_view kBefore = "socket:[";
   if (!text.starts_with(kBefore) || !text.ends_with(']')) return 0;
@@ -159,7 +165,7 @@ std::uint32_t socket_inode(std::string_view text) {
   return error == std::errc() && stop == end ? inode : 0;
 }
 
-/// Looks for sockets among the descriptors of processes.
+/// Search for sockets among the descriptors of processes.
 class OwnerSearch {
  public:
   OwnerSearch(const Work& work, char* out) : out_(out), inodes_(work.request.inodes) {
@@ -198,7 +204,7 @@ class OwnerSearch {
     const auto place = std::lower_bound(wanted_.begin(), end, inode);
     if (inode == 0 || place == end || *place != inode) return;
     for (std::size_t i = 0; i < found_; ++i) {
-      if (at(i).inode == inode) return;  // the first one counts
+      if (at(i).inode == inode) return;  // the first process found is reported
     }
     const SocketOwner owner{inode, pid};
     std::memcpy(out_ + found_++ * sizeof owner, &owner, sizeof owner);
@@ -231,14 +237,16 @@ bool answer_owners(int socket, int proc, Work& work) {
   return send(socket, {}, request, {work.answer.data(), search.bytes()});
 }
 
-/// Files there are made by the kernel as they are read.
+/// Whether the file is in /proc or sysfs, whose contents the kernel generates on each read. True on
+/// failure.
 bool is_on_kernels_own(int fd) {
   struct statfs about {};
   if (::fstatfs(fd, &about) != 0) return true;
   return about.f_type == PROC_SUPER_MAGIC || about.f_type == SYSFS_MAGIC;
 }
 
-/// @return the open file, or nothing with errno set
+/// Opens a file that a request may read: regular, owned by `owner`, at most `limit` bytes.
+/// @return invalid with errno set
 UniqueFd open_file(const ReadRequest& request, const char* folder_path, const char* path) {
   const UniqueFd folder = open_folder(folder_path);
   if (!folder.valid()) return {};
@@ -276,7 +284,8 @@ bool answer_file(int socket, Work& work) {
   }
 }
 
-/// @return an errno or 0
+/// Carries out ReadOp::Join.
+/// @return an errno, or 0
 int join(Work& work) {
   if (work.passed.valid() && ::setns(work.passed.get(), CLONE_NEWUSER) != 0) return errno;
   work.passed.reset();

@@ -24,8 +24,8 @@ constexpr std::uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #error "name this machine's AUDIT_ARCH_ and check the system calls below"
 #endif
 
-/// Builds an allow-list of system calls, some of them only for certain values of one argument.
-/// It compares numbers for equality, so x86-64's second set (x32, bit 30 set) is never allowed.
+/// An allow-list of system calls, some of them only for certain values of one argument. Numbers are
+/// compared for equality, so the second set of x86-64 (x32, bit 30 set) is never allowed.
 class AllowList {
  public:
   AllowList() {
@@ -40,7 +40,8 @@ class AllowList {
     finish(SECCOMP_RET_ALLOW);
   }
 
-  /// @param argument its index; only the low half counts, as the kernel takes these as int
+  /// @param argument its index; only the low half is compared, as the kernel reads these arguments
+  /// as int
   void allow_if(long number, unsigned argument, std::initializer_list<int> values) {
     const auto count = static_cast<std::uint8_t>(values.size());
     add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(number), 0,
@@ -57,7 +58,7 @@ class AllowList {
   [[nodiscard]] int install() {
     finish(SECCOMP_RET_KILL_PROCESS);
     sock_fprog program{size_, code_};
-    // Not seccomp(2), which a service confined to systemd's @system-service may not call.
+    // Not seccomp(2), which is denied to services confined to @system-service of systemd.
     return ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
   }
 
@@ -68,7 +69,7 @@ class AllowList {
     code_[size_++] = {static_cast<std::uint16_t>(code), if_true, if_false, value};
   }
 
-  sock_filter code_[96];  // the list below takes 50
+  sock_filter code_[96];  // the longer of the lists below takes 52
   std::uint16_t size_ = 0;
 };
 
@@ -81,8 +82,8 @@ Outcome lock(AllowList& list) {
 }  // namespace
 
 Outcome drop_capabilities(Capabilities keep) {
-  // Bounding set first: that needs CAP_SETPCAP. Where it is missing there is nothing to gain from
-  // it.
+  // The bounding set first, since dropping from it needs CAP_SETPCAP. Without that capability the
+  // calls fail, which is harmless: the system call filter permits no exec.
   for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability) {
     (void)::prctl(PR_CAPBSET_DROP, capability);
   }

@@ -70,8 +70,8 @@ bool uses_bbr(int stream) {
          std::string_view(name, ::strnlen(name, sizeof name)) == "bbr";
 }
 
-/// Sets what a relay needs, here and ahead, instead of once for each connection when it comes. None
-/// of it is worth a failure.
+/// Sets the options that a relay needs, ahead of time instead of when each connection comes.
+/// Failures are ignored, since a relay works without them.
 void tune(int stream, bool prefer_reno) {
   (void)set_flag(stream, IPPROTO_TCP, TCP_NODELAY, 1);
   (void)set_flag(stream, SOL_SOCKET, SO_OOBINLINE, 1);
@@ -113,12 +113,12 @@ constexpr Capabilities bit(int capability) {
   return Capabilities{1} << capability;
 }
 
-/// setns() into network namespaces, ports below 1024, owners of Unix sockets.
+/// Needed for setns() into network namespaces, ports below 1024, and chown of Unix sockets.
 constexpr Capabilities kNeeded = bit(CAP_SYS_ADMIN) | bit(CAP_NET_BIND_SERVICE) | bit(CAP_CHOWN);
 
-/// Fact: UserNamespace.OnceJoinedThereIsNoWayBack. An empty namespace is owned by the user
-/// namespace just joined, so setns() back to it is allowed; back to the daemon's own it would not
-/// be.
+/// Makes an empty network namespace. It is owned by the user namespace just joined, so setns() back
+/// to it is permitted, which it would not be for the daemon's own.
+/// Fact: UserNamespace.OnceJoinedThereIsNoWayBack.
 Outcome make_home(UniqueFd& home) {
   if (::unshare(CLONE_NEWNET) != 0) return failed(Step::MakeHome);
   home = UniqueFd(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
@@ -133,7 +133,7 @@ Outcome join(const Request& request, UniqueFd userns, UniqueFd& home) {
   if (private_home) {
     if (const Outcome made = make_home(home); !made.ok()) return made;
   }
-  ::umask(0);  // UnixListen gives the mode exactly
+  ::umask(0);  // UnixListen sets the exact mode
   if (const auto dropped = drop_capabilities(private_home ? kNeeded : 0); !dropped.ok()) {
     return dropped;
   }
@@ -174,7 +174,8 @@ Outcome make_internet(const Request& request, FdBatch& made) {
   return request.op == Op::Sockets ? make_sockets(request, made) : make_listener(request, made);
 }
 
-/// Running on in the wrong namespace would be worse than ending: the daemon starts another one.
+/// Returns to the home namespace, or exits: the daemon starts another broker, and continuing in the
+/// wrong namespace would be worse.
 void go_home(int home) {
   if (::setns(home, CLONE_NEWNET) != 0) ::_exit(1);
 }

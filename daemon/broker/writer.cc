@@ -1,6 +1,6 @@
-// portfwd-broker as a writer; see serve.h. The text is written beside, synced and renamed, so that
-// a crash at any moment leaves the old file or the new one. The writer dies with the daemon, so
-// that two of them never write at once.
+// portfwd-broker as a writer; see serve.h. The text is written to a new file beside the old one,
+// synced and renamed, so that a crash at any moment leaves the old file or the new one. The kernel
+// kills the writer when the daemon dies, so that no two writers run at once.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -50,7 +50,7 @@ WriteReply failed(WriteStep step) {
   return {errno, step};
 }
 
-/// Source: XDG Base Directory Specification: what is missing is made, with mode 0700.
+/// Makes missing folders of the path, with mode 0700. Source: XDG Base Directory Specification.
 bool make_folders(char* path) {
   for (char* slash = std::strchr(path + 1, '/'); slash != nullptr;
        slash = std::strchr(slash + 1, '/')) {
@@ -75,9 +75,10 @@ bool copy(int from, int to) {
   }
 }
 
-/// Replaces `path`, 0600, by what can be read from `text`; missing folders of it are made, 0700.
-/// The folder itself is not synced: a rename that is lost leaves the old file. What an earlier
-/// writer, or another program, has left beside is removed and not written to: it may be a pipe.
+/// Replaces the file at `path`, mode 0600, by what can be read from `text`, and makes missing
+/// folders of the path, mode 0700. Does not sync the folder: if the rename is lost, the old file
+/// remains. A file that an earlier writer, or another program, left beside it is removed and not
+/// written to: it may be a pipe.
 WriteReply replace_file(const char* path, int text) {
   std::array<char, kWritePathLimit> folders;
   std::array<char, kWritePathLimit + 8> beside;
@@ -105,7 +106,7 @@ int write_for_daemon(int socket) {
   (void)::prctl(PR_SET_NAME, "portfwd-writer");
   (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
   pollfd daemon{socket, 0, 0};
-  if (::poll(&daemon, 1, 0) != 0) return 1;  // it had died before
+  if (::poll(&daemon, 1, 0) != 0) return 1;  // the daemon died before prctl()
   const WriteReply reply = receive(socket, request)
                                ? replace_file(request.path.data(), request.text.get())
                                : WriteReply{EPROTO, WriteStep::Request};

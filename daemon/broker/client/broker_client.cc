@@ -146,14 +146,15 @@ std::string_view name_of(Step step) {
 
 namespace {
 
-/// Enough to keep a broker busy, few enough for any socket buffer and descriptor limit.
+/// Enough to keep a broker busy, and few enough for any socket buffer and descriptor limit.
 constexpr std::size_t kMostInFlight = 8;
 
 constexpr Error kDied{ECONNRESET, BrokerClient::kOwnOp};
 constexpr Error kSilent{ETIMEDOUT, BrokerClient::kOwnOp};
 constexpr Error kNonsense{EBADMSG, BrokerClient::kOwnOp};
 
-/// A request may be sent before the loop has seen the broker's end.
+/// Whether the broker has closed its end. The loop may not have seen that yet when a request is
+/// sent.
 bool is_end_of_peer(const Error& error) {
   return error.code == EPIPE || error.code == ECONNRESET;
 }
@@ -189,7 +190,8 @@ BrokerCall BrokerClient::call(const broker::Request& request, int fd, Done done)
   return {weak_from_this(), added.request.id};
 }
 
-/// A callback may let go of the last owner while we are still at work.
+/// Keeps this object until the batch ends: a callback may release the last owner while a member
+/// function runs.
 void BrokerClient::stay_until_batch_ends() {
   struct Stay final : Retirable {
     explicit Stay(std::shared_ptr<BrokerClient> client) : client_(std::move(client)) {}
@@ -261,7 +263,8 @@ void BrokerClient::on_io(IoSource&, std::uint32_t) {
   if (const auto sent = send_waiting(); !sent) on_failure(sent.error());
 }
 
-/// @return false when there is no more for now, or no broker any more
+/// Receives one reply.
+/// @return false when there is none now, or the broker has failed
 bool BrokerClient::receive_one() {
   broker::Reply bytes;
   ReceivedMessage got = receive_with_fds(process_->process.socket.get(),
@@ -273,7 +276,8 @@ bool BrokerClient::receive_one() {
                          : parse_reply(std::as_bytes(std::span(&bytes, 1)).first(got.size),
                                        calls_.front().request);
   const bool complete = reply && !got.bytes_cut_off && got.fds.size() == reply->count;
-  // Only our own descriptor limit cuts a reply's off: the buffer holds as many as a message can.
+  // Only the descriptor limit of this process can truncate a reply: the buffer has room for as many
+  // as one message can carry.
   const bool cut_off = reply && got.fds_cut_off && got.fds.size() < reply->count;
   if (!complete && !cut_off) return on_failure(kNonsense), false;
   complete_first(*reply, std::move(got.fds), cut_off);
@@ -296,7 +300,8 @@ void BrokerClient::complete_first(const broker::Reply& reply, Sockets sockets, b
   if (call.done) call.done(std::move(result));
 }
 
-/// What was sent along with the join is only read from now on.
+/// Restarts the deadlines of requests that were sent after the join: the broker reads them only
+/// now.
 void BrokerClient::on_joined() {
   for (std::size_t i = 0; i < in_flight_; ++i) calls_[i].deadline = loop_.now() + kDeadline;
 }
@@ -304,7 +309,7 @@ void BrokerClient::on_joined() {
 void BrokerClient::on_failure(Error error) {
   stay_until_batch_ends();
   ++failures_;
-  const bool again = pause_ > Duration::zero();  // it has not worked since the last time
+  const bool again = pause_ > Duration::zero();  // no success since the last failure
   log::write(again ? log::Level::Debug : log::Level::Warning,
              fmt::format("a socket broker failed ({}); the next one starts when needed{}",
                          error.text(), and_remedy_of_shortage(error)),
@@ -349,7 +354,7 @@ Result<std::shared_ptr<BrokerClient>> BrokerSet::enter(int netns) {
   const std::uint64_t inode = gate->inode;
   if (const auto known = brokers_.find(inode); known != brokers_.end()) return known->second.lock();
   const auto forget = [this, inode](BrokerClient* client) {
-    brokers_.erase(inode);  // before another user namespace can have the inode
+    brokers_.erase(inode);  // before the inode can be reused for another user namespace
     delete client;
   };
   std::shared_ptr<BrokerClient> client(new BrokerClient(loop_, launcher_, std::move(gate->userns)),

@@ -1,12 +1,12 @@
 // The daemon's side of one broker: sends requests and calls back with the descriptors. Shared by
-// all containers that the broker serves; it starts the process with the first request, and the
-// process ends with the last owner. It knows the protocol, and nothing of containers.
+// all containers that the broker serves. It starts the process with the first request, and ends it
+// when its last owner releases it. It knows the protocol, and nothing of containers.
 //
-// Replies come in the order of the requests, so the first call in flight is answered next. Anything
-// else (another id, a wrong count, no reply before the deadline, the end of the socket) means that
-// the broker must not be trusted: it is killed, all calls fail, and another one is started when
-// needed, after a pause that doubles with every failure up to kLongestPause, which is the longest
-// wait of any request. Descriptors that were already passed on are not affected.
+// Replies come in the order of the requests, so the next reply answers the first call in flight. A
+// wrong id or count, no reply before the deadline, or the end of the socket means that the broker
+// must not be trusted: it is killed and all calls fail. Another broker is started when needed,
+// after a pause that doubles with every failure up to kLongestPause; no request waits longer than
+// that. Descriptors that were passed on before are not affected.
 #pragma once
 
 #include <sys/types.h>
@@ -32,46 +32,51 @@
 
 namespace portfwd {
 
-// The daemon's side of the protocol: requests made of values, and replies checked before they are
-// used. Pure; it sends nothing.
+// Requests, made of values, and the check of replies before they are used. Pure; nothing is sent
+// here.
 
-/// Sockets to connect, at most broker::kMaxCount of them.
+/// Sockets to connect.
+/// @param count at most broker::kMaxCount
 [[nodiscard]] broker::Request stream_sockets(Family family, std::uint32_t count);
 [[nodiscard]] broker::Request datagram_sockets(Family family, std::uint32_t count);
-/// Netlink sockets for NETLINK_SOCK_DIAG. Uids in their dumps are those of the joined user
-/// namespace.
+/// Netlink sockets for NETLINK_SOCK_DIAG. Their dumps contain uids of the user namespace that the
+/// broker has joined.
 [[nodiscard]] broker::Request sock_diag_sockets(std::uint32_t count);
 
-/// @param backlog for Protocol::Tcp; @param v6only counts for IPv6 only
+/// @param backlog used for Protocol::Tcp only
+/// @param v6only used for IPv6 only
 [[nodiscard]] broker::Request listener(Protocol protocol, const Endpoint& local, int backlog,
                                        bool v6only);
 
-/// A stream socket that does not listen yet: until then no dump of listeners shows it. IPv6 only if
+/// A stream socket that does not listen yet, so that no dump of listeners contains it. IPv6 only if
 /// the address is IPv6.
 [[nodiscard]] broker::Request bound_stream(const Endpoint& local);
 
-/// @param path absolute in the container's root. ENAMETOOLONG, EINVAL.
+/// @param path absolute in the container's root
+/// @return ENAMETOOLONG, EINVAL: the path cannot be used
 [[nodiscard]] Result<broker::Request> unix_connection(std::string_view path);
 
 struct UnixOwner {
-  uid_t uid = 0;  ///< inside the container
+  uid_t uid = 0;  ///< in the user namespace of the broker
   gid_t gid = 0;
   mode_t mode = 0600;
 };
 [[nodiscard]] Result<broker::Request> unix_listener(std::string_view path, const UnixOwner& owner,
                                                     int backlog);
 
-/// @return nothing unless the bytes are a valid reply to `request`: size, version, id, and either a
-/// failure with an errno and a step or the requested count. The caller must count the descriptors.
+/// Parses a reply.
+/// @return nullopt unless the bytes are a valid reply to `request`: size, version, id, and either a
+/// failure with an errno and a step or the requested count. The caller must check the number of
+/// descriptors.
 [[nodiscard]] std::optional<broker::Reply> parse_reply(std::span<const std::byte> bytes,
                                                        const broker::Request& request);
 
-/// Such as "setns" for Step::EnterNet; the op of an Error.
+/// The step as the operation of an Error, such as "capset".
 [[nodiscard]] std::string_view name_of(broker::Step step);
 
 class BrokerClient;
 
-/// A request in progress. Destroying it cancels the request: the callback is not called,
+/// A request in progress. Destroying it cancels the request: the callback is not called, and
 /// descriptors that arrive later are closed.
 class BrokerCall {
  public:
@@ -94,28 +99,30 @@ class BrokerCall {
 class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, private IoHandler {
  public:
   using Sockets = std::vector<UniqueFd>;
-  /// As many descriptors as were requested, close-on-exec and non-blocking; or an error. ETIMEDOUT,
-  /// ECONNRESET and EBADMSG with op "broker" are failures of the broker, EMFILE is ours.
+  /// Receives as many descriptors as were requested, close-on-exec and non-blocking, or an error.
+  /// Errors of the broker itself have op "broker": ETIMEDOUT, ECONNRESET, EBADMSG. EMFILE: the
+  /// descriptor limit is reached.
   using Done = std::move_only_function<void(Result<Sockets>)>;
   [[nodiscard]] static bool is_brokers_failure(const Error& e) { return e.op == kOwnOp; }
 
-  /// For a reply, from the sending of the request or from the join, whichever is later.
+  /// Time for a reply, from the sending of the request or from the join, whichever is later.
   static constexpr Duration kDeadline = std::chrono::seconds(2);
   static constexpr Duration kShortestPause = std::chrono::milliseconds(100);
   static constexpr Duration kLongestPause = std::chrono::seconds(1);
   static constexpr std::string_view kOwnOp = "broker";
 
-  /// Must be made with std::make_shared; the loop outlives it. @param userns the user namespace to
-  /// join; invalid: the daemon's own
+  /// Must be owned by a std::shared_ptr; the loop must outlive it.
+  /// @param userns the user namespace to join; invalid: the daemon's own
   BrokerClient(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher, UniqueFd userns,
                broker::Home home = broker::Home::Private);
   BrokerClient(const BrokerClient&) = delete;
   BrokerClient& operator=(const BrokerClient&) = delete;
   ~BrokerClient();
 
-  /// @param request made by a function above, whose id is set here
+  /// Sends a request, later from the loop.
+  /// @param request made by a function above; its id is set here
   /// @param fd network namespace or root for the request, -1 for none; borrowed until `done` is
-  /// called or the result destroyed
+  /// called or the result is destroyed
   /// @param done never called from within this function
   [[nodiscard]] BrokerCall call(const broker::Request& request, int fd, Done done);
 
@@ -154,10 +161,10 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   UniqueFd userns_;
   broker::Home home_;
   std::optional<Running> process_;
-  std::deque<Call> calls_;  ///< the first in_flight_ of them are sent
+  std::deque<Call> calls_;  ///< the first in_flight_ of them have been sent
   std::size_t in_flight_ = 0;
   std::uint32_t last_id_ = 0;
-  Duration pause_{};  ///< before the next start; 0 without a failure
+  Duration pause_{};  ///< before the next start; 0 since the last success
   TimePoint not_before_ = TimePoint::min();
   std::uint64_t failures_ = 0;
   Timer work_;
@@ -167,28 +174,31 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
 /// The user on whose behalf namespaces are entered.
 struct NamespaceOwner {
   uid_t uid = 0;
-  bool privileged = false;  ///< has CAP_SYS_ADMIN in its own user namespace
+  bool privileged = false;  ///< has CAP_SYS_ADMIN in the daemon's user namespace
   [[nodiscard]] static NamespaceOwner this_process();
 };
 
 // All brokers of the daemon: one for each user namespace that is a direct child of the daemon's
-// own, which serves every network namespace in and below it. Owned by main, outlives the clients. A
-// broker lives as long as its client has an owner; the set itself owns none. It knows nothing of
+// own, which serves every network namespace of that user namespace and of those below it; and one
+// for the daemon's own, if it is privileged there. Owned by main, outlives the clients. A broker
+// lives as long as its client has an owner; the set itself owns none. It knows nothing of
 // containers.
 class BrokerSet {
  public:
   BrokerSet(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher, NamespaceOwner owner);
 
-  /// The broker that can make sockets in this network namespace. Its first call starts it. It must
-  /// be kept as long as the container lives; all containers of one user namespace share one.
+  /// The broker that can make sockets in this network namespace; its first call starts it. The
+  /// caller must keep it as long as the container lives. All containers of one user namespace share
+  /// a broker.
   /// @param netns borrowed
-  /// @return EPERM when it is above our user namespace, another user's, or our own user namespace's
-  /// without privilege in it; ENOTTY when it is no namespace at all.
+  /// @return EPERM: the namespace is above the daemon's user namespace, belongs to another user, or
+  /// belongs to the daemon's own user namespace without privilege in it; ENOTTY: not a namespace
   [[nodiscard]] Result<std::shared_ptr<BrokerClient>> enter(int netns);
 
-  /// Of the brokers that run now: discovery must not mistake their home for a container.
+  /// Processes of the brokers that run now. Discovery must not mistake their home namespaces for
+  /// containers.
   [[nodiscard]] std::vector<pid_t> pids() const;
-  [[nodiscard]] std::uint64_t failures() const;  ///< of all brokers that are held now
+  [[nodiscard]] std::uint64_t failures() const;  ///< failures of all brokers in use
 
  private:
   EventLoop& loop_;

@@ -21,7 +21,7 @@ namespace portfwd {
 
 namespace {
 
-// By number: glibc 2.36 declares both without extern "C".
+// Called by number: glibc 2.36 declares both functions without extern "C".
 UniqueFd pidfd_open(pid_t pid) {
   return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
@@ -29,7 +29,7 @@ void kill_by(const UniqueFd& pidfd) {
   (void)::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
 }
 
-/// Everything but the socket is closed in the child. Source: posix_spawn(3), close_range(2).
+/// Closes everything but the socket in the child. Source: posix_spawn(3), close_range(2).
 class FileActions {
  public:
   explicit FileActions(int socket) {
@@ -76,7 +76,7 @@ class Attributes {
 
 }  // namespace
 
-/// A child that was discarded, until it has exited.
+/// A discarded child, until it has exited.
 class SpawnLauncher::Dying final : public Retirable, private IoHandler {
  public:
   Dying(SpawnLauncher& launcher, UniqueFd pidfd)
@@ -86,7 +86,7 @@ class SpawnLauncher::Dying final : public Retirable, private IoHandler {
 
   Result<void> watch() { return source_.watch(EPOLLIN); }
 
-  /// @return false when it still runs
+  /// @return false while it still runs
   bool reap() {
     siginfo_t info{};
     const auto id = static_cast<id_t>(pidfd_.get());
@@ -129,7 +129,7 @@ Result<BrokerProcess> SpawnLauncher::launch() {
   started.pidfd = pidfd_open(started.pid);
   if (started.pidfd.valid()) return started;
   const int why = errno;
-  ::kill(started.pid, SIGKILL);  // it cannot have been reaped, so the number is still its own
+  ::kill(started.pid, SIGKILL);  // not reaped yet, so the pid cannot have been reused
   ::waitpid(started.pid, nullptr, 0);
   return fail("pidfd_open", why);
 }

@@ -39,7 +39,7 @@ const char* text_of(broker::WriteStep step) {
   return "writer";
 }
 
-/// In memory, whatever its size: no pipe takes so much at once.
+/// The text as a file in memory: a pipe cannot hold a text of any size at once.
 Result<UniqueFd> in_memory(std::string_view text) {
   UniqueFd fd(::memfd_create("portfwd-file", MFD_CLOEXEC));
   if (!fd.valid()) return fail("memfd_create");
@@ -101,7 +101,7 @@ void FileWriter::on_io(IoSource&, std::uint32_t) {
   finish({});
 }
 
-/// It has ended or is ended; `done` may ask for the next.
+/// Ends the writer and reports the result. `done` may request the next replacement.
 void FileWriter::finish(Result<void> result) {
   deadline_.disarm();
   work_->source.disarm();

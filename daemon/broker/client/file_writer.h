@@ -1,7 +1,7 @@
-// The daemon's side of a writer: has a process of its own replace a file, since writing to a disk
-// may take any time, and calls back when the file is on disk. Owned by main. There is one writer at
-// a time, so that no two write beside the same file; one that takes too long is killed, and until
-// it has exited every further request fails.
+// The daemon's side of a writer: has a process replace a file, since writing to a disk may take any
+// time, and calls back when the file is on disk. Owned by main. There is one writer at a time, so
+// that no two write the same temporary file. A writer that takes longer than kPatience is killed,
+// and every request fails until it has exited.
 #pragma once
 
 #include <chrono>
@@ -26,7 +26,8 @@ class FileWriter final : private IoHandler {
   FileWriter(EventLoop& loop, std::string program);
   ~FileWriter();
 
-  /// @param done called once, from the loop or before this returns. Precondition: !busy()
+  /// Replaces the file at `path` by `text`. Must be called only if !busy().
+  /// @param done called once, from the loop or before this returns
   void replace(const std::string& path, std::string_view text, Done done);
   [[nodiscard]] bool busy() const { return work_.has_value(); }
 
@@ -48,7 +49,7 @@ class FileWriter final : private IoHandler {
   EventLoop& loop_;
   SpawnLauncher launcher_;
   std::optional<Work> work_;
-  bool stuck_ = false;  ///< one was killed that had not answered
+  bool stuck_ = false;  ///< a writer was killed before it answered
   Timer deadline_;
 };
 

@@ -26,9 +26,9 @@ constexpr Error kSilent{ETIMEDOUT, kOp};
 constexpr Error kDied{ECONNRESET, kOp};
 constexpr Error kNonsense{EBADMSG, kOp};
 
-/// Enough to keep a reader busy; the largest of them fit into a socket's default buffer.
+/// Enough to keep a reader busy; the largest of them fit into the default buffer of a socket.
 constexpr std::size_t kMostInFlight = 8;
-/// Callers repeat their requests; more than this many come from a flood.
+/// Callers repeat their requests; more than this many are treated as a flood.
 constexpr std::size_t kMostWaiting = 4096;
 constexpr Duration kShortestPause = std::chrono::milliseconds(100);
 constexpr Duration kLongestPause = std::chrono::seconds(5);
@@ -38,7 +38,7 @@ void append(std::string& bytes, std::span<const T> values) {
   bytes.append(reinterpret_cast<const char*>(values.data()), values.size_bytes());
 }
 
-/// @return how many bytes there are, with the reply; nothing when it is no reply to the request
+/// @return number of bytes after the reply; nullopt when it is not a valid reply to the request
 std::optional<std::size_t> body_size(ssize_t got, const ReadReply& reply,
                                      const ReadRequest& request) {
   if (got < static_cast<ssize_t>(sizeof reply)) return std::nullopt;
@@ -80,7 +80,7 @@ Reader::Call Reader::read_texts(pid_t pid, std::uint64_t started, Done<Texts> do
 
 Reader::Call Reader::find_owners(std::span<const pid_t> pids, std::span<const std::uint32_t> inodes,
                                  Done<Owners> done) {
-  pids = pids.last(std::min(pids.size(), broker::kMostPids));  // the youngest, as pids go
+  pids = pids.last(std::min(pids.size(), broker::kMostPids));  // mostly the youngest
   inodes = inodes.first(std::min(inodes.size(), broker::kMostInodes));
   Asked asked;
   asked.request.op = ReadOp::Owners;
@@ -111,7 +111,8 @@ Reader::Call Reader::read_file(const File& file, Done<std::string> done) {
              });
 }
 
-/// What cannot be asked for is answered by work(), so that no callback comes from within the call.
+/// Appends the request. Requests that cannot be sent are answered by work(), so that no callback is
+/// called from within the caller.
 Reader::Call Reader::ask(Asked asked, Call::Raw done) {
   Call call(std::make_shared<Call::Raw>(std::move(done)));
   asked.done = call.done_;
@@ -167,7 +168,8 @@ Result<void> Reader::start() {
   return {};
 }
 
-/// A silent subject ends the run of what is sent: it is answered when it is the first.
+/// Sends waiting requests, up to one with a silent subject: work() answers that one when it is the
+/// first.
 Result<void> Reader::send_waiting() {
   while (in_flight_ < std::min(kMostInFlight, calls_.size())) {
     Asked& asked = calls_[in_flight_];
@@ -210,7 +212,8 @@ void Reader::on_io(IoSource&, std::uint32_t) {
   work();
 }
 
-/// @return false when there is no more for now, or no reader any more
+/// Receives one reply.
+/// @return false when there is none now, or the reader has failed
 bool Reader::receive_one() {
   ReadReply reply;
   static std::array<char, broker::kChunk> body;
@@ -245,8 +248,8 @@ bool Reader::receive_one() {
   return true;
 }
 
-/// The subject of the first request holds the reader up; unless we ourselves have not run for so
-/// long, and the answer is there.
+/// Handles a late reply. The subject of the first request blocks the reader, unless this process
+/// itself has not run for that time and the reply is there.
 void Reader::on_silence() {
   const std::uint32_t first = calls_.front().request.id;
   while (process_ && receive_one()) {
@@ -303,7 +306,7 @@ void Reader::end_process() {
   for (Asked& asked : calls_) asked.answer.clear();
 }
 
-/// All requests fail; callers repeat them if needed.
+/// Ends the reader and fails all requests; callers repeat them if needed.
 void Reader::lose_reader(Error error) {
   end_process();
   pause_ = std::clamp(2 * pause_, kShortestPause, kLongestPause);

@@ -83,11 +83,11 @@ void SocketPool::refill(Family family) {
 
 void SocketPool::on_sockets(Family family, Result<BrokerClient::Sockets> sockets) {
   FamilyPool& at = pool_of(family);
-  assert(at.requested);  // each question has one answer
+  assert(at.requested);  // each request has one reply
   at.requested = false;
   const bool failed = !sockets && BrokerClient::is_brokers_failure(sockets.error());
   const bool failed_before = std::exchange(at.failed_before, failed);
-  if (failed && !failed_before) {  // that broker is gone; the next one may serve the takers
+  if (failed && !failed_before) {  // the next broker may serve the takers
     if (!at.takers.empty()) refill(family);
     return;
   }
@@ -121,7 +121,7 @@ void SocketPool::request_again() {
   }
 }
 
-/// Fails the takers that wait now; one that awaits again from its callback waits for the next
+/// Fails the takers that wait now. A taker that awaits again from its callback waits for the next
 /// reply.
 void SocketPool::fail_waiters(FamilyPool& pool, Error error) {
   for (std::size_t left = pool.takers.size(); left > 0 && !pool.takers.empty(); --left) {

@@ -1,10 +1,10 @@
-// Sockets of one network namespace and protocol, made ahead, so that a new connection costs no
-// round trip to the broker. Owned by the NetnsSockets, and destroyed with it: a socket pins its
+// Sockets of one network namespace and protocol, made ahead of time, so that a new connection needs
+// no round trip to the broker. Owned by the NetnsSockets, and destroyed with it: a socket pins its
 // network namespace. It knows nothing of addresses; the dialer connects the sockets.
 //
-// The pool of a family is filled by prepare() and again whenever it is half empty. A taker that
+// The pool of a family is filled by prepare(), and refilled when it is half empty. A taker that
 // finds it empty doubles the batch, up to a limit; a quiet period resets it. While descriptors are
-// short none is made ahead: only takers that wait are served, and the numbers of the descriptors
+// short no socket is made ahead: only waiting takers are served, and the numbers of the descriptors
 // that they get show when the shortage is over.
 #pragma once
 
@@ -25,27 +25,29 @@
 
 namespace portfwd {
 
-/// Waits for a socket of a SocketSource.
+/// Receiver of a socket of a SocketSource.
 class SocketTaker {
  public:
-  /// @param socket unconnected, non-blocking, tuned; or why there is none. Called at most once for
-  /// an await(), never from within it. It may await() again, and must not destroy the source.
+  /// Called at most once for an await(), never from within it. It may await() again, and must not
+  /// destroy the source.
+  /// @param socket unconnected, non-blocking, tuned; or why there is none
   virtual void on_socket(Result<UniqueFd> socket) = 0;
 
  protected:
   ~SocketTaker() = default;
 };
 
-// Source of a dialer's unconnected sockets, one for each connection: made ahead in a container's
-// network namespace, or on the host. They are ready to be connected and relayed: non-blocking, and
-// TCP sockets tuned as RelayContext::tune() does. It knows nothing of addresses.
+// Source of unconnected sockets for a dialer, one for each connection: made ahead of time in a
+// container's network namespace, or on the host. They are non-blocking, and TCP sockets are tuned
+// as RelayContext::tune() does. It knows nothing of addresses.
 class SocketSource {
  public:
-  /// @return invalid when none is ready: then await() one
+  /// @return invalid when none is ready: call await() then
   [[nodiscard]] virtual UniqueFd take(Family family) = 0;
-  /// Takers are served in order. @param taker borrowed until called or withdrawn
+  /// Waits for a socket. Takers are served in order.
+  /// @param taker borrowed until called or withdrawn
   virtual void await(Family family, SocketTaker& taker) = 0;
-  /// Does nothing for a taker that does not wait.
+  /// Cancels await(). Does nothing for a taker that does not wait.
   virtual void withdraw(SocketTaker& taker) noexcept = 0;
 
  protected:
@@ -65,13 +67,14 @@ class SocketPool final : public SocketSource {
   SocketPool(const SocketPool&) = delete;
   SocketPool& operator=(const SocketPool&) = delete;
 
-  /// A connection may come: makes sockets ready. Costs nothing when there are some.
+  /// Makes sockets ready for connections that may come. Does nothing while more than half of a
+  /// batch is ready.
   void prepare(Family family);
 
   [[nodiscard]] UniqueFd take(Family family) override;
-  /// While this process lacks descriptors takers wait: a few sockets are requested now and then.
-  /// EAFNOSUPPORT when the container has no such family; the broker's errors as in BrokerClient,
-  /// once the next broker has failed as well.
+  /// While this process lacks descriptors takers wait: a few sockets are requested every
+  /// kLowOnFdsPause. EAFNOSUPPORT: the container does not have the family. The errors of a broker
+  /// as in BrokerClient, once the next broker has failed as well.
   void await(Family family, SocketTaker& taker) override;
   void withdraw(SocketTaker& taker) noexcept override;
 
@@ -81,13 +84,13 @@ class SocketPool final : public SocketSource {
  private:
   struct FamilyPool {
     std::vector<UniqueFd> stock;
-    std::list<SocketTaker*> takers;  ///< mostly none, for which a deque takes 576 bytes
+    std::list<SocketTaker*> takers;  ///< mostly empty: an empty deque takes 576 bytes
     std::uint32_t batch = kFirstBatch;
     TimePoint requested_at{};
     bool requested = false;
     bool unsupported = false;
-    bool low_on_fds = false;     ///< no descriptors were left; until all takers are served
-    bool failed_before = false;  ///< the broker, at the last answer
+    bool low_on_fds = false;     ///< after EMFILE, until all takers are served
+    bool failed_before = false;  ///< the last reply was a failure of the broker
     BrokerCall call;
   };
   [[nodiscard]] FamilyPool& pool_of(Family f) { return pools_[static_cast<std::size_t>(f)]; }
@@ -104,7 +107,7 @@ class SocketPool final : public SocketSource {
   int netns_;
   Protocol protocol_;
   DescriptorLimits limits_ = DescriptorLimits::read();
-  bool short_ = false;  ///< of descriptors, when sockets last arrived
+  bool short_ = false;  ///< descriptors were short when sockets last arrived
   std::array<FamilyPool, 2> pools_;
   Timer fail_unsupported_;
   Timer request_again_;  ///< while a family is low_on_fds
