@@ -1,4 +1,3 @@
-
 #include "forward/events.h"
 
 #include <fmt/format.h>
@@ -30,7 +29,7 @@ Event EventLog::append(Event event) {
   return event;
 }
 
-/// What is left moves to the front when it is the smaller half.
+/// Compacts the buffer when more than half of it is unused.
 void EventLog::forget_oldest() {
   forgotten_ += sizes_.front();
   sizes_.pop_front();
@@ -48,7 +47,7 @@ std::vector<Event> EventLog::after(std::uint64_t seq) const {
   if (seq + 1 < number) {
     Event gap;
     gap.type = Event::Type::Gap;
-    gap.seq = number - 1;  // the last of the forgotten ones
+    gap.seq = number - 1;  // the last one that is no longer kept
     gap.time = sizes_.empty() ? resumed_
                               : unpack(std::string_view(bytes_).substr(at, sizes_.front())).time;
     gap.reason = "older events are forgotten";
@@ -101,7 +100,7 @@ void Notifier::emit(Event event) {
 
 namespace {
 
-/// Every field in its order: one that is added to the struct doesn't compile until it is named
+/// All fields, in order. A field that is added to the struct breaks the build until it is named
 /// here.
 template <class Info>
 auto fields_of_forward(Info& info) {
@@ -288,7 +287,7 @@ void tell_container(const ContainerInfo& c, bool added, std::string_view reason)
 
 }  // namespace
 
-/// Only a conflict is worth a line: there is no event for a forward that has no host port.
+/// Logs conflicts alone: no event is emitted for a forward without a host port.
 void Journal::on_forward_changed(const ForwardInfo& f) {
   if (f.state != ForwardState::Conflict) return;
   log::write(log::Level::Warning,

@@ -1,4 +1,3 @@
-
 #include "forward/forward.h"
 
 #include <fmt/format.h>
@@ -73,11 +72,12 @@ bool Forward::treat(const Treatment& treatment, const ForwardPortSettings& setti
 namespace {
 
 constexpr std::size_t kFailuresKept = 16;
-constexpr Duration kLastLook = std::chrono::milliseconds(250);  ///< so long a look is waited for
+constexpr Duration kLastLook =
+    std::chrono::milliseconds(250);  ///< for the last poll before the end
 constexpr std::string_view kNoContainer = "its container is not there";
 constexpr std::string_view kNoListener = "nothing listens on it yet";
 
-/// Two reasons, each of which may be "".
+/// Joins two reasons, each of which may be "".
 std::string both(std::string_view first, std::string_view second) {
   return fmt::format("{}{}{}", first, first.empty() || second.empty() ? "" : "; ", second);
 }
@@ -125,7 +125,7 @@ bool HostForward::holds(const Address& wanted) const {
   });
 }
 
-/// None for UDP: the scheme is that of a web server.
+/// UDP has no URL: the scheme is that of a web server.
 std::string HostForward::url() const {
   if (protocol() == Protocol::Udp || port_->addresses().empty()) return "";
   Endpoint at = port_->addresses().front().ip();
@@ -168,7 +168,7 @@ void HostForward::mark_conflict(std::string reason, std::optional<int> error) {
   info_.error = error.value_or(decisive != failures_.end() ? decisive->error.code : 0);
 }
 
-/// Somebody else got hold of the port between bind and listen: the table tries another one.
+/// Another program took the port between bind(2) and listen(2): the table tries another one.
 bool HostForward::lose_port(const BindFailure& failure) {
   mark_conflict(fmt::format("{}: {}", failure.address.text(), failure.error.text()));
   info_.error = failure.error.code;
@@ -221,7 +221,7 @@ bool HostForward::serve(Dialer& dialer, const std::vector<Listener>& listeners) 
 bool HostForward::wait(Duration linger) {
   listeners_.clear();
   if (info_.state == ForwardState::Conflict) {
-    if (info_.origin == Origin::Auto) linger_.arm_now();  // nothing is held, so nothing to wait for
+    if (info_.origin == Origin::Auto) linger_.arm_now();  // no host port to keep
     return false;
   }
   if (const auto held = port_->hold(); !held) return lose_port(held.error());
@@ -282,7 +282,7 @@ ForwardPortSettings InsideForward::adapted(ForwardPortSettings settings) const {
   return settings;
 }
 
-/// The relay's clients are inside.
+/// The relay's clients are inside, so its directions are swapped.
 Counters InsideForward::counters() const {
   Counters out = past_;
   add(out, port_->counters());
@@ -319,7 +319,8 @@ std::unique_ptr<ForwardPort> InsideForward::leave_container(Duration) {
   auto left = std::exchange(port_, make_port());
   add(past_, left->counters());
   past_.active = 0;
-  left->drain(Duration::zero());  // closes what listens, so that nobody sees it when inside_ goes
+  left->drain(
+      Duration::zero());  // before inside_ is destroyed, so that its sockets are not reported
   inside_.reset();
   access_ = nullptr;
   info_.state = ForwardState::Waiting;

@@ -1,12 +1,13 @@
-// One forward: clients that connect to its listen side are relayed to its dial side, whatever is on
-// which side. What all forwards have in common is here: identity, what people see of it, and the
-// port that relays (ForwardPort). Where it listens is a subclass of its own:
+// One forward: clients that connect to its listening side are relayed to its target. The base class
+// has what all forwards share: the identity, what is shown of it, and the port that relays
+// (ForwardPort). There is a subclass for each side on which a forward listens:
 //
-//   HostForward    listens on the host, dials what listens in the container
+//   HostForward    listens on the host, dials the listeners of the container
 //   InsideForward  listens in the container, dials the host's loopback
 //
-// A forward decides nothing but its own state. Owned by the ForwardTable. It knows neither the bus
-// nor how a container is reached.
+// A forward determines its own state alone; the ForwardTable decides which forwards there are.
+// Owned by the ForwardSet, from create() to its removal. It does not depend on the bus, nor on the
+// kind of access to the container.
 #pragma once
 
 #include <expected>
@@ -26,7 +27,8 @@
 
 namespace portfwd {
 
-/// What a forward ties, for life. Those of one container follow each other.
+/// Identifies a forward among those that exist. The forwards of one container are adjacent in the
+/// order of keys. Only ForwardIndex::rekey() changes the key of a forward.
 struct ForwardKey {
   std::string container;  ///< the container's id, or "?NAME" while a request waits for one
   Direction direction = Direction::In;
@@ -34,7 +36,7 @@ struct ForwardKey {
   friend auto operator<=>(const ForwardKey&, const ForwardKey&) = default;
 };
 
-/// Of a forward whose container is away; '?' is in no container's id.
+/// The key of a forward whose container is away. No container's id contains '?'.
 [[nodiscard]] inline ForwardKey away_key(const ForwardSpec& spec) {
   return {"?" + spec.container, spec.direction, spec.target};
 }
@@ -52,55 +54,54 @@ class Forward : public Retirable {
   [[nodiscard]] ForwardState state() const { return info_.state; }
   [[nodiscard]] Port host_port() const { return info_.host_port; }
   [[nodiscard]] const std::string& container_name() const { return info_.container_name; }
-  /// What its container is called for longer than it lives (lasting_names()); while it is away its
-  /// name alone.
+  /// The lasting_names() of its container; while the container is away, its name alone.
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
   [[nodiscard]] const Treatment& treatment() const { return treatment_; }
   /// Null if it does not listen on the host.
   [[nodiscard]] virtual HostForward* on_host() { return nullptr; }
   [[nodiscard]] const HostForward* on_host() const { return const_cast<Forward*>(this)->on_host(); }
-  /// Whether clients can connect to it, to be relayed or to wait.
+  /// Whether clients can connect to it, be they relayed or held.
   [[nodiscard]] virtual bool listening() const = 0;
-  /// A copy for outside, counters as of now.
+  /// A copy for observers, with the present counters.
   [[nodiscard]] virtual ForwardInfo info() const = 0;
-  /// As of now; "in" is towards the container.
+  /// The present counters; "in" is towards the container.
   [[nodiscard]] virtual Counters counters() const { return port_->counters(); }
 
-  /// Whose it is, for people. @return whether anything changed
+  /// Sets what is shown of its container. @return whether anything changed
   bool describe(const Container& container);
   void describe_missing(const std::string& container_name);
   void rekey(ForwardKey key) { key_ = std::move(key); }
   void become(Origin origin) { info_.origin = origin; }
-  /// How it is to be, from now on; where it is on the host only says what bind() is to try.
-  /// @param settings of its port, without a name @return whether anything changed for people
+  /// Applies a treatment. Its `bind` and `host_port` only affect the next search for a host port.
+  /// @param settings of the ForwardPort, without id and name @return whether anything shown changed
   bool treat(const Treatment& treatment, const ForwardPortSettings& settings);
 
-  /// Its container is there. @param listeners those that it leads to; none with a forward that is
-  /// to wait for them or leads to the host @return whether anything changed for people
+  /// Applies the state of its container. @param listeners to dial; none if there are none yet, or
+  /// the forward leads to the host @param linger how long a detected forward without listeners
+  /// keeps its host port @return whether anything shown changed
   virtual bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
                       Duration linger) = 0;
-  /// Its container goes, and the forward waits for the next one of that name.
-  /// @return a port that accepts nobody any more and drains; null if it listens as before
+  /// Prepares for the end of its container: the forward waits for the next one of that name.
+  /// @return the port, draining, if the forward no longer listens; null if it listens as before
   [[nodiscard]] virtual std::unique_ptr<ForwardPort> leave_container(Duration linger) = 0;
-  /// Ends it. The forward must not be used afterwards. @param drain so long its live connections
-  /// may go on
-  /// @return the port, which drains
+  /// Ends the forward, which must not be used afterwards. @param drain how long its connections may
+  /// go on @return the port, draining
   [[nodiscard]] virtual std::unique_ptr<ForwardPort> withdraw(Duration drain) = 0;
   [[nodiscard]] bool owns(const ForwardPort& port) const { return port_.get() == &port; }
 
  protected:
-  /// To be treated before anything else. @param id opaque, never used twice; references are
-  /// borrowed
+  /// treat() must be the first call. @param id opaque, never reused @param relay, owner borrowed
   Forward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
           Origin origin);
 
-  /// Gives the port new settings, with the forward's id and name.
+  /// Configures the port with `settings`, adapted(), and the forward's id and name.
   void configure(const ForwardPortSettings& settings);
   [[nodiscard]] virtual ForwardPortSettings adapted(ForwardPortSettings settings) const {
     return settings;
   }
-  /// Of the host port, for a browser; "" where there is none.
+  /// The URL of the host port, for a browser; "" if it has none.
   [[nodiscard]] virtual std::string url() const { return ""; }
+  /// @return whether that is another state
   bool enter(ForwardState state) { return std::exchange(info_.state, state) != state; }
 
   RelayServices relay_;
@@ -110,17 +111,21 @@ class Forward : public Retirable {
   std::vector<std::string> names_;
   Treatment treatment_;
   ForwardPortSettings settings_;
-  std::unique_ptr<ForwardPort> port_;  ///< null after withdraw() alone
+  std::unique_ptr<ForwardPort> port_;  ///< null after withdraw()
 };
 
-// A forward that listens on a host port and leads to what listens in a container.
+// A forward that listens on a host port and leads to the listeners of a container.
 //
-//              listeners            listeners gone, auto          linger over
-//   waiting ─────────────► active ───────────────────► lingering ─────────────► (removed by the
-//   table)
-//      ▲                    │  ▲                           │
-//      └── manual: gone ────┘  └───── listeners again ─────┘
-//   conflict: no host port could be had; retried by the table, which gives it one with bind()
+//              listeners                  auto: none left            linger over
+//   waiting ───────────────────► active ─────────────────► lingering ───────────► removed
+//      ▲                          │  ▲                         │
+//      └── not auto: none left ───┘  └────── listeners ────────┘
+//
+//   waiting    the host port is bound, clients are held
+//   active     clients are dialled for
+//   lingering  as waiting, until the linger timer removes a detected forward
+//   conflict   it has no host port: none could be bound, or another program took it between bind(2)
+//              and listen(2). Successful bind() ends it, after which the forward is waiting
 class HostForward final : public Forward {
  public:
   HostForward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
@@ -130,45 +135,51 @@ class HostForward final : public Forward {
   [[nodiscard]] HostForward* on_host() override { return this; }
   [[nodiscard]] bool listening() const override { return info_.state != ForwardState::Conflict; }
   [[nodiscard]] ForwardInfo info() const override;
-  /// Whether it keeps everybody else off this address.
+  /// Whether a bind to `wanted` would fail because of this forward: it has the same port at the
+  /// same address, or one of the two addresses is a wildcard.
   [[nodiscard]] bool holds(const Address& wanted) const;
 
-  /// Takes the host port on every address, or on none. @return which address failed and why
+  /// Binds the host port at all addresses, or at none. update() or wait() must follow in the same
+  /// turn of the loop. @return which address failed and why
   std::expected<void, BindFailure> bind(const std::vector<IpAddress>& addresses, Port port);
-  /// Those of the last search.
+  /// The addresses of the last search for a host port.
   [[nodiscard]] const std::vector<IpAddress>& tried_addresses() const { return tried_; }
-  /// What bind() failed with since the search began; the first few.
+  /// The first few failures since the last search began.
   [[nodiscard]] const std::vector<BindFailure>& failures() const { return failures_; }
   void note_failure(const BindFailure& failure);
-  /// A search for a host port begins, at these addresses.
+  /// Begins a search for a host port at these addresses.
   void begin_search(std::vector<IpAddress> addresses) {
     tried_ = std::move(addresses);
     failures_.clear();
   }
-  /// @param why it has another host port than a person would expect; "" when it has not
+  /// @param why it has another host port than the user would expect; "" if it has the expected one
   void set_remapped(std::string why) {
     info_.remapped = !why.empty();
     info_.reason = std::move(why);
   }
-  /// @param error errno: of what failed by default
+  /// @param error errno to show; by default the one of a descriptor shortage if there was one, else
+  /// of the first failure
   void mark_conflict(std::string reason, std::optional<int> error = {});
 
-  /// Listeners: clients are dialled for, held ones at once. None: see wait().
+  /// With listeners, dials for clients, first for those that are held. Without, see wait().
   bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
               Duration linger) override;
-  /// No listener (any more): the host port is held, clients wait. @return whether anything changed
+  /// Applies that there is no listener: keeps the host port and holds clients; a detected forward
+  /// lingers. @return whether anything shown changed
   bool wait(Duration linger);
   [[nodiscard]] std::unique_ptr<ForwardPort> leave_container(Duration linger) override;
   [[nodiscard]] std::unique_ptr<ForwardPort> withdraw(Duration drain) override;
-  /// The one dialled first; with no listener, who that was. Only after update() with one.
+  /// The listener that is dialled first, or was when there last was one. Must be called only after
+  /// update() with a listener.
   [[nodiscard]] const Listener& last_listener() const { return last_; }
 
-  /// Lingers for one more look at the listeners. @return false when that was done already, or there
-  /// is no host port or no linger to keep it for
+  /// Prolongs the linger for one more poll of the listeners. @return false if that was done
+  /// already, if `linger` is zero, or if the forward does not linger
   bool linger_for_a_look();
 
-  /// @param error of the last attempt to dial the target; nothing: it was reached. A target that
-  /// cannot be dialled at all shows as waiting, with the reason. @return whether anything changed
+  /// Notes the outcome of a dial. While the target cannot be dialled at all, an active forward is
+  /// shown as waiting, with the reason. @param error nothing: the target was reached
+  /// @return whether another state is shown
   bool note_dial(std::optional<Error> error);
 
  private:
@@ -180,7 +191,7 @@ class HostForward final : public Forward {
 
   std::vector<IpAddress> tried_;
   std::vector<BindFailure> failures_;
-  std::optional<Error> undialable_;  ///< why the target cannot be dialled, while it is active
+  std::optional<Error> undialable_;  ///< why the target of an active forward cannot be dialled
   std::vector<Listener> listeners_;
   Listener last_;
   Timer linger_;
@@ -188,17 +199,18 @@ class HostForward final : public Forward {
 };
 
 // A reverse forward: it listens on a port of the container's own loopback and leads to a port of
-// the host's.
+// the host's loopback.
 //
-//              the container is there, and so is the port        it is gone
-//   waiting ──────────────────────────────────────────► active ────────────► waiting
-//      └─────── the port cannot be had ──► conflict; retried by the table
+//              port opened inside           container gone
+//   waiting ───────────────────────► active ──────────────► waiting
+//      └───── port cannot be opened ───► conflict, until a retry succeeds or the container is gone
 //
-// Who connects inside is the container's business, so no client is authorized. The port inside is
-// asked for by update() and comes later: on_listening_settled() tells the table.
+// Every client inside may use it: the container controls access to its own loopback. update()
+// requests the port inside, which is opened later; ForwardSet::on_listening_settled() is called
+// then.
 class InsideForward final : public Forward {
  public:
-  /// @param host dials the host's loopback; borrowed @param host_port that it leads to
+  /// @param host dials the host's loopback; borrowed @param host_port to dial there
   InsideForward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
                 Origin origin, Dialer& host, Port host_port);
 
@@ -206,8 +218,8 @@ class InsideForward final : public Forward {
   [[nodiscard]] ForwardInfo info() const override;
   [[nodiscard]] Counters counters() const override;
 
-  /// Asks for the port inside, unless it is there or asked for. Within this call it is settled only
-  /// if no port of ours can be had there at all.
+  /// Requests the port inside, unless it is open or requested. Calls on_listening_settled() from
+  /// within only if the daemon cannot open any port there.
   bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
               Duration linger) override;
   [[nodiscard]] std::unique_ptr<ForwardPort> leave_container(Duration linger) override;
@@ -223,9 +235,10 @@ class InsideForward final : public Forward {
   [[nodiscard]] std::unique_ptr<ForwardPort> make_port() const;
 
   Dialer& host_;
-  Counters past_;                       ///< of ports before this one
-  ContainerAccess* access_ = nullptr;   ///< null while the container is away
-  std::unique_ptr<InsidePort> inside_;  ///< outlives the sockets of port_
+  Counters past_;                      ///< of the ports before this one
+  ContainerAccess* access_ = nullptr;  ///< null while the container is away
+  std::unique_ptr<InsidePort>
+      inside_;  ///< the port or the request for it; outlives port_'s sockets
 };
 
 }  // namespace portfwd

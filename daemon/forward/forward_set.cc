@@ -25,7 +25,7 @@ char id_prefix(Direction direction) {
   return direction == Direction::In ? 'f' : 'r';
 }
 
-/// The number in an id that next() made; 0 for any other text.
+/// The number in an id that ForwardIds::next() made; 0 for any other text.
 std::uint64_t number_of(const KnownForward& forward) {
   const std::string& id = forward.id;
   if (id.empty() || id.front() != id_prefix(forward.direction)) return 0;
@@ -141,7 +141,7 @@ TiedForward& ForwardIndex::rekey(const ForwardKey& from, ForwardKey to) {
 
 namespace {
 
-/// Null for one that was withdrawn and whose port still drains.
+/// The forward of a port; null if it was removed and the port still drains.
 TiedForward* owner_of(const ForwardPort& port, ForwardIndex& forwards) {
   TiedForward* tied = forwards.find_id(port.id());
   return tied != nullptr && tied->forward->owns(port) ? tied : nullptr;
@@ -161,7 +161,7 @@ ForwardPortSettings port_settings(const Settings& settings, const Treatment& tre
 
 // ---- changing ----------------------------------------------------------------------------------
 
-/// @param request null for a detected one
+/// @param request null for a detected forward
 std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const ForwardRequest* request) {
   const RelayServices& relay = parts_.relay;
   std::string id = request == nullptr ? ids_.id_for(key) : request->forward_id;
@@ -244,7 +244,7 @@ void ForwardSet::withdraw_all(std::string_view reason) {
   draining_.limit(std::nullopt, settings_.host.drain);
 }
 
-/// @param drain so long its live connections may go on
+/// @param drain how long its connections may go on
 void ForwardSet::remove(TiedForward& tied, std::string_view reason, Duration drain) {
   auto node = extract(tied.forward->key());
   assert(&node.mapped() == &tied);
@@ -260,7 +260,7 @@ void ForwardSet::remove(TiedForward& tied, std::string_view reason, Duration dra
   } else {
     draining_.add(std::move(port));
   }
-  parts_.loop.retire(std::move(tied.forward));  // its own timer may be what called
+  parts_.loop.retire(std::move(tied.forward));  // its own timer may be the caller
   parts_.notifier.notify(&ControlObserver::on_forward_removed, info);
   notify_removed(tied, info, reason);
 }
@@ -303,9 +303,9 @@ void ForwardSet::notify_removed(TiedForward& tied, const ForwardInfo& info,
 
 // ---- what forwards report ----------------------------------------------------------------------
 
-/// The listeners are looked at once more, since one that has just come back is not known yet. Its
-/// listener closed by itself: clients that it had accepted are still served, as they would be
-/// without us.
+/// The listeners are polled once more, since one that has just returned is not known yet. As the
+/// listener closed by itself, its clients are served without limit, as they would be without the
+/// daemon.
 void ForwardSet::on_linger_over(HostForward& forward) {
   TiedForward* tied = find(forward.key());
   assert(tied != nullptr && tied->forward.get() == &forward);
@@ -326,7 +326,8 @@ void ForwardSet::on_listening_settled(Forward& forward, bool changed) {
   parts_.on_conflict();
 }
 
-/// Its listener may have gone: look soon. A forward that leads to the host only counts the failure.
+/// The listener may have closed: polls at once. For a reverse forward the port only counts the
+/// failure.
 void ForwardSet::on_target_refused(ForwardPort& port, const Error& error) {
   TiedForward* tied = owner_of(port, *this);
   HostForward* host = tied == nullptr ? nullptr : tied->forward->on_host();

@@ -1,10 +1,11 @@
-// The forwards that exist, by what they tie and by id, and what brings them about: create, give a
-// host port, announce, withdraw, drain. Owned by the ForwardTable, which decides which forwards
-// there are; everything that observers hear of forwards is notified here.
+// The set of existing forwards, by key and by id, and the operations on them: create, bind a host
+// port, announce, withdraw, drain. Owned by the ForwardTable, which decides which forwards there
+// are. It notifies the observers of all changes of forwards.
 //
-// A forward that is listening is announced (PortAdded) and unannounced (PortRemoved) once each. One
-// without a port is in conflict and among the retries. An id is never used twice; a forward that
-// ties what one tied when the daemon ended has the id of that one.
+// A forward is announced (PortAdded) when it begins to listen, and PortRemoved follows when it no
+// longer listens. A forward in conflict is among the retries, but for one whose port another
+// program took between bind(2) and listen(2), which the table replaces. An id is never reused; a
+// forward with the key of one that existed when the daemon ended has the id of that one.
 #pragma once
 
 #include <algorithm>
@@ -32,22 +33,22 @@
 
 namespace portfwd {
 
-/// Ports that no longer accept and whose live connections may finish. Part of the ForwardSet, which
-/// removes a port when it has drained. Those whose listener closed by itself are leftovers: they
-/// have no limit while their container lives.
+/// Ports that no longer accept and whose connections may finish. Part of the ForwardSet, which
+/// removes a port when it has drained. A port whose listener closed by itself is a leftover: it has
+/// no time limit while its container lives.
 class DrainingPorts {
  public:
   static constexpr Duration kNoLimit = Duration::max();
 
   explicit DrainingPorts(EventLoop& loop) : loop_(loop) {}
 
-  /// @param port whose drain() has begun
+  /// @param port that is draining
   void add(std::unique_ptr<ForwardPort> port) { ports_.push_back({std::move(port), {}, false}); }
-  /// One whose drain() has begun with kNoLimit. @param container the id, for limit()
+  /// @param port that is draining with kNoLimit @param container its id, for limit()
   void add_leftover(std::unique_ptr<ForwardPort> port, std::string container) {
     ports_.push_back({std::move(port), std::move(container), true});
   }
-  /// The leftovers of a container get a limit. @param container its id; nothing: of all containers
+  /// Limits the leftovers of a container. @param container its id; nothing: all containers
   void limit(const std::optional<std::string>& container, Duration limit) {
     for (Draining& draining : ports_) {
       if (!draining.leftover || (container && draining.container != *container)) continue;
@@ -55,7 +56,7 @@ class DrainingPorts {
       draining.port->drain(limit);
     }
   }
-  /// From within its on_drained().
+  /// Retires a port, from within its on_drained().
   void remove(const ForwardPort& port) {
     const auto done =
         std::ranges::find(ports_, &port, [](const Draining& d) { return d.port.get(); });
@@ -63,7 +64,7 @@ class DrainingPorts {
     ports_.erase(done);
   }
   [[nodiscard]] bool empty() const { return ports_.empty(); }
-  /// Connections of leftovers.
+  /// The number of connections of leftovers.
   [[nodiscard]] std::size_t leftovers() const {
     std::size_t connections = 0;
     for (const Draining& draining : ports_) {
@@ -83,14 +84,16 @@ class DrainingPorts {
   std::vector<Draining> ports_;
 };
 
-/// When each forward without a host port is retried: the one that waited longest comes first, and
-/// each failure doubles its interval. Part of the ForwardSet; forwards are known by their ids.
+/// When each forward in conflict is retried: the one that is due for the longest time comes first.
+/// Each failure doubles the interval of a forward, up to kLongest. Part of the ForwardSet; forwards
+/// are identified by id.
 class ConflictRetries {
  public:
   static constexpr Duration kFirst = std::chrono::seconds(2);
   static constexpr Duration kLongest = std::chrono::seconds(10);
 
-  /// After a failure: the next retry is kFirst away, after each further one twice as far.
+  /// Schedules the retry after a failure: after kFirst, and after twice the interval at each
+  /// further failure.
   void add(const std::string& id, TimePoint now) {
     const auto [known, first] = known_.try_emplace(id);
     if (!first) {
@@ -99,13 +102,13 @@ class ConflictRetries {
     }
     schedule(*known, now + known->second.interval);
   }
-  /// After an attempt that did not come to its end: the retry is due at once, behind the others.
+  /// Schedules the retry after an unfinished attempt: at once, behind the others that are due.
   void resume(const std::string& id, TimePoint now) {
     const auto [known, first] = known_.try_emplace(id);
     if (!first) order_.erase({known->second.at, id});
     schedule(*known, now);
   }
-  /// All are due now.
+  /// Makes all retries due now. Intervals stay.
   void expedite(TimePoint now) {
     order_.clear();
     for (Known::value_type& known : known_) schedule(known, now);
@@ -143,40 +146,40 @@ class ConflictRetries {
   std::set<std::pair<TimePoint, std::string>> order_;
 };
 
-/// The ids of forwards, never used twice. A forward that ties what one of the daemon's last life
-/// tied has that one's id. Part of the ForwardSet.
+/// The ids of forwards, never reused. A forward with the key of one of the daemon's last run gets
+/// the id of that one. Part of the ForwardSet.
 class ForwardIds {
  public:
-  /// @param state its `forward_ids` and `instance` are used; to be called before any id is made
+  /// Reads `forward_ids` and `instance` of the state. Must precede any use of an id.
   void restore(const State& state);
-  /// Those of the last life that were not taken again.
+  /// The forwards of the last run whose ids are not in use again.
   [[nodiscard]] auto former() const { return std::views::values(former_); }
-  /// What has not come back by now is gone: its id is not given out again.
+  /// Drops the ids of the last run that are not in use again: their forwards are gone.
   void forget_former() {
     former_.clear();
     by_key_.clear();
   }
-  /// One that was not used before.
+  /// A new id.
   [[nodiscard]] std::string next(Direction direction);
-  /// For this tie: the id that it had in the last life, else next(). What was asked for is found
-  /// under its away_key(), too.
+  /// The id for a key: the one from the last run, once, else next(). A requested forward of the
+  /// last run is found under its away_key() as well.
   [[nodiscard]] std::string id_for(const ForwardKey& key);
   /// The number in the next id.
   [[nodiscard]] std::uint64_t next_number() const { return next_; }
 
  private:
   std::map<std::string, KnownForward> former_;  ///< by id
-  std::map<ForwardKey, std::string> by_key_;    ///< also of those that were taken
+  std::map<ForwardKey, std::string> by_key_;    ///< ids of the last run, those in use included
   std::uint64_t next_ = 1;
 };
 
-/// A forward, and whether PortAdded was notified for it, so that PortRemoved must follow.
+/// A forward, and whether PortAdded was emitted for it, so that PortRemoved must follow.
 struct TiedForward {
   std::unique_ptr<Forward> forward;
   bool announced = false;
 };
 
-/// The forwards, by what they tie and by id. Each id is that of one forward.
+/// The forwards by key and by id, both of which are unique.
 class ForwardIndex {
  public:
   /// Null if it is not there.
@@ -184,26 +187,26 @@ class ForwardIndex {
   [[nodiscard]] TiedForward* find_id(std::string_view id);
   [[nodiscard]] const Forward* find_id(std::string_view id) const;
   [[nodiscard]] bool contains(const ForwardKey& key) const { return forwards_.contains(key); }
-  /// Those of a container, ordered by direction and target; forwards may come and go meanwhile, but
-  /// for those in the list.
+  /// The forwards of a container, ordered by direction and target. A pointer is valid until its
+  /// forward is removed; it survives rekey().
   [[nodiscard]] std::vector<TiedForward*> of(const std::string& container_id);
   [[nodiscard]] auto all() const { return std::views::values(forwards_); }
   [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
-  /// Precondition: there is one with the key `from` and none with `to`.
+  /// Changes the key of a forward. There must be one with the key `from` and none with `to`.
   TiedForward& rekey(const ForwardKey& from, ForwardKey to);
 
  protected:
   using Map = std::map<ForwardKey, TiedForward>;
 
-  /// Precondition: there is none with its key.
+  /// There must be none with its key and none with its id.
   TiedForward& add(std::unique_ptr<Forward> forward);
-  /// Precondition: it is there. @return it with its key; references to it stay valid
+  /// Removes a forward, which must exist. @return it with its key; references to it stay valid
   [[nodiscard]] Map::node_type extract(const ForwardKey& key);
 
  private:
   Map forwards_;
-  std::unordered_map<std::string_view, Forward*> ids_;  ///< of them all
+  std::unordered_map<std::string_view, Forward*> ids_;  ///< all of forwards_, by id
 };
 
 class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
@@ -213,12 +216,12 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
     RelayServices relay;
     const PortHolder& holders;
     Notifier& notifier;
-    std::function<void()> on_ports_changed;  ///< what host_ports() would save
-    /// Looks at the listeners of a container now. @return false if there is no such container
+    std::function<void()> on_ports_changed;  ///< host_ports() has something new to save
+    /// Polls the listeners of a container at once. @return false if there is no such container
     std::function<bool(const std::string& container_id)> poll_container;
-    /// A detected forward of a container came (1) or went (-1).
+    /// The number of detected forwards of a container changed by 1 or -1.
     std::function<void(const std::string& container_id, int change)> on_automatic;
-    /// There is a conflict to be retried.
+    /// A retry was added.
     std::function<void()> on_conflict;
   };
   ForwardSet(Parts parts, const Settings& settings);
@@ -229,43 +232,47 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
 
   [[nodiscard]] ForwardIds& ids() { return ids_; }
   [[nodiscard]] const ForwardIds& ids() const { return ids_; }
-  /// Those that no longer accept; see DrainingPorts.
+  /// The ports that no longer accept.
   [[nodiscard]] const DrainingPorts& draining() const { return draining_; }
-  /// Sets `forward_ids`, and the number in the next id.
+  /// Sets `forward_ids` and `instance.next_forward`.
   void save(State& state) const;
 
   // ---- changing
-  /// Precondition: there is none with this key. bind() and notify_created() follow.
+  /// Creates a forward with a key that must be free. bind() and notify_created() must follow.
   TiedForward& create(const ForwardKey& key, const Wanted& wanted);
-  /// Gives it a host port if it listens on one. @return whether it has what it needs; if not it is
-  /// in conflict, with a reason, and retried
+  /// Binds a host port, if the forward listens on one. @return false if that failed: it is in
+  /// conflict, with a reason, and retried
   bool bind(Forward& forward);
-  /// Takes back create(), before any notification of it.
+  /// Reverts create() for a requested forward in conflict, of which nothing was notified.
   void discard(TiedForward& tied);
-  /// Its listeners or its treatment may be others.
+  /// Applies listeners and treatment, and notifies if anything shown changed.
   void update(TiedForward& tied, ContainerAccess& access, const Wanted& wanted);
   bool treat(Forward& forward, const Treatment& treatment);
+  /// Makes a detected forward one of `origin`, which must not be Auto.
   void take_over(TiedForward& tied, Origin origin);
-  /// Its container goes and it waits for the next. @param treatment without the container
+  /// Makes a forward wait for the next container of that name. @param treatment without a container
+  /// @param reason of PortRemoved, if the forward no longer listens
   void leave_container(TiedForward& tied, const std::string& container_name,
                        const Treatment& treatment, std::string_view reason);
-  /// Live connections of it may finish, for `drain` of the settings.
+  /// Ends a forward. Its connections may go on for `drain` of the settings.
   void withdraw(TiedForward& tied, std::string_view reason);
   void withdraw_all(std::string_view reason);
 
   // ---- notifying
-  /// It was created. @return whether it listens, so that notify_added() must follow
+  /// @return whether the forward listens, so that notify_added() must follow
   bool notify_created(const TiedForward& tied);
+  /// Emits PortAdded for forwards that listen and are not announced, as one batch.
   void notify_added(std::span<TiedForward* const> listening);
   void notify_changed(const TiedForward& tied);
 
   // ---- what forwards report
   void on_linger_over(HostForward& forward);
-  /// What Forward::update() began has come to an end: it listens now, or cannot and says why.
-  /// @param changed whether people see a difference
+  /// What Forward::update() began is complete: the forward listens, or is in conflict with a
+  /// reason.
+  /// @param changed whether anything shown changed
   void on_listening_settled(Forward& forward, bool changed);
 
-  /// Connections of listeners of this container that closed by themselves end with it.
+  /// Limits the leftovers of a container that ends to `drain` of the settings.
   void limit_leftovers(const std::string& container_id) {
     draining_.limit(container_id, settings_.host.drain);
   }

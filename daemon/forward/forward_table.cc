@@ -31,29 +31,30 @@ ForwardKey key_of(const std::string& container_id, const ForwardPlace& place) {
   return {container_id, place.first, place.second};
 }
 
-/// The container of these forwards has other names than before, or its first. Their host ports are
-/// remembered under them, or they get back those that it had under them.
+/// To be called when a container gets other lasting names, or its first. A forward for which
+/// another host port is remembered under these names is withdrawn, so that it is created again at
+/// that port; the host ports of the others are remembered under the names.
 void move_to_remembered_ports(ForwardSet& forwards, const std::string& container_id) {
   HostPorts& ports = forwards.host_ports();
   for (TiedForward* tied : forwards.of(container_id)) {
     const HostForward* forward = tied->forward->on_host();
     if (forward == nullptr) continue;
     if (ports.remembered_elsewhere(*forward)) {
-      forwards.withdraw(*tied, "replaced");  // and created again, there
+      forwards.withdraw(*tied, "replaced");  // created again at that port
     } else {
       ports.remember(*forward);
     }
   }
 }
 
-/// Whether another program took its host port between bind(2) and listen(2). A forward that found
-/// no port is retried; this one is not.
+/// Whether another program took its host port between bind(2) and listen(2). Such a forward is not
+/// among the retries; one that found no port is.
 bool lost_port(const Forward& forward, ForwardSet& forwards) {
   return forward.on_host() != nullptr && !forward.listening() &&
          !forwards.retries().contains(forward.id());
 }
 
-/// Those of the forwards that are there still, listen, and were not announced.
+/// Those of the forwards that still exist, listen and are not announced.
 std::vector<TiedForward*> listening_of(ForwardSet& forwards, const std::vector<std::string>& ids) {
   std::vector<TiedForward*> out;
   for (const std::string& id : ids) {
@@ -121,7 +122,7 @@ void ForwardTable::apply_settings() {
     queue_.mark(id);
   }
   forwards_.retries().expedite(parts_.loop.now());
-  reconcile_dirty();  // those for which there is no time now follow in the next turns
+  reconcile_dirty();  // the rest follows in the next turns
 }
 
 void ForwardTable::stop() {
@@ -171,7 +172,7 @@ void ForwardTable::on_listeners(ContainerAccess& access) {
 
 void ForwardTable::on_access_removed(ContainerAccess& access, RemovalReason reason) {
   const std::string id = access.container().id;
-  if (queue_.forget_changed(id)) follow_facts(entries_.at(id));  // what it asked for outlives it
+  if (queue_.forget_changed(id)) follow_facts(entries_.at(id));  // its requests may outlive it
   requested_.leave_container(access.container(), reason);
   for (TiedForward* tied : forwards_.of(id)) forwards_.withdraw(*tied, text_of(reason));
   forwards_.limit_leftovers(id);
@@ -180,7 +181,7 @@ void ForwardTable::on_access_removed(ContainerAccess& access, RemovalReason reas
   requested_.wishes().gone(access.container(), parts_.loop.now());
   forget_wishes();
   if (ContainerAccess* other = named(access.container().name)) {
-    on_access_changed(*other);  // it may take over
+    on_access_changed(*other);  // may adopt requests for the name
   }
 }
 
@@ -194,7 +195,7 @@ void ForwardTable::reconcile_dirty() {
     return forwards_.host_ports().turn_over() || queue_.turn_over();
   };
   follow_changes();
-  for (std::size_t left = queue_.dirty(); left > 0; --left) {  // one at least
+  for (std::size_t left = queue_.dirty(); left > 0; --left) {  // at least one
     const auto entry = entries_.find(queue_.take());
     if (entry != entries_.end()) reconcile(entry->second);
     if (turn_over()) break;
@@ -208,7 +209,7 @@ void ForwardTable::reconcile_dirty() {
   schedule();
 }
 
-/// The next turn if something is marked, else the next conflict that is due.
+/// Schedules the next turn if anything is marked, else the next retry.
 void ForwardTable::schedule() {
   const auto next = busy() ? std::optional(parts_.loop.now()) : forwards_.retries().next();
   if (next) queue_.schedule(*next);
@@ -219,8 +220,8 @@ void ForwardTable::begin_turn() {
   queue_.begin_turn();
 }
 
-/// Takes over what is new about containers, and what is declared by them and for them. It binds no
-/// port but those of what is declared.
+/// Applies changed facts of containers, and the declarations by them and for them. It binds host
+/// ports for declared forwards alone.
 void ForwardTable::follow_changes() {
   const std::set<std::string> changed = queue_.take_changed();
   std::set<std::string> projects;
@@ -230,7 +231,7 @@ void ForwardTable::follow_changes() {
     follow_facts(entry);
     projects.insert(entry.project);
   }
-  // What one container of a compose project asks for may concern another one's ports.
+  // The metadata of one container of a compose project may concern the ports of another.
   for (const auto& [id, entry] : entries_) {
     if (!entry.project.empty() && projects.contains(entry.project)) queue_.mark(id);
   }
@@ -280,14 +281,14 @@ void ForwardTable::retry(const std::string& id) {
   }
   Forward& forward = *tied->forward;
   const auto entry = entries_.find(forward.key().container);
-  if (forward.on_host() == nullptr) {  // it notifies when it has settled
+  if (forward.on_host() == nullptr) {  // on_listening_settled() notifies
     forwards_.retries().add(id, parts_.loop.now());
     if (entry != entries_.end()) reconcile(entry->second);
     return;
   }
   if (!forwards_.bind(forward)) return;
   if (entry != entries_.end()) reconcile(entry->second);
-  TiedForward* now_there = forwards_.find_id(id);  // the reconcile step may have withdrawn it
+  TiedForward* now_there = forwards_.find_id(id);  // reconcile() may have removed it
   if (now_there == nullptr) return;
   forwards_.notify_changed(*now_there);
   if (now_there->forward->listening()) {
@@ -345,9 +346,9 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
     const ForwardKey& key = tied->forward->key();
     const auto wanted = plan.forwards.find({key.direction, key.target});
     if (wanted == plan.forwards.end()) {
-      forwards_.withdraw(*tied, "rule");  // the settings want it no longer
+      forwards_.withdraw(*tied, "rule");
     } else if (forwards_.host_ports().misplaced(*tied->forward, wanted->second.treatment)) {
-      requested_.replace(*tied);  // where it is to be now
+      requested_.replace(*tied);
     } else {
       forwards_.update(*tied, *entry.access, wanted->second);
       if (lost_port(*tied->forward, forwards_)) requested_.replace(*tied);  // at another host port
@@ -355,9 +356,10 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
   }
 }
 
-/// What one look showed new is notified together, once all of it is there: a container with many
-/// ports takes several turns. They last as long as the plan took at least, so that planning anew
-/// in each of them is no more than half of the work.
+/// Creates the forwards of the plan that do not exist, for at most `time`. All forwards that one
+/// poll of the listeners brought are announced together, once all exist; many ports take several
+/// turns. `time` is at least the time that the plan took, so that planning again in each turn is at
+/// most half of the work.
 void ForwardTable::create_missing(Entry& entry, const Plan& plan, Duration time) {
   const Container& container = entry.container();
   const TimePoint until = parts_.loop.now() + time;
@@ -385,14 +387,14 @@ Answer<std::string> ForwardTable::add(ContainerAccess* access, ForwardRequest re
     return refuse(Kind::Failed, "portfwd is shutting down; retry after it restarts");
   }
   begin_turn();
-  follow_changes();  // a request that waits for this container is its own by now
+  follow_changes();  // the container has adopted the requests that wait for it
   const bool may_refuse = request.origin == Origin::Manual && !request.restored &&
                           request.spec.direction == Direction::Reverse;
   Answer<std::string> id = requested_.insert(access, std::move(request));
   if (access != nullptr) reconcile(entries_.at(access->container().id));
   TiedForward* made = id && may_refuse ? forwards_.find_id(*id) : nullptr;
   if (made == nullptr || made->forward->state() != ForwardState::Conflict) return id;
-  const std::string because = made->forward->info().reason;  // no port of ours can be had inside
+  const std::string because = made->forward->info().reason;  // the daemon cannot open a port inside
   requested_.end(*made, "unforwarded");
   return refuse(Kind::Inaccessible, because);
 }
@@ -413,7 +415,7 @@ Answer<void> ForwardTable::remove(std::string_view forward_id) {
   return {};
 }
 
-// ---- declared ----------------------------------------------------------------------------------
+// ---- declarations ------------------------------------------------------------------------------
 
 void ForwardTable::declare() {
   requested_.set_due();
@@ -421,11 +423,11 @@ void ForwardTable::declare() {
   follow_changes();
 }
 
-/// Those of containers that were not made anew in time.
+/// Forgets the wishes of containers that were not made again in time.
 void ForwardTable::forget_wishes() {
   if (requested_.wishes().forget(parts_.loop.now())) requested_.set_due();
   for (const auto& [id, entry] : entries_) {
-    if (!entry.project.empty()) queue_.mark(id);  // may have been the other part of it
+    if (!entry.project.empty()) queue_.mark(id);  // a container of the project may be gone
   }
   schedule();
   if (const auto next = requested_.wishes().forget_at()) forget_wishes_.arm_at(*next);
@@ -438,7 +440,5 @@ ContainerAccess* ForwardTable::named(const std::string& container) const {
   });
   return found == entries_.end() ? nullptr : found->second.access;
 }
-
-// ---- their containers --------------------------------------------------------------------------
 
 }  // namespace portfwd

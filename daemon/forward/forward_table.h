@@ -1,14 +1,16 @@
-// Which forwards there should be, and are. For one container at a time the table derives the
-// *desired* forwards (plan.h) from the listeners seen, the settings and the requests
-// (requested_forwards.h), compares them with those that exist (forward_set.h) and applies the
-// difference: a new listener, a reload, a container's return and a removed forward are all the same
-// step. It knows neither the bus nor how a container is reached.
+// The forward table: reconciles the forwards that exist with those that should. For one container
+// at a time it derives the *desired* forwards (plan.h) from the listeners, the settings and the
+// requests (requested_forwards.h), compares them with the existing ones (forward_set.h) and applies
+// the difference. A new listener, a reload, a container's return and a removed forward all take the
+// same step. Owned by the Controller. It does not depend on the bus, nor on the kind of access to a
+// container.
 //
-// Whatever happens only marks containers in the ReconcileQueue. reconcile_dirty() does the work,
-// once a turn of the loop, so nothing edits a collection that a caller walks and the order of
-// events does not matter. A request that needs its answer at once has the container of the request
-// reconciled explicitly; the end of a container withdraws its forwards at once, since their dialers
-// end. What a turn does is bounded in time and in ports that are tried, the rest is for the next.
+// An event only marks containers in the ReconcileQueue. reconcile_dirty() does the work, at most
+// once in a turn of the loop, so nothing edits a collection that a caller walks and the order of
+// events does not matter. There are two exceptions: a request needs its answer at once, so add()
+// reconciles its container; and the end of a container withdraws its forwards at once, since their
+// dialers end. The work of one turn is bounded in time and in the number of ports that are tried;
+// the rest follows in the next turns.
 #pragma once
 
 #include <algorithm>
@@ -34,35 +36,37 @@
 
 namespace portfwd {
 
-/// What is known of a port of a container, for `explain`.
+/// The listeners of a container's port, for `explain`.
 struct SeenPort {
   struct Seen {
     Listener listener;
     WallTime since{};     ///< when it was first seen
-    Duration settling{};  ///< so much longer it must live; zero or less: it has settled
+    Duration settling{};  ///< rest of its `settle` time; zero or less: it is over
   };
   std::vector<Seen> listeners;
-  bool suppressed = false;  ///< a person ended the forward, and its listener still lives
+  bool suppressed = false;  ///< the user ended the forward and its listener is still there
 };
 
-/// Which containers are to be reconciled next, and when. Owned by the ForwardTable; containers are
-/// known by their ids.
+/// The queue of containers to be reconciled, and the time of the next work. Owned by the
+/// ForwardTable; containers are identified by id.
 ///
-/// A container is `dirty` when its listeners, or what decides on them, changed; it is `changed` as
-/// well when its facts did, or it is new. Between begin_turn() and end_turn() the table works, for
-/// kTimePerTurn; then it rests until no source was ready for kQuiet, since a new connection needs
-/// several turns, but no longer than three times as long as it worked.
+///   dirty    the listeners of a container, or settings or requests for them, changed
+///   changed  dirty, and its facts changed as well, or it is new
+///
+/// Between begin_turn() and end_turn() the table works, for about kTimePerTurn. Then it rests until
+/// no source was ready for kQuiet, since a new connection needs several turns of the loop. The rest
+/// lasts at most three times as long as the work, and at most kLongestRest.
 class ReconcileQueue {
  public:
   static constexpr Duration kTimePerTurn = std::chrono::milliseconds(2);
   static constexpr Duration kLongestRest = std::chrono::milliseconds(30);
   static constexpr Duration kQuiet = std::chrono::milliseconds(1);
 
-  /// @param work called from the loop when something is due
+  /// @param work called from the loop when work is due
   ReconcileQueue(EventLoop& loop, std::move_only_function<void()> work)
       : loop_(loop), work_(std::move(work)), timer_(loop, [this] { end_rest(); }) {}
 
-  /// One that is marked already keeps its place.
+  /// Makes a container dirty. One that is dirty already keeps its place in the queue.
   void mark(const std::string& id) {
     if (marked_.insert(id).second) queue_.push_back(id);
     schedule(loop_.now());
@@ -71,10 +75,10 @@ class ReconcileQueue {
     changed_.insert(id);
     mark(id);
   }
-  /// A container goes. @return whether its facts had changed
+  /// Must be called before a container is removed. @return whether it was `changed`
   bool forget_changed(const std::string& id) { return changed_.erase(id) != 0; }
   [[nodiscard]] std::set<std::string> take_changed() { return std::exchange(changed_, {}); }
-  /// Takes the one out that was marked first; precondition: dirty() > 0.
+  /// Removes and returns the container that was marked first. dirty() must be above 0.
   [[nodiscard]] std::string take() {
     assert(!queue_.empty());
     std::string id = std::move(queue_.front());
@@ -89,19 +93,19 @@ class ReconcileQueue {
     began_ = loop_.now();
     ends_ = began_ + kTimePerTurn;
   }
-  /// Whether no other container is to be begun in this turn.
+  /// Whether the time of this turn is used up.
   [[nodiscard]] bool turn_over() const { return loop_.now() >= ends_; }
   void end_turn() {
     const TimePoint now = loop_.now();
     rest_until_ = now + std::min(3 * (now - began_), kLongestRest);
     quiet_at_ = now + kQuiet;
   }
-  /// Has the work done at `at`, or after the rest if that is later.
+  /// Schedules the work for `at`, or for the end of the rest if that is later.
   void schedule(TimePoint at) {
     const TimePoint when = std::max(at, std::min(quiet_at_, rest_until_));
     if (!stopped_ && (!timer_.armed() || timer_.when() > when)) timer_.arm_at(when);
   }
-  /// Nothing is done any more.
+  /// Clears the queue and schedules nothing from now on.
   void stop() {
     stopped_ = true;
     queue_.clear();
@@ -124,8 +128,8 @@ class ReconcileQueue {
   std::set<std::string> changed_;
   TimePoint began_{};
   TimePoint ends_{};
-  TimePoint rest_until_{};  ///< the rest ends at the latest
-  TimePoint quiet_at_{};    ///< and at the earliest
+  TimePoint rest_until_{};  ///< latest end of the rest
+  TimePoint quiet_at_{};    ///< earliest end of the rest
   Timer timer_;
   bool stopped_ = false;
 };
@@ -137,39 +141,42 @@ class ForwardTable final : public AccessObserver {
     RelayServices relay;
     const PortHolder& holders;
     Notifier& notifier;
-    std::function<void()> on_state_changed;  ///< state() is not what it was
+    std::function<void()> on_state_changed;  ///< state() has changed
   };
   /// @param settings those in force, borrowed; see apply_settings()
-  /// @param state what state() gave in the life before
+  /// @param state the state() of the daemon's last run
   ForwardTable(const Parts& parts, const Settings& settings, const State& state);
 
-  /// What the next life of the daemon is to know.
+  /// The part of the State that the table owns: host ports, addresses, forward ids and persistent
+  /// requests.
   [[nodiscard]] State state() const;
 
-  /// The settings changed: what they no longer allow is withdrawn, what they newly allow appears,
-  /// what stays keeps its connections.
+  /// Applies changed settings: withdraws forwards that are no longer allowed and creates those that
+  /// are now. Forwards that stay keep their connections.
   void apply_settings();
-  /// Reconciles what is marked. The loop calls it in the turn after something was marked.
+  /// Reconciles the marked containers, then retries forwards in conflict, as far as the time of a
+  /// turn permits. Called from the loop when the queue says so.
   void reconcile_dirty();
 
   /// See ForwardIds::forget_former().
   void forget_former_ids() { forwards_.ids().forget_former(); }
 
-  /// Makes the forwards that the settings declare; apply_settings() does so too.
+  /// Creates the forwards that the settings declare, as apply_settings() does.
   void declare();
-  /// @param access to the container; null while it is away (allow_missing) @return the forward's id
+  /// Creates the forward of a request. @param access to the container; null while it is away
+  /// (allow_missing) @return the forward's id
   Answer<std::string> add(ContainerAccess* access, ForwardRequest request);
-  /// Ends it; an auto one stays away until its listener has gone and come back.
+  /// Ends a forward. Its port is not forwarded automatically until its listener has closed.
   Answer<void> remove(std::string_view forward_id);
-  /// Ends all of them for good, with the reason `daemon-stopped`; no other is made from now on.
+  /// Ends all forwards with the reason `daemon-stopped`. None is created from now on.
   void stop();
-  /// Whether containers are still to be reconciled.
+  /// Whether there are containers or declarations to reconcile.
   [[nodiscard]] bool busy() const { return !queue_.empty() || requested_.due(); }
 
   [[nodiscard]] const ForwardSet& forwards() const { return forwards_; }
   [[nodiscard]] const RequestBook& requests() const { return requested_.book(); }
   [[nodiscard]] SeenPort seen(const Container& container, const Target& target) const;
-  /// What decides on listeners. Its parts are borrowed.
+  /// The context for decide(). Its parts are borrowed.
   [[nodiscard]] PolicyContext policy() const {
     return {settings_, ephemeral_, requested_.wishes()};
   }
@@ -182,20 +189,20 @@ class ForwardTable final : public AccessObserver {
  private:
   struct Entry {
     ContainerAccess* access = nullptr;
-    std::vector<std::string> names;  ///< its lasting_names() when they were last looked at
-    std::string project;             ///< likewise the compose project that it is part of
+    std::vector<std::string> names;  ///< its lasting_names() when its facts were last read
+    std::string project;             ///< likewise its compose project
     std::set<Target> suppressed;
     ListenerAges ages;
-    TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
-    std::vector<std::string> to_announce;  ///< ids of forwards that PortAdded waits for the rest of
+    TimePoint settled = TimePoint::max();  ///< end of the next `settle` time
+    std::vector<std::string> to_announce;  ///< ids of new forwards, until the batch is complete
 
     [[nodiscard]] const Container& container() const { return access->container(); }
   };
   static constexpr unsigned kBindsPerTurn = 100;  ///< host ports that may be tried
-  static constexpr Duration kCreatingPerTurn =
-      std::chrono::milliseconds(4);  ///< of one container's, at least
+  /// The least time for creating forwards of one container.
+  static constexpr Duration kCreatingPerTurn = std::chrono::milliseconds(4);
 
-  // "once a turn"
+  // Once a turn.
   void schedule();
   void begin_turn();
   void follow_changes();
@@ -203,13 +210,13 @@ class ForwardTable final : public AccessObserver {
   void mark_settled();
   void retry(const std::string& id);
 
-  // "one container"
+  // One container.
   void reconcile(Entry& entry);
   [[nodiscard]] Plan plan_for(Entry& entry);
   void update_existing(Entry& entry, const Plan& plan);
   void create_missing(Entry& entry, const Plan& plan, Duration time);
 
-  // "requests"
+  // Requests.
   void forget_wishes();
   [[nodiscard]] ContainerAccess* named(const std::string& container) const;
 

@@ -1,4 +1,3 @@
-
 #include "forward/host_ports.h"
 
 #include <fmt/format.h>
@@ -42,7 +41,7 @@ HostPortPlan::HostPortPlan(const Settings& settings, const Wish& wish)
   offer(preferred_);
 }
 
-/// One that nobody asked for by its number.
+/// Adds a port that was not asked for by number.
 void HostPortPlan::offer(Port port) {
   if (allowed(port) && !offered(port)) first_.push_back(port);
 }
@@ -67,7 +66,7 @@ std::optional<Port> HostPortPlan::next() {
 
 namespace {
 
-/// Why the host port is not the container's, for list, event and log.
+/// Why the host port is another one than the container's, for list, event and log; "" if it is not.
 std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bound,
                          const std::string& taken) {
   if (bound == container_port) return "";
@@ -120,7 +119,7 @@ bool HostPorts::misplaced(const Forward& any, const Treatment& treatment) {
          forward.tried_addresses() != addresses_for(forward.container_name(), treatment.bind);
 }
 
-/// With an address of its own a container has every port number to itself.
+/// A container with an address of its own needs no memory: every port number is free there.
 bool HostPorts::remembers() const {
   return settings_.host.sticky && settings_.host.allocation == Allocation::SamePort;
 }
@@ -159,7 +158,7 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
         kNotForOthers);
     return Outcome::Conflict;
   }
-  std::string taken;  // about the port that a person would expect
+  std::string taken;  // about the port that the user would expect
   for (auto port = plan.next(); port; port = plan.next()) {
     const auto bound = try_port(forward, addresses, *port);
     if (bound) {
@@ -171,7 +170,7 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
     }
     if (taken.empty()) taken = taken_sentence(bound.error());
     const int code = bound.error().error.code;
-    if (code != EADDRINUSE && code != EACCES) break;  // such as EMFILE: no other port would do
+    if (code != EADDRINUSE && code != EACCES) break;  // such as EMFILE, with which every port fails
     cursors_.advance(place, plan.fallback_next());
     if (turn_over()) {
       forward.mark_conflict(taken + "; the search for another port goes on");
@@ -183,7 +182,8 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
   return Outcome::Conflict;
 }
 
-/// Those that our own forwards hold cost no system call, but a search may meet thousands of them.
+/// A port that a forward holds costs no system call, but counts as part of a try, since a search
+/// may meet thousands of them.
 std::expected<void, BindFailure> HostPorts::try_port(HostForward& forward,
                                                      const std::vector<IpAddress>& addresses,
                                                      Port port) {
@@ -228,10 +228,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kMaxLinks = 16384;  ///< descriptors that one look reads, of all programs
+constexpr std::size_t kMaxLinks = 16384;  ///< descriptors of all programs that one scan reads
 constexpr Duration kFresh = 1s;
 
-/// A listener on a wildcard keeps everybody else off the port, one of IPv6 off the IPv4 one too.
+/// Whether the listener makes a bind to `wanted` fail. A wildcard counts for both families.
 bool keeps_off(const DiagSocket& listener, const Endpoint& wanted) {
   if (listener.local.port != wanted.port) return false;
   return listener.local.address == wanted.address || listener.local.address.is_any();
@@ -252,7 +252,7 @@ const HostPortHolder::Seen& HostPortHolder::look(Protocol protocol) const {
   std::set<std::uint64_t> inodes;
   for (const DiagSocket& listener : seen.listeners) inodes.insert(listener.inode);
   std::vector<ProcDir::Entry> processes;
-  (void)proc_.list(processes);  // without it the uid must do
+  (void)proc_.list(processes);  // if that fails, only the uid is known
   std::vector<pid_t> pids;
   for (const ProcDir::Entry& entry : processes) pids.push_back(entry.pid);
   seen.owners = proc_.socket_owners(pids, std::move(inodes), kMaxLinks);

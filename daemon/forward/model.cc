@@ -1,4 +1,3 @@
-
 #include "forward/model.h"
 
 #include <fmt/format.h>
@@ -136,7 +135,7 @@ Answer<void> check_lengths(const ForwardSpec& spec) {
 Answer<Target> check_target(std::string_view text) {
   if (auto ok = check_length("the port", text); !ok) return std::unexpected(ok.error());
   const auto target = parse_target(text);
-  if (!target || target->port() == nullptr) {  // no other kind is forwarded yet
+  if (!target || target->port() == nullptr) {  // only ports can be forwarded yet
     return refuse(
         Kind::InvalidArgument,
         fmt::format("\"{}\" is no port: give a number from 1 to 65535, such as 8080 or 53/udp",

@@ -1,5 +1,6 @@
-// The values that leave the core: what a forward, a container and an event look like from outside.
-// Plain copies, made by the forward table; the bus and the log print them and change nothing.
+// The values of the core's interface: forwards, containers and events as they are shown, and
+// requests for forwards. All are plain copies. Forwards make a ForwardInfo and the Controller a
+// ContainerInfo; the bus, the log and `explain` print them.
 #pragma once
 
 #include <sys/types.h>
@@ -32,28 +33,29 @@ enum class ForwardState : std::uint8_t { Active, Waiting, Lingering, Conflict };
 [[nodiscard]] std::string_view name_of(ForwardState v);  ///< "active", "waiting", ...
 [[nodiscard]] std::string_view name_of(Direction v);     ///< "in", "reverse"
 
-inline constexpr int kNotForOthers = EREMOTE;  // of no system call that a forward makes
+/// In ForwardInfo::error: other machines can reach the host address, and must not. No system call
+/// of a forward fails with it.
+inline constexpr int kNotForOthers = EREMOTE;
 
 struct ForwardInfo {
   std::string id;
-  std::string container_id;  ///< "" while a manual forward waits for a container not there yet
+  std::string container_id;  ///< "" while the container is away
   std::string container_name;
   std::string container_engine;
   Protocol protocol = Protocol::Tcp;
   Direction direction = Direction::In;
   std::string target;             ///< "8080"
-  std::string container_address;  ///< the one dialled first
+  std::string container_address;  ///< dialled first; of a reverse forward, listened on
   Port container_port = 0;
-  std::vector<std::string> host_addresses;  ///< the first is HostAddress; empty in `conflict`
-  Port host_port = 0;                       ///< 0 in `conflict`
+  std::vector<std::string> host_addresses;  ///< the first is HostAddress; empty until bound
+  Port host_port = 0;                       ///< 0 until bound
   Origin origin = Origin::Auto;
   ForwardState state = ForwardState::Active;
-  /// errno: why in conflict, or why what listens cannot be dialled; 0: nothing failed.
-  /// kNotForOthers stands for an address that other machines can reach, and may not.
+  /// errno, or kNotForOthers: why it is in conflict, or why its listener cannot be dialled; 0:
+  /// nothing failed.
   int error = 0;
-  std::string reason;  ///< why remapped, waiting or in conflict; "" when there is nothing to say
-  bool remapped =
-      false;  ///< it has another host port than a person would expect; `reason` says why
+  std::string reason;     ///< why remapped, waiting or in conflict; "" if none of these
+  bool remapped = false;  ///< it has another host port than the user would expect
   std::string label;
   std::string process;
   std::string url;
@@ -73,83 +75,89 @@ struct ContainerInfo {
   std::uint64_t netns = 0;
   std::string image;
   std::string pod;
-  std::string project;  ///< compose's
-  std::string service;  ///< compose's
+  std::string project;  ///< of compose
+  std::string service;  ///< of compose
   std::map<std::string, std::string> labels;
-  std::vector<PublishedPorts> published;  ///< by the engine itself
+  std::vector<PublishedPorts> published;  ///< ports that the engine itself forwards
   ContainerState state = ContainerState::Watched;
   AccessKind reach = AccessKind::None;
   std::string reason;
   std::vector<Listener> listeners;
-  bool ever_listened = false;  ///< `containers` without --all hides those with false here and below
-  bool attached = false;       ///< and without an engine
+  /// `containers` without --all leaves out containers without an engine that never had a listener
+  /// and were not attached.
+  bool ever_listened = false;
+  bool attached = false;
 
   friend bool operator==(const ContainerInfo&, const ContainerInfo&) = default;
 };
 
-/// What ends a conflict that no other forward or program causes. @return "" when freeing the port
-/// would end it
+/// The remedy for a conflict that is not caused by another forward or program. @return "" if the
+/// conflict ends when the port is free
 [[nodiscard]] std::string_view remedy_of(const ForwardInfo& conflict);
 
-/// One thing that came or went. Sequence numbers have no gaps within an InstanceId. A container in
-/// it is without its labels, listeners and published ports: each may be of some size, and a
-/// thousand events are kept.
+/// A forward or container that was added or removed, or a Gap in the numbers. Sequence numbers have
+/// no gaps within an InstanceId. A container in an event has no labels, listeners and published
+/// ports: they may be large, and a thousand events are kept.
 struct Event {
   enum class Type : std::uint8_t { PortAdded, PortRemoved, ContainerAdded, ContainerRemoved, Gap };
   std::uint64_t seq = 0;
   WallTime time{};
   Type type = Type::PortAdded;
-  std::string reason;  ///< of PortRemoved: listener-closed, container-gone, unforwarded, ...
+  std::string reason;  ///< of a removal: listener-closed, container-gone, ...; of a Gap
   std::variant<std::monostate, ForwardInfo, ContainerInfo> subject;
-  std::uint32_t batch_size = 1;   ///< how many PortAdded one look caused
+  std::uint32_t batch_size = 1;   ///< how many PortAdded are announced together
   std::uint32_t batch_index = 0;  ///< 0 ... batch_size - 1
 };
 [[nodiscard]] std::string_view name_of(Event::Type v);  ///< "PortAdded", ...
 
-// What people asked for, by hand or in the configuration: one request for each manual or declared
-// forward, kept while the container is away if it was said so. Owned by the ForwardTable.
+// The request for one manual or declared forward. It may outlive its container if it is reverse, or
+// has allow_missing or persist. Owned by the RequestBook.
 struct ForwardRequest {
-  ForwardSpec spec;  ///< its container is the name, once that is known
+  ForwardSpec spec;  ///< `container` is the name, once that is known
   std::string forward_id;
   std::string container_id;                    ///< "" while the container is away
-  std::string lifeline;                        ///< bus name whose end ends the forward; "" for none
+  std::string lifeline;                        ///< bus name with which the forward ends; "": none
   Origin origin = Origin::Manual;              ///< or Declared
-  bool by_container = false;                   ///< its own metadata asks for it, not the user
+  bool by_container = false;                   ///< the container's own metadata asks for it
   std::string asked_by = "asked for by hand";  ///< for `explain`
-  bool restored = false;  ///< nobody waits for an answer: a host port that is taken is a conflict
+  /// From the daemon's last run: no caller waits for an answer, so a port that is taken is a
+  /// conflict and not a refusal.
+  bool restored = false;
 
-  /// Whether a container that has come is the one that was meant.
+  /// Whether the request waits for this container.
   [[nodiscard]] bool meant(const Container& container) const {
     return container_id.empty() && spec.container == container.name;
   }
 };
 
-/// Of what the configuration, or a container's metadata, declares. It waits for its container.
+/// The request for a declaration of the configuration or of a container's metadata. It outlives its
+/// container.
 [[nodiscard]] ForwardRequest declared_request(const DeclaredForward& declared);
-/// Of what the daemon's last life kept.
+/// The request for a persistent forward of the daemon's last run.
 [[nodiscard]] ForwardRequest restored_request(ForwardSpec kept);
 
-/// More than a person asks for, by hand and at a time.
+/// A limit above what users need.
 inline constexpr std::ptrdiff_t kMostManualRequests = 256;
 
-/// `by_hand` are there already: whether there may be one more.
+/// Checks whether one more request by hand is permitted. @param by_hand how many there are
 [[nodiscard]] Answer<void> check_count(std::ptrdiff_t by_hand);
 
-/// What a request says of a container, a target or a label is kept, told and logged: no more than
-/// this many bytes of each.
+/// Most bytes of each text of a request (container, target, label, ...), since it is kept, shown
+/// and logged.
 inline constexpr std::size_t kLongestRequestText = 256;
-/// @param what for the refusal, such as "the label"
+/// Refuses a text of more than kLongestRequestText bytes. @param what such as "the label"
 [[nodiscard]] Answer<void> check_length(std::string_view what, std::string_view text);
-/// Of all texts in it.
+/// check_length() for all texts of a request.
 [[nodiscard]] Answer<void> check_lengths(const ForwardSpec& spec);
 
-/// The checked form of what a person typed; refusals name the remedy.
+/// Parses a target that the user gave, which must be a TCP or UDP port. Refusals name the remedy.
 [[nodiscard]] Answer<Target> check_target(std::string_view text);
-/// @param allow_remote whether the configuration allows to listen for other machines
+/// Checks the fields of a request and their combination. @param allow_remote whether the
+/// configuration permits host addresses that other machines can reach
 [[nodiscard]] Answer<void> check(const ForwardRequest& request, bool allow_remote);
 
-/// The listeners of `all` that the request means: those on its port and, if it names an address
-/// inside, reachable there and then dialled there.
+/// The listeners that a request is for: those on its port that can be dialled. If the request names
+/// an address inside, only those that accept there, with that address to be dialled.
 [[nodiscard]] std::vector<Listener> listeners_meant(const ForwardRequest& request,
                                                     const std::vector<Listener>& all);
 

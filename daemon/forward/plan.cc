@@ -60,7 +60,7 @@ class Planner {
     const ForwardPlace place(Direction::In, target);
     if (plan_.forwards.contains(place)) return;
     const bool there = exists(place);
-    if (!there && plan_.over_limit) return;  // it would have no forward, whatever is decided
+    if (!there && plan_.over_limit) return;  // no new forward is permitted
     Wanted wanted = detected(group, there);
     if (wanted.listeners.empty()) return;
     if (!there && ++automatic_ > in_.policy.settings.host.max_forwards) {
@@ -70,8 +70,8 @@ class Planner {
     }
   }
 
-  /// Those listeners of one target that are to be forwarded now. One that comes back to its forward
-  /// does not have to settle again.
+  /// The listeners of one target that are to be forwarded now. A listener that returns to an
+  /// existing forward does not have to settle again. @param there whether the forward exists
   [[nodiscard]] Wanted detected(Group group, bool there) {
     Wanted wanted;
     for (const auto& [target, listener] : group) {
@@ -90,8 +90,8 @@ class Planner {
     return wanted;
   }
 
-  /// Those whose listener has gone are wanted as if it were there: how long is for the forward to
-  /// say.
+  /// A detected forward without a listener stays, as long as the policy would forward its last
+  /// listener: the linger timer of the forward ends it.
   void add_lingering() {
     for (const PlanInput::Existing& forward : in_.existing) {
       if (forward.last_listener == nullptr) continue;
@@ -106,7 +106,7 @@ class Planner {
 
   const PlanInput& in_;
   std::size_t automatic_;
-  std::vector<Targeted> by_target_;  ///< all listeners; those of one target in their order
+  std::vector<Targeted> by_target_;  ///< all listeners, sorted by target, else in their order
   Plan plan_;
 };
 
@@ -119,7 +119,7 @@ Plan plan(const PlanInput& input) {
 Treatment treatment_of(const PolicyContext& policy, const ForwardRequest& request,
                        const Container* container, std::span<const Listener> listeners) {
   const Settings& settings = policy.settings;
-  if (request.spec.direction == Direction::Reverse) {  // nothing on the host becomes reachable
+  if (request.spec.direction == Direction::Reverse) {  // opens no host port
     return {.on_auto_forward = "silent", .label = request.spec.label};
   }
   Listener listener;
@@ -131,8 +131,7 @@ Treatment treatment_of(const PolicyContext& policy, const ForwardRequest& reques
   if (!request.spec.label.empty()) treatment.label = request.spec.label;
   if (!request.by_container || container == nullptr) {
     treatment.on_auto_forward = "notify";
-  } else if (treatment.on_auto_forward ==
-             "ignore") {  // is about detected ports; this one is wanted
+  } else if (treatment.on_auto_forward == "ignore") {  // it is about detected ports alone
     treatment.on_auto_forward = "silent";
   }
   treatment.host_port = request.spec.host_port;

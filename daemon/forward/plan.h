@@ -1,5 +1,5 @@
-// Which forwards one container should have: a pure function of what listens in it, what was asked
-// for, what is there already, and the policy. Nothing here binds, dials, notifies or remembers.
+// The plan of the forwards that one container should have: a pure function of its listeners, the
+// requests, the existing forwards and the policy. Nothing here binds, dials, notifies or remembers.
 #pragma once
 
 #include <algorithm>
@@ -21,11 +21,11 @@ struct FirstSeen {
   WallTime wall{};
 };
 
-/// When each listener of a container was first seen, for `settle` and for `explain`. A part of the
-/// table's entry for that container.
+/// The times at which each listener of a container was first seen, for `settle` and for `explain`.
+/// Part of the table's entry for that container.
 class ListenerAges {
  public:
-  /// @param listeners all there are now; the others are forgotten
+  /// @param listeners all present ones; the others are forgotten
   void update(const std::vector<Listener>& listeners, const FirstSeen& now) {
     std::vector<Known> next;
     next.reserve(listeners.size());
@@ -36,7 +36,7 @@ class ListenerAges {
     std::ranges::sort(next, {}, &Known::key);
     known_ = std::move(next);
   }
-  /// Null for one that was not there at the last update.
+  /// Null for a listener that was not in the last update.
   [[nodiscard]] const FirstSeen* find(const Listener& listener) const {
     const Key key = key_of(listener);
     const auto found = std::ranges::lower_bound(known_, key, {}, &Known::key);
@@ -44,7 +44,7 @@ class ListenerAges {
   }
 
  private:
-  /// The socket's inode, which each source of listeners tells; its cookie where there is none.
+  /// The inode of the socket, which every source of listeners reports; else its cookie.
   using Key = std::pair<std::uint64_t, bool>;
   static Key key_of(const Listener& l) {
     return l.inode != 0 ? Key(l.inode, true) : Key(l.cookie, false);
@@ -57,47 +57,47 @@ class ListenerAges {
   std::vector<Known> known_;  ///< ordered by key
 };
 
-/// What a forward of a given container ties.
+/// The key of a forward within its container.
 using ForwardPlace = std::pair<Direction, Target>;
 
-/// How a forward should be.
+/// The desired state of one forward.
 struct Wanted {
-  std::vector<Listener> listeners;  ///< that it leads to; none: it waits, or leads to the host
-  const ForwardRequest* request = nullptr;  ///< null for a detected one; borrowed
+  std::vector<Listener> listeners;          ///< to dial; none: it waits, or leads to the host
+  const ForwardRequest* request = nullptr;  ///< null for a detected forward; borrowed
   Treatment treatment;
 };
 
 struct Plan {
   std::map<ForwardPlace, Wanted> forwards;
-  TimePoint settled = TimePoint::max();  ///< when the next listener has lived long enough
-  bool over_limit = false;               ///< more ports could be forwarded than may be
+  TimePoint settled = TimePoint::max();  ///< end of the next `settle` time
+  bool over_limit = false;               ///< max_forwards leaves out at least one port
 };
 
 struct PlanInput {
   /// A forward that exists.
   struct Existing {
     ForwardPlace place;
-    const Listener* last_listener = nullptr;  ///< of a detected one, else null; borrowed
+    const Listener* last_listener = nullptr;  ///< null for a requested forward; borrowed
   };
 
   PolicyContext policy;
   const Container& container;
   const std::vector<Listener>& listeners;
   const ListenerAges& ages;            ///< of all the listeners
-  const std::set<Target>& suppressed;  ///< what a person ended while its listener lives
+  const std::set<Target>& suppressed;  ///< ended by the user, with a live listener
   std::vector<const ForwardRequest*> requests;
   std::vector<Existing> existing;  ///< ordered by place
-  std::size_t automatic = 0;       ///< detected forwards that count together with the container's
+  std::size_t automatic = 0;       ///< detected forwards of its ForwardGroups group
   TimePoint now;
 };
 
-/// What was asked for comes first. Of what is detected, forwards that exist stay, also while their
-/// listener is gone; of new ones the lowest ports come first, up to max_forwards.
+/// Requested forwards come first. Detected forwards that exist stay, even while they have no
+/// listener; new ones follow in the order of their targets, up to max_forwards.
 [[nodiscard]] Plan plan(const PlanInput& input);
 
-/// What was asked for is treated as if it had been detected, but where it is on the host is for the
-/// one who asked to say. @param container null while it is away @param listeners that are meant;
-/// none while it waits
+/// The treatment of a requested forward: that of a detected one, but the request determines the
+/// host addresses and the host port. @param container null while it is away @param listeners those
+/// that the request is for; may be empty
 [[nodiscard]] Treatment treatment_of(const PolicyContext& policy, const ForwardRequest& request,
                                      const Container* container,
                                      std::span<const Listener> listeners);

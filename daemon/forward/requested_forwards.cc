@@ -1,4 +1,3 @@
-
 #include "forward/requested_forwards.h"
 
 #include <fmt/format.h>
@@ -80,7 +79,7 @@ ForwardKey key_in(const Container& container, const ForwardSpec& spec) {
   return {container.id, spec.direction, spec.target};
 }
 
-/// Whether the forward of `request` can serve for what is declared, whatever its label.
+/// Whether `request` is the one for `declared`. The label may differ.
 bool same_tie(const ForwardRequest& request, const DeclaredForward& declared) {
   return request.spec.direction == declared.direction && request.origin == Origin::Declared &&
          request.spec.container == declared.container && request.spec.target == declared.target &&
@@ -106,7 +105,7 @@ std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
       request.spec.target.text(), request.spec.container, forward.host_port(), forward.id());
 }
 
-/// Whether a request outlives its container.
+/// Whether a request may wait for the next container of the name.
 bool may_wait(const ForwardRequest& request, RemovalReason reason) {
   if (request.spec.direction == Direction::Reverse) {
     return reason != RemovalReason::Detached || request.origin != Origin::Manual;
@@ -114,7 +113,7 @@ bool may_wait(const ForwardRequest& request, RemovalReason reason) {
   return request.spec.allow_missing || request.spec.persist;
 }
 
-/// @param because why the forward has no host port
+/// The refusal for a request whose host port cannot be bound. @param because the forward's reason
 Refusal no_host_port(const Forward& forward, const std::string& because) {
   const ForwardInfo info = forward.info();
   if (is_descriptor_shortage({info.error, "bind"})) {
@@ -127,7 +126,7 @@ Refusal no_host_port(const Forward& forward, const std::string& because) {
           because + ": name another one with --host-port, or none to let portfwd choose"};
 }
 
-/// Whether a detected forward is as the request wants it.
+/// Whether a detected forward has what the request asks for.
 bool serves(const Forward& forward, const ForwardRequest& request) {
   const ForwardSpec& spec = request.spec;
   return spec.bind.empty() && spec.container_address.empty() &&
@@ -140,7 +139,7 @@ bool serves(const Forward& forward, const ForwardRequest& request) {
 void RequestedForwards::follow_container(ContainerAccess& access) {
   const Container& container = access.container();
   release_misnamed(container);
-  if (access.state() != ContainerState::Watched) return;  // it is perhaps another user's
+  if (access.state() != ContainerState::Watched) return;  // may be another user's
   inherit(container);
   note_published(container);
   adopt(container);
@@ -166,7 +165,6 @@ void RequestedForwards::make_declared() {
   treat_waiting();
 }
 
-/// Its container is marked, but not reconciled.
 Answer<std::string> RequestedForwards::insert(ContainerAccess* access, ForwardRequest request) {
   if (access != nullptr) {
     request.container_id = access->container().id;
@@ -186,7 +184,7 @@ Answer<std::string> RequestedForwards::insert(ContainerAccess* access, ForwardRe
       forwards_.take_over(*there, request.origin);
       const ForwardRequest& kept = book_.add(std::move(request));
       forwards_.notify_changed(*there);
-      mark_(key.container);  // a request is treated in another way
+      mark_(key.container);  // its treatment differs
       return kept.forward_id;
     }
     forwards_.withdraw(*there, "replaced");
@@ -195,8 +193,8 @@ Answer<std::string> RequestedForwards::insert(ContainerAccess* access, ForwardRe
   return make(access, key, std::move(request));
 }
 
-/// A person is answered at once when the host port cannot be had; the configuration's stays and
-/// tries.
+/// Refuses a manual request at once if its host port cannot be bound. A declared or restored one
+/// stays in conflict and is retried.
 Answer<std::string> RequestedForwards::make(ContainerAccess* access, const ForwardKey& key,
                                             ForwardRequest request) {
   const ForwardRequest& kept = book_.add(std::move(request));
@@ -219,7 +217,7 @@ Answer<std::string> RequestedForwards::make(ContainerAccess* access, const Forwa
   return kept.forward_id;
 }
 
-/// Creates the forward of a request, which waits until a reconcile step gives it its listeners.
+/// Creates the forward of a request, which waits until a reconcile step assigns listeners.
 void RequestedForwards::make_waiting(const ForwardRequest& request, const ForwardKey& key,
                                      const Container* container) {
   TiedForward& tied =
@@ -233,7 +231,6 @@ void RequestedForwards::make_waiting(const ForwardRequest& request, const Forwar
   if (HostForward* forward = tied.forward->on_host()) (void)forward->wait(settings_.host.linger);
 }
 
-/// With the request for it, if there is one.
 void RequestedForwards::end(TiedForward& tied, std::string_view reason) {
   book_.remove(tied.forward->id());
   forwards_.withdraw(tied, reason);
@@ -282,10 +279,10 @@ void RequestedForwards::declare(const DeclaredForward& declared) {
   const bool by_hand = there != nullptr && there->forward->origin() != Origin::Auto;
   if (by_hand && declared.by_container) return;
   if (by_hand) end(*there, "replaced");      // configuration overrides manual requests
-  (void)insert(access, std::move(request));  // a host port that cannot be had is a conflict
+  (void)insert(access, std::move(request));  // never refused: a taken host port is a conflict
 }
 
-/// Those whose container is away, since no reconcile step meets them.
+/// Applies the treatment of forwards whose container is away, which no reconcile step reaches.
 void RequestedForwards::treat_waiting() {
   for (const ForwardRequest& request : book_) {
     if (!request.container_id.empty()) continue;
@@ -304,7 +301,8 @@ void RequestedForwards::treat_waiting() {
   }
 }
 
-/// What the metadata of a container asked for that is made anew under another name waits for it.
+/// Renames waiting requests from the metadata of a container that was made again under another
+/// name, so that adopt() finds them.
 void RequestedForwards::inherit(const Container& container) {
   for (const std::string& name : wishes().predecessors(container)) {
     if (name == container.name) continue;
@@ -320,7 +318,7 @@ void RequestedForwards::inherit(const Container& container) {
   }
 }
 
-/// Requests that waited for a container of this name become its own.
+/// Assigns the requests that wait for a container of this name to the container.
 void RequestedForwards::adopt(const Container& container) {
   for (ForwardRequest& request : book_) {
     if (!request.meant(container)) continue;
@@ -333,17 +331,17 @@ void RequestedForwards::adopt(const Container& container) {
   }
 }
 
-/// Its forward waits for another container of that name. @param reason if it does not listen
-/// meanwhile
+/// Makes a request and its forward wait for the next container of the name. @param reason of
+/// PortRemoved, if the forward no longer listens
 void RequestedForwards::release(ForwardRequest& request, std::string_view reason) {
   TiedForward& tied = forwards_.rekey(
       {request.container_id, request.spec.direction, request.spec.target}, away_key(request.spec));
   request.container_id.clear();
-  const Treatment treatment = treatment_of(policy_(), request, nullptr, {});  // rules were about it
+  const Treatment treatment = treatment_of(policy_(), request, nullptr, {});  // no rule matches
   forwards_.leave_container(tied, request.spec.container, treatment, reason);
 }
 
-/// What the configuration declares for a name leaves a container that has got another one.
+/// Releases the declared forwards of a container that was renamed.
 void RequestedForwards::release_misnamed(const Container& container) {
   for (ForwardRequest& request : book_) {
     const bool misnamed = request.origin == Origin::Declared &&

@@ -1,8 +1,8 @@
-// Makes and keeps the forwards that were asked for: by hand, in the configuration, by the metadata
-// of containers. Owned by the ForwardTable, whose reconcile step gives them their listeners.
+// The forwards that were requested: by hand, in the configuration, or by the metadata of
+// containers. Owned by the ForwardTable, whose reconcile step assigns listeners to them.
 //
-// Every request has a forward. While its container is there, its forward is among that container's;
-// while it is away the forward waits under away_key(), for the next container of the name.
+// Every request has one forward. While the container exists, the forward has a key in it; while it
+// is away, the forward has its away_key() and waits for the next container of that name.
 #pragma once
 
 #include <functional>
@@ -22,36 +22,34 @@
 
 namespace portfwd {
 
-// Forwards that were asked for: by hand, in the configuration or by a container's own metadata, in
-// both directions. A request may outlive its forward's container, and waits for the next one of
-// that name then. Owned by the ForwardTable, which makes a forward for each; it knows no forward
-// and binds nothing.
+// The list of all requests, in both directions, in the order in which they were made. Owned by
+// RequestedForwards, which creates a forward for each. It changes no forward.
 class RequestBook {
  public:
-  /// @param on_persistent_changed save() gives something else
+  /// @param on_persistent_changed called when save() has something new to save
   explicit RequestBook(std::function<void()> on_persistent_changed)
       : on_persistent_changed_(std::move(on_persistent_changed)) {}
 
-  /// Whether there may be one more by hand; the refusal names the remedy.
+  /// Checks whether one more request by hand is permitted; the refusal names the remedy.
   [[nodiscard]] Answer<void> has_room_by_hand() const;
-  /// @param request with the id of its forward @return it, valid until it is removed
+  /// @param request with the id of its forward @return the added one, valid until it is removed
   ForwardRequest& add(ForwardRequest request);
   /// Removes the request for a forward, if there is one.
   void remove(std::string_view forward_id);
-  /// Those whose container is gone and that did not wait for the next.
+  /// Removes all requests of a container.
   void remove_of(std::string_view container_id);
   void clear() { requests_.clear(); }
 
   [[nodiscard]] ForwardRequest* find(std::string_view forward_id);
   [[nodiscard]] const ForwardRequest* find(std::string_view forward_id) const;
   [[nodiscard]] std::vector<const ForwardRequest*> of(std::string_view container_id) const;
-  /// The ids of the forwards that end with a name on the bus.
+  /// The ids of the forwards that have this bus name as their lifeline.
   [[nodiscard]] std::vector<std::string> of_lifeline(std::string_view bus_name) const;
-  /// Sets `forwards`: what the daemon's next life is to ask for again, as restored_request() has
-  /// it. Other requests end with the daemon.
+  /// Sets `forwards` to the persistent requests, see restored_request(). Other requests end with
+  /// the daemon.
   void save(State& state) const;
 
-  /// In the order in which they were asked for.
+  /// In the order of add().
   [[nodiscard]] auto begin() { return requests_.begin(); }
   [[nodiscard]] auto end() { return requests_.end(); }
 
@@ -60,8 +58,8 @@ class RequestBook {
   std::list<ForwardRequest> requests_;
 };
 
-/// The forwards that are declared: by the user's configuration, and by the metadata of containers.
-/// Owned by the ForwardTable, which makes a request for each.
+/// The declared forwards: those of the user's configuration and those of containers' metadata.
+/// Owned by RequestedForwards, which makes a request for each.
 class Declarations {
  public:
   /// @param settings borrowed
@@ -71,33 +69,34 @@ class Declarations {
   [[nodiscard]] ContainerWishes& wishes() { return wishes_; }
   [[nodiscard]] const ContainerWishes& wishes() const { return wishes_; }
 
-  /// The user's own but for those that an engine serves already, and what containers ask for
-  /// besides.
+  /// The forwards of the configuration, without those that an engine serves, and then those of
+  /// metadata, without those that the configuration declares.
   [[nodiscard]] std::vector<DeclaredForward> all() const;
-  /// Notes whether the container's engine leads to what the settings declare, at the host port that
-  /// they name, if any. It is going to need that host port for the next container of this name,
-  /// too.
+  /// Notes which forwards of the configuration the container's engine serves: it publishes the port
+  /// on the host's loopback, at the declared host port if there is one. This stays noted while the
+  /// container is away, since the engine needs the host port for the next container of this name.
   /// @return whether all() changed
   bool note_published(const Container& container);
 
  private:
   const Settings& settings_;
   ContainerWishes wishes_;
-  /// What the settings declare and an engine publishes, by the container's name, until a container
-  /// of that name is seen without.
+  /// Container names and declared ports that an engine serves, until it serves one no longer for a
+  /// container of the name.
   std::set<std::pair<std::string, Target>> published_;
 };
 
+/// Creates, keeps and ends the forwards of requests; see above.
 class RequestedForwards {
  public:
   struct Parts {
     ForwardSet& forwards;
     std::function<PolicyContext()> policy;
-    /// A container of this name that can be entered; null if there is none.
+    /// A watched container of this name; null if there is none.
     std::function<ContainerAccess*(const std::string& name)> named;
-    /// The forwards of a container are to be reconciled.
+    /// Marks a container to be reconciled.
     std::function<void(const std::string& container_id)> mark;
-    std::function<void()> on_persistent_changed;  ///< book().save() gives something else
+    std::function<void()> on_persistent_changed;  ///< book() has something new to save
   };
   /// @param settings borrowed
   RequestedForwards(Parts parts, const Settings& settings, const Clock& clock)
@@ -113,24 +112,27 @@ class RequestedForwards {
   [[nodiscard]] ContainerWishes& wishes() { return declarations_.wishes(); }
   [[nodiscard]] const ContainerWishes& wishes() const { return declarations_.wishes(); }
 
-  /// Makes the forward of a request; its container is marked, not reconciled.
-  /// @param access to its container; null while it is away @return the forward's id
+  /// Adds a request and creates its forward, or takes over a detected one. The container is marked,
+  /// not reconciled. @param access to the container; null while it is away @return the forward's id
   Answer<std::string> insert(ContainerAccess* access, ForwardRequest request);
-  /// Ends a forward, with the request for it if there is one.
+  /// Ends a forward, and the request for it if there is one.
   void end(TiedForward& tied, std::string_view reason);
-  /// Ends a forward, to be created again for the same request; ids are never used twice.
+  /// Ends a forward that is to be created again. A request for it gets a new forward id.
   void replace(TiedForward& tied);
 
-  /// What is declared may have changed: make_declared() is due.
+  /// Notes that the declarations may have changed.
   void set_due() { due_ = true; }
   [[nodiscard]] bool due() const { return due_; }
-  /// If it is due, makes what is declared and what exists one; what is unchanged stays as it is.
+  /// If due(), reconciles the requests with the declarations. Unchanged ones stay.
   void make_declared();
 
-  /// A container is new, or its name, labels, state or published ports changed.
+  /// Must be called for a new container and when its name, labels, state or published ports
+  /// changed.
   void follow_container(ContainerAccess& access);
+  /// Must be called for each watched container after the settings changed; see Declarations.
   void note_published(const Container& container);
-  /// A container goes: the requests that may wait do so, the others end with it.
+  /// Must be called before a container is removed. Requests that may wait for the next container of
+  /// its name do so; the others end.
   void leave_container(const Container& container, RemovalReason reason);
   void clear() { book_.clear(); }
 
