@@ -138,7 +138,8 @@ std::vector<DeclaredForward> ContainerWishes::declared() const {
   return out;
 }
 
-/// Its own metadata first, then what another container of its compose project says of its service.
+/// The attributes from its own metadata, else from that of another container of its compose project
+/// for its service.
 const PortAttributes* ContainerWishes::find(const Container& container, Port port,
                                             const std::string& command) const {
   const auto self = known_.find(container.id);

@@ -1,13 +1,14 @@
-// What containers ask for themselves: labels, their programs' environment, and the metadata of dev
-// containers, of the label and of the devcontainer.json of their folder. Owned by the ForwardTable,
-// which tells it of every container; taken in once for each and again when its labels change. The
-// user's own rules and forwards come first; policy and the table see to that.
+// Port settings that containers request themselves: by labels, by the environment of their
+// programs, and by dev container metadata (of the label, and of the devcontainer.json of their
+// folder). Owned by Declarations; RequestedForwards updates it for each watched container. Metadata
+// is read when a container is found and when its labels or metadata change. The user's own rules
+// and forwards take precedence, which the policy and Declarations ensure.
 //
-// A container that has gone keeps its wishes for kReplacement, so that one which is made anew finds
-// its host ports held. They give way to those of the new one, known by its lasting names, as soon
-// as its labels are known, which its engine tells some time after it was found. What the engine
-// publishes is no wish any more, nor will it be while the container is away: the engine is going to
-// need that host port for the new one.
+// The wishes of a container outlive it by kReplacement, so that its host ports are still held when
+// it is made again. The new container, recognized by its lasting names, replaces the old wishes
+// when its labels are known, some time after it was found, once the engine has answered. A port
+// that the engine publishes is left out, also while the container is away: the engine will need
+// that host port for the new container.
 #pragma once
 
 #include <map>
@@ -25,15 +26,15 @@
 
 namespace portfwd {
 
-/// About one port; it can ask for nothing that opens the port to anybody else.
+/// What a container requests for one port. It cannot open the port to other users or machines.
 struct Attributes {
   std::optional<std::string> on_auto_forward;
   std::string label;
   std::optional<std::string> scheme;
   bool require_host_port = false;
-  bool unmatched = false;  ///< expressions might say more if the program could be seen
-  bool elevate = false;    ///< a privileged host port is wished for, which we never take by force
-  std::string source;      ///< who says so, as the beginning of a sentence; "" when nobody does
+  bool unmatched = false;  ///< the command line is unknown, so expressions were not tried
+  bool elevate = false;    ///< elevateIfNeeded: a privileged host port, never granted
+  std::string source;      ///< a clause that names the source; "" if there is none
 };
 
 class ContainerWishes {
@@ -42,33 +43,32 @@ class ContainerWishes {
 
   explicit ContainerWishes(const Clock& clock) : clock_(clock) {}
 
-  /// A container that has come or changed. @return whether declared() is not what it was
+  /// Must be called for a new or changed container. @return whether declared() has changed
   bool update(const Container& container);
   void gone(const Container& container, TimePoint now);
-  /// Names of those that have gone and are this container made anew, as far as its labels tell: see
-  /// lasting_names(). To be asked before update().
+  /// The names of gone containers that share a lasting_names() entry with this one, which so
+  /// replaces them. Must be called before update(), which forgets them.
   [[nodiscard]] std::vector<std::string> predecessors(const Container& container) const;
-  /// Forgets those that were not made anew. @return whether declared() is not what it was
+  /// Forgets gone containers after kReplacement. @return whether declared() has changed
   bool forget(TimePoint now);
-  /// When to forget() next; nothing while none is gone.
+  /// When forget() is due next; nothing if no container is gone.
   [[nodiscard]] std::optional<TimePoint> forget_at() const;
 
-  /// The ports that are to be forwarded whether or not anything listens, by container, but those
-  /// that its engine publishes where clients of the loopback find them. One of a compose service
-  /// that is not there yet is left out until it is.
+  /// The ports that metadata wants forwarded whether or not anything listens there. Left out are
+  /// ports that the engine publishes on the host's loopback, and ports of a compose service that
+  /// has no container yet.
   [[nodiscard]] std::vector<DeclaredForward> declared() const;
   [[nodiscard]] Attributes attributes(const Container& container, const Listener& listener) const;
-  /// About all of its ports.
+  /// What the container requests for all of its ports.
   [[nodiscard]] static Attributes attributes(const Container& container);
 
  private:
-  /// What expressions made of command lines, so that each is matched once. A container chooses
-  /// both: what matching costs in a second is bounded, and beyond that an expression matches
-  /// nothing yet.
+  /// A cache of the attributes that expressions yield for command lines. The container chooses
+  /// both, so the cost of matching is rate-limited; above the limit no expression matches.
   struct Matched {
     static constexpr std::size_t kCommands = 64;
-    static constexpr double kMostSteps = 4e6;     // some 20 ms
-    static constexpr double kStepsASecond = 2e6;  // some 1 % of a core
+    static constexpr double kMostSteps = 4e6;     // about 20 ms
+    static constexpr double kStepsASecond = 2e6;  // about 1 % of a core
 
     RecentMap<std::string, const devcontainer::PortAttributes*> known{kCommands};
     double steps = kMostSteps;
@@ -76,13 +76,13 @@ class ContainerWishes {
   };
   struct Known {
     std::string name;
-    std::vector<std::string> names;  ///< lasting ones, the name among them
-    std::string project;             ///< compose's, as the next
-    std::string service;
+    std::vector<std::string> names;  ///< lasting_names()
+    std::string project;             ///< of compose
+    std::string service;             ///< of compose
     std::map<std::string, std::string> labels;
-    std::shared_ptr<const devcontainer::PortMetadata> said;  ///< by label and file; null: nothing
+    std::shared_ptr<const devcontainer::PortMetadata> said;  ///< of label and file; null: none
     std::vector<PublishedPorts> published;                   ///< by its engine
-    std::optional<TimePoint> gone;
+    std::optional<TimePoint> gone;  ///< when it was removed; nothing while it exists
     mutable Matched matched{};
 
     [[nodiscard]] const devcontainer::PortMetadata& metadata() const;

@@ -1,4 +1,3 @@
-
 #include "policy/policy.h"
 
 #include <fmt/format.h>
@@ -17,16 +16,17 @@ namespace {
 
 using Wanted = Conditions;
 
-/// One condition of a rule: how to tell whether it is given and holds, and how to speak of it.
+/// One condition of a rule: functions that evaluate it and that format the wanted and actual value.
 struct Condition {
   std::string_view key;
   bool (*given)(const Wanted&);
-  bool (*holds)(const Wanted&, const Container&, const Listener&);  ///< asked if given
+  bool (*holds)(const Wanted&, const Container&, const Listener&);  ///< only if given
   std::string (*wanted)(const Wanted&);
   std::string (*seen)(const Wanted&, const Container&, const Listener&);
 };
 
-/// '*' stands for slashes and leading dots too. Source: fnmatch(3) without flags.
+/// Matches a shell pattern; '*' includes slashes and leading dots. Source: fnmatch(3) without
+/// flags.
 bool like(const std::string& pattern, const std::string& text) {
   return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
 }
@@ -35,7 +35,7 @@ std::string in_quotes(std::string_view text) {
   return fmt::format("\"{}\"", text);
 }
 
-/// A condition that is a shell pattern on some text of the container.
+/// A condition that is a shell pattern on a text of the container.
 template <auto Member, auto TextOf>
 constexpr Condition on_text(std::string_view key) {
   return {key, [](const Wanted& w) { return (w.*Member).has_value(); },
@@ -188,7 +188,7 @@ std::string mismatch_text(const Conditions& when, const Container& container,
 namespace {
 
 constexpr Duration kEphemeralSettle = std::chrono::milliseconds(300);
-constexpr Port kFirstHostPort = 1024;  // that a container's own word can have
+constexpr Port kFirstHostPort = 1024;  // that a container can request
 constexpr const char* kNeverElevated =
     "; elevateIfNeeded is not met, since portfwd never has more rights than you: `sysctl "
     "net.ipv4.ip_unprivileged_port_start=80` lets every user have such ports";
@@ -216,21 +216,23 @@ bool ignores(const std::optional<std::string>& on_auto_forward) {
   return on_auto_forward == "ignore";
 }
 
-/// Nothing said: whoever comes later in the order decides.
+/// Like each by_* function: nothing if it does not decide, so that the next one is tried.
 std::optional<Decision> by_rule(const Rule* rule) {
   if (rule == nullptr || !ignores(rule->on_auto_forward)) return std::nullopt;
   return Decision{false, name_of(*rule) + " says on_auto_forward = \"ignore\""};
 }
 
 std::optional<Decision> by_attributes(const Rule* rule, const Attributes& attributes) {
-  if (rule != nullptr && rule->on_auto_forward) return std::nullopt;  // the user's word wins
+  if (rule != nullptr && rule->on_auto_forward)
+    return std::nullopt;  // the rule overrides the container
   if (!ignores(attributes.on_auto_forward)) return std::nullopt;
   return Decision{false, attributes.source};
 }
 
-/// Whether a session of sshd listens for its client: `ssh -R`, or an X display. The server itself
-/// is "sshd: COMMAND [listener] ..." or has an ordinary command line; a session is "sshd: USER@..."
-/// or "sshd-session: USER@...", or was executed with -R. Source: sshd.c, session.c (setproctitle).
+/// Whether an sshd session listens on behalf of its client: `ssh -R`, or an X display. The server
+/// itself is "sshd: COMMAND [listener] ..." or has an ordinary command line; a session is
+/// "sshd: USER@..." or "sshd-session: USER@...", or was executed with -R. Source: sshd.c, session.c
+/// (setproctitle).
 bool listens_for_ssh_client(const Listener& listener) {
   if (listener.process.str() != "sshd" && listener.process.str() != "sshd-session") return false;
   const std::string& command = listener.command;
@@ -239,8 +241,8 @@ bool listens_for_ssh_client(const Listener& listener) {
          command.ends_with(" -R");
 }
 
-/// Where such a client is on this host, the port would lead back to itself: each connection would
-/// make the next one.
+/// If such an ssh client runs on this host, the forward could lead back to its own host port, and
+/// each connection would open the next one.
 std::optional<Decision> by_tunnel(const Rule* rule, const Listener& listener) {
   if (names_port(rule) || (rule != nullptr && rule->on_auto_forward)) return std::nullopt;
   if (!listens_for_ssh_client(listener)) return std::nullopt;
@@ -251,7 +253,7 @@ std::optional<Decision> by_tunnel(const Rule* rule, const Listener& listener) {
                               listener.local.ip().port)};
 }
 
-/// A second forward beside the engine's own would only confuse, unless a rule asks for it.
+/// A port that the engine publishes gets no second forward, unless a rule names the port.
 std::optional<Decision> by_engine(const Rule* rule, const Container& container,
                                   const Listener& listener) {
   const bool may_be = container.publishes_unknown && !listener.local.ip().address.is_loopback();
@@ -283,7 +285,8 @@ Decision by_ports(const Settings& settings, const Rule* rule, const Listener& li
   return {true, "[ports] include names it and nothing excludes it"};
 }
 
-/// What UdpInterest leaves out: it may have been looked for on another's behalf.
+/// Applies the limits of UdpInterest to this listener. Its port may be watched because of another
+/// container's rule or forward.
 std::optional<Decision> by_udp_detection(const PolicyContext& context, const Rule* rule,
                                          Port port) {
   const bool asked = rule != nullptr && rule->protocol == Protocol::Udp;
@@ -297,7 +300,7 @@ std::optional<Decision> by_udp_detection(const PolicyContext& context, const Rul
                               context.ephemeral.text(), port)};
 }
 
-/// What comes before any rule.
+/// Whether the listener is detected at all and can be dialled; precedes what a rule decides.
 std::optional<Decision> by_detection(const PolicyContext& context, const Rule* rule,
                                      const Listener& listener) {
   const Settings& settings = context.settings;
@@ -320,7 +323,7 @@ Duration settle_of(const PolicyContext& context, const Rule* rule, Port port) {
   return kEphemeralSettle;
 }
 
-/// What the container asks for, over what holds for all.
+/// The default treatment with what the container requests.
 Treatment wished_treatment(const Settings& settings, const Attributes& wished, Port port) {
   Treatment out = default_treatment(settings);
   out.on_auto_forward = wished.on_auto_forward.value_or(out.on_auto_forward);
@@ -333,7 +336,7 @@ Treatment wished_treatment(const Settings& settings, const Attributes& wished, P
   return out;
 }
 
-/// What the rule says, over that.
+/// `out` with what the rule sets.
 Treatment treatment_of(Treatment out, const Rule* rule, Port port) {
   if (rule == nullptr) return out;
   out.on_auto_forward = rule->on_auto_forward.value_or(out.on_auto_forward);
@@ -403,7 +406,7 @@ std::string ignored_whole(const Settings& settings, const Container& container) 
     if (!may_match(rule, container)) continue;
     const bool whole = matches_whole(rule, container);
     if (whole && ignores(rule.on_auto_forward)) return name_of(rule) + " ignores it";
-    if (whole && !rule.on_auto_forward) break;  // what the container asks for may yet hold
+    if (whole && !rule.on_auto_forward) break;  // the container's own request may decide
     return "";
   }
   const Attributes attributes = ContainerWishes::attributes(container);
@@ -467,7 +470,7 @@ std::string published_at(const Container& container, const Listener& listener) {
 
 namespace {
 
-/// Whether its processes are in the cgroup of `outer`.
+/// Whether the processes of `container` are in the cgroup of `outer`, or below it.
 bool in_cgroup_of(const Container& container, const Container& outer) {
   if (container.cgroup_id != 0 && container.cgroup_id == outer.cgroup_id) return true;
   if (outer.cgroup.empty()) return false;

@@ -1,6 +1,7 @@
-// What is to be done with a listener, and why: the user's rules, then what the container asks for,
-// then what its engine does already, then [ports] and [host]. Pure functions of container, listener
-// and settings; nothing else decides.
+// The policy: whether a listener is forwarded, how, and why. decide() tries in this order: whether
+// the listener is detected and can be dialled, the first rule that matches, what the container
+// requests, whether it is the end of an ssh tunnel, whether the engine publishes the port, and
+// [ports]. Functions of settings, container and listener; nothing else decides.
 #pragma once
 
 #include <map>
@@ -17,30 +18,28 @@
 
 namespace portfwd {
 
-// Whether a rule is about a listener: its conditions, one after another. Pure functions; what
-// follows from a match is for policy to say.
-/// Whether all conditions hold. A program or label that can't be known holds for none.
+/// Whether all conditions hold. A condition on a program or label that is unknown does not.
 [[nodiscard]] bool matches(const Conditions& when, const Container& container,
                            const Listener& listener);
 
-/// Whether the conditions are about the container alone, and hold.
+/// Whether all conditions hold and none is on the listener.
 [[nodiscard]] bool matches_whole(const Conditions& when, const Container& container);
-/// Whether they could hold for some listener of this container.
+/// Whether the conditions on the container hold, so that all could hold for one of its listeners.
 [[nodiscard]] bool may_match(const Conditions& when, const Container& container);
 
-/// For people: the conditions that don't hold, each with what was seen instead; "" when all do.
-/// Such as `process is "nginx", not "postgres"`.
+/// For the user: the conditions that do not hold, each with the actual value; "" if all hold. Such
+/// as `process is "nginx", not "postgres"`.
 [[nodiscard]] std::string mismatch_text(const Conditions& when, const Container& container,
                                         const Listener& listener);
 
-/// How a forward is to be, every key decided.
+/// All properties of a forward that the policy decides.
 struct Treatment {
   std::string on_auto_forward = "notify";
   std::string label;
   std::string scheme = "http";
-  std::optional<Port> host_port;   ///< wished for; nothing: the port's own number
-  bool require_host_port = false;  ///< that one, or `conflict`
-  std::optional<Bind> bind;        ///< nothing: as [host] has it
+  std::optional<Port> host_port;   ///< to try first; nothing: HostPortPlan chooses
+  bool require_host_port = false;  ///< no other host port than the first choice
+  std::optional<Bind> bind;        ///< nothing: as in [host]
   bool restrict_to_user = true;
   bool allow_remote = false;
   std::vector<uid_t> allow_users;
@@ -50,92 +49,95 @@ struct Treatment {
 
 struct Decision {
   bool forward = false;
-  std::string because;  ///< one sentence, as `explain` shows it
-  Duration settle{};    ///< so long the listener must have lived first
+  std::string because;  ///< a clause, as `explain` shows it
+  Duration settle{};    ///< minimum age of the listener
   Treatment treatment;
 };
 
-/// What is known of the host and matters to a decision.
+/// Everything but container and listener that a decision depends on. Its parts are borrowed.
 struct PolicyContext {
   const Settings& settings;
-  PortRange ephemeral;            ///< net.ipv4.ip_local_port_range
-  const ContainerWishes& wishes;  ///< borrowed
+  PortRange ephemeral;  ///< net.ipv4.ip_local_port_range
+  const ContainerWishes& wishes;
 };
 
 [[nodiscard]] Decision decide(const PolicyContext& context, const Container& container,
                               const Listener& listener);
 
-/// For a forward that was asked for, not detected: as [host] has it.
+/// The treatment if neither a rule nor the container says anything: as in [ports] and [host].
 [[nodiscard]] Treatment default_treatment(const Settings& settings);
 
-/// Each rule in order, with why it did or didn't decide; a sentence each.
+/// One sentence for each rule, in order: whether it matches, and why not.
 [[nodiscard]] std::vector<std::string> rules_tried(const Settings& settings,
                                                    const Container& container,
                                                    const Listener& listener);
 
-/// Why none of the container's ports is forwarded automatically, whatever they are; "" when some
-/// might be.
+/// Why no port of the container, whatever its number, is forwarded automatically; "" if one could
+/// be.
 [[nodiscard]] std::string ignored_whole(const Settings& settings, const Container& container);
 
-/// @param asked UDP ports that somebody wants forwarded, whatever the settings say
+/// Which UDP sockets are watched. @param asked ports of requested forwards, watched in any case
 [[nodiscard]] UdpInterest udp_interest(const Settings& settings, const PortRange& ephemeral,
                                        const std::vector<Port>& asked);
 
-/// Where on the host the engine leads to a port of the container's own address, such as
-/// "127.0.0.1:8080" or "port 8080 of every address"; "" when it doesn't.
+/// The host address at which the engine publishes a port of the container's own address, such as
+/// "127.0.0.1:8080" or "port 8080 of every address"; "" if it does not.
 [[nodiscard]] std::string published_at(const std::vector<PublishedPorts>& published,
                                        const Target& target);
 
-/// The host port at which clients of the loopback get there; nothing when they don't.
+/// The host port at which the engine publishes a port for clients of the loopback; nothing if it
+/// does not.
 [[nodiscard]] std::optional<Port> published_on_loopback(
     const std::vector<PublishedPorts>& published, const Target& target);
 
-/// Where the engine makes this listener reachable on the host, such as "127.0.0.1:8080" or "port
-/// 8080 of every address"; "" where it doesn't: docker-proxy, rootlessport and pasta lead to the
-/// container's own address, so a listener on its loopback is not reached although its port is
-/// published. In rootlesskit's own namespace listen the engine's forwarders, and on the host, at
-/// the same port, rootlesskit for them.
+/// The host address at which the engine makes this listener reachable, such as "127.0.0.1:8080" or
+/// "port 8080 of every address"; "" if it does not. docker-proxy, rootlessport and pasta lead to
+/// the container's own address, so a listener on its loopback cannot be reached even if its port is
+/// published. The listeners in rootlesskit's own namespace are the engine's port forwarders;
+/// rootlesskit listens on the host at the same port for each.
 [[nodiscard]] std::string published_at(const Container& container, const Listener& listener);
 
-// The containers whose detected forwards count together against `max_forwards`: an engine's
-// container with the sandboxes inside it, or all network namespaces below one user namespace, since
-// whoever may make one there may make any number. Owned by the ForwardTable.
+// Groups of containers whose detected forwards count together against `max_forwards`: a container
+// of an engine with the sandboxes inside it, or all network namespaces below one user namespace,
+// since a process that can make one there can make any number. Owned by the ForwardTable.
 //
-// States of a group: within the limit, or over it, which is told once, until none of its containers
-// lacks a forward.
+// A group is within the limit, or over the limit while one of its containers lacks a forward
+// because of it. Observers are notified once each time that a group becomes over the limit.
 class ForwardGroups {
  public:
-  /// Puts a container into the group that it belongs to by what is known of it now.
-  /// @param engines containers of engines @param automatic its detected forwards
+  /// Adds a container to its group_of(), or moves it there. @param engines all containers of
+  /// engines
+  /// @param automatic the number of its detected forwards
   void join(const Container& container, std::span<const Container* const> engines,
             std::size_t automatic);
-  /// Forgets a container, and the group with its last member.
+  /// Removes a container, which must have no detected forwards; the last one removes the group.
   void leave(const std::string& container_id);
-  /// A detected forward came (1) or went (-1). @return the containers that may have one more now
+  /// Counts a detected forward that was created (1) or ended (-1). @return the containers that lack
+  /// one and can have it now
   std::vector<std::string> count(const std::string& container_id, int change);
-  /// The detected forwards that count together with the container's.
+  /// The number of detected forwards of the container's group.
   [[nodiscard]] std::size_t automatic(const std::string& container_id) const;
-  /// Whether the container lacks a forward for the limit. @return whether the group is over the
-  /// limit since now
+  /// Notes whether the container lacks a forward because of the limit. @return whether the group
+  /// has just become over the limit
   bool set_over(const std::string& container_id, bool over);
 
  private:
   struct Group {
     std::set<std::string> members;  ///< ids of containers
-    std::set<std::string> over;     ///< those that lack a forward for the limit
-    std::size_t automatic = 0;      ///< detected forwards that exist
+    std::set<std::string> over;     ///< those that lack a forward because of the limit
+    std::size_t automatic = 0;      ///< detected forwards of all members
   };
   [[nodiscard]] Group& group_of_member(const std::string& container_id);
   void take_out(const std::string& container_id, std::size_t automatic);
 
   std::map<std::string, Group> groups_;
-  std::map<std::string, std::string> keys_;  ///< of the group that a container is in
+  std::map<std::string, std::string> keys_;  ///< of the group, by container id
 };
 
-/// The key of the container's group: the engine's container that it is, or whose cgroup it is in;
-/// else the direct child of our user namespace that owns its network namespace, or contains the
-/// owner; else the container alone. A process inside can change none of them.
-/// @param engines containers of engines
+/// The key of the container's group: the container of an engine that it is, or in whose cgroup it
+/// is; else the direct child of our user namespace that owns its network namespace, or contains the
+/// owner; else the container alone. A process inside cannot change any of these.
+/// @param engines all containers of engines
 [[nodiscard]] std::string group_of(const Container& container,
                                    std::span<const Container* const> engines);
 
