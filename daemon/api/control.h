@@ -1,6 +1,6 @@
-// All that a person can ask of the daemon. The bus calls Control and is a ControlObserver; neither
-// side includes the other's library. Calls are synchronous and never block: what takes time shows
-// up later as a change.
+// The interface of the daemon's core for user requests. The bus calls Control and is a
+// ControlObserver, so the core does not depend on the bus library. Calls never block: an operation
+// that takes time returns at once, and its result is notified as a change.
 #pragma once
 
 #include <optional>
@@ -24,18 +24,19 @@ struct ForwardCounters {
 
 class Control {
  public:
-  /// @param spec its container by name, id or unambiguous prefix of an id @param lifeline bus name
-  /// whose end ends the forward; "" for none @return the forward's id
+  /// Creates a forward. @param spec with the container by name, id or unambiguous prefix of an id
+  /// @param lifeline bus name with which the forward ends; "" for none @return the forward's id
   virtual Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) = 0;
   virtual Answer<void> unforward(std::string_view forward_id) = 0;
   virtual Answer<std::string> attach_pid(pid_t pid, std::string_view name) = 0;
   virtual Answer<std::string> attach_netns(UniqueFd netns, std::string_view name) = 0;
   virtual Answer<void> detach(std::string_view container_id) = 0;
-  /// @param container "" for any; keys at least: `forwarded` (bool), `summary` (one sentence),
-  /// `seen`, `decision`, `host`, `reach`, `remedy` (lists of sentences or one)
+  /// Explains why a port is or is not forwarded. @param container "" for any @return at least the
+  /// keys `forwarded` (bool), `summary`, `decision`, `host`, `reach`, `remedy` (a sentence each),
+  /// and `seen` (a list of sentences)
   virtual Answer<Facts> explain(std::string_view container, std::string_view target) = 0;
   virtual Answer<void> reload() = 0;
-  /// The owner of a lifeline has left the bus.
+  /// Must be called when the owner of a lifeline has left the bus.
   virtual void lifeline_ended(std::string_view bus_name) = 0;
 
   [[nodiscard]] virtual std::vector<Event> events_after(std::uint64_t seq) const = 0;
@@ -44,8 +45,8 @@ class Control {
   [[nodiscard]] virtual std::uint64_t poll_interval_usec() const = 0;
   [[nodiscard]] virtual std::vector<ForwardInfo> forwards() const = 0;
   [[nodiscard]] virtual std::vector<ContainerInfo> containers() const = 0;
-  /// As of now, of all forwards or of one; none if there is no such forward. @param forward_id ""
-  /// for all
+  /// The present counters of all forwards, or of one; empty if there is no such forward.
+  /// @param forward_id "" for all
   [[nodiscard]] virtual std::vector<ForwardCounters> counters(
       std::string_view forward_id = "") const = 0;
 

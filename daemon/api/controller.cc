@@ -18,7 +18,6 @@
 
 namespace portfwd {
 
-/// A container that can be entered and none of whose ports is wanted is ignored.
 ContainerInfo info_of(const ContainerAccess& reach, const Settings& settings) {
   const Container& c = reach.container();
   ContainerInfo info{.id = c.id,
@@ -39,7 +38,7 @@ ContainerInfo info_of(const ContainerAccess& reach, const Settings& settings) {
                      .listeners = reach.listeners(),
                      .ever_listened = reach.ever_listened(),
                      .attached = c.attached};
-  for (Listener& listener : info.listeners) listener.command = {};  // up to 4 KiB; never told
+  for (Listener& listener : info.listeners) listener.command = {};  // up to 4 KiB; never shown
   if (info.state != ContainerState::Watched) return info;
   if (std::string why = ignored_whole(settings, c); !why.empty()) {
     info.state = ContainerState::Ignored;
@@ -75,7 +74,7 @@ std::string_view reason_text(RemovalReason reason) {
   return "";
 }
 
-/// One budget for all looking: two fifths to find containers, the rest to watch their listeners.
+/// Divides the CPU budget: two fifths for finding containers, the rest for watching listeners.
 void share_cpu_budget(const Settings& settings, AccessSet& accesses, Discovery& discovery) {
   constexpr double kDiscoveryShare = 0.4;
   Settings::Detect watching = settings.detect;
@@ -84,7 +83,7 @@ void share_cpu_budget(const Settings& settings, AccessSet& accesses, Discovery& 
   discovery.set_budget(settings.detect.cpu_budget / 100 * kDiscoveryShare);
 }
 
-/// UDP sockets are looked for where the settings say so, and where a forward was asked for.
+/// UDP sockets are watched if the settings say so, and for requested forwards.
 void share_udp_interest(const ForwardTable& table, AccessSet& accesses) {
   std::vector<Port> asked;
   for (const TiedForward& tied : table.forwards().all()) {
@@ -102,7 +101,8 @@ void notify_changed(Notifier& notifier, const ContainerAccess& reach, const Sett
   notifier.notify(&ControlObserver::on_container_changed, info_of(reach, settings));
 }
 
-/// What the configuration declares by now needs no keeping.
+/// Adds a persistent forward of the last run. One that the configuration declares now is refused,
+/// which is logged.
 void restore(const ForwardSpec& kept, ForwardTable& table) {
   const Answer<void> checked = check_lengths(kept);
   const Answer<std::string> restored =
@@ -110,7 +110,8 @@ void restore(const ForwardSpec& kept, ForwardTable& table) {
   if (!restored) log::info("cannot restore persistent forward: {}", restored.error().text);
 }
 
-/// Gives each part what goes on, but the table, which is made of the state.
+/// Passes the state of the last run to the registry and the event log. The table reads its part in
+/// its constructor.
 Resumed resume_last_life(State& state, Controller::Parts& parts) {
   const std::string boot = sysctl::boot_id();
   const auto record = boot.empty() ? std::nullopt : parts.instance_file.open();
@@ -124,7 +125,8 @@ Resumed resume_last_life(State& state, Controller::Parts& parts) {
   return resumed;
 }
 
-/// Containers that ended while no daemon ran. They were announced if this is the same instance.
+/// Forgets the containers that ended while no daemon ran, and emits ContainerRemoved for them.
+/// @param announced whether this InstanceId has emitted their ContainerAdded
 void forget_last_containers(Registry& registry, Notifier& notifier, bool announced) {
   for (const KnownContainer& gone : registry.ids().take_former()) {
     if (!announced) continue;
@@ -197,7 +199,8 @@ void Controller::note_numbers() {
                               stopped_});
 }
 
-/// What the table forgets is to be known again, with the numbers after what it notifies.
+/// The state is taken before the table withdraws its forwards, and gets the number of the next
+/// event afterwards.
 void Controller::stop() {
   if (stopped_) return;
   State last = state();
@@ -209,7 +212,7 @@ void Controller::stop() {
   keeper_.finish(last);
 }
 
-// ---- what people ask ----------------------------------------------------------------------------
+// ---- requests -----------------------------------------------------------------------------------
 
 Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_view lifeline) {
   ForwardRequest request{.spec = spec, .lifeline = std::string(lifeline)};
@@ -223,7 +226,7 @@ Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_vie
     return table_.add(nullptr, std::move(request));
   }
   ContainerAccess* reach = parts_.reaches.find((*found)->id);
-  assert(reach != nullptr);  // the registry tells the reaches of every container, at once
+  assert(reach != nullptr);  // the AccessSet has every container of the registry
   if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
   return table_.add(reach, std::move(request));
 }
@@ -276,7 +279,7 @@ Answer<void> Controller::reload() {
   table_.apply_settings();
   share_udp_interest(table_, parts_.reaches);
   for (ContainerAccess* reach : parts_.reaches.all()) {
-    notify_changed(parts_.notifier, *reach, settings_);  // some may be ignored now
+    notify_changed(parts_.notifier, *reach, settings_);  // its state may be `ignored` now
   }
   log::write(log::Level::Info, "configuration read",
              {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
@@ -285,12 +288,12 @@ Answer<void> Controller::reload() {
 
 void Controller::follow_diag_modules() {
   parts_.reaches.follow_diag_modules();
-  for (const TiedForward& tied : table_.forwards().all()) {  // whose reasons say who is refused
+  for (const TiedForward& tied : table_.forwards().all()) {  // their reasons depend on it
     parts_.notifier.notify(&ControlObserver::on_forward_changed, tied.forward->info());
   }
 }
 
-// ---- what they read -----------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------
 
 std::vector<Event> Controller::events_after(std::uint64_t seq) const {
   return parts_.notifier.log().after(seq);
@@ -324,7 +327,7 @@ std::vector<ForwardCounters> Controller::counters(std::string_view forward_id) c
   return out;
 }
 
-// ---- what happens -------------------------------------------------------------------------------
+// ---- notifications ------------------------------------------------------------------------------
 
 void Controller::on_access_added(ContainerAccess& reach) {
   note_numbers();
@@ -339,7 +342,7 @@ void Controller::on_access_added(ContainerAccess& reach) {
 }
 
 void Controller::on_access_changed(ContainerAccess& reach) {
-  if (reach.container().engine_id.empty()) keeper_.changed();  // its anchor may be another one
+  if (reach.container().engine_id.empty()) keeper_.changed();  // its anchor may have changed
   notify_changed(parts_.notifier, reach, settings_);
   table_.on_access_changed(reach);
 }
@@ -412,7 +415,7 @@ std::string_view text_of(Shortage shortage) {
   return "";
 }
 
-/// @param without_port forwards in conflict for want of a descriptor
+/// @param without_port the number of forwards in conflict because of a descriptor shortage
 void add_facts(const AcceptGate& gate, std::ptrdiff_t without_port, Facts& facts) {
   const Shortage shortage = gate.measured_shortage();
   const bool conflicts_alone = shortage == Shortage::None && without_port > 0;

@@ -1,6 +1,7 @@
-// The daemon as its users see it: answers what they ask (Control), and turns what happens below
-// into numbered events for whoever listens. Owned by main. Containers come from the registry,
-// forwards from the table; the controller decides nothing itself.
+// The controller: carries out user requests (Control), notifies of containers, and passes changes
+// of containers on to the forward table. It owns the settings in force, the table and the
+// StateKeeper. Owned by main. It makes no decision of its own about containers (Registry) or
+// forwards (ForwardTable).
 #pragma once
 
 #include <functional>
@@ -21,8 +22,8 @@
 
 namespace portfwd {
 
-// A container as it is shown: what discovery and its reach know, and whether the configuration
-// ignores it.
+/// A container as it is shown. A watched container of which no port is ever forwarded automatically
+/// is shown as ignored.
 [[nodiscard]] ContainerInfo info_of(const ContainerAccess& reach, const Settings& settings);
 
 class Controller final : public Control, public AccessObserver, private ControlObserver {
@@ -37,25 +38,25 @@ class Controller final : public Control, public AccessObserver, private ControlO
     RelayServices relay;
     const PortHolder& holders;
     Notifier& notifier;
-    const StateFile& state_file;  ///< read at once
-    InstanceFile& instance_file;  ///< likewise
-    FileWriter& writer;           ///< of the state, while the loop runs and from stop() on
-    ReadSettings read_settings;   ///< for reload()
-    std::function<void(Facts&)> add_facts;  ///< what else status() is to tell
+    const StateFile& state_file;            ///< read by the constructor
+    InstanceFile& instance_file;            ///< opened by the constructor
+    FileWriter& writer;                     ///< of the state
+    ReadSettings read_settings;             ///< for reload()
+    std::function<void(Facts&)> add_facts;  ///< adds the facts of other parts to status()
   };
   Controller(Parts parts, Settings settings);
   Controller(const Controller&) = delete;
   Controller& operator=(const Controller&) = delete;
 
-  /// Makes the forwards that wait for no listener, then begins to look for containers. @return why
-  /// that can't be done
+  /// Creates the declared and the persistent forwards, then starts discovery. @return why discovery
+  /// cannot start
   Result<void> start();
-  /// Whether all that was open when it started is forwarded, as far as it is.
+  /// Whether all listeners that existed at the start were read and reconciled.
   [[nodiscard]] bool settled() const { return parts_.reaches.settled() && !table_.busy(); }
-  /// The kernel can tell more or fewer clients than before: see DiagModules.
+  /// Must be called when DiagModules has changed.
   void follow_diag_modules();
-  /// Ends every forward, and numbers no event from then on; then draining() tells when the last
-  /// connection is over and the state is written.
+  /// Ends all forwards. No event is emitted afterwards. Then draining() is true until the last
+  /// connection has ended and the state is written.
   void stop();
   [[nodiscard]] bool draining() const {
     return !table_.forwards().draining().empty() || keeper_.finishing();
@@ -91,13 +92,13 @@ class Controller final : public Control, public AccessObserver, private ControlO
   void note_numbers();
   [[nodiscard]] State state() const;
 
-  /// What was there in the last life is found again within this time, or is gone. Longer than
-  /// Discovery waits for what processes say, and than the usual `linger`.
+  /// Containers and forwards of the last run that are not found again within this time are gone.
+  /// Longer than Discovery waits for facts of processes, and than the default `linger`.
   static constexpr Duration kRecall = std::chrono::seconds(5);
 
   Parts parts_;
   Settings settings_;  ///< those in force; the table refers to them
-  Mistakes mistakes_;  ///< of the last reload; the settings before it are in force
+  Mistakes mistakes_;  ///< of the last reload, which was not applied; else empty
   StateKeeper keeper_;
   State last_life_;
   const Resumed resumed_;
