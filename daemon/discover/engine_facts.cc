@@ -30,8 +30,8 @@ bool assign_text(std::string& known, std::string_view text) {
   return assign(known, names::printable(text, names::kLongestText));
 }
 
-/// Docker reports the published ports of a container that has joined another one's network only
-/// there.
+/// The id of the container whose network this one has joined, or "". Docker reports the published
+/// ports of a shared network only for that container.
 std::string network_owner_of(const ContainerFacts& facts) {
   constexpr std::string_view kJoined = "container:";
   return facts.network_mode.starts_with(kJoined) ? facts.network_mode.substr(kJoined.size()) : "";
@@ -39,7 +39,7 @@ std::string network_owner_of(const ContainerFacts& facts) {
 
 }  // namespace
 
-/// The label comes with the image, the file is nearer to the user.
+/// The file overrides the label: the label comes with the image, the file is the user's.
 bool set_labels(Container& container, std::map<std::string, std::string> labels,
                 const devcontainer::PortMetadata* workspace) {
   std::shared_ptr<const devcontainer::PortMetadata> metadata;
@@ -88,7 +88,7 @@ EngineFacts::EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http,
       begin_(loop, [this] { list_elsewhere(); }),
       read_store_(loop, [this] { read_podman_store(); }) {
   registry_.add_observer(*this);
-  begin_.arm_now();  // when all observers are there
+  begin_.arm_now();  // in the next turn, when all observers are registered
 }
 
 void EngineFacts::list_elsewhere() {
@@ -105,13 +105,13 @@ void EngineFacts::list_elsewhere() {
   }
 }
 
-/// A podman container whose namespace cannot be seen is another user's: ours would not know it.
+/// Whether the user's podman knows the container. One whose namespace is not visible is another
+/// user's.
 bool EngineFacts::is_podmans(const Container& container) {
   return container.engine == "podman" && container.netns != 0;
 }
 
-/// Podman's storage has the name and the image, whether or not its service runs. No event of it can
-/// be reported from here: no observer knows the container yet.
+/// Podman's storage has the name and the image even if its service does not run.
 void EngineFacts::on_engine_known(ContainerEntry& entry) {
   Container& container = entry.container;
   const std::string& id = container.engine_id;
@@ -131,7 +131,7 @@ void EngineFacts::on_engine_known(ContainerEntry& entry) {
   if (!facts->image.empty()) (void)assign_text(container.image, facts->image);
 }
 
-/// For a detached container the engine is asked again when it is attached.
+/// A detached container stays as it is: attaching it causes another query.
 void EngineFacts::apply(const ContainerFacts& facts) {
   const std::string owner = network_owner_of(facts);
   std::vector<PublishedPorts> published = facts.published;
@@ -157,7 +157,7 @@ void EngineFacts::apply(const ContainerFacts& facts) {
   share_published(facts.id);
 }
 
-/// Those that have joined its network have its published ports.
+/// Set the published ports of the containers that have joined the network of `owner`.
 void EngineFacts::share_published(const std::string& owner) {
   std::optional<std::vector<PublishedPorts>> published;
   registry_.update(owner, [&](const ContainerEntry& entry) {
@@ -165,7 +165,7 @@ void EngineFacts::share_published(const std::string& owner) {
     return false;
   });
   if (!published) return;
-  std::vector<std::string> joined;  // an observer may change network_owner_
+  std::vector<std::string> joined;  // copied: an observer may change network_owner_
   for (const auto& [id, of] : network_owner_) {
     if (of == owner) joined.push_back(id);
   }
@@ -175,7 +175,7 @@ void EngineFacts::share_published(const std::string& owner) {
   }
 }
 
-/// The engine does not answer for that container.
+/// The engine has not reported the container. Its listeners must not wait any longer.
 void EngineFacts::end_wait(const std::string& id) {
   registry_.update(id, [](ContainerEntry& entry) {
     bool changed = assign(entry.container.publishes_unknown, false);
@@ -184,7 +184,7 @@ void EngineFacts::end_wait(const std::string& id) {
   });
 }
 
-/// Whether or not the engine still answers, the listeners wait no longer.
+/// Time out the waits for engines. Answers that arrive later are still applied.
 void EngineFacts::end_waits() {
   const TimePoint now = loop_.now();
   TimePoint next = TimePoint::max();
@@ -216,15 +216,15 @@ void EngineFacts::consider(const Container& container) {
   if (podman) watch_podman();
 }
 
-/// While one of its files is not there, it is looked for with each new container.
+/// A file that does not exist is tried again with each new container.
 void EngineFacts::watch_podman() {
   if (!podman_events_watched_) {
     podman_events_watched_ = podman_events_.start(podman_files_.events).has_value();
   }
-  read_store_.arm_now();  // when all observers know the container
+  read_store_.arm_now();  // in the next turn, when all observers have been notified
 }
 
-/// conmon's command line has the name that a container was started with.
+/// A container may have been renamed since its start, and conmon's command line has the old name.
 void EngineFacts::read_podman_store() {
   if (!start_podman_store()) return;
   for (const std::string& id : considered_) {

@@ -1,10 +1,11 @@
-// Asks engines for what /proc does not show of their containers: names, images, labels, pods and
-// projects, published ports. Owned by main; it observes the Registry and completes its containers.
-// It finds no containers.
+// Facts that engines report of their containers and that /proc does not show: names, images,
+// labels, pods, projects, published ports. Owned by main; observes the Registry and completes its
+// containers. The containers themselves are found by Discovery; only engines on other machines,
+// which are listed as inaccessible, are added here.
 //
-// Each container is asked for once, when it was found; an engine that is absent or does not answer
-// changes nothing. Nothing is asked while no container of an engine runs, and no podman service is
-// kept running.
+// A container is queried when it is found, and again after the stream of its Docker engine was
+// interrupted. An engine that is absent or does not answer changes nothing. Without a container of
+// an engine there is no query, and podman's service is not kept running.
 #pragma once
 
 #include <sys/types.h>
@@ -25,34 +26,35 @@
 
 namespace portfwd {
 
-/// Sets the labels of a container, which are bounded by then (engine/answers.h), and the metadata
-/// of its ports, which is parsed here, once, as it may be long.
+/// Set the labels of a container, whose size is limited already (engine/answers.h), and the port
+/// metadata, which is parsed here once, as it may be long.
 /// @param workspace from the devcontainer.json of its folder, overrides the label; may be null
 /// @return whether anything changed
 bool set_labels(Container& container, std::map<std::string, std::string> labels,
                 const devcontainer::PortMetadata* workspace = nullptr);
 
-// Reads the devcontainer.json of the folder that a container's labels name, before what its engine
-// reports is taken over, so that both apply at the same time. Owned by EngineFacts. A container
-// whose file system does not answer waits for the reader's deadline, and no other container does.
+// Reads the devcontainer.json of the folder that a container's labels name. The facts reported by
+// the engine are held until then, so that both are applied together. Owned by EngineFacts. If a
+// file system hangs, the container waits for the reader's deadline; other containers do not wait.
 class WorkspaceFiles {
  public:
   using OnFacts = std::move_only_function<void(const ContainerFacts&)>;
 
-  /// @param files a reader of files, borrowed @param owner whose files are read
-  /// @param on_facts called with the facts and what the file says
+  /// @param files a reader of files, borrowed
+  /// @param owner files of other users are not read
+  /// @param on_facts called with the facts, completed by the contents of the file
   WorkspaceFiles(Reader& files, uid_t owner, OnFacts on_facts)
       : files_(files), owner_(owner), on_facts_(std::move(on_facts)) {}
 
-  /// Calls `on_facts` at once when the labels name no folder.
+  /// Read the file for these facts. Calls `on_facts` at once if the labels name no folder.
   void add(const ContainerFacts& facts);
-  /// The container is gone.
+  /// Cancel the reading for a container. @param id the engine's
   void forget(const std::string& id) { reading_.erase(id); }
 
  private:
   struct Reading {
     ContainerFacts facts;
-    std::vector<devcontainer::ConfigPlace> places;  ///< the first of them is being read
+    std::vector<devcontainer::ConfigPlace> places;  ///< the first one is being read
     Reader::Call call;
   };
   void read_first(const std::string& id, Reading& reading);
@@ -66,11 +68,11 @@ class WorkspaceFiles {
 
 class EngineFacts final : public RegistryObserver {
  public:
-  /// How long the listeners of a container wait at most for the answer of its engine; see
+  /// Longest time that the listeners of a container wait for the answer of its engine, see
   /// Container::undecided.
   static constexpr Duration kLongestWait = std::chrono::milliseconds(400);
 
-  /// All but the sockets and podman's files outlive this. @param files reads those of workspaces
+  /// The references are borrowed and must outlive this. @param files reads those of workspaces
   EngineFacts(EventLoop& loop, Registry& registry, HttpClient& http, EngineSockets sockets,
               PodmanFiles podman_files, Reader& files);
   EngineFacts(const EngineFacts&) = delete;
@@ -83,7 +85,7 @@ class EngineFacts final : public RegistryObserver {
   void on_container_removed(const Container& container, RemovalReason reason) override;
   void on_sign_of_life(const Container&) override {}
 
-  /// Completes a container by what its engine answered.
+  /// Complete a container by the facts that its engine has reported.
   void apply(const ContainerFacts& facts);
 
  private:
@@ -101,16 +103,16 @@ class EngineFacts final : public RegistryObserver {
   void on_event(EngineKind engine, const ContainerEvent& event);
   void rename(std::string_view id, std::string_view name);
 
-  // Keys named "id" below are the engine's ids of containers.
+  // Ids below are the engine's ids of containers.
   EventLoop& loop_;
   Registry& registry_;
   HttpClient& http_;
   const std::vector<EngineElsewhere> elsewhere_;
   const PodmanFiles podman_files_;
-  std::set<std::string> considered_;
+  std::set<std::string> considered_;                  ///< ids that were queried
   std::map<std::string, TimePoint> undecided_until_;  ///< by id
-  std::map<std::string, std::string>
-      network_owner_;  ///< by id of a container that joined its network
+  /// By id: the id of the container whose network it has joined, "" for none.
+  std::map<std::string, std::string> network_owner_;
   WorkspaceFiles workspaces_;
   ContainerQuery podman_;
   ContainerQuery docker_;

@@ -1,3 +1,4 @@
+// See hints.h.
 
 #include "discover/hints.h"
 
@@ -9,16 +10,16 @@
 
 namespace portfwd {
 
-// ---- programs
+// ---- exec events
 
-// On a desktop a few programs start in a second; a compilation starts hundreds, and then a scan
-// every 100 ms costs less than a wake-up for each.
+// On a desktop a few programs start in a second. A compilation starts hundreds; then a scan every
+// 100 ms costs less than a wake-up for each program.
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kSingly = 20;  // a second; more are read in batches
-constexpr std::size_t kMost = 200;   // a second; more are not worth it
+constexpr std::size_t kSingly = 20;  // events a second; more are read in batches
+constexpr std::size_t kMost = 200;   // events a second; more cause a pause
 constexpr Duration kBatchInterval = 20ms;
 constexpr Duration kPause = 10s;
 constexpr std::size_t kDatagrams = 256;
@@ -93,8 +94,8 @@ namespace {
 constexpr int kDepth = 4;  // of slices below the base
 constexpr std::uint32_t kEvents = IN_CREATE | IN_MOVED_TO | IN_ONLYDIR;
 
-/// Folders in which engines make their containers' cgroups: slices of systemd, and those of dockerd
-/// and podman with the cgroupfs driver.
+/// Whether engines make their containers' cgroups in a folder of that name: a slice of systemd, or
+/// the parent that dockerd and podman use with the cgroupfs driver.
 bool holds_containers(std::string_view name) {
   return name.ends_with(".slice") || name == "docker" || name == "libpod_parent";
 }
@@ -164,7 +165,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration kTogether = 10ms;  // a container's start mounts a dozen file systems
+constexpr Duration kTogether = 10ms;  // the start of a container mounts a dozen file systems
 constexpr std::size_t kLimit = 1 << 20;
 
 }  // namespace
@@ -189,7 +190,7 @@ void MountWatch::on_io(IoSource&, std::uint32_t) {
 }
 
 void MountWatch::refresh() {
-  (void)source_.watch(EPOLLPRI);  // before reading, so that no change falls in between
+  (void)source_.watch(EPOLLPRI);  // before reading, so that no change is missed
   auto now = read();
   if (!now) return;
   paths_ = std::move(*now);

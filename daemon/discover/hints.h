@@ -1,6 +1,6 @@
-// Event sources that hint at a new container before the next scan would find it: exec(2) of any
-// process, a new cgroup, a new mount of a network namespace. A hint says that something may be new,
-// never what: Discovery looks then. Discovery owns one of each, and requires none.
+// Event sources that indicate a new container before the next scan would find it: exec(2) of any
+// process, a new cgroup, a new mount of a network namespace. They do not identify the container;
+// Discovery checks or scans processes then. Discovery owns one of each and works without them.
 #pragma once
 
 #include <cstddef>
@@ -20,20 +20,20 @@
 
 namespace portfwd {
 
-// Exec events of the kernel, at a bounded price: above 20 a second they are read in batches, above
-// 200 a second the socket is closed for a while. It knows pids and nothing of containers.
+// Exec events of the kernel, at limited cost: above 20 a second they are read in batches, above 200
+// a second the socket is closed for 10 s. It reports pids and has no knowledge of containers.
 class ExecHints final : private IoHandler {
  public:
   /// @param execs pids that have just called exec
-  /// @param lost events were dropped: all processes must be looked at
+  /// @param lost the kernel dropped events: a scan must follow
   using Callback = std::move_only_function<void(std::span<const pid_t> execs, bool lost)>;
   ExecHints(EventLoop& loop, Callback callback);
 
-  /// Subscribes. Where the kernel does not permit it no event follows, and state() says why.
+  /// Subscribe. If the kernel does not permit it no event follows, and state() has the reason.
   void start();
-  /// Whether events are known to arrive: one has, and there is no pause.
+  /// Whether events can be relied on: one has arrived, and the socket is not closed for a pause.
   [[nodiscard]] bool are_granted() const noexcept { return granted_ && listening_.has_value(); }
-  /// "yes", "none yet", "paused: ...", or "no: ..." with the reason, for `status`.
+  /// "yes", "paused: ...", or "no: ..." with the reason, for `status`.
   [[nodiscard]] std::string state() const;
 
  private:
@@ -53,27 +53,28 @@ class ExecHints final : private IoHandler {
   std::optional<Listening> listening_;
   Error refused_{};
   bool granted_ = false;
-  TimePoint window_{};         ///< start of the second that is being counted
-  std::size_t in_window_ = 0;  ///< events of that second
+  TimePoint window_{};         ///< start of the second in which events are counted
+  std::size_t in_window_ = 0;  ///< events in that second
   Timer later_;                ///< to read a batch, or to subscribe again
 };
 
-/// The folder below which this process's user finds its units: that of user@UID.service if the
-/// process is in one, else the root of the unified hierarchy; "" when it is not mounted.
+/// The cgroup folder of the user's systemd manager (user@UID.service) if the process runs in one,
+/// else the root of the unified hierarchy; "" if that is not mounted.
 /// @param cgroup the process's path in the unified hierarchy
 [[nodiscard]] std::string cgroup_base(std::string_view cgroup,
                                       std::span<const procfs::Mount> mounts);
 
-// inotify on the cgroup folders in which this user's containers appear: an engine makes the folder
-// (libpod-ID.scope) before the container's program runs. The names of folders are not interpreted.
+// inotify watches on the cgroup folders in which engines make the user's containers: an engine
+// makes the folder (libpod-ID.scope) before the container's program runs. No container is derived
+// from the names of folders.
 class CgroupWatch final {
  public:
-  static constexpr std::size_t kMost = 64;  ///< watches; of inotify(7)'s 8192 and more per user
+  static constexpr std::size_t kMost = 64;  ///< watches; inotify(7) permits 8192 or more per user
 
-  /// @param on_change called from the loop, once for all folders of a batch
+  /// @param on_change called from the loop, once for each batch of new folders
   CgroupWatch(EventLoop& loop, std::move_only_function<void()> on_change);
 
-  /// Watches `base` and the slices below it. @return inotify's errno, ENOENT for an empty base.
+  /// Watch `base` and the slices below it. @return inotify's errno, or ENOENT for an empty base
   Result<void> start(const std::string& base);
   [[nodiscard]] std::size_t watches() const noexcept { return folders_.size(); }
 
@@ -87,16 +88,16 @@ class CgroupWatch final {
   Inotify inotify_;
 };
 
-// Named network namespaces, as `ip netns add NAME` makes them: nsfs mounts in our mount namespace.
-// An epoll watch on mountinfo reports changes.
+// Named network namespaces: nsfs mounts in the daemon's mount namespace, as made by `ip netns add
+// NAME`. Changes are reported by an epoll watch on /proc/self/mountinfo.
 class MountWatch final : private IoHandler {
  public:
   using Paths = std::map<std::uint64_t, std::string>;  ///< inode of the namespace -> mount point
-  /// @param on_change called from the loop after each reading: requests to attach read the mounts
-  /// by themselves, so the Registry may know other paths than paths() had before
+  /// @param on_change called from the loop after each reading, even if paths() is the same:
+  /// AttachRequests reads the mounts as well, so the Registry may have other paths
   MountWatch(EventLoop& loop, const ProcDir& proc, std::move_only_function<void()> on_change);
 
-  /// Reads them and watches from now on.
+  /// Read the mounts and begin to watch.
   Result<void> start();
   [[nodiscard]] const Paths& paths() const noexcept { return paths_; }
   [[nodiscard]] bool watching() const noexcept { return source_.mask() != 0 || later_.armed(); }

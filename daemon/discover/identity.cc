@@ -17,8 +17,8 @@ namespace portfwd {
 
 namespace {
 
-constexpr int kAncestors = 8;     // a container's shells and supervisors, then its keeper
-constexpr int kGenerations = 32;  // within a container
+constexpr int kAncestors = 8;     // shells and supervisors of a container, then its keeper
+constexpr int kGenerations = 32;  // ancestors within a container
 
 std::vector<pid_t> ancestors(const ProcDir& proc, pid_t pid) {
   std::vector<pid_t> line;
@@ -26,7 +26,7 @@ std::vector<pid_t> ancestors(const ProcDir& proc, pid_t pid) {
   return line;
 }
 
-/// Where the root of the unified hierarchy can be seen.
+/// Mount point of the root of the unified hierarchy; "" if it is not mounted.
 std::string cgroup_root(const ProcDir& proc) {
   const std::string file = proc.path() + "/self/mountinfo";
   const std::string text = read_text(AT_FDCWD, file.c_str(), 1 << 20).value_or("");
@@ -49,7 +49,7 @@ Identifier::Identifier(const ProcDir& proc, ProcessFactsCache& facts)
   if (const auto own = from_cgroup(::getpid()); own && !own->id.empty()) own_folder_ = own->cgroup;
 }
 
-/// Below the folder of a container that the daemon itself runs in, that one is left out.
+/// If the daemon runs in a container, the path of that container is not part of what is parsed.
 std::optional<names::Guess> Identifier::from_path(std::string_view path) const {
   const bool shared = !own_folder_.empty() && path.starts_with(own_folder_) &&
                       (path.size() == own_folder_.size() || path[own_folder_.size()] == '/');
@@ -71,8 +71,9 @@ std::uint64_t Identifier::network_of(pid_t pid) const {
   return netns ? *netns : proc_.net_files(pid).value_or(0);
 }
 
-/// The container's first process, whose parent is outside, is in the container's own network
-/// namespace. One that is too far away, or whose network cannot be seen, is taken to share it.
+/// Whether the process is in another network namespace than the container's first process, the
+/// ancestor whose parent is outside of the container. False if that is more than kGenerations away
+/// or its namespace is unknown.
 bool Identifier::is_nested(pid_t pid, const std::string& engine_id) const {
   const std::uint64_t network = network_of(pid);
   pid_t first = pid;
@@ -113,7 +114,8 @@ names::Guess Identifier::from_keeper(pid_t pid) const {
   return {};
 }
 
-/// For a sandbox in an engine's container nothing else is read of the processes that made it.
+/// The engine of a sandbox in an engine's container. It is the only fact that is taken from the
+/// sandbox's keeper.
 std::string Identifier::engine_of_sandbox(pid_t pid) const {
   const std::uint64_t network = network_of(pid);
   pid_t keeper = proc_.parent(pid);
@@ -125,8 +127,10 @@ std::string Identifier::engine_of_sandbox(pid_t pid) const {
   return {};
 }
 
-/// Flatpak's sandboxes are kept by bubblewrap, and other engines than podman use conmon, too: there
-/// the cgroup names the engine, if it names more than a runtime, as it does of rootless Docker's.
+/// Combine cgroup and keeper. An engine's id in the cgroup overrides a keeper with another id. A
+/// keeper with the same id does not always determine the engine: conmon also keeps containers of
+/// other engines than podman. Then the cgroup does, unless it only names the runtime (runc), as for
+/// rootless Docker. Likewise bubblewrap keeps Flatpak's sandboxes.
 Identifier::Place Identifier::place_of(pid_t pid) const {
   const auto cgroup = from_cgroup(pid);
   const bool decides = cgroup && cgroup->certain && !cgroup->id.empty();
@@ -159,8 +163,9 @@ const ProcessFacts& Identifier::facts_of(pid_t pid) const {
   return facts == nullptr ? none : *facts;
 }
 
-/// Where the title has overwritten the environment, that of the parent in the same network counts:
-/// a server inherits it from the shell or the supervisor that started it.
+/// What the environment shows. If the program's title has overwritten it, that of the parent in the
+/// same network namespace is used: a server inherits its environment from the shell or supervisor
+/// that started it.
 names::Guess Identifier::guess_by_environment(pid_t pid) const {
   const std::uint64_t network = network_of(pid);
   for (int i = 0; i < kAncestors && pid > 1 && network_of(pid) == network; ++i) {
@@ -193,7 +198,8 @@ bool Identifier::is_foreign(pid_t pid) const {
   return uid && is_foreign(pid, *uid);
 }
 
-/// A sandbox inside an engine's container carries its cgroup, but the folder is not its own.
+/// Set the cgroup's id and folder. A sandbox inside an engine's container is in the cgroup of that
+/// container; it gets no folder, as it shares it.
 void Identifier::add_cgroup(pid_t pid, Identity& identity) const {
   const auto path = procfs::parse_unified_cgroup(proc_.read(pid, "cgroup").value_or(""));
   if (!path || cgroup_root_.empty()) return;
@@ -243,7 +249,7 @@ Boundary::Verdict Boundary::judge(const Netns& netns) const {
   const auto gate = gate_of(netns.fd());
   if (!gate) return {.outside = true};
   if (gate->open) return {.owner = gate->owner};
-  if (!gate->userns.valid()) {  // such as one made by `ip netns`: uid 0 of our own user namespace
+  if (!gate->userns.valid()) {  // owned by our own user namespace, as if made by `ip netns`
     return {.owner = 0,
             .inaccessible =
                 "the namespace belongs to root: run portfwd as root, or make it in a "
@@ -261,7 +267,7 @@ namespace {
 
 constexpr std::size_t kBrief = 12;
 
-/// @return nothing unless all of it is a number with that base
+/// @return nothing unless the whole text is a number of that base
 std::optional<std::uint64_t> whole_number(std::string_view text, int base) {
   std::uint64_t number = 0;
   const char* const end = text.data() + text.size();
@@ -275,7 +281,7 @@ std::optional<std::uint64_t> brief_number(std::string_view id) {
 
 }  // namespace
 
-/// An id that is not made as make() does could be given out again.
+/// Ids that do not have the form of make() are left out, as make() might use them again.
 void ContainerIds::restore(const Saved& saved, bool knows_used) {
   assert(former_.empty() && used_.empty());
   constexpr std::uint64_t kMostNumber = std::uint64_t{1} << 53;
@@ -320,7 +326,7 @@ std::string ContainerIds::make(const std::string& engine_id) {
   assert(number);
   const bool is_new = used_.insert(*number).second;
   if (is_new && knows_used_) return brief;
-  return fmt::format("{}-{}", brief, next_++);  // it was restarted
+  return fmt::format("{}-{}", brief, next_++);  // such as a restarted container
 }
 
 std::vector<std::string> ContainerIds::used(std::size_t most) const {

@@ -1,4 +1,4 @@
-// See names.h: first cgroups, then command lines.
+// See names.h: cgroup paths, then command lines and environments.
 
 #include "discover/names.h"
 
@@ -12,15 +12,15 @@
 
 namespace portfwd::names {
 
-// Cgroup paths. The forms were taken from running engines where Debian has
-// them, else from their documentation and sources: systemd.io/CGROUP_DELEGATION, podman-run(1),
-// runc's docs/systemd.md, containerd's docs/namespaces.md, lxc.container.conf(5);
-// tests/unit/names_test.cc has one of each.
+// Cgroup paths. Their forms are those of running engines if Debian has the engine, else as in its
+// documentation and source. tests/unit/names_test.cc has one of each.
+// Source: systemd.io/CGROUP_DELEGATION, podman-run(1), runc's docs/systemd.md, containerd's
+// docs/namespaces.md, lxc.container.conf(5)
 namespace {
 
 constexpr std::size_t kFullId = 64;  // length of the ids that docker, podman and containerd make
 
-/// systemd writes bytes that a unit name may not hold as \xHH; systemd.unit(5).
+/// Undo systemd's escapes (\xHH) of bytes that a unit name must not contain; systemd.unit(5).
 std::string unescape_unit(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -37,7 +37,7 @@ std::string unescape_unit(std::string_view text) {
   return out;
 }
 
-/// How the folders of an engine's containers are called.
+/// A form of cgroup folders and the engine that makes them.
 struct Form {
   std::string_view beginning;
   std::string_view engine;
@@ -53,7 +53,8 @@ constexpr std::array kIdForms{
     Form{"nerdctl-", "containerd"},
 };
 
-/// PARENT/<64 hex>: the cgroupfs drivers. containerd has a folder per namespace of its own.
+/// PARENT/<64 hex>: the cgroupfs drivers. containerd names the parent after the containerd
+/// namespace, such as "k8s.io" and "default".
 constexpr std::array kIdParents{
     Form{"docker", "docker"},
     Form{"k8s.io", "kubernetes"},
@@ -79,7 +80,8 @@ std::optional<Guess> from_id_component(std::string_view component, std::string_v
     if (engine.empty()) return std::nullopt;
     return Guess{std::string(engine), std::string(component), "", ""};
   }
-  // "kubepods-podUID.slice:cri-containerd:ID": a systemd path given to the cgroupfs driver
+  // "kubepods-podUID.slice:cri-containerd:ID": systemd's form of a path, given to the cgroupfs
+  // driver
   if (const auto colon = component.rfind(":cri-containerd:"); colon != component.npos) {
     const std::string_view id = component.substr(component.rfind(':') + 1);
     if (is_full_id(id)) return Guess{"kubernetes", std::string(id), "", ""};
@@ -98,14 +100,15 @@ Guess named(std::string_view engine, std::string_view id, bool certain = true) {
   return {std::string(engine), shown, shown, "", certain};
 }
 
-/// libvirt registers "lxc-NUMBER-NAME", and "qemu-NUMBER-NAME" for what emulates a machine.
+/// libvirt registers its containers as "lxc-NUMBER-NAME" and its virtual machines as
+/// "qemu-NUMBER-NAME".
 Guess from_machine(std::string_view machine) {
   const std::string name = unescape_unit(machine);
   if (name.starts_with("qemu-")) return named("libvirt", name, false);
   return named(name.starts_with("lxc-") ? "libvirt" : "nspawn", name);
 }
 
-/// Units of systemd's.
+/// Units of systemd.
 std::optional<Guess> from_unit(std::string_view unit) {
   if (remove_front(unit, "systemd-nspawn@") && remove_back(unit, ".service"))
     return from_machine(unit);
@@ -126,8 +129,8 @@ std::optional<Guess> from_named_component(std::string_view component, std::strin
   return from_unit(component);
 }
 
-/// "/default/NAME" is what containerd makes of a container that a person has named; any program
-/// may do so.
+/// "/default/NAME": containerd's folder for a container that the user has named. Other programs may
+/// make such folders as well.
 std::optional<Guess> from_default_namespace(std::string_view path) {
   std::string_view name = path;
   if (!remove_front(name, "/default/") || name.empty()) return std::nullopt;
@@ -138,7 +141,8 @@ std::optional<Guess> from_default_namespace(std::string_view path) {
   return guess;
 }
 
-/// A cgroup right below the root: what runc makes of its container's id. Any program may do so.
+/// A folder directly below the root: runc makes it from the container's id. Other programs may make
+/// such folders as well.
 std::optional<Guess> from_top_level(std::string_view path) {
   if (auto guess = from_default_namespace(path)) return guess;
   const std::string folder(path);
@@ -196,8 +200,8 @@ Guess from_conmon(std::span<const std::string> argv) {
   return {"podman", is_hex_id(id) ? id : "", printable(option(argv, "-n", "--name")), ""};
 }
 
-/// A container of containerd's that was not made by one of its users is called as a person has
-/// said.
+/// containerd's id of a container is a hex id if docker or Kubernetes made it, else the name that
+/// the user has chosen.
 Guess from_shim(std::span<const std::string> argv) {
   const std::string space = option(argv, "-namespace", "--namespace");
   const std::string id = printable(option(argv, "-id", "--id"));
@@ -219,8 +223,8 @@ Guess from_lxc(std::span<const std::string> argv) {
   return {"lxc", printable(name), printable(name), ""};
 }
 
-/// The namespace that a rootless engine runs in itself, as by dockerd-rootless.sh. Of anybody
-/// else's use nothing is said.
+/// The namespace that a rootless engine itself runs in, made by dockerd-rootless.sh and others.
+/// @return nothing if rootlesskit runs another program
 std::optional<Guess> from_rootlesskit(std::span<const std::string> argv) {
   const bool engines_own = std::ranges::any_of(argv.subspan(1), [](const std::string& word) {
     const std::string_view program = base_name(word);

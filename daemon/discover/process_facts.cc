@@ -1,3 +1,4 @@
+// See process_facts.h.
 
 #include "discover/process_facts.h"
 
@@ -19,14 +20,15 @@ std::string own_host_name() {
   return ::gethostname(buffer.data(), buffer.size() - 1) == 0 ? buffer.data() : "";
 }
 
-/// "NAME=VALUE" as environments have it; environ(7).
+/// Whether the entry has the form NAME=VALUE; environ(7).
 bool is_variable(std::string_view entry) {
   const auto equals = entry.find('=');
   if (equals == entry.npos || equals == 0) return false;
   return std::ranges::all_of(entry.substr(0, equals), [](char c) { return c > ' ' && c != 0x7F; });
 }
 
-/// A title, or the zeros behind it, begins no variable. An empty environment is one.
+/// Whether the text is a program's title, or the NULs behind one, instead of an environment. An
+/// empty text is an environment.
 bool is_overwritten(std::string_view environ) {
   return !environ.empty() && !is_variable(environ.substr(0, environ.find('\0')));
 }
@@ -80,7 +82,7 @@ bool ProcessFactsCache::update(pid_t pid, Entry& entry, const Result<Reader::Tex
     entry.facts = parse_process_facts(texts->command, environ, host_name_, before);
   } else {
     entry.facts = before;
-    const int code = texts.error().code;  // the reader's failure is not the process's
+    const int code = texts.error().code;  // with these the reader failed: try the process again
     entry.stale = code == EBUSY || code == ECONNRESET || is_descriptor_shortage(texts.error());
   }
   if (entry.facts->opted_out) opt_outs_.add(pid, entry.started);

@@ -1,10 +1,11 @@
-// Facts about processes from their command lines and environments. Owned by main; used by Discovery
-// for names and by the access layer for the programs behind listeners.
+// Cache of facts from the command lines and environments of processes. Owned by main; used by
+// Discovery for names and by the access layer for the programs behind listeners.
 //
-// A reader process reads them, so a fact may arrive only later: the observer is called then. An
-// entry belongs to one process (pid and start time) and is read again when it is requested after
-// renew(), as after an exec. A program that writes its title over its environment (nginx, redis)
-// keeps what was read before. The process itself has made up all of this; nothing here is trusted.
+// A separate process (Reader) reads the texts, so facts may arrive later; the observer is notified
+// then. An entry belongs to one process (pid and start time). After renew(), as after an exec, the
+// next of() reads it again. If a program has overwritten its environment with its title (nginx,
+// redis), the facts read before are kept. All of this can be forged by the process and is not
+// trusted.
 #pragma once
 
 #include <sys/types.h>
@@ -25,17 +26,17 @@
 
 namespace portfwd {
 
-/// A process of one boot of this machine whose environment said PORTFWD=off.
+/// A process with PORTFWD=off in its environment.
 struct OptOut {
-  std::string boot;           ///< the kernel's random id of it
-  pid_t pid = 0;              ///< as the daemon counts
-  std::uint64_t started = 0;  ///< as ProcDir::start_time() has it
+  std::string boot;           ///< id of the boot in which it runs, see sysctl::boot_id()
+  pid_t pid = 0;              ///< in the daemon's pid namespace
+  std::uint64_t started = 0;  ///< see procfs::Stat
   friend bool operator==(const OptOut&, const OptOut&) = default;
 };
 
-// The processes whose environment said PORTFWD=off, as long as they live. A program that writes its
-// title over its environment says so only once, so this is kept across a restart of the daemon: a
-// decision must be the same afterwards. Part of the ProcessFactsCache.
+// The live processes with PORTFWD=off in their environment. It is saved across a restart of the
+// daemon, because a program may have overwritten its environment with its title by then, and the
+// decision must stay the same. Owned by the ProcessFactsCache.
 class OptOuts {
  public:
   static constexpr std::size_t kMost = 4096;
@@ -44,7 +45,8 @@ class OptOuts {
   explicit OptOuts(std::string boot) : boot_(std::move(boot)) {}
 
   void set_observer(std::function<void()> on_change) { on_change_ = std::move(on_change); }
-  /// @param before what all() returned before the restart; entries of another boot are dropped
+  /// Restore the processes. @param before result of all() before the restart; entries of another
+  /// boot are dropped
   void recall(const std::vector<OptOut>& before) {
     for (const OptOut& each : before) {
       if (each.boot == boot_ && started_.size() < kMost) started_.emplace(each.pid, each.started);
@@ -77,53 +79,55 @@ class OptOuts {
 };
 
 struct ProcessFacts {
-  std::string command;                 ///< its words, separated by single spaces
+  std::string command;                 ///< see command_text()
   std::optional<names::Guess> keeper;  ///< the container that it keeps, by its command line
   std::string replaces;                ///< see names::name_to_replace
   names::Guess by_environment;
-  bool opted_out = false;  ///< the environment says PORTFWD=off
-  /// Its environment cannot be known any more: the title has overwritten it.
+  bool opted_out = false;  ///< the environment contains PORTFWD=off
+  /// The title has overwritten the environment, and no fact from it was read before.
   bool environment_lost = false;
 
   friend bool operator==(const ProcessFacts&, const ProcessFacts&) = default;
 };
 
-/// @param cmdline, environ as /proc has them; no environ: it cannot be read
-/// @param host_name the host's own, which is no container's name
-/// @param before kept where the texts do not have the fact
+/// @param cmdline, environ contents of the files in /proc; no environ: it cannot be read
+/// @param host_name of the host, which is not used as a container's name
+/// @param before facts from the environment, kept if that is overwritten or cannot be read
 [[nodiscard]] ProcessFacts parse_process_facts(std::string_view cmdline,
                                                std::optional<std::string_view> environ,
                                                std::string_view host_name,
                                                const ProcessFacts& before = {});
 
-/// The words of a command line as /proc has it, separated by single spaces.
+/// The arguments in the contents of /proc/PID/cmdline, separated by single spaces.
 [[nodiscard]] std::string command_text(std::string_view cmdline);
 
 class ProcessFactsCache {
  public:
-  /// Borrows both.
+  /// Both are borrowed and must outlive this.
   ProcessFactsCache(Reader& reader, const ProcDir& proc);
 
-  /// Called for each process whose facts have arrived or changed, never from within a call.
+  /// Called from the loop for each process whose facts have arrived for the first time or changed.
   using OnFacts = std::move_only_function<void(pid_t)>;
   void set_observer(OnFacts on_facts) { on_facts_ = std::move(on_facts); }
 
-  /// @return null while they are being read; empty when they cannot be read
+  /// The facts, which are requested if they are unknown or marked by renew().
+  /// @return null while they are read for the first time; empty facts if they cannot be read
   const ProcessFacts* of(pid_t pid);
-  /// The facts may have changed: of() reads them once more.
+  /// Make the next of() read the facts again, as they may have changed.
   void renew(pid_t pid);
 
   using Done = std::move_only_function<void(const ProcessFacts&)>;
-  /// Reads them now. @param by a reader that may read the process; null: the ordinary one
+  /// Read the facts now. @param by a reader that may read the process; null: the ordinary one
   [[nodiscard]] Reader::Call read(pid_t pid, Reader* by, Done done);
 
   [[nodiscard]] OptOuts& opt_outs() { return opt_outs_; }
-  /// The process is opted out though its own environment does not say so (any more).
+  /// Add the process to the opt-outs although its environment does not contain PORTFWD=off, or no
+  /// longer does.
   void note_opt_out(pid_t pid) { opt_outs_.add(pid, entry_of(pid).started); }
 
-  /// Forgets all processes for which `is_there` is false.
+  /// Drop the entries of all processes for which `is_there` is false.
   void forget_unless(const std::function<bool(pid_t)>& is_there);
-  /// See Reader::wait. @return whether anything was being read
+  /// Wait for outstanding replies, see Reader::wait. @return whether there were any
   bool wait(Duration limit);
 
  private:

@@ -9,11 +9,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// After how long a process is looked at again: a runtime needs some 10 ms from fork to unshare and
-/// exec on an idle machine, and some 1000 ms on a busy one.
+/// Times of the repeated checks after the first one: a runtime takes about 10 ms from fork to
+/// unshare and exec on an idle machine, and about 1000 ms on a busy one.
 constexpr std::array<Duration, 6> kRecentLooks{30ms, 100ms, 300ms, 700ms, 1500ms, 2500ms};
 
-/// After so many looks a process stays where it is: a runtime has long left the host's network.
+/// After this many repeated checks a process is taken to stay in its namespace: a runtime has left
+/// the host's network long before.
 constexpr std::uint8_t kSettledLooks = 5;
 
 TimePoint due(const ProcessTable::Process& process) {
@@ -86,7 +87,7 @@ const ProcessTable::Process* ProcessTable::look_at(pid_t pid, TimePoint now) {
     read_namespace(*place);
     return &*place;
   }
-  Process process{.pid = pid, .first_seen = now};  // the listing will give its folder's inode
+  Process process{.pid = pid, .first_seen = now};  // refresh() adds the inode of its folder
   read_namespace(process);
   if (process.netns == 0) return nullptr;
   note_recent(process);
@@ -107,11 +108,11 @@ std::vector<pid_t> ProcessTable::pids_in(std::uint64_t netns) const {
 }
 
 bool ProcessTable::is_recent(const Process& process, TimePoint now) {
-  return now <= process.first_seen + kRecentLooks.back() + 500ms;  // its last look may come late
+  return now <= process.first_seen + kRecentLooks.back() + 500ms;  // its last check may be late
 }
 
-/// Whether it is ours is determined only where it matters and may have changed: that costs as much
-/// as a look.
+/// Read the process's namespace and what follows from it. `ours` is determined only if the
+/// namespace has changed and is not the host's, since that costs as much as a check.
 void ProcessTable::read_namespace(Process& process) {
   looked_at_.push_back(process.pid);
   process.to_look_at = false;
@@ -136,7 +137,8 @@ void ProcessTable::read_namespace(Process& process) {
   }
 }
 
-/// Who owns the process's folder is one call, and changes with the process's user.
+/// The owner of /proc/PID changes with the process's user and costs one system call, so the verdict
+/// on a foreign process is kept while it stays the same.
 bool ProcessTable::is_foreign(Process& process) const {
   const uid_t owner = proc_.owner(process.pid).value_or(0);
   if (process.foreign && owner == process.owner) return true;
@@ -144,8 +146,8 @@ bool ProcessTable::is_foreign(Process& process) const {
   return identifier_.is_foreign(process.pid);
 }
 
-/// A child is in its parent's container, and costs one read then. What is being read is looked up
-/// again by look_at_incomplete().
+/// A child in its parent's namespace is in its parent's container, which costs one read. While
+/// facts are being read the id is unknown; look_at_incomplete() tries again.
 void ProcessTable::find_engine_id(Process& process) const {
   const pid_t parent = proc_.parent(process.pid);
   const Process* place = find(parent);

@@ -1,8 +1,8 @@
-// The processes of the machine and the network namespace of each, kept up to date at low cost: a
-// known process is looked at again only while it is recent (it may still unshare or setns), when
-// its /proc inode shows that another process has its pid, and in a full look. A process of another
-// user in a namespace that cannot be seen is recognised at the first look, and costs next to
-// nothing from then on. Owned by Discovery.
+// Table of the processes of the machine with the network namespace of each, kept up to date at low
+// cost. A known process is checked again only while it is recent (it may still unshare or setns),
+// if its /proc inode shows that its pid was reused, and in a full scan. A process of another user
+// in an invisible namespace is recognised at its first check and costs almost nothing afterwards.
+// Owned by Discovery.
 #pragma once
 
 #include <sys/types.h>
@@ -24,59 +24,62 @@ class ProcessTable {
   struct Process {
     pid_t pid = 0;
     std::uint64_t folder = 0;  ///< inode of /proc/PID
-    /// Inode of its network namespace; ProcDir::net_files() where that cannot be seen; 0 when
-    /// neither is known, or the process is ours.
+    /// Inode of its network namespace; ProcDir::net_files() if that is not visible; 0: neither is
+    /// known, or the process is the daemon's.
     std::uint64_t netns = 0;
-    bool unseen = false;   ///< its namespace cannot be seen
-    bool foreign = false;  ///< nor is it of concern: another user's (Identifier::is_foreign)
+    bool unseen = false;   ///< its namespace is not visible
+    bool foreign = false;  ///< and it is another user's (Identifier::is_foreign)
     uid_t owner = 0;       ///< of /proc/PID, when `foreign` was determined
     TimePoint first_seen{};
-    std::uint8_t looks = 0;  ///< while it is recent
-    /// Of its container, when its engine is known. For a process on the host's network it is looked
-    /// up once, when the process is no longer recent: most processes of the host end before that.
+    std::uint8_t looks = 0;  ///< repeated checks that were due so far, see kRecentLooks
+    /// The engine's id of its container, if known. For a process on the host's network it is looked
+    /// up once, after kSettledLooks checks: most processes of the host have ended before.
     std::string engine_id{};
     bool reading = false;               ///< facts that determine its engine are being read
-    std::uint64_t looked_at_netns = 0;  ///< at the last look, ours or not
-    bool ours = false;
-    bool asked_on_host = false;
-    bool to_look_at = true;  ///< by continue_looks()
+    std::uint64_t looked_at_netns = 0;  ///< as `netns`, but for the daemon's processes as well
+    bool ours = false;                  ///< see IsOurs
+    bool asked_on_host = false;         ///< engine_id was looked up on the host's network
+    bool to_look_at = true;             ///< to be checked by continue_looks()
   };
+  /// Whether the process is the daemon's own, such as a broker, and makes no container.
   using IsOurs = std::function<bool(pid_t)>;
 
-  /// @param is_ours a process that makes no container, such as a broker; asked when a process
-  /// is found in a namespace where it was not before
+  /// The references are borrowed and must outlive this. @param is_ours called when a process is
+  /// found in another namespace than before
   ProcessTable(const ProcDir& proc, const Identifier& identifier, const Boundary& boundary,
                IsOurs is_ours)
       : proc_(proc), identifier_(identifier), boundary_(boundary), is_ours_(std::move(is_ours)) {}
 
-  /// Which of the known processes are looked at again.
+  /// The known processes to be checked again.
   enum class Known {
     Recent,  ///< recent ones that are due
-    Seen,  ///< and all whose namespace can be seen; those of other users are noticed by their exec
+    Seen,    ///< also all whose namespace is visible; the others are noticed by their exec
     All,
   };
-  /// Lists all processes; continue_looks() looks at the new ones and at those of `known`. May be
-  /// called again before all of these were looked at.
+  /// List all processes and mark the new ones, and those of `known`, to be checked by
+  /// continue_looks(). May be called again before all of these were checked.
   Result<void> refresh(TimePoint now, Known known);
-  /// Looks at those, the lowest pid first. @param enough asked now and then: true leaves the rest
-  /// to the next call @return whether all were looked at
+  /// Check the marked processes in ascending order of their pids. @param enough called after every
+  /// kLooksAtOnce processes; true leaves the rest to the next call
+  /// @return whether all were checked
   bool continue_looks(const std::function<bool()>& enough);
-  /// Recent processes that are due are looked at by the next continue_looks(). Lists nothing.
+  /// Mark the recent processes that are due, without listing any.
   void mark_due(TimePoint now);
-  /// Looks again at those of which something was being read.
+  /// Check the processes again for which facts were being read.
   void look_at_incomplete();
-  /// Looks at one process now, known or not. @return nullptr when it is gone.
+  /// Check one process now, known or not. @return null for an unknown process that has exited or is
+  /// the daemon's
   const Process* look_at(pid_t pid, TimePoint now);
 
   [[nodiscard]] const Process* find(pid_t pid) const;
   [[nodiscard]] static bool is_recent(const Process& process, TimePoint now);
   [[nodiscard]] std::span<const Process> all() const noexcept { return processes_; }
-  /// Pids seen in that namespace; ascending.
+  /// Pids that were in the namespace at their last check; ascending.
   [[nodiscard]] std::vector<pid_t> pids_in(std::uint64_t netns) const;
-  /// Pids that the last call looked at; ascending.
+  /// Pids that the last call checked; ascending.
   [[nodiscard]] std::span<const pid_t> looked_at() const noexcept { return looked_at_; }
-  /// When the next recent process is due; TimePoint::max() when there is none, min() when
-  /// continue_looks() has left some.
+  /// When the next recent process is due; max(): there is none, min(): continue_looks() has left
+  /// some.
   [[nodiscard]] TimePoint recent_due() const noexcept { return recent_due_; }
 
  private:

@@ -16,10 +16,10 @@ namespace {
 
 using Kind = Refusal::Kind;
 
-constexpr std::size_t kMostNamed = 8;                      // containers that a refusal lists
-constexpr Duration kSuccession = std::chrono::minutes(1);  // longer than engines wait for an end
+constexpr std::size_t kMostNamed = 8;                      // containers listed in a refusal
+constexpr Duration kSuccession = std::chrono::minutes(1);  // engines wait 10 s by default
 
-/// @param by_name `text` is the name of all of them; else their ids begin with it
+/// @param by_name `text` is the name of each container, not a prefix of its id
 std::unexpected<Refusal> ambiguous(std::string_view text, std::span<const Container* const> all,
                                    bool by_name) {
   std::string ids;
@@ -38,12 +38,12 @@ std::unexpected<Refusal> ambiguous(std::string_view text, std::span<const Contai
 
 // --- entries -------------------------------------------------------------------------------------
 
-/// Reports the exit of a process, once.
+/// Watch on the pidfd of an anchor process. Reports its exit once.
 class ContainerEntry::Anchor final : private IoHandler, public Retirable {
  public:
   Anchor(EventLoop& loop, ContainerEntry& entry, UniqueFd pidfd)
       : entry_(entry), pidfd_(std::move(pidfd)), source_(loop, pidfd_.get(), *this) {}
-  /// @return false when the loop does not accept it
+  /// @return false if the loop does not accept it
   bool watch() { return source_.watch(EPOLLIN).has_value(); }
   void disarm() { source_.disarm(); }
 
@@ -249,7 +249,7 @@ const Container* Registry::add(DiscoveredContainer found) {
   ContainerKey key{found.netns ? found.netns->inode() : found.net_files, identity.engine_id};
   if (index_.contains(key)) return nullptr;
   const ContainerEntry* same = index_.find_by_engine_id(identity.engine_id);
-  if (found.netns && same != nullptr && same->container.netns == 0) {  // it can be seen now
+  if (found.netns && same != nullptr && same->container.netns == 0) {  // it has become visible
     remove(ContainerKey(same->key), RemovalReason::Replaced);
   }
   if (index_.has_engine_id(identity.engine_id)) {  // a sandbox inside that engine's container
@@ -289,7 +289,7 @@ const Container* Registry::attach(DiscoveredContainer found, std::string_view na
   Container& container = entry->container;
   container.attached = true;
   if (!found.path.empty()) container.path = found.path;
-  // A namespace in which processes are seen ends with them; the descriptor alone has no end.
+  // A container with an anchor ends with its processes. Without one only the request holds it.
   entry->held_by_request |= found.held_by_request && !entry->has_anchor();
   if (found.named_by_user) container.name = found.identity.name;
   entry->named_by_user |= found.named_by_user;
@@ -371,7 +371,7 @@ void Registry::identify(const ContainerKey& key, const Identity& identity) {
   if (entry == nullptr) return;
   const bool other = identity.engine_id != key.engine_id;
   if (other && (!key.engine_id.empty() || index_.has_engine_id(identity.engine_id))) return;
-  if (other) {  // of a recent container the engine has become known
+  if (other) {  // the engine of a recent container has become known
     index_.set_engine_id(*entry, identity.engine_id);
     entry->name_fixed = false;
     notify([&](RegistryObserver& each) { each.on_engine_known(*entry); });
@@ -405,7 +405,7 @@ void Registry::expect_successor(std::string_view engine, std::string_view name_o
 void Registry::set_paths(const std::map<std::uint64_t, std::string>& paths) {
   std::vector<ContainerKey> lost;
   for (const auto& [key, entry] : index_) {
-    if (!key.engine_id.empty()) continue;  // it ends with its processes
+    if (!key.engine_id.empty()) continue;  // keeps the path that attach() gave it
     const auto found = paths.find(key.netns);
     const std::string now = found == paths.end() ? std::string() : found->second;
     if (std::exchange(entry->container.path, now) != now && now.empty()) lost.push_back(key);

@@ -1,16 +1,19 @@
-// The containers that exist. Owns every Container and the pidfd that reports the exit of a process
-// in it. Discovery and requests to attach add containers, EngineFacts completes them, everyone else
-// observes. Owned by main. It does not look for containers and knows nothing of listeners.
+// Registry of the containers that exist. Owns every Container and the pidfd that reports the exit
+// of its anchor process. Discovery and AttachRequests add containers, EngineFacts completes them,
+// other parts observe. Owned by main. It does not search for containers and has no knowledge of
+// listeners.
 //
-// States of an entry. *Anchored*: a process in the container, its anchor, is held by pidfd.
-// *Orphan*: the anchor has exited, and whether another process of the container lives is not yet
-// known: replace_anchor() or remove_dead() follows. *Held without a process*: a path (a named
-// namespace) or a request to attach keeps it. An entry with none of these is removed.
-// *Detached*: it is not listed, and its namespace stays pinned, so that the container is not found
-// again while it lives.
+// States of an entry:
+// - *Anchored*: one process of the container, the anchor process, is pinned by a pidfd.
+// - *Orphan*: the anchor has exited or left the namespace. Whether another process of the container
+//   lives is not yet known; replace_anchor() or remove_dead() must follow.
+// - *Held without a process*: a path (of a named namespace) or a request keeps the entry. An entry
+//   in none of these three states is removed.
+// - *Detached*: in addition to one of these. The container is not listed. Its namespace stays
+//   pinned, so that the container is not added again while the entry exists.
 //
-// Several containers may share a network namespace, as in a pod; the engine's id tells them apart.
-// A process without a known engine's id belongs to the container that was found there first.
+// Several containers may share a network namespace, as in a pod; they differ by the engine's id. A
+// process without a known engine's id belongs to the container that was found there first.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +35,7 @@ namespace portfwd {
 
 class Registry;
 
-/// One container and what keeps it in the registry.
+/// A container with its state in the registry.
 class ContainerEntry {
  public:
   /// @param sequence_number in the order in which containers were found
@@ -42,22 +45,22 @@ class ContainerEntry {
   ContainerEntry& operator=(const ContainerEntry&) = delete;
   ~ContainerEntry();
 
-  /// Keeps the anchor that it has when the loop does not accept the new one.
+  /// Replace the anchor. The previous one is kept if the loop does not accept the new one.
   void set_anchor(EventLoop& loop, pid_t pid, UniqueFd pidfd);
-  /// Makes it an orphan; does nothing without an anchor.
+  /// Make the entry an orphan. Does nothing without an anchor.
   void drop_anchor(EventLoop& loop);
   [[nodiscard]] bool has_anchor() const { return anchor_ != nullptr; }
 
-  /// The name that the engine has for it; one that the user gave is kept.
+  /// Set the name that the engine reports, unless the user has given one.
   /// @return whether the name changed
   bool rename_by_engine(std::string_view name);
-  /// Whether a name guessed from its processes must not replace the one that it has.
+  /// Whether a name derived from its processes must not replace the present one.
   [[nodiscard]] bool has_final_name() const {
     return named_by_user || named_by_engine || name_fixed;
   }
-  /// What identifies it in the daemon's next life.
+  /// The record that identifies the container after a restart of the daemon.
   [[nodiscard]] KnownContainer known() const;
-  /// Whether anything keeps it in the registry; see the states above.
+  /// Whether the entry stays in the registry; see the states above.
   [[nodiscard]] bool is_held() const {
     return anchor_ || orphan || held_by_request || !container.path.empty();
   }
@@ -70,8 +73,8 @@ class ContainerEntry {
   bool held_by_request = false;
   bool named_by_user = false;
   bool named_by_engine = false;
-  bool name_fixed = false;      ///< forwards have been announced under it
-  TimePoint successor_until{};  ///< a removal before then makes way for its successor
+  bool name_fixed = false;      ///< forwards have been announced under this name
+  TimePoint successor_until{};  ///< a removal before this time counts as a replacement
 
  private:
   class Anchor;
@@ -80,7 +83,7 @@ class ContainerEntry {
   std::unique_ptr<Anchor> anchor_;
 };
 
-/// The entries by key, detached ones included, and look-ups by what else identifies one.
+/// The entries by key, detached ones included, with lookups by id, engine's id and namespace.
 class ContainerIndex {
  public:
   using Entries = std::map<ContainerKey, std::unique_ptr<ContainerEntry>>;
@@ -89,28 +92,29 @@ class ContainerIndex {
   [[nodiscard]] bool has_engine_id(std::string_view engine_id) const;
   [[nodiscard]] const ContainerEntry* find(const ContainerKey& key) const;
   [[nodiscard]] ContainerEntry* find(const ContainerKey& key);
-  /// Not a detached one. @param id of the Container
+  /// Detached entries are not found. @param id of the Container
   [[nodiscard]] ContainerEntry* find_by_id(std::string_view id) const;
   [[nodiscard]] ContainerEntry* find_by_engine_id(std::string_view engine_id) const;
-  /// The key of the container that was found first in that namespace.
+  /// The key of the container that was found first in the namespace.
   [[nodiscard]] std::optional<ContainerKey> first_in(std::uint64_t netns) const;
-  /// The key of the container of a process, known or not: one without an engine's id belongs to the
-  /// first container of its namespace, and so does one in a sandbox with a namespace of its own
-  /// inside an engine's container. @param own the process's namespace and engine's id
+  /// The key of the container of a process, known or not. A process without an engine's id belongs
+  /// to the first container of its namespace. So does one whose engine's id is known with another
+  /// namespace: it is in a sandbox inside that engine's container.
+  /// @param own the process's namespace and engine's id
   [[nodiscard]] ContainerKey key_for(const ContainerKey& own) const;
 
-  /// @return 0 for a container without an anchor, and one that is not known
+  /// Pid of the anchor. @return 0 if the container has none or is not known
   [[nodiscard]] pid_t anchor_of(const ContainerKey& key) const;
   [[nodiscard]] std::vector<std::pair<ContainerKey, pid_t>> anchors() const;
   [[nodiscard]] std::vector<ContainerKey> orphans() const;
-  /// Whether one of the orphans is in a namespace that cannot be seen.
+  /// Whether the namespace of an orphan is not visible.
   [[nodiscard]] bool has_unseen_orphan() const;
 
-  /// Its key must not be there.
+  /// The key must not be in the index.
   ContainerEntry& insert(std::unique_ptr<ContainerEntry> entry);
-  /// @return null when it is not there
+  /// @return null if there is none
   std::unique_ptr<ContainerEntry> extract(const ContainerKey& key);
-  /// No other entry may have that id.
+  /// No other entry must have that id.
   void set_engine_id(ContainerEntry& entry, std::string engine_id);
 
   [[nodiscard]] Entries::const_iterator begin() const { return entries_.begin(); }
@@ -122,7 +126,7 @@ class ContainerIndex {
 
 class Registry {
  public:
-  /// Both are borrowed and outlive the registry.
+  /// Both are borrowed and must outlive the registry.
   Registry(EventLoop& loop, const ProcDir& proc) : loop_(loop), proc_(proc) {}
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
@@ -132,22 +136,23 @@ class Registry {
 
   [[nodiscard]] std::vector<const Container*> containers() const;  ///< without detached ones
   [[nodiscard]] const Container* find(std::string_view id) const;
-  /// @param text an id, a name, or an unambiguous beginning of an id (the engine's full id too)
+  /// Look up a container for a request. @param text an id, a name, or an unambiguous prefix of an
+  /// id or of an engine's id
   [[nodiscard]] Answer<const Container*> resolve(std::string_view text) const;
   [[nodiscard]] const ContainerIndex& index() const { return index_; }
 
-  // Across a restart of the daemon.
   [[nodiscard]] ContainerIds& ids() { return ids_; }
   [[nodiscard]] const ContainerIds& ids() const { return ids_; }
-  /// The containers, and those of the last life that have not been found again, for the next one.
+  /// The containers to save for the next start of the daemon: the present ones, and those of the
+  /// last run that have not been found yet.
   [[nodiscard]] std::vector<KnownContainer> known() const;
 
-  /// @return null when it is known already
+  /// @return null if the container is already known
   const Container* add(DiscoveredContainer found);
-  /// Adds it by request, or takes it in again if it was detached. Its namespace must be seen.
-  /// @param name "" for one of our making
+  /// Add the container by request, or list it again if it was detached. Its namespace must be
+  /// visible. @param name "": the one in `found`
   const Container* attach(DiscoveredContainer found, std::string_view name);
-  /// Hides the container; it is not found again while its namespace lives, unless attached.
+  /// Stop listing the container. While its entry exists, only attach() lists it again.
   Answer<void> detach(std::string_view id);
 
   /// @param on_orphan called when an anchor has exited: replace_anchor() or remove_dead() must
@@ -155,31 +160,32 @@ class Registry {
   void set_on_orphan(std::move_only_function<void()> on_orphan) {
     on_orphan_ = std::move(on_orphan);
   }
-  /// A process of the container that lives becomes its anchor.
+  /// Make another live process of the container its anchor.
   void replace_anchor(const ContainerKey& key, pid_t pid, UniqueFd pidfd);
-  /// No process is left in that orphan: removes it unless a path or a request holds it.
+  /// Remove an orphan in which no process is left, unless a path or a request holds it.
   void remove_dead(const ContainerKey& key);
-  /// The anchor left its namespace although it lives.
+  /// Make the container an orphan: its anchor is alive but does not belong to it any longer.
   void drop_anchor(const ContainerKey& key);
 
-  /// What /proc says of the container now. A final name is kept, and so is an engine's id.
+  /// Update the container to the identity that /proc shows. A final name and a known engine's id
+  /// are kept.
   void identify(const ContainerKey& key, const Identity& identity);
-  /// Calls `change(ContainerEntry&)` for the container with that engine's id, if there is one, and
-  /// notifies the observers if it returns that something changed.
+  /// Call `change(ContainerEntry&)` for the container with that engine's id, if there is one.
+  /// Notify the observers if it returns true, which means that something changed.
   template <class Change>
   void update(std::string_view engine_id, Change change) {
     ContainerEntry* entry = index_.find_by_engine_id(engine_id);
     if (entry != nullptr && change(*entry)) notify_changed(*entry);
   }
-  /// The engine's container of this name, or whose id begins so, is about to be replaced by another
-  /// of its name: if it ends within a minute, it counts as replaced.
+  /// Note that a container is about to be replaced by another one of its name. If it ends within a
+  /// minute, its removal is reported as Replaced.
+  /// @param name_or_id its name, or a prefix of the engine's id
   void expect_successor(std::string_view engine, std::string_view name_or_id);
-  /// Its forwards are announced under the name that it has: one from /proc does not change any
-  /// more.
+  /// Keep the present name even if /proc shows another one later: forwards are announced under it.
   void fix_name(std::string_view id);
   void notify_sign_of_life(const ContainerKey& key);
-  /// @param paths of the named namespaces that exist, by inode; a container whose path is not among
-  /// them loses it
+  /// Update the paths of containers without an engine's id. @param paths of the named namespaces
+  /// that exist, by inode; a container whose namespace is not among them loses its path
   void set_paths(const std::map<std::uint64_t, std::string>& paths);
 
  private:
@@ -199,7 +205,7 @@ class Registry {
   std::vector<RegistryObserver*> observers_;
   ContainerIndex index_;
   ContainerIds ids_;
-  std::uint64_t found_ = 0;  ///< entries ever made
+  std::uint64_t found_ = 0;  ///< entries made so far
 };
 
 }  // namespace portfwd
