@@ -30,11 +30,11 @@ std::string namespace_of(const Container& container) {
 std::string why_not(const Container& container, const Error& error) {
   if (error.code == EPERM) {
     return fmt::format(
-        "its network namespace belongs to another user (uid {}): run it rootless as "
-        "this user, or run portfwd as its owner",
+        "cannot enter its network namespace: it belongs to another user (uid {}); run the "
+        "container rootless as this user, or run portfwd as its owner",
         container.uid);
   }
-  return fmt::format("it can't be entered: {}", error.text());
+  return fmt::format("cannot enter its network namespace: {}", error.text());
 }
 
 std::unexpected<Refusal> inaccessible(std::string why) {

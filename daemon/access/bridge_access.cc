@@ -30,10 +30,10 @@ bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addre
 std::string why_not(const Listener& listener) {
   const IpAddress& bound = listener.local.ip().address;
   if (listener.protocol == Protocol::Udp) {
-    return "UDP can't be seen to end in the container from outside";
+    return "cannot verify from outside that the container receives UDP";
   }
-  if (bound.is_any()) return "the container has no address that the host could dial";
-  return fmt::format("{} inside can't be dialled from outside", bound.text());
+  if (bound.is_any()) return "the container has no address that the host can dial";
+  return fmt::format("cannot dial {} inside the container", bound.text());
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ void BridgeView::mark_unreachable(std::vector<Listener>& listeners, const std::s
     const bool tcp = listener.protocol == Protocol::Tcp;
     lacks_address |= tcp && !listener.local.ip().address.is_loopback();
     listener.unreachable =
-        fmt::format("{}{}: {}{}", why_not(listener), trouble.empty() ? "" : ", and " + trouble,
+        fmt::format("{}{}; {}{}", why_not(listener), trouble.empty() ? "" : ", and " + trouble,
                     tcp ? "let the server listen on 0.0.0.0, or " : "", remedy);
   }
   if (lacks_address) {
@@ -68,8 +68,7 @@ void BridgeView::mark_unreachable(std::vector<Listener>& listeners, const std::s
 }
 
 std::string BridgeView::why_no_socket_inside(const std::string& trouble) const {
-  return fmt::format("{}: {}", trouble.empty() ? "the container can't be entered" : trouble,
-                     hint_());
+  return fmt::format("{}; {}", trouble.empty() ? "cannot enter the container" : trouble, hint_());
 }
 
 BridgeAccess::BridgeAccess(const Parts& parts, RelayContext& relay, pid_t pid,

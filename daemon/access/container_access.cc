@@ -46,7 +46,7 @@ std::string_view how(AccessKind v) {
     case AccessKind::Helper:
       return "entered through helper: its own loopback is dialled";
     case AccessKind::Bridge:
-      return "seen from outside: its own address is dialled, its loopback can't be";
+      return "seen from outside: its own address is dialled, its loopback cannot be";
   }
   return "";
 }
@@ -89,7 +89,7 @@ std::string hint_to_join_group(const std::string& socket, const User& user, cons
   const auto group = find_group(groups, found.st_gid, user.name);
   if (!group) return {};
   const std::string restart = fmt::format(
-      "`sudo systemctl restart user@{}`, or no session of yours for ten seconds (newgrp is not "
+      "`sudo systemctl restart user@{}`, or log out of all sessions for ten seconds (newgrp is not "
       "enough)",
       user.uid);
   if (group->has_user) {

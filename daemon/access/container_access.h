@@ -85,7 +85,7 @@ class ContainerAccess {
   /// @return the request, or why no socket can be made inside, with the remedy
   [[nodiscard]] virtual Answer<std::unique_ptr<InsidePort>> listen_inside(
       Port /*port*/, OnInsidePort /*on_port*/) {
-    return refuse(Refusal::Kind::Inaccessible, "no socket can be made in there");
+    return refuse(Refusal::Kind::Inaccessible, "cannot make a socket in this container");
   }
 };
 

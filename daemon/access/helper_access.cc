@@ -195,7 +195,7 @@ void HelperStart::ask(HttpRequest::Method method, std::string path, std::string 
       return report_failure(fmt::format("{} does not answer: {}", engine(), answer.error().text()));
     }
     if (answer->status >= 300) {
-      return report_failure("the engine refused: " + helper::message_of(answer->body));
+      return report_failure("the engine rejected the request: " + helper::message_of(answer->body));
     }
     (this->*next)(answer->body);
   });
@@ -203,14 +203,14 @@ void HelperStart::ask(HttpRequest::Method method, std::string path, std::string 
 
 void HelperStart::create(const std::string& inspected) {
   spec_.image_id = helper::image_of(inspected);
-  if (spec_.image_id.empty()) return report_failure("the engine names no image of the container");
+  if (spec_.image_id.empty()) return report_failure("the engine returned no image id");
   ask(HttpRequest::Method::Post, helper::create_path(), helper::creation(spec_),
       &HelperStart::start);
 }
 
 void HelperStart::start(const std::string& created) {
   id_ = helper::id_of(created);
-  if (id_.empty()) return report_failure("the engine names no new container");
+  if (id_.empty()) return report_failure("the engine returned no container id");
   ask(HttpRequest::Method::Post, helper::start_path(id_), "", &HelperStart::started);
 }
 
@@ -423,9 +423,9 @@ void HelperAccess::on_helper_failed(const Error& error) {
   assert(sockets_ && !entered_);
   const std::string& why = launcher_->failure();
   std::string trouble =
-      fmt::format("a helper container can't be had ({})", why.empty() ? error.text() : why);
+      fmt::format("cannot start a helper container ({})", why.empty() ? error.text() : why);
   if (trouble != trouble_) {
-    log::write(log::Level::Warning, trouble + "; it is tried again every minute",
+    log::write(log::Level::Warning, trouble + "; will retry every minute",
                {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
   }
   trouble_ = std::move(trouble);

@@ -24,7 +24,7 @@ constexpr Duration kOwnerGracePeriod = std::chrono::milliseconds(150);
 std::string reason_for(const std::vector<Listener>& listeners) {
   for (const Listener& l : listeners) {
     if (l.unreachable.empty() || l.local.ip().address == kEngineResolver) continue;
-    return fmt::format("port {} is not reached: {}", l.local.ip().port, l.unreachable);
+    return fmt::format("cannot reach port {}: {}", l.local.ip().port, l.unreachable);
   }
   return {};
 }

@@ -82,7 +82,7 @@ void CloseWatch::count_closes(std::uint64_t closes) {
   }
   closes_ += closes;
   if (closes_ <= kMostCloses) return;
-  log::debug("watch: sockets close by the thousands; closes are found by polling");
+  log::debug("watch: too many sockets close; closes are found by polling");
   rate_limit_.exceed(now);
   update_membership();
 }
@@ -143,7 +143,8 @@ std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
   if (pid == 0) return std::nullopt;
   auto counter = Sockstat::open(pid, netns);
   if (counter) return std::move(*counter);
-  log::debug("watch: {} of pid {}; every poll is a dump", counter.error().text(), pid);
+  log::debug("watch: no socket counters ({}) for pid {}; every poll is a dump",
+             counter.error().text(), pid);
   return std::nullopt;
 }
 
@@ -367,7 +368,9 @@ void PortWatch::dump() {
 
 /// Keeps the listeners: a failed dump does not mean that they have closed.
 void PortWatch::dump_failed(const Error& error) {
-  if (!dump_backoff_.failing()) log::debug("watch: pid {}: {}; trying again", pid_, error.text());
+  if (!dump_backoff_.failing()) {
+    log::debug("watch: cannot dump listeners of pid {}: {}; will retry", pid_, error.text());
+  }
   dump_backoff_.fail(error, loop_.now());
   stale_ = true;
 }

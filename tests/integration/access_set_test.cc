@@ -202,7 +202,7 @@ TEST_F(AccessSetTest, OneThatCannotBeEnteredSaysWhy) {
   const ContainerAccess& reach = add(broken);
   EXPECT_EQ(reach.state(), ContainerState::Inaccessible);
   EXPECT_EQ(reach.kind(), AccessKind::None);
-  EXPECT_THAT(reach.reason(), HasSubstr("can't be entered"));
+  EXPECT_THAT(reach.reason(), HasSubstr("cannot enter"));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ namespace portfwd {
 namespace {
 
 using namespace testing_support;
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -51,7 +52,8 @@ TEST_F(BridgeAccessTest, APortOfOursInsideIsRefusedWithTheRemedy) {
       add(sealed_container("web", box.pid()))
           .listen_inside(5432, [](const Result<std::vector<BoundSocket>>&) { ADD_FAILURE(); });
   ASSERT_FALSE(none);
-  EXPECT_EQ(none.error().text, "the container can't be entered: run the container rootless");
+  EXPECT_THAT(none.error().text,
+              AllOf(HasSubstr("cannot enter"), HasSubstr("run the container rootless")));
 }
 
 TEST_F(BridgeAccessTest, AnEnginesResolverInsideIsNoReasonToComplain) {
@@ -77,7 +79,7 @@ TEST_F(BridgeAccessTest, AUdpSocketIsSeenAndNotReached) {
   ASSERT_EQ(box.open_datagrams({kAny4, 5353}), 0);
   ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
-  EXPECT_THAT(web.listeners().front().unreachable, HasSubstr("UDP can't be seen to end"));
+  EXPECT_THAT(web.listeners().front().unreachable, HasSubstr("receives UDP"));
 }
 
 TEST_F(BridgeAccessTest, ListenersComeAndGo) {

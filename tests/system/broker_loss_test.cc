@@ -147,7 +147,7 @@ TEST_P(SystemWrongBroker, IsSurvivedToldOnceAndTriedAgainAtLeisure) {
   ASSERT_TRUE(until([&] { return failures() >= GetParam().failures; }));
   const Json status = json({"status"});
   EXPECT_LT(status.at("cpu_seconds"), 2.0) << status.dump(1);
-  EXPECT_EQ(lines_with("a socket broker failed"), 1);
+  EXPECT_EQ(lines_with("socket broker failed"), 1);
   EXPECT_EQ(lines_with("cannot enter network namespace"), 1);
   EXPECT_EQ(json({"containers"}).size(), 0U);
   fake.reset();

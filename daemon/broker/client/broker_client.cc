@@ -311,8 +311,8 @@ void BrokerClient::on_failure(Error error) {
   ++failures_;
   const bool again = pause_ > Duration::zero();  // no success since the last failure
   log::write(again ? log::Level::Debug : log::Level::Warning,
-             fmt::format("a socket broker failed ({}); the next one starts when needed{}",
-                         error.text(), and_remedy_of_shortage(error)),
+             fmt::format("socket broker failed: {}; another one starts when needed{}", error.text(),
+                         and_remedy_of_shortage(error)),
              {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
   if (process_) {
     process_->source.disarm();

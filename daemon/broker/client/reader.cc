@@ -272,9 +272,8 @@ void Reader::remember(const std::string& subject) {
     silent_.erase(silent_in_order_.front());
     silent_in_order_.pop_front();
   }
-  log::write(
-      log::Level::Notice,
-      fmt::format("{} did not let itself be read in time: it is not read again", text_of(subject)));
+  log::write(log::Level::Notice,
+             fmt::format("cannot read {}: timed out; it is not read again", text_of(subject)));
 }
 
 std::string Reader::text_of(const std::string& subject) const {
