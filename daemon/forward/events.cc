@@ -50,7 +50,7 @@ std::vector<Event> EventLog::after(std::uint64_t seq) const {
     gap.seq = number - 1;  // the last one that is no longer kept
     gap.time = sizes_.empty() ? resumed_
                               : unpack(std::string_view(bytes_).substr(at, sizes_.front())).time;
-    gap.reason = "older events are forgotten";
+    gap.reason = "older events are no longer kept";
     out.push_back(std::move(gap));
   }
   for (const std::uint32_t size : sizes_) {
@@ -259,7 +259,7 @@ void tell_added(const ForwardInfo& f) {
   log::write(log::Level::Notice, sentence(f, "is at", "leads to") + why, fields_of(f, id));
   if (is_open_to_others(f)) {
     log::write(log::Level::Warning,
-               fmt::format("{}: other machines can connect to it, as allow_remote has it",
+               fmt::format("{}: other machines can connect to it, since allow_remote is set",
                            sentence(f, "is at", "leads to")),
                fields_of(f, log::message_id::kOpenToOthers));
   }
@@ -273,8 +273,9 @@ void tell_removed(const ForwardInfo& f, std::string_view reason) {
 
 std::string_view remedy_of_conflict(const ForwardInfo& f) {
   if (const std::string_view remedy = remedy_of(f); !remedy.empty()) return remedy;
-  return f.direction == Direction::In ? "free the port, or widen [host] fallback_range"
-                                      : "free the port inside, and it is taken within seconds";
+  return f.direction == Direction::In
+             ? "free the port, or widen [host] fallback_range"
+             : "free the port inside: the forward is retried every few seconds";
 }
 
 void tell_container(const ContainerInfo& c, bool added, std::string_view reason) {

@@ -74,8 +74,8 @@ namespace {
 constexpr std::size_t kFailuresKept = 16;
 constexpr Duration kLastLook =
     std::chrono::milliseconds(250);  ///< for the last poll before the end
-constexpr std::string_view kNoContainer = "its container is not there";
-constexpr std::string_view kNoListener = "nothing listens on it yet";
+constexpr std::string_view kNoContainer = "its container does not exist";
+constexpr std::string_view kNoListener = "nothing listens on it";
 
 /// Joins two reasons, each of which may be "".
 std::string both(std::string_view first, std::string_view second) {
@@ -295,7 +295,7 @@ ForwardInfo InsideForward::info() const {
   ForwardInfo out = info_;
   out.counters = counters();
   if (out.state == ForwardState::Waiting) {
-    out.reason = access_ == nullptr ? "its container is not there" : "its port is being opened";
+    out.reason = access_ == nullptr ? kNoContainer : "its port inside is being opened";
   }
   return out;
 }

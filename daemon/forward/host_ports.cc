@@ -153,7 +153,7 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
   forward.begin_search(addresses);
   if (const IpAddress* remote = remote_address(addresses); remote && !treatment.allow_remote) {
     forward.mark_conflict(
-        fmt::format("at {} other machines could connect, and allow_remote is not set",
+        fmt::format("other machines could connect at {}, and allow_remote is not set",
                     remote->text()),
         kNotForOthers);
     return Outcome::Conflict;
@@ -173,11 +173,11 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
     if (code != EADDRINUSE && code != EACCES) break;  // such as EMFILE, with which every port fails
     cursors_.advance(place, plan.fallback_next());
     if (turn_over()) {
-      forward.mark_conflict(taken + "; the search for another port goes on");
+      forward.mark_conflict(taken + "; searching for another port");
       return Outcome::Unfinished;
     }
   }
-  if (taken.empty()) taken = "no port of [host] fallback_range is left";
+  if (taken.empty()) taken = "no port of [host] fallback_range is free";
   forward.mark_conflict(taken);
   return Outcome::Conflict;
 }
@@ -207,13 +207,13 @@ std::string HostPorts::taken_sentence(const BindFailure& failure) const {
   const Endpoint& endpoint = failure.address.ip();
   const Port port = endpoint.port;
   if (failure.error.code == EADDRNOTAVAIL) {
-    return fmt::format("{} is no address of this machine", endpoint.address.text());
+    return fmt::format("{} is not an address of this machine", endpoint.address.text());
   }
   if (failure.error.code == EACCES && port < sysctl::first_unprivileged_port()) {
     return fmt::format("port {} is privileged on the host", port);
   }
   if (failure.error.code != EADDRINUSE) {
-    return fmt::format("host port {} can't be bound: {}", port, ::strerror(failure.error.code));
+    return fmt::format("cannot bind host port {}: {}", port, ::strerror(failure.error.code));
   }
   if (const HostForward* ours = held_.holder(failure.protocol, endpoint)) {
     return fmt::format("port {} is held by container {} (forward {})", port, ours->container_name(),

@@ -13,9 +13,9 @@ std::string_view remedy_of(const ForwardInfo& conflict) {
   if (conflict.direction == Direction::Reverse) return "";
   switch (conflict.error) {
     case EADDRNOTAVAIL:
-      return "name an address of this machine as its bind (`ip address` lists them)";
+      return "set bind to an address of this machine (`ip address` lists them)";
     case EACCES:
-      return "name another host port, or lower the sysctl net.ipv4.ip_unprivileged_port_start";
+      return "choose another host port, or lower the sysctl net.ipv4.ip_unprivileged_port_start";
     case kNotForOthers:
       return "set allow_remote = true in [host] of config.toml, then `portfwdctl reload`";
     default:
@@ -79,8 +79,8 @@ Answer<void> check_bind(const std::string& bind, bool allow_remote) {
   if (!address) {
     return refuse(
         Kind::InvalidArgument,
-        fmt::format("\"{}\" is no IPv4 or IPv6 address: bind \"localhost\" or one address "
-                    "of this machine",
+        fmt::format("\"{}\" is not an IPv4 or IPv6 address: give \"localhost\" or an address of "
+                    "this machine",
                     bind));
   }
   if (address->is_loopback() || allow_remote) return {};
@@ -103,7 +103,7 @@ ForwardRequest declared_request(const DeclaredForward& declared) {
 }
 
 ForwardRequest restored_request(ForwardSpec kept) {
-  return {.spec = std::move(kept), .asked_by = "asked for by hand, and kept", .restored = true};
+  return {.spec = std::move(kept), .asked_by = "asked for by hand, persistent", .restored = true};
 }
 
 Answer<void> check_count(std::ptrdiff_t by_hand) {
@@ -138,7 +138,7 @@ Answer<Target> check_target(std::string_view text) {
   if (!target || target->port() == nullptr) {  // only ports can be forwarded yet
     return refuse(
         Kind::InvalidArgument,
-        fmt::format("\"{}\" is no port: give a number from 1 to 65535, such as 8080 or 53/udp",
+        fmt::format("\"{}\" is not a port: give a number from 1 to 65535, such as 8080 or 53/udp",
                     text));
   }
   return *target;
@@ -149,8 +149,9 @@ Answer<void> check(const ForwardRequest& request, bool allow_remote) {
   if (auto lengths = check_lengths(spec); !lengths) return lengths;
   const bool reverse = spec.direction == Direction::Reverse;
   if (reverse && spec.target.protocol() == Protocol::Udp) {
-    return refuse(Kind::InvalidArgument, fmt::format("a reverse forward is of TCP: give {} alone",
-                                                     spec.target.port_number()));
+    return refuse(Kind::InvalidArgument,
+                  fmt::format("a reverse forward can only be TCP: give {} without a protocol",
+                              spec.target.port_number()));
   }
   if (reverse && (!spec.bind.empty() || !spec.container_address.empty())) {
     return refuse(Kind::InvalidArgument,
@@ -158,19 +159,21 @@ Answer<void> check(const ForwardRequest& request, bool allow_remote) {
                   "out the addresses");
   }
   if (spec.persist && !request.lifeline.empty()) {
-    return refuse(Kind::InvalidArgument,
-                  "a forward that ends with your connection can't be kept: leave out persist, or "
-                  "while_connected");
+    return refuse(
+        Kind::InvalidArgument,
+        "a forward that ends with your connection cannot be persistent: leave out persist or "
+        "while_connected");
   }
   if (auto bind = check_bind(spec.bind, allow_remote); !bind) return bind;
   if (!spec.container_address.empty() && !IpAddress::parse(spec.container_address)) {
-    return refuse(Kind::InvalidArgument,
-                  fmt::format("\"{}\" is no IPv4 or IPv6 address: give the one that the listener "
-                              "inside is bound to, such as 127.0.0.1",
-                              spec.container_address));
+    return refuse(
+        Kind::InvalidArgument,
+        fmt::format("\"{}\" is not an IPv4 or IPv6 address: give the one that the listener "
+                    "inside is bound to, such as 127.0.0.1",
+                    spec.container_address));
   }
   if (spec.host_port == Port{0}) {
-    return refuse(Kind::InvalidArgument, "host port 0 is no port: give one from 1 to 65535");
+    return refuse(Kind::InvalidArgument, "host port 0 is not valid: give one from 1 to 65535");
   }
   return {};
 }

@@ -10,6 +10,7 @@ namespace portfwd {
 namespace {
 
 using namespace testing_support;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -33,7 +34,7 @@ TEST_F(ForwardTableTest, NamesTheBindAddressThatThisMachineLacks) {
   show(container("web"), {8080});
   EXPECT_EQ(only().state, ForwardState::Conflict);
   EXPECT_EQ(only().error, EADDRNOTAVAIL);
-  EXPECT_EQ(only().reason, "192.0.2.99 is no address of this machine");
+  EXPECT_THAT(only().reason, AllOf(HasSubstr("192.0.2.99"), HasSubstr("address of this machine")));
   EXPECT_THAT(remedy_of(only()), HasSubstr("bind"));
 }
 
@@ -42,7 +43,8 @@ TEST_F(ForwardTableTest, SaysOfAWaitingForwardWhyItWaitsAndWhyItHasAnotherPort) 
   const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8081});
   ASSERT_TRUE(ask(&web, 8081));
   EXPECT_EQ(only().state, ForwardState::Waiting);
-  EXPECT_EQ(only().reason, "nothing listens on it yet; port 8081 is held by python3 (pid 42)");
+  EXPECT_THAT(only().reason, AllOf(HasSubstr("nothing listens"),
+                                   HasSubstr("; port 8081 is held by python3 (pid 42)")));
 }
 
 TEST_F(ForwardTableTest, ATargetThatLeadsBackToItsHostPortIsShownAsWaiting) {

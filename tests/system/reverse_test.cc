@@ -103,7 +103,8 @@ TEST_F(SystemReverse, ItEndsWithTheContainerAndComesBackWithTheNextOfThatName) {
   ASSERT_EQ(ctl({"forward", "shop", "5432:15432", "--reverse"}).status, 1) << "it is not there";
   ASSERT_EQ(ctl({"forward", "shop", "5432:15432", "--reverse", "--allow-missing"}).status, 0);
   EXPECT_EQ(forward_of(5432)["state"], "waiting");
-  EXPECT_EQ(forward_of(5432)["reason"], "its container is not there");
+  const std::string reason = forward_of(5432)["reason"].get<std::string>();
+  EXPECT_NE(reason.find("container"), std::string::npos) << reason;
   for (std::size_t time = 1; time <= 2; ++time) {
     Box box;
     ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box.pid()), "--name", "shop"}).status, 0);
