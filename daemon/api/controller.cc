@@ -269,7 +269,7 @@ Answer<void> Controller::reload() {
   if (!read) {
     mistakes_ = std::move(read.error());
     const log::Fields fields{{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}};
-    log::write(log::Level::Error, "the configuration stays as it was, for its mistakes:", fields);
+    log::write(log::Level::Error, "configuration not reloaded, errors found:", fields);
     for (const Mistake& m : mistakes_) log::write(log::Level::Error, m.message(), fields);
     return refuse(Kind::InvalidArgument, text_of(mistakes_));
   }
@@ -281,7 +281,7 @@ Answer<void> Controller::reload() {
   for (ContainerAccess* reach : parts_.reaches.all()) {
     notify_changed(parts_.notifier, *reach, settings_);  // its state may be `ignored` now
   }
-  log::write(log::Level::Info, "configuration read",
+  log::write(log::Level::Info, "configuration reloaded",
              {{"MESSAGE_ID", std::string(log::message_id::kConfiguration)}});
   return {};
 }

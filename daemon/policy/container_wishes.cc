@@ -27,7 +27,7 @@ Attributes from_metadata(const PortAttributes* said) {
           .scheme = said->scheme,
           .require_host_port = said->require_host_port,
           .elevate = said->elevate,
-          .source = std::string(kSource) + " asks for it"};
+          .source = std::string(kSource) + " says onAutoForward = \"ignore\""};
 }
 
 bool have_common(const std::vector<std::string>& some, const std::vector<std::string>& others) {
@@ -181,14 +181,14 @@ const PortAttributes* ContainerWishes::find_own(const Known& known, Port port,
 Attributes ContainerWishes::attributes(const Container& container) {
   const auto label = container.labels.find("portfwd");
   if (label == container.labels.end() || label->second != "off") return {};
-  return {.on_auto_forward = "ignore", .source = "the container's label portfwd=off asks for it"};
+  return {.on_auto_forward = "ignore", .source = "the container's label portfwd=off excludes it"};
 }
 
 Attributes ContainerWishes::attributes(const Container& container, const Listener& listener) const {
   if (Attributes whole = attributes(container); whole.on_auto_forward) return whole;
   if (listener.opted_out) {
     return {.on_auto_forward = "ignore",
-            .source = "PORTFWD=off in its program's environment asks for it"};
+            .source = "PORTFWD=off in its program's environment excludes it"};
   }
   Attributes out = from_metadata(find(container, listener.local.ip().port, listener.command));
   const auto known = known_.find(container.id);

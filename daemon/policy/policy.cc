@@ -91,7 +91,7 @@ bool process_holds(const Wanted& w, const Container&, const Listener& l) {
 }
 
 std::string process_seen(const Wanted&, const Container&, const Listener& l) {
-  if (l.process.empty()) return "a program that can't be known";
+  if (l.process.empty()) return "unknown";
   return fmt::format("{}, started as {}", in_quotes(l.process),
                      in_quotes(names::printable(l.command)));
 }
@@ -190,12 +190,12 @@ namespace {
 constexpr Duration kEphemeralSettle = std::chrono::milliseconds(300);
 constexpr Port kFirstHostPort = 1024;  // that a container can request
 constexpr const char* kNeverElevated =
-    "; elevateIfNeeded is not met, since portfwd never has more rights than you: `sysctl "
-    "net.ipv4.ip_unprivileged_port_start=80` lets every user have such ports";
+    "; elevateIfNeeded is ignored, since portfwd has no more rights than you: `sysctl "
+    "net.ipv4.ip_unprivileged_port_start=80` lets every user bind such ports";
 
 constexpr const char* kNothingMatches =
-    "; its program can't be seen, so no regular expression of the dev container's portsAttributes "
-    "matches it: name the port there";
+    "; its program is unknown, so no regular expression of the dev container's portsAttributes "
+    "matches it: use the port number there";
 
 const Rule* first_match(const Settings& settings, const Container& container,
                         const Listener& listener) {
@@ -246,11 +246,11 @@ bool listens_for_ssh_client(const Listener& listener) {
 std::optional<Decision> by_tunnel(const Rule* rule, const Listener& listener) {
   if (names_port(rule) || (rule != nullptr && rule->on_auto_forward)) return std::nullopt;
   if (!listens_for_ssh_client(listener)) return std::nullopt;
-  return Decision{false,
-                  fmt::format("sshd listens on it for its client (ssh -R), so it leads out of "
-                              "the container and perhaps back here; a rule with ports = [{}] "
-                              "forwards it nevertheless",
-                              listener.local.ip().port)};
+  return Decision{
+      false, fmt::format("sshd listens on it for its client (ssh -R), so it leads out of "
+                         "the container and perhaps back to this host; a rule with ports = [{}] "
+                         "forwards it nevertheless",
+                         listener.local.ip().port)};
 }
 
 /// A port that the engine publishes gets no second forward, unless a rule names the port.
@@ -258,7 +258,8 @@ std::optional<Decision> by_engine(const Rule* rule, const Container& container,
                                   const Listener& listener) {
   const bool may_be = container.publishes_unknown && !listener.local.ip().address.is_loopback();
   if (may_be && !names_port(rule)) {
-    return Decision{false, "its engine publishes ports of it and is being asked which"};
+    return Decision{false,
+                    "the engine publishes ports of the container and has not answered yet which"};
   }
   const std::string published = published_at(container, listener);
   if (published.empty() || names_port(rule)) return std::nullopt;
@@ -310,7 +311,7 @@ std::optional<Decision> by_detection(const PolicyContext& context, const Rule* r
   const bool names_address = rule != nullptr && rule->address;
   if (!names_address &&
       std::ranges::count(settings.ports.ignore_addresses, listener.local.ip().address) > 0) {
-    return Decision{false, fmt::format("it listens on {}, which [ports] ignore_addresses names",
+    return Decision{false, fmt::format("it listens on {}, which is in [ports] ignore_addresses",
                                        listener.local.ip().address.text())};
   }
   if (!listener.unreachable.empty()) return Decision{false, listener.unreachable};
@@ -390,7 +391,7 @@ std::vector<std::string> rules_tried(const Settings& settings, const Container& 
   for (const Rule& rule : settings.rules) {
     const std::string mismatch = mismatch_text(rule, container, listener);
     if (decided) {
-      out.push_back(name_of(rule) + " is not asked: one before it matches");
+      out.push_back(name_of(rule) + " is not tried: an earlier rule matches");
     } else if (mismatch.empty()) {
       decided = true;
       out.push_back(name_of(rule) + " matches");

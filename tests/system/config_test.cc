@@ -22,7 +22,7 @@ class SystemConfig : public SystemTest {
     fs::rename(file(name + "~"), file(name));
   }
   bool wait_for_reads(int times) {
-    return until([&] { return lines_with("configuration read") >= times; });
+    return until([&] { return lines_with("configuration reloaded") >= times; });
   }
   /// A container with a listener on 8080, a client that is connected, and a second port.
   void start_with_a_client() {
@@ -142,7 +142,7 @@ TEST_F(SystemConfig, WhatAPersonHasReadIsNotReadAgain) {
   save("portfwd/unrelated.txt", "not ours");
   save("portfwd/config.toml", "[ports]\nexclude = [2]\n");
   ASSERT_TRUE(wait_for_reads(2));
-  EXPECT_EQ(lines_with("configuration read"), 2);
+  EXPECT_EQ(lines_with("configuration reloaded"), 2);
 }
 
 TEST_F(SystemConfig, ADeclaredForwardServesThoseWhoCameBeforeItsContainer) {
@@ -192,8 +192,8 @@ TEST_F(SystemConfig, AProgramThatAsksForItIsLeftAloneUnlessARuleSaysOtherwise) {
     return std::ranges::any_of(json({"containers", "--all"}),
                                [](const Json& c) { return !c["listeners"].empty(); });
   }));
-  EXPECT_EQ(json({"explain", "8080"})["decision"],
-            "PORTFWD=off in its program's environment asks for it");
+  const std::string decision = json({"explain", "8080"})["decision"].get<std::string>();
+  EXPECT_NE(decision.find("PORTFWD=off"), std::string::npos) << decision;
   EXPECT_EQ(json({"list"}).size(), 0U);
   save("portfwd/config.toml", "[[rule]]\nports = [8080]\non_auto_forward = \"silent\"\n");
   EXPECT_TRUE(wait_for_added(8080));

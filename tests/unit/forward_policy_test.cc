@@ -9,8 +9,10 @@ namespace portfwd {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 constexpr PortRange kEphemeral{32768, 60999};
 
@@ -163,8 +165,7 @@ TEST(UdpInterest, FollowsFromSettingsRulesAndRequests) {
 TEST(Policy, AContainersOwnWishHoldsUnlessTheUserSaysOtherwise) {
   Container c = container();
   c.labels["portfwd"] = "off";
-  EXPECT_EQ(decide_in(read(""), c, listener()).because,
-            "the container's label portfwd=off asks for it");
+  EXPECT_THAT(decide_in(read(""), c, listener()).because, HasSubstr("label portfwd=off"));
   EXPECT_FALSE(decide_in(read("[[rule]]\nports = [5432]"), c, listener()).forward);
   EXPECT_TRUE(decide_in(read("[[rule]]\non_auto_forward = \"silent\""), c, listener()).forward);
   Listener l = listener();
@@ -187,8 +188,8 @@ TEST(Policy, WhatCantBeDialledIsNotForwardedWhateverARuleSays) {
 TEST(Policy, AnIgnoredAddressCountsUnlessARuleNamesIt) {
   Listener l = listener();
   l.local.ip().address = IpAddress::v4(127, 0, 0, 11);
-  EXPECT_EQ(decide_in(read(""), container(), l).because,
-            "it listens on 127.0.0.11, which [ports] ignore_addresses names");
+  EXPECT_THAT(decide_in(read(""), container(), l).because,
+              AllOf(HasSubstr("127.0.0.11"), HasSubstr("[ports] ignore_addresses")));
   EXPECT_TRUE(decide_in(read("[[rule]]\naddress = \"127.0.0.11\""), container(), l).forward);
 }
 
@@ -250,8 +251,7 @@ TEST(Policy, TellsOfEachRuleWhyItDidOrDidNotDecide) {
           "the rule at c.toml:1 does not match: container is \"db-1\", not \"web\"; process "
           "is \"postgres\", started as \"/usr/lib/postgresql/16/bin/postgres -D /data\", not "
           "\"nginx\"",
-          "the rule at c.toml:4 matches",
-          "the rule at c.toml:6 is not asked: one before it matches"));
+          "the rule at c.toml:4 matches", StartsWith("the rule at c.toml:6 is not tried")));
 }
 
 TEST(Policy, AContainerIsIgnoredWholeWhenNoPortOfItCouldBeForwarded) {
