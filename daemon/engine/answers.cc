@@ -1,3 +1,4 @@
+// See answers.h: slices of JSON, then containers and events.
 
 #include "engine/answers.h"
 
@@ -17,7 +18,7 @@ namespace {
 
 enum class Kind : std::uint8_t { Other, Quote, Open, Close, End };
 
-/// Kinds of characters in the search for the end of a value; End: it ends a number or a word.
+/// Kinds of characters in the search for the end of a value. End: it ends a number or a word.
 constexpr auto kKinds = [] {
   std::array<Kind, 256> kinds{};
   for (const char c : {',', ' ', '\t', '\r', '\n'})
@@ -36,7 +37,7 @@ bool is_space(char c) {
   return c != ',' && kind_of(c) == Kind::End;
 }
 
-/// Index after the string that begins at `at`; the end of the text when it is not closed.
+/// Index after the string that begins at `at`; the end of the text if it is not closed.
 std::size_t after_string(std::string_view text, std::size_t at) {
   const char* const end = text.data() + text.size();
   for (const char* p = text.data() + at + 1; p < end; ++p) {
@@ -46,7 +47,7 @@ std::size_t after_string(std::string_view text, std::size_t at) {
   return text.size();
 }
 
-/// Index after the list or object that begins at `at`; npos when it does not end.
+/// Index after the list or object that begins at `at`; npos if it is not closed.
 std::size_t after_brackets(std::string_view text, std::size_t at) {
   std::size_t depth = 0;
   while (at < text.size()) {
@@ -124,7 +125,7 @@ bool JsonSlices::accept(char c) {
   return true;
 }
 
-/// @return without its quotes; null when none begins here
+/// @return the string without its quotes; null if there is none here
 std::string_view JsonSlices::read_string() {
   if (at_ >= text_.size() || text_[at_] != '"') return {};
   const std::size_t begin = at_;
@@ -133,7 +134,7 @@ std::string_view JsonSlices::read_string() {
   return text_.substr(begin + 1, at_ - begin - 2);
 }
 
-/// @return "" when nothing begins here, or when it does not end
+/// @return "" if there is no value here or it is not closed
 std::string_view JsonSlices::read_value() {
   const std::size_t begin = at_;
   if (at_ >= text_.size()) return {};
@@ -154,27 +155,28 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr unsigned kPorts = 65536;
-constexpr std::size_t kMostContainers = 4096;    // of a list
+constexpr std::size_t kMostContainers = 4096;    // in a list
 constexpr std::size_t kMostPublished = 1024;     // ranges of one container
-constexpr std::size_t kMostNetworks = 64;        // of one container
-constexpr std::size_t kLongestMember = 1 << 14;  // bytes of what is neither labels nor ports
+constexpr std::size_t kMostNetworks = 64;        // addresses of one container
+constexpr std::size_t kLongestMember = 1 << 14;  // bytes of a member other than labels and ports
 
-/// Those that portfwd itself reads: they are kept before all others.
+/// Prefixes of the labels that portfwd itself reads.
 constexpr std::array<std::string_view, 4> kOwnLabels{"portfwd", "devcontainer.",
                                                      "com.docker.compose.", "io.podman.compose."};
 
-/// What a slice says, if it is short.
+/// The parsed slice; null if it is too long.
 Json value_of(std::string_view slice) {
   return slice.size() > kLongestMember ? Json() : parse_json(slice);
 }
 
-/// Whether it is what it means, between quotes: no escape, nothing but ASCII.
+/// Whether the slice is a string of printable ASCII without escapes, so that parsing is
+/// unnecessary.
 bool is_plain(std::string_view slice) {
   return slice.size() >= 2 && slice.front() == '"' && slice.find('"', 1) == slice.size() - 1 &&
          std::ranges::all_of(slice, [](char c) { return c >= ' ' && c < 127 && c != '\\'; });
 }
 
-/// @return "" unless it is a short text
+/// @return the text of a string; "" for other slices and for one that is longer than `longest`
 std::string text_of(std::string_view slice, std::size_t longest = kLongestMember) {
   if (is_plain(slice) && slice.size() <= longest) return std::string(slice, 1, slice.size() - 2);
   if (slice.size() > longest) return {};
@@ -182,7 +184,7 @@ std::string text_of(std::string_view slice, std::size_t longest = kLongestMember
   return value.is_string() ? value.get<std::string>() : std::string();
 }
 
-/// @return 0 for what is no number from 0 to `most`
+/// @return the number; 0 unless it is one from 0 to `most`
 template <class Number>
 Number number_of(std::string_view slice, std::int64_t most = std::numeric_limits<Number>::max()) {
   std::int64_t number = 0;
@@ -192,7 +194,7 @@ Number number_of(std::string_view slice, std::int64_t most = std::numeric_limits
   return whole && number >= 0 && number <= most ? static_cast<Number>(number) : Number{0};
 }
 
-/// Docker begins a name with a slash.
+/// The first name without the slash that Docker puts before it.
 std::string first_name_of(std::string_view slice) {
   const Json names = value_of(slice);
   if (!names.is_array() || names.empty() || !names.front().is_string()) return {};
@@ -203,13 +205,14 @@ std::string first_name_of(std::string_view slice) {
 
 // ---- labels ------------------------------------------------------------------------------------
 
-/// Takes labels as long as there is room.
+/// Collects labels within the limits.
 class LabelCollector {
  public:
   void add(const JsonSlice& label) {
     const bool metadata = label.key == kMetadataLabel;
     const std::size_t longest = metadata ? kLongestMetadata : kLongestLabel;
-    const std::size_t written = metadata ? kLargestJson : 6 * kLongestLabel;  // "\\u003c" is one
+    const std::size_t written =
+        metadata ? kLargestJson : 6 * kLongestLabel;  // escapes have 6 bytes
     const std::size_t bytes = label.key.size() + label.value.size();
     if (labels_.size() == kMostLabels || bytes > written) return;
     if (!metadata && bytes > std::exchange(to_read_, to_read_ - std::min(bytes, to_read_))) return;
@@ -230,7 +233,7 @@ class LabelCollector {
 
   std::map<std::string, std::string> labels_;
   std::size_t room_ = kMostLabelBytes;
-  std::size_t to_read_ = 4 * kMostLabelBytes;  ///< as written, those included that are left out
+  std::size_t to_read_ = 4 * kMostLabelBytes;  ///< bytes as written that are still to be parsed
 };
 
 bool is_own(std::string_view key) {
@@ -250,7 +253,7 @@ std::map<std::string, std::string> labels_of(std::string_view object) {
   return collector.done();
 }
 
-/// The first of these labels that is there.
+/// The value of the first of these labels that exists, or "".
 std::string label_of(const ContainerFacts& facts, std::initializer_list<const char*> keys) {
   for (const char* key : keys) {
     if (const auto found = facts.labels.find(key); found != facts.labels.end()) {
@@ -267,7 +270,8 @@ bool is_valid(const PublishedPorts& ports) {
          ports.host_port + ports.count <= kPorts && ports.container_port + ports.count <= kPorts;
 }
 
-/// podman may name several protocols, apart by commas. Others than TCP and UDP are not ours.
+/// Add the ports for each protocol, of which podman may give several, separated by commas.
+/// Protocols other than TCP and UDP are ignored.
 void add_ports(PublishedPorts ports, std::string_view protocols, std::vector<PublishedPorts>& to) {
   if (!is_valid(ports)) return;
   if (ports.host_address == "0.0.0.0" || ports.host_address == "::") ports.host_address.clear();
@@ -277,8 +281,9 @@ void add_ports(PublishedPorts ports, std::string_view protocols, std::vector<Pub
   }
 }
 
-/// Docker: {"IP","PrivatePort","PublicPort","Type"}; a port that is only exposed has no PublicPort.
-/// podman: {"host_ip","container_port","host_port","range","protocol"}.
+/// Add one element of a list of ports. Docker: {"IP","PrivatePort","PublicPort","Type"}; a port
+/// that is only exposed has no PublicPort. podman:
+/// {"host_ip","container_port","host_port","range","protocol"}.
 void add_ports(std::string_view object, std::vector<PublishedPorts>& to) {
   if (!object.contains("PublicPort") && !object.contains("host_port")) return;  // only exposed
   PublishedPorts ports;
@@ -307,7 +312,7 @@ bool continues(const PublishedPorts& a, const PublishedPorts& b) {
          a.host_port + a.count == b.host_port && a.container_port + a.count == b.container_port;
 }
 
-/// In order, ports that follow each other as one range.
+/// Sort the ports and join adjacent ones to ranges.
 std::vector<PublishedPorts> joined(std::vector<PublishedPorts> all) {
   std::ranges::sort(all);
   const auto twice = std::ranges::unique(all);
@@ -373,7 +378,7 @@ ContainerFacts facts_of(std::string_view container) {
   return facts;
 }
 
-/// The facts of each element of a list. @return nothing when it is no list, or too long
+/// The facts of each element of a list that has an id. @return nothing if it is no list or too long
 template <class Read>
 std::optional<std::vector<ContainerFacts>> read_list(std::string_view text, Read read) {
   JsonSlices all(text);

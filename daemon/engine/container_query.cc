@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kMostAtOnce = 32;
 constexpr unsigned kMostTries = 3;
-constexpr Duration kGather = 10ms;  // containers that start together are asked for together
+constexpr Duration kGather = 10ms;  // containers that start together share a request
 
 Duration pause_before(unsigned tries) {
   return tries == 0 ? kGather : tries == 1 ? Duration(1s) : Duration(5s);
@@ -60,8 +60,8 @@ void ContainerQuery::begin() {
   ask_next_socket();
 }
 
-/// Without a socket there is no request, so that libcurl is not loaded for a user who runs no
-/// engine's service: it takes 8 MB, 3.5 of them private.
+/// Without a socket no request is made, so that libcurl, which takes 8 MB (3.5 of them private), is
+/// not loaded for a user without a running engine.
 void ContainerQuery::ask_next_socket() {
   while (socket_ < sockets_.size() && ::access(sockets_[socket_].c_str(), F_OK) != 0) ++socket_;
   if (batch_.empty() || socket_ == sockets_.size()) return end();
@@ -69,7 +69,8 @@ void ContainerQuery::ask_next_socket() {
                     [this](const Result<HttpAnswer>& answer) { on_answer(answer); });
 }
 
-/// "/containers/json?all=true&filters={"id":["..."]}": podman leaves out paused ones without `all`.
+/// "/containers/json?all=true&filters={"id":["..."]}". Without `all` podman omits paused
+/// containers.
 std::string ContainerQuery::path() const {
   std::string path = kind_ == EngineKind::Podman ? "/v4.0.0/libpod" : "";
   path += "/containers/json?all=true&filters=%7B%22id%22%3A%5B";
@@ -95,7 +96,8 @@ void ContainerQuery::on_answer(const Result<HttpAnswer>& answer) {
   report_next();
 }
 
-/// One container a turn: what follows from its facts may take some milliseconds.
+/// Pass on one container in a turn, since its observers may take some milliseconds. Then query the
+/// next engine.
 void ContainerQuery::report_next() {
   while (!answered_.empty()) {
     const ContainerFacts facts = std::move(answered_.back());

@@ -1,10 +1,9 @@
-// Queries the engines of one kind for the facts of containers that were found: several in one
-// request, one request at a time, each container once if it is answered. Owned by EngineFacts. It
-// knows containers by their ids alone.
+// Queries to the engines of one kind for the facts of containers: up to 32 containers in a request,
+// one request at a time. Owned by EngineFacts. It identifies containers by their full ids.
 //
-// An engine may be queried before it has recorded its new container, and podman's service may just
-// be starting, so a container without an answer is queried again, twice, with growing pauses. Where
-// there is no engine at all, nothing is retried.
+// An engine may be queried before it has recorded a new container, and podman's service may just be
+// starting. Therefore a container that no engine has reported is queried again, twice, after 1 s
+// and 5 s. If no engine runs, nothing is retried.
 #pragma once
 
 #include <functional>
@@ -25,13 +24,16 @@ class ContainerQuery {
       std::move_only_function<void(const std::string& socket, const ContainerFacts& facts)>;
   using OnFailure = std::move_only_function<void(const std::string& id)>;
 
-  /// The loop and the client outlive this. @param sockets best first
-  /// @param on_failure called after each attempt in which no engine knew the container
+  /// The loop and the client must outlive this. @param sockets best first
+  /// @param on_facts called for each container that an engine reports
+  /// @param on_failure called after each attempt in which no engine has reported the container
   ContainerQuery(EventLoop& loop, HttpClient& http, EngineKind kind,
                  std::vector<std::string> sockets, OnFacts on_facts, OnFailure on_failure);
 
-  /// @param id in full; anything else is ignored
+  /// Query the engines for a container. @param id the engine's; one that is not 12 to 64 hex digits
+  /// is ignored
   void request(const std::string& id);
+  /// Make no callback for this container any more.
   void forget(const std::string& id);
   [[nodiscard]] bool idle() const noexcept { return tries_.empty(); }
 
@@ -49,12 +51,12 @@ class ContainerQuery {
   OnFailure on_failure_;
   HttpClient& http_;
   std::map<std::string, unsigned> tries_;  ///< failed attempts, by container id
-  std::vector<std::string> batch_;         ///< ids in the present request
-  std::size_t socket_ = 0;                 ///< index of the engine that is being asked
-  bool asking_ = false;
-  bool engine_there_ = false;
+  std::vector<std::string> batch_;         ///< ids in the present request, not reported yet
+  std::size_t socket_ = 0;                 ///< index of the engine that is being queried
+  bool asking_ = false;                    ///< between begin() and end()
+  bool engine_there_ = false;              ///< an engine runs, whether or not it has answered
   HttpCall call_;
-  std::vector<ContainerFacts> answered_;  ///< not reported yet; the last one is the next
+  std::vector<ContainerFacts> answered_;  ///< not passed on yet; the last one is the next
   Timer timer_;
   Timer report_next_;
 };

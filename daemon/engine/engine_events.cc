@@ -1,3 +1,4 @@
+// See engine_events.h.
 
 #include "engine/engine_events.h"
 
@@ -23,7 +24,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kFirstPause = 250ms;
 constexpr Duration kLongestPause = 60s;
-constexpr Duration kLasted = 30s;  // a stream that lasted so long was no failure
+constexpr Duration kLasted = 30s;  // a stream of this duration resets the pause
 
 // filters={"type":["container"],"event":["rename","create"]}
 constexpr const char* kPath =
@@ -96,8 +97,8 @@ Result<void> PodmanEvents::start(const std::string& path) {
   return {};
 }
 
-/// podman may truncate its file. No more is read than the file had at first: for what is written
-/// meanwhile inotify has another event.
+/// podman may truncate the file. Nothing is read beyond its size at the beginning: for later writes
+/// there is another inotify event.
 void PodmanEvents::read_new() {
   struct stat now {};
   off_t at = ::lseek(file_.get(), 0, SEEK_CUR);
@@ -124,7 +125,7 @@ void PodmanEvents::parse_lines() {
     if (event) on_event_(*event);
   }
   unread_.erase(0, begin);
-  if (unread_.size() > kLongestLine) unread_.clear();  // not a line of podman
+  if (unread_.size() > kLongestLine) unread_.clear();  // not written by podman
 }
 
 // ---- podman's storage
@@ -135,7 +136,7 @@ namespace {
 constexpr std::string_view kStoreFile = "containers.json";
 constexpr std::size_t kLargestStore = 4UL << 20;  // bytes; a container takes about 500
 
-/// Of the storage drivers that are or were in use.
+/// The folders DRIVER-containers of the storage drivers that are or were in use.
 std::vector<std::string> folders_in(const std::string& storage) {
   std::vector<std::string> folders;
   std::error_code failed;

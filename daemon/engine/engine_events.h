@@ -1,5 +1,5 @@
-// What engines report of their containers without a request: docker's stream of events, and the
-// files in which podman records events and names.
+// Changes of containers as engines report them: Docker's stream of events, and the files in which
+// podman records events and names.
 #pragma once
 
 #include <functional>
@@ -17,15 +17,15 @@
 
 namespace portfwd {
 
-// A Docker engine's stream of events, open while the engine has containers of concern: renames, and
-// new containers, which may replace others. Everything else is found without the engine. Owned by
-// EngineFacts. The stream ends when the engine is restarted; it is reopened, with a pause that
-// grows while it does not last.
+// Stream of a Docker engine's events: renames, and new containers, which may replace others. All
+// other changes are found without the engine. Owned by EngineFacts, as long as the engine has
+// containers in the registry. When the stream ends, as on a restart of the engine, it is reopened
+// after a pause, which is doubled from 250 ms to at most 60 s unless the stream lasted 30 s.
 class DockerEvents final {
  public:
   using OnEvent = std::move_only_function<void(const ContainerEvent&)>;
 
-  /// @param on_missed called when events may have been missed: the stream has been reopened
+  /// @param on_missed called when the stream has been reopened, so that events may be missing
   DockerEvents(EventLoop& loop, HttpClient& http, std::string socket, OnEvent on_event,
                std::move_only_function<void()> on_missed);
 
@@ -50,15 +50,16 @@ class DockerEvents final {
   Timer retry_;
 };
 
-// podman's own file of events, where it writes one ($XDG_RUNTIME_DIR/libpod/tmp/events/events.log).
-// New lines are read when inotify reports them, so no program of podman is run. Where podman writes
-// to the journal there is no such file, and nothing to read. Owned by EngineFacts.
+// Events from podman's events.log ($XDG_RUNTIME_DIR/libpod/tmp/events/events.log). New lines are
+// read when inotify reports a change, so no podman process is started. If podman writes its events
+// to the journal instead, there is no such file and no event. Owned by EngineFacts.
 class PodmanEvents final {
  public:
   using OnEvent = std::move_only_function<void(const ContainerEvent&)>;
   PodmanEvents(EventLoop& loop, OnEvent on_event);
 
-  /// Begins at the file's end. @return ENOENT and others when there is no such file
+  /// Begin at the end of the file. @return the error of opening it, EINVAL if it is not a regular
+  /// file
   Result<void> start(const std::string& path);
 
  private:
@@ -66,28 +67,27 @@ class PodmanEvents final {
   void parse_lines();
 
   OnEvent on_event_;
-  std::string unread_;  ///< the beginning of a line
+  std::string unread_;  ///< an incomplete line
   UniqueFd file_;
   Inotify inotify_;
 };
 
-// The names and images of this user's podman containers, from the file in which podman's storage
-// keeps them (STORAGE/DRIVER-containers/containers.json; a user who has changed drivers has
-// several). podman replaces it whenever a container is made, renamed or removed, so inotify reports
-// when to read it. No program of podman is run, wherever it writes its events to. Owned by
-// EngineFacts.
+// Names and images of the user's podman containers, from STORAGE/DRIVER-containers/containers.json;
+// there are several such files if the user has changed the storage driver. podman replaces the file
+// when a container is made, renamed or removed, which inotify reports. No podman process is
+// started, and it does not matter where podman writes its events. Owned by EngineFacts.
 class PodmanStore final {
  public:
-  /// Called for a container that is new there, or renamed.
+  /// Called for a container that is new in the files, or renamed.
   using OnName = std::move_only_function<void(const std::string& id, const std::string& name)>;
   PodmanStore(EventLoop& loop, OnName on_name);
 
-  /// Reports the names that are there, and from then on those that are new.
-  /// @param storage podman's graph root @return ENOENT and others when there is none
+  /// Report all containers in the files, and from then on changes.
+  /// @param storage podman's graph root @return ENOENT if no file can be watched
   Result<void> start(const std::string& storage);
-  /// Name and image as last read; nullptr when it is not there.
+  /// Name and image as last read; null if the container is not in the files.
   [[nodiscard]] const ContainerFacts* find(const std::string& id) const;
-  /// The same, but reads the files again if it is not there.
+  /// The same, but reads the files again before it returns null. May report changes.
   [[nodiscard]] const ContainerFacts* find_now(const std::string& id);
 
  private:

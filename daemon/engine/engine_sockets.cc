@@ -18,13 +18,14 @@ namespace {
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
-/// Of no type when there is none.
+/// The parsed file; null if it cannot be read.
 Json json_of(const fs::path& file) {
   const auto text = read_small_file(file.string());
   return text ? parse_json(*text) : Json();
 }
 
-/// Each context has a folder, whose name is a digest of the context's.
+/// The meta.json of a context; null if there is none. Each context has a folder, named by a digest
+/// of the context's name.
 Json description_of(const std::string& context, const fs::path& folder) {
   std::error_code none;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, none)) {
@@ -53,7 +54,7 @@ std::string variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-/// containers-storage.conf(5): the graph root's default, of root and of others.
+/// The default graph root is DIR/containers/storage. Source: containers-storage.conf(5)
 std::string default_data_dir() {
   if (::geteuid() == 0) return "/var/lib";
   if (std::string said = variable("XDG_DATA_HOME"); !said.empty()) return said;
@@ -64,7 +65,8 @@ void add(std::vector<std::string>& sockets, std::string path) {
   if (std::ranges::find(sockets, path) == sockets.end()) sockets.push_back(std::move(path));
 }
 
-/// "unix:///run/docker.sock"; podman takes a bare path as well.
+/// The path in "unix:///run/docker.sock", or a bare path, which podman accepts; "" for other
+/// addresses.
 std::string socket_path(std::string_view address) {
   if (address.starts_with("unix://")) address.remove_prefix(7);
   return address.starts_with('/') ? std::string(address) : std::string();

@@ -12,7 +12,7 @@ namespace portfwd {
 
 namespace {
 
-constexpr const char* kLibrary = "libcurl.so.4";  // Debian's libcurl4, libcurl4t64
+constexpr const char* kLibrary = "libcurl.so.4";  // in Debian's libcurl4 and libcurl4t64
 
 template <class Function>
 bool find(void* library, const char* name, Function& function) {
@@ -89,7 +89,8 @@ HttpCall HttpClient::start(std::unique_ptr<Exchange> exchange) {
   return {*this, id};
 }
 
-/// libcurl says what it waits for on one of its sockets. Source: CURLMOPT_SOCKETFUNCTION(3).
+/// Called by libcurl with the events that it waits for on a socket.
+/// Source: CURLMOPT_SOCKETFUNCTION(3)
 int HttpClient::on_socket(CURL*, curl_socket_t fd, int what, void* self, void*) {
   auto& client = *static_cast<HttpClient*>(self);
   if (what == CURL_POLL_REMOVE) {
@@ -113,7 +114,8 @@ int HttpClient::on_timer(CURLM*, long timeout_ms, void* self) {
   return 0;
 }
 
-/// A hang-up is for libcurl to find by reading and writing: what came before it still counts.
+/// A hang-up is passed to libcurl as readable and writable, so that it still reads the bytes that
+/// arrived before.
 void HttpClient::on_io(IoSource& source, std::uint32_t events) {
   const bool over = (events & (EPOLLHUP | EPOLLERR)) != 0;
   const int in = (events & EPOLLIN) != 0 || over ? CURL_CSELECT_IN : 0;
@@ -121,7 +123,7 @@ void HttpClient::on_io(IoSource& source, std::uint32_t events) {
   act(source.fd(), in | out);
 }
 
-/// The only place where libcurl works; its results are delivered after it has returned.
+/// The only function in which libcurl transfers data. Results are delivered after it has returned.
 void HttpClient::act(int fd, int readiness) {
   int running = 0;
   curl_.multi_socket_action(multi_, fd, readiness, &running);
@@ -155,7 +157,7 @@ std::unique_ptr<HttpClient::Exchange> HttpClient::extract(std::uint64_t id) noex
 void HttpClient::finish(std::uint64_t id, std::optional<Error> error) {
   auto taken = extract(id);
   if (!taken) return;
-  Exchange& exchange = *taken;  // retired: it lives to the end of the batch
+  Exchange& exchange = *taken;  // once retired, it lives until the end of the batch
   loop_.retire(std::move(taken));
   exchange.end(error);
 }
@@ -164,7 +166,7 @@ void HttpClient::cancel(std::uint64_t id) noexcept {
   auto taken = extract(id);
   if (!taken) return;
   taken->close();
-  loop_.retire(std::move(taken));  // it may be what is calling
+  loop_.retire(std::move(taken));  // it may be the caller
 }
 
 // ---- one exchange
@@ -172,7 +174,7 @@ void HttpClient::cancel(std::uint64_t id) noexcept {
 namespace {
 
 constexpr std::string_view kOperation = "request to the engine";
-constexpr std::size_t kHeaderLimit = 64UL << 10;  // libcurl bounds a line of it, not the whole
+constexpr std::size_t kHeaderLimit = 64UL << 10;  // libcurl limits each line, not the whole header
 constexpr long kChunk = 64L << 10;                // bytes that libcurl reads at once
 
 }  // namespace
@@ -201,9 +203,9 @@ void HttpClient::Exchange::fail_soon(Error error) {
   deadline_.arm_now();
 }
 
-/// One connection a call: an idle one would keep podman's service from ending. Nothing from the
-/// environment (proxies), nothing but HTTP, no redirects, no content encodings to blow up.
-/// Source: curl_easy_setopt(3).
+/// Set up libcurl's handle. Each call has its own connection, since an idle one would keep podman's
+/// service running. No proxies from the environment, no protocol but HTTP, no redirects, no content
+/// encodings, which could expand a short answer. Source: curl_easy_setopt(3)
 bool HttpClient::Exchange::make_handle() {
   headers_ = client_.curl_.slist_append(nullptr, "Content-Type: application/json");
   const std::string url = "http://engine" + request_.path;
@@ -245,7 +247,7 @@ std::size_t HttpClient::Exchange::on_header(char* text, std::size_t, std::size_t
   exchange.header_bytes_ += size;
   if (exchange.header_bytes_ > kHeaderLimit) {
     exchange.too_much_ = true;
-    return 0;  // an error to libcurl
+    return 0;  // makes libcurl fail
   }
   if (std::string_view(text, size) == "\r\n" || std::string_view(text, size) == "\n") {
     exchange.header_complete_ = true;
@@ -282,7 +284,7 @@ void HttpClient::Exchange::deliver() {
 
 void HttpClient::Exchange::deliver_header() {
   const long code = status();
-  if (code < 200) return;  // an interim answer
+  if (code < 200) return;  // interim
   if (code > 299) return fail_soon({EPROTO, kOperation});
   opened_ = true;
   deadline_.disarm();

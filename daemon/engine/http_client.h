@@ -1,10 +1,10 @@
-// HTTP/1.1 client for container engines on Unix sockets, on the event loop: libcurl's multi
-// interface, which never waits. Owned by main; each caller owns its HttpCall. It does not interpret
-// requests or answers.
+// HTTP/1.1 client for container engines on Unix sockets, on the event loop, by libcurl's multi
+// interface, which never blocks. Owned by main; each caller owns its HttpCall. It does not
+// interpret requests or answers.
 //
-// The other side may be slow, hang, send wrong lengths or never end: every call has a deadline and
-// a limit of its bytes. Callbacks are never made from within libcurl or from within ask() and
-// stream(), so they may cancel any call and begin others.
+// The engine may be slow, hang, send wrong lengths or never end: every call has a deadline and a
+// limit of bytes. Callbacks are never made from within libcurl or from within ask() and stream(),
+// so they may cancel any call and begin others.
 #pragma once
 
 #include <curl/curl.h>
@@ -24,13 +24,13 @@
 
 namespace portfwd {
 
-// libcurl's functions, loaded with the first request. Owned by HttpClient.
+// Functions of libcurl, loaded with the first request. Owned by HttpClient.
 //
 // libcurl is not linked: it brings 30 further libraries, which make every start 13 ms longer and
-// the daemon 8 MiB larger (1.2 MiB of it private). A machine without engines must not pay for that.
+// the daemon 8 MiB larger (1.2 MiB of it private), also on a machine without engines.
 struct CurlLibrary {
-  /// Loads it, until the process exits, and initialises it without TLS.
-  /// @return ELIBACC when it is not installed or lacks a function. Source: dlopen(3), libcurl(3).
+  /// Load it, until the process exits, and initialise it without TLS.
+  /// @return ELIBACC if it is not installed or lacks a function. Source: dlopen(3), libcurl(3)
   [[nodiscard]] static Result<CurlLibrary> load();
 
   decltype(&::curl_global_init) global_init = nullptr;
@@ -53,31 +53,31 @@ struct HttpRequest {
   enum class Method : std::uint8_t { Get, Post, Delete };
   std::string socket;  ///< path of a Unix socket
   Method method = Method::Get;
-  std::string path;  ///< begins with '/'; percent-encoded, as is its query
+  std::string path;  ///< begins with '/'; percent-encoded, with its query
   std::string body;  ///< of a Post: JSON
-  Duration deadline = std::chrono::seconds(5);  ///< for the answer; of a stream: for its header
-  std::size_t limit = 4UL << 20;                ///< bytes of the answer; of a stream: of one line
+  Duration deadline = std::chrono::seconds(5);  ///< for the answer; of a stream: for the header
+  std::size_t limit = 4UL << 20;                ///< bytes of the answer; of a stream: of a line
 };
 
 struct HttpAnswer {
-  long status = 0;  ///< 100 to 599; the caller decides whether that is a success
+  long status = 0;  ///< 100 to 599; the caller decides which are successes
   std::string body;
 };
 
 /// Callbacks of a streamed answer.
 struct HttpStream {
-  /// The engine has accepted the request with a status of 2xx; lines follow.
+  /// The engine has answered with a status of 2xx; lines follow.
   std::move_only_function<void()> on_open;
-  /// The line is without its end, and borrowed for the call.
+  /// @param line without its line end, valid during the call; never empty
   std::move_only_function<void(std::string_view line)> on_line;
-  /// The last call. The error is as of HttpClient::ask, or ENODATA when the engine ended the stream
-  /// regularly.
+  /// The last callback. @param why an error as of HttpClient::ask(), or ENODATA if the engine ended
+  /// the stream regularly
   std::move_only_function<void(const Error& why)> on_end;
 };
 
 class HttpClient;
 
-/// A call in progress. Destroying it cancels the call: no callback is made afterwards.
+/// A call in progress. Destroying it cancels the call; no callback is made afterwards.
 class HttpCall {
  public:
   HttpCall() noexcept = default;
@@ -104,19 +104,22 @@ class HttpCall {
 
 class HttpClient final : private IoHandler {
  public:
-  /// Errors: those of connect(2) (ENOENT, ECONNREFUSED, EACCES, ...), ETIMEDOUT, EMSGSIZE (more
-  /// than the limit), ECONNRESET (ended early), EPROTO (not HTTP), ELIBACC (no libcurl).
+  /// Errors: those of connect(2) (ENOENT, ECONNREFUSED, EACCES, ...), ENAMETOOLONG (path of the
+  /// socket), ETIMEDOUT, EMSGSIZE (limit exceeded), ECONNRESET (ended early), EPROTO (not HTTP; for
+  /// a stream, also a status other than 2xx), ELIBACC (no libcurl), ENOMEM and EINVAL (libcurl has
+  /// failed).
   using OnAnswer = std::move_only_function<void(Result<HttpAnswer>)>;
 
-  /// @param loop outlives this. Nothing is loaded before the first call.
+  /// @param loop must outlive this. libcurl is loaded by the first call.
   explicit HttpClient(EventLoop& loop);
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
   /// All HttpCalls must be destroyed before.
   ~HttpClient();
 
+  /// Send a request for an answer as a whole.
   [[nodiscard]] HttpCall ask(HttpRequest request, OnAnswer on_answer);
-  /// For an answer of lines that need not end.
+  /// Send a request for an answer in lines, which may be endless.
   [[nodiscard]] HttpCall stream(HttpRequest request, HttpStream stream);
 
   [[nodiscard]] std::size_t calls() const noexcept { return exchanges_.size(); }
@@ -145,12 +148,12 @@ class HttpClient final : private IoHandler {
   Exchanges exchanges_;
   std::uint64_t last_id_ = 0;
   std::vector<std::uint64_t> fresh_;  ///< streams that received bytes since deliver()
-  /// By descriptor. libcurl owns the descriptors and calls on_socket() before it closes one.
+  /// By descriptor. libcurl owns the descriptors; it calls on_socket() before it closes one.
   std::map<int, IoSource> sources_;
-  Timer timer_;  ///< of libcurl
+  Timer timer_;  ///< set by libcurl
 };
 
-// One request with its answer, or its stream, as far as it was received. Owned by the client.
+// One request and what was received of its answer or stream. Owned by the HttpClient.
 class HttpClient::Exchange final : public Retirable {
  public:
   Exchange(HttpClient& client, HttpRequest request, OnAnswer on_answer,
@@ -159,13 +162,13 @@ class HttpClient::Exchange final : public Retirable {
   Exchange& operator=(const Exchange&) = delete;
   ~Exchange() override { close(); }
 
-  /// Begins. A failure is reported in the loop's next turn.
+  /// Send the request. A failure is reported in the next turn of the loop.
   void open(std::uint64_t id);
-  /// No callback is made after this. Must not be called from within libcurl.
+  /// Free libcurl's handle. No callback is made afterwards. Must not be called from within libcurl.
   void close() noexcept;
-  /// Passes on what has arrived of a stream; its callbacks may close this exchange.
+  /// Pass on the received part of a stream. The callbacks may close this exchange.
   void deliver();
-  /// Closes and makes the last callback. @param error nothing: the answer is complete
+  /// Close and make the last callback. @param error nothing: the answer is complete
   void end(std::optional<Error> error);
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
   /// The error that libcurl's result stands for.
@@ -190,17 +193,17 @@ class HttpClient::Exchange final : public Retirable {
   HttpClient& client_;
   HttpRequest request_;
   OnAnswer on_answer_;
-  std::optional<HttpStream> stream_;  ///< if the answer is one
+  std::optional<HttpStream> stream_;  ///< set if the answer is a stream
   std::uint64_t id_ = 0;
   CURL* easy_ = nullptr;  ///< while open
   curl_slist* headers_ = nullptr;
   std::string body_;  ///< of a stream: the part that is not delivered yet
   std::size_t header_bytes_ = 0;
-  std::size_t open_line_ = 0;  ///< bytes of a stream's last, unended line
+  std::size_t open_line_ = 0;  ///< bytes received of a line that has not ended
   bool header_complete_ = false;
   bool opened_ = false;  ///< on_open() was called
   bool too_much_ = false;
-  Error failure_{ETIMEDOUT, "answer of the engine"};  ///< reported when deadline_ is over
+  Error failure_{ETIMEDOUT, "answer of the engine"};  ///< reported when deadline_ expires
   Timer deadline_;
 };
 
