@@ -23,7 +23,7 @@ void check_intervals(Complaints& complaints, const Settings& settings) {
                  "[detect] min_interval is longer than max_interval");
 }
 
-/// Other machines are let in by two keys, so that no slip opens a port to them.
+/// Requires two keys before other machines may connect, so that one slip opens no port to them.
 void check_remote(Complaints& complaints, const Settings& settings) {
   constexpr std::string_view kRemedy =
       "is no loopback address, so other machines could connect: say so with allow_remote = true";
@@ -39,7 +39,7 @@ void check_remote(Complaints& complaints, const Settings& settings) {
   }
 }
 
-/// The last host port that a rule gives is that of its highest port.
+/// Checks that all host ports of a rule exist: they keep the distances of the rule's ports.
 void check_host_ports(Complaints& complaints, const Settings& settings) {
   for (const Rule& rule : settings.rules) {
     if (!rule.host_port) continue;
@@ -59,7 +59,7 @@ void check_host_ports(Complaints& complaints, const Settings& settings) {
   }
 }
 
-/// Two can't have one host port, nor can one port inside have two.
+/// Finds forwards that claim the same host port, and forwards with the same target.
 class TwinSearch {
  public:
   explicit TwinSearch(Complaints& complaints) : complaints_(complaints) {}
@@ -122,7 +122,7 @@ namespace {
 
 using Read = std::expected<Settings, Mistakes>;
 
-/// Files one after another into one Settings.
+/// Reads files one after another into one Settings.
 class Reader {
  public:
   explicit Reader(UserNames& users) : complaints_(users) {}
@@ -152,7 +152,7 @@ std::size_t end_of_number(std::string_view line, std::size_t at) {
   return at;
 }
 
-/// @return "" unless a range of ports, and no date, begins at `at`
+/// @return the range of ports that begins at `at`; "" when there is none, or a date
 std::string_view range_at(std::string_view line, std::size_t at) {
   const std::size_t dash = end_of_number(line, at);
   if (dash == line.size() || line[dash] != '-') return {};
@@ -207,13 +207,13 @@ Read Reader::finish() {
   return std::move(settings_);
 }
 
-/// Files that an editor or a program keeps beside, such as a lock `.#shop.toml`, are hidden.
+/// Editors and programs keep hidden files beside, such as a lock `.#shop.toml`.
 bool is_drop_in(const std::filesystem::path& path) {
   return path.extension() == ".toml" && !path.filename().string().starts_with('.');
 }
 
-/// Whether something has that name, if only a link to nothing: that is a mistake, and not the
-/// absence of a configuration.
+/// Whether anything has that name, even a dangling link: that is a mistake, not a missing
+/// configuration.
 bool is_there(const std::filesystem::path& path) {
   std::error_code ignored;
   return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
@@ -254,9 +254,9 @@ std::vector<std::filesystem::path> config_files(const std::filesystem::path& con
   for (; !failed && entry != fs::directory_iterator(); entry.increment(failed)) {
     if (is_drop_in(entry->path())) drop_ins.push_back(entry->path());
   }
-  if (failed && is_there(folder)) {  // reading it will say why
+  if (failed && is_there(folder)) {  // reading it reports the cause
     const bool file = fs::is_regular_file(folder, failed);
-    drop_ins.push_back(file ? folder / "*.toml" : folder);  // a file is none of the configuration
+    drop_ins.push_back(file ? folder / "*.toml" : folder);  // below a file nothing can be read
   }
   std::ranges::sort(drop_ins);
   std::ranges::move(drop_ins, std::back_inserter(files));

@@ -1,5 +1,5 @@
-// Reads portfwd.toml(5): config.toml and config.d/*.toml become Settings, or a list of every
-// mistake with its place. Nothing half-read takes effect.
+// Reader of portfwd.toml(5): turns config.toml and config.d/*.toml into Settings, or into a list of
+// all mistakes with their places. A configuration with a mistake has no effect.
 #pragma once
 
 #include <expected>
@@ -13,29 +13,28 @@
 
 namespace portfwd {
 
-// What no single value shows: keys that contradict each other, in one file or across several. The
-// last step of reading a configuration.
-/// In all files together. Each has two sockets or more while the daemon runs, and is compared with
-/// all others whenever one is made.
+/// Limit on the [[forward]] tables of all files together. Each has two sockets or more while the
+/// daemon runs, and is compared with all others whenever one is made.
 inline constexpr std::size_t kMostDeclaredForwards = 1024;
 
-/// @param settings all that the files say together, rules and forwards with their places
+/// Finds keys that contradict each other, in one file or across several: the last step of reading a
+/// configuration. @param settings of all files together, with the places of rules and forwards
 void find_contradictions(Complaints& complaints, const Settings& settings);
 
-/// @param files in order; a later one overrides a key of an earlier one, and its rules and
-/// forwards come after that one's. None: the defaults.
-/// @param users tells who is meant by a name
+/// @param files in order: a later file overrides the keys of an earlier one, and its rules and
+/// forwards come after that one's. Empty: the defaults.
+/// @param users resolves the names of users
 [[nodiscard]] std::expected<Settings, Mistakes> read_config(
     const std::vector<std::filesystem::path>& files, UserNames& users);
 
-/// The same for one text, for tests and fuzzing. @param name stands in the mistakes
+/// The same for one text, for tests and fuzzing. @param name the file's name in the mistakes
 [[nodiscard]] std::expected<Settings, Mistakes> parse_config(std::string_view text,
                                                              std::string_view name);
 
-/// `config` itself where it exists, then the `*.toml` of the folder config.d beside it by name,
-/// but no hidden ones.
-/// @param required a `config` that is missing is listed all the same, so that reading it fails; so
-/// is a config.d that cannot be listed, and a `config` whose folder is no folder
+/// Lists `config` itself where it exists, then the `*.toml` of the folder config.d beside it, by
+/// name and without hidden files. A config.d that cannot be listed, and a `config` whose folder is
+/// not a folder, are listed too, so that reading them fails.
+/// @param required whether a missing `config` is listed, so that reading it fails
 [[nodiscard]] std::vector<std::filesystem::path> config_files(const std::filesystem::path& config,
                                                               bool required);
 

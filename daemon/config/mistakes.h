@@ -1,5 +1,5 @@
-// Mistakes in the configuration: where each is, and what to do about it. All of a file are
-// reported, not the first alone.
+// Mistakes in the configuration: the place of each, and what to do about it. All mistakes are
+// reported, not only the first.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,6 @@
 
 namespace portfwd {
 
-// What is wrong with a configuration, and where. Values; nothing here reads a file.
 /// A place in a file, as editors count.
 struct Place {
   std::string file;
@@ -37,31 +36,32 @@ using Mistakes = std::vector<Mistake>;
 /// The messages, one a line, without a newline at the end.
 [[nodiscard]] std::string text_of(const Mistakes& mistakes);
 
-// Collects the mistakes of a configuration while it is read, each at the place of what caused it,
-// and notes where keys stood, for contradictions that only show when all is read. It goes with
-// every value that is read, and so has what tells users by their names. Owned by whoever reads; it
-// knows no key.
+/// The place where a part of a file begins.
 [[nodiscard]] Place place_of(const toml::source_region& region);
 
+// Collects the mistakes of a configuration while it is read, each at the place of its cause, and
+// the places of keys, for contradictions that show only when everything is read. It accompanies
+// every value that is read, so it also holds what resolves the names of users. Owned by the reader
+// of the configuration. Keys are not known here.
 class Complaints {
  public:
   /// @param users borrowed
   explicit Complaints(UserNames& users) : users_(users) {}
 
   [[nodiscard]] UserNames& users() const { return users_; }
-  /// @param text may quote the file: what is no printable character in it becomes '?'
+  /// @param text may quote the file; unprintable characters become '?'
   void add(Place place, const std::string& text);
   void expect(const toml::node& value, std::string_view expected);
-  /// @param what "key", "section" @param known of which the nearest is proposed
+  /// @param what "key", "section" @param known names of which the nearest is suggested
   void unknown(const toml::key& name, std::string_view what,
                std::span<const std::string_view> known);
 
-  /// Where `section` has this key; a later file's overrides an earlier one's.
+  /// Stores where `section` has this key; a later file overrides an earlier one.
   void note(std::string_view section, const toml::key& name);
-  /// Nothing in it when no file has that key.
+  /// The stored place; empty when no file has that key.
   [[nodiscard]] Place noted(std::string_view section, std::string_view key) const;
 
-  /// Those since the last call, by file and line.
+  /// Returns and removes the mistakes, sorted by file and line.
   [[nodiscard]] Mistakes take();
 
  private:

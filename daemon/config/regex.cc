@@ -10,7 +10,7 @@ Answer<Regex> Regex::compile(std::string_view text, const RegexLimits& limits) {
   }
   re2::RE2::Options options;
   options.set_max_mem(static_cast<std::int64_t>(limits.memory));
-  options.set_log_errors(false);  // they are told with their place instead
+  options.set_log_errors(false);  // they are reported with their place instead
   auto compiled = std::make_shared<re2::RE2>(std::string(text), options);
   if (!compiled->ok()) return reject(compiled->error());
   return Regex(std::move(compiled));

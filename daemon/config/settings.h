@@ -1,5 +1,5 @@
 // The configuration as values, with the defaults of portfwd.toml(5). Immutable once read; a reload
-// makes a new one. It knows nothing of files.
+// replaces it as a whole.
 #pragma once
 
 #include <sys/types.h>
@@ -19,28 +19,28 @@
 
 namespace portfwd {
 
-// One forward that is wanted, whoever wants it: asked for on the bus, declared in the
-// configuration, asked for by a container's own metadata, or kept from the daemon's last life. A
-// value: the same one from the bus to the forward table to the state file.
-
 enum class Direction : std::uint8_t { In, Reverse };
 
-/// Direction::In: `target` inside is reached at `host_port`. Reverse: `target` is listened on
+/// A requested forward, whatever its source: the bus, the configuration, a container's own
+/// metadata, or the saved state. A value, the same from the bus to the forward table to the state
+/// file.
+///
+/// Direction::In: the `target` inside is reached at `host_port`. Reverse: `target` is listened on
 /// inside and leads to the host's loopback at `host_port`.
 struct ForwardSpec {
-  std::string container;  ///< its name, or what a person typed
+  std::string container;  ///< its name, or what the user typed
   Target target;
   Direction direction = Direction::In;
   std::optional<Port> host_port;  ///< nothing: as for a detected one; with Reverse the target's own
-  std::string bind;               ///< "" (as [host] has it), "localhost" or one address of the host
-  std::string container_address;  ///< "" or the one address inside that is meant
+  std::string bind;               ///< "" (as in [host]), "localhost" or one address of the host
+  std::string container_address;  ///< "" or the one address inside that is used
   std::string label;
-  bool persist = false;        ///< also in the daemon's next life
-  bool allow_missing = false;  ///< the container may come later, and come back
+  bool persist = false;        ///< also after a restart of the daemon
+  bool allow_missing = false;  ///< the container may not exist yet, and may return
   friend bool operator==(const ForwardSpec&, const ForwardSpec&) = default;
 };
 
-// Ranges of ports, as in "5000-6000".
+// A range of ports, as in "5000-6000".
 struct PortRange {
   Port first = 1;
   Port last = 65535;  ///< not below `first`
@@ -61,8 +61,6 @@ using PortRanges = std::vector<PortRange>;
   return false;
 }
 
-// A [[rule]] and a [[forward]] of portfwd.toml(5) as values. What a rule means for a listener is
-// for policy/ to say.
 /// Where a forward listens on the host.
 struct Bind {
   std::optional<IpAddress> only;  ///< nothing: "localhost", which is 127.0.0.1 and ::1
@@ -72,32 +70,33 @@ struct Bind {
 
 enum class ProxyProtocol : std::uint8_t { Off, V1, V2 };
 
-/// Which listeners a rule is about. All that is given must hold; what is left out always holds.
+/// The listeners that a [[rule]] of portfwd.toml(5) applies to. All given conditions must hold; one
+/// that is left out always holds.
 struct Conditions {
-  std::optional<std::string> container;  ///< shell pattern, as the next three
+  std::optional<std::string> container;  ///< shell pattern, like the next three
   std::optional<std::string> engine;
   std::optional<std::string> image;
   std::optional<std::string> project;         ///< of compose
   std::map<std::string, std::string> labels;  ///< by name, a shell pattern each
-  std::optional<Regex> process;               ///< on its name or its command line
-  std::optional<uid_t> uid;                   ///< of the listener, as the container counts
-  std::optional<IpAddress> address;           ///< that the listener is bound to
-  std::optional<Protocol> protocol;           ///< Udp: looked for even where [detect] does not
-  PortRanges ports;                           ///< empty: any
+  std::optional<Regex> process;               ///< matches its name or its command line
+  std::optional<uid_t> uid;          ///< of the listener, in the container's user namespace
+  std::optional<IpAddress> address;  ///< that the listener is bound to
+  std::optional<Protocol> protocol;  ///< Udp: detected even where [detect] does not
+  PortRanges ports;                  ///< empty: any
   friend bool operator==(const Conditions&, const Conditions&) = default;
 };
 
-/// What is to be done with a listener. What is left out is for somebody else to say: after the
-/// user's rules what the container asks for, then [ports] and [host].
+/// What is to be done with a listener. What is left out is decided by the container's metadata,
+/// then by [ports] and [host].
 struct Outcome {
   std::optional<std::string> on_auto_forward;
-  std::optional<Port> host_port;  ///< of the first port that the rule names
+  std::optional<Port> host_port;  ///< for the first port that the rule names
   std::optional<bool> require_host_port;
   std::optional<Duration> settle;
   std::optional<std::string> scheme;  ///< "http", "https"
   std::optional<ProxyProtocol> proxy_protocol;
   std::optional<bool> restrict_to_user;
-  std::optional<std::vector<uid_t>> allow_users;  ///< besides this one
+  std::optional<std::vector<uid_t>> allow_users;  ///< besides the daemon's user
   std::optional<Bind> bind;
   std::optional<bool> allow_remote;
   std::optional<std::string> label;
@@ -109,10 +108,10 @@ struct Rule : Conditions, Outcome {
   friend bool operator==(const Rule&, const Rule&) = default;
 };
 
-/// A [[forward]], or what the metadata of a container asks for. `host_port` is always there with
+/// A [[forward]], or a forward that a container's metadata requests. `host_port` is always set with
 /// Reverse.
 struct DeclaredForward : ForwardSpec {
-  bool by_container = false;  ///< its own metadata asks for it, which gives way to the user's word
+  bool by_container = false;  ///< requested by its metadata; the user's own come first
   Place place;
   friend bool operator==(const DeclaredForward&, const DeclaredForward&) = default;
 };

@@ -1,8 +1,8 @@
-// toml++ as this project uses it: headers only, since Debian's library of it throws. Included by
-// the .cc files of config/ alone. Two things that version 3.3 takes for impossible are not, and a
-// person who saves half a line must not end the daemon (found by tests/fuzz/config_fuzz.cc):
-//  - a header such as "[[#" fails an assertion, and is refused by the very next lines;
-//  - is_non_ascii_horizontal_whitespace() is not told of all characters, such as U+FEDF.
+// toml++ as this project uses it: headers only, since Debian's compiled library throws. Version 3.3
+// assumes that two things cannot happen which can, and a half-saved line must not end the daemon
+// (found by tests/fuzz/config_fuzz.cc):
+//  - a header such as "[[#" fails an assertion, and is rejected by the lines that follow it;
+//  - is_non_ascii_horizontal_whitespace() does not handle all characters, such as U+FEDF.
 #pragma once
 
 #define TOML_EXCEPTIONS 0

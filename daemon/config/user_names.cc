@@ -19,7 +19,7 @@ std::optional<uid_t> ask(const std::string& name) {
   return error == 0 && found != nullptr ? std::optional(entry.pw_uid) : std::nullopt;
 }
 
-/// Cuts off and returns what comes before `mark`, or all of it.
+/// Removes and returns the text before `mark`, or all of it.
 std::string_view take_until(std::string_view& text, char mark) {
   const auto end = std::min(text.find(mark), text.size());
   const std::string_view head = text.substr(0, end);

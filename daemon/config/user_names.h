@@ -1,6 +1,6 @@
-// Who the users are that a configuration names. A directory service may not answer, so it is asked
-// only before anybody is served; later a name counts that it told then, or that /etc/passwd has.
-// Owned by whoever reads configurations.
+// Names of users in a configuration, resolved to uids. A directory service may not answer, so it is
+// queried only before the daemon serves any client. Later only those names are known that it
+// resolved then or that /etc/passwd has. Owned by the reader of configurations.
 #pragma once
 
 #include <sys/types.h>
@@ -18,17 +18,18 @@ namespace portfwd {
 
 class UserNames {
  public:
-  /// @param file of the users of this machine
+  /// @param file with the users of this machine
   explicit UserNames(std::string file = "/etc/passwd") : file_(std::move(file)) {}
 
-  /// Waits for what nsswitch.conf(5) names, as long as it may be asked.
+  /// Reads the file, then waits for the services of nsswitch.conf(5) unless stop_asking() was
+  /// called.
   [[nodiscard]] std::optional<uid_t> find(const std::string& name);
   void stop_asking() { asks_ = false; }
 
  private:
   std::string file_;
   bool asks_ = true;
-  std::map<std::string, uid_t> told_;  ///< by a service
+  std::map<std::string, uid_t> told_;  ///< by name; resolved by a service
 };
 
 }  // namespace portfwd

@@ -52,7 +52,7 @@ namespace portfwd::read {
 
 namespace {
 
-constexpr std::size_t kLongestText = 256;  ///< of what is told with every forward
+constexpr std::size_t kLongestText = 256;  ///< bytes; such a text is sent with every forward
 
 std::optional<std::string_view> string_in(const Node& v) {
   return v.is_string() ? v.value<std::string_view>() : std::nullopt;
@@ -64,7 +64,7 @@ std::optional<std::int64_t> integer_in(const Node& v, std::int64_t least, std::i
   return least <= number && number <= most ? std::optional(number) : std::nullopt;
 }
 
-/// A value that must be one of a few words. @return its place among them
+/// Reads a value that must be one of a few words. @return its index among them
 template <std::size_t N>
 std::optional<std::size_t> choice(Complaints& c, const Node& v,
                                   const std::array<std::string_view, N>& words) {
@@ -80,7 +80,7 @@ std::optional<std::size_t> choice(Complaints& c, const Node& v,
   return std::nullopt;
 }
 
-/// A list of which every entry is read by `entry`, which complains of each bad one.
+/// Reads a list, each entry with `entry`, which complains of each bad one.
 template <class T>
 std::optional<std::vector<T>> list(Complaints& c, const Node& v, std::string_view expected,
                                    std::optional<T> (*entry)(Complaints&, const Node&)) {
@@ -94,7 +94,7 @@ std::optional<std::vector<T>> list(Complaints& c, const Node& v, std::string_vie
 }
 
 std::optional<uid_t> user(Complaints& c, const Node& v) {
-  constexpr std::int64_t kLast = std::numeric_limits<uid_t>::max() - 1;  // the last is no user
+  constexpr std::int64_t kLast = std::numeric_limits<uid_t>::max() - 1;  // -1 is not a user
   if (const auto number = integer_in(v, 0, kLast)) return static_cast<uid_t>(*number);
   if (const auto name = string_in(v)) {
     if (const auto uid = c.users().find(std::string(*name))) return uid;
@@ -226,7 +226,7 @@ std::optional<Target> target(Complaints& c, const Node& v) {
   } else if (const auto said = string_in(v)) {
     parsed = parse_target(*said);
   }
-  if (parsed && parsed->port() == nullptr) parsed.reset();  // no other kind is forwarded yet
+  if (parsed && parsed->port() == nullptr) parsed.reset();  // other kinds cannot be forwarded yet
   if (!parsed) c.expect(v, "a port inside, such as \"8080\" or \"53/udp\"");
   return parsed;
 }
@@ -319,7 +319,7 @@ void set(Complaints& complaints, const toml::node& value, Section& section) {
   }
 }
 
-/// A rule's `label`: a table is a condition, a text is the label that its forwards get.
+/// A rule's `label`: a table is a condition, a string is the label that its forwards get.
 void set_label(Complaints& complaints, const toml::node& value, Rule& rule) {
   if (value.is_table()) return set<&Rule::labels, read::labels>(complaints, value, rule);
   set<&Rule::label, read::text>(complaints, value, rule);
@@ -402,7 +402,7 @@ void read_keys(Complaints& complaints, std::string_view section, const toml::tab
   }
 }
 
-/// [section]
+/// Reads a [section].
 template <class Section, std::size_t N>
 void read_one(Complaints& complaints, std::string_view section, const toml::node& value,
               const std::array<Key<Section>, N>& keys, Section& out) {
@@ -412,7 +412,7 @@ void read_one(Complaints& complaints, std::string_view section, const toml::node
   complaints.expect(value, fmt::format("a table: [{}]", section));
 }
 
-/// [[section]], as often as one likes. @param required keys without which one makes no sense
+/// Reads all [[section]]. @param required keys that each of them must have
 template <class Section, std::size_t N>
 void read_all(Complaints& complaints, std::string_view section, const toml::node& value,
               const std::array<Key<Section>, N>& keys,

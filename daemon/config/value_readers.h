@@ -1,5 +1,5 @@
-// One TOML value as one value of ours. Each function either returns it, or complains of what it
-// expected, range included, and returns nothing. They know no keys.
+// Readers of TOML values. Each returns a value of ours, or reports what it expected, range
+// included, and returns nothing. read_sections() applies them to the keys of portfwd.toml(5).
 #pragma once
 
 #include <sys/types.h>
@@ -17,12 +17,10 @@
 
 namespace portfwd {
 
-// The small languages inside configuration values: durations and port ranges.
-// Pure functions on text.
-/// "250ms", "2s", "1min", "0s"; units us, ms, s, min, h; at most a day, never negative.
+/// Parses "250ms", "2s", "1min", "0s"; units us, ms, s, min, h; at most a day, never negative.
 [[nodiscard]] std::optional<Duration> parse_duration(std::string_view text);
 
-/// "8080" or "5000-6000", first <= last.
+/// Parses "8080" or "5000-6000", first <= last.
 [[nodiscard]] std::optional<PortRange> parse_port_range(std::string_view text);
 }  // namespace portfwd
 
@@ -35,9 +33,9 @@ std::optional<unsigned> count(Complaints& c, const Node& v);       ///< 0 ... IN
 std::optional<double> percentage(Complaints& c, const Node& v);    ///< 0.01 ... 100
 std::optional<Duration> duration(Complaints& c, const Node& v);    ///< 0 ... 24 h
 std::optional<Duration> interval(Complaints& c, const Node& v);    ///< at least 1 ms
-std::optional<std::string> text(Complaints& c, const Node& v);     ///< any
-std::optional<std::string> name(Complaints& c, const Node& v);     ///< not empty
-std::optional<std::string> pattern(Complaints& c, const Node& v);  ///< of the shell, not empty
+std::optional<std::string> text(Complaints& c, const Node& v);     ///< at most 256 bytes
+std::optional<std::string> name(Complaints& c, const Node& v);     ///< not empty, at most 256 bytes
+std::optional<std::string> pattern(Complaints& c, const Node& v);  ///< shell pattern, not empty
 std::optional<Regex> regex(Complaints& c, const Node& v);
 std::optional<uid_t> uid(Complaints& c, const Node& v);
 std::optional<std::vector<uid_t>> users(Complaints& c, const Node& v);  ///< names or numbers
@@ -52,7 +50,7 @@ std::optional<IpAddress> address(Complaints& c, const Node& v);
 std::optional<std::vector<IpAddress>> address_list(Complaints& c, const Node& v);
 std::optional<Bind> bind(Complaints& c, const Node& v);
 
-/// Nothing in the inner optional: "auto".
+/// Nothing in the inner optional means "auto".
 std::optional<std::optional<Duration>> poll_interval(Complaints& c, const Node& v);
 std::optional<Allocation> allocation(Complaints& c, const Node& v);
 std::optional<Direction> direction(Complaints& c, const Node& v);
@@ -64,10 +62,8 @@ std::optional<std::string> scheme(Complaints& c, const Node& v);
 
 namespace portfwd {
 
-// Every key of portfwd.toml(5): one table a section, each key with its reader and its member. What
-// is written in a section goes into Settings, or into the complaints.
 /// Reads all sections of one file into `settings`: keys replace what is there, rules and forwards
-/// are appended.
+/// are appended. What is wrong goes into the complaints.
 void read_sections(Complaints& complaints, const toml::table& root, Settings& settings);
 
 }  // namespace portfwd

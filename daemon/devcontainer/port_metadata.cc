@@ -20,7 +20,7 @@ std::size_t after_string(std::string_view text, std::size_t at) {
   return std::min(at + 1, text.size());
 }
 
-/// Index after the comment that begins at `at`; `at` when none does.
+/// Index after the comment that begins at `at`; `at` when no comment begins there.
 std::size_t after_comment(std::string_view text, std::size_t at) {
   const std::string_view rest = text.substr(at);
   if (rest.starts_with("//")) return std::min(text.find('\n', at), text.size());
@@ -43,7 +43,7 @@ bool is_space(char c) {
 
 std::string to_plain_json(std::string_view text) {
   std::string plain(text);
-  std::size_t comma = text.npos;  // the last thing seen, if it is one
+  std::size_t comma = text.npos;  // the comma, while nothing but blanks and comments follow it
   for (std::size_t i = 0; i < text.size();) {
     if (const std::size_t end = after_comment(text, i); end != i) {
       blank(plain, i, end);
@@ -68,11 +68,11 @@ constexpr std::size_t kMostAttributes = 256;   // keys, likewise
 constexpr std::size_t kMostExpressions = 16;   // of those keys
 constexpr std::size_t kMostSteps = 512;        // of all expressions together, see Regex::cost
 constexpr std::size_t kLongestLabel = 256;     // bytes
-constexpr std::size_t kLongestCommand = 1024;  // so much of it is matched; bytes
+constexpr std::size_t kLongestCommand = 1024;  // bytes that are matched
 constexpr std::size_t kMostComplaints = 16;
 constexpr Port kFirstHostPort = 1024;
 
-/// What is left of the bounds while a text is read: all its snippets share them.
+/// Limits that remain while a text is read: all its snippets share them.
 struct Reading {
   const Environment& environment;
   std::size_t ports = kMostPorts;
@@ -81,7 +81,7 @@ struct Reading {
   std::size_t steps = kMostSteps;
 };
 
-/// Values there and here. A preview is treated as opening a browser's window.
+/// Values in the metadata and in portfwd.toml(5). A preview is treated as opening a browser.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kOnAutoForward{{
     {"notify", "notify"},
     {"silent", "silent"},
@@ -95,7 +95,7 @@ void complain(PortMetadata& into, std::string sentence) {
   if (into.complaints.size() < kMostComplaints) into.complaints.push_back(std::move(sentence));
 }
 
-/// As a person may be shown it: one line of moderate length.
+/// A value as a message shows it: one line of moderate length.
 std::string shown(const Json& value) {
   constexpr std::size_t kLongest = 60;
   if (value.is_array()) return "a list";
@@ -123,7 +123,8 @@ bool is_number(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
 }
 
-/// As of compose. A number is none, as "8080:80" means a host port, nor is an address.
+/// Whether it can be the name of a compose service. A number cannot, since "8080:80" means a host
+/// port; nor can an address.
 bool is_service_name(std::string_view text) {
   return !text.empty() && !is_number(text) && !IpAddress::parse(text) &&
          std::ranges::all_of(text, [](unsigned char c) {
@@ -135,7 +136,7 @@ bool is_this_container(std::string_view host) {
   return host == "localhost" || host == "127.0.0.1";
 }
 
-/// "service:port". Whatever else has a colon is none.
+/// Parses "service:port". @return nothing for any other text
 std::optional<ServicePort> parse_service_port(std::string_view text) {
   const auto colon = text.rfind(':');
   if (colon == text.npos) return std::nullopt;
@@ -147,8 +148,8 @@ std::optional<ServicePort> parse_service_port(std::string_view text) {
   return ServicePort{std::string(host), *port};
 }
 
-/// For what is neither a port, a range nor a service's port, but might have been meant so: what is
-/// wrong with it; else "".
+/// What is wrong with a text that is not a port, a range or a service's port, but may be meant as
+/// one; "" for other texts.
 std::string wrong_with_port(std::string_view text) {
   if (text.contains("${")) {
     return "of variables only ${localEnv:NAME} and ${localEnv:NAME:DEFAULT} are known here";
@@ -195,7 +196,7 @@ void read_forward_port(PortMetadata& into, const Json& said, const Environment& 
   complain(into, fmt::format("forwardPorts: {}: {}", shown(said), wrong));
 }
 
-/// As of docker's -p: PORT, HOST:PORT or ADDRESS:HOST:PORT, whose address is not for it to say.
+/// Parses an argument of docker's -p: PORT, HOST:PORT or ADDRESS:HOST:PORT. The address is ignored.
 std::optional<WantedPort> parse_app_port(std::string_view text) {
   const auto last = text.rfind(':');
   const auto inside = parse_port(last == text.npos ? text : text.substr(last + 1));
@@ -229,7 +230,7 @@ void read_app_port(PortMetadata& into, const Json& said, const Environment& envi
   want(into, *wanted);
 }
 
-/// One value, or a list of them, as far as there is room.
+/// Reads one value or a list of values, up to the limit.
 template <class Read>
 void for_each_port(PortMetadata& into, Reading& reading, const Json& value, Read read) {
   const auto take = [&](const Json& port) {
@@ -312,7 +313,7 @@ bool is_expression(const PortMetadata::Entry& entry) {
   return std::holds_alternative<Regex>(entry.selector);
 }
 
-/// Later ones win: of too many expressions the earliest goes.
+/// Later entries take precedence: beyond the limits the earliest expression is removed.
 void set(std::vector<PortMetadata::Entry>& entries, PortMetadata::Entry entry) {
   std::erase_if(entries, [&](const auto& e) { return e.selector == entry.selector; });
   if (entries.size() == kMostAttributes) return;

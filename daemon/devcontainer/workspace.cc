@@ -11,7 +11,8 @@ namespace portfwd::devcontainer {
 
 namespace {
 
-/// "localEnv:NAME" or "localEnv:NAME:DEFAULT", between "${" and "}". @return nothing for others
+/// The value of a variable: "localEnv:NAME" or "localEnv:NAME:DEFAULT", the text between "${" and
+/// "}". @return nothing for other variables
 std::optional<std::string> value_of_variable(std::string_view variable,
                                              const Environment& environment) {
   for (const std::string_view kind : {"localEnv:", "env:"}) {
@@ -52,7 +53,7 @@ std::string_view file_name(std::string_view path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-/// One spelling for each: no "..", no "//", no slash at the end.
+/// Whether the path has the one accepted spelling: no "..", no "//", no slash at the end.
 bool is_plain_absolute(std::string_view path) {
   return path.starts_with('/') && !path.ends_with('/') && !path.contains("//") &&
          !(std::string(path) + "/").contains("/../") && !path.contains('\0');

@@ -12,11 +12,10 @@ namespace portfwd {
 
 namespace {
 
-constexpr std::size_t kMostSegments = 64;  // UDP_MAX_SEGMENTS of linux/udp.h before 6.10
-constexpr std::size_t kMostBytes =
-    65'000;                             // of a message with several; below the limit of any header
-constexpr std::size_t kMostParts = 64;  // gathered in the messages of one call
-constexpr std::size_t kMostHeaders = 32;  // messages of one call
+constexpr std::size_t kMostSegments = 64;   // UDP_MAX_SEGMENTS of linux/udp.h before 6.10
+constexpr std::size_t kMostBytes = 65'000;  // of several datagrams; below any header's limit
+constexpr std::size_t kMostParts = 64;      // gathered in the messages of one call
+constexpr std::size_t kMostHeaders = 32;    // messages of one call
 constexpr std::size_t kControlBytes =
     CMSG_SPACE(sizeof(std::uint16_t)) + CMSG_SPACE(sizeof(in6_pktinfo));
 

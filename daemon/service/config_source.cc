@@ -17,7 +17,7 @@ constexpr std::uint32_t kEvents = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MO
                                   IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 constexpr Duration kSettle = std::chrono::milliseconds(100);  // for several files saved at once
 
-/// The folder itself, or the nearest one above it that exists.
+/// The folder itself, or the nearest existing one above it.
 fs::path nearest_folder(fs::path folder) {
   std::error_code ignored;
   while (!fs::is_directory(folder, ignored) && folder.has_relative_path()) {
@@ -26,8 +26,8 @@ fs::path nearest_folder(fs::path folder) {
   return folder.empty() ? "." : folder;
 }
 
-/// The folders of all symbolic links that lead to `path`: each can be switched to another target
-/// without an event in the folder that it leads to.
+/// Adds the folders of all symbolic links that lead to `path`: each link can be switched to another
+/// target without an event in the folder that it leads to.
 void add_folders_of_links(const fs::path& path, std::set<std::string>& out) {
   constexpr int kMostLinks = 40;  // as the kernel: path_resolution(7)
   std::error_code failed;
@@ -58,7 +58,7 @@ ConfigSource::ConfigSource(EventLoop& loop, const Options& options)
                  if (!settled_.armed()) settled_.arm_after(kSettle);
                }),
       settled_(loop, [this] { check_files(); }) {
-  (void)read_settings(options_, users_);  // for the users, of whom nobody is asked later
+  (void)read_settings(options_, users_);  // resolves the users, since later lookups must not block
   users_.stop_asking();
 }
 
@@ -89,8 +89,8 @@ std::vector<ConfigSource::Version> ConfigSource::versions() const {
   return out;
 }
 
-/// Those of the files, and where they or their folders are links, of the links and of what they
-/// lead to.
+/// The folders of the files and, where files or their folders are symbolic links, the folders of
+/// the links and of their targets.
 std::set<std::string> ConfigSource::folders() const {
   const fs::path home = options_.config.parent_path();
   std::set<std::string> out{nearest_folder(home).string()};
@@ -105,8 +105,8 @@ std::set<std::string> ConfigSource::folders() const {
   return out;
 }
 
-/// Until nothing has come between listing the folders and watching them. Fails if no folder can be
-/// watched.
+/// Watches the folders, again until none was added while they were listed. Fails if no folder can
+/// be watched.
 Result<void> ConfigSource::watch_folders() {
   Error last{ENOENT, "inotify_add_watch"};
   for (std::set<std::string> wanted = folders();;) {

@@ -1,8 +1,8 @@
 // Files of the configuration: reads those that the options name, and notifies when they differ from
-// what was read. Owned by main. It knows no key.
+// what was read. Owned by main. Keys are not known here.
 //
-// Editors write a file beside and rename it, tools replace links, folders appear later. So folders
-// are watched instead of files, the nearest one that exists where one is missing, and the files are
+// Editors write a new file and rename it, tools replace links, folders appear later. So folders are
+// watched instead of files, or the nearest existing folder above a missing one, and the files are
 // compared with those that were read. Source: inotify(7).
 #pragma once
 
@@ -28,9 +28,9 @@ class ConfigSource final {
   ConfigSource(EventLoop& loop, const Options& options);
 
   [[nodiscard]] std::expected<Settings, Mistakes> read();
-  /// @param changed called from the loop, a moment after the last of several changes at once; not
-  /// for changes that read() has seen. A failure of inotify is logged, and `changed` is never
-  /// called then.
+  /// @param changed called from the loop, 100 ms after the first of several changes, and not for
+  /// changes that read() has already seen. A failure of inotify is logged; then `changed` is never
+  /// called
   void watch(std::function<void()> changed);
 
  private:

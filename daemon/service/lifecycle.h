@@ -1,5 +1,5 @@
-// Phases of the daemon's life: readiness and shutdown, as its service manager sees them, and
-// returning memory in between. All are owned by main.
+// Lifecycle of the daemon: readiness and shutdown, as its service manager sees them, and returning
+// memory in between. All are owned by main.
 #pragma once
 
 #include <malloc.h>
@@ -17,9 +17,9 @@
 
 namespace portfwd {
 
-// Notifies the service manager that the daemon is ready: when what was open at the start is
-// forwarded, so that units which are ordered after it find their ports; after kPatience at the
-// latest, since some container may never answer.
+// Notifies the service manager that the daemon is ready: once the ports that were open at the start
+// are forwarded, so that units ordered after it find them; after kPatience at the latest, since a
+// container may never answer.
 class Readiness final : private WaitHook {
  public:
   static constexpr Duration kPatience = std::chrono::seconds(1);
@@ -54,9 +54,9 @@ class Readiness final : private WaitHook {
   Timer patience_;
 };
 
-// Orderly shutdown: every forward is withdrawn and its removal announced, live connections may
-// finish, then the loop stops. A second request stops it at once. A hand-over across a restart will
-// take its place here, before the forwards are withdrawn.
+// Orderly shutdown: every forward is withdrawn and its removal emitted, live connections may
+// finish, then the loop stops. A second request stops it at once. A hand-over across a restart
+// belongs here, before the forwards are withdrawn.
 class Shutdown final : private WaitHook {
  public:
   Shutdown(EventLoop& loop, Controller& controller, ManagerNotifier& notifier)
@@ -90,15 +90,15 @@ class Shutdown final : private WaitHook {
 };
 
 // Returns memory to the kernel after containers have ended. The heap of a daemon that has seen
-// hundreds of containers stays as large as it was at most: glibc returns only memory that is free
-// at its end.
+// hundreds of containers otherwise keeps its largest size: glibc returns only memory that is free
+// at the end of the heap.
 class MemoryTrim final : public RegistryObserver {
  public:
   explicit MemoryTrim(EventLoop& loop) : trim_(loop, [] { (void)::malloc_trim(kKeep); }) {}
 
  private:
   static constexpr std::size_t kKeep = 256UL << 10;  ///< bytes that are soon used again
-  /// Other containers may end meanwhile, and what belongs to them: names, clients, answers.
+  /// Other containers may end meanwhile, and names, clients and answers that belong to them.
   static constexpr Duration kDelay = std::chrono::seconds(2);
 
   void on_container_added(const Container&) override {}

@@ -12,7 +12,7 @@
 
 namespace portfwd {
 
-/// Source: sd_notify(3), unix(7). An abstract name begins with a NUL and has no end of its own.
+/// Source: sd_notify(3), unix(7). An abstract name begins with a NUL byte and has no terminator.
 NotifySocket::NotifySocket(const char* address) {
   const std::string_view name = address == nullptr ? "" : address;
   sockaddr_un to{AF_UNIX, {}};
@@ -29,12 +29,12 @@ bool NotifySocket::send(std::string_view assignments) const {
   if (!fd_.valid()) return true;
   return ::sendto(fd_.get(), assignments.data(), assignments.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
                   address_.get(), address_.length) >= 0 ||
-         errno != EAGAIN;  // a manager that has gone hears nothing, ever
+         errno != EAGAIN;  // any other error is final: the manager is gone
 }
 
 namespace {
 
-/// Twice as often as the manager wants it.
+/// Half of the manager's timeout.
 Duration watchdog_period() {
   std::uint64_t usec = 0;
   return ::sd_watchdog_enabled(0, &usec) > 0 ? std::chrono::microseconds(usec / 2)
@@ -74,7 +74,7 @@ void ManagerNotifier::send_state() {
 }
 
 void ManagerNotifier::ping() {
-  (void)manager_.send("WATCHDOG=1");  // the next one follows soon
+  (void)manager_.send("WATCHDOG=1");  // after a failure the next one follows soon
   watchdog_.arm_after(period_);
 }
 

@@ -1,6 +1,6 @@
 // Notifications to the service manager: READY once, STATUS when it has changed, the watchdog's
-// keep-alive, STOPPING at the end. Owned by main; it sends nothing without $NOTIFY_SOCKET. While
-// the manager's queue is full, messages are sent later.
+// keep-alive, STOPPING at the end. Owned by main. Sends nothing without $NOTIFY_SOCKET. While the
+// manager's queue is full, messages are sent later.
 #pragma once
 
 #include <string>
@@ -13,8 +13,9 @@
 
 namespace portfwd {
 
-// Datagram socket connected to $NOTIFY_SOCKET, never blocking. sd_notify(3) would block while a
-// busy manager reads nothing, and every connection with it. Owned by ManagerNotifier.
+// Datagram socket that sends to $NOTIFY_SOCKET and never blocks. sd_notify(3) would block the
+// daemon, and with it every connection, while a busy manager reads nothing. Owned by
+// ManagerNotifier.
 class NotifySocket {
  public:
   /// @param address value of $NOTIFY_SOCKET: a path, or "@" and an abstract name; null or anything
@@ -31,7 +32,7 @@ class NotifySocket {
 
 class ManagerNotifier final : public ControlObserver {
  public:
-  /// Borrows the loop. It counts, so it must observe from the first container on.
+  /// Borrows the loop. Counts forwards and containers, so it must observe from the first one on.
   /// Source: sd_notify(3), sd_watchdog_enabled(3).
   explicit ManagerNotifier(EventLoop& loop);
 
@@ -56,7 +57,7 @@ class ManagerNotifier final : public ControlObserver {
   int forwards_ = 0;
   int containers_ = 0;
   NotifySocket manager_;
-  std::string must_arrive_;  ///< READY and STOPPING, until they were sent
+  std::string must_arrive_;  ///< READY and STOPPING, until they are sent
   Timer next_;
   Timer watchdog_;
   Duration period_{};  ///< zero: no watchdog

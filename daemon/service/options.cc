@@ -47,13 +47,13 @@ std::filesystem::path user_folder(const char* variable, std::string_view fallbac
   return std::filesystem::path(environment("HOME").value_or("/")) / fallback;
 }
 
-/// Source: systemd.exec(5), STATE_DIRECTORY: several are separated by colons.
+/// Source: systemd.exec(5), STATE_DIRECTORY: several folders are separated by colons.
 std::filesystem::path state_folder() {
   if (const auto given = environment("STATE_DIRECTORY")) return given->substr(0, given->find(':'));
   return user_folder("XDG_STATE_HOME", ".local/state") / "portfwd";
 }
 
-/// Likewise, RUNTIME_DIRECTORY.
+/// Source: systemd.exec(5), RUNTIME_DIRECTORY.
 std::filesystem::path runtime_folder() {
   if (const auto given = environment("RUNTIME_DIRECTORY")) {
     return given->substr(0, given->find(':'));
@@ -62,7 +62,7 @@ std::filesystem::path runtime_folder() {
   return user ? std::filesystem::path(*user) / "portfwd" : std::filesystem::path();
 }
 
-/// A word of the command line, as a message repeats it.
+/// A word of the command line, as messages repeat it.
 std::string echo(std::string_view word) {
   return printable(word, 64);
 }
@@ -99,7 +99,7 @@ Answer<void> from_environment(Options& options) {
   return {};
 }
 
-/// getopt_long(3) itself prints nothing, so that there is one line and it is ours.
+/// Message for a bad option. getopt_long(3) itself prints nothing, so that there is only this line.
 std::string bad_option(char* const* argv, int option) {
   const std::string what = echo(argv[optind - 1]);
   if (option == ':') return fmt::format("{} needs a value; see portfwd --help", what);
@@ -113,7 +113,7 @@ Answer<Options> parse_options(int argc, char* const* argv) {
   if (auto ok = from_environment(options); !ok) return std::unexpected(ok.error());
   opterr = 0;
   optind = 1;
-  bool file_given = false;  // to --check-config, which takes it with '=' or as a word
+  bool file_given = false;  // for --check-config, after '=' or as a separate word
   for (int c = 0; (c = ::getopt_long(argc, argv, ":", kLong.data(), nullptr)) != -1;) {
     Answer<void> ok;
     switch (c) {

@@ -1,4 +1,5 @@
-// The daemon's command line and environment as values. Command line > environment > file > default.
+// Command line and environment of the daemon as values. Precedence: command line, environment,
+// file, default.
 #pragma once
 
 #include <expected>
@@ -15,10 +16,10 @@ struct Options {
   enum class Action { Run, CheckConfig, Help, Version };
   Action action = Action::Run;
   std::filesystem::path config;  ///< the main configuration file
-  bool config_required = false;  ///< it was named, so it must be there
+  bool config_required = false;  ///< it was named, so it must exist
   std::filesystem::path state_folder;
   std::filesystem::path runtime_folder;  ///< empty: there is none
-  /// Of the InstanceFile; where there is no runtime folder, a folder on a disk must do.
+  /// The folder of the InstanceFile: without a runtime folder, a folder on a disk.
   [[nodiscard]] const std::filesystem::path& numbers_folder() const {
     return runtime_folder.empty() ? state_folder : runtime_folder;
   }
@@ -29,13 +30,13 @@ struct Options {
 /// @return the options, or a sentence that says what is wrong (exit status 2)
 [[nodiscard]] Answer<Options> parse_options(int argc, char* const* argv);
 
-/// Reads the configuration that the options name, at start.
+/// Reads the configuration that the options name, at the start.
 [[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options);
-/// The same at any time. @param users resolves names of users
+/// The same at any time. @param users resolves the names of users
 [[nodiscard]] std::expected<Settings, Mistakes> read_settings(const Options& options,
                                                               UserNames& users);
 
-/// Prints the text of --help or --version. @return whether nothing else is to be done
+/// Prints the text of --help or --version. @return whether there is nothing else to do
 [[nodiscard]] bool tell_about(const Options& options);
 
 }  // namespace portfwd

@@ -15,7 +15,7 @@ namespace portfwd {
 
 namespace {
 
-/// By a socket of its own, which is not kept for a look each 30 s.
+/// Probes with a socket of its own, which is not kept for one probe every 30 s.
 Result<void> look_for_module(Protocol protocol) {
   auto diag = SockDiag::open();
   if (!diag) return std::unexpected(diag.error());

@@ -1,5 +1,5 @@
-// How main puts the daemon together: each struct owns one layer's objects in the order of their
-// dependence.
+// The parts of the daemon, as main assembles them: each struct owns one layer's objects, in the
+// order of their dependencies.
 #pragma once
 
 #include <unistd.h>
@@ -38,10 +38,10 @@ class RelayParts final {
   ClientIdentity identity_;
 };
 
-// Discovery with what it needs: this machine's /proc, the registry that it fills, the engines, and
-// the names of the programs that it has seen. Owned by main.
+// Discovery with its dependencies: this machine's /proc, the registry that it fills, the engines,
+// and the names of the programs that it has seen. Owned by main.
 struct DiscoveryParts {
-  /// The daemon's only children are its brokers and readers, whose home is no container.
+  /// The daemon's only children are its brokers, readers and file writers, which are no containers.
   explicit DiscoveryParts(EventLoop& event_loop)
       : loop(event_loop),
         reader(loop, {.program = broker_path()}),

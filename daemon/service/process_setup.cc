@@ -43,11 +43,11 @@ void raise_fd_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);  // always allowed; a failure leaves us with less
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // always permitted; after a failure the limit stays
 }
 
-/// As they are at first, but for good: glibc raises them to the size of what is freed (an answer of
-/// an engine's has up to 4 MiB), and then keeps that much. Source: mallopt(3).
+/// Fixes the thresholds at their initial values. Otherwise glibc raises them to the size of what is
+/// freed (up to 4 MiB for an engine's answer), and then keeps that much. Source: mallopt(3).
 void give_back_large_blocks() {
   constexpr int kLarge = 128 << 10;
   (void)::mallopt(M_MMAP_THRESHOLD, kLarge);

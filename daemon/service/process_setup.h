@@ -1,5 +1,5 @@
-// Settings of the process as a whole, made before anything else runs: signals, descriptors, timers;
-// its user, the path of its broker, and its exit status.
+// Settings of the process as a whole, made before anything else runs: signals, descriptors, timers.
+// Also its user, the path of its broker, and its exit status.
 #pragma once
 
 #include <filesystem>
@@ -12,26 +12,26 @@
 
 namespace portfwd {
 
-/// Exit status of the daemon. The numbers are part of the contract with its users.
+/// Exit status of the daemon. The numbers are part of the outside contract.
 enum Exit { kDone = 0, kFailed = 1, kUsage = 2, kAnotherRuns = 4 };
 
 /// Logs each line of the text as an error. @return the status
 int fail_with(Exit status, std::string_view text);
-/// For a part that could not be made.
+/// Logs why the daemon cannot start. @return the status for that kind of failure
 int fail_with(const Error& error);
 int fail_with(const Refusal& refusal);
 int fail_with(const Mistakes& mistakes);
 
 /// Ignores SIGPIPE (splice has no flag for it), and SIGUSR1 and SIGUSR2, which would end the daemon
-/// and have no meaning here; raises the soft descriptor limit to the hard one, lets the kernel
-/// coalesce wake-ups within a millisecond, and has large blocks of memory returned to the kernel
-/// when freed.
+/// and have no meaning here. Raises the soft descriptor limit to the hard one, lets the kernel
+/// coalesce wake-ups within a millisecond, and makes glibc return large blocks of memory to the
+/// kernel when they are freed.
 void set_up_process();
 
-/// Of this user; "" when it is unknown.
+/// The login name of this user; "" when it is unknown.
 [[nodiscard]] std::string login_name();
 
-/// The broker beside this program: installed (bin/ and libexec/), or in a build tree.
+/// The broker that belongs to this program: installed (bin/ and libexec/), or in a build tree.
 [[nodiscard]] std::filesystem::path broker_path();
 
 }  // namespace portfwd

@@ -11,9 +11,10 @@ namespace portfwd {
 
 namespace {
 
-constexpr std::size_t kMostBytes = 1024;  ///< of what is remembered; a path has its place in it
+constexpr std::size_t kMostBytes = 1024;  ///< of a set of labels; a path fits in it
 
-/// Labels that together tell one container of a tool from its others. The first one must be there.
+/// Labels that together distinguish one container of a tool from its others. The first must be
+/// there.
 constexpr std::array<std::string_view, 4> kCompose{
     "com.docker.compose.service", "com.docker.compose.project",
     "com.docker.compose.container-number", "com.docker.compose.oneoff"};
@@ -24,7 +25,7 @@ constexpr std::array<std::string_view, 2> kDevContainer{"devcontainer.local_fold
 constexpr std::array<std::span<const std::string_view>, 3> kTools{kCompose, kPodmanCompose,
                                                                   kDevContainer};
 
-/// "" when the first of the labels is not there.
+/// As "{LABEL=VALUE, ...}"; "" when the first of the labels is missing.
 std::string label_set(const Container& container, std::span<const std::string_view> names) {
   std::string text;
   for (const std::string_view name : names) {
@@ -63,7 +64,7 @@ std::uint64_t hash_of(std::string_view text) {
 
 constexpr std::uint64_t kAddresses = 254 * 256 * 254;
 
-/// The addresses in a row, from 127.1.0.1 to 127.254.255.254.
+/// The addresses in order, from 127.1.0.1 to 127.254.255.254.
 IpAddress address_at(std::uint64_t place) {
   place %= kAddresses;
   return IpAddress::v4(127, static_cast<std::uint8_t>(1 + place / (256 * 254)),
@@ -87,7 +88,7 @@ ContainerAddresses::Given ContainerAddresses::address_of(const std::string& cont
     return {address, false};
   }
   std::uint64_t place = hash_of(container);
-  while (taken(address_at(place))) ++place;  // ends: there are far more of them than kKept
+  while (taken(address_at(place))) ++place;  // ends: there are far more addresses than kKept
   (void)addresses_.put(container, address_at(place));
   return {address_at(place), true};
 }

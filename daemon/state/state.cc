@@ -56,7 +56,7 @@ Json json_of(const KnownContainer& c) {
           {"netns", c.netns}, {"pid", c.pid},   {"started", c.started}};
 }
 
-/// What the reader takes as a default is left out: there may be thousands.
+/// The reader's defaults are left out, since there may be thousands of entries.
 Json json_of(const KnownForward& f) {
   Json object{{"id", f.id}, {"container", f.container}, {"target", f.target.text()}};
   if (!f.container_name.empty()) object["name"] = f.container_name;
@@ -86,7 +86,7 @@ bool is_id(std::string_view text) {
   });
 }
 
-/// Reads the members of one object; afterwards `good` says whether all were there and made sense.
+/// Reads the members of one object; `good` says afterwards whether all were present and valid.
 class MemberReader {
  public:
   explicit MemberReader(const Json& object) : object_(object) {}
@@ -101,7 +101,7 @@ class MemberReader {
     good_ &= *value >= 1 && *value <= 65535;
     return static_cast<Port>(*value);
   }
-  /// Nothing when it is not there.
+  /// Nothing when the member is missing.
   std::optional<Port> optional_port(const char* key) {
     return object_.contains(key) ? std::optional(port(key)) : std::nullopt;
   }
@@ -111,7 +111,7 @@ class MemberReader {
     good_ &= *value <= most;
     return *value;
   }
-  /// As an Instance has it.
+  /// As in an Instance.
   std::uint64_t next_number(const char* key) {
     const std::uint64_t value = number(key, Instance::kMostNumber);
     good_ &= value >= 1;
@@ -120,7 +120,7 @@ class MemberReader {
   pid_t pid(const char* key) {
     return static_cast<pid_t>(number(key, std::numeric_limits<pid_t>::max()));
   }
-  /// Of a forward, a container or an instance.
+  /// Id of a forward, a container or an instance.
   std::string id(const char* key) {
     std::string value = text(key);
     good_ &= is_id(value);
@@ -231,7 +231,7 @@ bool read(const Json& object, Instance& into) {
   return reader.good();
 }
 
-/// A list that is not there is empty. @return what is wrong, "" for nothing
+/// A missing list is empty. @return what is wrong, or ""
 template <class Entry>
 std::string read_list(const Json& document, const char* key, std::vector<Entry>& into) {
   const auto list = document.find(key);
@@ -245,7 +245,7 @@ std::string read_list(const Json& document, const char* key, std::vector<Entry>&
   return "";
 }
 
-/// Leaves out what makes no sense, and all beyond the first `most`.
+/// Leaves out invalid entries, and all beyond the first `most`.
 template <class Entry>
 void read_what_can_be(const Json& document, const char* key, std::size_t most,
                       std::vector<Entry>& into) {
@@ -265,13 +265,13 @@ std::string dump(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-/// What is left for lists.
+/// What remains for lists.
 struct Room {
   std::size_t bytes;
   std::size_t values;
 };
 
-/// What does not fit is left out, the first entries first.
+/// Entries that do not fit are left out, the first ones first.
 template <class Entry>
 std::string text_of_list(std::string_view key, const std::vector<Entry>& entries, Room& room) {
   std::vector<std::string> lines;
@@ -295,9 +295,9 @@ std::string to_text(const State& state, std::size_t most) {
   const std::string instance = state.instance.id.empty()
                                    ? std::string()
                                    : ",\n\"instance\":" + dump(json_of(state.instance));
-  constexpr std::size_t kOthers = 32;  // values that are no list's
+  constexpr std::size_t kOthers = 32;  // values outside of lists
   Room room{most - std::min(most, 8 * kFrame + instance.size()), kMostJsonValues - kOthers};
-  const std::string forwards = text_of_list("forwards", state.forwards, room);  // dearest first
+  const std::string forwards = text_of_list("forwards", state.forwards, room);  // kept longest
   const std::string opt_outs = text_of_list("opt_outs", state.opt_outs, room);
   const std::string used_ids = text_of_list("used_ids", state.used_ids, room);
   const std::string containers = text_of_list("containers", state.containers, room);
@@ -345,15 +345,15 @@ void warn(const std::string& text) {
   log::write(log::Level::Warning, text, {{"MESSAGE_ID", std::string(log::message_id::kState)}});
 }
 
-/// Whether what has the file's name cannot be a state that is only out of reach for now.
+/// Whether the file cannot be a State that is merely out of reach for now.
 bool is_damaged(const UnreadableFile& why) {
   using Kind = UnreadableFile::Kind;
   const bool unreachable = why.kind == Kind::NoFolder || why.kind == Kind::Failed;
-  return !unreachable || why.error.code == ELOOP;  // a link
+  return !unreachable || why.error.code == ELOOP;  // a symbolic link
 }
 
-/// The first name for a backup that nothing has; nothing when there are enough of them. Nobody else
-/// makes any, so it is still free when it is used.
+/// The first unused name for a backup; nothing when there are enough backups. No other program
+/// makes any, so the name is still unused when the backup is made.
 std::optional<fs::path> free_backup(const fs::path& path) {
   for (int number = 0; number < StateFile::kMostBackups; ++number) {
     fs::path backup = path.string() + ".damaged";
@@ -496,7 +496,7 @@ Resumed resume(State& saved, const std::optional<InstanceRecord>& record, const 
   instance.next_event = before.next_event;
   instance.next_forward = std::max(instance.next_forward, before.next_forward);
   instance.next_container = std::max(instance.next_container, before.next_container);
-  const bool untouched = before.next_event == 1;  // nobody has heard of anything
+  const bool untouched = before.next_event == 1;  // no event was emitted
   const bool complete =
       untouched || (saved.instance.id == before.id && saved.instance.boot == boot &&
                     saved.instance.next_event == before.next_event);
@@ -514,7 +514,7 @@ std::optional<InstanceRecord> InstanceFile::open() {
   std::filesystem::path folder;
   for (const auto& part : path_.parent_path()) {
     folder /= part;
-    (void)::mkdir(folder.c_str(), 0700);  // open(2) tells what is missing
+    (void)::mkdir(folder.c_str(), 0700);  // open(2) reports what is missing
   }
   file_ = UniqueFd(::open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
                           S_IRUSR | S_IWUSR));
@@ -524,7 +524,7 @@ std::optional<InstanceRecord> InstanceFile::open() {
   } else if (::fstat(file_.get(), &seen) != 0 || !S_ISREG(seen.st_mode)) {
     give_up({EINVAL, "open"});
   } else if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
-    give_up(last_error("flock"));  // another daemon runs
+    give_up(last_error("flock"));  // another daemon is running
   }
   if (!file_.valid()) return std::nullopt;
   std::array<char, kRecordSize + 1> text{};
@@ -543,9 +543,10 @@ void InstanceFile::write(const InstanceRecord& record) {
   written_ = record;
 }
 
-/// What the file says is no longer true.
+/// Stops using the file and empties it, since its contents are no longer true. A file in use by
+/// another daemon is left as it is.
 void InstanceFile::give_up(const Error& error) {
-  const bool is_in_use = error.code == EWOULDBLOCK;  // this daemon is about to end, most likely
+  const bool is_in_use = error.code == EWOULDBLOCK;  // then this daemon most likely exits soon
   log::write(is_in_use ? log::Level::Debug : log::Level::Info,
              fmt::format("{} cannot be used ({}): the next start numbers events anew",
                          path_.string(), error.text()));

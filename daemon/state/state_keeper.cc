@@ -79,7 +79,8 @@ void StateKeeper::on_written(const Result<void>& saved) {
   }
 }
 
-/// It is logged once until it works again, though the cause can change; status tells the last one.
+/// A failure is logged once until writing works again, though the cause may change; `status` shows
+/// the last cause.
 void StateKeeper::note_failure(const Error& error) {
   const bool news = problem_.empty();
   problem_ = fmt::format("{} cannot be written ({}): {}", file_.path().string(), error.text(),
