@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# Shell functions shared by ./try, ./check and the scripts under tests/ and tools/; sourced by bash,
-# never run. What they promise together: root is only used to install packages and to make a private
-# mount namespace; whatever is started there runs as a throw-away ordinary user who exists in that
-# namespace alone (its /etc is a copy), so the machine's users, mounts and folders stay as they were.
+# Shell functions shared by ./try, ./check and the scripts in tests/ and tools/; sourced by bash, never
+# executed. Together they guarantee: root is used only to install packages and to create a private mount
+# namespace. Programs started there run as a throw-away ordinary user that exists only in that namespace
+# (its /etc is a copy), so the machine's users, mounts and folders do not change.
 
 set -euo pipefail
 umask 022
 export LC_ALL=C.UTF-8
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-private=/run/portfwd-private  # on the private mount namespace's own /run: the user's home, staged files
+private=/run/portfwd-private  # in the /run of the private mount namespace: the user's home and staged files
 user=portfwd-guest
 
 say() { printf '%s\n' "${0##*/}: $*" >&2; }
@@ -24,13 +24,13 @@ if [ ! -e /proc/self/fd ]; then
   say "mounted /proc, which this root lacked"
 fi
 
-# packages SECTION...: the names in those sections of tools/packages.
+# packages SECTION...: prints the names in these sections of tools/packages.
 packages() {
   awk -v wanted=" $* " '/^\[/ { on = index(wanted, " " substr($0, 2, length($0) - 2) " ") }
     !/^(\[|#|$)/ && on' "$top/tools/packages" | sort -u
 }
 
-# install_packages SECTION...: installs what is missing, as root or with sudo.
+# install_packages SECTION...: installs the missing packages of these sections, as root or with sudo.
 install_packages() {
   local package missing=() log as_root=()
   for package in $(packages "$@"); do
@@ -53,15 +53,15 @@ install_packages() {
   rm -f "$log"
 }
 
-# need_user_namespaces: says in one line why there are none, as everything here rests on them.
+# need_user_namespaces: ends the script, with the reason, if an ordinary user cannot create user namespaces.
 need_user_namespaces() {
   as_user unshare --user --net true 2>/dev/null ||
     die "an ordinary user cannot make a user and network namespace here; allow it with" \
       "'sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 user.max_net_namespaces=10000'"
 }
 
-# enter_private_root ARG...: called by root, starts the calling script anew with the same arguments
-# in a private mount namespace and returns there; does nothing for an ordinary user or in there.
+# enter_private_root ARG...: for root, executes the calling script again, with the same arguments, in a
+# private mount namespace, and returns there. Does nothing for an ordinary user or inside that namespace.
 enter_private_root() {
   is_root && ! id "$user" >/dev/null 2>&1 || return 0
   if [ -z "${PORTFWD_PRIVATE:-}" ]; then
@@ -75,9 +75,10 @@ enter_private_root() {
   populate_private_root
 }
 
-# leave_chroot ARG...: the kernel refuses user namespaces to whoever's root is not the mount
-# namespace's own (user_namespaces(7), EPERM): make the chroot's folder the root of ours.
-# nsenter(1) steps out into the namespace's own root, where descriptor 3 tells which folder that is.
+# leave_chroot ARG...: in a chroot the kernel refuses to create user namespaces, because the root of the process
+# is not the root of its mount namespace (user_namespaces(7), EPERM). Makes the folder of the chroot the root of
+# a new mount namespace and executes the script there. nsenter(1) changes to the root of the mount namespace,
+# where descriptor 3 still refers to the folder of the chroot.
 leave_chroot() {
   local self
   self=$(realpath "$0")
@@ -95,21 +96,21 @@ leave_chroot() {
     exec "$@" 3<&-' sh "$PWD" "$self" "$@" 3</
 }
 
-# populate_private_root: the throw-away user, in copies of what a new user changes.
+# populate_private_root: creates the throw-away user, in copies of the files that this changes.
 populate_private_root() {
   mount -t tmpfs -o mode=755 portfwd /run
   mkdir -p "$private" /run/lock
   cp -a /etc "$private/etc"
   mount --bind "$private/etc" /etc
   touch /etc/subuid /etc/subgid
-  # a uid of our own, as a chroot's or container's user table does not know whose processes run outside
+  # A uid of its own: the users of a chroot or container do not include those whose processes run outside.
   useradd --uid $((50000 + $$ % 10000)) --no-log-init --create-home --base-dir "$private" --shell /bin/bash "$user"
   install -d -o "$user" -g "$user" -m 700 "$private/runtime"
   uncover_clone
 }
 
-# uncover_clone: a clone below a folder closed to others (/root) becomes reachable under its own
-# path, alone, with the folder hidden behind a tmpfs.
+# uncover_clone: makes a clone in a folder that the user cannot enter (/root) accessible under the same path;
+# a tmpfs hides the rest of that folder.
 uncover_clone() {
   local closed=$top next
   setpriv_user test -x "$top" && return
@@ -126,7 +127,7 @@ setpriv_user() {
   setpriv --reuid="$user" --regid="$user" --init-groups --reset-env --inh-caps=-all -- "$@"
 }
 
-# as_user COMMAND...: as the throw-away user when we are root, else as ourselves.
+# as_user COMMAND...: runs COMMAND as the throw-away user if root runs the script, else as the present user.
 as_user() {
   if is_root; then
     setpriv_user env PATH=/usr/bin:/bin:/usr/sbin:/sbin LC_ALL=C.UTF-8 XDG_RUNTIME_DIR="$private/runtime" "$@"
@@ -135,7 +136,7 @@ as_user() {
   fi
 }
 
-# end_users_processes: nothing of the throw-away user outlives the script.
+# end_users_processes: kills the processes that the throw-away user has left.
 end_users_processes() {
   is_root || return 0
   local uid pid
@@ -145,7 +146,7 @@ end_users_processes() {
   done
 }
 
-# wait_until SECONDS COMMAND...: repeats COMMAND until it succeeds; its status says whether it did.
+# wait_until SECONDS COMMAND...: repeats COMMAND until it succeeds; fails after SECONDS.
 wait_until() {
   local deadline=$((SECONDS + $1))
   shift
@@ -155,7 +156,7 @@ wait_until() {
   done
 }
 
-# end_process PID: asks it to end, waits for it, at last insists.
+# end_process PID: sends SIGTERM, waits for the process for 10 s, then sends SIGKILL.
 end_process() {
   [ -n "${1:-}" ] && kill -TERM "$1" 2>/dev/null || return 0
   wait_until 10 not kill -0 "$1" 2>/dev/null || kill -KILL "$1" 2>/dev/null || true
