@@ -168,8 +168,8 @@ Result<void> Reader::start() {
   return {};
 }
 
-/// Sends waiting requests, up to one with a silent subject: work() answers that one when it is the
-/// first.
+/// Sends waiting requests, up to one with a subject that is not read again: work() answers that one
+/// when it is the first.
 Result<void> Reader::send_waiting() {
   while (in_flight_ < std::min(kMostInFlight, calls_.size())) {
     Asked& asked = calls_[in_flight_];
