@@ -129,7 +129,7 @@ bool ContainerInspector::describe(DiscoveredContainer& found, const Process& pro
 bool ContainerInspector::describe_on_host(DiscoveredContainer& found) const {
   found.identity = identifier_.identify(found.pid);
   found.on_host = true;
-  found.inaccessible = "its network is the host's, so its ports are on the host already";
+  found.inaccessible = "it shares the host's network, so its ports are on the host already";
   return true;
 }
 
@@ -138,8 +138,8 @@ bool ContainerInspector::describe_unseen(DiscoveredContainer& found, const Conta
   unseen_.forget(key.netns);
   found.identity = identity_of(found.pid, key.netns);
   found.inaccessible =
-      "its namespaces belong to another user, most likely root: run portfwd as that user, or run "
-      "the container rootless";
+      "cannot open its namespaces: they belong to another user, probably root; run portfwd as that "
+      "user, or run the container rootless";
   return true;
 }
 
@@ -227,29 +227,31 @@ namespace {
 Refusal why_not_pinned(pid_t pid, const Error& error) {
   if (error.code == EACCES || error.code == EPERM) {
     return {Kind::Inaccessible,
-            fmt::format("process {} belongs to another user: run portfwd as that user or as root",
+            fmt::format("cannot attach process {}: it belongs to another user; run portfwd as that "
+                        "user or as root",
                         pid)};
   }
   if (error.code == ESRCH || error.code == ENOENT || error.code == EINVAL) {
-    return {Kind::InvalidArgument,
-            fmt::format("there is no process {}: give the pid of one that runs in the container, "
-                        "as the host counts",
-                        pid)};
+    return {
+        Kind::InvalidArgument,
+        fmt::format("cannot attach process {}: no such process; give the pid, on the host, of a "
+                    "process in the container",
+                    pid)};
   }
-  return {Kind::Failed, fmt::format("process {}: {}", pid, error.text())};
+  return {Kind::Failed, fmt::format("cannot attach process {}: {}", pid, error.text())};
 }
 
 Answer<void> check_allowed(const Boundary& boundary, const Netns& netns,
                            const Boundary::Verdict& verdict) {
   if (boundary.is_ours(netns.inode())) {
     return refuse(Kind::InvalidArgument,
-                  "this is the network namespace that portfwd itself runs in or was started from: "
-                  "its ports need no forwarding");
+                  "cannot attach the network namespace: portfwd itself runs in it or was started "
+                  "from it; its ports need no forwarding");
   }
   if (verdict.outside) {
     return refuse(Kind::Inaccessible,
-                  "the namespace belongs to a user namespace outside portfwd's own: run portfwd "
-                  "outside of this container");
+                  "cannot attach the network namespace: it belongs to a user namespace outside "
+                  "portfwd's own; run portfwd outside of this container");
   }
   if (!verdict.inaccessible.empty()) return refuse(Kind::Inaccessible, verdict.inaccessible);
   return {};
@@ -258,7 +260,7 @@ Answer<void> check_allowed(const Boundary& boundary, const Netns& netns,
 }  // namespace
 
 Answer<const Container*> AttachRequests::attach_pid(pid_t pid, std::string_view name) {
-  if (pid <= 0) return refuse(Kind::InvalidArgument, "a pid is a number from 1 on");
+  if (pid <= 0) return refuse(Kind::InvalidArgument, "cannot attach the process: pid below 1");
   auto pinned = pin_process(proc_, pid);
   if (!pinned) return std::unexpected(why_not_pinned(pid, pinned.error()));
   const Boundary::Verdict verdict = boundary_.judge(pinned->netns);
@@ -278,8 +280,8 @@ Answer<const Container*> AttachRequests::attach_netns(UniqueFd fd, std::string_v
   auto netns = Netns::adopt(std::move(fd));
   if (!netns) {
     return refuse(Kind::InvalidArgument,
-                  "this is no network namespace: give a file such as /run/netns/NAME or "
-                  "/proc/PID/ns/net");
+                  "cannot attach the file: it is not a network namespace; give one such as "
+                  "/run/netns/NAME or /proc/PID/ns/net");
   }
   const Boundary::Verdict verdict = boundary_.judge(*netns);
   if (auto allowed = check_allowed(boundary_, *netns, verdict); !allowed) {

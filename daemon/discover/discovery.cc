@@ -503,7 +503,7 @@ DiscoveryFigures Discovery::figures() const {
           pace_.spent(),
           pace_.gap(loop_.now()),
           table_.all().size(),
-          want_exec_hints_ ? exec_hints_.state() : "no: switched off",
+          want_exec_hints_ ? exec_hints_.state() : "no: disabled",
           foreign.size(),
           cgroups_.watches(),
           mounts_.watching()};

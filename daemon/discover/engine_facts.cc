@@ -97,8 +97,8 @@ void EngineFacts::list_elsewhere() {
     found.identity = {std::string(name_of(engine.kind)), engine.address,
                       names::printable(engine.address)};
     found.inaccessible = fmt::format(
-        "{} names no Unix socket: its containers are on another machine, or portfwd "
-        "cannot know where; run portfwd there, or forward with ssh -L",
+        "cannot query the engine: {} does not name a Unix socket, so its containers may be on "
+        "another machine; run portfwd there, or forward ports with ssh -L",
         engine.named_by);
     found.held_by_request = true;
     registry_.add(std::move(found));

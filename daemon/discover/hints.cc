@@ -79,10 +79,9 @@ void ExecHints::pause(Duration pause) {
 }
 
 std::string ExecHints::state() const {
-  if (refused_.code == EPERM) return "no: the kernel grants them to users since Linux 6.6";
+  if (refused_.code == EPERM) return "no: not permitted; users may receive them since Linux 6.6";
   if (refused_.code != 0) return "no: " + refused_.text();
-  if (!granted_)
-    return "no: the kernel has not acknowledged them (they need the initial namespaces)";
+  if (!granted_) return "no: none received so far; they need the initial user and pid namespaces";
   return listening_ ? "yes" : "paused: too many programs start";
 }
 

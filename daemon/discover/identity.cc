@@ -252,12 +252,12 @@ Boundary::Verdict Boundary::judge(const Netns& netns) const {
   if (!gate->userns.valid()) {  // owned by our own user namespace, as if made by `ip netns`
     return {.owner = 0,
             .inaccessible =
-                "the namespace belongs to root: run portfwd as root, or make it in a "
-                "user namespace of your own (podman, bwrap, unshare -Urn)"};
+                "cannot enter the network namespace: it belongs to root; run portfwd as root, or "
+                "create it in a user namespace of your own (podman, bwrap, unshare -Urn)"};
   }
   return {.owner = gate->owner,
-          .inaccessible = fmt::format("the namespace belongs to uid {}: run portfwd as that user "
-                                      "or as root",
+          .inaccessible = fmt::format("cannot enter the network namespace: it belongs to uid {}; "
+                                      "run portfwd as that user or as root",
                                       gate->owner)};
 }
 

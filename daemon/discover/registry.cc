@@ -28,10 +28,11 @@ std::unexpected<Refusal> ambiguous(std::string_view text, std::span<const Contai
   }
   if (all.size() > kMostNamed) ids += fmt::format(" and {} more", all.size() - kMostNamed);
   const std::string what = names::printable(text);
-  return refuse(Kind::Ambiguous,
-                by_name ? fmt::format("{} containers are called \"{}\": name one by its id: {}",
-                                      all.size(), what, ids)
-                        : fmt::format("\"{}\" may be any of {}: give more of the id", what, ids));
+  return refuse(
+      Kind::Ambiguous,
+      by_name ? fmt::format("{} containers have the name \"{}\"; use one of their ids: {}",
+                            all.size(), what, ids)
+              : fmt::format("\"{}\" is a prefix of several ids: {}; use a longer one", what, ids));
 }
 
 }  // namespace
@@ -423,7 +424,7 @@ std::vector<KnownContainer> Registry::known() const {
 }
 
 Answer<const Container*> Registry::resolve(std::string_view text) const {
-  if (text.empty()) return refuse(Kind::InvalidArgument, "name a container: its id or its name");
+  if (text.empty()) return refuse(Kind::InvalidArgument, "no container given: use its id or name");
   if (const Container* exact = find(text)) return exact;
   std::vector<const Container*> named, begun;
   for (const auto& [key, entry] : index_) {

@@ -90,8 +90,8 @@ void ContainerQuery::on_answer(const Result<HttpAnswer>& answer) {
     answered_.assign(std::make_move_iterator(list->rbegin()),
                      std::make_move_iterator(list->rend()));
   } else if (!absent) {
-    log::info("{} at {} does not say who its containers are: {}", name_of(kind_), sockets_[socket_],
-              answer ? "this is no list of containers" : answer.error().text());
+    log::info("cannot query the containers of {} at {}: {}", name_of(kind_), sockets_[socket_],
+              answer ? "the answer is not a list of containers" : answer.error().text());
   }
   report_next();
 }

@@ -65,7 +65,7 @@ void DockerEvents::on_line(std::string_view line) {
 void DockerEvents::on_end(const Error& why) {
   const bool lasted = std::exchange(open_, false) && loop_.now() - opened_ >= kLasted;
   if (lasted) pause_ = kFirstPause;
-  log::debug("docker's events at {} ended ({}): again in {} ms", socket_, why.text(),
+  log::debug("docker's stream of events at {} ended: {}; retrying in {} ms", socket_, why.text(),
              std::chrono::duration_cast<std::chrono::milliseconds>(pause_).count());
   retry_.arm_after(pause_);
   pause_ = std::min(pause_ * 2, kLongestPause);

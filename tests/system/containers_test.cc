@@ -163,12 +163,12 @@ struct Refused {
 TEST_F(SystemContainers, WhatCannotBeAttachedIsSaidInOneLine) {
   start();
   const std::vector<Refused> all{
-      {{"attach", "--pid", "4194304"}, "there is no process"},
+      {{"attach", "--pid", "4194304"}, "no such process"},
       {{"attach", "--pid", "1"}, "portfwd itself"},
       {{"attach", "--netns", "/nowhere"}, "/nowhere"},
       {{"attach", "--netns", "/proc/self/ns/net"}, "portfwd itself"},
-      {{"attach", "--netns", "/proc/self/ns/mnt"}, "no network namespace"},
-      {{"attach", "--netns", "/etc/passwd"}, "no network namespace"},
+      {{"attach", "--netns", "/proc/self/ns/mnt"}, "not a network namespace"},
+      {{"attach", "--netns", "/etc/passwd"}, "not a network namespace"},
       {{"detach", "nobody"}, "nobody"},
       {{"forward", "nobody", "80"}, "nobody"},
       {{"unforward", "f999"}, "f999"},
