@@ -135,8 +135,8 @@ class HostForward final : public Forward {
   [[nodiscard]] HostForward* on_host() override { return this; }
   [[nodiscard]] bool listening() const override { return info_.state != ForwardState::Conflict; }
   [[nodiscard]] ForwardInfo info() const override;
-  /// Whether a bind to `wanted` would fail because of this forward: it has the same port at the
-  /// same address, or one of the two addresses is a wildcard.
+  /// Whether this forward prevents a bind to `wanted`: it has the same port at the same address, or
+  /// one of the two addresses is a wildcard.
   [[nodiscard]] bool holds(const Address& wanted) const;
 
   /// Binds the host port at all addresses, or at none. update() or wait() must follow in the same

@@ -357,7 +357,7 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
 }
 
 /// Creates the forwards of the plan that do not exist, for at most `time`. All forwards that one
-/// poll of the listeners brought are announced together, once all exist; many ports take several
+/// poll of the listeners brought are announced together, once all exist; many ports need several
 /// turns. `time` is at least the time that the plan took, so that planning again in each turn is at
 /// most half of the work.
 void ForwardTable::create_missing(Entry& entry, const Plan& plan, Duration time) {
@@ -423,7 +423,7 @@ void ForwardTable::declare() {
   follow_changes();
 }
 
-/// Forgets the wishes of containers that were not made again in time.
+/// Forgets the requests of containers that were not made again in time.
 void ForwardTable::forget_wishes() {
   if (requested_.wishes().forget(parts_.loop.now())) requested_.set_due();
   for (const auto& [id, entry] : entries_) {

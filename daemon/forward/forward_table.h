@@ -1,7 +1,7 @@
 // The forward table: reconciles the forwards that exist with those that should. For one container
 // at a time it derives the *desired* forwards (plan.h) from the listeners, the settings and the
 // requests (requested_forwards.h), compares them with the existing ones (forward_set.h) and applies
-// the difference. A new listener, a reload, a container's return and a removed forward all take the
+// the difference. A new listener, a reload, a container's return and a removed forward all use the
 // same step. Owned by the Controller. It does not depend on the bus, nor on the kind of access to a
 // container.
 //

@@ -41,7 +41,7 @@ HostPortPlan::HostPortPlan(const Settings& settings, const Wish& wish)
   offer(preferred_);
 }
 
-/// Adds a port that was not asked for by number.
+/// Adds a port whose number was not requested.
 void HostPortPlan::offer(Port port) {
   if (allowed(port) && !offered(port)) first_.push_back(port);
 }

@@ -47,7 +47,7 @@ class HostPortPlan {
   [[nodiscard]] std::optional<Port> next();
   /// The position of next() in the fall-back range: one more than the last port from it.
   [[nodiscard]] std::uint32_t fallback_next() const { return fallback_; }
-  /// The port that the user would expect: the one asked for, else the same number as inside, or
+  /// The port that the user would expect: the requested one, else the same number as inside, or
   /// 8000 + N for a privileged N.
   [[nodiscard]] Port preferred() const { return preferred_; }
 

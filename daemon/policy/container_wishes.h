@@ -4,11 +4,11 @@
 // is read when a container is found and when its labels or metadata change. The user's own rules
 // and forwards take precedence, which the policy and Declarations ensure.
 //
-// The wishes of a container outlive it by kReplacement, so that its host ports are still held when
-// it is made again. The new container, recognized by its lasting names, replaces the old wishes
-// when its labels are known, some time after it was found, once the engine has answered. A port
-// that the engine publishes is left out, also while the container is away: the engine will need
-// that host port for the new container.
+// The requests of a container outlive it by kReplacement, so that its host ports are still held
+// when it is made again. The new container, recognized by its lasting names, replaces the old
+// requests when its labels are known, some time after it was found, once the engine has answered. A
+// port that the engine publishes is left out, also while the container is away: the engine will
+// need that host port for the new container.
 #pragma once
 
 #include <map>

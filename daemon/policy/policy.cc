@@ -20,7 +20,7 @@ using Wanted = Conditions;
 struct Condition {
   std::string_view key;
   bool (*given)(const Wanted&);
-  bool (*holds)(const Wanted&, const Container&, const Listener&);  ///< only if given
+  bool (*holds)(const Wanted&, const Container&, const Listener&);  ///< only if given()
   std::string (*wanted)(const Wanted&);
   std::string (*seen)(const Wanted&, const Container&, const Listener&);
 };
