@@ -52,7 +52,7 @@ int run(const Options& options, const Settings& settings) {
                   [&](const std::string& why) { shutdown.begin("bus lost: " + why, kFailed); });
   if (!bus) return fail_with(bus.error());
   Signals signals(loop, {SIGTERM, SIGINT, SIGHUP}, [&](int signal) {
-    if (signal != SIGHUP) return shutdown.begin("asked to end");
+    if (signal != SIGHUP) return shutdown.begin("requested by a signal");
     (void)controller.reload();  // mistakes have been logged
   });
   if (auto made = signals.status(); !made) return fail_with(made.error());

@@ -39,15 +39,16 @@ std::string check_shape(std::string_view text) {
       i = end_of_string(text, i);
     } else if (c == '[' || c == '{') {
       if (depth == kDeepestJson) {
-        return fmt::format("{}: it is nested more than {} deep", place_of(text, i), kDeepestJson);
+        return fmt::format("{}: it is nested more than {} levels deep", place_of(text, i),
+                           kDeepestJson);
       }
       open[depth++] = i;
       ++values;
     } else if (c == ']' || c == '}') {
-      if (depth == 0) return fmt::format("{}: '{}' closes nothing", place_of(text, i), c);
+      if (depth == 0) return fmt::format("{}: unexpected '{}'", place_of(text, i), c);
       const std::size_t opened = open[--depth];
       if ((c == ']') != (text[opened] == '[')) {
-        return fmt::format("{}: '{}' cannot close the '{}' of {}", place_of(text, i), c,
+        return fmt::format("{}: '{}' does not match the '{}' at {}", place_of(text, i), c,
                            text[opened], place_of(text, opened));
       }
     } else if (c == ',') {

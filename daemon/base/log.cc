@@ -82,7 +82,7 @@ std::string entry_of(Level level, std::string_view message, const Fields& fields
 LineQueue& queue() {
   static LineQueue lines(to_journal() ? send_to_journal : send_to_stderr, [](std::uint64_t count) {
     return entry_of(Level::Warning,
-                    fmt::format("{} lines of the log had no room and are left out", count), {});
+                    fmt::format("dropped {} lines of the log: its reader is too slow", count), {});
   });
   return lines;
 }

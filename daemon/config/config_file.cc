@@ -26,7 +26,8 @@ void check_intervals(Complaints& complaints, const Settings& settings) {
 /// Requires two keys before other machines may connect, so that one slip opens no port to them.
 void check_remote(Complaints& complaints, const Settings& settings) {
   constexpr std::string_view kRemedy =
-      "is no loopback address, so other machines could connect: say so with allow_remote = true";
+      "is not a loopback address, so other machines could connect; to permit that, set "
+      "allow_remote = true";
   const Settings::Host& host = settings.host;
   if (host.bind.is_remote() && !host.allow_remote) {
     complaints.add(complaints.noted("host", "bind"),
@@ -44,7 +45,7 @@ void check_host_ports(Complaints& complaints, const Settings& settings) {
   for (const Rule& rule : settings.rules) {
     if (!rule.host_port) continue;
     if (rule.ports.empty()) {
-      complaints.add(rule.place, "host_port needs ports: the first of them gets it");
+      complaints.add(rule.place, "host_port needs ports: it is the host port of the first of them");
       continue;
     }
     const int offset = int{*rule.host_port} - rule.ports.front().first;
@@ -52,9 +53,10 @@ void check_host_ports(Complaints& complaints, const Settings& settings) {
       if (range.first + offset >= 1 && range.last + offset <= 65535) continue;
       complaints.add(
           rule.place,
-          fmt::format("with host_port = {} the ports {} would be at {} to {} on the "
-                      "host: they must be 1 to 65535",
-                      *rule.host_port, range.text(), range.first + offset, range.last + offset));
+          fmt::format(
+              "host_port = {} assigns the ports {} to the host ports {} to {}, which must be "
+              "between 1 and 65535",
+              *rule.host_port, range.text(), range.first + offset, range.last + offset));
     }
   }
 }
@@ -70,7 +72,7 @@ class TwinSearch {
         targets_.try_emplace({forward.direction, forward.container, forward.target}, forward.place);
     if (!first) {
       complaints_.add(forward.place,
-                      fmt::format("port {} of {} has a [[forward]] already, at {}",
+                      fmt::format("port {} of {} already has a [[forward]], at {}",
                                   forward.target.text(), forward.container, same->second.text()));
       return;
     }
@@ -79,7 +81,7 @@ class TwinSearch {
         host_ports_.try_emplace({forward.target.protocol(), *forward.host_port}, forward.place);
     if (free) return;
     complaints_.add(forward.place,
-                    fmt::format("host port {} is that of the [[forward]] at {} already",
+                    fmt::format("host port {} is already used by the [[forward]] at {}",
                                 *forward.host_port, there->second.text()));
   }
 
@@ -93,17 +95,18 @@ void check_forwards(Complaints& complaints, const std::vector<DeclaredForward>& 
   if (forwards.size() > kMostDeclaredForwards) {
     complaints.add(
         forwards[kMostDeclaredForwards].place,
-        fmt::format("this [[forward]] is one too many: there can be {}, and there are {}",
+        fmt::format("too many [[forward]] tables: at most {} are allowed, and there are {}",
                     kMostDeclaredForwards, forwards.size()));
     return;
   }
   TwinSearch twins(complaints);
   for (const DeclaredForward& forward : forwards) {
     if (forward.direction == Direction::Reverse && !forward.host_port) {
-      complaints.add(forward.place, "a reverse [[forward]] needs host_port: where it leads to");
+      complaints.add(forward.place,
+                     "a reverse [[forward]] needs host_port, the port that it leads to");
     }
     if (forward.direction == Direction::Reverse && forward.target.protocol() == Protocol::Udp) {
-      complaints.add(forward.place, "a reverse [[forward]] is of TCP: leave out /udp");
+      complaints.add(forward.place, "a reverse [[forward]] can only be TCP; remove /udp");
     }
     twins.add(forward);
   }

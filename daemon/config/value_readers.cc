@@ -140,7 +140,7 @@ std::optional<Duration> interval(Complaints& c, const Node& v) {
 std::optional<std::string> text(Complaints& c, const Node& v) {
   const auto said = string_in(v);
   if (!said || said->size() > kLongestText) {
-    return c.expect(v, "a text in quotes, of at most 256 bytes"), std::nullopt;
+    return c.expect(v, "a string in quotes of at most 256 bytes"), std::nullopt;
   }
   return std::string(*said);
 }
@@ -148,7 +148,7 @@ std::optional<std::string> text(Complaints& c, const Node& v) {
 std::optional<std::string> name(Complaints& c, const Node& v) {
   const auto said = string_in(v);
   if (!said || said->empty() || said->size() > kLongestText) {
-    return c.expect(v, "a name in quotes, of at most 256 bytes"), std::nullopt;
+    return c.expect(v, "a name in quotes of at most 256 bytes"), std::nullopt;
   }
   return std::string(*said);
 }
@@ -172,7 +172,7 @@ std::optional<Regex> regex(Complaints& c, const Node& v) {
 
 std::optional<uid_t> uid(Complaints& c, const Node& v) {
   const auto number = integer_in(v, 0, std::numeric_limits<uid_t>::max());
-  if (!number) return c.expect(v, "a user id, as the container counts: 0 or more"), std::nullopt;
+  if (!number) return c.expect(v, "a user id of the container, 0 or more"), std::nullopt;
   return static_cast<uid_t>(*number);
 }
 
@@ -183,7 +183,8 @@ std::optional<std::vector<uid_t>> users(Complaints& c, const Node& v) {
 std::optional<std::map<std::string, std::string>> labels(Complaints& c, const Node& v) {
   const toml::table* table = v.as_table();
   if (table == nullptr) {
-    return c.expect(v, "label names with a shell pattern each: {stage = \"test-*\"}"), std::nullopt;
+    return c.expect(v, "label names with a shell pattern each, such as {stage = \"test-*\"}"),
+           std::nullopt;
   }
   std::map<std::string, std::string> out;
   for (const auto& [name, value] : *table) {
@@ -216,7 +217,8 @@ std::optional<PortRanges> port_list(Complaints& c, const Node& v) {
 std::optional<PortRanges> some_ports(Complaints& c, const Node& v) {
   auto ports = port_list(c, v);
   if (!ports || !ports->empty()) return ports;
-  return c.expect(v, "at least one port; without `ports` a rule is about all"), std::nullopt;
+  return c.expect(v, "at least one port; a rule without `ports` applies to all ports"),
+         std::nullopt;
 }
 
 std::optional<Target> target(Complaints& c, const Node& v) {
@@ -227,7 +229,7 @@ std::optional<Target> target(Complaints& c, const Node& v) {
     parsed = parse_target(*said);
   }
   if (parsed && parsed->port() == nullptr) parsed.reset();  // other kinds cannot be forwarded yet
-  if (!parsed) c.expect(v, "a port inside, such as \"8080\" or \"53/udp\"");
+  if (!parsed) c.expect(v, "a port in the container, such as \"8080\" or \"53/udp\"");
   return parsed;
 }
 

@@ -152,7 +152,7 @@ std::optional<ServicePort> parse_service_port(std::string_view text) {
 /// one; "" for other texts.
 std::string wrong_with_port(std::string_view text) {
   if (text.contains("${")) {
-    return "of variables only ${localEnv:NAME} and ${localEnv:NAME:DEFAULT} are known here";
+    return "the only known variables are ${localEnv:NAME} and ${localEnv:NAME:DEFAULT}";
   }
   if (is_number(text)) return "a port is a number from 1 to 65535";
   if (const auto colon = text.rfind(':'); colon != text.npos) {
@@ -163,11 +163,11 @@ std::string wrong_with_port(std::string_view text) {
              "host port appPort or `portfwdctl forward`";
     }
     if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-    if (IpAddress::parse(host)) return "an address is not for it to say: give the port alone";
+    if (IpAddress::parse(host)) return "an address is not allowed here: give only the port";
     return "";
   }
   if (text.find_first_not_of("0123456789- \t") == text.npos && text.contains('-')) {
-    return "a range is written as \"3000-3005\": without spaces, the lower port first, none beyond "
+    return "a range is written as \"3000-3005\": without spaces, the lower port first, at most "
            "65535";
   }
   return "";
@@ -221,9 +221,10 @@ void read_app_port(PortMetadata& into, const Json& said, const Environment& envi
         into, fmt::format("appPort: {}: it is neither a port nor \"host:container\"", shown(said)));
   }
   if (wanted->host_port && *wanted->host_port < kFirstHostPort) {
-    complain(into, fmt::format("appPort: {} asks for a host port below {}, which only you can: "
-                               "another one is taken",
-                               shown(said), kFirstHostPort));
+    complain(into,
+             fmt::format("appPort: {} requests a host port below {}, which only the user can: "
+                         "another one is used",
+                         shown(said), kFirstHostPort));
     wanted->host_port.reset();
   }
   wanted->by_engine = true;
@@ -240,7 +241,7 @@ void for_each_port(PortMetadata& into, Reading& reading, const Json& value, Read
     return true;
   };
   const bool all = value.is_array() ? std::ranges::all_of(value, take) : take(value);
-  if (!all) complain(into, fmt::format("it wants more than {} ports", kMostPorts));
+  if (!all) complain(into, fmt::format("it requests more than {} ports", kMostPorts));
 }
 
 // ---- attributes --------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ void read_on_auto_forward(PortMetadata& into, PortAttributes& out, const Json& v
   if (known != kOnAutoForward.end()) {
     out.on_auto_forward = std::string(known->second);
   } else {
-    complain(into, fmt::format("onAutoForward: {} is not known", shown(value)));
+    complain(into, fmt::format("onAutoForward: unknown value {}", shown(value)));
   }
 }
 
@@ -306,7 +307,7 @@ Answer<PortSelector> parse_selector(std::string_view said, Reading& reading) {
   auto regex = compile(key, reading);
   if (regex) return *std::move(regex);
   if (key == said) return std::unexpected(regex.error());
-  return reject("with its variables it is no expression");
+  return reject("with its variables replaced it is not a regular expression");
 }
 
 bool is_expression(const PortMetadata::Entry& entry) {
@@ -371,7 +372,7 @@ PortMetadata parse_port_metadata(std::string_view text, const Environment& envir
     return all;
   }
   if (!json->is_structured()) {
-    complain(all, "it is no JSON object");
+    complain(all, "it is not a JSON object or array");
     return all;
   }
   Reading reading{environment};

@@ -93,25 +93,26 @@ std::vector<ConfigPlace> config_places(const std::map<std::string, std::string>&
 }
 
 std::string why_not_read(const ConfigPlace& place, const Error& error) {
-  const auto say = [&](std::string_view why) { return fmt::format("{}: {}", place.text(), why); };
+  const auto say = [&](std::string_view why) {
+    return fmt::format("cannot read {}: {}", place.text(), why);
+  };
   switch (error.code) {
     case EXDEV:
       return say(
-          fmt::format("not read: a symbolic link leads out of {}; links are followed that "
-                      "stay below it",
+          fmt::format("a symbolic link leads out of {}; only links that stay below it are followed",
                       place.folder));
     case ELOOP:
-      return say("not read: it leads through a link of /proc, or in a circle");
+      return say("the path leads through a link of /proc or a loop of links");
     case EINVAL:
-      return say("not read: it is no regular file");
+      return say("it is not a regular file");
     case EACCES:
-      return say("not read: it is another user's, or may not be read by this one");
+      return say("it belongs to another user, or this user has no permission");
     case EFBIG:
-      return say("not read: it is larger than 1 MiB");
+      return say("it is larger than 1 MiB");
     case ETIMEDOUT:
-      return say("not read: its file system did not answer");
+      return say("its file system did not answer");
     default:
-      return say(fmt::format("not read: {}", error.text()));
+      return say(error.text());
   }
 }
 

@@ -22,8 +22,8 @@ DiagModules::DiagModules(EventLoop& loop, Probe probe)
 std::string DiagModules::trouble(Protocol protocol) const {
   if (of(protocol)) return "";
   return fmt::format(
-      "every client is refused, as the kernel can't tell whose it is ({}): load the module "
-      "{}_diag (modprobe {}_diag), or set restrict_to_user = false",
+      "cannot identify clients: {}; every client is refused until the module {}_diag is loaded "
+      "(modprobe {}_diag) or restrict_to_user = false is set",
       of(protocol).error().text(), name_of(protocol), name_of(protocol));
 }
 
@@ -37,7 +37,8 @@ void DiagModules::look() {
     missing |= !known;
     changed |= known.has_value() != had_it;
     if (known && !had_it) {
-      log::info("the kernel has {}_diag now: clients can be identified", name_of(protocol));
+      log::info("the kernel module {}_diag is available again: clients can be identified",
+                name_of(protocol));
     } else if (!known && had_it) {
       log::warning("{}: {}", name_of(protocol), trouble(protocol));
     }

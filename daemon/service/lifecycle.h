@@ -71,7 +71,7 @@ class Shutdown final : private WaitHook {
   void begin(std::string_view why, Exit status = kDone) {
     if (std::exchange(begun_, true)) return loop_.stop();
     status_ = status;
-    log::info("ending: {}", why);
+    log::info("shutting down: {}", why);
     notifier_.stopping();
     controller_.stop();
   }

@@ -29,11 +29,12 @@ constexpr std::string_view kHelp =
     "Makes every port that opens inside a container reachable on the host's loopback.\n"
     "Usually run as a service: systemctl --user start portfwd\n\n"
     "  --config FILE           read FILE instead of ~/.config/portfwd/config.toml\n"
-    "  --check-config [FILE]   read the configuration, show every mistake, and end\n"
-    "  --bus session|system    the bus to be found on (session)\n"
+    "  --check-config [FILE]   check the configuration, show every mistake, and exit\n"
+    "  --bus session|system    offer the service on this bus (session)\n"
     "  --log-level LEVEL       error, warning, notice, info or debug (info)\n"
     "  --help, --version\n\n"
-    "Exit status: 0 asked to end, 1 failed, 2 usage or configuration, 4 another one runs.\n"
+    "Exit status: 0 stopped on request, 1 failed, 2 usage or configuration error, 4 already "
+    "running.\n"
     "See portfwd(8), portfwd.toml(5), portfwdctl(1).\n";
 
 std::optional<std::string> environment(const char* name) {
@@ -70,8 +71,8 @@ std::string echo(std::string_view word) {
 Answer<void> set_level(Options& options, const std::string& text) {
   const auto level = log::parse_level(text);
   if (!level) {
-    return reject(fmt::format(
-        "log level \"{}\" is unknown: use error, warning, notice, info or debug", echo(text)));
+    return reject(fmt::format("unknown log level \"{}\": use error, warning, notice, info or debug",
+                              echo(text)));
   }
   options.log_level = *level;
   return {};
@@ -79,7 +80,7 @@ Answer<void> set_level(Options& options, const std::string& text) {
 
 Answer<void> set_bus(Options& options, std::string_view text) {
   if (text != "session" && text != "system") {
-    return reject(fmt::format("bus \"{}\" is unknown: use session or system", echo(text)));
+    return reject(fmt::format("unknown bus \"{}\": use session or system", echo(text)));
   }
   options.system_bus = text == "system";
   return {};
@@ -145,7 +146,8 @@ Answer<Options> parse_options(int argc, char* const* argv) {
   const bool checks = options.action == Options::Action::CheckConfig;
   if (checks && !file_given && optind < argc) set_config(options, argv[optind++]);
   if (optind < argc) {
-    return reject(fmt::format("unexpected \"{}\"; see portfwd --help", echo(argv[optind])));
+    return reject(
+        fmt::format("unexpected argument \"{}\"; see portfwd --help", echo(argv[optind])));
   }
   return options;
 }

@@ -25,9 +25,10 @@ Result<void> look_for_module(Protocol protocol) {
 void log_shortage(const Error& error) {
   log::write(
       log::Level::Warning,
-      fmt::format("descriptors run short ({}): new connections wait until others end, those to "
-                  "the busiest forwards first; raise LimitNOFILE= of the unit",
-                  error.text()),
+      fmt::format(
+          "file descriptors are short: {}; new connections wait until others end, first those to "
+          "the busiest forwards; raise LimitNOFILE= of the unit",
+          error.text()),
       {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)}});
 }
 

@@ -236,10 +236,10 @@ template <class Entry>
 std::string read_list(const Json& document, const char* key, std::vector<Entry>& into) {
   const auto list = document.find(key);
   if (list == document.end()) return "";
-  if (!list->is_array()) return fmt::format("\"{}\" is no list", key);
+  if (!list->is_array()) return fmt::format("\"{}\" is not a list", key);
   for (const Json& object : *list) {
     if (!object.is_object() || !read(object, into.emplace_back())) {
-      return fmt::format("entry {} of \"{}\" makes no sense", into.size(), key);
+      return fmt::format("entry {} of \"{}\" is not valid", into.size(), key);
     }
   }
   return "";
@@ -311,16 +311,16 @@ std::string to_text(const State& state, std::size_t most) {
 Answer<State> parse_state(std::string_view text) {
   constexpr std::size_t kLargest = 8UL << 20;
   const Json document = read_json(text, kLargest).value_or(Json());
-  if (!document.is_object()) return reject("it is cut off, or no JSON");
+  if (!document.is_object()) return reject("it is truncated, or not JSON");
   const auto version = document.find("version");
   if (version == document.end() || *version != kVersion) {
     const auto* number =
         version == document.end() ? nullptr : version->get_ptr<const Json::number_unsigned_t*>();
     if (number == nullptr || *number <= kVersion) {
-      return reject(fmt::format("it is not of version {}", kVersion));
+      return reject(fmt::format("its version is not {}", kVersion));
     }
     return refuse(Refusal::Kind::Inaccessible,
-                  fmt::format("it is of version {}, of a newer portfwd than this one", *number));
+                  fmt::format("its version is {}, that of a newer portfwd", *number));
   }
   State state;
   std::string wrong = read_list(document, "ports", state.ports);
@@ -372,10 +372,10 @@ std::string_view StateFile::remedy_for(int error) {
       return "allow more descriptors (LimitNOFILE=)";
     case ENFILE:
     case ENOMEM:
-      return "free what has run short";
+      return "free memory or descriptors";
     case ENOSPC:
     case EDQUOT:
-      return "make room";
+      return "free disk space";
     case EACCES:
     case EPERM:
     case EROFS:
@@ -384,7 +384,7 @@ std::string_view StateFile::remedy_for(int error) {
       return "a part of its path is a file; name another folder by STATE_DIRECTORY or "
              "XDG_STATE_HOME";
     default:
-      return "mend the cause";
+      return "fix the cause";
   }
 }
 
@@ -396,7 +396,7 @@ Answer<State> StateFile::load() const {
   auto state = parse_state(*text);
   if (state) return std::move(*state);
   if (state.error().kind == Refusal::Kind::Inaccessible) {
-    return leave(state.error().text, "run that one, or move the file away");
+    return leave(state.error().text, "run that version, or move the file away");
   }
   return set_aside(state.error().text);
 }
@@ -404,30 +404,26 @@ Answer<State> StateFile::load() const {
 Answer<State> StateFile::set_aside(std::string_view why) const {
   const auto backup = free_backup(path());
   if (!backup) {
-    warn(
-        fmt::format("{} cannot be used ({}) and will be overwritten, since there are {} backups "
-                    "of damaged ones already: remove some; host ports and kept forwards are "
-                    "forgotten",
-                    path().string(), why, kMostBackups));
+    warn(fmt::format(
+        "cannot use {}: {}; it will be overwritten, since there are {} backups of damaged "
+        "files already: remove some; saved host ports and forwards are lost",
+        path().string(), why, kMostBackups));
     return {};
   }
   if (std::rename(path().c_str(), backup->c_str()) != 0) {
     return leave(fmt::format("{}; {}", why, Error{errno, "rename"}.text()),
                  "make its folder writable, or move the file away");
   }
-  warn(
-      fmt::format("{} cannot be used ({}) and is set aside as {}: host ports and kept forwards "
-                  "are forgotten",
-                  path().string(), why, backup->string()));
+  warn(fmt::format("cannot use {}: {}; it is renamed to {}; saved host ports and forwards are lost",
+                   path().string(), why, backup->string()));
   return {};
 }
 
 std::unexpected<Refusal> StateFile::leave(const std::string& why, std::string_view remedy) const {
-  std::string text = fmt::format(
-      "{} cannot be read ({}) and is left as it is: {}, then restart "
-      "portfwd",
-      path().string(), why, remedy);
-  warn(text + "; until then host ports and forwards are neither known from before nor kept");
+  std::string text =
+      fmt::format("cannot read {}: {}; the file is left unchanged: {}, then restart portfwd",
+                  path().string(), why, remedy);
+  warn(text + "; until then host ports and forwards are neither restored nor saved");
   return refuse(Refusal::Kind::Inaccessible, std::move(text));
 }
 
@@ -547,9 +543,10 @@ void InstanceFile::write(const InstanceRecord& record) {
 /// another daemon is left as it is.
 void InstanceFile::give_up(const Error& error) {
   const bool is_in_use = error.code == EWOULDBLOCK;  // then this daemon most likely exits soon
-  log::write(is_in_use ? log::Level::Debug : log::Level::Info,
-             fmt::format("{} cannot be used ({}): the next start numbers events anew",
-                         path_.string(), error.text()));
+  log::write(
+      is_in_use ? log::Level::Debug : log::Level::Info,
+      fmt::format("cannot use {}: {}; after the next start the numbers of events begin again",
+                  path_.string(), error.text()));
   if (file_.valid() && !is_in_use) (void)!::ftruncate(file_.get(), 0);
   file_.reset();
 }

@@ -61,7 +61,7 @@ void StateKeeper::write(const std::string& text) {
 void StateKeeper::on_written(const Result<void>& saved) {
   if (saved) {
     if (!std::exchange(problem_, {}).empty()) {
-      log::write(log::Level::Notice, fmt::format("{} is written again", file_.path().string()),
+      log::write(log::Level::Notice, fmt::format("{} can be written again", file_.path().string()),
                  {{"MESSAGE_ID", std::string(log::message_id::kState)}});
     }
     pause_ = kFirstRetry;
@@ -83,22 +83,22 @@ void StateKeeper::on_written(const Result<void>& saved) {
 /// the last cause.
 void StateKeeper::note_failure(const Error& error) {
   const bool news = problem_.empty();
-  problem_ = fmt::format("{} cannot be written ({}): {}", file_.path().string(), error.text(),
+  problem_ = fmt::format("cannot write {}: {}; {}", file_.path().string(), error.text(),
                          StateFile::remedy_for(error.code));
   if (!news) return;
   log::write(log::Level::Warning,
              problem_ +
-                 "; until then host ports and forwards are not kept for the next start; "
-                 "portfwd tries again by itself",
+                 "; until then host ports and forwards are not saved for the next start; portfwd "
+                 "retries automatically",
              {{"MESSAGE_ID", std::string(log::message_id::kState)}});
 }
 
 void StateKeeper::give_up() {
   last_.reset();
-  log::write(log::Level::Warning,
-             fmt::format("{} is not written in time: what changed last is not remembered",
-                         file_.path().string()),
-             {{"MESSAGE_ID", std::string(log::message_id::kState)}});
+  log::write(
+      log::Level::Warning,
+      fmt::format("cannot write {} in time: the last changes are lost", file_.path().string()),
+      {{"MESSAGE_ID", std::string(log::message_id::kState)}});
 }
 
 }  // namespace portfwd

@@ -130,7 +130,7 @@ TEST_F(SystemLimits, WithoutDescriptorsConnectionsWaitAndAreServedLater) {
   ASSERT_TRUE(wait_for_added(8080));
   std::vector<UniqueFd> clients;
   for (int i = 0; i < 100; ++i) clients.push_back(connect_to_port({kV4, 8080}));
-  ASSERT_TRUE(until([&] { return lines_with("descriptors run short") >= 1; }));
+  ASSERT_TRUE(until([&] { return lines_with("descriptors are short") >= 1; }));
   EXPECT_TRUE(until([&] { return json({"status"})["descriptor_shortage"] != "none"; }))
       << "it answers still, and says so";
   const double share = cpu_share(1s);
@@ -153,7 +153,7 @@ TEST_F(SystemLimits, OneThatHasTakenMostDescriptorsLeavesSomeToTheOthersAndToDet
   ASSERT_TRUE(wait_for_added(8080) && wait_for_added(8081));
   std::vector<UniqueFd> clients;
   for (int i = 0; i < 500; ++i) clients.push_back(connect_to_port({kV4, 8080}));
-  ASSERT_TRUE(until([&] { return lines_with("descriptors run short") >= 1; }));
+  ASSERT_TRUE(until([&] { return lines_with("descriptors are short") >= 1; }));
   EXPECT_EQ(greeting({kV4, 8081}), "8081 here\n");
   ASSERT_EQ(quiet.open(8082), 0);
   ASSERT_TRUE(wait_for_added(8082)) << "what opens is seen";
@@ -169,7 +169,7 @@ TEST_F(SystemLimits, OneThatHasTakenMostDescriptorsLeavesSomeToTheOthersAndToDet
   }
   clients.clear();
   EXPECT_TRUE(until([&] { return json({"status"})["descriptor_shortage"] == "none"; }));
-  EXPECT_EQ(lines_with("descriptors run short"), 1) << daemon_->err();
+  EXPECT_EQ(lines_with("descriptors are short"), 1) << daemon_->err();
 }
 
 TEST_F(SystemLimits, TheSoftLimitIsRaisedToTheHardOne) {

@@ -114,7 +114,7 @@ TEST_F(SystemState, ADamagedFileIsSetAsideAndSaidOnce) {
   std::filesystem::create_directories(file("state/portfwd"));
   std::ofstream(file("state/portfwd/state.json")) << "{\"version\":1,\"por";
   start();
-  EXPECT_EQ(lines_with("is set aside"), 1) << daemon_->err();
+  EXPECT_EQ(lines_with("state.json.damaged"), 1) << daemon_->err();
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
   ASSERT_TRUE(wait_for_added(8080));
@@ -122,7 +122,7 @@ TEST_F(SystemState, ADamagedFileIsSetAsideAndSaidOnce) {
   ASSERT_EQ(ended(), 0);
   EXPECT_TRUE(remembers(8080, 8080));
   start();
-  EXPECT_EQ(lines_with("is set aside"), 0);
+  EXPECT_EQ(lines_with("state.json.damaged"), 0);
 }
 
 TEST_F(SystemState, KeepsAFileOfANewerVersionAndTellsSo) {
@@ -130,7 +130,7 @@ TEST_F(SystemState, KeepsAFileOfANewerVersionAndTellsSo) {
   const std::string newer = R"({"version":2,"ports":{}})";
   std::ofstream(file("state/portfwd/state.json")) << newer;
   start();
-  EXPECT_EQ(lines_with("left as it is"), 1) << daemon_->err();
+  EXPECT_EQ(lines_with("newer portfwd"), 1) << daemon_->err();
   EXPECT_THAT(json({"status"}).at("state_file"), testing::HasSubstr("newer"));
   ASSERT_EQ(ctl({"forward", "--allow-missing", "shop", "9000:19000", "--persist"}).status, 0);
   daemon_->signal(SIGTERM);
@@ -154,7 +154,7 @@ TEST_F(SystemState, TellsThatNothingIsSavedUntilItIsAndReloadTriesAtOnce) {
   const auto state = saved();
   ASSERT_TRUE(state);
   EXPECT_EQ(state->forwards.size(), 1U);
-  EXPECT_EQ(lines_with("cannot be written"), 1) << daemon_->err();
+  EXPECT_EQ(lines_with("cannot write"), 1) << daemon_->err();
 }
 
 TEST_F(SystemState, AForwardByHandThatIsToBeKeptIsThereAgain) {
@@ -242,7 +242,7 @@ TEST_P(SystemStateStep, KilledThenItLeavesTheOldStateOrTheNewOne) {
 
   start();
   ASSERT_TRUE(wait_for_added(8081));
-  EXPECT_EQ(lines_with("is set aside"), 0) << daemon_->err();
+  EXPECT_EQ(lines_with("state.json.damaged"), 0) << daemon_->err();
   EXPECT_TRUE(until([&] { return remembers(8081, 8081); }));
 }
 INSTANTIATE_TEST_SUITE_P(At, SystemStateStep,

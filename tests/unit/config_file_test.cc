@@ -20,8 +20,10 @@ std::expected<Settings, Mistakes> read_files(const std::vector<std::filesystem::
 }
 
 using namespace std::chrono_literals;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 std::vector<std::string> mistakes_of(std::string_view text) {
   const auto read = parse_config(text, "c.toml");
@@ -156,8 +158,8 @@ TEST(Config, TwoForwardsCantHaveOneHostPortNorOnePortTwoForwards) {
       mistakes_of("[[forward]]\ncontainer = \"a\"\ntarget = \"80\"\nhost_port = 8000\n"
                   "[[forward]]\ncontainer = \"b\"\ntarget = \"80\"\nhost_port = 8000\n"
                   "[[forward]]\ncontainer = \"b\"\ntarget = 80\n"),
-      ElementsAre("c.toml:5:1: host port 8000 is that of the [[forward]] at c.toml:1 already",
-                  "c.toml:9:1: port 80 of b has a [[forward]] already, at c.toml:5"));
+      ElementsAre("c.toml:5:1: host port 8000 is already used by the [[forward]] at c.toml:1",
+                  "c.toml:9:1: port 80 of b already has a [[forward]], at c.toml:5"));
 }
 
 TEST(Config, OfTcpAndOfUdpTheyCan) {
@@ -182,8 +184,8 @@ TEST(Config, AForwardSaysWhatItTies) {
       mistakes_of("[[forward]]\nhost_port = 1\n[[forward]]\ncontainer = \"a\"\n"
                   "target = \"80/udp\"\ndirection = \"reverse\"\n"),
       ElementsAre("c.toml:1:1: [[forward]] needs container", "c.toml:1:1: [[forward]] needs target",
-                  "c.toml:3:1: a reverse [[forward]] needs host_port: where it leads to",
-                  "c.toml:3:1: a reverse [[forward]] is of TCP: leave out /udp"));
+                  StartsWith("c.toml:3:1: a reverse [[forward]] needs host_port"),
+                  StartsWith("c.toml:3:1: a reverse [[forward]] can only be TCP")));
   const auto read =
       parse_config("[[forward]]\ncontainer = \"a\"\ntarget = \"80\"\nlabel = \"x\"", "c.toml");
   ASSERT_TRUE(read);
@@ -193,9 +195,10 @@ TEST(Config, AForwardSaysWhatItTies) {
 }
 
 TEST(Config, OtherMachinesAreLetInByTwoKeys) {
-  EXPECT_THAT(mistakes_of("[host]\nhold = \"1s\"\nbind = \"0.0.0.0\"\n"),
-              ElementsAre("c.toml:3:1: [host] bind = \"0.0.0.0\" is no loopback address, so other "
-                          "machines could connect: say so with allow_remote = true"));
+  EXPECT_THAT(
+      mistakes_of("[host]\nhold = \"1s\"\nbind = \"0.0.0.0\"\n"),
+      ElementsAre(AllOf(StartsWith("c.toml:3:1: [host] bind = \"0.0.0.0\" is not a loopback"),
+                        HasSubstr("allow_remote = true"))));
 }
 
 TEST(Config, AContradictionIsToldWhereItStands) {
@@ -276,7 +279,7 @@ TEST(Config, RejectsMoreForwardsThanThereCanBe) {
   EXPECT_THAT(mistakes_of(sections(kMostDeclaredForwards)), ElementsAre());
   const auto said = mistakes_of(sections(kMostDeclaredForwards + 500));
   ASSERT_EQ(said.size(), 1U);
-  EXPECT_THAT(said.front(), HasSubstr(fmt::format("there can be {}", kMostDeclaredForwards)));
+  EXPECT_THAT(said.front(), HasSubstr(fmt::format("at most {} ", kMostDeclaredForwards)));
   EXPECT_THAT(said.front(), HasSubstr(fmt::format("c.toml:{}:", 3 * kMostDeclaredForwards + 1)));
 }
 

@@ -24,9 +24,9 @@ TEST(JsonReader, ReadsWhatIsWithinTheBounds) {
 
 TEST(JsonReader, NamesThePlaceOfAMissingBracket) {
   EXPECT_EQ(mistake_in("{\n  \"a\": [1,\n  \"b\": 2\n}"),
-            "line 4, column 1: '}' cannot close the '[' of line 2, column 8");
+            "line 4, column 1: '}' does not match the '[' at line 2, column 8");
   EXPECT_EQ(mistake_in("{\n  \"a\": {\n}"), "line 1, column 1: '{' is not closed");
-  EXPECT_EQ(mistake_in("[]\n]"), "line 2, column 1: ']' closes nothing");
+  EXPECT_EQ(mistake_in("[]\n]"), "line 2, column 1: unexpected ']'");
 }
 
 TEST(JsonReader, NamesThePlaceOfOtherMistakes) {

@@ -205,7 +205,7 @@ TEST_F(StateKeeperWithoutFolder, WritesByItselfOnceItCan) {
   }
   EXPECT_EQ(pause, StateKeeper::kLongestRetry);
   const std::string said = mend();
-  EXPECT_EQ(said.find("cannot be written"), said.rfind("cannot be written")) << said;
+  EXPECT_EQ(said.find("cannot write"), said.rfind("cannot write")) << said;
   port = 7;
   testing::internal::CaptureStderr();
   pass(pause);
