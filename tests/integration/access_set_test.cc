@@ -1,4 +1,4 @@
-// Which container a listener belongs to, and what containers of one network namespace share.
+// Distribution of listeners over containers, and what containers of one network namespace share.
 #include "access/access_set.h"
 
 #include <gmock/gmock.h>
@@ -27,7 +27,7 @@ std::string cgroup2_root() {
 constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
 
 struct AccessSetTest : AccessTest {
-  /// In a namespace of their own, with one listener made by this test's cgroup.
+  /// Containers in a namespace of their own, with one listener made by the cgroup of this test.
   TestNetns ns;
   UniqueFd server = ns.listen({kLoopback, 8080});
 };
@@ -97,7 +97,7 @@ TEST_F(AccessSetTest, ACgroupBelowThatOfAContainerIsItsOwn) {
   Container& second = container("systemd", ns.pid());
   second.engine_id = "s";
   second.cgroup_id = ~1UL;
-  second.cgroup = cgroup2_root();  // ours is in there
+  second.cgroup = cgroup2_root();  // contains the cgroup of this test
   ContainerAccess& systemd = add(second);
   ASSERT_TRUE(listens_on(systemd, 1));
   EXPECT_THAT(infra.listeners(), IsEmpty());
@@ -165,7 +165,7 @@ TEST_F(AccessSetTest, WhatNobodyClaimsInTimeBelongsToTheFirst) {
   EXPECT_GE(clock.now() - began, 150ms) << "another container may be about to be found";
 }
 
-/// Its engine is being asked for what may decide on its ports.
+/// A container is undecided while its engine is asked for facts that affect its ports.
 TEST_F(AccessSetTest, OneThatIsUndecidedHasNoListenersUntilItIsDecided) {
   Container& late = container("late", ns.pid());
   late.undecided = true;

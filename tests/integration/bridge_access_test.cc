@@ -1,4 +1,5 @@
-// A container that can't be entered: what is seen of it, and which of its listeners are reached.
+// Containers that cannot be entered: what the daemon sees of them, and which of their listeners it
+// reaches.
 #include <gmock/gmock.h>
 
 #include "access/access_set.h"
@@ -92,7 +93,7 @@ TEST_F(BridgeAccessTest, ListenersComeAndGo) {
   EXPECT_TRUE(listens_on(web, 1));
 }
 
-/// Such as one that was executed into the container while it started.
+/// As with a process that was executed into the container while it started.
 TEST_F(BridgeAccessTest, AListenerIsSeenThoughTheProcessThatWasFoundHasEnded) {
   const Box other = Box::beside(box);
   const Veth veth(box.pid(), 1);

@@ -1,4 +1,4 @@
-// Dialling a container from outside, at its own addresses, over a real pair of devices.
+// Dialling of a container from outside, at its own addresses, over a real pair of devices.
 #include "relay/bridge_dialer.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
 
 constexpr const char* kRange = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// From that endpoint to port 8080 of its own address, for good.
+/// Connects from that endpoint to port 8080 of its own address; never closes the socket.
 int connect_inside(BoxInside&, const BoxArgument& a) {
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const SockAddr from = to_sockaddr(a.at);
@@ -43,7 +43,7 @@ struct BridgeDialerTest : testing::Test, DialHandler {
     EXPECT_FALSE(dialling) << "called from within dial()";
     outcome = std::move(connected);
   }
-  /// @return where it got, or errno
+  /// @return the endpoint that was reached, or an errno
   std::pair<std::optional<Endpoint>, int> dial(const std::vector<Address>& candidates) {
     outcome.reset();
     dialling = true;
@@ -108,7 +108,7 @@ TEST_F(BridgeDialerTest, ARefusalStaysARefusal) {
   EXPECT_EQ(dial({{kLoopback4, 8080}}).second, ECONNREFUSED);
 }
 
-/// The host has the same address, and a server of its own there.
+/// The host has the same address, with a server of its own.
 TEST_F(BridgeDialerTest, WhereAnotherMachineAnswersTheConnectionIsNotHandedOver) {
   const IpAddress shared = IpAddress::v4(10, 99, 0, 5);
   ASSERT_EQ(box.add_address(shared), 0);
@@ -119,8 +119,8 @@ TEST_F(BridgeDialerTest, WhereAnotherMachineAnswersTheConnectionIsNotHandedOver)
   ip("address del 10.99.0.5/32 dev lo");
 }
 
-/// The same, and the container has made connections of its own that look like the far end of ours,
-/// from every port that the host may use.
+/// The same, and the container has made connections of its own that look like the peers of the
+/// daemon's connections, from every port that the host may use.
 TEST_F(BridgeDialerTest, FarEndsThatTheContainerMadeUpProveNothing) {
   constexpr Port kFirst = 40000;
   constexpr Port kLast = 40015;
@@ -141,7 +141,7 @@ TEST_F(BridgeDialerTest, FarEndsThatTheContainerMadeUpProveNothing) {
 }
 
 TEST_F(BridgeDialerTest, DestroyingTheAttemptCancelsIt) {
-  const Veth veth(box.pid(), 1);  // where nobody listens, which is told in the next turn
+  const Veth veth(box.pid(), 1);  // nothing listens; that is reported in the next turn
   const std::vector<Address> there{{kLoopback4, 8080}};
   DialStart start = dialer->dial(there, loop.now() + 10s, *this);
   ASSERT_NE(start.attempt, nullptr);

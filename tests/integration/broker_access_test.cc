@@ -1,5 +1,5 @@
-// How soon a container is entered again whose broker ends over and over, by a clock of the test's
-// own. The broker is the test itself.
+// Retries of entering a container when its broker exits again and again, by a manual clock. The
+// test itself plays the broker.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -34,7 +34,8 @@ class BrokerAccessTest : public testing::Test, private AccessObserver {
     EXPECT_TRUE(broker);
     return {"web", ns_.pid(), netns_of(ns_.pid()), std::move(netns), std::move(*broker)};
   }
-  /// Moves the clock until another broker is started. @return how far
+  /// Advances the clock until another broker is started.
+  /// @return by how much
   Duration until_started() {
     const int before = fake_->launched;
     for (Duration passed{}; passed < 60s; passed += 10ms, clock_.advance(10ms)) {

@@ -1,4 +1,5 @@
-// The real broker, spoken to by hand: nonsense is answered, costs nothing and ends nothing.
+// The real broker, with requests written by hand: invalid requests are answered, and neither leak
+// descriptors nor end the broker.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/netlink.h>
@@ -32,7 +33,7 @@ struct BrokerProtocolTest : testing::Test {
   void send(const broker::Request& request, int fd = -1) const {
     send(std::as_bytes(std::span(&request, 1)), fd);
   }
-  /// The next reply; its descriptors are closed.
+  /// Receives the next reply and closes its descriptors.
   [[nodiscard]] broker::Reply reply() const {
     pollfd ready{process.socket.get(), POLLIN, 0};
     EXPECT_EQ(::poll(&ready, 1, 20'000), 1);
@@ -48,7 +49,7 @@ struct BrokerProtocolTest : testing::Test {
     send(request, fd);
     return reply();
   }
-  /// A request that would be good, but for one thing.
+  /// A valid request, changed by `spoil`.
   [[nodiscard]] static broker::Request spoilt(const std::function<void(broker::Request&)>& spoil) {
     broker::Request request = stream_sockets(Family::V4, 1);
     request.id = 5;
@@ -66,7 +67,8 @@ struct BrokerProtocolTest : testing::Test {
     EXPECT_EQ(good.id, 5u);
     EXPECT_EQ(good.count, 1u);
   }
-  /// What an answer carried is closed by the broker before it takes the next request: ask one more.
+  /// Number of open descriptors of the broker. It closes those of a reply before it reads the next
+  /// request, so one more request is sent first.
   [[nodiscard]] std::size_t open_files() const {
     EXPECT_NE(answer_to(spoilt([](auto& r) { r.count = 0; })).error, 0);
     const std::filesystem::path path = "/proc/" + std::to_string(process.pid) + "/fd";

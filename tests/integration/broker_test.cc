@@ -1,4 +1,4 @@
-// The real broker, started by the real client, making sockets in real namespaces.
+// The real broker, started by the real client, which makes sockets in real namespaces.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/tcp.h>
@@ -49,7 +49,7 @@ std::string congestion_control_of(const UniqueFd& socket) {
   return name.data();
 }
 
-/// The value of a line of /proc/PID/status.
+/// Value of a line of /proc/PID/status.
 std::string status_of(pid_t pid, const std::string& key) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/status");
   for (std::string line; std::getline(file, line);) {
@@ -60,8 +60,8 @@ std::string status_of(pid_t pid, const std::string& key) {
   return "";
 }
 
-/// Waits until it sleeps, which it does only between requests: what it has just handed over is
-/// closed a moment after we have it.
+/// Waits until the broker sleeps, which it does only between requests: it closes the descriptors of
+/// a reply a moment after the test has received them.
 void await_rest(pid_t pid) {
   const SystemClock clock;
   const TimePoint limit = clock.now() + testing_support::kDeadline;
@@ -79,7 +79,7 @@ std::vector<std::string> open_files_of(pid_t pid) {
   return targets;
 }
 
-/// Tries to connect inside and to be accepted.
+/// Whether a connection from the socket is accepted by the listener.
 bool reaches(const UniqueFd& socket, const UniqueFd& listener) {
   testing_support::connect_to(socket, local_endpoint(listener));
   return UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)).valid();
@@ -198,7 +198,7 @@ TEST_F(BrokerTest, WhatIsNoNamespaceOrAboveUsIsRefused) {
   const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   EXPECT_EQ(brokers.enter(file.get()).error().code, ENOTTY);
   const UniqueFd above = open_ns(::getppid(), "net");
-  if (above.valid()) {  // as root the runner's own namespace can be opened
+  if (above.valid()) {  // only root can open the namespace of the test runner
     EXPECT_EQ(brokers.enter(above.get()).error().code, EPERM);
   }
 }
@@ -216,7 +216,7 @@ TEST_F(BrokerTest, AProcessHasNothingThatItDoesNotNeed) {
     EXPECT_EQ(status_of(pid, set), "0000000000000000") << set;
   }
   for (const char* mask : {"SigBlk", "SigIgn", "SigCgt"}) {
-    constexpr unsigned long kOrdinary = 0x7fffffff;  // glibc leaves its own 32 and 33 ignored
+    constexpr unsigned long kOrdinary = 0x7fffffff;  // glibc ignores its own signals 32 and 33
     EXPECT_EQ(std::stoul(status_of(pid, mask), nullptr, 16) & kOrdinary, 0u) << mask;
   }
   EXPECT_EQ(status_of(pid, "Seccomp"), "2");
@@ -259,7 +259,7 @@ TEST_F(BrokerTest, KilledWhileItWorksItLosesTheCallAndNothingElse) {
   const pid_t pid = brokers.pids().front();
   ASSERT_EQ(::kill(pid, SIGSTOP), 0);
   Pending pending(*this, netns, stream_sockets(Family::V4, 2));
-  ASSERT_TRUE(loop.turn(Duration::zero()));  // sent, and never to be answered
+  ASSERT_TRUE(loop.turn(Duration::zero()));  // sent; never answered
   ASSERT_EQ(::kill(pid, SIGKILL), 0);
   EXPECT_EQ(pending.wait().error().code, ECONNRESET);
   EXPECT_TRUE(reaches(held[0], listener));
@@ -298,7 +298,7 @@ TEST_F(BrokerTest, AMissingProgramIsAnErrorOfTheCall) {
   BrokerSet without(loop, launcher, NamespaceOwner::this_process());
   client = without.enter(netns.get()).value();
   EXPECT_EQ(error_of(netns, stream_sockets(Family::V4, 1)).code, ENOENT);
-  client.reset();  // which the set outlives
+  client.reset();  // the set outlives it
 }
 
 }  // namespace

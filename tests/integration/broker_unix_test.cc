@@ -1,4 +1,5 @@
-// Unix sockets at paths inside a container's root: reached as the container would, never outside.
+// Unix sockets at paths inside a container's root: paths are resolved as inside the container, and
+// never lead outside.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -31,7 +32,7 @@ bool somebody_came(const UniqueFd& listener) {
   return UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)).valid();
 }
 
-/// A folder that stands for a container's root, and one beside it that stands for the host.
+/// A folder that acts as the root of a container, and one beside it that acts as the host.
 struct BrokerUnixTest : testing_support::BrokerTest {
   BrokerUnixTest() {
     std::filesystem::create_directories(inside("/run"));
@@ -51,7 +52,7 @@ struct BrokerUnixTest : testing_support::BrokerTest {
 
   TempDir dir;
   UniqueFd root;
-  Sandbox container{CLONE_NEWNET};  // our own user namespace: its root is our uid
+  Sandbox container{CLONE_NEWNET};  // the test's own user namespace, whose root is the test's uid
 };
 
 TEST_F(BrokerUnixTest, AServerInsideIsReached) {
@@ -85,7 +86,7 @@ TEST_F(BrokerUnixTest, NoLinkLeadsToTheHostsSockets) {
 TEST_F(BrokerUnixTest, NoMagicLinkLeadsToTheHostsSockets) {
   const UniqueFd host = listen_at(dir.path() + "/host/s");
   const UniqueFd proc(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  const std::string around = "/self/root" + dir.path() + "/host/s";  // the broker's own, so allowed
+  const std::string around = "/self/root" + dir.path() + "/host/s";  // the broker's, so permitted
   EXPECT_EQ(error_of(proc, to(around)).code, ELOOP);
   EXPECT_FALSE(somebody_came(host));
 }
@@ -111,7 +112,7 @@ TEST_F(BrokerUnixTest, AListenerInsideHasTheOwnerAndModeAskedFor) {
 }
 
 TEST_F(BrokerUnixTest, AListenerThatCannotBeGivenAwayLeavesNothingBehind) {
-  const Error error = error_of(root, at("/run/s", {12345, 12345, 0600}));  // no such id in here
+  const Error error = error_of(root, at("/run/s", {12345, 12345, 0600}));  // an unmapped id
   EXPECT_EQ(error.code, EINVAL);
   EXPECT_EQ(error.op, "chown");
   EXPECT_FALSE(std::filesystem::exists(inside("/run/s")));

@@ -1,4 +1,4 @@
-// portfwdctl, the program, against the daemon's bus side on a real bus.
+// The program portfwdctl with the daemon's D-Bus service on a real bus.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -81,7 +81,7 @@ TEST_F(BusCtlTest, ContainersHasTheKeysAndTheOrderOfTheContract) {
   EXPECT_EQ(json({"containers"}).dump(2), expected.dump(2));
 }
 
-/// How much more a build without sanitizers, which copies messages ten times as fast, is asked for.
+/// Factor for the load in a build without sanitizers, which copies messages ten times as fast.
 #ifdef PORTFWD_QUICK_BUILD
 constexpr int kTimes = 10;
 #else
@@ -89,7 +89,7 @@ constexpr int kTimes = 1;
 #endif
 
 TEST_F(BusCtlTest, EventsShowsAllThoughAnAnswerHoldsAPart) {
-  constexpr int kForwards = 20 + 4 * kTimes;  // 4.8 MB of events at least, 2 MiB in an answer
+  constexpr int kForwards = 20 + 4 * kTimes;  // 4.8 MB of events at least; a reply holds 2 MiB
   ForwardInfo long_winded = web_forward();
   long_winded.reason = std::string(100'000, 'x');
   serve();
@@ -114,7 +114,7 @@ TEST_F(BusCtlTest, TellsAnEventWithoutTheListsOfItsContainer) {
   }
 }
 
-// With sanitizers the client alone takes longer than anything should.
+// With sanitizers the client alone exceeds the deadline.
 #ifdef PORTFWD_QUICK_BUILD
 TEST_F(BusCtlTest, ContainersAreToldUpToWhatABusTakes) {
   ContainerInfo big = web_container("big");
@@ -356,7 +356,7 @@ TEST_F(BusCtlTest, WithoutABusItIsStatusThree) {
 
 TEST_F(BusCtlTest, ADaemonThatDoesNotAnswerIsNotWaitedForLongerThanAsked) {
   serve();
-  EventLoop other(clock_);  // the service's own loop stands still
+  EventLoop other(clock_);  // the loop of the service does not turn
   const Program program(other, {PORTFWDCTL_PATH, "--timeout", "0.2", "list"});
   EXPECT_TRUE(turn_until(other, [&] { return program.ended(); }));
   EXPECT_EQ(program.status(), 3) << program.err();

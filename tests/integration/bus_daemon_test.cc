@@ -1,5 +1,5 @@
-// The daemon itself, its bus and its client: a listener in a namespace is a forward that people and
-// programs see, and every way in which the daemon ends.
+// The whole daemon, its bus and its client: a listener in a namespace becomes a forward that users
+// and programs see, and every way in which the daemon ends.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
@@ -42,7 +42,7 @@ class BusDaemonTest : public testing::Test {
     std::ofstream(home_.path() + "/portfwd/config.toml") << text;
   }
 
-  /// Returns once it answers.
+  /// Starts the daemon; returns once it answers.
   void start() {
     daemon_ = std::make_unique<Program>(loop_, std::vector<std::string>{PORTFWD_PATH});
     client_ = std::make_unique<BusClient>(loop_, bus_.address());
@@ -76,7 +76,7 @@ class BusDaemonTest : public testing::Test {
     return Json::parse(result.out, nullptr, false);
   }
 
-  /// The signal about the forward of this port inside, once it has come.
+  /// Waits for the signal about the forward of this container port.
   std::optional<Json> signal(const std::string& member, Port port) {
     std::optional<Json> found;
     turn_until(loop_, [&] {
@@ -87,7 +87,7 @@ class BusDaemonTest : public testing::Test {
     });
     return found;
   }
-  /// The container that a namespace is, as `containers --all` has it.
+  /// The container of this namespace, as `containers --all` prints it.
   Json container_of(const TestNetns& netns) {
     for (const Json& c : json({"containers", "--all"})) {
       if (c["pid"] == netns.pid()) return c;
@@ -106,7 +106,8 @@ class BusDaemonTest : public testing::Test {
 
 const Endpoint kInside{IpAddress::loopback(Family::V4), 18081};
 
-/// Sends a byte to `to` and gives what `listener` sent back for it.
+/// Sends a byte to `to`.
+/// @return the answer of `listener`
 std::string exchange(const UniqueFd& listener, const Endpoint& to) {
   const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const SockAddr address = to_sockaddr(to);
@@ -149,7 +150,7 @@ TEST_F(BusDaemonTest, AListenerInANamespaceIsAForwardThatEverybodySees) {
   EXPECT_GT((*removed)["Sequence"], (*added)["Sequence"]);
   const Json events = json({"events", "--since", "#" + (*added)["Sequence"].dump()});
   EXPECT_TRUE(
-      std::ranges::any_of(events, [&](const Json& e) {  // others' containers may come and go
+      std::ranges::any_of(events, [&](const Json& e) {  // containers of other tests may come and go
         return e["seq"] == (*removed)["Sequence"] && e["type"] == "PortRemoved";
       }));
 }

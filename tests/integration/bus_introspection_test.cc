@@ -1,4 +1,5 @@
-// The XML in dbus/ is what programs are written against: it must be what the running objects say.
+// The XML in dbus/, against which programs are written: it must equal the introspection of the
+// running objects.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

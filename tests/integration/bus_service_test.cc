@@ -1,4 +1,4 @@
-// The daemon's bus side against a real bus, with a Control that does what it is told.
+// The daemon's D-Bus service on a real bus, with a scripted Control.
 #include "dbus/bus_service.h"
 
 #include <fcntl.h>
@@ -111,7 +111,7 @@ TEST_F(BusServiceTest, AForwardComesAndGoesWithNumberedSignals) {
   EXPECT_FALSE(client_->managed_objects().contains(kWebPath));
 }
 
-/// But the lists of a container, which may be of some size.
+/// Except the lists of a container, which may be long.
 TEST_F(BusServiceTest, AnEventCarriesEveryPropertyOfItsObject) {
   serve();
   control_.add(web_forward());
@@ -150,7 +150,7 @@ TEST_F(BusServiceTest, ChangesOfOneTurnAreOneSignal) {
       << "neither what is as before nor counters";
 }
 
-/// A cache of properties would keep the old value otherwise.
+/// Without the signal, a client that caches properties would keep the old value.
 TEST_F(BusServiceTest, AnnouncesThatADetectedForwardIsAPersonsNow) {
   control_.all_forwards = {web_forward()};
   serve();
@@ -165,7 +165,7 @@ TEST_F(BusServiceTest, AnnouncesThatADetectedForwardIsAPersonsNow) {
 TEST_F(BusServiceTest, CountersAreAsOfTheMomentTheyAreRead) {
   control_.all_forwards = {web_forward()};
   serve();
-  control_.all_forwards[0].counters.bytes_in = 7777;  // the observer is told nothing
+  control_.all_forwards[0].counters.bytes_in = 7777;  // the observer is not notified
   EXPECT_EQ(client_->properties(kWebPath, kForward)["BytesIn"], 7777);
   EXPECT_FALSE(client_->saw("PropertiesChanged"));
 }

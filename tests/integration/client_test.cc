@@ -1,5 +1,5 @@
-// The client library against the daemon's bus side on a real bus. Its calls block, so it runs in a
-// thread of its own while the daemon's loop turns.
+// The client library with the daemon's D-Bus service on a real bus. Its calls block, so it runs in
+// a thread of its own while the daemon's loop turns.
 #include "client/client.h"
 
 #include <gtest/gtest.h>
@@ -182,7 +182,7 @@ TEST_F(ClientTest, DeliversPastAndNewEventsOnceAndInOrder) {
 TEST_F(ClientTest, FetchesAnEventWhoseSignalWasLost) {
   serve();
   subscribe({.events_after = 0});
-  portfwd::Event lost;  // in the log alone
+  portfwd::Event lost;  // only in the event log
   lost.seq = 1;
   lost.type = portfwd::Event::Type::Gap;
   control_.log.push_back(lost);

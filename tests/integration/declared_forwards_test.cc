@@ -1,5 +1,5 @@
-// The configuration's own forwards on real host ports: held from the start, and through their
-// container's absence.
+// Forwards declared in the configuration, on real host ports: held from the start, and while their
+// container is absent.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>

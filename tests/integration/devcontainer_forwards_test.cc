@@ -1,5 +1,5 @@
-// What the metadata of dev containers asks for, on real host ports: declared ports that outlive a
-// container's replacement, attributes of detected ones, and what it may not have.
+// Effects of dev container metadata on real host ports: declared ports that survive the replacement
+// of a container, attributes of detected ports, and what the metadata must not request.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -61,7 +61,7 @@ TEST_F(DevcontainerForwards, OneThatIsMadeAnewTakesItsForwardOverBeforeItsLabels
   TestAccess& first = devcontainer(metadata);
   const std::string id = only().id;
   removed(first, RemovalReason::Gone);
-  TestAccess& second = container("app");  // as /proc shows it
+  TestAccess& second = container("app");  // found in /proc; the engine has not answered
   show(second, {18085});
   EXPECT_EQ(only().state, ForwardState::Active);
   second.set_labels({{"devcontainer.metadata", metadata}});
@@ -74,7 +74,7 @@ TEST_F(DevcontainerForwards, KeepsItsHostPortAcrossRebuildsUnderOtherNames) {
   const auto made = [&](const std::string& name) -> TestAccess& {
     auto& reach =
         *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-" + name, name));
-    added(reach);  // as /proc shows it
+    added(reach);  // found in /proc; the engine has not answered
     show(reach, {18085});
     return reach;
   };

@@ -27,7 +27,7 @@ UniqueFd netns_fd(pid_t pid) {
 }
 
 struct DiscoverTest : testing::Test {
-  /// Two full looks at all processes.
+  /// Waits for two full scans.
   void look_twice() {
     for (int i = 0; i < 2; ++i) {
       const auto before = finder.discovery.figures().scans;
@@ -84,7 +84,7 @@ TEST_F(DiscoverTest, KeepsContainersAndNamesWhileThereIsNoDescriptor) {
   EXPECT_EQ(finder.log.added(netns), 1);
 }
 
-/// Inside a sandbox, a shell that calls itself conmon and keeps a network namespace of its own.
+/// Inside a sandbox, a shell that has the name conmon and keeps a network namespace alive.
 int run_false_keeper(const std::string& id) {
   const std::string script = "unshare --net sleep 1000 & wait\n";
   std::array<int, 2> ends{};
@@ -92,9 +92,9 @@ int run_false_keeper(const std::string& id) {
   if (::write(ends[1], script.data(), script.size()) < 0) return -1;
   if (::fork() == 0) {
     ::prctl(PR_SET_PDEATHSIG,
-            SIGKILL);  // and as it is the first of its pid namespace, all in there
+            SIGKILL);  // ends its whole pid namespace, since it is the first process
     ::dup2(ends[0], STDIN_FILENO);
-    ::close(STDOUT_FILENO);  // nobody waits for the end of what it writes
+    ::close(STDOUT_FILENO);  // a reader of the output must not wait for it
     ::close(STDERR_FILENO);
     ::execl("/bin/sh", "conmon", "-s", "x", "--cid", id.c_str(), "-n", "shop", nullptr);
     ::_exit(127);
@@ -135,7 +135,7 @@ TEST_F(DiscoverTest, TheEndOfTheLastProcessEndsTheContainerAtOnce) {
   const TimePoint before = finder.clock.now();
   sandbox.end();
   ASSERT_TRUE(finder.wait_gone(netns));
-  EXPECT_LT(finder.clock.now() - before, 150ms);  // three times the promise
+  EXPECT_LT(finder.clock.now() - before, 150ms);  // three times the promised time
   EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Gone);
 }
 
@@ -211,7 +211,7 @@ TEST_F(DiscoverTest, AnIdIsNeverUsedTwice) {
 
 TEST_F(DiscoverTest, AContainerThatLivesOnKeepsItsIdInTheNextLifeOfTheDaemon) {
   const Sandbox same;
-  const Sandbox other;  // of which the daemon knows only one that had this namespace's inode before
+  const Sandbox other;  // the daemon knows an earlier container with this namespace's inode
   finder.start();
   ASSERT_NE(finder.wait_for(same.netns()), nullptr);
   ASSERT_NE(finder.wait_for(other.netns()), nullptr);
@@ -307,14 +307,14 @@ TEST_F(DiscoverTest, AnAttachedDescriptorLastsUntilItIsDetached) {
   EXPECT_EQ(finder.by_netns(netns), nullptr);
 }
 
-/// A mount namespace of the test's own in which named network namespaces come and go.
+/// A mount namespace of the test, in which named network namespaces are added and removed.
 struct NamedNetnsTest : testing::Test {
   NamedNetnsTest() {
     EXPECT_EQ(::unshare(CLONE_NEWNS), 0) << std::strerror(errno);
     EXPECT_EQ(::mount("none", "/tmp", "tmpfs", 0, nullptr), 0) << std::strerror(errno);
   }
   ~NamedNetnsTest() override { ::umount2("/tmp", MNT_DETACH); }
-  /// As `ip netns attach` does.
+  /// Names a network namespace, as `ip netns attach` does.
   static void give_name(const Sandbox& sandbox, const std::string& path) {
     const std::string netns = "/proc/" + std::to_string(sandbox.pid()) + "/ns/net";
     EXPECT_TRUE(UniqueFd(::open(path.c_str(), O_CREAT | O_RDONLY | O_CLOEXEC, 0600)).valid());

@@ -1,5 +1,5 @@
-// What an engine says of its containers reaches the registry: a real process under a conmon, and a
-// server that answers as podman does.
+// Facts of engines in the registry: a real process below a conmon, and a server that answers as
+// podman does.
 #include "discover/engine_facts.h"
 
 #include <gmock/gmock.h>
@@ -42,7 +42,7 @@ struct EngineFactsTest : testing::Test {
   bool until_name_is(const std::string& name) {
     return finder.until([&] { return container() != nullptr && container()->name == name; });
   }
-  /// What was told when the container was announced.
+  /// The log line of the announcement of the container.
   testing_support::RegistryLog::Line announced() {
     const auto line = std::ranges::find(finder.log.lines, container()->id,
                                         &testing_support::RegistryLog::Line::id);

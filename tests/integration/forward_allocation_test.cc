@@ -1,4 +1,4 @@
-// Which host ports and addresses forwards get, now and in the daemon's next life.
+// Host ports and addresses of forwards, in this run of the daemon and in the next one.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

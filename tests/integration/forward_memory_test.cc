@@ -1,5 +1,5 @@
-// A container that is made anew under a name of chance, or whose engine tells late what it is
-// called, gets the host ports that it had.
+// Host ports of a container that is created again under a random name, or of which the engine
+// returns the name late: it gets those that it had.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -24,12 +24,12 @@ struct ForwardMemory : ForwardTableTest {
     learn(reach, labels);
     return reach;
   }
-  /// Its engine has answered.
+  /// Sets the labels, as when the engine answers.
   void learn(TestAccess& reach, const Labels& labels) {
     reach.set_labels(labels);
     changed(reach);
   }
-  /// A first container with port 8080, at 20000 since somebody has 8080; then it is gone.
+  /// A first container has port 8080, forwarded at 20000 since 8080 is taken; then it is removed.
   void have_been_at_20000(const Labels& labels) {
     const UniqueFd taken = listen_on({IpAddress::loopback(Family::V4), 8080});
     TestAccess& first = labelled("festive_morse", labels);
@@ -38,7 +38,7 @@ struct ForwardMemory : ForwardTableTest {
     removed(first, RemovalReason::Gone);
     told.take();
   }
-  /// Another daemon, which has read what this one wrote.
+  /// Replaces the table, as a restarted daemon that has read the state of this one.
   void begin_next_life() {
     State state = table->state();
     state.instance.id = "test";
@@ -196,14 +196,14 @@ TEST_F(ForwardIds, EndWithWhatHasNotComeBack) {
   TestAccess& web = container("web");
   show(web, {8080, 8081});
   begin_next_life();
-  begin_next_life();  // what was not found again by then is known still
+  begin_next_life();  // former ids survive a restart in which they were not found
   table->forget_former_ids();
   added(web);
   show(web, {8080});
   EXPECT_EQ(id_of(8080), "f3");
 }
 
-/// A persistent one waits for its container by its name, as a declared one does.
+/// A persistent forward waits for its container by name, as a declared one does.
 TEST_F(ForwardIds, LastForWhatWasAskedFor) {
   DeclaredForward& forward = settings.forwards.emplace_back();
   forward.container = "web";

@@ -1,4 +1,4 @@
-// What a forward that does not work says about it.
+// Reasons of forwards that do not work.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// What rules make of forwards, on real host ports.
+// Effects of rules on forwards, on real host ports.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -119,7 +119,8 @@ TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
   EXPECT_EQ(only().host_port, 8080);
 }
 
-/// One without a container, which no reconcile step meets, and one with.
+/// One forward without a container, which no reconcile of a container covers, and one with a
+/// container.
 TEST_F(ForwardTableTest, AForwardForOtherMachinesLastsAsLongAsTheyAreAllowed) {
   settings.host.allow_remote = true;
   table->apply_settings();

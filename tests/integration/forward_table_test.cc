@@ -40,7 +40,7 @@ TEST_F(ForwardTableTest, AClientOfTheHostPortReachesTheListener) {
   EXPECT_EQ(only().counters.bytes_in, 5U);
 }
 
-/// A client of 127.0.0.1:8080 and the socket that the server inside has accepted for it.
+/// A client of 127.0.0.1:8080, and the socket that the server inside has accepted for it.
 struct ForwardLeftovers : ForwardTableTest {
   UniqueFd client{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   UniqueFd accepted;
@@ -58,7 +58,7 @@ struct ForwardLeftovers : ForwardTableTest {
     show(web, {});
     turn_until([&] { return table->forwards().size() == 0; });
   }
-  /// What the client gets of what the server sends, within a while; "" when it was reset.
+  /// What the client receives of the text that the server sends; "" when it was reset.
   std::string served(const std::string& text) {
     EXPECT_EQ(::write(accepted.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
     pollfd waiting{client.get(), POLLIN, 0};
@@ -156,7 +156,7 @@ TEST_F(ForwardTableTest, LooksOnceMoreBeforeItWithdraws) {
   show(web, {});
   turn_until([&] { return web.hurried == 1; });
   EXPECT_EQ(only().state, ForwardState::Lingering);
-  show(web, {8080});  // which that look has shown
+  show(web, {8080});  // found by that poll
   EXPECT_EQ(only().state, ForwardState::Active);
   EXPECT_EQ(only().id, id);
   show(web, {});
@@ -175,9 +175,10 @@ TEST_F(ForwardTableTest, AListenerThatComesBackInTimeIsTheSameForward) {
   EXPECT_THAT(told.ports, ElementsAre("+web:8080@8080 0/1"));
 }
 
-/// The kernel keeps programs from doing so; the test takes away what it does that by.
+/// The kernel prevents this unless both sockets have SO_REUSEADDR, which the test sets on that of
+/// the forward.
 TEST_F(ForwardTableTest, AHostPortThatAProgramTookFromALingeringForwardIsReplaced) {
-  settings.host.hold = 0s;  // it refuses clients meanwhile
+  settings.host.hold = 0s;  // clients are refused meanwhile
   table->apply_settings();
   TestAccess& web = container("web");
   show(web, {8080});
@@ -382,7 +383,7 @@ TEST_F(ForwardTableTest, WithoutAnyHostPortLeftItIsAConflictUntilOneIsFree) {
 }
 
 TEST_F(ForwardTableTest, APersonMayAskForSoManyAndNoMore) {
-  DeclaredForward& declared = settings.forwards.emplace_back();  // which is not by hand
+  DeclaredForward& declared = settings.forwards.emplace_back();  // not a manual forward
   declared.container = "later";
   declared.target = {Protocol::Tcp, 80};
   table->apply_settings();
@@ -395,12 +396,11 @@ TEST_F(ForwardTableTest, APersonMayAskForSoManyAndNoMore) {
   EXPECT_THAT(refused.error().text, HasSubstr("unforward"));
 }
 
-/// Whatever came in between, the forwards are those of the last state; doing it twice is doing it
-/// once.
+/// The forwards depend on the last state only, and a repeated report changes nothing.
 TEST_F(ForwardTableTest, AnyOrderOfEventsEndsInTheSameForwards) {
   settings.host.linger = 0s;
   table->apply_settings();
-  std::mt19937 random(42);  // NOLINT: a fixed seed, so that a failure can be repeated
+  std::mt19937 random(42);  // NOLINT: a fixed seed, so that failures are reproducible
   TestAccess& web = container("web");
   for (int round = 0; round < 50; ++round) {
     std::vector<Port> ports;

@@ -1,5 +1,5 @@
-// What the forward table does in turns of the loop: handlers only mark, the work is done once, and
-// nothing is walked while it changes.
+// Turns of the forward table: handlers only mark, the work is done once per turn, and no collection
+// is changed while it is iterated.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -91,7 +91,7 @@ TEST_F(ForwardTurns, DropsAConflictThatIsNoLongerWanted) {
   EXPECT_THAT(told.take(), IsEmpty()) << "it never had a port";
 }
 
-/// The settings no longer want the forward in the very turn in which its retry is due.
+/// The settings no longer want the forward in the turn in which its retry is due.
 TEST_F(ForwardTurns, RetriesNoConflictThatTheSameTurnWithdraws) {
   settings.host.fallback_range = {20000, 20000};
   table->apply_settings();
@@ -104,7 +104,7 @@ TEST_F(ForwardTurns, RetriesNoConflictThatTheSameTurnWithdraws) {
   web.set_ports({});
   table->on_listeners(web);
   settings.ports.exclude = {{8080, 8080}};
-  table->apply_settings();  // retries the conflicts, too
+  table->apply_settings();  // retries the conflicts as well
   EXPECT_EQ(table->forwards().size(), 0U);
 }
 
@@ -121,8 +121,8 @@ TEST_F(ForwardTurns, SettingsThatAreAppliedAgainRetryConflicts) {
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
 }
 
-/// 100 sandboxes of one user namespace, all with the same ports: those count together, and what is
-/// done for them is spread.
+/// Many containers with many ports: sandboxes count towards the limit of the container that they
+/// are in, and the work is spread over turns.
 struct ForwardCrowd : ForwardTableTest {
   explicit ForwardCrowd(const Clock& clock = TestRelay::system_clock()) : ForwardTableTest(clock) {
     settings.host.fallback_range = {20000, 29999};
@@ -133,7 +133,7 @@ struct ForwardCrowd : ForwardTableTest {
     std::ranges::generate(out, [first]() mutable { return first++; });
     return out;
   }
-  /// A sandbox without engine in the cgroup of `outer`.
+  /// A sandbox without an engine, in the cgroup of `outer`.
   TestAccess& inside(const TestAccess& outer, const std::string& name) {
     TestAccess& reach = unseen(name);
     reach.set_cgroup(outer.container().cgroup, 0);
@@ -151,7 +151,8 @@ struct WithManualClock {
   ManualClock manual_clock;
 };
 
-/// A turn ends when as many ports were tried as may be, however slow the machine is.
+/// A turn ends at its limit of host ports to try, however slow the machine is, since the clock does
+/// not advance.
 struct ForwardCrowdInNoTime : WithManualClock, ForwardCrowd {
   ForwardCrowdInNoTime() : ForwardCrowd(manual_clock) {}
 };
@@ -175,7 +176,7 @@ TEST_F(ForwardCrowd, CountsSandboxesWithTheContainerThatTheyAreIn) {
   EXPECT_THAT(told.take(), IsEmpty()) << "it was told once";
   show(first, {});
   turn_until(
-      [&] { return table->forwards().size() == 6; });  // linger: 20 ms; then the next in the group
+      [&] { return table->forwards().size() == 6; });  // lingers 20 ms; then the next follows
   turn_until([&] { return !told.ports.empty() && told.ports.back().starts_with("+"); });
 }
 
@@ -192,7 +193,7 @@ TEST_F(ForwardCrowdInNoTime, TriesSoManyHostPortsInATurnAndNoMore) {
   EXPECT_EQ(told.take().back(), "+web:10249@10249 249/250");
 }
 
-/// However many turns it takes to create them.
+/// However many turns their creation takes.
 TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
   TestAccess& web = container("web");
   TestAccess& api = container("api");
@@ -208,7 +209,8 @@ TEST_F(ForwardCrowd, TellsTheNewPortsOfAContainerTogether) {
   EXPECT_EQ(std::ranges::count(all, "+web:10059@10059 59/60"), 1);
 }
 
-/// Where our own forwards have all ports no system call is made, and what was tried is known.
+/// When the daemon itself has all ports, no system call is made, and the ports that were tried are
+/// remembered.
 TEST_F(ForwardCrowd, KeepsAConflictAcrossALookWhenItsPortsAreOurOwn) {
   settings.host.fallback_range = {20000, 20000};
   table->apply_settings();
@@ -227,8 +229,8 @@ TEST_F(ForwardCrowd, KeepsAConflictAcrossALookWhenItsPortsAreOurOwn) {
   EXPECT_EQ(forward_ids(), before);
 }
 
-/// Each of 50 has the same 64 ports: all but the first get one of the fall-back range, where those
-/// that are taken are not tried again and again.
+/// Each of 50 containers has the same 64 ports: all but the first get ports of the fall-back range,
+/// where ports that are taken are not tried again and again.
 TEST_F(ForwardCrowdInNoTime, FindsAFreePortWithoutTryingTheTakenOnesAgain) {
   for (int i = 0; i < 50; ++i) {
     TestAccess& reach = unseen("box" + std::to_string(i));

@@ -1,5 +1,5 @@
-// A container of root's whose engine obeys us: when a helper container is started, what it gives,
-// and what becomes of the listeners when there is none. The broker in it is the real one.
+// Containers of root by an engine that this user may use: when a helper container is started, what
+// it provides, and what happens to the listeners without it. The broker in it is the real one.
 #include <gmock/gmock.h>
 
 #include "support/access_fixture.h"
@@ -70,7 +70,7 @@ TEST_F(HelperAccessTest, OneHelperServesAllThatComesLater) {
 
 TEST_F(HelperAccessTest, WithoutAListenerOnLoopbackThereIsNone) {
   ASSERT_EQ(box.open({kAny, 8080}), 0);
-  ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);  // the engine's own resolver
+  ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);  // the engine's DNS resolver
   ContainerAccess& web = add_container();
   ASSERT_TRUE(listens_on(web, 2));
   EXPECT_EQ(dial(web, 8080), (Endpoint{veth.v4(), 8080}));

@@ -1,6 +1,6 @@
-// Engines' containers on the host's own network: known of, and nothing more. On a folder that looks
-// like /proc, since an ordinary user can't make the cgroups that engines make; the processes in it
-// are real.
+// Containers of engines on the host's own network: listed, and nothing more. On a folder that
+// imitates /proc, since an ordinary user cannot make the cgroups that engines make; the processes
+// in it are real.
 #include <gtest/gtest.h>
 
 #include "support/fake_proc.h"

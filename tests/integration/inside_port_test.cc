@@ -1,4 +1,4 @@
-// A port inside a container that is ours: made by the real broker, unseen by the watch.
+// Ports inside a container that the daemon uses: made by the real broker, ignored by the watch.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/socket.h>
@@ -29,7 +29,7 @@ struct InsidePortTest : AccessTest {
     ASSERT_TRUE(taken) << taken.error().text;
     port = std::move(*taken);
   }
-  /// Asks for the port and waits for the outcome.
+  /// Requests the port and waits for the outcome.
   void take() {
     ask(kInside4.port);
     ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
@@ -57,7 +57,7 @@ TEST_F(InsidePortTest, IsBoundOnBothLoopbacksAndReachedFromInside) {
   }
 }
 
-/// The container's own listener comes after ours and is reported; ours never was.
+/// The container's own listener is added later and reported; those of the daemon never are.
 TEST_F(InsidePortTest, IsNoListenerOfTheContainers) {
   take();
   for (const BoundSocket& bound : **outcome) EXPECT_EQ(::listen(bound.socket.get(), 8), 0);
@@ -96,7 +96,7 @@ TEST_F(InsidePortTest, MayBePrivileged) {
 TEST_F(InsidePortTest, GivenUpBeforeItIsThereIsGivenBack) {
   ask(kInside4.port);
   port.reset();
-  take();  // answers come in order, so the first one has been and gone
+  take();  // replies come in order, so the first one has been discarded
   EXPECT_EQ(error(), 0) << outcome->error().text();
 }
 

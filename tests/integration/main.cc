@@ -1,5 +1,6 @@
-// Runs the integration tests in a user and network namespace of their own, with lo up, so that they
-// need no privilege and meet nobody's ports. Where that is refused the run fails and says so.
+// The program of the integration tests. It runs in a user and network namespace of its own with lo
+// up, so that the tests need no privilege and no ports of other programs are in use. If that is
+// refused, the run fails with a message.
 #include <gtest/gtest.h>
 
 #include <csignal>

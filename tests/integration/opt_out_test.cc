@@ -1,6 +1,5 @@
-// When discovery reads what a program says of itself. On a folder that looks like /proc, since an
-// ordinary user can't make the cgroups that engines make; the process and its network namespace are
-// real.
+// When discovery reads the opt-out of a program. On a folder that imitates /proc, since an ordinary
+// user cannot make the cgroups that engines make; the process and its network namespace are real.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -50,9 +49,9 @@ struct OptOutTest : testing::Test {
   std::optional<FinderBy<ManualClock>> finder;
 };
 
-/// The runtime that becomes the program has the same pid, and may have been read before its exec.
-/// That exec may not be reported, and the later looks at a young process wait for CPU time: the
-/// clock stands still here.
+/// The runtime that becomes the program by exec has the same pid, and may have been read before.
+/// The exec may not be reported, and later scans of a young process wait for CPU time, which they
+/// never get here: the clock does not advance.
 TEST_F(OptOutTest, IsReadWhenTheContainerIsFoundThoughItsRuntimeWasReadBefore) {
   fake.write(process.pid(), "environ", std::string("PATH=/bin\0", 10));
   finder.emplace(without_hints(), fake.path());

@@ -1,4 +1,4 @@
-// A port watch on a fresh namespace, with real sockets, counters and events, as the daemon has it.
+// A port watch on a new namespace, with real sockets, counters and events.
 #include "access/port_watch.h"
 
 #include <gmock/gmock.h>
@@ -147,7 +147,7 @@ TEST_F(PortWatchTest, LookingFindsAListenerThatWasShutDownThoughNoEventSaysSo) {
   EXPECT_TRUE(c.until_listeners(1));
 }
 
-/// What a client that was refused has seen must be known before it is dialled for again.
+/// After a client was refused, the listeners must be current before they are dialled again.
 TEST_F(PortWatchTest, LooksAtOnceOnEvidenceThoughTheBudgetIsUsedUp) {
   Watched c(shared);
   const UniqueFd kept = c.ns.listen({kLoopback4, 0});
@@ -158,7 +158,7 @@ TEST_F(PortWatchTest, LooksAtOnceOnEvidenceThoughTheBudgetIsUsedUp) {
   never.interval = 1h;
   never.cpu_budget = 0.001;
   pace.configure(never);
-  ::shutdown(first.get(), SHUT_RDWR);  // of which no event tells
+  ::shutdown(first.get(), SHUT_RDWR);  // causes no event
   c.watch.poll_now();
   EXPECT_TRUE(c.until_listeners(2));
   ::shutdown(second.get(), SHUT_RDWR);
@@ -242,7 +242,7 @@ TEST_F(PortWatchTest, ProcfsServesWhereNoSocketCanBeHad) {
 struct PortWatchWithoutModules : PortWatchTest {
   PortWatchWithoutModules() : PortWatchTest(false, false) {
     Settings::Detect rich;
-    rich.cpu_budget = 100;  // to read /proc is dear
+    rich.cpu_budget = 100;  // reading /proc is expensive
     pace.configure(rich);
   }
 };
@@ -285,7 +285,7 @@ struct PortWatchWithoutUdpDiag : PortWatchTest {
   PortWatchWithoutUdpDiag() : PortWatchTest(true, false) {}
 };
 
-/// The kernel of the test has it, so that a question would be answered, by a cookie.
+/// The kernel of the test has udp_diag, so a request would be answered, with a cookie.
 TEST_F(PortWatchWithoutUdpDiag, DoesNotAskForItUntilItIsThere) {
   udp.wanted = true;
   Watched c(shared);
@@ -328,7 +328,7 @@ TEST_F(PortWatchTest, ABrokenSocketIsToldOnceAndRetriedWithPausesAndNothingIsFor
 }
 
 TEST_F(PortWatchTest, AThousandListenersAreAllReported) {
-  Settings::Detect unlimited;  // a dump of so many may cost more than there is for some seconds
+  Settings::Detect unlimited;  // a dump of so many may cost the budget of some seconds
   unlimited.cpu_budget = 100;
   pace.configure(unlimited);
   Watched c(shared);
@@ -339,7 +339,7 @@ TEST_F(PortWatchTest, AThousandListenersAreAllReported) {
   EXPECT_TRUE(c.until_listeners(0));
 }
 
-/// Connects and resets again and again.
+/// Connects and resets, repeatedly.
 struct Connector {
   void run(int times) {
     for (int i = 0; i < times; ++i) {
@@ -364,7 +364,7 @@ TEST_F(PortWatchTest, AStormOfConnectionsMakesEveryWatchLeaveTheGroupsAndCalmBri
   };
   ASSERT_TRUE(busy.until(nobody_hears, 3 * kDeadline)) << "needs 5000 connections a second";
   EXPECT_TRUE(rate_limit.exceeded(loop.now()));
-  rate_limit = CloseRateLimit();  // it is over
+  rate_limit = CloseRateLimit();  // no longer exceeded
   busy.limit_of_turn = 100ms;
   EXPECT_TRUE(busy.until([&] { return busy.watch.hears_closes() && quiet.watch.hears_closes(); }));
 }

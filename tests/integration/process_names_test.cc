@@ -1,5 +1,5 @@
-// The program behind a listener, found by readers: of processes that discovery has not seen, and of
-// one that has written its title over its environment.
+// Programs of listeners, found by readers: processes that discovery has not seen, and a process
+// that has written its title over its environment.
 #include "access/process_names.h"
 
 #include <gmock/gmock.h>
@@ -23,7 +23,7 @@ using testing_support::Finder;
 using testing_support::netns_of;
 
 struct ProcessFinderTest : testing::Test {
-  /// The first socket among the descriptors from `from` on.
+  /// The newest socket of the process.
   static std::uint32_t socket_of(pid_t pid) {
     const std::string folder = "/proc/" + std::to_string(pid) + "/fd";
     std::uint32_t last = 0;
@@ -31,7 +31,7 @@ struct ProcessFinderTest : testing::Test {
       const auto inode = procfs::parse_socket_link(std::filesystem::read_symlink(entry).string());
       if (inode) last = std::max(last, static_cast<std::uint32_t>(*inode));
     }
-    return last;  // the one made last
+    return last;  // inodes increase
   }
   ProcessNames::Programs find(std::uint64_t netns, std::uint32_t inode) {
     std::optional<ProcessNames::Programs> found;
@@ -41,7 +41,7 @@ struct ProcessFinderTest : testing::Test {
     return found.value_or(ProcessNames::Programs());
   }
 
-  /// A search ends after a while: on a busy machine the next one has more luck.
+  /// Repeats the search: on a busy machine it may end before it finds the process.
   ProcessNames::Programs find_there(std::uint64_t netns, std::uint32_t inode) {
     ProcessNames::Programs found;
     const TimePoint end = finder.loop.now() + testing_support::kDeadline;
@@ -92,7 +92,7 @@ TEST_F(ProcessFinderTest, AnswersForOthersWhileOneProcessCannotBeRead) {
               testing::Contains(testing::HasSubstr(std::to_string(hanging.pid()))));
 }
 
-/// Perl writes what is assigned to $0 over its arguments and its environment, as redis and nginx
+/// Perl writes a value assigned to $0 over its arguments and its environment, as redis and nginx
 /// do.
 TEST_F(ProcessFinderTest, FindsTheOptOutOfAProgramThatOverwroteItsEnvironmentInItsParents) {
   std::array<int, 2> told{};

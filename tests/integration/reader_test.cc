@@ -1,5 +1,5 @@
-// The reader as the daemon uses it: what it tells of processes and files, and what becomes of it
-// when something that it reads does not answer.
+// The reader as the daemon uses it: what it returns of processes and files, and what happens when a
+// process or file does not answer.
 #include "broker/client/reader.h"
 
 #include <gmock/gmock.h>
@@ -138,10 +138,11 @@ TEST_F(ReaderTest, KeepsReadingOthersWhenAProcessHangs) {
   EXPECT_EQ(processes.silences(), 1U) << "it is not read again";
 }
 
-/// What a kernel or a filter answers to openat2(2); 0: it opens. The rules for paths are the same.
+/// The parameter is the errno that openat2(2) returns, from the kernel or a filter; 0: it succeeds.
+/// The rules for paths are the same.
 class ReaderFilesTest : public testing::TestWithParam<int> {
  protected:
-  /// In a thread, since a filter is for life; what it starts inherits it.
+  /// In a thread, since a filter cannot be removed. Processes started there inherit it.
   void run(void (*body)(ReaderRig&)) {
     std::thread([body] {
       if (GetParam() != 0) answer_openat2_with(GetParam());
@@ -259,7 +260,7 @@ INSTANTIATE_TEST_SUITE_P(OfOpenat2, ReaderFilesTest, testing::Values(0, ENOSYS, 
                            return answer.param == ENOSYS ? "Missing" : "Forbidden";
                          });
 
-/// A FUSE request that the server has taken cannot be ended by a signal: its reader stays.
+/// No signal ends a FUSE request that the server has received, so its reader stays.
 TEST_F(ReaderTest, GivesUpOnFilesWhenTooManyReadersHang) {
   HangingFuse hanging(HangingFuse::What::Mount);
   const UniqueFd there(

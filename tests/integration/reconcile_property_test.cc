@@ -1,7 +1,7 @@
-// What the forward table promises whatever happens: any order of events ends in the forwards that a
-// table makes which sees nothing but the end, and doing it once more changes nothing. Events are
-// listeners, containers, settings, what dev containers ask for, and host ports that others take;
-// the table reconciles after some of them only.
+// Properties of the forward table: any order of events ends in the forwards of a table that has
+// only seen the final state, and repeating the final state changes nothing. Events are listeners,
+// containers, settings, dev container metadata, and host ports taken by others; the table
+// reconciles after some of them only.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -20,17 +20,18 @@ using testing::IsEmpty;
 struct ReconcileProperties : ForwardTableTest {
   ReconcileProperties() {
     settings.host.linger = Duration::zero();
-    settings.host.sticky = false;  // or the past would show
+    settings.host.sticky = false;  // else the result would depend on the past
     table->apply_settings();
   }
 
   struct Inside {
     std::string name;             ///< of the container, and of its compose service
-    TestAccess* reach = nullptr;  ///< null while it is away
+    TestAccess* reach = nullptr;  ///< null while there is no such container
     std::vector<Port> ports;
   };
 
-  /// Some of: an exclusion, a rule that moves, one that labels, one that ignores, a declaration.
+  /// A random subset of: an exclusion, a rule that moves ports, one that sets a label, one that
+  /// ignores ports, a declared forward.
   Settings any_settings() {
     Settings out = settings;
     out.ports.exclude.clear();
@@ -47,7 +48,7 @@ struct ReconcileProperties : ForwardTableTest {
       rule.container = "api";
       rule.on_auto_forward = "ignore";
     }
-    Rule& fixed = *out.rules.emplace(out.rules.begin());  // no fall-back, or the past would show
+    Rule& fixed = *out.rules.emplace(out.rules.begin());  // a fall-back depends on the past
     fixed.ports = {{9004, 9004}, {9014, 9014}};
     fixed.require_host_port = true;
     if (coin()) {
@@ -58,7 +59,7 @@ struct ReconcileProperties : ForwardTableTest {
     }
     return out;
   }
-  /// What a dev container says of its own ports and of those of the other service.
+  /// Dev container metadata about its own port and that of the other service, or none.
   std::map<std::string, std::string> any_labels() {
     if (coin()) return {{"any", "label"}};
     const char* const attributes = coin() ? R"({"onAutoForward": "ignore"})"
@@ -70,7 +71,8 @@ struct ReconcileProperties : ForwardTableTest {
   }
   void come_or_go(Inside& inside) {
     if (inside.reach != nullptr) {
-      // Or what it asks for would be remembered for a while, as for one that is made anew.
+      // Without its metadata, which would be kept for a while in case the container is created
+      // again.
       inside.reach->set_labels({{"any", "other"}});
       table->on_access_changed(*inside.reach);
       table->on_access_removed(*inside.reach, RemovalReason::Gone);
@@ -115,7 +117,7 @@ struct ReconcileProperties : ForwardTableTest {
         return table->on_listeners(*inside.reach);
     }
   }
-  /// The same end, for a table that has seen nothing else.
+  /// Makes a new table that sees the final state only.
   void begin_anew() {
     table->stop();
     turn_until([&] { return table->forwards().draining().empty(); });
@@ -141,9 +143,9 @@ struct ReconcileProperties : ForwardTableTest {
   }
   bool coin() { return random() % 2 == 0; }
 
-  std::mt19937 random{42};  // NOLINT: a fixed seed, so that a failure can be repeated
+  std::mt19937 random{42};  // NOLINT: a fixed seed, so that failures are reproducible
   Inside web{.name = "web"}, api{.name = "api"};
-  std::pair<UniqueFd, UniqueFd> taken;  ///< host ports that somebody else has
+  std::pair<UniqueFd, UniqueFd> taken;  ///< host ports that another program has
 };
 
 TEST_F(ReconcileProperties, AnyOrderOfEventsEndsAsIfOnlyTheEndHadBeen) {
@@ -154,9 +156,9 @@ TEST_F(ReconcileProperties, AnyOrderOfEventsEndsAsIfOnlyTheEndHadBeen) {
       any_event();
       if (coin()) table->reconcile_dirty();
     }
-    table->apply_settings();  // conflicts are retried now, and not when they are due
+    table->apply_settings();  // retries conflicts now instead of when they are due
     reconcile();
-    ASSERT_TRUE(relay.loop.turn(Duration::zero()));  // what holds no port lingers no longer
+    ASSERT_TRUE(relay.loop.turn(Duration::zero()));  // forwards without a host port stop lingering
     turn_until([&] { return !lingers(); });
     const std::set<std::string> after_all = forwards();
     told.take();

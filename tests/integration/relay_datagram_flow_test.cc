@@ -1,5 +1,5 @@
-// How the flows of a UDP forward end: refused, given up, idle, without a client, drained; and what
-// a client may cost others.
+// Ends of the flows of a UDP forward: refused, evicted, idle, without a client, drained; and what a
+// client may cost others.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -184,7 +184,7 @@ TEST(DatagramPortWildcardTest, AnswersComeFromTheAddressThatWasAsked) {
   const Endpoint anywhere{IpAddress::any(Family::V4), kUdpPort};
   ASSERT_TRUE(rig.port->bind(addresses(anywhere)));
   rig.serve();
-  const UniqueFd client = datagrams_to({asked, kUdpPort});  // hears that address only
+  const UniqueFd client = datagrams_to({asked, kUdpPort});  // receives from that address only
   const Endpoint inside = rig.ask(client, "you?").from;
   ASSERT_EQ(send_one_to(rig.target, "me", inside), 0);
   const OneDatagram answer = rig.take(client);

@@ -1,4 +1,4 @@
-// One UDP forward on real host ports: binding, relaying, holding whom it can't serve yet.
+// One UDP forward on real host ports: binding, relaying, holding clients that cannot be served yet.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

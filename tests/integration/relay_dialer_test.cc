@@ -1,4 +1,5 @@
-// Dialling real listeners: order, refusals, deadlines, sockets that come late, another namespace.
+// Dialling of real listeners: order, refusals, deadlines, sockets that arrive late, another
+// namespace.
 #include <gtest/gtest.h>
 #include <linux/netlink.h>
 #include <netinet/tcp.h>
@@ -21,7 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 using namespace testing_support;
 
-/// Sockets of a namespace of its own, as a container's.
+/// Sockets of a new network namespace, as of a container.
 struct ContainerSockets final : SocketSource {
   [[nodiscard]] UniqueFd take(Family family) override {
     return ns->socket(address_family(family), type);
@@ -57,7 +58,7 @@ struct DialerTest : testing::Test, DialHandler {
     attempt = std::move(start.attempt);
     if (start.connected.valid()) outcome = std::move(start.connected);
   }
-  /// A port where nobody listens and nobody will, since it stays bound.
+  /// A port where nothing listens or can listen, since it stays bound.
   Endpoint refusing(Family family) {
     UniqueFd fd = new_socket(family);
     const SockAddr address = to_sockaddr({IpAddress::loopback(family), 0});
@@ -220,7 +221,7 @@ TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceAndFailsWhenThatIsGone) {
   EXPECT_FALSE(*outcome);
 }
 
-/// By what the kernel tells of the listeners, as the daemon has it.
+/// With listeners as the kernel reports them to the daemon.
 struct InterfaceDialerTest : DialerTest, testing::WithParamInterface<Protocol> {};
 
 INSTANTIATE_TEST_SUITE_P(Of, InterfaceDialerTest, testing::Values(Protocol::Tcp, Protocol::Udp),
@@ -254,7 +255,8 @@ TEST_P(InterfaceDialerTest, ReachesAListenerThatIsBoundToAnInterface) {
     while (!outcome) EXPECT_TRUE(loop.turn(1s));
     if (!*outcome) return outcome->error().code;
     if (tcp) return accept_from(bound).valid() ? 0 : ENODATA;
-    // An interface that was just taken up drops what it is given, until the kernel has noticed.
+    // An interface that has just been set up drops packets until the kernel has processed the
+    // change.
     const TimePoint deadline = loop.now() + kDeadline;
     do {
       EXPECT_EQ(::send(outcome->value().get(), "?", 1, 0), 1);

@@ -1,7 +1,7 @@
-// How the two ends of a relayed connection part, whichever of them begins and whatever kind of
-// socket each has: an end of stream stays one and a reset stays one, neither comes before the data,
-// and each direction ends by itself. A Unix socket knows no reset but that its peer has closed with
-// bytes unread; where TCP would be reset it sees an end.
+// Ends of relayed connections, for each side that may begin and each kind of socket: an end of
+// stream is passed on as one and a reset as a reset, neither before the data, and each direction
+// ends by itself. A Unix socket is reset only if its peer closes with unread bytes; where TCP would
+// be reset it sees an end of stream.
 #include <gtest/gtest.h>
 
 #include "support/relay_rig.h"
@@ -19,14 +19,15 @@ struct PartingTest : testing::TestWithParam<Parting> {
     const Kinds& kinds = std::get<Kinds>(GetParam());
     return side == Beginner::Client ? kinds.first : kinds.second;
   }
-  /// That Unix sockets see an end where others are reset.
+  /// The ending that `last` sees when `first` is reset; Unix sockets see an end of stream.
   [[nodiscard]] Ending reset_as_seen_by_last() const {
     return last_kind == StreamKind::Unix ? Ending::Fin : Ending::Reset;
   }
   bool relay_is_over() {
     return rig.until([this] { return !rig.relay; });
   }
-  /// Writes all of `text`, with the relay's help, and waits until the relay has it or the peer.
+  /// Writes all of `text` while the relay runs, and waits until the relay or the peer has received
+  /// it.
   void send_off(const UniqueFd& fd, std::string_view text) {
     ASSERT_TRUE(rig.until([&] {
       const auto n = ::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
@@ -38,14 +39,14 @@ struct PartingTest : testing::TestWithParam<Parting> {
 
   bool client_begins = std::get<Beginner>(GetParam()) == Beginner::Client;
   RelayRig rig{std::get<Kinds>(GetParam())};
-  UniqueFd& first = client_begins ? rig.client : rig.target;  ///< begins to part
+  UniqueFd& first = client_begins ? rig.client : rig.target;  ///< ends its side first
   UniqueFd& last = client_begins ? rig.target : rig.client;
   std::uint64_t& delivered_back = client_begins ? rig.counters.bytes_out : rig.counters.bytes_in;
   StreamKind first_kind = kind_of(client_begins ? Beginner::Client : Beginner::Target);
   StreamKind last_kind = kind_of(client_begins ? Beginner::Target : Beginner::Client);
 };
 
-/// Of those where the first one is TCP, and so able to reset.
+/// The cases in which `first` is TCP, and so can reset.
 struct ResetTest : PartingTest {};
 
 constexpr Kinds kTcp4{StreamKind::Tcp4, StreamKind::Tcp4};
@@ -126,17 +127,17 @@ TEST_P(PartingTest, OneThatClosesWithBytesUnreadResetsTheOther) {
 TEST_P(PartingTest, WhoWritesToOneThatIsGoneIsReset) {
   first.reset();
   EXPECT_EQ(rig.receive_to_end(last).ending, Ending::Fin) << "an ordinary end at first";
-  rig.settle();  // a Unix socket hangs up for good: no reason to spin
+  rig.settle();  // a Unix socket reports EPOLLHUP from now on; the relay must not spin
   write_all(last, "hello?");
   ASSERT_TRUE(relay_is_over());
   EXPECT_EQ(::send(last.get(), "!", 1, MSG_NOSIGNAL), -1);
   EXPECT_EQ(errno, EPIPE);
 }
 
-/// What it said last is never read, and a socket that is closed so would forget what it has to
-/// send.
+/// What `last` sends is never read; if its relay socket were closed with unread bytes, the kernel
+/// would discard the data that it still has to send.
 TEST_P(PartingTest, WhatWasSentToOneThatHasSaidAllArrivesThoughItIsNotHeardOut) {
-  const std::string answer = random_text(600'000);  // more than windows and buffers take at once
+  const std::string answer = random_text(600'000);  // more than windows and buffers hold at once
   send_off(first, answer);
   first.reset();
   rig.settle();
@@ -212,7 +213,7 @@ TEST_P(ResetTest, AResetIsPassedOnEvenWhenNobodySaysAnythingAnyMore) {
   EXPECT_EQ(errno, EPIPE) << "reset after its peer's FIN";
 }
 
-/// What was under way is in the relay alone: nothing that could be read would bring the news.
+/// The relay has all data in its own buffers: it can read nothing that would report the reset.
 TEST_P(ResetTest, AReaderThatIsResetIsNewsToOneThatHasNothingMoreToSay) {
   const std::string some = random_text(50'000);
   std::size_t written = 0;

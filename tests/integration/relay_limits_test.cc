@@ -1,5 +1,5 @@
-// How many clients one forward takes: as many as it may have, so many in a turn, and none while
-// descriptors are short; nobody is lost.
+// Limits of clients of one forward: in total, in one turn, and while descriptors are short; no
+// client is lost.
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -29,8 +29,8 @@ TEST(ForwardPortLimitTest, BeyondMaxConnectionsClientsWaitInTheQueue) {
   EXPECT_EQ(rig.receive(three, 9).text, "your turn");
 }
 
-/// Nobody waits behind a client that comes alone, so nobody is looked for; the turns after it take
-/// in more and more of those who came together.
+/// A client that comes alone has no others behind it in the backlog, so no further accept is tried;
+/// the following turns accept more and more of the clients that come together.
 TEST(ForwardPortLimitTest, SuccessiveTurnsAcceptTwiceAsManyEach) {
   ForwardRig rig;
   rig.start();
@@ -55,7 +55,8 @@ TEST(ForwardPortLimitTest, OneTurnTakesInSoManyAndThenOthersHaveTheirs) {
   EXPECT_TRUE(rig.until([&] { return rig.port->counters().total == 2 * kMost; }));
 }
 
-/// The daemon's side runs in a child with few descriptors, clients and target in the test.
+/// The daemon's side runs in a child process with few descriptors; clients and target are in the
+/// test.
 TEST(ForwardPortLimitTest, WithoutDescriptorsAcceptingPausesAndNobodyIsLost) {
   constexpr int kClients = 60;
   const UniqueFd target = listen_on_loopback(Family::V4);

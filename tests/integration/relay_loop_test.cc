@@ -1,5 +1,5 @@
-// A forward whose target leads back to its own host port, and the pools of clients that must not be
-// taken for that.
+// A forward whose target leads back to its own host port, and pools of clients that must not be
+// mistaken for such a loop.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
@@ -24,13 +24,13 @@ struct LoopTest : testing::Test {
     rig.start();
   }
 
-  /// Accepts whoever has come to the target.
+  /// Accepts all connections that wait at the target.
   std::vector<UniqueFd> arrivals() {
     std::vector<UniqueFd> out;
     while (wait_for(rig.target.get(), POLLIN, 0)) out.push_back(accept_from(rig.target));
     return out;
   }
-  /// As `ssh -R` does: for each connection that comes inside, one more to the host port.
+  /// As `ssh -R` does, makes one more connection to the host port for each one that arrives inside.
   void go_round() {
     for (UniqueFd& inside : arrivals()) {
       loop.push_back(std::move(inside));
@@ -88,7 +88,7 @@ TEST_F(LoopTest, IsForgottenWithItsListener) {
   EXPECT_EQ(rig.receive(client, 8).text, "a server");
 }
 
-/// What a client sends goes round with it.
+/// The bytes of the client go through the loop with it.
 TEST_F(LoopTest, IsFoundThoughBytesGoRound) {
   loop.push_back(connect_to_port(kBoth[0]));
   write_all(loop.back(), "hello");
@@ -125,7 +125,7 @@ TEST_F(LoopTest, IsNoPoolThatIsOpenedAtOnce) {
   expect_all_served(kPool);
 }
 
-/// The client is as quick as the forward.
+/// The client connects as fast as the forward accepts.
 TEST_F(LoopTest, IsNoPoolThatIsOpenedOneByOne) {
   while (clients_.size() < kPool) {
     clients_.push_back(connect_to_port(kBoth[0]));
@@ -160,7 +160,7 @@ TEST_F(LoopTest, IsNoPoolThatWaitsForEachAnswer) {
   expect_all_served(kPool);
 }
 
-/// Each attempt is the effect of the one before, without a byte from the target.
+/// Each attempt is caused by the previous one, without a byte from the target.
 TEST_F(LoopTest, IsNoClientThatTriesAgainWhenTheServerCloses) {
   for (std::size_t attempts = 0; attempts < kPool; ++attempts) {
     auto [client, inside] = rig.connect_through();

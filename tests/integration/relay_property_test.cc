@@ -1,8 +1,8 @@
-// Connections that lead random lives, several at a time, and what each end must see of the other:
-// nothing but what was sent, in order; all of it where the other ended orderly; and never an end of
-// stream after a part of it. Knows of relays only that they have two ends.
+// Random sequences of actions on several connections at a time, and what each end must see of the
+// other: only what was sent, in order; all of it if the other ended orderly; and never an end of
+// stream after a part of it. The test knows only that a relay has two ends.
 //
-// Another walk: --gtest_random_seed=N. What is written below at each promise is the contract.
+// Another sequence: --gtest_random_seed=N. The comments at each check are the contract.
 #include <gtest/gtest.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -35,7 +35,7 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-/// Around what makes a pump change its ways, and some of no meaning.
+/// Sizes around the thresholds of a pump, and some arbitrary ones.
 std::size_t random_size(Random& random) {
   static constexpr std::array kThresholds{std::size_t{1}, Pump::kSmallSplice, Pump::kBulkRead,
                                           RelayContext::kBufferSize, Pump::kBytesPerTurn};
@@ -49,19 +49,19 @@ std::size_t random_size(Random& random) {
   }
 }
 
-/// What everybody says, from a place of one's own on.
+/// The data that every end sends, each from its own offset.
 const std::string& tape() {
-  static const std::string kTape = random_text(1'048'573);  // a prime: chunks never line up
+  static const std::string kTape = random_text(1'048'573);  // a prime, so that chunks never align
   return kTape;
 }
 
-/// One end of a connection: what it does, and what it has seen.
+/// One end of a connection: its actions, and what it has seen.
 class FarEnd {
  public:
   FarEnd(UniqueFd socket, StreamKind kind, std::size_t place)
       : fd_(std::move(socket)), kind_(kind), place_(place) {}
 
-  /// As much as goes in.
+  /// Writes up to `size` bytes, as many as the socket accepts.
   void write(std::size_t size) {
     while (size > 0 && fd_.valid() && !said_all_ && !told_by_write_) {
       const std::string_view text = words(sent_, size);
@@ -72,14 +72,15 @@ class FarEnd {
       size -= static_cast<std::size_t>(n);
     }
   }
-  /// @param other of the same connection: what comes in is compared with what it has said
+  /// Reads up to `most` bytes.
+  /// @param other the other end, to whose sent data they are compared
   void read(std::size_t most, const FarEnd& other) {
     static std::array<char, 65536> buffer;
     while (most > 0 && fd_.valid() && ending_ == Ending::None) {
       const ssize_t n = ::recv(fd_.get(), buffer.data(), std::min(most, buffer.size()), 0);
       if (n < 0 && errno == EAGAIN) return;
       if (n < 0) ending_ = errno == ECONNRESET ? Ending::Reset : Ending::Other;
-      if (n == 0) ending_ = told_by_write_ ? Ending::Reset : Ending::Fin;  // told once, by either
+      if (n == 0) ending_ = told_by_write_ ? Ending::Reset : Ending::Fin;  // reported once
       if (n > 0) take({buffer.data(), static_cast<std::size_t>(n)}, other);
       most -= std::min(most, buffer.size());
     }
@@ -107,7 +108,7 @@ class FarEnd {
   [[nodiscard]] bool present() const { return fd_.valid(); }
   [[nodiscard]] bool finished() const { return !fd_.valid() || ending_ != Ending::None; }
 
-  /// Of one that is there to the end: what it must have seen of `other`.
+  /// Checks, for an end that was open to the last, what it must have seen of `other`.
   void check(const FarEnd& other) const {
     const bool whole = got_ == other.sent_;
     EXPECT_TRUE(same_) << "only what was sent, in order";
@@ -117,7 +118,7 @@ class FarEnd {
     if (other.orderly(*this)) {
       EXPECT_EQ(ending_, Ending::Fin);
       EXPECT_TRUE(whole);
-    } else if (kind_ != StreamKind::Unix) {  // which knows no reset
+    } else if (kind_ != StreamKind::Unix) {  // Unix sockets see no reset
       EXPECT_TRUE(ending_ == Ending::Reset || (other.said_all_ && whole)) << "a part taken for all";
     }
   }
@@ -153,19 +154,21 @@ class FarEnd {
     fd_.reset();
   }
 
-  /// It has ended so that `other` sees all, and an end: it listens still, or had heard all.
+  /// Whether this end has ended so that `other` sees all data and an end of stream: it is still
+  /// open, or had received everything when it closed.
   [[nodiscard]] bool orderly(const FarEnd& other) const {
     if (!gone_) return true;
     return !abrupt_ && heard_all_ && got_ == other.sent_;
   }
-  /// A kernel forgets what it has not sent when it resets, or is reset since nobody listens.
+  /// Number of bytes that `other` must receive. A kernel discards unsent data when it sends a
+  /// reset, or receives one because the other end has closed.
   [[nodiscard]] std::size_t promised(const FarEnd& other) const {
     return orderly(other) ? sent_ : sent_ - std::min(left_behind_, sent_);
   }
 
   UniqueFd fd_;
   StreamKind kind_;
-  std::size_t place_;  ///< on the tape
+  std::size_t place_;  ///< offset in the tape
   std::size_t sent_ = 0;
   std::size_t got_ = 0;
   std::size_t left_behind_ = 0;
@@ -174,11 +177,11 @@ class FarEnd {
   bool said_all_ = false;  ///< it has sent a FIN
   bool gone_ = false;
   bool abrupt_ = false;         ///< its kernel has sent a RST
-  bool heard_all_ = false;      ///< when it closed
-  bool told_by_write_ = false;  ///< that the connection was reset
+  bool heard_all_ = false;      ///< at its close
+  bool told_by_write_ = false;  ///< a write has reported the reset
 };
 
-/// What all connections share.
+/// Shared by all connections.
 struct Place {
   explicit Place(std::uint64_t seed) : random(seed) {}
   Random random;
@@ -214,7 +217,7 @@ class Connection final {
   void finish() {
     for (FarEnd& end : ends_) end.half_close();
   }
-  /// @return whether each end has seen how the other one ended
+  /// @return whether each end has seen the end of the other one
   bool read_to_the_end() {
     for (std::size_t i : {0U, 1U}) ends_[i].read(SIZE_MAX, ends_[1 - i]);
     return ends_[0].finished() && ends_[1].finished();
@@ -256,7 +259,8 @@ class Connection final {
   std::ostringstream log_;
 };
 
-/// Turns the loop until it holds for all. @return whether it did, in good time
+/// Turns the loop until the condition holds for all connections.
+/// @return whether it did before the deadline
 bool until_all(Place& place, std::list<Connection>& all,
                const std::function<bool(Connection&)>& holds) {
   const TimePoint deadline = place.loop.now() + kDeadline;
@@ -267,11 +271,11 @@ bool until_all(Place& place, std::list<Connection>& all,
   return true;
 }
 
-/// A few connections that live at the same time, from their beginning to their end.
+/// Runs a few simultaneous connections from beginning to end.
 void live_through(Place& place) {
   constexpr std::array kKinds{StreamKind::Tcp4, StreamKind::Tcp6, StreamKind::Unix};
   constexpr std::size_t kAtATime = 8;
-  constexpr std::size_t kSteps = 15;  // of each, about
+  constexpr std::size_t kSteps = 15;  // about, of each connection
   std::list<Connection> all;
   while (all.size() < kAtATime) {
     all.emplace_back(place, place.random.one_of(kKinds), place.random.one_of(kKinds));

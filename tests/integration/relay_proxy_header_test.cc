@@ -1,4 +1,4 @@
-// What a target reads first when the PROXY protocol is spoken to it: every byte of it.
+// The PROXY protocol header, as a target reads it: every byte.
 #include <gtest/gtest.h>
 
 #include "relay/stream_port.h"
@@ -36,7 +36,7 @@ struct Case {
   Family client;
 };
 
-/// The target is an IPv4 one: the header has the addresses of the client's family all the same.
+/// The target uses IPv4; the header has the address family of the client all the same.
 class ForwardWithProxyHeader : public testing::TestWithParam<Case> {
  protected:
   [[nodiscard]] static std::string header_for(const UniqueFd& client) {

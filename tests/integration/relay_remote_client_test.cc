@@ -1,4 +1,5 @@
-// A forward that listens for other machines: who of them and of this one is let in.
+// A forward that listens for other machines: which of their clients, and of this machine's, are
+// authorized.
 #include <gtest/gtest.h>
 
 #include "support/addresses.h"
@@ -40,7 +41,7 @@ TEST_F(ForwardForOtherMachines, ResetsThemWhenItMayNotWhateverElseItMay) {
   EXPECT_EQ(rig.identity.refused().remote, 1U);
 }
 
-/// It came by the address that others use, and is asked who it is all the same.
+/// The client connects to the address that other machines use, and is identified all the same.
 TEST_F(ForwardForOtherMachines, ExaminesClientsOfThisMachine) {
   start({.allow_remote = true});
   UniqueFd gone = connect_to_port({OtherMachine::kHere, kHostPort});

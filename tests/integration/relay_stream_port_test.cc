@@ -53,8 +53,7 @@ TEST_F(StreamPortTest, BindsBothFamiliesOrNeither) {
   EXPECT_TRUE(rig.bind()) << "and another try may succeed";
 }
 
-/// A SYN that meets a listener in the moment of its shutdown(2) is lost, and sent again a second
-/// later.
+/// A SYN that arrives during shutdown(2) of the listener is lost, and sent again a second later.
 TEST_F(StreamPortTest, WhoConnectsWhileThePortIsTakenIsAnsweredAtOnce) {
   for (int taken = 0; taken < 300; ++taken) {
     ForwardRig passing;
@@ -108,7 +107,7 @@ TEST_F(StreamPortTest, HeldClientsAreServedWhenThereIsATarget) {
   const UniqueFd one = connect_to_port(kBoth[0]);
   const UniqueFd two = connect_to_port(kBoth[1]);
   write_all(one, "early");
-  ::shutdown(one.get(), SHUT_WR);  // it has said all, and still wants its answer
+  ::shutdown(one.get(), SHUT_WR);  // it sends no more, and still expects an answer
   ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 2; }));
   ASSERT_TRUE(rig.serve());
   const UniqueFd first = rig.accept_inside();

@@ -1,5 +1,5 @@
-// A relay between real sockets of every kind: what comes in goes out, nothing is lost, nothing
-// spins. How connections end is in relay_endings_test.cc.
+// A relay between real sockets of every kind: data arrives complete, and the relay does not spin.
+// Ends of connections are in relay_endings_test.cc.
 #include "relay/relay.h"
 
 #include <gtest/gtest.h>
@@ -42,7 +42,7 @@ TEST_P(RelayTest, BytesAndAnEndThatWereThereBeforeItBeganArrive) {
   EXPECT_EQ(got.ending, Ending::Fin);
 }
 
-/// Bytes that were written one by one, after so many at once that the direction was spliced.
+/// Single bytes, after so much data at once that the direction was spliced.
 TEST_P(RelayTest, SingleBytesArriveInOrderWhateverCameBeforeThem) {
   const std::string much = random_text(100'000);
   const std::string little = random_text(500);
@@ -80,7 +80,7 @@ TEST_P(RelayTest, AnUrgentByteArrivesInItsPlaceHoweverBytesAreMoved) {
     for (const bool settled : {false, true}) {
       SCOPED_TRACE(testing::Message() << urgent << (settled ? " settled" : ""));
       RelayRig own(GetParam());
-      write_all(own.client, text);  // which makes it bulk
+      write_all(own.client, text);  // makes the direction bulk
       EXPECT_TRUE(own.receive(own.target, text.size()).text == text);
       send_with_urgent_byte(own, text, urgent, settled);
       const Received got = own.receive_to_end(own.target);
@@ -99,7 +99,7 @@ std::size_t unread_bytes(int fd) {
 
 TEST_P(RelayTest, ForAPeerThatNeverReadsItHoldsAPipeFullAndTakesNoMore) {
   const std::size_t written = rig.fill(rig.client);
-  rig.settle();  // and it does not spin
+  rig.settle();  // the relay must not spin
   const std::size_t waits = unsent_bytes(rig.client.get()) + unread_bytes(rig.client_inside);
   const std::size_t held = written - waits - rig.counters.bytes_in;
   EXPECT_GT(waits, 0U) << "the sender is held up";
@@ -109,9 +109,9 @@ TEST_P(RelayTest, ForAPeerThatNeverReadsItHoldsAPipeFullAndTakesNoMore) {
   EXPECT_EQ(rig.receive(rig.target, written).text.size(), written) << "nothing was lost";
 }
 
-/// Each message is read whole, copied, and sent in many parts, as far as the reader lets it.
+/// Each message is read at once, copied, and sent in many parts, as the reader permits.
 TEST_P(RelayTest, MessagesForASlowReaderArriveWhole) {
-  const int least = 1;  // the kernel's own minimum counts
+  const int least = 1;  // the kernel applies its minimum
   ::setsockopt(rig.client_inside, SOL_SOCKET, SO_SNDBUF, &least, sizeof least);
   const std::string message = random_text(Pump::kBulkRead - 1);
   for (int i = 0; i < 10; ++i) {

@@ -1,5 +1,5 @@
-// Clients of a forward whose target turns them away: refused, reset before it was accepted, out of
-// reach; over IPv4 and IPv6.
+// Clients of a forward that its target rejects: refused, reset before accept, unreachable; over
+// IPv4 and IPv6.
 #include <gtest/gtest.h>
 
 #include "support/forward_rig.h"
@@ -39,7 +39,7 @@ TEST_P(TurnedAwayTest, ByAListenerThatHasGoneTheyWaitForTheNext) {
   expect_served_by_the_next(client, there);
 }
 
-/// The kernel has taken the connection in, but the server closes before it accepts.
+/// The kernel has completed the handshake, but the server closes before it accepts.
 TEST_P(TurnedAwayTest, ByAListenerThatDidNotAcceptTheyWaitForTheNext) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
@@ -51,7 +51,7 @@ TEST_P(TurnedAwayTest, ByAListenerThatDidNotAcceptTheyWaitForTheNext) {
   expect_served_by_the_next(client, there);
 }
 
-/// On a busy machine a server may close and come back before the watch has looked.
+/// On a busy machine a server may close and return before the next poll of the watch.
 TEST_P(TurnedAwayTest, ByAListenerThatIsBackBeforeItsEndIsKnownTheyAreServed) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
@@ -81,7 +81,7 @@ TEST_P(TurnedAwayTest, TwiceTheyAreReset) {
   EXPECT_EQ(rig.receive(again, 3).text, "now");
 }
 
-/// The server had accepted the connection, and ends it a while later.
+/// The server has accepted the connection, and resets it later.
 TEST_P(TurnedAwayTest, LaterTheyAreReset) {
   rig.start();
   auto [client, inside] = rig.connect_through(entry);

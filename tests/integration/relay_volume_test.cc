@@ -1,5 +1,5 @@
-// A lot of bytes at full speed, both ways at once, every one of them compared. The far ends have
-// threads of their own, so that what is met is a relay that is never idle.
+// Much data at full speed, in both directions at once, every byte compared. The far ends have
+// threads of their own, so that the relay is never idle.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -19,7 +19,7 @@ constexpr std::size_t kMuch = 100'000'000;  ///< a build for debugging or with s
 #endif
 constexpr std::size_t kLess = 50'000'000;
 
-/// What both say, over and over: of a prime size, so that chunks never line up.
+/// The data that both ends send repeatedly: of a prime size, so that chunks never align.
 const std::string& block() {
   static const std::string kBlock = random_text(262'139);
   return kBlock;
@@ -36,7 +36,7 @@ void say(int fd, std::size_t total) {
   ::shutdown(fd, SHUT_WR);
 }
 
-/// @return how many bytes came before an end of stream, all of them the right ones
+/// @return number of correct bytes before the end of stream
 std::size_t hear(int fd) {
   std::vector<char> buffer(block().size());
   for (std::size_t got = 0;;) {

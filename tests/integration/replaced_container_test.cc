@@ -1,4 +1,5 @@
-// A container whose end is the beginning of another one of its name: known by then, or never.
+// Containers that are replaced by another one of the same name: recognized when the first one ends,
+// or not at all.
 #include <gtest/gtest.h>
 
 #include "support/finder.h"
@@ -12,7 +13,7 @@ using testing_support::KeptProcess;
 using testing_support::Sandbox;
 using testing_support::TempDir;
 
-/// A shell under podman's name and with these arguments, which waits until it is ended.
+/// A shell with the name podman and these arguments, which waits until it is ended.
 class PodmanCommand {
  public:
   explicit PodmanCommand(const std::vector<std::string>& arguments) {
@@ -60,7 +61,7 @@ class PodmanCommand {
 };
 
 struct ReplacedContainer : testing::Test {
-  /// How the container "web" ends, told by the log.
+  /// The reason that the log gives for the removal of container "web".
   RemovalReason end_of_web() {
     KeptProcess process(sandbox, id, "web");
     sandbox.end();

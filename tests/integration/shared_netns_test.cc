@@ -1,4 +1,5 @@
-// Several containers in one network namespace, as in a pod: who is whose process.
+// Several containers in one network namespace, as in a pod: which processes belong to which
+// container.
 #include <gtest/gtest.h>
 
 #include <algorithm>

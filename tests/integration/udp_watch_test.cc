@@ -1,4 +1,4 @@
-// A port watch that looks for UDP too.
+// A port watch that watches UDP as well.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -90,7 +90,7 @@ TEST_F(UdpWatchTest, WhereSocketsCloseByTheThousandsNobodyListensForAWhile) {
     return !c.watch.hears_closes();
   }));
   EXPECT_TRUE(rate_limit.exceeded(loop.now()));
-  rate_limit = CloseRateLimit();  // it is over
+  rate_limit = CloseRateLimit();  // no longer exceeded
   ASSERT_TRUE(c.until([&] { return c.watch.hears_closes(); }));
   EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(server)));
 }
