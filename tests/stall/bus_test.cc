@@ -1,4 +1,4 @@
-// What a program on the user's bus can do by accident: requests without number or measure.
+// Programs on the user's bus: requests of any number and size.
 #include "stall/stall_fixture.h"
 
 namespace portfwd {
@@ -7,7 +7,7 @@ namespace {
 using namespace testing_support;
 
 struct StallByBus : StallTest {
-  /// A process with a connection of its own that it uses until it is killed.
+  /// A process with a bus connection of its own, which it uses until it is killed.
   class Caller {
    public:
     Caller(const std::string& address, const std::function<void(sd_bus*)>& go_on) {

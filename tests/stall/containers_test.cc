@@ -1,5 +1,5 @@
-// What a container of the user's own can do: namespaces, listeners and processes without number, a
-// broker that does not answer.
+// Containers of the user: namespaces, listeners and processes in any number, and a broker that does
+// not answer.
 #include <sys/resource.h>
 
 #include "stall/stall_fixture.h"
@@ -10,7 +10,8 @@ namespace {
 using namespace testing_support;
 
 struct StallByContainer : StallTest {
-  /// Listens on `count` ports from `first` on. @return errno or 0
+  /// Listens on `count` ports from `first` on.
+  /// @return errno or 0
   static int open_many(const Box& box, Port first, int count) {
     return box.tell(
         [](BoxInside& inside, const BoxArgument& a) {
@@ -104,7 +105,7 @@ TEST_F(StallByContainer, IsNotSeenBesideThousandsOfProcesses) {
   });
 }
 
-/// To find the program behind a socket its descriptors are read.
+/// The descriptors of processes are read to find the program of a socket.
 TEST_F(StallByContainer, IsNotSeenBesideProcessesWithThousandsOfDescriptors) {
   expect_no_stall_beside([&] {
     const Box box;
@@ -132,7 +133,7 @@ TEST_F(StallByContainer, IsNotSeenBesideAHugeCommandLineAndEnvironment) {
   expect_no_stall_beside([&] {
     const Box box;
     ASSERT_EQ(box.tell([](BoxInside& inside, const BoxArgument&) {
-      // Its processes inherit the socket, so each may be the program behind it.
+      // Child processes inherit the socket, so each of them may be its program.
       UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
       const Endpoint at{kV4, 9000};
       const SockAddr address = to_sockaddr(at);
@@ -182,7 +183,7 @@ TEST_F(StallByContainer, IsNotSeenBesideSandboxesThatLiveShortly) {
   });
 }
 
-/// Both containers keep being served: the one whose broker is silent by a new broker.
+/// Both containers are still served: the one with the stopped broker by a new broker.
 TEST_F(StallByContainer, IsNotSeenBesideABrokerThatIsStopped) {
   start_daemon();
   const std::vector<pid_t> calm = brokers();
@@ -200,7 +201,7 @@ TEST_F(StallByContainer, IsNotSeenBesideABrokerThatIsStopped) {
   });
 }
 
-/// A client that neither reads nor ends, and a server that does not accept.
+/// A client that neither reads nor closes, and a server that does not accept.
 TEST_F(StallByContainer, IsNotSeenBesideAServerThatDoesNotAccept) {
   expect_no_stall_beside([&] {
     const Box box;

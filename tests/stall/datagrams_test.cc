@@ -1,5 +1,5 @@
-// What floods of datagrams do to everybody else: by the server in a container, whose answers the
-// daemon relays, and by another user, who is let into no forward.
+// Floods of datagrams: by a server in a container, from which the daemon relays answers, and by
+// another user, who is authorized for no forward.
 #include "stall/stall_fixture.h"
 
 namespace portfwd {
@@ -15,14 +15,14 @@ struct StallByDatagrams : StallTest {
     const SockAddr address = to_sockaddr({kV4, static_cast<Port>(port)});
     const int value = 0;
     (void)!::write(ready, &value, sizeof value);
-    ::setpriority(PRIO_PROCESS, 0, 0);  // it is to take a share of the CPUs, not most of them
-    for (;;) {  // each has a port of its own, so each is a new client
+    ::setpriority(PRIO_PROCESS, 0, 0);  // it must take a share of the CPUs, not most of them
+    for (;;) {                          // each has its own port, so each is a new client
       const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
       ::connect(fd.get(), address.get(), address.length);
       for (int i = 0; i < 100; ++i) (void)::send(fd.get(), "x", 1, MSG_NOSIGNAL);
     }
   }
-  /// A server that answers the first datagram without end, `size` bytes each.
+  /// A server that answers the first datagram with datagrams of `size` bytes without end.
   static int serve_without_end(const Box& box, Port port, int size) {
     return box.tell(
         [](BoxInside&, const BoxArgument& a) {

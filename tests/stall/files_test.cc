@@ -1,5 +1,5 @@
-// What the user's own files can be, by accident or because a container has the home folder mounted:
-// pipes, devices, folders, and more than was ever meant.
+// Files of the user that are not what they should be, by accident or because a container has
+// mounted the home folder: pipes, devices, folders, and very large files.
 #include <sys/stat.h>
 
 #include "stall/stall_fixture.h"

@@ -1,5 +1,6 @@
-// Files whose server does not answer. Any user can mount such a file system in a user namespace,
-// and hold a process's memory map by it, so that whoever reads the process's command line waits.
+// Files of a FUSE server that does not answer. Any user can mount such a file system in a user
+// namespace, and through it keep the memory map of a process locked, so that reading the command
+// line of the process blocks.
 #include "stall/stall_fixture.h"
 #include "support/hanging_fuse.h"
 #include "support/http_server.h"
@@ -40,7 +41,7 @@ TEST_F(StallByFuse, IsNotSeenBesideASandboxsProcessThatCannotBeRead) {
   });
 }
 
-/// More of them than may be read at a time.
+/// More such sandboxes than may be read at a time.
 TEST_F(StallByFuse, IsNotSeenBesideSandboxesOfWhichNoneCanBeRead) {
   expect_no_stall_beside([&] {
     std::vector<std::unique_ptr<HangingFuse>> all;
@@ -51,7 +52,7 @@ TEST_F(StallByFuse, IsNotSeenBesideSandboxesOfWhichNoneCanBeRead) {
   });
 }
 
-/// A label may name any folder, also one that a sandbox of the user's has mounted.
+/// A label may name any folder, including one that a sandbox of the user has mounted.
 TEST_F(StallByFuse, IsNotSeenBesideAWorkspaceThatDoesNotAnswer) {
   const std::string id(64, 'c');
   const HangingFuse fuse(HangingFuse::What::Mount);

@@ -1,8 +1,8 @@
-// Runs the stall tests in a small machine of their own: network, pid and mount namespaces with
-// /proc and /run of their own, and two ordinary users. The tests, the daemon and its containers
-// belong to one of them and have no capability; the other one is behind support/other_user.h. It
-// needs root, since one user namespace of an ordinary user has one uid. Where that is refused the
-// run fails and says so.
+// The program of the stall tests. It runs them in network, pid and mount namespaces with their own
+// /proc and /run, as two ordinary users. The tests, the daemon and its containers belong to one of
+// them and have no capability; other_user.h runs commands as the other one. It needs root, since a
+// user namespace of an ordinary user has one uid only. If that is refused, the run fails with a
+// message.
 #include <grp.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
@@ -31,7 +31,7 @@ using namespace portfwd::testing_support;
 constexpr uid_t kUser = 61001;
 constexpr uid_t kOtherUser = 61002;
 
-/// The bus asks for the names of its users.
+/// Adds names of the users, which the bus looks up.
 bool add_users() {
   std::ofstream("/run/passwd") << std::ifstream("/etc/passwd").rdbuf() << "\n"
                                << "portfwd-test:x:" << kUser << ":" << kUser << "::/:/bin/sh\n"
@@ -40,8 +40,8 @@ bool add_users() {
   return ::mount("/run/passwd", "/etc/passwd", nullptr, MS_BIND, nullptr) == 0;
 }
 
-/// For the first process of the pid namespace, whose /proc it becomes. /dev/fuse is open to every
-/// user, as udev's rules make it.
+/// Mounts /proc, /run and /dev/fuse for the first process of the pid namespace. /dev/fuse is open
+/// to every user, as by the rules of udev.
 bool mount_own() {
   const std::string runtime = "/run/user";
   return ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
@@ -65,12 +65,13 @@ int refuse(const char* what, int error) {
 
 [[noreturn]] void end_with(pid_t pid) {
   int status = 0;
-  for (pid_t ended = 0; ended != pid;) ended = ::wait(&status);  // orphans end here as well
+  for (pid_t ended = 0; ended != pid;) ended = ::wait(&status);  // reaps orphans as well
   ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-/// Hostile and harmless processes alike, before the other work of the machine. Where the scheduler
-/// groups by session (sched(7), autogroup) it is the group's nice value that counts.
+/// Gives all processes of the tests, hostile and harmless, precedence over the other work of the
+/// machine. Where the scheduler groups by session (sched(7), autogroup), the nice value of the
+/// group counts.
 void come_first() {
   ::setsid();
   const rlimit any{40, 40};  // getrlimit(2): -20
@@ -88,7 +89,8 @@ int run_tests() {
   return RUN_ALL_TESTS();
 }
 
-/// The first process reaps; the tests run in the second, and everything ends with the first.
+/// The first process reaps orphans; the tests run in the second. When the first one exits, all
+/// processes end.
 int run_as_init() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (!mount_own()) return refuse("mount", errno);

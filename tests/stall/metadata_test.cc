@@ -1,5 +1,5 @@
-// What an image, a workspace or an engine's answer can hold: labels, dev container metadata and
-// ports without bound.
+// Contents of images, workspaces and answers of engines: labels, dev container metadata and ports
+// in any number.
 #include "build_paths.h"
 #include "stall/stall_fixture.h"
 #include "support/http_server.h"
@@ -21,14 +21,14 @@ struct StallByMetadata : StallTest {
     return std::string(static_cast<std::size_t>(depth), '[') +
            std::string(static_cast<std::size_t>(depth), ']');
   }
-  /// Dev container metadata with that many different regular expressions.
+  /// Dev container metadata with `count` different regular expressions.
   static std::string expressions(int count, const std::function<std::string(int)>& expression) {
     Json attributes = Json::object();
     for (int i = 0; i < count; ++i) attributes[expression(i)] = {{"label", "x"}};
     return Json{{"portsAttributes", attributes}}.dump();
   }
 
-  /// One entry of podman's list for container `id`.
+  /// One entry of podman's list, for container `id`.
   static std::string entry(const std::string& id, const Json& labels,
                            const std::string& ports = "[]") {
     return R"({"Id":")" + id + R"(","Names":["image"],"Image":"x","Labels":)" + labels.dump() +
@@ -45,7 +45,7 @@ struct StallByMetadata : StallTest {
     answer_ = std::move(answer);
     engine_.emplace(loop_, engine_socket(), [this](const std::string&) { return answer_(id_); });
   }
-  /// A container of which the engine says that.
+  /// Asserts no stall by containers for which the engine gives this answer.
   void expect_no_stall_by(std::function<HttpReply(const std::string& id)> answer) {
     serve(std::move(answer));
     expect_no_stall_beside([&] {
@@ -58,7 +58,7 @@ struct StallByMetadata : StallTest {
         [metadata](const std::string& id) { return list_of(metadata_entry(id, metadata)); });
   }
 
-  /// Known to the engine, which has been asked for it.
+  /// A new container, after the engine was asked about it.
   std::unique_ptr<KeptProcess> new_container() {
     id_ = std::to_string(1000 + ++containers_) + std::string(60, 'c');
     const std::size_t asked = engine_->requests().size();
@@ -134,10 +134,10 @@ TEST_F(StallByMetadata, IsNotSeenBesideAMillionEmptyEntries) {
       [empty](const std::string& id) { return list_of(empty + entry(id, Json::object())); });
 }
 
-/// All of that is there when the daemon starts, as after a reboot.
+/// All of these exist when the daemon starts, as after a reboot.
 TEST_F(StallByMetadata, IsReadySoonBesideWhatImagesHold) {
-  constexpr Duration kMostReady = 1500ms;  // a second is what it may wait for an engine
-  std::string ports;  // an answer has 4 MiB at most
+  constexpr Duration kMostReady = 1500ms;  // it may wait for an engine for a second
+  std::string ports;                       // an answer may have 4 MiB
   for (int port = 1; port <= 80'000; ++port) {
     ports += R"({"PrivatePort":)" + std::to_string(port % 60'000 + 1) + R"(,"Type":"tcp"},)";
   }

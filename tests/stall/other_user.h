@@ -1,6 +1,6 @@
 // The other ordinary user of the stall tests: a process that was forked while the tests were still
-// root, and that starts what a test asks for as that user. A command is a captureless function,
-// which means the same on both sides of fork(2). Everything it started ends with stop().
+// root, and starts commands as that user. A command is a captureless function, which is valid on
+// both sides of fork(2). stop() ends everything that it has started.
 #pragma once
 
 #include <grp.h>
@@ -20,19 +20,20 @@ namespace portfwd::testing_support {
 
 inline constexpr int kNice = -15;  ///< of all processes of the stall tests
 
-/// Gives up root for an ordinary user without supplementary groups. @return errno or 0
+/// Changes from root to an ordinary user without supplementary groups.
+/// @return errno or 0
 inline int become_user(uid_t uid) {
   if (::setgroups(0, nullptr) != 0) return errno;
   if (::setresgid(uid, uid, uid) != 0 || ::setresuid(uid, uid, uid) != 0) return errno;
   ::prctl(PR_SET_DUMPABLE,
-          1);  // the change of user has cleared it, and with it access to /proc/self
+          1);  // cleared by the change of user; needed for access to /proc/self
   return 0;
 }
 
 class OtherUser {
  public:
-  /// Runs in a process of its own. It writes one int to `ready` when it is set up, and may go on
-  /// until SIGTERM.
+  /// A command; runs in a process of its own. It writes one int to `ready` when it is set up, and
+  /// may continue until SIGTERM.
   using Command = void (*)(int ready, int argument);
 
   static void start(uid_t uid) {
@@ -47,9 +48,10 @@ class OtherUser {
     peer() = UniqueFd(ends[0]);
   }
 
-  /// @return what the command wrote; -1 if it ended before
+  /// Runs a command.
+  /// @return the int that it wrote; -1 if it ended before
   static int run(Command what, int argument = 0) { return ask({what, argument}); }
-  /// Sends SIGTERM to everything that it has started, and waits for the commands' ends.
+  /// Sends SIGTERM to all processes that it has started, and waits for the commands to end.
   static void stop() { ask({}); }
 
  private:
@@ -97,7 +99,7 @@ class OtherUser {
       order.what(ends[1], order.argument);
       ::_exit(0);
     }
-    ::setpgid(pid, group);  // by both: whichever comes first
+    ::setpgid(pid, group);  // parent and child both set it: either may run first
     if (group == 0) group = pid;
     ::close(ends[1]);
     int reply = -1;

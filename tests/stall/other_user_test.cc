@@ -1,4 +1,4 @@
-// What another local user can do: processes and namespaces of that user's own, and connections.
+// Another local user: processes and namespaces of that user, and connections.
 #include "stall/stall_fixture.h"
 
 namespace portfwd {
@@ -11,7 +11,7 @@ struct StallByOtherUser : StallTest {
 
   static void report(int ready, int value) { (void)!::write(ready, &value, sizeof value); }
 
-  /// Connects, writes and closes, over and over.
+  /// Connects, writes and closes, repeatedly.
   static void flood(int ready, int port) {
     const SockAddr address = to_sockaddr({kV4, static_cast<Port>(port)});
     report(ready, 0);
@@ -23,7 +23,7 @@ struct StallByOtherUser : StallTest {
     }
   }
 
-  /// That many processes with a network namespace each.
+  /// Starts `count` processes with a network namespace each.
   static void fill(int ready, int count) {
     int made = 0;
     for (int i = 0; i < count; ++i) {
@@ -46,7 +46,7 @@ struct StallByOtherUser : StallTest {
     ::pause();
   }
 
-  /// Namespaces that come and go, `count` at a time.
+  /// Creates and removes namespaces, `count` at a time.
   static void churn(int ready, int count) {
     report(ready, 0);
     for (int i = 0; i < count; ++i) {

@@ -1,6 +1,6 @@
-// A process that does one thing over and over at a fixed rate and notes how long each took, while
-// the test does its own work. What it notes lies in shared memory, so that a round that never ends
-// can be read as well.
+// A process that repeats one action at a fixed rate and records the duration of each, while the
+// test runs. The records are in shared memory, so that an action that never ends can be read as
+// well.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@
 
 namespace portfwd::testing_support {
 
-/// Milliseconds of every round in one window.
+/// Durations of the rounds in one window.
 struct Latencies {
   std::vector<double> ms;
   int lost = 0;  ///< rounds that failed or had no answer
@@ -41,10 +41,11 @@ struct Latencies {
 
 class Probe {
  public:
-  /// One round; runs in the probe's process. @return whether it was answered
+  /// One round; runs in the probe's process.
+  /// @return whether it was answered
   using Round = std::function<bool()>;
 
-  /// @param make_round called in the probe's process, where it opens what it needs
+  /// @param make_round called in the probe's process; opens what the rounds use
   Probe(std::string name, std::chrono::microseconds interval,
         const std::function<Round()>& make_round)
       : name_(std::move(name)), interval_(interval) {
@@ -71,11 +72,11 @@ class Probe {
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] int rounds() const { return shared_->rounds; }
 
-  /// The rounds until now are not counted.
+  /// Begins a window: earlier rounds are not counted.
   void begin_window() { from_ = shared_->rounds; }
-  /// The rounds since then. One that has not ended counts with its time so far. Who waits makes
-  /// fewer requests meanwhile, so a stall of a second is one sample: that is what the bound for the
-  /// worst is for.
+  /// The rounds of the window. A round that has not ended counts with its time so far. A probe that
+  /// waits makes fewer rounds meanwhile, so a stall of a second is one sample; hence there is a
+  /// bound for the worst sample as well.
   [[nodiscard]] Latencies window() const {
     Latencies out;
     const int last = std::min<int>(shared_->rounds, kMost);
@@ -94,8 +95,8 @@ class Probe {
   static constexpr int kMost = 200'000;
   struct Shared {
     std::atomic<int> rounds = 0;
-    std::atomic<std::int64_t> began = 0;  ///< of the round that runs; 0 between two rounds
-    std::array<double, kMost> took{};     ///< milliseconds, negative if it failed
+    std::atomic<std::int64_t> began = 0;  ///< start of the current round; 0 between rounds
+    std::array<double, kMost> took{};     ///< milliseconds; negative: failed
   };
 
   static std::int64_t now() {

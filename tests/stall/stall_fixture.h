@@ -1,12 +1,12 @@
-// The fixture of the stall tests. A harmless container has a forward, and three processes of their
-// own use it for as long as a test lasts: one echoes over one connection, one makes a connection
-// for each echo, one asks the manager for its status over D-Bus. The test does to the daemon what a
-// hostile container, image, engine, user or file would do, and at the end none of the three may
+// Fixture of the stall tests. A harmless container has a forward, and three processes use the
+// daemon for as long as a test lasts: one echoes over one connection, one makes a connection for
+// each echo, one requests the status of the manager over D-Bus. The test does to the daemon what a
+// hostile container, image, engine, user or file could do, and at the end none of the three may
 // have waited too long or lost anything.
 //
-// A machine can stall as well. A fourth process does the same with a server outside of the daemon:
-// the control. What it waited is allowed on top, and a run is repeated, at most twice, when the
-// machine kept the control waiting as well.
+// A machine can stall as well. A fourth process, the control, does the same with a server outside
+// of the daemon. Its waiting time is added to the bounds, and a run in which the machine made the
+// control wait is repeated, at most twice.
 #pragma once
 
 #include <sys/resource.h>
@@ -28,7 +28,7 @@ class StallTest : public SystemTest {
  protected:
   static constexpr double kMostP99 = 50;         ///< milliseconds
   static constexpr double kMostWorst = 250;      ///< milliseconds
-  static constexpr double kMachineStalls = 100;  ///< milliseconds that the control waited
+  static constexpr double kMachineStalls = 100;  ///< milliseconds of waiting of the control
   static constexpr double kMachineIsBusy = 20;   ///< percent of the time without a CPU
   static constexpr Port kCalm = 8081;
   static constexpr Port kDirect = 18082;
@@ -40,7 +40,7 @@ class StallTest : public SystemTest {
 
   [[nodiscard]] std::string engine_socket() const { return file("engine.sock"); }
 
-  /// The daemon of this build, or the one that PORTFWD_STALL_DAEMON names, to compare.
+  /// Path of the daemon of this build, or of the one in PORTFWD_STALL_DAEMON, for comparison.
   static std::string daemon_path() {
     const char* other = std::getenv("PORTFWD_STALL_DAEMON");
     return other != nullptr ? other : PORTFWD_PATH;
@@ -55,13 +55,14 @@ class StallTest : public SystemTest {
     calm_is_open_ = true;
     ASSERT_TRUE(wait_for_added(kCalm));
   }
-  /// Opens what the probes use before the daemon starts, which then forwards it before it is ready.
+  /// Opens the listener that the probes use, before the daemon starts, which then forwards it
+  /// before it is ready.
   void open_calm() {
     ASSERT_EQ(calm_.open(kCalm), 0);
     calm_is_open_ = true;
   }
-  /// From now on a fourth process sends datagrams through the harmless container's forward. The
-  /// daemon must be configured to look for UDP.
+  /// Adds a probe to later runs, which sends datagrams through the forward of the harmless
+  /// container. The daemon must be configured to watch UDP.
   void probe_datagrams() {
     ASSERT_EQ(calm_.open_datagrams({kV4, kCalm}), 0);
     const Probe::Round answered = datagram_round(kCalm);
@@ -69,8 +70,8 @@ class StallTest : public SystemTest {
     with_datagrams_ = true;
   }
 
-  /// Runs `hostile` beside the probes, and asserts that they did not notice it. It may be run more
-  /// than once, and leaves nothing behind for its next run.
+  /// Runs `hostile` beside the probes, and asserts that they did not notice it. It may run more
+  /// than once, and must leave nothing behind for its next run.
   void expect_no_stall_beside(const std::function<void()>& hostile) {
     if (!daemon_) start_daemon();
     if (HasFatalFailure()) return;
@@ -98,7 +99,7 @@ class StallTest : public SystemTest {
     }
   }
 
-  /// Lets the daemon meet what is there, as long as the control makes that many rounds.
+  /// Lets the daemon run until the control has made the rounds of this time.
   void go_on_for(std::chrono::milliseconds time) {
     const Behind behind;
     const Probe& control = *probes_.back();
@@ -106,8 +107,9 @@ class StallTest : public SystemTest {
   }
 
  private:
-  /// The test itself hears everything that the daemon tells, which takes more of a CPU than the
-  /// daemon's work does. While it only waits it is behind everybody. Fact: main.cc lets it be.
+  /// The test receives everything that the daemon logs and emits, which takes more CPU time than
+  /// the daemon's work. So it has a low priority while it only waits. Fact: main.cc permits it to
+  /// raise the priority again.
   struct Behind {
     Behind() { ::setpriority(PRIO_PROCESS, 0, 10); }
     Behind(const Behind&) = delete;
@@ -166,9 +168,9 @@ class StallTest : public SystemTest {
     }
   }
 
-  /// @return whether the bounds hold, and whether the machine is a reason why not
+  /// @return whether the bounds hold, and whether the machine may be the reason if not
   std::pair<bool, bool> report() {
-    std::vector<Latencies> windows;  // at one time, as a machine may stall now
+    std::vector<Latencies> windows;  // all at the same time, as the machine may stall now
     for (const auto& probe : probes_) windows.push_back(probe->window());
     const Latencies& control = windows.back();
     bool calm = true;
@@ -195,7 +197,8 @@ class StallTest : public SystemTest {
     if (::connect(fd.get(), address.get(), address.length) != 0) fd.reset();
     return fd;
   }
-  /// Reads so many bytes. @return fewer at the end, or when the server is silent
+  /// Reads `size` bytes.
+  /// @return fewer at the end of stream, or when the server does not answer
   static std::string read_exactly(const UniqueFd& fd, std::size_t size) {
     std::string text(size, '\0');
     const ssize_t got = ::recv(fd.get(), text.data(), size, MSG_WAITALL);
@@ -223,7 +226,7 @@ class StallTest : public SystemTest {
              echo_once(fd, ++number);
     };
   }
-  /// Each datagram is sent once.
+  /// A round with one datagram, which is not sent again.
   static Probe::Round datagram_round(Port port) {
     auto fd = std::make_shared<UniqueFd>(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const timeval limit{1, 0};
@@ -255,7 +258,7 @@ class StallTest : public SystemTest {
 
   Box calm_;
   Box direct_ = Box::on_host();
-  double waited_ = 0;  ///< percent of the last window
+  double waited_ = 0;  ///< percent of the last window without a CPU
   bool calm_is_open_ = false;
   bool direct_is_open_ = false;
   bool with_datagrams_ = false;
