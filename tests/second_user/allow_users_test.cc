@@ -1,5 +1,5 @@
-// `allow_users` from the configuration to the client: the whole daemon runs as one ordinary user, a
-// rule lets alice in, and mallory is reset, whatever address the forward is at.
+// `allow_users` from end to end: the daemon runs as an ordinary user, a rule permits the clients of
+// alice, and those of mallory are reset, at any host address.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -23,13 +23,14 @@ using namespace testing_support;
 using namespace std::chrono_literals;
 using Json = nlohmann::json;
 
-/// Nobody else's: a daemon sees all containers of its user, those of the tests beside it too.
+/// A uid for this process alone: a daemon sees all containers of its user, also those of tests that
+/// run at the same time.
 const uid_t kOwner = 1'500'000'000U + static_cast<uid_t>(::getpid());
 constexpr uid_t kAlice = 61002;
 constexpr uid_t kMallory = 61003;
 
-/// /etc/passwd with alice in it, and with the owner, since D-Bus knows nobody who is not, for this
-/// process and its children.
+/// Adds alice to /etc/passwd, and the owner, since D-Bus refuses users who are not in it. Applies
+/// to this process and its children.
 class PasswdWithAlice {
  public:
   explicit PasswdWithAlice(const std::string& folder) {
@@ -52,7 +53,7 @@ class PasswdWithAlice {
 struct Allocation {
   const char* name;
   const char* toml;
-  const char* address;  ///< what host addresses begin with
+  const char* address;  ///< prefix of the host addresses
 };
 
 class AllowUsers : public testing::TestWithParam<Allocation> {
@@ -99,7 +100,7 @@ class AllowUsers : public testing::TestWithParam<Allocation> {
         all, [port](const Json& forward) { return forward["container_port"] == port; });
     return found == all.end() ? Json() : *found;
   }
-  /// Where the forward of a port of the container is, once it is.
+  /// Opens a port in the container. @return the host endpoint of its forward, once there is one
   Endpoint open(Port port) {
     EXPECT_EQ(box_.open(port), 0);
     EXPECT_TRUE(until([&] {
@@ -122,7 +123,7 @@ class AllowUsers : public testing::TestWithParam<Allocation> {
     EXPECT_EQ(client.connect(at), 0);
     return client.read_some() == 0;
   }
-  /// The reset may come before connect() has returned.
+  /// The reset may arrive before connect() returns.
   static bool is_reset(UserProcess& client, const Endpoint& at) {
     const int outcome = client.connect(at);
     return (outcome == 0 ? client.read_to_end() : outcome) == ECONNRESET;

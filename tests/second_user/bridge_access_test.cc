@@ -1,5 +1,5 @@
-// What an ordinary user gets of a container that root has made: the daemon's side is one, the
-// container is root's, in a network namespace with a device to the host.
+// Access of an ordinary user to a container that root has made. The daemon's side runs as an
+// ordinary user; the container is root's and has a network device to the host.
 #include <gmock/gmock.h>
 
 #include "support/access_fixture.h"
@@ -17,7 +17,8 @@ constexpr uid_t kDaemon = 61001;
 constexpr IpAddress kAny = IpAddress::any(Family::V4);
 constexpr IpAddress kLoopback = IpAddress::loopback(Family::V4);
 
-/// The test is root and acts as the daemon's user while this lives: without its capabilities.
+/// Acts as the daemon's user, without capabilities, while this object exists. The test runs as
+/// root.
 struct AsUser {
   AsUser() { EXPECT_EQ(::seteuid(kDaemon), 0); }
   ~AsUser() { EXPECT_EQ(::seteuid(0), 0); }

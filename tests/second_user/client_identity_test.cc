@@ -1,6 +1,6 @@
-// Who is let in, with real other users: the daemon's side runs as one ordinary user, clients as
-// that one, another one, root, a subuid, and in user namespaces of their own; by IPv4 and by IPv6.
-// Not one byte of a refused client reaches the target.
+// Authorization of clients, with real users: the daemon's side runs as an ordinary user, clients as
+// the same user, another user, root, a subuid, and in their own user namespaces, over IPv4 and
+// IPv6. Not one byte of a refused client reaches the target.
 #include "relay/client_identity.h"
 
 #include <gtest/gtest.h>
@@ -29,13 +29,14 @@ constexpr uid_t kOther = 61002;
 constexpr uid_t kSubuid = 700000;
 constexpr uid_t kOverflow = 65534;
 
-/// The test is root and acts as the daemon's user while this lives: without its capabilities.
+/// Acts as the daemon's user, without capabilities, while this object exists. The test runs as
+/// root.
 struct AsUser {
   explicit AsUser(uid_t uid) { EXPECT_EQ(::seteuid(uid), 0); }
   ~AsUser() { EXPECT_EQ(::seteuid(0), 0); }
 };
 
-/// A subuid file as the administrator would have written it.
+/// A subuid file as an administrator would write it.
 struct SubuidFile {
   SubuidFile() {
     EXPECT_NE(::mkdtemp(folder.data()), nullptr);
@@ -66,7 +67,7 @@ struct ClientIdentityTest : testing::TestWithParam<IpAddress>, ForwardPortObserv
   }
   [[nodiscard]] bool target_was_dialled() const { return wait_for(target.get(), POLLIN, 0); }
 
-  /// `clients` were refused: counted, and unknown to the target for good.
+  /// Expects that this many clients were refused and counted, and that the target was not dialled.
   void expect_refused(std::uint64_t clients) {
     EXPECT_TRUE(until([&] { return port.counters().refused == clients; }));
     EXPECT_TRUE(loop.turn(10ms));
@@ -84,7 +85,7 @@ struct ClientIdentityTest : testing::TestWithParam<IpAddress>, ForwardPortObserv
     EXPECT_EQ(got.text, UserProcess::kGreeting);
     EXPECT_EQ(port.counters().refused, 0U);
   }
-  /// Connects, says something and stays.
+  /// Connects, sends data and stays connected.
   void visit(UserProcess& client) {
     EXPECT_EQ(client.connect(entry), 0);
     EXPECT_EQ(client.send(), 0);
@@ -168,8 +169,8 @@ TEST_P(ClientIdentityTest, AnotherUserWhoSentAndClosedIsNotTakenForRoot) {
   expect_refused(1);
 }
 
-/// The price of the rule. On kernels that keep the uid of a closed socket it would be avoidable,
-/// but then the same client would be let in here and refused there.
+/// A known cost of the rule. Kernels that keep the uid of a closed socket could avoid it, but then
+/// the same client would be accepted on one kernel and refused on another.
 TEST_P(ClientIdentityTest, OnesOwnClientThatSentAndClosedCannotBeTold) {
   UserProcess client(kDaemon);
   visit(client);
@@ -207,9 +208,9 @@ TEST_P(ClientIdentityTest, AnotherUserWhoseProcessIsGoneIsRefused) {
   expect_refused(1);
 }
 
-/// The other user's connection waits to be accepted, is reset, and the victim's client gets the
-/// same port: the kernel now names the victim as owner of the addresses, while the bytes are the
-/// other's.
+/// The other user's connection waits in the backlog and is reset, and the victim's client gets the
+/// same port: the kernel now reports the victim as the owner of the addresses, while the bytes in
+/// the backlog are the other user's.
 TEST_P(ClientIdentityTest, APortTakenOverByTheUserDoesNotVouchForTheOneBefore) {
   UserProcess other(kOther);
   visit(other);
@@ -277,7 +278,7 @@ TEST_P(ClientIdentityTest, AUserWhoIsNamedIsLetInAndNobodyElse) {
   EXPECT_EQ(port.counters().refused, 1U);
 }
 
-/// One line a second at most, which names the forward and what would let the client in.
+/// At most one line a second, which names the forward and the setting that permits the client.
 TEST_P(ClientIdentityTest, WhoIsRefusedIsCountedApartAndToldWithTheRemedy) {
   port.configure({.id = "f7", .name = "web:8080"});
   testing::internal::CaptureStderr();
@@ -296,7 +297,7 @@ TEST_P(ClientIdentityTest, WhoIsRefusedIsCountedApartAndToldWithTheRemedy) {
   EXPECT_EQ(identity.refused().unidentified, 1U);
 }
 
-/// A connection past the forward, for questions that no client can bring about in good time.
+/// A connection that bypasses the forward, for cases that no client can cause reliably.
 struct ClientVerdictTest : testing::TestWithParam<Family> {
   AsUser daemon{kDaemon};
   Endpoint loopback{IpAddress::loopback(GetParam()), 0};
@@ -314,7 +315,7 @@ struct ClientVerdictTest : testing::TestWithParam<Family> {
 INSTANTIATE_TEST_SUITE_P(Loopback, ClientVerdictTest, testing::Values(Family::V4, Family::V6),
                          family_name);
 
-/// Where our user namespace has no name for a uid the kernel says 65534, whoever it is.
+/// The kernel reports 65534 for every uid that is not mapped in our user namespace.
 TEST_P(ClientVerdictTest, TheOverflowUidIsNobodyEvenForAnOwnerOfThatNumber) {
   UserProcess client(kOverflow);
   ASSERT_EQ(client.connect(ours), 0);
@@ -323,7 +324,8 @@ TEST_P(ClientVerdictTest, TheOverflowUidIsNobodyEvenForAnOwnerOfThatNumber) {
   expect_unknown(identity_for(kOverflow).examine(accepted.get(), theirs, ours, {}));
 }
 
-/// The lookup falls back to a listener on the client's port, which says nothing of the client.
+/// The lookup falls back to a listener on the client's port, whose owner is unrelated to the
+/// client.
 TEST_P(ClientVerdictTest, AListenerOnTheClientsPortDoesNotVouchForIt) {
   UserProcess client(kOther);
   ASSERT_EQ(client.connect(ours), 0);

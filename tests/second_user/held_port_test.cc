@@ -1,6 +1,6 @@
-// A host port that only refuses (`hold = "0s"` and no listener inside) stays the daemon's, with
-// another user who tries to bind it in a loop, while the listener inside comes and goes. What the
-// other user can't have is the port without an open connection of before: see SECURITY.md.
+// A host port that refuses all clients (`hold = "0s"`, no listener inside) remains the daemon's
+// while another user tries to bind it in a loop and the listener inside restarts. For the limits of
+// this see SECURITY.md.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -31,7 +31,7 @@ class Attacker {
   Attacker(const Attacker&) = delete;
   Attacker& operator=(const Attacker&) = delete;
   ~Attacker() {
-    shared_->stop = true;  // it is another user's: no signal reaches it
+    shared_->stop = true;  // another user's process cannot be signalled
     ::waitpid(pid_, nullptr, 0);
     ::munmap(shared_, sizeof *shared_);
   }
@@ -47,7 +47,7 @@ class Attacker {
 
   [[noreturn]] void attack(const Endpoint& at) const {
     if (::seteuid(0) != 0 || ::setresuid(kOther, kOther, kOther) != 0) ::_exit(1);
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // which the change of user would have undone
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // after the change of user, which resets it
     const SockAddr address = to_sockaddr(at);
     const int on = 1;
     while (!shared_->stop) {
@@ -118,7 +118,7 @@ TEST_P(HeldPort, CannotBeBoundByAnotherUserWhileItsServerRestarts) {
   EXPECT_EQ(attacker.binds(), 0U) << "after " << restarts << " restarts";
 }
 
-/// It had the port bound before the forward came, without listening, so both share it.
+/// Another socket has bound the port before the forward, without listening, so both can share it.
 TEST_P(HeldPort, ListensAtOnceSoThatWhoHadItBoundCannot) {
   port.drain(Duration::zero());
   const UniqueFd before = new_socket(family);
@@ -127,7 +127,7 @@ TEST_P(HeldPort, ListensAtOnceSoThatWhoHadItBoundCannot) {
   ::setsockopt(before.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   ASSERT_EQ(::bind(before.get(), address.get(), address.length), 0);
   StreamPort again({context, gate, identity}, {.hold = Duration::zero(), .name = "test"}, *this);
-  if (!again.bind(addresses(entry))) return;  // the kernel says that another has it: as good
+  if (!again.bind(addresses(entry))) return;  // refused by the kernel, which is as good
   ASSERT_TRUE(again.hold());
   EXPECT_NE(::listen(before.get(), 1), 0);
 }

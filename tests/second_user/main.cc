@@ -1,5 +1,6 @@
-// Runs the tests that need to be several users at once: as root, in a network namespace of their
-// own and without a user namespace, so that the uids are real. Otherwise the run fails and says so.
+// Main program of the tests that need several users. They run as root, in their own network
+// namespace and without a user namespace, so that the uids are real. Otherwise the run fails and
+// says so.
 #include <gtest/gtest.h>
 
 #include <csignal>

@@ -1,6 +1,6 @@
-// What is lent when a user's share of pipes is used up, by whatever program of his: nothing, rather
-// than pipes of two pages. In a process of a user of its own, so that no other test is short of
-// pipes.
+// The pool of pipes while the user's limit of pipe buffers is used up, by any program of that user:
+// it lends none, rather than pipes of two pages. The test runs in a process of its own user, so
+// that no other test lacks pipes.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,7 +23,7 @@ enum class Outcome {
   NeverLentAgain
 };
 
-/// Another program of the same user, as far as the kernel is concerned.
+/// Uses up the limit, which the kernel counts for each user, as another program could.
 bool use_up_the_share(std::vector<Pipe>& pipes) {
   for (int i = 0; i < 1024; ++i) {
     auto pipe = Pipe::make(PipePool::kLarge);
@@ -42,7 +42,7 @@ Outcome with_the_share_used_up() {
   if (pool.lease() || pool.leased() != 0) return Outcome::LentASmallOne;
   others.clear();
   for (std::size_t i = 0; i < PipePool::kRefusals; ++i) {
-    if (pool.lease()) return Outcome::LentASmallOne;  // it was to be left in peace so long
+    if (pool.lease()) return Outcome::LentASmallOne;  // it must not retry yet
   }
   const PipePool::Lease lease = pool.lease();
   return lease && lease->capacity() == PipePool::kLarge ? Outcome::AsPromised

@@ -1,4 +1,4 @@
-// Whose processes a reader reads, when it has no privilege.
+// The processes that a reader without privilege reads, by their users.
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -19,7 +19,7 @@ using testing_support::Box;
 
 constexpr uid_t kUser = 61001, kOther = 61002;
 
-/// Runs `body` as that user. @return what it returns
+/// Runs `body` as that user. @return its result
 template <class Body>
 int as_user(uid_t uid, Body body) {
   const pid_t child = ::fork();
@@ -29,7 +29,7 @@ int as_user(uid_t uid, Body body) {
   return WEXITSTATUS(status);
 }
 
-/// @return 0 if it was read, else the errno; as `kUser` sees it
+/// Reads a process as `kUser`. @return 0 or the errno
 int error_of_reading(pid_t pid) {
   return as_user(kUser, [pid] {
     const SystemClock clock;
@@ -51,7 +51,8 @@ TEST(ReaderRights, ReadsNoProcessOfAnotherUser) {
   EXPECT_EQ(error_of_reading(others.pid()), EACCES);
 }
 
-/// The other user's process holds its memory map for ever: whoever reads its command line waits.
+/// The other user's process holds the lock of its memory map forever, so that reading its command
+/// line blocks.
 TEST(ReaderRights, FindsContainersBesideAProcessOfAnotherUserThatHangs) {
   const testing_support::HangingFuse hanging(testing_support::HangingFuse::What::MemoryMap, kOther);
   const Box own = Box::of_user(kUser);
@@ -67,8 +68,8 @@ TEST(ReaderRights, FindsContainersBesideAProcessOfAnotherUserThatHangs) {
       << "1: no start, 2: not found, 3: the other user's process was read";
 }
 
-/// Listens, as uid 1000 of a user namespace of kUser's that maps more than one, and says in its
-/// environment that it is not to be forwarded. Ends with the object.
+/// A server that runs as uid 1000 of a user namespace of kUser with several mapped uids, and opts
+/// out by its environment. Ends with the object.
 class InnerServer {
  public:
   InnerServer() {

@@ -1,4 +1,4 @@
-// Whose datagrams are passed on, with real other users. Not one byte of a refused one reaches the
+// Authorization of UDP senders, with real users. Not one byte of a refused datagram reaches the
 // target.
 #include <gtest/gtest.h>
 
@@ -55,7 +55,7 @@ struct UdpSenderTest : testing::TestWithParam<Family>, ForwardPortObserver {
     EXPECT_EQ(take_one(target).error, EAGAIN);
   }
 
-  int acting = ::seteuid(kDaemon);  // before all that the daemon would make
+  int acting = ::seteuid(kDaemon);  // before the objects that the daemon would create
   Endpoint entry{IpAddress::loopback(GetParam()), 8053};
   UniqueFd target = bind_datagrams({IpAddress::loopback(Family::V4), 0});
   ManualClock clock;
@@ -102,7 +102,7 @@ TEST_P(UdpSenderTest, ANewSocketOnTheSamePortIsAnotherClient) {
   UserProcess client(kDaemon);
   send_from(client, 40000);
   expect_let_in();
-  send_from(client, 40000);  // closes the one before
+  send_from(client, 40000);  // closes the socket before
   expect_let_in();
   EXPECT_EQ(port.counters().total, 1U) << "it was not looked at again yet";
   clock.advance(DatagramPort::kExamineAgain);

@@ -1,5 +1,5 @@
-// What discovery finds of namespaces that an ordinary user can't see: root has made them, and no
-// engine's name tells that they are there.
+// Discovery of namespaces that an ordinary user cannot see: root has made them, and no engine's
+// name reveals them.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/prctl.h>
@@ -20,7 +20,8 @@ using namespace testing_support;
 constexpr uid_t kDaemon = 61001;
 constexpr uid_t kOther = 61002;
 
-/// The test is root and acts as the daemon's user while this lives: without its capabilities.
+/// Acts as the daemon's user, without capabilities, while this object exists. The test runs as
+/// root.
 struct AsUser {
   AsUser() { EXPECT_EQ(::seteuid(kDaemon), 0); }
   ~AsUser() { EXPECT_EQ(::seteuid(0), 0); }
@@ -52,11 +53,11 @@ TEST_F(UnseenNamespaceTest, OneOfRootsIsFoundAndCannotBeEntered) {
   EXPECT_NE(found->inaccessible, "");
 }
 
-/// In simulated time, which an inaccessible namespace must outlast before anybody is told of it.
+/// In simulated time: an inaccessible namespace must exist for a while before it is reported.
 struct UnseenForAMomentTest : testing::Test {
   using Process = std::unique_ptr<Sandbox>;
 
-  /// One more process of root's in `netns`, which stays though it has none.
+  /// Starts a process of root in `netns`, which exists without any process.
   static Process enter(const UniqueFd& netns) {
     EXPECT_EQ(::seteuid(0), 0);
     auto process = std::make_unique<Sandbox>(
@@ -86,7 +87,7 @@ struct UnseenForAMomentTest : testing::Test {
       (void)finder.loop.turn(std::chrono::milliseconds(2));
     }
   }
-  /// How long it takes, to a step.
+  /// The time until the container is listed, rounded up to kStep.
   Duration time_until_listed(const Process& process) {
     const TimePoint began = finder.clock.now();
     EXPECT_TRUE(finder.until([&] {
@@ -125,14 +126,14 @@ TEST_F(UnseenForAMomentTest, IsNotToldOfWhenItWasSoTwiceForAMoment) {
   EXPECT_GE(time_until_listed(process), kStays) << "which is as new as the first time";
 }
 
-/// The cgroup of a container of root's docker while this lives, where processes can be put.
+/// A cgroup as a container of root's docker has it, while this object exists.
 class DockerCgroup {
  public:
   DockerCgroup() { std::filesystem::create_directories(folder_); }
   ~DockerCgroup() {
     std::error_code ignored;
     std::filesystem::remove(folder_, ignored);
-    std::filesystem::remove(folder_.parent_path(), ignored);  // unless docker has some there
+    std::filesystem::remove(folder_.parent_path(), ignored);  // unless it has others
   }
   [[nodiscard]] bool take(pid_t pid) const {
     std::ofstream(folder_ / "cgroup.procs") << pid << std::flush;
@@ -149,7 +150,7 @@ class DockerCgroup {
   std::filesystem::path folder_ = root() / "docker" / fmt::format("{:064x}", ::getpid());
 };
 
-/// Such as `docker run --user` makes: its namespace is root's and can be seen, but not entered.
+/// As with `docker run --user`: the namespace is root's, and can be seen but not entered.
 TEST_F(UnseenForAMomentTest, IsToldOfAtOnceWhenRootsEngineMadeIt) {
   finder.start();
   ASSERT_EQ(::seteuid(0), 0);
@@ -168,11 +169,11 @@ TEST_F(UnseenForAMomentTest, IsToldOfAtOnceWhenRootsEngineMadeIt) {
   ASSERT_EQ(::seteuid(0), 0);  // to remove the cgroup
 }
 
-/// One that another ordinary user has made.
+/// A namespace that another ordinary user has made.
 struct ForeignNamespaceTest : testing::Test {
   static std::unique_ptr<Sandbox> made_by(uid_t uid) {
     EXPECT_EQ(::seteuid(uid), 0);
-    EXPECT_EQ(::prctl(PR_SET_DUMPABLE, 1), 0);  // so that it may write its own id map
+    EXPECT_EQ(::prctl(PR_SET_DUMPABLE, 1), 0);  // so that it can write its own id map
     auto sandbox = std::make_unique<Sandbox>();
     EXPECT_EQ(::seteuid(0), 0);
     return sandbox;
@@ -201,7 +202,7 @@ TEST_F(UnseenNamespaceTest, ItsProcessesAreOneContainerUntilTheLastHasGone) {
   ASSERT_NE(wait_for(roots.pid()), nullptr);
   EXPECT_EQ(of(second), nullptr);
   const std::string id = of(roots.pid())->id;
-  ASSERT_EQ(::seteuid(0), 0);  // to kill root's
+  ASSERT_EQ(::seteuid(0), 0);  // to kill root's process
   roots.end();
   ASSERT_EQ(::seteuid(kDaemon), 0);
   const Container* left = wait_for(second);

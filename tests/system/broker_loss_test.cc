@@ -1,4 +1,5 @@
-// Brokers that die, say nonsense or say nothing: what lives goes on, and what is new works again.
+// Brokers that exit, reply with nonsense or do not reply: connections go on, and new containers and
+// connections work again.
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -14,10 +15,10 @@ namespace {
 using namespace testing_support;
 using namespace std::chrono_literals;
 
-/// Another program in the broker's place, in the test's own mount namespace.
+/// Replaces the broker by another program, in the test's own mount namespace.
 class FakeBroker {
  public:
-  /// @param script of the shell; its socket is descriptor 3
+  /// @param script a shell script; its socket is descriptor 3
   FakeBroker(const std::string& path, const std::string& script) {
     std::ofstream(path) << "#!/bin/sh\n" << script << "\n";
     EXPECT_EQ(::chmod(path.c_str(), 0755), 0);
@@ -49,7 +50,7 @@ TEST_F(SystemBrokerLoss, LiveConnectionsGoOnAndNewOnesWorkAgain) {
   ASSERT_EQ(read_line(live), "8080 here\n");
   for (int i = 0; i < 5; ++i) {
     kill_broker();
-    for (int j = 0; j < 40; ++j) {  // more than were made ahead
+    for (int j = 0; j < 40; ++j) {  // more than the sockets made ahead
       ASSERT_EQ(greeting({kV4, 8080}), "8080 here\n") << i << ", " << j;
     }
     EXPECT_TRUE(echoes(live, "still there"));
@@ -85,7 +86,7 @@ TEST_F(SystemBrokerLoss, ANewContainerIsEnteredAfterItsBrokerDied) {
   EXPECT_EQ(greeting({kV6, 8081}), "8081 here\n");
 }
 
-/// Whom the kill met, and how often it came before new ports were opened.
+/// How many containers have brokers, and how often these are killed before new ports are opened.
 struct Kill {
   const char* name;
   int containers;
@@ -94,8 +95,8 @@ struct Kill {
 
 class SystemKilledBrokers : public SystemBrokerLoss, public testing::WithParamInterface<Kill> {};
 
-/// In containers that are known and in a new one: of either kind the first ports after the kill.
-/// The pauses are bounded in BrokerClientTest and BrokerAccessTest by a clock of their own.
+/// Opens the first ports after the kill in a known container and in a new one. BrokerClientTest and
+/// BrokerAccessTest check the limits of the retry intervals with a manual clock.
 TEST_P(SystemKilledBrokers, DoNotDelayNewPorts) {
   start();
   std::list<Box> boxes;
@@ -109,7 +110,7 @@ TEST_P(SystemKilledBrokers, DoNotDelayNewPorts) {
   for (int i = 0; i < GetParam().times; ++i) {
     for (const pid_t broker : brokers()) ::kill(broker, SIGKILL);
     if (i + 1 == GetParam().times) break;
-    ASSERT_TRUE(until([&] {  // each takes a socket that was made ahead, until another is needed
+    ASSERT_TRUE(until([&] {  // until the sockets made ahead are used up
       clients.push_back(connect_to_port({kV4, 8000}));
       return !brokers().empty();
     }));
@@ -134,7 +135,7 @@ INSTANTIATE_TEST_SUITE_P(That, SystemKilledBrokers,
 struct Wrong {
   const char* name;
   const char* script;
-  int failures;  ///< to wait for
+  int failures;  ///< number to wait for
 };
 
 class SystemWrongBroker : public SystemBrokerLoss, public testing::WithParamInterface<Wrong> {};

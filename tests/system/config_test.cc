@@ -1,5 +1,5 @@
-// The configuration as people change it while the daemon runs: what it says applies by itself, and
-// what it leaves alone goes on.
+// Changes of the configuration while the daemon runs: they apply without a request, and connections
+// of forwards that they do not concern go on.
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -16,7 +16,7 @@ using namespace testing_support;
 
 class SystemConfig : public SystemTest {
  protected:
-  /// As most editors save.
+  /// Saves a file as most editors do: writes a new one and renames it.
   void save(const std::string& name, const std::string& toml) {
     std::ofstream(file(name + "~")) << toml;
     fs::rename(file(name + "~"), file(name));
@@ -24,7 +24,7 @@ class SystemConfig : public SystemTest {
   bool wait_for_reads(int times) {
     return until([&] { return lines_with("configuration reloaded") >= times; });
   }
-  /// A container with a listener on 8080, a client that is connected, and a second port.
+  /// Starts with listeners on 8080 and 9090 in a container, and a client connected to 8080.
   void start_with_a_client() {
     start();
     ASSERT_EQ(box_.open(8080), 0);

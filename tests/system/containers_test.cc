@@ -1,5 +1,5 @@
-// Containers as they come and go: their processes, their nesting, their end, and how people name,
-// attach and forget them.
+// The life of containers: their processes, their nesting and their end, and how the user names,
+// attaches and detaches them.
 #include <sys/mount.h>
 
 #include <numeric>
@@ -42,7 +42,7 @@ TEST_F(SystemContainers, KeepsItsNameWhenItsProgramCallsItselfOtherwiseAfterItsF
   ASSERT_TRUE(wait_for_added(8080));
   const std::string name = forward_of(8080)["container"]["name"];
   box.call_itself("other");
-  const Box second;  // a new process, hence a look at all the young
+  const Box second;  // a new process makes discovery scan all young ones
   ASSERT_EQ(second.open(8081), 0);
   ASSERT_TRUE(wait_for_added(8081));
   ASSERT_EQ(box.open(8082), 0);
@@ -82,7 +82,8 @@ TEST_F(SystemContainers, TheEndOfItsFirstProcessIsNotItsEnd) {
   EXPECT_TRUE(wait_for_container_gone(id));
 }
 
-/// The promise is 50 ms from the last process's exit until its forwards and host sockets are gone.
+/// The goal is 50 ms from the exit of the last process until forwards and host sockets are gone.
+/// The median is printed; the test allows three times as much.
 TEST_F(SystemContainers, ForwardsAndHostSocketsGoWithTheLastProcess) {
   start();
   std::vector<Duration> took;
@@ -135,7 +136,7 @@ TEST_F(SystemContainers, OneWithoutProcessesMayBeAttachedByItsPathUntilThatIsGon
   ASSERT_EQ(attached.status, 0) << attached.err;
   ASSERT_EQ(box.open(8080), 0);
   ASSERT_TRUE(wait_for_added(8080));
-  ASSERT_TRUE(until([&] { return container_of(box.pid()) != nullptr; }));  // its process was seen
+  ASSERT_TRUE(until([&] { return container_of(box.pid()) != nullptr; }));  // its process is known
   const std::string id = container_of(box.pid())["id"];
   box.end();
   ASSERT_TRUE(until([&] { return json({"containers", "--all"})[0]["pid"] == 0; }));

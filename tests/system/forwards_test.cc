@@ -1,4 +1,5 @@
-// A port in a container becomes a port on the host: what is told, what is reachable, for how long.
+// Forwards of container ports to the host: their events, how they are reached, and how long they
+// last.
 #include <net/if.h>
 #include <sys/ioctl.h>
 
@@ -45,7 +46,7 @@ TEST_F(SystemForwards, ExplainsAPortThatIsNoLongerThere) {
   EXPECT_EQ(ctl({"explain", "8081"}).status, 1) << "never seen";
 }
 
-/// Takes the loopback interface inside up, or down with number 0.
+/// Sets the loopback interface inside up, or down if the number is 0.
 int set_lo(BoxInside&, const BoxArgument& a) {
   const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ifreq lo{};
@@ -144,7 +145,7 @@ struct Listening {
 
 class SystemAddresses : public SystemTest, public testing::WithParamInterface<Listening> {};
 
-/// Both host families lead to the listener, whatever it is bound to.
+/// Both loopback addresses of the host lead to the listener, at whatever address it is bound.
 TEST_P(SystemAddresses, IsReachedFromBothLoopbacks) {
   start();
   const Box box;
@@ -175,7 +176,7 @@ TEST_F(SystemForwards, TheListenerNearestToLoopbackInTheClientsFamilyIsDialled) 
   ASSERT_EQ(v4.open({kV4, 8080}), 0);
   const Box v6 = Box::beside(v4);
   ASSERT_EQ(v6.tell([](BoxInside& inside, const BoxArgument&) {
-    // Another server on the same port of the other family.
+    // Another server on the same port, in the other family.
     UniqueFd fd(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const SockAddr address = to_sockaddr({IpAddress::loopback(Family::V6), 8080});
     if (::bind(fd.get(), address.get(), address.length) != 0 || ::listen(fd.get(), 8) != 0)
@@ -338,7 +339,7 @@ TEST_F(SystemForwards, AnEndedOneStaysAwayUntilItsListenerHasGoneAndComeBack) {
   ASSERT_EQ(box.open(8080), 0);
   ASSERT_TRUE(wait_for_added(8080));
   ASSERT_EQ(ctl({"unforward", "8080"}).status, 0);
-  ASSERT_EQ(box.open(8081), 0);  // another look has been taken when this is told
+  ASSERT_EQ(box.open(8081), 0);  // announced only after another poll
   ASSERT_TRUE(wait_for_added(8081));
   EXPECT_EQ(forward_of(8080), nullptr);
   box.close(8080);

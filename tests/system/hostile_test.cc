@@ -1,5 +1,5 @@
-// Containers that lie about themselves: whatever they are called, what people and programs are told
-// is valid and harmless text, and everybody else is served.
+// Containers with false and harmful facts about themselves: whatever their names are, the output
+// for users and programs is valid and harmless text, and other containers are served.
 #include <regex>
 
 #include "support/hanging_fuse.h"
@@ -12,7 +12,8 @@ using namespace testing_support;
 
 class SystemHostile : public SystemTest {
  protected:
-  /// No control, bidi or invisible character. Said anew here, from the requirement.
+  /// Whether it has no control, bidi or invisible character. Written from the requirement,
+  /// independent of the code.
   static bool harmless(std::string_view text) {
     static const std::regex kHidden(
         "[\x01-\x1f\x7f]|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8b-\x8f\xa8-\xae]|"
@@ -20,7 +21,7 @@ class SystemHostile : public SystemTest {
         std::regex::optimize);
     return text.find('\0') == text.npos && !std::regex_search(text.begin(), text.end(), kHidden);
   }
-  /// Text for people has no control character but the ends of its lines.
+  /// The same for text whose lines end with a newline.
   static bool harmless_lines(std::string text) {
     std::erase(text, '\n');
     return harmless(text);
@@ -81,7 +82,7 @@ TEST_F(SystemHostile, NamesOfProgramsAreShownHarmlessly) {
   expect_harmless_everywhere();
 }
 
-/// It holds its memory map for ever, so that whoever reads its command line waits.
+/// The process holds the lock of its memory map forever, so that reading its command line blocks.
 TEST_F(SystemHostile, ServesOthersWhileAProcessOfASandboxCannotBeRead) {
   Box box;
   ASSERT_EQ(box.open(9100), 0);
@@ -96,7 +97,7 @@ TEST_F(SystemHostile, ServesOthersWhileAProcessOfASandboxCannotBeRead) {
   EXPECT_EQ(greeting({kV4, 9101}), "9101 here\n");
 }
 
-/// Becomes a shell whose arguments and environment claim to be an engine's work.
+/// Executes a shell whose arguments and environment look as if an engine had started it.
 int pretend(BoxInside&, const BoxArgument& a) {
   if (::fork() != 0) return 0;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);

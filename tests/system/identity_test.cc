@@ -1,5 +1,5 @@
-// What a restart of the daemon keeps, in whatever way it ended: the ids of forwards and of
-// containers that live on, and the numbers of events.
+// Identity across restarts of the daemon, after an orderly end and after SIGKILL: the ids of
+// forwards and of containers that still exist, and the numbers of events.
 #include <gmock/gmock.h>
 
 #include <list>
@@ -24,7 +24,7 @@ class SystemIdentity : public SystemTest {
     EXPECT_EQ(ended(), signal == SIGTERM ? 0 : -signal);
   }
   std::string instance() { return json({"status"}).at("instance_id"); }
-  /// The greatest number of a signal that was seen since start().
+  /// The greatest number of a signal received since start().
   [[nodiscard]] std::uint64_t last_number() {
     std::uint64_t last = 0;
     for (const auto& signal : bus().signals()) {
@@ -36,7 +36,7 @@ class SystemIdentity : public SystemTest {
   Json events_after(std::uint64_t number) {
     return json({"events", "--since", "#" + std::to_string(number)});
   }
-  /// @return "TYPE of a port or container" of each
+  /// @return the type and the port or container id of each event
   static std::vector<std::string> summary(const Json& events) {
     std::vector<std::string> out;
     for (const Json& event : events) {
@@ -56,7 +56,7 @@ class SystemIdentity : public SystemTest {
     auto state = parse_state(text.str());
     return state ? std::optional(std::move(*state)) : std::nullopt;
   }
-  /// Nothing is known by the daemon alone.
+  /// Waits until the state on disk has all events.
   bool wait_until_saved() {
     const std::uint64_t next = last_number() + 1;
     return until([&] { return saved() && saved()->instance.next_event == next; });
@@ -94,7 +94,7 @@ TEST_F(SystemIdentity, AnOrderlyRestartKeepsIdsAndGoesOnWithTheNumbers) {
   EXPECT_EQ(older[0]["seq"], last);
   EXPECT_EQ(older.size(), 3U);
 
-  const Box other;  // a new one has an id and forwards that nothing had before
+  const Box other;  // a new container, with new ids
   ASSERT_EQ(other.open(8081), 0);
   ASSERT_TRUE(wait_for_added(8081));
   EXPECT_NE(container_of(other.pid())["id"], container["id"]);
@@ -124,10 +124,10 @@ TEST_F(SystemIdentity, ItIsSoAfterSIGKILLAndAGapIsTold) {
   expect_no_gap(events, last);
 }
 
-/// Killed at whatever moment, again and again: also before anything is on the disk.
+/// Kills the daemon repeatedly, at different moments, also before anything is on the disk.
 TEST_F(SystemIdentity, NeitherANumberNorAnIdIsEverGivenOutTwice) {
   std::set<std::uint64_t> numbers;
-  std::map<std::string, std::string> forwards;  // what each id was used for
+  std::map<std::string, std::string> forwards;  // container and target of each id
   std::map<std::string, pid_t> containers;
   std::string first;
   std::list<Box> boxes;
@@ -147,7 +147,7 @@ TEST_F(SystemIdentity, NeitherANumberNorAnIdIsEverGivenOutTwice) {
       const std::string id = c["id"];
       EXPECT_EQ(containers.try_emplace(id, c["pid"]).first->second, c["pid"]) << id;
     }
-    boxes.emplace_back();  // its events come while the daemon is killed
+    boxes.emplace_back();  // its events occur while the daemon is killed
     ASSERT_EQ(boxes.back().open(static_cast<Port>(port + 1000)), 0);
     const auto beside = static_cast<Port>(port + 1000);
     ASSERT_TRUE(port % 2 != 0 || wait_for_added(beside));
@@ -179,7 +179,7 @@ TEST_F(SystemIdentity, AContainerThatEndedMeanwhileIsToldOf) {
   EXPECT_EQ(events[0]["reason"], "container-gone");
 }
 
-/// As after a reboot, which takes the runtime folder with it.
+/// As after a reboot, which removes the runtime folder.
 TEST_F(SystemIdentity, WithoutItsNumbersItIsAnotherInstance) {
   const Box box;
   ASSERT_EQ(box.open(8080), 0);

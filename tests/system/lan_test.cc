@@ -1,4 +1,4 @@
-// Listening for other machines: only when the user says so, and never quietly.
+// Forwards that other machines can reach: only if the user permits it, and always with a warning.
 #include "support/other_machine.h"
 #include "support/system_fixture.h"
 
@@ -56,7 +56,7 @@ TEST_F(SystemLan, OneByHandNeedsTheConfigurationsWord) {
   EXPECT_EQ(read_line(other.connect({OtherMachine::kHere, 8080})), "8080 here\n");
 }
 
-/// One that is connected to its container and one that waits for it.
+/// One forward with a container, and one that waits for its container.
 TEST_F(SystemLan, OneByHandIsWithdrawnWithTheConfigurationsWord) {
   configure("[host]\nallow_remote = true\n");
   start();

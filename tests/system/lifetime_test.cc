@@ -1,4 +1,4 @@
-// How the daemon starts and ends: its options, its exit status, its manager, its bus.
+// Start and end of the daemon: options, exit status, service manager, bus.
 #include "build_paths.h"
 #include "support/system_fixture.h"
 
@@ -9,7 +9,7 @@ using namespace testing_support;
 
 class SystemLifetime : public SystemTest {
  protected:
-  /// One line on stderr, nothing on stdout.
+  /// Expects one line on stderr and nothing on stdout.
   static void expect_one_line(const Said& said, int status, const std::string& word) {
     EXPECT_EQ(said.status, status) << said.err;
     EXPECT_TRUE(said.err.starts_with("portfwd: ")) << said.err;
@@ -78,7 +78,7 @@ TEST_F(SystemLifetime, SaysSoWhenItHasTooFewDescriptorsToStart) {
     ASSERT_TRUE(until([&] { return notify_.heard("READY=1") || daemon_->ended(); })) << limit;
     started = !daemon_->ended();
     if (started) break;
-    if (daemon_->status() == 127) continue;  // too few for the dynamic loader
+    if (daemon_->status() == 127) continue;  // too few descriptors for the dynamic loader
     EXPECT_EQ(daemon_->status(), 1) << limit << ": " << daemon_->err();
     EXPECT_NE(daemon_->err().find("open files"), std::string::npos)
         << limit << ": " << daemon_->err();
@@ -114,7 +114,7 @@ TEST_F(SystemLifetime, IgnoresSignalsThatMeanNothingToIt) {
   EXPECT_EQ(ctl({"status"}).status, 0);
 }
 
-/// Also after a restart: clients that are ordered after it find their ports.
+/// Also after a restart: clients that start when the unit is ready find their ports.
 TEST_F(SystemLifetime, IsReadyWhenWhatWasOpenIsForwarded) {
   std::vector<std::unique_ptr<Box>> boxes;
   for (Port port = 8080; port < 8085; ++port) {
@@ -214,7 +214,7 @@ TEST_F(SystemLifetime, KilledItLeavesNothingBehindAndStartsAnew) {
 TEST_F(SystemLifetime, AManagerThatDoesNotListenHoldsNothingUp) {
   start();
   manager_listens_ = false;
-  for (int i = 1; i <= 25; ++i) {  // each one changes the status; a manager's queue holds ten
+  for (int i = 1; i <= 25; ++i) {  // each changes the status; the manager's queue holds ten
     const Box box;
     ASSERT_EQ(box.open(8080), 0);
     ASSERT_TRUE(wait_for_added(8080, static_cast<std::size_t>(i)));

@@ -1,5 +1,5 @@
-// Too much of everything: ports, changes, connections, descriptors. It is told once, it costs what
-// was promised, and others are served.
+// Limits: too many ports, changes, connections, or too few descriptors. The daemon warns once, its
+// cost stays within the documented figures, and other containers are served.
 #include <fstream>
 
 #include "build_paths.h"
@@ -15,20 +15,20 @@ using namespace std::chrono_literals;
 constexpr double kSlowBuild = 1;
 constexpr double kMemoryWith5000Listeners = 25e6;
 #else
-constexpr double kSlowBuild = 6;  ///< the promise is for the program that people install
-constexpr double kMemoryWith5000Listeners = 600e6;  ///< a sanitizer keeps what is freed
+constexpr double kSlowBuild = 6;  ///< the documented figures are for release builds
+constexpr double kMemoryWith5000Listeners = 600e6;  ///< sanitizers retain freed memory
 #endif
 
 class SystemLimits : public SystemTest {
  protected:
-  /// CPU time of the daemon. Source: proc(5), schedstat: nanoseconds first.
+  /// CPU time of the daemon. Source: proc(5), schedstat: the first number is in nanoseconds.
   [[nodiscard]] Duration cpu_used() const {
     std::int64_t ns = 0;
     std::ifstream("/proc/" + std::to_string(daemon_->pid()) + "/schedstat") >> ns;
     EXPECT_GT(ns, 0);
     return std::chrono::nanoseconds(ns);
   }
-  /// Share of a core that the daemon uses over a stretch of time.
+  /// The share of a core that the daemon uses during the next `stretch`.
   double cpu_share(Duration stretch) {
     const Duration before = cpu_used();
     const TimePoint began = loop_.now();
@@ -69,7 +69,7 @@ TEST_F(SystemLimits, AContainerWith5000PortsGetsItsShareAndOthersTheirs) {
               status.at("memory_bytes").get<double>() / 1e6);
 }
 
-// A sanitizer keeps what is freed.
+// Sanitizers retain freed memory.
 #ifdef PORTFWD_QUICK_BUILD
 TEST_F(SystemLimits, GivesMemoryBackAfterHundredsOfContainers) {
   start();
@@ -119,8 +119,8 @@ TEST_F(SystemLimits, APortThatOpensAndClosesAThousandTimesASecondCostsWhatWasPro
   EXPECT_EQ(greeting({kV4, 8081}), "8081 here\n");
 }
 
-// UBSan looks at an object's memory through a pipe, and takes the lack of descriptors for a broken
-// object: these two are for the other builds.
+// UBSan examines an object's memory through a pipe, and reports a broken object if there is no
+// descriptor for one: these tests are for the other builds.
 #ifndef __SANITIZE_ADDRESS__
 
 TEST_F(SystemLimits, WithoutDescriptorsConnectionsWaitAndAreServedLater) {
@@ -136,7 +136,7 @@ TEST_F(SystemLimits, WithoutDescriptorsConnectionsWaitAndAreServedLater) {
   const double share = cpu_share(1s);
   std::printf("while connections wait for descriptors: %.2f %% of a core\n", 100 * share);
   EXPECT_LT(share, 0.05 * kSlowBuild) << "it must not spin";
-  for (UniqueFd& client : clients) {  // each one that ends makes room for another
+  for (UniqueFd& client : clients) {  // the end of each lets another one in
     ASSERT_EQ(read_line(client), "8080 here\n");
     client.reset();
   }

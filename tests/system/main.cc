@@ -1,6 +1,7 @@
-// Runs the system tests in a small machine of their own: user, network, pid and mount namespaces,
-// with lo up and /proc and /run of their own. They need no privilege, meet nobody's ports and
-// processes, and leave nothing behind. Where that is refused the run fails and says so.
+// Main program of the system tests. They run in their own user, network, pid and mount namespaces,
+// with lo up and with their own /proc and /run. They need no privilege, see no ports and processes
+// of the machine, and leave nothing behind. If the kernel refuses the namespaces, the run fails and
+// says so.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -18,7 +19,7 @@ namespace {
 
 using portfwd::testing_support::enter_own_namespaces;
 
-/// As the first process of the pid namespace, whose /proc it has to be.
+/// Must be called in the first process of the pid namespace, so that /proc shows that namespace.
 bool mount_own() {
   return ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
          ::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0 &&
@@ -33,15 +34,15 @@ int refused(const char* what, int error) {
   return 1;
 }
 
-/// Ends as the other process does, with nothing of our own to tidy up: LeakSanitizer could not even
-/// start its thread in a process whose children belong to a pid namespace that has ended.
+/// Exits with the status of `pid`, without cleanup: LeakSanitizer cannot start its thread in a
+/// process whose children belong to a pid namespace that has ended.
 [[noreturn]] void end_with(pid_t pid) {
   int status = 0;
-  for (pid_t ended = 0; ended != pid;) ended = ::wait(&status);  // others may have been orphaned
+  for (pid_t ended = 0; ended != pid;) ended = ::wait(&status);  // reaps orphans as well
   ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-/// The first process reaps; the tests run in the second, and everything ends with the first.
+/// The first process reaps; the tests run in the second. All processes end with the first one.
 int run_as_init() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (!mount_own()) return refused("mount", errno);

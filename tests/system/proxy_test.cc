@@ -1,5 +1,5 @@
-// A server that reads the PROXY protocol learns who its client on the host is. The server is the
-// protocol's own: HAProxy.
+// The PROXY protocol: a server receives the address of its client on the host. The server is
+// HAProxy, whose authors defined the protocol.
 #include "support/system_fixture.h"
 
 namespace portfwd {
@@ -16,7 +16,8 @@ struct Spoken {
 
 class SystemProxyProtocol : public SystemTest, public testing::WithParamInterface<Spoken> {
  protected:
-  /// In a container of its own, on IPv4 alone: it answers every request with what it was told.
+  /// Starts HAProxy in a container, on IPv4 alone. It answers each request with the addresses of
+  /// the header.
   void start_server() {
     ASSERT_TRUE(std::filesystem::exists(kHaproxy)) << "install haproxy";
     std::ofstream(file("haproxy.cfg")) << R"(
@@ -34,7 +35,7 @@ frontend told
                                         "ip link set lo up; exec " + std::string(kHaproxy) +
                                             " -db -f haproxy.cfg -C " + folder_.path()});
   }
-  /// The last line of the answer.
+  /// @return the body of the answer
   std::string ask(const UniqueFd& client) {
     write_all(client, "GET / HTTP/1.0\r\n\r\n");
     Received got;

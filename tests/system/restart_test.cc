@@ -1,5 +1,5 @@
-// A dev server that restarts over and over while clients keep coming: whoever meets it down waits
-// for it instead of being refused.
+// A dev server that restarts repeatedly while clients connect: a client that connects while it is
+// down is held instead of refused.
 #include <fcntl.h>
 
 #include "support/system_fixture.h"
@@ -10,7 +10,7 @@ namespace {
 using namespace testing_support;
 using namespace std::chrono_literals;
 
-/// Serves whom the kernel has taken in already, as servers do that are told to end, then closes.
+/// Serves the clients in the backlog, as servers do that end in order, then closes.
 int end_in_order(BoxInside& inside, const BoxArgument& argument) {
   inside.listeners.remove_if([&](const BoxInside::Listening& l) {
     if (l.at.port != argument.at.port) return false;
@@ -43,7 +43,8 @@ class SystemRestart : public SystemTest {
     EXPECT_TRUE(outcome == 0 || outcome == EINPROGRESS) << std::strerror(outcome);
     if (clients_.size() < kClients) next_client_.arm_after(kBetweenClients);
   }
-  /// Down and up for uneven times, so that clients meet every moment of a restart.
+  /// Stops or starts the server after varying times, so that clients connect at every point of a
+  /// restart.
   void restart() {
     if (up_) {
       box_.tell(end_in_order, {.at = {kV4, kPort}});

@@ -1,4 +1,5 @@
-// A port in a container that leads to the host: opened inside, reached from inside, for how long.
+// Reverse forwards: ports in a container that lead to the host, how they are opened and reached,
+// and how long they last.
 #include "support/system_fixture.h"
 
 namespace portfwd {
@@ -11,7 +12,7 @@ const Endpoint kInside6{kV6, 5432};
 
 class SystemReverse : public SystemTest {
  protected:
-  /// Makes one for a box that is found; host port 15432.
+  /// Creates a reverse forward in a box, to host port 15432.
   void forward(const Box& box) {
     ASSERT_TRUE(wait_for_container(box.pid()));
     const std::string container = container_of(box.pid())["id"];
@@ -21,7 +22,7 @@ class SystemReverse : public SystemTest {
   bool wait_for_state(const std::string& state) {
     return until([&] { return forward_of(5432)["state"] == state; });
   }
-  /// Connects inside; the box sends back what it reads there. @return errno or 0
+  /// Connects from inside; the box echoes what it receives. @return errno or 0
   static int connect_inside(const Box& box, const Endpoint& to) {
     return box.tell(
         [](BoxInside& inside, const BoxArgument& a) {
@@ -59,7 +60,8 @@ TEST_F(SystemReverse, BothLoopbacksInsideLeadToTheHostsService) {
   EXPECT_NE(ctl({"list"}).out.find("localhost:15432 <-"), std::string::npos) << ctl({"list"}).out;
 }
 
-/// What the daemon opens inside is nobody's listener, also when the container has others.
+/// A port that the daemon opens inside is not a listener of the container, also if there are
+/// others.
 TEST_F(SystemReverse, ItIsNeverForwardedBack) {
   start();
   const Box box;

@@ -1,4 +1,4 @@
-// What the next life of the daemon knows of the last one, however that ended.
+// The state that survives a restart of the daemon, after an orderly end and after SIGKILL.
 #include "state/state.h"
 
 #include <gmock/gmock.h>
@@ -48,13 +48,13 @@ TEST_F(SystemState, AContainerGetsTheHostPortThatItHadFromTheNextDaemonToo) {
   EXPECT_EQ(forward_of(8080)["reason"], "it had this host port before");
 }
 
-/// Writes a text over the beginning of its own environment, as /proc shows it, and zeros behind it,
-/// as setproctitle(3) does.
+/// Overwrites the process's own environment, as /proc shows it, with a text and zeros after it, as
+/// setproctitle(3) does.
 int write_over_environment(BoxInside&, const BoxArgument& argument) {
   std::string stat;
   std::getline(std::ifstream("/proc/self/stat"), stat);
   std::istringstream fields(stat.substr(stat.rfind(')') + 2));
-  std::vector<std::uintptr_t> numbers;  // from the fourth on; proc(5)
+  std::vector<std::uintptr_t> numbers;  // fields from the fourth on; proc(5)
   std::string state;
   fields >> state;
   for (std::uintptr_t number = 0; fields >> number;) numbers.push_back(number);
@@ -91,7 +91,7 @@ TEST_F(SystemState, AnOptOutHoldsInTheNextLifeThoughATitleIsInItsPlace) {
   start();
   ASSERT_TRUE(until([&] { return !decision(box).empty(); }));
   EXPECT_THAT(decision(box), testing::HasSubstr("PORTFWD=off"));
-  const Box other;  // with the same title, and nothing that was said before
+  const Box other;  // with the same title, but no earlier opt-out
   ASSERT_EQ(other.tell(write_over_environment, text("redis-server *:8081")), 0);
   ASSERT_EQ(other.open(8081), 0);
   ASSERT_TRUE(wait_for_added(8081));
@@ -140,7 +140,7 @@ TEST_F(SystemState, KeepsAFileOfANewerVersionAndTellsSo) {
   EXPECT_EQ(text.str(), newer);
 }
 
-/// A file in the place of its folder: not even root can write there.
+/// A file takes the place of the folder, so that not even root can write there.
 TEST_F(SystemState, TellsThatNothingIsSavedUntilItIsAndReloadTriesAtOnce) {
   start();
   EXPECT_EQ(json({"status"}).at("state_file"), "ok");
@@ -177,7 +177,7 @@ TEST_F(SystemState, AForwardByHandThatIsToBeKeptIsThereAgain) {
   EXPECT_EQ(forward_of(5432)["state"], "waiting");
   EXPECT_EQ(forward_of(9001), nullptr) << "nobody wanted it kept";
   const UniqueFd early = connect_to_port({kV4, 19000});
-  for (int time = 1; time <= 2; ++time) {  // of its containers, too
+  for (int time = 1; time <= 2; ++time) {  // its containers come and go
     Box next;
     ASSERT_EQ(ctl({"attach", "--pid", std::to_string(next.pid()), "--name", "shop"}).status, 0);
     ASSERT_EQ(next.open(9000), 0);
@@ -218,7 +218,7 @@ TEST_F(SystemState, WhatEndsWithItsCallerCanNotBeKept) {
   EXPECT_EQ(made.error, "org.portfwd1.Error.InvalidArgument") << made.text;
 }
 
-/// A step of writing the file, as inotify(7) tells it of state.json.new or state.json.
+/// A step of writing the file, as inotify(7) reports it for state.json.new or state.json.
 struct Step {
   const char* name;
   std::uint32_t event;

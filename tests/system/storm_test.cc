@@ -1,5 +1,5 @@
-// One forward in a storm of connections: the others are served, what opens is seen, and whoever
-// asks the daemon is answered.
+// One forward with very many short connections: other forwards are served, new ports are detected,
+// and requests to the daemon are answered.
 #include "support/system_fixture.h"
 
 namespace portfwd {
@@ -8,7 +8,7 @@ namespace {
 using namespace testing_support;
 using namespace std::chrono_literals;
 
-/// Some processes that connect, read and close, over and over; they die with this object.
+/// Processes that connect, read and close repeatedly. They end with this object.
 class Storm {
  public:
   explicit Storm(const Endpoint& at) {

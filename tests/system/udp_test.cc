@@ -1,4 +1,5 @@
-// UDP from end to end: the daemon finds what is bound inside, forwards it, and lets it go.
+// UDP from end to end: the daemon detects bound sockets inside, forwards them, and ends the
+// forwards.
 #include "support/datagram_sockets.h"
 #include "support/system_fixture.h"
 
@@ -9,7 +10,7 @@ using namespace testing_support;
 
 class SystemUdp : public SystemTest {
  protected:
-  /// Sends until the answer comes, as a client of UDP has to. @return "" when it is refused
+  /// Sends until an answer arrives, as a UDP client must. @return the answer; "" if refused
   std::string echo(const UniqueFd& client, const std::string& text) {
     std::string answer;
     until([&] {
