@@ -242,7 +242,7 @@ class Discovery final {
   ~Discovery();
 
   /// Make the first scan. On return the containers that exist are in the Registry, except those
-  /// that need a second check and those whose facts take longer than kStartLimit to read.
+  /// that need a second check and those whose facts were not read within kStartLimit.
   /// @return the error of reading /proc
   Result<void> start();
 
@@ -264,7 +264,7 @@ class Discovery final {
 
  private:
   using Process = ProcessTable::Process;
-  /// A scan, which may take several turns of the loop.
+  /// A scan, possibly over several turns of the loop.
   struct Scan {
     ProcessTable::Known known;
     Duration cost{};                    ///< CPU time so far
