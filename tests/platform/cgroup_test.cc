@@ -1,4 +1,4 @@
-// What tells containers apart that share a network namespace: the cgroup that made a listener.
+// The cgroup of a listener's maker, which distinguishes containers that share a network namespace.
 #include <gtest/gtest.h>
 #include <unistd.h>
 

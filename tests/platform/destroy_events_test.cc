@@ -1,4 +1,4 @@
-// What the kernel says of sockets that close: when, of which, and what the filter lets through.
+// The kernel's events for closed sockets: which sockets, when, and which ones pass the filter.
 #include "kernel/destroy_events.h"
 
 #include <gmock/gmock.h>
@@ -30,8 +30,8 @@ struct DestroyFacts : testing::Test {
     pollfd ready{on.fd(), POLLIN, 0};
     return ::poll(&ready, 1, limit_ms) == 1;
   }
-  /// At least `count` events, and all that came before the marker's. A kernel worker sends them,
-  /// nearly in order.
+  /// At least `count` events, and all before that of the marker. A kernel worker sends them, almost
+  /// in order.
   std::vector<std::uint64_t> events_until_marker(std::size_t count) {
     UniqueFd marker = ns.listen({kLoopback4, kMarker});
     const auto last = close(marker);
@@ -46,7 +46,7 @@ struct DestroyFacts : testing::Test {
     EXPECT_TRUE(marked) << "no event for the marker";
     return all;
   }
-  /// Returns when a close of just now was told to a socket apart.
+  /// Closes a listener and waits until another netlink socket has received the event.
   void witness_marker() {
     DestroyEvents witness(ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
     ASSERT_TRUE(witness.filter(std::vector<Port>{kMarker}));
@@ -165,7 +165,7 @@ TEST_F(DestroyFacts, OneCloseInManyIsToldWhateverItsPortAndStandsForThemAll) {
   std::uint64_t closes = 0;
   for (int i = 0; i < 1000 && closes < 2 * kSampled; ++i) {
     ns.churn(SOCK_STREAM, 100);
-    pollfd told{events.fd(), POLLIN, 0};  // by a worker of the kernel's, which may be late
+    pollfd told{events.fd(), POLLIN, 0};  // a kernel worker sends the events, perhaps late
     (void)::poll(&told, 1, 100);
     for (auto batch = events.drain(); batch.closes > 0; batch = events.drain()) {
       EXPECT_THAT(batch.cookies, IsEmpty());
@@ -184,8 +184,8 @@ TEST_F(DestroyFacts, AnOverflowIsToldAndWhatFollowsIsHeardAgain) {
   EXPECT_TRUE(events.drain().lost);
   while (events.drain().more) {
   }
-  // The rest of the 200 may still be on their way and overflow again; what is lost then, before the
-  // queue was once empty, is lost without another error. Ask until one is heard, perhaps late.
+  // The rest of the 200 events may still follow and overflow the queue again. Until the queue was
+  // empty once, that causes no second error. Close listeners until one event is received.
   bool heard = false;
   std::vector<std::uint64_t> closed;
   for (int i = 0; i < 200 && !heard; ++i) {

@@ -1,4 +1,4 @@
-// What the kernel does with a port that is held, with and without listening on it.
+// A port that is held, with and without listening on it: bind, listen and connect.
 #include <gtest/gtest.h>
 #include <netinet/tcp.h>
 
@@ -67,8 +67,8 @@ TEST_F(HostPortFacts, TwoThatReuseTheAddressShareAPortOnWhichNobodyListens) {
   EXPECT_EQ(listen_on(held), EADDRINUSE);
 }
 
-/// 5.10 and 6.1 need the listen(2): there the port remembers that its owner had SO_REUSEADDR at
-/// bind(2), until somebody listens. 6.12, 6.18 and 7.3 refuse without it as well.
+/// The listen(2) is necessary on 5.10 and 6.1: until then the port keeps the SO_REUSEADDR that its
+/// owner had at bind(2). 6.12, 6.18 and 7.3 refuse without it as well.
 TEST_F(HostPortFacts, WithoutReuseNobodyElseGetsAPortThatIsOnlyHeld) {
   const UniqueFd held = open(true);
   ASSERT_EQ(bind_to(held, kPort), 0);

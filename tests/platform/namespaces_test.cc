@@ -1,4 +1,4 @@
-// What the kernel says of namespaces, their owners and who may enter: kernel/netns.h relies on it.
+// Namespaces, their owners and the right to enter them, on which kernel/netns.h relies.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/nsfs.h>
@@ -18,7 +18,7 @@ std::string net_path(pid_t pid) {
   return "/proc/" + std::to_string(pid) + "/ns/net";
 }
 
-/// In the child of a fork that joined both namespaces at once, as a broker does. @return errno or 0
+/// Joins both namespaces at once in a child process, as a broker does. @return errno or 0
 int enter(pid_t pid) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -44,7 +44,7 @@ TEST(Namespaces, TheOwnerOfAUserNamespacePassesItsGate) {
 
 TEST(Namespaces, AnInnerUserNamespaceIsEnteredThroughTheOuterOne) {
   const Sandbox outer(Sandbox::kUserAndNet, [] {
-    auto* inner = new Sandbox;  // dies with its parent, who is killed
+    auto* inner = new Sandbox;  // ends with its parent, which is killed
     return inner->pid();
   });
   const auto inner = Netns::open(net_path(outer.answer()));

@@ -1,4 +1,5 @@
-// What the kernel tells of exec, and to whom: kernel/proc_connector.h relies on it.
+// The kernel's exec events and the processes that receive them, on which kernel/proc_connector.h
+// relies.
 #include "kernel/proc_connector.h"
 
 #include <gtest/gtest.h>
@@ -57,7 +58,7 @@ TEST(ProcConnectorFacts, TheInitialNamespacesHearOfEveryExecWithTheHostsPid) {
   sandbox.tell(Sandbox::Do::Exec);
   if (connector && since_6_6() && in_initial_namespaces()) {
     EXPECT_TRUE(reported(*connector, sandbox.pid(), 20'000));
-  }  // elsewhere one hears at most what others have asked for
+  }  // in other namespaces, events arrive only if another process has subscribed
 }
 
 }  // namespace

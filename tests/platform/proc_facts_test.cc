@@ -1,5 +1,5 @@
-// What /proc does that discovery relies on beyond its texts: kernel/procfs.h,
-// discover/mount_watch.
+// Properties of /proc on which discovery relies, other than its texts: kernel/procfs.h,
+// discover/hints.h.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/sched.h>
@@ -23,7 +23,7 @@ std::uint64_t folder_of(const ProcDir& proc, pid_t pid) {
   return found == all.end() ? 0 : found->inode;
 }
 
-/// A child under a pid of our choice, which lives until it is killed. clone3(2), set_tid.
+/// Makes a child with this pid that lives until it is killed. Source: clone3(2), set_tid
 pid_t fork_as(pid_t wanted) {
   clone_args args{};
   args.exit_signal = SIGCHLD;
@@ -41,7 +41,7 @@ void kill_and_reap(pid_t pid) {
   ::waitpid(pid, nullptr, 0);
 }
 
-/// In a pid namespace of its own, as pid 1. @return 0, or the step that failed
+/// Must run as pid 1 of a pid namespace. @return 0, or the number of the step that failed
 int reuse_a_pid() {
   if (::mount("proc", "/proc", "proc", 0, nullptr) != 0) return 1;
   const ProcDir proc;
@@ -87,13 +87,13 @@ TEST(ProcFacts, AMountIsAnEpollPriEventOnAnOpenMountinfo) {
     if (::poll(&waiting, 1, 0) != 0) return 1;
     if (::mount("tmpfs", "/tmp", "tmpfs", 0, nullptr) != 0) return 2;
     if (::poll(&waiting, 1, 20'000) != 1 || (waiting.revents & POLLPRI) == 0) return 3;
-    return ::poll(&waiting, 1, 0) == 0 ? 0 : 4;  // told once, without reading the file
+    return ::poll(&waiting, 1, 0) == 0 ? 0 : 4;  // reported once, without reading the file
   });
   EXPECT_EQ(sandbox.answer(), 0);
 }
 
 TEST(ProcFacts, AnotherUsersProcessHidesItsNamespacesButNotItsCgroup) {
-  const Sandbox asker(CLONE_NEWUSER, [] {  // to whom pid 1 is another user's, even as root
+  const Sandbox asker(CLONE_NEWUSER, [] {  // pid 1 is another user's there, even for root
     const ProcDir proc;
     const auto netns = proc.netns(1);
     return !netns && netns.error().code == EACCES && proc.read(1, "cgroup") ? 0 : 1;

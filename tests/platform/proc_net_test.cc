@@ -1,4 +1,4 @@
-// What the files under /proc/PID/net tell of a namespace, against sockets of the test's own.
+// Contents of the files under /proc/PID/net, compared with sockets that the tests make.
 #include "kernel/proc_net.h"
 
 #include <gmock/gmock.h>

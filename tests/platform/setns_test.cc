@@ -1,5 +1,5 @@
-// What the kernel promises about namespaces and the sockets made in them: why there is a broker,
-// why one serves a whole user namespace, and why the daemon needs none for what it already holds.
+// Properties of namespaces and of the sockets made in them: the reasons why there is a broker, why
+// one broker serves a whole user namespace, and why the daemon can use its sockets without one.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -22,7 +22,7 @@ UniqueFd open_ns(pid_t pid, const char* type) {
   return UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
 }
 
-/// Runs `body` in a child. @return what it returned, an errno by custom
+/// Runs `body` in a child process. @return its result, such as an errno
 template <class Body>
 int in_child(Body body) {
   const pid_t pid = ::fork();
@@ -94,7 +94,7 @@ TEST(Socket, BelongsForLifeToTheNetworkNamespaceItWasMadeIn) {
     const TestNetns container;
     socket = container.socket(AF_INET, SOCK_STREAM);
     before = netns_cookie(socket);
-  }  // its maker is gone
+  }  // the process in the namespace has exited
   const UniqueFd own(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   EXPECT_EQ(netns_cookie(socket), before);
   EXPECT_NE(netns_cookie(socket), netns_cookie(own));

@@ -1,4 +1,5 @@
-// What sock_diag tells of TCP sockets, against sockets of the test's own in a fresh namespace.
+// Reports of sock_diag on TCP sockets, compared with sockets that the tests make in a new
+// namespace.
 #include "kernel/sock_diag.h"
 
 #include <gmock/gmock.h>
@@ -32,7 +33,7 @@ struct SockDiagFacts : testing::Test {
     return socket;
   }
 
-  /// Without what the test cannot foresee.
+  /// The listeners without the members that the test cannot predict.
   std::vector<DiagSocket> listeners() {
     auto found = diag.listeners();
     EXPECT_TRUE(found) << found.error().text();
@@ -142,9 +143,9 @@ TEST_F(SockDiagFacts, AClientThatClosedIsReportedWithoutInodeAndAsIfItWereRoots)
   client.reset();
   const auto owner = diag.lookup(local, local_endpoint(listener));
   ASSERT_TRUE(owner);
-  if (!*owner) return;  // as good: seen once in a hundred runs on 6.12, while it becomes TIME_WAIT
+  if (!*owner) return;  // also correct: once in 100 runs on 6.12, while it becomes TIME_WAIT
   EXPECT_EQ((*owner)->inode, 0U);
-  // Root, as the namespace of the asking socket counts, which has no root here: nobody.
+  // Root of the requesting socket's user namespace; 65534 (overflow uid) if that maps no root.
   EXPECT_THAT((*owner)->uid, testing::AnyOf(0U, 65534U));
 }
 
@@ -195,7 +196,7 @@ TEST_F(SockDiagFacts, SomebodyElsesMessagesAreNotTakenForTheKernels) {
   ::getsockname(victim.get(), reinterpret_cast<sockaddr*>(&address), &length);
   const UniqueFd forger = ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
   const nlmsghdr done{sizeof done, NLMSG_DONE, 0, 1, 0};
-  // Allowed to us, since the namespace is ours, as it is to the container's root.
+  // Permitted because the test owns the namespace, like the container's root.
   ASSERT_GT(::sendto(forger.get(), &done, sizeof done, 0, reinterpret_cast<sockaddr*>(&address),
                      sizeof address),
             0);

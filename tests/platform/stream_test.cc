@@ -1,4 +1,4 @@
-// What stream sockets and pipes do at the edges: resets, full windows, splices.
+// Edge cases of stream sockets and pipes: resets, full windows, splices.
 #include "kernel/stream.h"
 
 #include <fcntl.h>
@@ -44,7 +44,7 @@ TEST_P(StreamFacts, WhatArrivedBeforeAResetCanStillBeRead) {
   EXPECT_EQ(got.ending, Ending::Reset);
 }
 
-/// Source: inet_getname in net/ipv4/af_inet.c: ENOTCONN in CLOSE.
+/// Source: inet_getname in net/ipv4/af_inet.c (ENOTCONN in CLOSE)
 TEST_P(StreamFacts, OneWhosePeerHasResetHasNoPeerAnyMore) {
   auto [ours, theirs] = tcp_pair(GetParam());
   EXPECT_EQ(peer_endpoint(ours.get()), local_endpoint(theirs.get()));

@@ -1,4 +1,4 @@
-// What the kernel does with UDP sockets and the relay relies on, in a fresh namespace.
+// Properties of UDP sockets on which the relay relies, in a new namespace.
 #include <gtest/gtest.h>
 #include <linux/netlink.h>
 
@@ -14,7 +14,7 @@ namespace {
 using namespace testing_support;
 
 struct UdpFacts : testing::TestWithParam<Family> {
-  /// In the namespace, on its loopback.
+  /// A socket bound to the loopback address of the namespace.
   [[nodiscard]] UniqueFd bound(Port port = 0) const {
     UniqueFd fd = ns.socket(address_family(GetParam()), SOCK_DGRAM);
     const SockAddr address = to_sockaddr({IpAddress::loopback(GetParam()), port});

@@ -1,5 +1,4 @@
-// What the kernel promises about Unix sockets: messages, descriptors, and paths that are reached
-// through a descriptor.
+// Properties of Unix sockets: messages, passed descriptors, and paths reached through a descriptor.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/openat2.h>

@@ -1,4 +1,5 @@
-// A cgroup's number is its folder's inode, so any tree of folders will do.
+// Membership of a cgroup in another one. The id of a cgroup is the inode of its folder, so the
+// tests use ordinary folders.
 #include <gtest/gtest.h>
 
 #include "kernel/procfs.h"

@@ -1,4 +1,4 @@
-// Which id a container gets, in this life of the daemon and the next.
+// Ids of containers, within one run of the daemon and across a restart.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -53,7 +53,7 @@ TEST(ContainerIds, LastForTheSameAnchorInTheSameNamespace) {
   EXPECT_EQ(ids.recall(other), std::nullopt) << "the process has moved on";
   EXPECT_EQ(ids.recall(sandbox()), "n7");
   KnownContainer late = engines();
-  late.engine_id.clear();  // not known yet
+  late.engine_id.clear();  // still unknown
   EXPECT_EQ(ids.recall(late), "a1b2c3d4e5f6");
 }
 

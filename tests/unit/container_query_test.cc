@@ -1,4 +1,4 @@
-// Asking an engine about containers: several at once, an engine that is late, absent or broken.
+// Queries for containers: several in a request; engines that are late, absent or broken.
 #include "engine/container_query.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// Which engine the user's docker command talks to.
+// The engine that the user's docker command uses, by its current context.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 

@@ -1,4 +1,4 @@
-// What running engines answered, and what none should.
+// Parsing of engines' answers: recorded ones, and malformed ones.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -176,12 +176,12 @@ TEST(EngineAnswers, DepthWithoutEndCostsNoMemory) {
   EXPECT_EQ(closed->front().id, "a");
 }
 
-/// A container "a" with one member.
+/// A list of one container "a" with one more member.
 std::string with_member(const std::string& key, const std::string& value) {
   return fmt::format(R"([{{"Id": "a", "{}": {}}}])", key, value);
 }
 
-TEST(EngineAnswers, PortsThatAreOnlyExposedCostLinearTime) {  // quadratic, this would take a minute
+TEST(EngineAnswers, PortsThatAreOnlyExposedCostLinearTime) {  // in quadratic time: a minute
   std::string ports;
   for (int port = 1; port <= 60'000; ++port) {
     for (const char* type : {"tcp", "udp"}) {

@@ -1,4 +1,4 @@
-// Renames as engines tell of them: Docker's stream, podman's file.
+// Renames reported by engines: Docker's stream of events, podman's events.log.
 #include "engine/engine_events.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// Where engines are looked for.
+// Addresses of engines from the environment, docker's context and defaults.
 #include "engine/engine_sockets.h"
 
 #include <gmock/gmock.h>

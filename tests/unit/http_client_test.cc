@@ -1,4 +1,4 @@
-// HTTP to engines that answer well, and to all kinds that don't; the other side is a real server.
+// HttpClient against a real server that answers correctly, late, wrongly or not at all.
 #include "engine/http_client.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-// Who a process's container is when the cgroup, the ancestors and the environment each say
-// something: on a folder that looks like /proc, and one that looks like the cgroup hierarchy.
+// Identity of a process's container if cgroup, ancestors and environment contradict each other. On
+// an imitation of /proc and of the cgroup hierarchy.
 #include "discover/identity.h"
 
 #include <fmt/format.h>
@@ -24,13 +24,13 @@ struct IdentityTest : testing::Test {
     proc.move(::getpid(), kHostNetwork);
     process(kKeeper, 1, "/", {});
   }
-  /// A process of a container: in a network namespace of its own.
+  /// Starts a process of a container, in the network namespace `netns`.
   void inside(pid_t pid, pid_t parent, const std::string& cgroup,
               const std::vector<std::string>& words, std::uint64_t netns = kNetwork) {
     process(pid, parent, cgroup, words);
     proc.move(pid, netns);
   }
-  /// @param words of its command line
+  /// Starts a process in the host's network namespace. @param words its command line
   void process(pid_t pid, pid_t parent, const std::string& cgroup,
                const std::vector<std::string>& words) {
     proc.start(pid, kHostNetwork);
@@ -51,7 +51,7 @@ struct IdentityTest : testing::Test {
     (void)identifier.identify(pid);
     while (reader.waiting() > 0) {
       reader.wait(std::chrono::seconds(20));
-      (void)identifier.identify(pid);  // which may ask for more
+      (void)identifier.identify(pid);  // may request more facts
     }
     const Identity found = identifier.identify(pid);
     EXPECT_TRUE(found.complete);
@@ -98,7 +98,7 @@ TEST_F(IdentityTest, ConmonOfAnotherEngineIsToldByTheCgroup) {
   EXPECT_EQ(identify().name, "k8s_web");
 }
 
-/// A rootless engine and its shims run in a network namespace of their own.
+/// A rootless engine and its shims run in their own network namespace.
 TEST_F(IdentityTest, AShimKeepsNoContainerInItsOwnNetwork) {
   process(kKeeper, 1, "/", {"containerd-shim-runc-v2", "-namespace", "moby", "-id", id});
   process(kProcess, kKeeper, "/", {"exe"});
@@ -162,7 +162,7 @@ TEST_F(IdentityTest, KeepsItsIdWhenItMakesCgroupsNamedLikeAnothers) {
   EXPECT_EQ(identify().cgroup, cgroups.path() + folder_of_id);
 }
 
-/// Without a cgroup of its own a container is known by its keeper alone: by one outside.
+/// A container without its own cgroup is recognised by its keeper, if that is outside of it.
 TEST_F(IdentityTest, BelievesNoKeeperInTheSameNetworkOrInASandbox) {
   inside(kKeeper, 1, "/", {"conmon", "-c", shop, "-n", "shop"});
   inside(kProcess, kKeeper, "/", {"httpd"});

@@ -1,4 +1,4 @@
-// Lists and objects taken apart without being parsed.
+// JsonSlices: JSON lists and objects split into members without parsing them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-/// "KEY=VALUE" of each slice, then "!" unless the text was complete.
+/// "KEY=VALUE" for each slice, then "!" unless the text was complete.
 std::vector<std::string> slices_of(std::string_view text) {
   std::vector<std::string> all;
   JsonSlices slices(text);

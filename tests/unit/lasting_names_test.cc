@@ -1,4 +1,4 @@
-// What is remembered of a container under which names.
+// Names under which the daemon stores what it remembers of a container.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

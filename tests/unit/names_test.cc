@@ -1,4 +1,5 @@
-// What a person calls a container: the forms of each engine, and what a hostile one may write.
+// Names of containers from cgroup paths, command lines and environments: the forms of each engine,
+// and forged ones.
 #include "discover/names.h"
 
 #include <gmock/gmock.h>
@@ -16,7 +17,7 @@ const std::string kHex = "3f4e8a2b9c0d1e5f6a7b8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6
 
 const std::string kUser = "/user.slice/user-1000.slice/user@1000.service";
 
-/// The container's own folder and what is below it in the path; whose it is.
+/// A cgroup path, split after the container's folder, and the expected result.
 struct CgroupCase {
   std::string folder, below, engine, id, name;
 };

@@ -1,4 +1,4 @@
-// What a process tells of itself, and when it is asked for again.
+// Facts of processes, and the names of the programs behind listeners.
 #include "access/process_names.h"
 
 #include <gmock/gmock.h>
@@ -34,7 +34,7 @@ TEST(ProcessFacts, OptOutIsOneWholeVariableOfTheEnvironment) {
   EXPECT_FALSE(opted_out(""));
 }
 
-/// As redis and nginx leave it: the title goes on where the environment was, then zeros.
+/// As with redis and nginx: the title extends over the former environment and is followed by NULs.
 TEST(ProcessFacts, KeepWhatWasSaidBeforeATitleWasWrittenOverIt) {
   const auto before =
       parse_process_facts("redis-server\0"s, "PORTFWD=off\0HOSTNAME=box\0"s, "host");
@@ -54,7 +54,7 @@ TEST(ProcessFacts, AreNotThoseOfTheProgramBefore) {
   EXPECT_FALSE(parse_process_facts("node\0"s, "A=b\0"s, "host", before).opted_out);
 }
 
-/// Answers when the test says so.
+/// Answers when the test requests it.
 struct SlowNames final : ProcessNames {
   Search find(std::uint64_t, std::vector<std::uint32_t> inodes, Done done) override {
     asked = std::move(inodes);

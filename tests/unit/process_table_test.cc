@@ -1,4 +1,4 @@
-// Who is in which namespace, at how few looks: on a folder that looks like /proc.
+// ProcessTable: the namespace of each process, and the number of checks. On an imitation of /proc.
 #include "discover/process_table.h"
 
 #include <gmock/gmock.h>
@@ -58,7 +58,7 @@ TEST_F(ProcessTableTest, AnOldOneIsLookedAtInAFullLookOnly) {
   fake.start(5, 11);
   refresh();
   now += 10s;
-  refresh();  // the last look of its youth, late
+  refresh();  // its last check as a recent process, late
   EXPECT_EQ(table.recent_due(), TimePoint::max());
   fake.move(5, 12);
   refresh();

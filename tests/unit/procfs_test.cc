@@ -1,4 +1,4 @@
-// The parsers of /proc texts: as kernels write them, cut at every length, and wrong.
+// Parsers of /proc files: texts as written by kernels, cut at every length, and malformed.
 #include "kernel/procfs.h"
 
 #include <gmock/gmock.h>

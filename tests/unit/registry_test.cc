@@ -1,5 +1,4 @@
-// The registry alone: entries, their anchors and their ends. The processes are real, the namespaces
-// are numbers.
+// Registry: entries, anchors and removals. The processes are real, the namespaces are only numbers.
 #include "discover/registry.h"
 
 #include <gmock/gmock.h>
@@ -52,7 +51,7 @@ struct RegistryTest : testing::Test {
   }
   ~RegistryTest() override { registry.remove_observer(log); }
 
-  /// A container in the namespace whose anchor is that process.
+  /// Adds a container in namespace kNetns with `child` as its anchor.
   const Container* add(Child& child, const std::string& engine_id, const std::string& name) {
     DiscoveredContainer found;
     found.pid = child.pid;
@@ -159,7 +158,7 @@ TEST_F(RegistryTest, ReportsARemovalAsReplacedWhileASuccessorIsExpected) {
 TEST_F(RegistryTest, GivesAProcessWithoutAnIdToTheFirstContainerOfItsNamespace) {
   Child db, web;
   ASSERT_NE(add(db, kDb, "db"), nullptr);
-  ASSERT_NE(add(web, kWeb, "web"), nullptr);  // its id sorts before the first one's
+  ASSERT_NE(add(web, kWeb, "web"), nullptr);  // its id sorts before that of the first one
   const ContainerIndex& index = registry.index();
   EXPECT_EQ(index.key_for({kNetns, ""}), (ContainerKey{kNetns, kDb}));
   EXPECT_EQ(index.key_for({kNetns, kWeb}), (ContainerKey{kNetns, kWeb}));

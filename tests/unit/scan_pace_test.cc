@@ -1,4 +1,4 @@
-// The pace of the /proc scan, on a clock of its own.
+// ScanPace: rate limit of scans and checks, in simulated time.
 #include <gtest/gtest.h>
 
 #include "discover/discovery.h"
@@ -8,7 +8,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr double kBudget = 0.004;  // of each half 10 ms of CPU time are saved up in 5 s
+constexpr double kBudget = 0.004;  // each half saves at most 10 ms of CPU time, in 5 s
 
 struct ScanPaceTest : testing::Test {
   TimePoint now = TimePoint(100s);
