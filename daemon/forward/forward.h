@@ -36,7 +36,7 @@ struct ForwardKey {
   friend auto operator<=>(const ForwardKey&, const ForwardKey&) = default;
 };
 
-/// The key of a forward whose container is away. No container's id contains '?'.
+/// The key of a forward while its container is away. No container's id contains '?'.
 [[nodiscard]] inline ForwardKey away_key(const ForwardSpec& spec) {
   return {"?" + spec.container, spec.direction, spec.target};
 }

@@ -3,8 +3,8 @@
 // are. It notifies the observers of all changes of forwards.
 //
 // A forward is announced (PortAdded) when it begins to listen, and PortRemoved follows when it no
-// longer listens. A forward in conflict is among the retries, but for one whose port another
-// program took between bind(2) and listen(2), which the table replaces. An id is never reused; a
+// longer listens. A forward in conflict is among the retries, unless another program took its
+// port between bind(2) and listen(2): then the table replaces it. An id is never reused; a
 // forward with the key of one that existed when the daemon ended has the id of that one.
 #pragma once
 
@@ -33,9 +33,9 @@
 
 namespace portfwd {
 
-/// Ports that no longer accept and whose connections may finish. Part of the ForwardSet, which
-/// removes a port when it has drained. A port whose listener closed by itself is a leftover: it has
-/// no time limit while its container lives.
+/// Ports that no longer accept, but let their connections finish. Part of the ForwardSet, which
+/// removes a port when it has drained. A port is a leftover if its listener closed by itself: it
+/// has no time limit while its container lives.
 class DrainingPorts {
  public:
   static constexpr Duration kNoLimit = Duration::max();
@@ -120,7 +120,7 @@ class ConflictRetries {
     known_.erase(known);
   }
   [[nodiscard]] bool contains(std::string_view id) const { return known_.contains(id); }
-  /// The forward whose retry is due for the longest time.
+  /// The forward that is due for the longest time; nothing if none is due.
   [[nodiscard]] std::optional<std::string> due(TimePoint now) const {
     if (order_.empty() || order_.begin()->first > now) return std::nullopt;
     return order_.begin()->second;
@@ -152,7 +152,7 @@ class ForwardIds {
  public:
   /// Reads `forward_ids` and `instance` of the state. Must precede any use of an id.
   void restore(const State& state);
-  /// The forwards of the last run whose ids are not in use again.
+  /// The forwards of the last run with ids that are not in use again.
   [[nodiscard]] auto former() const { return std::views::values(former_); }
   /// Drops the ids of the last run that are not in use again: their forwards are gone.
   void forget_former() {

@@ -41,7 +41,7 @@ HostPortPlan::HostPortPlan(const Settings& settings, const Wish& wish)
   offer(preferred_);
 }
 
-/// Adds a port whose number was not requested.
+/// Adds a port that was not requested by number.
 void HostPortPlan::offer(Port port) {
   if (allowed(port) && !offered(port)) first_.push_back(port);
 }

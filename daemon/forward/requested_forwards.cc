@@ -113,7 +113,7 @@ bool may_wait(const ForwardRequest& request, RemovalReason reason) {
   return request.spec.allow_missing || request.spec.persist;
 }
 
-/// The refusal for a request whose host port cannot be bound. @param because the forward's reason
+/// The refusal for a host port that cannot be bound. @param because the forward's reason
 Refusal no_host_port(const Forward& forward, const std::string& because) {
   const ForwardInfo info = forward.info();
   if (is_descriptor_shortage({info.error, "bind"})) {
@@ -282,7 +282,7 @@ void RequestedForwards::declare(const DeclaredForward& declared) {
   (void)insert(access, std::move(request));  // never refused: a taken host port is a conflict
 }
 
-/// Applies the treatment of forwards whose container is away, which no reconcile step reaches.
+/// Applies the treatment of forwards without a container, which no reconcile step reaches.
 void RequestedForwards::treat_waiting() {
   for (const ForwardRequest& request : book_) {
     if (!request.container_id.empty()) continue;

@@ -1,5 +1,5 @@
 // The forwards that were requested: by hand, in the configuration, or by the metadata of
-// containers. Owned by the ForwardTable, whose reconcile step assigns listeners to them.
+// containers. Owned by the ForwardTable; its reconcile step assigns listeners to them.
 //
 // Every request has one forward. While the container exists, the forward has a key in it; while it
 // is away, the forward has its away_key() and waits for the next container of that name.

@@ -97,7 +97,7 @@ struct PolicyContext {
 /// rootlesskit listens on the host at the same port for each.
 [[nodiscard]] std::string published_at(const Container& container, const Listener& listener);
 
-// Groups of containers whose detected forwards count together against `max_forwards`: a container
+// Groups of containers that share one `max_forwards` for their detected forwards: a container
 // of an engine with the sandboxes inside it, or all network namespaces below one user namespace,
 // since a process that can make one there can make any number. Owned by the ForwardTable.
 //
@@ -134,9 +134,9 @@ class ForwardGroups {
   std::map<std::string, std::string> keys_;  ///< of the group, by container id
 };
 
-/// The key of the container's group: the container of an engine that it is, or in whose cgroup it
-/// is; else the direct child of our user namespace that owns its network namespace, or contains the
-/// owner; else the container alone. A process inside cannot change any of these.
+/// The key of the container's group: the container of an engine that it is, or that has it in its
+/// cgroup; else the direct child of our user namespace that owns its network namespace, or contains
+/// the owner; else the container alone. A process inside cannot change any of these.
 /// @param engines all containers of engines
 [[nodiscard]] std::string group_of(const Container& container,
                                    std::span<const Container* const> engines);

@@ -324,8 +324,7 @@ TEST_P(ClientVerdictTest, TheOverflowUidIsNobodyEvenForAnOwnerOfThatNumber) {
   expect_unknown(identity_for(kOverflow).examine(accepted.get(), theirs, ours, {}));
 }
 
-/// The lookup falls back to a listener on the client's port, whose owner is unrelated to the
-/// client.
+/// The lookup falls back to a listener on the client's port. Its owner is unrelated to the client.
 TEST_P(ClientVerdictTest, AListenerOnTheClientsPortDoesNotVouchForIt) {
   UserProcess client(kOther);
   ASSERT_EQ(client.connect(ours), 0);

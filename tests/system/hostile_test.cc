@@ -21,7 +21,7 @@ class SystemHostile : public SystemTest {
         std::regex::optimize);
     return text.find('\0') == text.npos && !std::regex_search(text.begin(), text.end(), kHidden);
   }
-  /// The same for text whose lines end with a newline.
+  /// The same for text of several lines.
   static bool harmless_lines(std::string text) {
     std::erase(text, '\n');
     return harmless(text);
@@ -97,7 +97,7 @@ TEST_F(SystemHostile, ServesOthersWhileAProcessOfASandboxCannotBeRead) {
   EXPECT_EQ(greeting({kV4, 9101}), "9101 here\n");
 }
 
-/// Executes a shell whose arguments and environment look as if an engine had started it.
+/// Executes a shell with arguments and environment as if an engine had started it.
 int pretend(BoxInside&, const BoxArgument& a) {
   if (::fork() != 0) return 0;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -35,7 +35,7 @@ int refused(const char* what, int error) {
 }
 
 /// Exits with the status of `pid`, without cleanup: LeakSanitizer cannot start its thread in a
-/// process whose children belong to a pid namespace that has ended.
+/// process that has its children in a pid namespace that has ended.
 [[noreturn]] void end_with(pid_t pid) {
   int status = 0;
   for (pid_t ended = 0; ended != pid;) ended = ::wait(&status);  // reaps orphans as well

@@ -1,5 +1,5 @@
 // The PROXY protocol: a server receives the address of its client on the host. The server is
-// HAProxy, whose authors defined the protocol.
+// HAProxy, which has defined the protocol.
 #include "support/system_fixture.h"
 
 namespace portfwd {
