@@ -21,7 +21,7 @@
 namespace portfwd::proc_net {
 
 /// Opens /proc/PID/net/FILE. An open file pins the namespace and can be read after the process has
-/// ended. Test: ProcNetFacts.AnOpenFileOutlivesItsProcess
+/// ended. Test: ProcNetLifetime.AnOpenFileOutlivesItsProcess
 [[nodiscard]] Result<UniqueFd> open(pid_t pid, const char* file);
 
 /// Whether the process is in that namespace. True when it cannot be determined, as for another
