@@ -1,5 +1,4 @@
-// Who is let in while descriptors run short: this process's own, with a limit that is nearly
-// reached.
+// AcceptGate while file descriptors are short: the limit of the test process is nearly reached.
 #include "relay/accept_gate.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +15,7 @@ using namespace std::chrono_literals;
 using testing_support::FewDescriptors;
 using testing_support::ManualClock;
 
-constexpr int kLimit = 512;  // so the reserve is 64: the busiest wait from 384 on, all from 448 on
+constexpr int kLimit = 512;  // reserve: 64; the busiest listeners wait from 384 on, all from 448 on
 
 struct Listener {
   explicit Listener(AcceptGate& gate) : member(gate, [this] { listens = member.admitted(); }) {}
@@ -115,7 +114,7 @@ TEST_F(AcceptGateTest, AConnectionThatEndsMakesItLookSoon) {
   EXPECT_TRUE(busy.listens);
 }
 
-/// Pauses and resumes by the hundred belong to one shortage, which ends when nobody waits any more.
+/// Hundreds of pauses belong to one shortage, which ends when no listener waits any longer.
 TEST_F(AcceptGateTest, AShortageIsToldOnce) {
   busy.member.set_connections(100);
   for (int i = 0; i < 100; ++i) {

@@ -1,4 +1,4 @@
-// Hints for a user who may not use an engine's socket.
+// Hints for a user without permission to use an engine's socket.
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <unistd.h>

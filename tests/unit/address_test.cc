@@ -1,4 +1,4 @@
-// Addresses of every kind as text and as the kernel's bytes.
+// Conversion of IP addresses to and from text and the kernel's structures.
 #include "net/address.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// To which host port a listener is forwarded, and what the event log remembers.
+// Choice of host ports, and the event log.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

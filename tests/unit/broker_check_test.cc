@@ -1,4 +1,4 @@
-// What a broker refuses before it does anything.
+// Requests that a broker rejects before it acts.
 #include <gtest/gtest.h>
 
 #include <cstring>

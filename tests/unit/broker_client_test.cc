@@ -1,4 +1,4 @@
-// The client against a broker that is good, silent, confused or dead.
+// BrokerClient against a broker that is correct, silent, faulty or dead.
 #include "broker/client/broker_client.h"
 
 #include <fcntl.h>
@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 using testing_support::FakeBroker;
 using testing_support::ManualClock;
 
-/// What a call came to.
+/// The result of a call.
 struct Outcome {
   void operator()(Result<BrokerClient::Sockets> sockets) {
     ++calls;
@@ -41,7 +41,7 @@ struct BrokerClientTest : testing::Test {
                         [&outcome](Result<BrokerClient::Sockets> s) { outcome(std::move(s)); });
   }
   void turn() { ASSERT_TRUE(loop.turn(Duration::zero())); }
-  /// The reply that a good broker gives to the only request that waits, its join answered before.
+  /// Answers the join, then returns the correct reply to the only waiting request.
   broker::Reply good_reply() {
     const auto join = fake->next_request();
     EXPECT_EQ(join->op, broker::Op::Join);
@@ -54,7 +54,7 @@ struct BrokerClientTest : testing::Test {
     reply.count = request->count;
     return reply;
   }
-  /// The broker says this instead of something sensible.
+  /// Sends an invalid reply and expects the client to reject it.
   void expect_distrust(const broker::Reply& reply, std::size_t fds,
                        std::size_t size = sizeof(broker::Reply)) {
     Outcome outcome;

@@ -1,4 +1,4 @@
-// What the daemon makes of replies: only one that could be true is believed.
+// Checks of a broker's replies: only a plausible one is accepted.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 

@@ -1,5 +1,4 @@
-// The door that a broker locks behind itself, tried from inside by children that lock themselves
-// in.
+// System call filters of broker and reader, tested in child processes that install them.
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <sched.h>
@@ -15,7 +14,7 @@
 namespace portfwd::broker {
 namespace {
 
-/// Runs `body` in a child. @return its wait status
+/// Runs `body` in a child process. @return its wait status
 template <class Body>
 int status_of_child(Body body) {
   const pid_t pid = ::fork();
@@ -28,7 +27,8 @@ int status_of_child(Body body) {
   return status;
 }
 
-/// The system call's end behind the filter. Raw calls only: nothing else may run there.
+/// Makes one system call under the broker's filter, which permits no other code than raw calls.
+/// @return the wait status of the child
 template <class... Arguments>
 int status_behind_filter(long number, Arguments... arguments) {
   return status_of_child([&] {
@@ -69,7 +69,7 @@ TEST(BrokerSandbox, OnlyItsOwnFamiliesOfSocketsCanBeMade) {
   EXPECT_TRUE(killed(status_behind_filter(SYS_socket, AF_UNSPEC, SOCK_STREAM, 0)));
 }
 
-/// The same behind the filter of a reader.
+/// The same under the filter of a reader.
 template <class... Arguments>
 int status_of_reader(long number, Arguments... arguments) {
   return status_of_child([&] {

@@ -1,4 +1,4 @@
-// Strings and ids on their way to the bus.
+// Strings and ids as they are sent to the bus.
 #include <gtest/gtest.h>
 
 #include "dbus/message.h"

@@ -1,4 +1,4 @@
-// The tables of fields against the interfaces that the daemon publishes.
+// The client's tables of fields, compared with the interfaces that the daemon publishes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -37,7 +37,7 @@ std::set<std::string> properties_in_table() {
 
 TEST(ClientFields, OfAForwardAreItsPropertiesExceptThePathOfItsContainer) {
   std::set<std::string> published = properties_in_xml("Forward");
-  EXPECT_EQ(published.erase("Container"), 1U);  // ContainerId tells as much
+  EXPECT_EQ(published.erase("Container"), 1U);  // replaced by ContainerId
   EXPECT_EQ(properties_in_table<Forward>(), published);
 }
 

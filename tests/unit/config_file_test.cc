@@ -1,4 +1,4 @@
-// portfwd.toml as values, and every mistake at its place.
+// Parsing of portfwd.toml, and errors with their positions.
 #include "config/config_file.h"
 
 #include <fmt/format.h>

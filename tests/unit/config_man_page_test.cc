@@ -1,5 +1,5 @@
-// portfwd.toml(5) says of every key what holds without it: given as a configuration, that must
-// change nothing. That it names every key is seen to by tests/docs/reference.
+// Defaults in portfwd.toml(5): as a configuration they must not change anything.
+// tests/docs/reference checks that the page names every key.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -25,7 +25,7 @@ std::vector<std::string> lines_of_page() {
   return lines;
 }
 
-/// The lines of the page between "# config.toml" and the end of that example.
+/// The lines of the page from "# config.toml" to the end of that example.
 std::string documented_example() {
   std::string example;
   bool inside = false;
@@ -38,10 +38,10 @@ std::string documented_example() {
 
 struct Documented {
   std::string key;
-  std::string value;  ///< by default
+  std::string value;  ///< the default
 };
 
-/// The keys of a section, such as "[host]", whose default is a value and no sentence.
+/// The keys of a section, such as "[host]", whose default is a value rather than a sentence.
 std::vector<Documented> documented_defaults(const std::string& of) {
   constexpr std::string_view kDefault = "Default: ";
   std::vector<Documented> found;
@@ -69,7 +69,7 @@ Settings settings_of(const std::string& toml) {
   return read.value_or(Settings{});
 }
 
-/// What the settings make of an ordinary listener.
+/// The decision on an ordinary listener with these settings.
 Decision decision_of(const Settings& settings) {
   const SystemClock clock;
   const ContainerWishes nobody_wishes(clock);

@@ -1,4 +1,4 @@
-// Which loopback address is a container's own.
+// Allocation of a loopback address to each container.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

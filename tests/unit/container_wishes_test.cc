@@ -1,4 +1,4 @@
-// What containers ask for themselves: whose word counts for which port, and for how long.
+// Requests in the metadata of containers: which one applies to which port, and for how long.
 #include "policy/container_wishes.h"
 
 #include <gtest/gtest.h>
@@ -137,7 +137,7 @@ TEST_F(ContainerWishesTest, TheyStayUntilTheLabelsOfTheNewOneAreKnown) {
   EXPECT_FALSE(wishes.forget_at());
 }
 
-/// As dev container tools have an engine make it, which invents the name.
+/// A dev container as its tools make it. The name is chosen by the engine.
 Container of_folder(std::string id, std::string name, const std::string& metadata) {
   Container out;
   out.id = std::move(id);
@@ -193,7 +193,8 @@ TEST_F(ContainerWishesTest, ExpressionsOfAProgramThatCannotBeSeenAreSaidToMatchN
   EXPECT_FALSE(wishes.attributes(web, on(80)).unmatched);
 }
 
-/// A container chooses expressions and command lines: matching them all would take seconds.
+/// A container may choose both expressions and command lines. To match all of them would take
+/// seconds.
 TEST_F(ContainerWishesTest, MatchingExpressionsIsBoundedInTime) {
   const auto web = container(
       "1", "web",

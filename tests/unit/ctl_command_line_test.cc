@@ -1,5 +1,4 @@
-// The command line of portfwdctl, and what else is read from people: times, targets, names of
-// things.
+// Parsing of portfwdctl's command line, and of times, targets and names of objects in it.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -134,7 +133,7 @@ TEST(CtlCompletionsTest, KnowEveryCommandAndOption) {
   }
 }
 
-/// What bash offers for the last of these words.
+/// The completions that bash offers for the last of these words.
 std::string offered_by_bash(const std::string& words) {
   const testing_support::TempDir folder;
   const std::string script = folder.path() + "/completion";

@@ -1,4 +1,4 @@
-// What portfwdctl shows to people and as JSON, and how it finds the object that a word means.
+// Output of portfwdctl as text and as JSON, and the lookup of the object that an argument names.
 #include <gtest/gtest.h>
 
 #include "base/text.h"
@@ -82,7 +82,7 @@ TEST(CtlTextTest, ANameDoesNotSpeakToTheTerminal) {
   EXPECT_EQ(printable("a\x1b[2Jb\tc\x7f"), "a?[2Jb?c?");
   EXPECT_EQ(printable("\xc2\x9b"
                       "31m"),
-            "?31m");  // U+009B is a CSI to some terminals
+            "?31m");  // some terminals interpret U+009B as CSI
   EXPECT_EQ(printable("\xc3\xa9t\xc3\xa9"), "\xc3\xa9t\xc3\xa9");
   auto hostile = forward("f1", "x\x1b]0;owned\x07", 80, 8080);
   EXPECT_EQ(forwards_table({hostile}, false).find('\x1b'), std::string::npos);

@@ -1,4 +1,4 @@
-// JSON with comments, and what must not be taken for one.
+// JSON with comments, and texts that look like comments.
 #include <gtest/gtest.h>
 
 #include "devcontainer/port_metadata.h"

@@ -1,5 +1,5 @@
-// The ports part of a dev container's metadata: every form that the reference has, and what people
-// and hostile images write instead.
+// The ports part of a dev container's metadata: all forms of the reference, mistakes, and hostile
+// metadata.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -115,7 +115,7 @@ TEST(PortMetadata, DepthIsRefusedWhereverItIs) {
   EXPECT_THAT(nested.complaints, testing::ElementsAre(HasSubstr("a list"), HasSubstr("an object")));
 }
 
-/// Compiled without a bound these take a minute, and hundreds of megabytes.
+/// Without a limit, compiling these expressions takes a minute and hundreds of megabytes.
 TEST(PortMetadata, ExpressionsAreCountedBeforeTheyAreCompiled) {
   for (const auto& [head, tail] :
        {std::pair("(\\\\pL{900}|x", ")"), std::pair("((\\\\pL{30}\\\\pN{30}){12}|", ")"),

@@ -1,4 +1,4 @@
-// Which files the labels of a dev container may make us read.
+// The files that are read for the labels of a dev container.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

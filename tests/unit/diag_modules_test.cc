@@ -1,4 +1,4 @@
-// What is known of the kernel's modules, by a clock and a kernel of the test's own.
+// State of the kernel's diag modules, with a simulated clock and kernel.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

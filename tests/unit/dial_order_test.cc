@@ -1,4 +1,4 @@
-// In what order the addresses of a port are dialled.
+// Order in which the addresses of a port are dialled.
 #include <gmock/gmock.h>
 
 #include "relay/dialer.h"

@@ -1,4 +1,4 @@
-// Endpoints as text and as the kernel's bytes.
+// Conversion of endpoints to and from text and the kernel's structures.
 #include <gtest/gtest.h>
 
 #include "net/address.h"

@@ -1,4 +1,4 @@
-// The loop's lifetime rule and its timers, on real descriptors.
+// EventLoop: the lifetime rule and timers, with real descriptors.
 #include "event/event_loop.h"
 
 #include <gtest/gtest.h>
@@ -52,7 +52,7 @@ struct LoopTest : testing::Test {
   EventLoop loop{clock};
 };
 
-/// Such as an inotify descriptor that could not be had.
+/// Such as an inotify descriptor that could not be opened.
 TEST_F(LoopTest, WatchingNoDescriptorIsAFailure) {
   struct Nobody final : IoHandler {
     void on_io(IoSource&, std::uint32_t) override { ADD_FAILURE(); }
@@ -80,7 +80,7 @@ TEST_F(LoopTest, TwoHandlersOfOneBatchMayDestroyEachOther) {
   EXPECT_EQ(called, 1) << "the other one's event must be gone from the batch";
 }
 
-/// It takes its time before each wait, and a timer takes some more.
+/// A hook that takes 3 ms before each wait.
 struct SlowHook final : WaitHook {
   explicit SlowHook(ManualClock& its_clock) : clock(its_clock) {}
   void before_wait() override { clock.advance(3ms); }
@@ -184,8 +184,8 @@ TEST_F(LoopTest, DropsTheEventOfASourceThatWasClosedInTheBatch) {
   EXPECT_EQ(first.source.mask(), 0U);
 }
 
-/// Another descriptor keeps the open file, and with it the registration; the next source gets the
-/// entry that the closed one had.
+/// A duplicate descriptor keeps the open file, and with it the registration. The next source gets
+/// the entry that the closed one had.
 TEST_F(LoopTest, DropsEventsOfARegistrationThatOutlivesItsSource) {
   SocketPair kept, other;
   const UniqueFd copy(::dup(kept.ours.get()));
@@ -317,7 +317,7 @@ TEST_F(LoopTest, ATimerMayDestroyAnotherThatIsDueToo) {
   EXPECT_EQ(fired, 1);
 }
 
-/// In a child, for which epoll_pwait2 is a system call that the kernel does not have.
+/// Runs `holds` in a child process for which epoll_pwait2 fails with ENOSYS.
 /// @return its exit status
 int run_without_pwait2(const std::function<bool()>& holds) {
   const pid_t child = ::fork();
@@ -357,7 +357,7 @@ TEST(LoopWithoutPwait2, ServesSocketsAndTimersInTheirOrder) {
             0);
 }
 
-/// 300 us are a wait of 1 ms, not of 0: one turn is enough.
+/// 300 us are rounded up to a wait of 1 ms, so that one turn is enough.
 TEST(LoopWithoutPwait2, DoesNotSpinUntilATimerIsDue) {
   EXPECT_EQ(run_without_pwait2([] {
               const SystemClock clock;

@@ -1,5 +1,4 @@
-// Why a port is or isn't forwarded: the first thing that stands in its way, and what would change
-// it.
+// Explanations why a port is or is not forwarded: the first obstacle and its remedy.
 #include "api/explain.h"
 
 #include <gmock/gmock.h>

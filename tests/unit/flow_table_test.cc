@@ -1,4 +1,4 @@
-// Which flow is found, which goes next and which is given up, with flows that are nothing else.
+// FlowTable: lookup, expiry and eviction of flows. The flows have no sockets.
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -69,7 +69,7 @@ TEST_F(FlowTableTest, AQuestionThatWasAnsweredEndsAfterTen) {
   becomes(FlowRank::Answered, dns, kStart + 1s);
   EXPECT_EQ(table.next_expiry(), kStart + 11s);
   EXPECT_EQ(table.expired(kStart + 11s), &dns);
-  becomes(FlowRank::Young, dns, kStart + 2s);  // it went on asking
+  becomes(FlowRank::Young, dns, kStart + 2s);  // it has sent another request
   EXPECT_EQ(table.expired(kStart + 11s), nullptr);
   EXPECT_EQ(table.next_expiry(), kStart + 90s);
 }

@@ -1,4 +1,4 @@
-// Rule cases as data: a configuration and a listener in, what is decided and why out.
+// Decisions on listeners, as a table: a configuration and a listener, the decision and its reason.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

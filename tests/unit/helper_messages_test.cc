@@ -1,4 +1,4 @@
-// What engines are told and tell about helper containers.
+// Requests to engines about helper containers, and their answers.
 #include <gmock/gmock.h>
 
 #include "access/helper_access.h"

@@ -1,4 +1,4 @@
-// Inotify on real folders.
+// Inotify with real folders.
 #include "kernel/inotify.h"
 
 #include <gtest/gtest.h>
@@ -57,7 +57,7 @@ TEST_F(InotifyTest, ReportsNamesOfEveryLengthWithTheirWatch) {
   }
 }
 
-/// More than one read returns.
+/// More events than one read returns.
 TEST_F(InotifyTest, ReportsAllOfManyEvents) {
   constexpr std::size_t kMany = 1000;
   ASSERT_TRUE(inotify.add(folder.path(), IN_CREATE));

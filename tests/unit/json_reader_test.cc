@@ -1,4 +1,4 @@
-// JSON of others': what is read, where it is wrong, and what is refused before it costs anything.
+// Parsing of untrusted JSON: values, positions of errors, and limits.
 #include "base/json_reader.h"
 
 #include <gmock/gmock.h>

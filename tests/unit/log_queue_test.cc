@@ -1,4 +1,4 @@
-// What becomes of the log when nobody reads it.
+// Log output when its reader does not read.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -49,7 +49,7 @@ TEST_F(LogQueueTest, CountsWhatIsLeftOut) {
   EXPECT_EQ(sent.back(), "d");
 }
 
-/// stderr of a daemon whose parent does not read it.
+/// Replaces stderr by `fd` for its lifetime.
 struct FullStderr {
   explicit FullStderr(int fd) { ::dup2(fd, STDERR_FILENO); }
   FullStderr(const FullStderr&) = delete;

@@ -1,4 +1,4 @@
-// Which clients the guard takes for a loop, in simulated time.
+// LoopGuard: detection of forwards that lead to themselves, in simulated time.
 #include "relay/loop_guard.h"
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@ using Step = LoopGuard::Step;
 struct LoopGuardTest : testing::Test {
   Step client() { return guard.on_client(now, from_target); }
   void connect() { guard.on_connected(now); }
-  /// One turn of a loop whose way round takes `hop`.
+  /// One pass through a loop that takes `hop`.
   Step go_round(Duration hop = 2ms) {
     connect();
     now += hop;
@@ -22,7 +22,7 @@ struct LoopGuardTest : testing::Test {
     now = guard.held_until();
     guard.on_hold_over();
   }
-  /// Opens connections as a loop does until one is held.
+  /// Opens connections as a loop does, until one is held.
   unsigned clients_until_held() {
     for (unsigned clients = 1; clients < 1000; ++clients) {
       if (go_round() == Step::Hold) return clients;
@@ -79,7 +79,7 @@ TEST_F(LoopGuardTest, FindsTwoLoopsThroughOnePort) {
       dialled += step == Step::Dial ? 1 : 0;
       found = found || step == Step::Cut;
     }
-    if (held > 0 && dialled > 0) {  // those that were dialled for come round once more
+    if (held > 0 && dialled > 0) {  // the dialled connections pass through the loop again
       for (std::size_t i = 0; i < dialled; ++i) connect();
       now += 3ms;
       for (std::size_t i = 0; i < dialled; ++i) EXPECT_EQ(client(), Step::Hold);
@@ -108,7 +108,7 @@ TEST_F(LoopGuardTest, AcquitsWhenNobodyFollowsTheOneThatWasHeld) {
   EXPECT_EQ(go_round(LoopGuard::kSoon + 1ms), Step::Dial);
 }
 
-/// Each client would be dialled for, and followed by the next, if all holds were of one length.
+/// If all holds had the same length, each client would be dialled for and followed by the next one.
 TEST_F(LoopGuardTest, AcquitsAClientWithAPeriodOfItsOwn) {
   for (Duration period = 10ms; period <= 300ms; period += 1ms) {
     SCOPED_TRACE(period.count());
@@ -141,7 +141,7 @@ TEST_F(LoopGuardTest, SuspectsNobodyWhomTheTargetAnswers) {
   }
 }
 
-/// As a client does that tries again whenever the server closes.
+/// Like a client that reconnects whenever the server closes.
 TEST_F(LoopGuardTest, SuspectsNobodyWhoseConnectionsEnd) {
   EXPECT_EQ(client(), Step::Dial);
   for (int i = 0; i < 500; ++i) {

@@ -1,4 +1,4 @@
-// Hints for mistyped names.
+// Suggestions for mistyped names.
 #include <gtest/gtest.h>
 
 #include <array>

@@ -1,4 +1,4 @@
-// Walking netlink bytes: every length that may be wrong, cut at every byte.
+// Parsing of netlink messages: wrong lengths, and messages cut at every byte.
 #include "kernel/netlink.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@
 namespace portfwd::netlink {
 namespace {
 
-/// Bytes put together piece by piece, aligned as the kernel does it.
+/// Builds messages from values, aligned as by the kernel.
 struct Builder {
   template <class T>
   Builder& put(const T& value) {
@@ -238,7 +238,7 @@ TEST(CapturedAnswers, ADestroyEventHasTheCookieOfTheDumpButNoOwner) {
   EXPECT_NE(gone->cookie, 0U);
 }
 
-/// What a broker that lies could hand over instead of a netlink socket.
+/// A compromised broker could pass another socket instead of a netlink socket.
 TEST(Netlink, ReadsNoMoreThanABatchFromASocketThatIsNone) {
   constexpr int kSent = 2 * ReceiveBuffer::kMostForeign + 1;
   const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));

@@ -1,5 +1,4 @@
-// The pace of looking, in simulated time: a look moves the clock and the CPU meter by what it
-// costs.
+// Pace of polling, in simulated time: a poll advances the clock and the CPU meter by its cost.
 #include "access/pace.h"
 
 #include <gtest/gtest.h>
@@ -30,7 +29,7 @@ struct PaceTest : testing::Test {
     }
     PaceTest& owner;
     Duration quick, full;
-    bool changed = false;  ///< at every look
+    bool changed = false;  ///< reported by each poll
     int looks = 0;
     int fulls = 0;
     TimePoint last = owner.clock.now();
@@ -116,7 +115,7 @@ TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
   EXPECT_GT(one.longest, 100ms) << "the sign of life is forgotten after 15 s";
 }
 
-/// Servers that close one after the other may come back at once, but not for seconds.
+/// Servers that close one after another may return at once, but this must not last for seconds.
 TEST_F(PaceTest, LooksAfterClosesLeaveTheBudgetToTheNextServer) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
@@ -185,7 +184,7 @@ TEST_F(PaceTest, KeepsTheFirstLooksAcrossStartsThatHaveBeenSeen) {
   }
 }
 
-/// Such as one of /proc/PID/net, of a container of root.
+/// Such as a poll of /proc/PID/net for a container of root.
 TEST_F(PaceTest, KeepsTheFirstLooksAcrossDearLooksOfOthers) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
@@ -212,7 +211,8 @@ TEST_F(PaceTest, KeepsTheBudgetWhenADearSeatHasNewsAllTheTime) {
   EXPECT_GT(dear.fulls, 5);
 }
 
-/// Such as a container of root's with a second server, which may bring a helper that looks cheaply.
+/// Such as a container of root with a second server, for which a helper with cheaper polls may be
+/// started.
 TEST_F(PaceTest, LooksTwiceAtADearSeatWithNewsBeforeItIsPutOff) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);

@@ -1,4 +1,4 @@
-// What one container should have: listeners, requests and what exists in, wanted forwards out.
+// The plan for one container: from listeners, requests and existing forwards to wanted forwards.
 #include "forward/plan.h"
 
 #include <gmock/gmock.h>

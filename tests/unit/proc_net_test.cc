@@ -1,4 +1,4 @@
-// The text files of /proc/PID/net: as kernels write them, cut short, and wrong.
+// Parsers of /proc/PID/net: texts as written by kernels, cut short, and malformed.
 #include "kernel/proc_net.h"
 
 #include <gmock/gmock.h>

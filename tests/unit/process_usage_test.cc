@@ -1,4 +1,4 @@
-// What the process says of its own use of the machine.
+// Figures of the process: its open descriptors.
 #include "base/process_usage.h"
 
 #include <fcntl.h>

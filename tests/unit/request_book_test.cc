@@ -1,4 +1,4 @@
-// Which changes of the requests the daemon's next life has to know.
+// RequestBook: which changes of requests must be saved for the next start of the daemon.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ struct RequestBookTest : testing::Test {
     book.save(state);
     return state.forwards;
   }
-  /// What is persistent at each change.
+  /// The number of persistent requests at each change.
   std::vector<std::size_t> seen;
   RequestBook book{[this] { seen.push_back(saved().size()); }};
 };

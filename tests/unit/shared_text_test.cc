@@ -1,4 +1,4 @@
-// Texts that their copies share.
+// SharedText: copies share one string.
 #include <gtest/gtest.h>
 
 #include "base/text.h"

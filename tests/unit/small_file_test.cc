@@ -1,4 +1,4 @@
-// Whatever stands where a file of the user's should be is told apart, and nothing is waited for.
+// Reading of the user's files: other kinds of files are rejected, and nothing blocks.
 #include "base/small_file.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// The pool of sockets made ahead, filled by a broker that is the test itself.
+// SocketPool: sockets made ahead. The test acts as the broker.
 #include "broker/client/socket_pool.h"
 
 #include <gtest/gtest.h>
@@ -31,7 +31,7 @@ struct SocketPoolTest : testing::Test {
   SocketPoolTest() { log::set_level(log::Level::Error); }
   ~SocketPoolTest() override { log::set_level(log::Level::Info); }
   void turn() { ASSERT_TRUE(loop.turn(Duration::zero())); }
-  /// The request that the pool makes, answered. @return how many sockets it asked for
+  /// Answers the pool's requests. @return the number of requested sockets
   std::uint32_t serve() {
     turn();
     std::uint32_t asked = 0;
@@ -126,7 +126,7 @@ TEST_F(SocketPoolTest, MoreTakersThanABatchAreAllServed) {
 }
 
 struct ShortSocketPoolTest : SocketPoolTest {
-  static constexpr int kLimit = 512;  // short from 384 on
+  static constexpr int kLimit = 512;  // descriptors are short from 384 on
   FewDescriptors few{kLimit};
   SocketPool short_pool{loop, std::make_shared<BrokerClient>(loop, fake, UniqueFd()), -1};
   std::uint32_t asked_for_one_taker() {

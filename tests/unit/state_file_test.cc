@@ -1,4 +1,4 @@
-// What outlives the daemon: written, read, cut off, damaged, and where nothing can be written.
+// The daemon's state and instance files: written, read, truncated, damaged, and not writable.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/fsuid.h>
@@ -101,7 +101,7 @@ TEST(StateText, TakesBytesThatAreNoUtf8) {
 TEST(StateText, LeavesOutOldPortsFirstAndForwardsLast) {
   State state = some_state();
   state.ports.clear();
-  for (Port port = 1; port <= 2000; ++port) {  // each control byte is six in JSON
+  for (Port port = 1; port <= 2000; ++port) {  // each control byte takes six bytes in JSON
     state.ports.push_back({std::string(1000, '\x01'), {Protocol::Tcp, port}, port});
   }
   constexpr std::size_t kMost = 1 << 20;
@@ -124,7 +124,7 @@ TEST(StateText, LeavesOutOldPortsFirstAndForwardsLast) {
   EXPECT_TRUE(parse_state(to_text(state, 0)));
 }
 
-/// What older daemons have written has none of them.
+/// States written by older daemons have none of these ids.
 TEST(StateText, LeavesOutIdsThatMakeNoSense) {
   const std::string container =
       R"({"engine":"","engine_id":"","id":"n1","name":"","netns":1,"pid":1,"started":1})";
@@ -168,7 +168,7 @@ TEST(StateText, ReadsNoMoreIdsThanItsBounds) {
   EXPECT_EQ(back->used_ids.size(), State::kMostUsedIds);
 }
 
-/// read_json() takes 65536 values in all.
+/// read_json() accepts at most 65536 values.
 TEST(StateText, LeavesOutWhatWouldBeTooManyValuesToRead) {
   State state = some_state();
   state.opt_outs.resize(4096, state.opt_outs.front());
@@ -211,7 +211,7 @@ TEST(InstanceText, IsRefusedWhenItIsNotOurs) {
   }
 }
 
-/// A state that was written when the record's numbers were reached.
+/// A state with the same numbers as the record.
 State state_of(const InstanceRecord& record) {
   State state = some_state();
   state.instance = record.instance;
@@ -237,7 +237,7 @@ TEST(Resume, LeavesOneNumberForAGapAfterAnyOtherEnd) {
   EXPECT_EQ(resumed.instance.next_event, 59U);
   EXPECT_TRUE(resumed.knows_used_ids);
 
-  for (const bool ended : {false, true}) {  // and the state lacks the last events
+  for (const bool ended : {false, true}) {  // the state does not contain the last events
     record.ended = ended;
     state = state_of(record);
     state.instance.next_event = 57;
@@ -394,7 +394,7 @@ TEST_F(StateFileTest, WhatWasSavedIsLoadedAndForNobodyElse) {
 
 TEST_F(StateFileTest, CutAtAnyByteItIsWholeOrSetAside) {
   const std::string whole = to_text(some_state());
-  testing::internal::CaptureStderr();  // a line for each
+  testing::internal::CaptureStderr();  // each failure logs a line
   for (std::size_t size = 0; size < whole.size(); ++size) {
     write(whole.substr(0, size));
     const State loaded = file.load().value();
@@ -460,7 +460,7 @@ TEST_F(StateFileTest, ReplacesWhateverIsInTheWayOfTheNewFile) {
   EXPECT_EQ(file.load(), some_state());
 }
 
-/// Even root can't make a folder where a file is.
+/// Even root cannot make a folder where a file exists.
 TEST_F(StateFileTest, WhereNoFolderCanBeItSaysWhy) {
   std::ofstream(folder.path() + "/state") << "in the way";
   EXPECT_EQ(save(some_state()).error().code, ENOTDIR);
@@ -472,7 +472,7 @@ TEST_F(StateFileTest, WhereNoFolderCanBeItSaysWhy) {
   EXPECT_EQ(said.find("overwritten"), std::string::npos) << said;
 }
 
-/// Ends with its errors undone.
+/// Sets the limit of file descriptors to 0 for its lifetime.
 class WithoutDescriptors {
  public:
   WithoutDescriptors() {
@@ -503,7 +503,7 @@ TEST_F(StateFileTest, KeepsAGoodFileThatCannotBeReadWithoutDescriptors) {
   EXPECT_EQ(file.load(), some_state());
 }
 
-/// A user who may not read it, if the test is root's.
+/// If root runs the test, it reads the file as another user.
 TEST_F(StateFileTest, KeepsAGoodFileThatPermissionsForbid) {
   ASSERT_TRUE(save(some_state()));
   ASSERT_EQ(::chmod(file.path().c_str(), 0), 0);

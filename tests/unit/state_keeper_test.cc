@@ -1,4 +1,4 @@
-// When the state is written, and that nobody waits for a disk that does not answer.
+// StateKeeper: when the state is written; a disk that hangs does not block the daemon.
 #include "state/state_keeper.h"
 
 #include <fmt/format.h>
@@ -19,7 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 
 struct StateKeeperTest : testing::Test {
-  /// In the place of a writer whose disk does not answer.
+  /// A program that hangs, like a writer whose disk hangs.
   [[nodiscard]] std::string silent_program() const {
     const std::string path = folder.path() + "/silent";
     std::ofstream(path) << "#!/bin/sh\nexec sleep 1000\n";
@@ -72,7 +72,7 @@ TEST_F(StateKeeperTest, WritesSoonAndThenOnceForAllThatChangedWithinASecond) {
   EXPECT_EQ(read, 2);
   EXPECT_EQ(saved(), 5);
   pass(StateKeeper::kDelay);
-  keeper->changed();  // after a quiet time
+  keeper->changed();  // the first one after a pause
   pass(StateKeeper::kSoon);
   EXPECT_EQ(read, 3);
 }
@@ -107,14 +107,14 @@ TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskWhenItHasFinished) {
   port = 2;
   keeper->changed();
   keeper->finish(state());
-  port = 3;  // what is given up at the end
+  port = 3;  // a change after finish() is not saved
   keeper->changed();
   while (keeper->finishing()) ASSERT_TRUE(loop.turn(10s));
   EXPECT_EQ(saved(), 2);
   EXPECT_FALSE(writer->busy());
 }
 
-/// systemd asks every process of the unit to end, at the same time.
+/// systemd sends SIGTERM to all processes of the unit at the same time.
 TEST_F(StateKeeperTest, HasTheLastStateOnTheDiskThoughItsWriterIsAskedToEnd) {
   use(PORTFWD_BROKER_PATH);
   keeper->changed();
@@ -174,7 +174,7 @@ TEST_F(StateKeeperTest, NeverWritesOverWhatCannotBeRead) {
   EXPECT_EQ(text, newer);
 }
 
-/// A file in the place of its folder: not even root can write there.
+/// A file exists in place of the folder, so that not even root can write there.
 struct StateKeeperWithoutFolder : StateKeeperTest {
   StateKeeperWithoutFolder() {
     std::ofstream(file.path().parent_path()) << "in the way";
@@ -184,7 +184,7 @@ struct StateKeeperWithoutFolder : StateKeeperTest {
     pass(StateKeeper::kDelay);
     turn_until_written();
   }
-  /// @return what was said from the beginning on
+  /// Removes the obstacle. @return the log so far
   std::string mend() {
     std::filesystem::remove(file.path().parent_path());
     return testing::internal::GetCapturedStderr();
@@ -197,7 +197,7 @@ TEST_F(StateKeeperWithoutFolder, WritesByItselfOnceItCan) {
   for (int failed = 0; failed < 8; ++failed) {
     pass(pause - 1ms);
     EXPECT_FALSE(writer->busy()) << failed;
-    keeper->changed();  // hurries nothing
+    keeper->changed();  // does not shorten the pause
     pass(1ms);
     EXPECT_TRUE(writer->busy()) << failed;
     turn_until_written();

@@ -1,4 +1,4 @@
-// What lines of /etc/subuid mean, and that the file is read again when it changes.
+// Parsing of /etc/subuid, which is read again after a change.
 #include <gmock/gmock.h>
 
 #include <cstdlib>

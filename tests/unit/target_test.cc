@@ -1,4 +1,4 @@
-// Targets as a person writes them.
+// Parsing of targets of forwards.
 #include "net/target.h"
 
 #include <gtest/gtest.h>

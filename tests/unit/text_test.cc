@@ -1,4 +1,4 @@
-// Nothing that a terminal obeys, that hides or that turns a line comes through, whatever the bytes.
+// Printable texts: control characters, invisible and bidi characters are replaced in any bytes.
 #include "base/text.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ std::string utf8(std::uint32_t code) {
           byte(0x80 | (code >> 6 & 0x3F)), byte(0x80 | (code & 0x3F))};
 }
 
-/// Said anew, from the requirement and not from the code.
+/// A second implementation, written from the requirement instead of the code.
 bool must_go(std::uint32_t c) {
   const auto within = [c](std::uint32_t a, std::uint32_t b) { return a <= c && c <= b; };
   return c < 0x20 || within(0x7F, 0x9F) || c == 0x061C || within(0x200B, 0x200F) ||

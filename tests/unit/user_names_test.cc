@@ -1,4 +1,4 @@
-// Who is meant by a name, and who is asked.
+// Lookup of user names, and the services that are queried for it.
 #include "config/user_names.h"
 
 #include <gtest/gtest.h>
