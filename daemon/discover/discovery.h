@@ -33,9 +33,9 @@
 namespace portfwd {
 
 // Rate limit of scans and checks: a scan is due as soon as it is requested, but not before the
-// least gap since the last one and enough CPU credit. Credit grows with time at the rate of the
-// budget and is spent by measured cost. A calm machine has saved some, so a burst is handled at
-// once; a busy one spends no more than the budget. Pure; owned by Discovery.
+// least gap has passed and there is CPU credit. Credit grows with time at the rate of the budget
+// and is spent by measured cost. A calm machine has saved some, so a burst is handled at once; a
+// busy one spends no more than the budget. Pure; owned by Discovery.
 //
 // One half of the budget is for scans of all processes, the other for checks of single processes,
 // so that an expensive scan does not delay the check of a process that a hint has named.
@@ -43,10 +43,9 @@ class ScanPace {
  public:
   static constexpr Duration kGap = std::chrono::milliseconds(100);
   static constexpr Duration kExpeditedGap = std::chrono::milliseconds(20);
-  static constexpr Duration kExpeditedFor = std::chrono::seconds(1);  ///< after expedite()
-  static constexpr Duration kFullInterval = std::chrono::seconds(5);  ///< between full scans
-  static constexpr Duration kMostSaved =
-      std::chrono::seconds(5);  ///< most credit: budget of this time
+  static constexpr Duration kExpeditedFor = std::chrono::seconds(1);    ///< after expedite()
+  static constexpr Duration kFullInterval = std::chrono::seconds(5);    ///< between full scans
+  static constexpr Duration kMostSaved = std::chrono::seconds(5);       ///< budget of this time
   static constexpr Duration kMostOwed = std::chrono::seconds(1);        ///< longest wait for credit
   static constexpr Duration kWakeCost = std::chrono::microseconds(25);  ///< see Pace::kWakeCost
   /// Longest time that processes named by a hint wait for credit. While many programs start, they

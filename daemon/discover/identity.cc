@@ -49,7 +49,8 @@ Identifier::Identifier(const ProcDir& proc, ProcessFactsCache& facts)
   if (const auto own = from_cgroup(::getpid()); own && !own->id.empty()) own_folder_ = own->cgroup;
 }
 
-/// If the daemon runs in a container, the path of that container is not part of what is parsed.
+/// If the daemon itself runs in a container, the folder of that container is removed from the path
+/// before it is parsed.
 std::optional<names::Guess> Identifier::from_path(std::string_view path) const {
   const bool shared = !own_folder_.empty() && path.starts_with(own_folder_) &&
                       (path.size() == own_folder_.size() || path[own_folder_.size()] == '/');
@@ -199,7 +200,7 @@ bool Identifier::is_foreign(pid_t pid) const {
 }
 
 /// Set the cgroup's id and folder. A sandbox inside an engine's container is in the cgroup of that
-/// container; it gets no folder, as it shares it.
+/// container, so the folder is not its own and is not set.
 void Identifier::add_cgroup(pid_t pid, Identity& identity) const {
   const auto path = procfs::parse_unified_cgroup(proc_.read(pid, "cgroup").value_or(""));
   if (!path || cgroup_root_.empty()) return;

@@ -80,8 +80,7 @@ std::optional<Guess> from_id_component(std::string_view component, std::string_v
     if (engine.empty()) return std::nullopt;
     return Guess{std::string(engine), std::string(component), "", ""};
   }
-  // "kubepods-podUID.slice:cri-containerd:ID": systemd's form of a path, given to the cgroupfs
-  // driver
+  // "kubepods-podUID.slice:cri-containerd:ID": a systemd path given to the cgroupfs driver
   if (const auto colon = component.rfind(":cri-containerd:"); colon != component.npos) {
     const std::string_view id = component.substr(component.rfind(':') + 1);
     if (is_full_id(id)) return Guess{"kubernetes", std::string(id), "", ""};
@@ -100,8 +99,7 @@ Guess named(std::string_view engine, std::string_view id, bool certain = true) {
   return {std::string(engine), shown, shown, "", certain};
 }
 
-/// libvirt registers its containers as "lxc-NUMBER-NAME" and its virtual machines as
-/// "qemu-NUMBER-NAME".
+/// libvirt registers containers as "lxc-NUMBER-NAME", virtual machines as "qemu-NUMBER-NAME".
 Guess from_machine(std::string_view machine) {
   const std::string name = unescape_unit(machine);
   if (name.starts_with("qemu-")) return named("libvirt", name, false);

@@ -78,7 +78,7 @@ struct Guess {
 /// and does not determine a name.
 [[nodiscard]] bool is_plumbing(std::string_view comm);
 
-/// "python3-4711".
+/// A name made of comm and pid, such as "python3-4711".
 [[nodiscard]] std::string from_program(std::string_view comm, pid_t pid);
 
 constexpr std::size_t kLongestName = 64;   ///< bytes

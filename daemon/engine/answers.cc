@@ -169,8 +169,7 @@ Json value_of(std::string_view slice) {
   return slice.size() > kLongestMember ? Json() : parse_json(slice);
 }
 
-/// Whether the slice is a string of printable ASCII without escapes, so that parsing is
-/// unnecessary.
+/// Whether the slice is a string of printable ASCII without escapes, which needs no parsing.
 bool is_plain(std::string_view slice) {
   return slice.size() >= 2 && slice.front() == '"' && slice.find('"', 1) == slice.size() - 1 &&
          std::ranges::all_of(slice, [](char c) { return c >= ' ' && c < 127 && c != '\\'; });
@@ -281,9 +280,9 @@ void add_ports(PublishedPorts ports, std::string_view protocols, std::vector<Pub
   }
 }
 
-/// Add one element of a list of ports. Docker: {"IP","PrivatePort","PublicPort","Type"}; a port
-/// that is only exposed has no PublicPort. podman:
-/// {"host_ip","container_port","host_port","range","protocol"}.
+/// Add one element of a list of ports:
+/// - Docker: {"IP","PrivatePort","PublicPort","Type"}; without PublicPort if it is only exposed
+/// - podman: {"host_ip","container_port","host_port","range","protocol"}
 void add_ports(std::string_view object, std::vector<PublishedPorts>& to) {
   if (!object.contains("PublicPort") && !object.contains("host_port")) return;  // only exposed
   PublishedPorts ports;
@@ -422,8 +421,9 @@ std::string id_to_replace(std::string_view name) {
   return so ? std::string(name.substr(0, kBrief)) : "";
 }
 
-/// Docker: {"Type","Action","Actor":{"ID","Attributes":{"name", and its labels}}}; podman's file:
-/// {"Type","Status","ID","Name","Attributes":{its labels}}.
+/// The two forms:
+/// - Docker: {"Type","Action","Actor":{"ID","Attributes":{"name", and its labels}}}
+/// - podman: {"Type","Status","ID","Name","Attributes":{its labels}}
 std::optional<ContainerEvent> parse_container_event(std::string_view text) {
   const Json event = parse_json(text);
   if (text_in(event, "Type") != "container") return std::nullopt;

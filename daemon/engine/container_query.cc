@@ -69,8 +69,7 @@ void ContainerQuery::ask_next_socket() {
                     [this](const Result<HttpAnswer>& answer) { on_answer(answer); });
 }
 
-/// "/containers/json?all=true&filters={"id":["..."]}". Without `all` podman omits paused
-/// containers.
+/// "/containers/json?all=true&filters={"id":["..."]}". Without `all` podman omits paused ones.
 std::string ContainerQuery::path() const {
   std::string path = kind_ == EngineKind::Podman ? "/v4.0.0/libpod" : "";
   path += "/containers/json?all=true&filters=%7B%22id%22%3A%5B";

@@ -284,7 +284,7 @@ void HttpClient::Exchange::deliver() {
 
 void HttpClient::Exchange::deliver_header() {
   const long code = status();
-  if (code < 200) return;  // interim
+  if (code < 200) return;  // interim answer
   if (code > 299) return fail_soon({EPROTO, kOperation});
   opened_ = true;
   deadline_.disarm();
