@@ -77,7 +77,7 @@ TEST_F(HostPortFacts, WithoutReuseNobodyElseGetsAPortThatIsOnlyHeld) {
   ASSERT_EQ(::shutdown(held.get(), SHUT_RDWR), 0);
   EXPECT_EQ(bind_to(open(true), kPort), EADDRINUSE);
   EXPECT_EQ(bind_to(open(true), {IpAddress::any(Family::V4), kPort.port}), EADDRINUSE);
-  EXPECT_EQ(listen_on(held), 0) << "which needs no reuse where no old connections are";
+  EXPECT_EQ(listen_on(held), 0) << "without old connections no reuse is needed";
 }
 
 TEST_F(HostPortFacts, WhatWasAcceptedWithoutReuseBlocksThePortUntilItHasIt) {
@@ -141,7 +141,8 @@ TEST_F(HostPortFacts, AConnectFromAPortToItselfSucceeds) {
   ASSERT_EQ(bind_to(fd, kPort), 0);
   ASSERT_EQ(try_connect(fd, kPort), EINPROGRESS);
   ASSERT_TRUE(wait_for(fd.get(), POLLOUT));
-  EXPECT_EQ(take_socket_error(fd.get()), 0) << "nobody listens: no dialer may take it for a server";
+  EXPECT_EQ(take_socket_error(fd.get()), 0)
+      << "nothing listens: a dialer must not take it for a server";
   EXPECT_EQ(portfwd::local_endpoint(fd.get()), peer_endpoint(fd.get()));
 }
 

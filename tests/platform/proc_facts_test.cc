@@ -108,7 +108,7 @@ TEST(ProcFacts, TheIdMapOfAnotherUserNamespaceIsAnother) {
   ASSERT_TRUE(own);
   EXPECT_EQ(proc.read(beside.pid(), "uid_map").value_or(""), *own);
   EXPECT_NE(proc.read(below.pid(), "uid_map").value_or(*own), *own);
-  EXPECT_TRUE(proc.read(1, "uid_map")) << "it is anybody's to read";
+  EXPECT_TRUE(proc.read(1, "uid_map")) << "every user may read it";
 }
 
 TEST(ProcFacts, TheOwnerOfASocketIsFoundByItsInode) {

@@ -57,7 +57,7 @@ TEST_F(ProcNetFacts, OneGoneAndOneComeLeaveTheCountersAsTheyWere) {
   const auto before = in_use();
   first.reset();
   const UniqueFd second = ns.listen({kLoopback4, 0});
-  EXPECT_EQ(in_use(), before) << "so a dump is due from time to time whatever they say";
+  EXPECT_EQ(in_use(), before) << "so a dump is due regularly, whatever the counters are";
 }
 
 TEST(ProcNetLifetime, AnOpenFileOutlivesItsProcess) {

@@ -49,7 +49,8 @@ TEST_P(StreamFacts, OneWhosePeerHasResetHasNoPeerAnyMore) {
   auto [ours, theirs] = tcp_pair(GetParam());
   EXPECT_EQ(peer_endpoint(ours.get()), local_endpoint(theirs.get()));
   ::shutdown(theirs.get(), SHUT_WR);
-  EXPECT_EQ(peer_endpoint(ours.get()), local_endpoint(theirs.get())) << "a FIN is no end";
+  EXPECT_EQ(peer_endpoint(ours.get()), local_endpoint(theirs.get()))
+      << "a FIN does not end the connection";
   write_all(ours, "unread, which makes a close a reset");
   theirs.reset();
   EXPECT_FALSE(peer_endpoint(ours.get()));
@@ -71,7 +72,8 @@ TEST_P(StreamFacts, OnceAWriteHasReportedAResetReadingEndsLikeAFin) {
   reset(theirs);
   EXPECT_EQ(send_some(ours.get(), bytes_of("x")).outcome, Failed);
   std::array<std::byte, 8> buffer;
-  EXPECT_EQ(receive_some(ours.get(), buffer).outcome, End) << "so the relay must remember";
+  EXPECT_EQ(receive_some(ours.get(), buffer).outcome, End)
+      << "so the relay must remember the reset";
 }
 
 TEST_P(StreamFacts, AResetIsReportedToWhoAsksForErrorsAlone) {
@@ -117,9 +119,9 @@ TEST_P(StreamFacts, ASpliceStopsAtUrgentDataAndTakesItForTheEnd) {
   auto pipe = Pipe::make(PipePool::kSmall);
   ASSERT_TRUE(pipe);
   EXPECT_EQ(events_now(ours.get(), EPOLLIN | EPOLLPRI), EPOLLIN | EPOLLPRI);
-  EXPECT_EQ(pipe->fill_from(ours.get()).outcome, WouldBlock) << "though there is something to read";
+  EXPECT_EQ(pipe->fill_from(ours.get()).outcome, WouldBlock) << "although there are bytes to read";
   ::shutdown(theirs.get(), SHUT_WR);
-  EXPECT_EQ(pipe->fill_from(ours.get()).outcome, End) << "though there is still";
+  EXPECT_EQ(pipe->fill_from(ours.get()).outcome, End) << "although there are bytes to read";
   Received got;
   read_available(ours, got);
   EXPECT_EQ(got.text, "!more");
@@ -208,7 +210,7 @@ TEST_P(StreamFacts, SixteenSingleBytesFillADefaultPipe) {
     write_all(theirs, "x");
     if (!splice_some(ours.get(), write_end.get(), 65536).moved()) break;
   }
-  EXPECT_EQ(fitted, pages) << "a pipe is full when its slots are, whatever they hold";
+  EXPECT_EQ(fitted, pages) << "a pipe is full when all its slots are used";
 }
 
 TEST(PipeFacts, SplicingToAClosedSocketRaisesNoSignalThatMainDoesNotIgnore) {

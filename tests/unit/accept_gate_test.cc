@@ -123,7 +123,7 @@ TEST_F(AcceptGateTest, AShortageIsToldOnce) {
   }
   gate.set_queue_empty();
   busy.member.accepted(384);
-  EXPECT_EQ(shortages, 1) << "for a moment nobody waited";
+  EXPECT_EQ(shortages, 1) << "no listener waited for a moment";
   wait();
   gate.set_queue_empty();
   clock.advance(1s);

@@ -30,7 +30,7 @@ std::set<std::string> properties_in_table() {
   std::set<std::string> names;
   Object object;
   for_each_field(object, [&](const auto& field, const auto&) {
-    EXPECT_TRUE(names.insert(field.bus).second) << field.bus << " stands there twice";
+    EXPECT_TRUE(names.insert(field.bus).second) << field.bus << " is listed twice";
   });
   return names;
 }

@@ -19,7 +19,7 @@ TEST(ContainerAddresses, AreTheSameForTheSameNameEverywhere) {
   EXPECT_FALSE(here.address_of("web").news);
   EXPECT_EQ(here.address_of("web").address, elsewhere.address_of("web").address);
   EXPECT_EQ(here.address_of("web").address.text(), "127.203.244.218")
-      << "not even by a new version";
+      << "the result must not change between versions";
 }
 
 TEST(ContainerAddresses, AreOfNobodyElse) {

@@ -35,7 +35,7 @@ TEST(ContainerIds, LastForTheSameEngineIdInTheSameNamespace) {
   again.pid = 11;  // its anchor may be another process
   EXPECT_EQ(ids.recall(engines(4026539999)), std::nullopt) << "restarted meanwhile";
   EXPECT_EQ(ids.recall(again), "a1b2c3d4e5f6");
-  EXPECT_EQ(ids.recall(again), std::nullopt) << "once";
+  EXPECT_EQ(ids.recall(again), std::nullopt) << "only once";
   EXPECT_EQ(ids.make(kEngineId), "a1b2c3d4e5f6-8");
 }
 
@@ -44,13 +44,13 @@ TEST(ContainerIds, LastForTheSameAnchorInTheSameNamespace) {
   ids.restore({.containers = {sandbox(), engines()}}, true);
   KnownContainer other = sandbox();
   other.started = 201;
-  EXPECT_EQ(ids.recall(other), std::nullopt) << "it only has the inode and the pid";
+  EXPECT_EQ(ids.recall(other), std::nullopt) << "only inode and pid are equal";
   other = sandbox();
   other.pid = 21;
   EXPECT_EQ(ids.recall(other), std::nullopt);
   other = sandbox();
   other.netns = 1;
-  EXPECT_EQ(ids.recall(other), std::nullopt) << "the process has moved on";
+  EXPECT_EQ(ids.recall(other), std::nullopt) << "the process has moved to another namespace";
   EXPECT_EQ(ids.recall(sandbox()), "n7");
   KnownContainer late = engines();
   late.engine_id.clear();  // still unknown

@@ -93,7 +93,7 @@ TEST_F(ContainerWishesTest, APortOfAnotherServiceIsThatContainersAsSoonAsItIsThe
   EXPECT_EQ(declared(), Names{"shop-db-1:5432"});
   EXPECT_EQ(wishes.declared()[0].label, "database");
   EXPECT_EQ(wishes.attributes(db, on(5432)).on_auto_forward, "silent");
-  EXPECT_FALSE(wishes.attributes(db, on(9999)).on_auto_forward) << "the others are app's own";
+  EXPECT_FALSE(wishes.attributes(db, on(9999)).on_auto_forward) << "other ports belong to app";
   EXPECT_EQ(wishes.attributes(app, on(9999)).on_auto_forward, "ignore");
 }
 

@@ -55,10 +55,11 @@ TEST(PortMetadata, AttributesHaveEveryFormOfKeyAndEveryValue) {
   EXPECT_EQ(*of("app", true, 3000), (PortAttributes{"open-browser-once", "app", "https"}));
   EXPECT_EQ(of("app", true, 40000)->on_auto_forward, "ignore");
   EXPECT_TRUE(of("db", false, 5432)->require_host_port);
-  EXPECT_EQ(of("db", false, 5433), nullptr) << "nothing else is said of another service";
+  EXPECT_EQ(of("db", false, 5433), nullptr) << "no other port of another service is named";
   EXPECT_EQ(of("app", true, 7000, "node /src/server.js")->on_auto_forward, "open-browser");
   EXPECT_TRUE(of("app", true, 7000, "node /src/server.js")->elevate);
-  EXPECT_EQ(of("app", true, 7000, "")->on_auto_forward, "silent") << "the unknown matches nothing";
+  EXPECT_EQ(of("app", true, 7000, "")->on_auto_forward, "silent")
+      << "an unknown command matches nothing";
   EXPECT_EQ(of("app", true, 3000, "node /src/server.js")->label, "app") << "the number comes first";
 }
 
@@ -70,7 +71,8 @@ TEST(PortMetadata, LaterSnippetsOfALabelWin) {
     {"forwardPorts": [2, 3], "portsAttributes": {"1": {"onAutoForward": "ignore"}},
      "otherPortsAttributes": {"label": "other"}}])");
   EXPECT_EQ(read.wanted, (std::vector<WantedPort>{{"", 1, {}}, {"", 2, {}}, {"", 3, {}}}));
-  EXPECT_EQ(attributes_for(read, "", true, 1, "")->label, "") << "of one port all or nothing";
+  EXPECT_EQ(attributes_for(read, "", true, 1, "")->label, "")
+      << "attributes of a port are not merged";
   EXPECT_EQ(attributes_for(read, "", true, 2, "")->label, "kept");
   EXPECT_EQ(*read.others, (PortAttributes{{}, "other", {}}));
 }

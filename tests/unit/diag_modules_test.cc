@@ -68,7 +68,7 @@ TEST_F(DiagModulesTest, LooksAgainEachPauseWhileOneIsMissingAndTellsWhenItIsTher
   EXPECT_EQ(questions, 2);
   EXPECT_EQ(changes, 0);
   has = {true, false};
-  EXPECT_FALSE(none.of(Protocol::Tcp)) << "not before the next look";
+  EXPECT_FALSE(none.of(Protocol::Tcp)) << "not before the next poll";
   pass(DiagModules::kPause);
   EXPECT_TRUE(none.of(Protocol::Tcp));
   EXPECT_FALSE(none.of(Protocol::Udp));
@@ -79,7 +79,7 @@ TEST_F(DiagModulesTest, LooksAgainEachPauseWhileOneIsMissingAndTellsWhenItIsTher
   EXPECT_EQ(changes, 2);
   questions = 0;
   pass(DiagModules::kPause);
-  EXPECT_EQ(questions, 0) << "it looks on though none is missing";
+  EXPECT_EQ(questions, 0) << "must not poll if none is missing";
 }
 
 }  // namespace

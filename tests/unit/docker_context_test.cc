@@ -53,7 +53,7 @@ TEST_F(DockerContextTest, FilesOfAnyFormAreNoReasonToThrow) {
   EXPECT_FALSE(current_docker_context("/nonexistent", ""));
   std::filesystem::remove(folder.path() + "/config.json");
   ASSERT_EQ(::mkfifo((folder.path() + "/config.json").c_str(), 0600), 0);
-  EXPECT_EQ(host(), "") << "a pipe is not waited for";
+  EXPECT_EQ(host(), "") << "a pipe must not block";
 }
 
 }  // namespace

@@ -76,10 +76,10 @@ TEST(EngineAnswers, Docker2010TellsItAll) {
   EXPECT_TRUE(web.image_id.starts_with("sha256:"));
   EXPECT_EQ(web.project, "shop");
   EXPECT_EQ(web.service, "api");
-  EXPECT_EQ(web.pid, 0) << "a list of Docker's has none";
+  EXPECT_EQ(web.pid, 0) << "Docker's list contains no pid";
   EXPECT_THAT(web.published, ElementsAre(PublishedPorts{Protocol::Tcp, "127.0.0.1", 18181, 8081, 1},
                                          PublishedPorts{Protocol::Udp, "", 18182, 8082, 1}))
-      << "both families' wildcards are one";
+      << "the wildcards of both families are joined";
   EXPECT_THAT(web.addresses, ElementsAre(IpAddress::v4(172, 17, 0, 2)));
   EXPECT_EQ(all.at("eside").network_mode, "container:" + web.id);
   EXPECT_EQ(all.at("ehost").network_mode, "host");

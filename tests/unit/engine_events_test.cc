@@ -63,7 +63,7 @@ TEST_F(EngineEventsTest, TheStreamIsOpenedAgainAfterTheEngineWasRestarted) {
   ASSERT_TRUE(turn_until([&] { return !events.is_open(); }));
   server = std::make_unique<HttpServer>(loop, socket, [](const std::string&) { return kStream; });
   ASSERT_TRUE(turn_until([&] { return events.is_open(); }));
-  EXPECT_EQ(missed, 1) << "what was renamed meanwhile nobody has told";
+  EXPECT_EQ(missed, 1) << "renames during the interruption are unknown";
 }
 
 TEST_F(EngineEventsTest, AnEngineThatEndsEachStreamAtOnceIsAskedLessAndLess) {
@@ -88,7 +88,7 @@ TEST_F(PodmanEventsTest, ARenameIsReadFromPodmansFileOnce) {
   append("half a li");
   append("ne\n" + line);
   ASSERT_TRUE(turn_until([&] { return !names.empty(); }));
-  EXPECT_THAT(names, ElementsAre("bridged2")) << "what was there before is old news";
+  EXPECT_THAT(names, ElementsAre("bridged2")) << "lines written before the start are ignored";
   append(line.substr(0, 20));
   append(line.substr(20));
   ASSERT_TRUE(turn_until([&] { return names.size() == 2; }));

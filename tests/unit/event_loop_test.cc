@@ -95,7 +95,7 @@ TEST(LoopTurnTest, TheLongestLastsFromOneWaitToTheNext) {
   Timer timer(loop, [&] { clock.advance(5ms); });
   timer.arm_now();
   ASSERT_TRUE(loop.turn(0s));
-  EXPECT_EQ(loop.longest_turn(), 0s) << "nobody has waited for it yet";
+  EXPECT_EQ(loop.longest_turn(), 0s) << "no wait has followed yet";
   ASSERT_TRUE(loop.turn(0s));
   EXPECT_EQ(loop.longest_turn(), 8ms);
   EXPECT_NE(loop.longest_turn_in().find("TheLongestLasts"), std::string::npos)
@@ -120,12 +120,12 @@ TEST(LoopTurnTest, ASlowOneIsLoggedWithWhatTookLongest) {
   };
   timer.arm_now();
   slow = 240ms;
-  EXPECT_EQ(lines_of_turns(4), "") << "quick enough";
+  EXPECT_EQ(lines_of_turns(4), "") << "within the limit";
   slow = 260ms;
   const std::string said = lines_of_turns(2);
   EXPECT_NE(said.find("a turn took 263 ms, 260 ms of it in a timer of"), std::string::npos) << said;
   EXPECT_NE(said.find("ASlowOneIsLogged"), std::string::npos) << said;
-  EXPECT_EQ(lines_of_turns(3), "") << "one line in ten seconds";
+  EXPECT_EQ(lines_of_turns(3), "") << "at most one line in ten seconds";
   const std::string later = lines_of_turns(60);
   EXPECT_NE(later.find("more since the last such line"), std::string::npos) << later;
   loop.remove_hook(hook);

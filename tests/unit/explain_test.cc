@@ -90,7 +90,7 @@ TEST_F(ExplainTest, TellsOfEachRuleForEachListenerWhatBecameOfIt) {
               ElementsAre(HasSubstr("127.0.0.1:8080: the rule at c.toml:1"), HasSubstr("c.toml:2"),
                           HasSubstr("[::1]:8080: the rule at c.toml:1"), HasSubstr("c.toml:2")));
   known.listeners.clear();
-  EXPECT_EQ(list("rules").size(), 2U) << "of a server that might be";
+  EXPECT_EQ(list("rules").size(), 2U) << "for a server that does not exist yet";
 }
 
 TEST_F(ExplainTest, OfAContainerOnTheHostsNetworkNothingIsForwarded) {

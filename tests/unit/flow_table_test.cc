@@ -94,7 +94,7 @@ TEST_F(FlowTableTest, WhoHasLessThanHisShareGivesUpNothing) {
   for (Port port = 1; port <= 3; ++port) becomes(FlowRank::Established, add(client(2, port)));
   EXPECT_NE(&table.to_evict(), &modest);
   for (Port port = 1; port <= 3; ++port) (void)table.remove(*table.find(client(2, port)));
-  EXPECT_EQ(&table.to_evict(), &modest) << "the others are forgotten";
+  EXPECT_EQ(&table.to_evict(), &modest) << "the other flows are removed";
 }
 
 TEST_F(FlowTableTest, WhatHasCarriedLessIsGivenUpFirst) {

@@ -333,7 +333,7 @@ TEST(Policy, ForwardsNoPortThatLeadsOutThroughSsh) {
     EXPECT_FALSE(decided("", "sshd", session).forward) << session;
     EXPECT_THAT(decided("", "sshd", session).because, HasSubstr("ssh -R"));
     EXPECT_TRUE(decided("[[rule]]\nports = [9000]\n", "sshd", session).forward);
-    EXPECT_TRUE(decided("", "postgres", session).forward) << "of another program";
+    EXPECT_TRUE(decided("", "postgres", session).forward) << "published by another program";
   }
   EXPECT_FALSE(decided("", "sshd-session", "sshd-session: me@notty").forward);
   for (const char* server : {"sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",

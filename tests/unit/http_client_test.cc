@@ -226,7 +226,8 @@ TEST_F(HttpClientTest, RefusesAPathThatWouldMakeAnotherRequest) {
 TEST_F(HttpClientTest, ForgetsACallWhoseOwnerIsGone) {
   serve(HttpReply{"", HttpReply::Then::Stay});
   {
-    const HttpCall call = client.ask(to_server(), [](auto) { FAIL() << "nobody asks any more"; });
+    const HttpCall call =
+        client.ask(to_server(), [](auto) { FAIL() << "callback of a cancelled call"; });
     ASSERT_TRUE(turn_until([&] { return server->connections() == 1; }));
   }
   EXPECT_EQ(client.calls(), 0U);

@@ -96,7 +96,7 @@ TEST_F(LoopGuardTest, AcquitsWhenAClientComesThatNoConnectionExplains) {
   EXPECT_EQ(client(), Step::Dial);
   EXPECT_FALSE(guard.holding());
   for (unsigned i = 0; i < 5 * LoopGuard::kBurst; ++i) {
-    EXPECT_EQ(go_round(), Step::Dial) << "suspected again at once";
+    EXPECT_EQ(go_round(), Step::Dial) << "must not be suspected again at once";
   }
 }
 

@@ -191,7 +191,7 @@ TEST(CapturedAnswers, ADumpOfFourListeners) {
   EXPECT_EQ(sockets[0].local.text(), "127.0.0.53:20001");
   EXPECT_EQ(sockets[1].local.text(), "0.0.0.0:20002");
   EXPECT_EQ(sockets[2].local.text(), "[::1]:20003");
-  EXPECT_TRUE(sockets[2].v6only) << "as the kernel says of any address but the wildcard";
+  EXPECT_TRUE(sockets[2].v6only) << "the kernel sets it for all addresses except the wildcard";
   EXPECT_EQ(sockets[3].local.text(), "[::]:20004");
   EXPECT_TRUE(sockets[3].v6only);
   for (const DiagSocket& socket : sockets) {

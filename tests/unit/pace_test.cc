@@ -126,7 +126,7 @@ TEST_F(PaceTest, LooksAfterClosesLeaveTheBudgetToTheNextServer) {
     closed.looks = 0;
     closed.slot.expect_return();
     pass(100ms);
-    EXPECT_GE(closed.looks, 10) << "which one that reloads is found by";
+    EXPECT_GE(closed.looks, 10) << "needed to find a server that reloads";
     pass(900ms);
   }
   Probe& one = *all.front();
@@ -319,7 +319,7 @@ TEST_F(PaceTest, FullLooksComeFromTimeToTimeWithoutAnyCause) {
   probe.fulls = 0;
   pass(10s);
   EXPECT_GE(probe.fulls, 30);
-  EXPECT_LE(probe.fulls, 41) << "every 250 ms at most";
+  EXPECT_LE(probe.fulls, 41) << "at most every 250 ms";
 }
 
 TEST_F(PaceTest, FullLooksThatNothingCallsForAreSpreadOverTheRounds) {

@@ -21,7 +21,7 @@ TEST(ProcessFacts, ACommandLineIsItsWordsAndOneSpaceBetween) {
                          "5173\0"s),
             "node /app/vite --port 5173");
   EXPECT_EQ(command_text("postgres: writer process\0\0\0"s), "postgres: writer process")
-      << "programs that overwrite their title leave zeros behind";
+      << "a title may be followed by NULs";
   EXPECT_EQ(command_text(""), "");
 }
 
@@ -125,7 +125,7 @@ TEST_F(ListenerNamesTest, LooksAgainForWhatWasNotFound) {
   source.say({});
   source.asked.clear();
   pass(ListenerNames::kFirstPause);
-  EXPECT_THAT(source.asked, ElementsAre(1)) << "a miss is not the answer for the socket's life";
+  EXPECT_THAT(source.asked, ElementsAre(1)) << "a failed search is not final";
 }
 
 TEST_F(ListenerNamesTest, AsksForEachSocketOnce) {

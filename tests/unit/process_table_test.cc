@@ -98,7 +98,7 @@ TEST_F(ProcessTableTest, AHintAddsAProcessThatTheNextListingConfirms) {
   EXPECT_EQ(netns(6), 12U);
   refresh();
   EXPECT_THAT(table.looked_at(), IsEmpty());
-  EXPECT_EQ(table.look_at(7, now), nullptr) << "gone already";
+  EXPECT_EQ(table.look_at(7, now), nullptr) << "it has exited";
 }
 
 TEST_F(ProcessTableTest, AProcessOfOurOwnIsInNoNamespace) {
@@ -116,7 +116,7 @@ TEST_F(ProcessTableTest, LooksAtAllOfManyOverSeveralCalls) {
   for (; !table.continue_looks([] { return true; }); ++calls) {
     EXPECT_EQ(table.recent_due(), TimePoint::min());
     looks += table.looked_at().size();
-    ASSERT_TRUE(table.refresh(now, Known::Recent)) << "which forgets none";
+    ASSERT_TRUE(table.refresh(now, Known::Recent)) << "must not drop the unchecked ones";
     ASSERT_LT(calls, kMany);
   }
   EXPECT_GT(calls, 2);

@@ -117,7 +117,7 @@ TEST_F(RegistryTest, MakesAnOrphanWhenTheAnchorLeaves) {
   registry.drop_anchor({kNetns, kWeb});
   EXPECT_EQ(registry.index().anchor_of({kNetns, kWeb}), 0);
   EXPECT_THAT(registry.index().orphans(), ElementsAre(ContainerKey{kNetns, kWeb}));
-  EXPECT_EQ(orphaned, 0) << "who drops it knows";
+  EXPECT_EQ(orphaned, 0) << "drop_anchor() does not notify";
 }
 
 TEST_F(RegistryTest, RemovesAContainerWithItsAnchorWithoutASearchForAnother) {
@@ -134,7 +134,7 @@ TEST_F(RegistryTest, KeepsADetachedContainerHiddenWhileItLives) {
   ASSERT_TRUE(registry.detach(id));
   EXPECT_THAT(registry.containers(), IsEmpty());
   EXPECT_EQ(log.lines.back().reason, RemovalReason::Detached);
-  EXPECT_EQ(add(again, kWeb, "web"), nullptr) << "it is known";
+  EXPECT_EQ(add(again, kWeb, "web"), nullptr) << "it is already known";
   end(child);
   registry.remove_dead({kNetns, kWeb});
   EXPECT_THAT(happened(), ElementsAre(What::Added, What::Removed)) << "once";
@@ -152,7 +152,8 @@ TEST_F(RegistryTest, ReportsARemovalAsReplacedWhileASuccessorIsExpected) {
   clock.advance(61s);
   end(db);
   registry.remove_dead({kNetns, kDb});
-  EXPECT_EQ(log.lines.back().reason, RemovalReason::Gone) << "a minute later no more";
+  EXPECT_EQ(log.lines.back().reason, RemovalReason::Gone)
+      << "the successor is expected for a minute only";
 }
 
 TEST_F(RegistryTest, GivesAProcessWithoutAnIdToTheFirstContainerOfItsNamespace) {
@@ -166,7 +167,8 @@ TEST_F(RegistryTest, GivesAProcessWithoutAnIdToTheFirstContainerOfItsNamespace) 
   EXPECT_EQ(index.key_for({kNetns + 1, kWeb}), (ContainerKey{kNetns + 1, ""}))
       << "a sandbox of that container";
   const std::string other(64, 'c');
-  EXPECT_EQ(index.key_for({kNetns, other}), (ContainerKey{kNetns, other})) << "a new one";
+  EXPECT_EQ(index.key_for({kNetns, other}), (ContainerKey{kNetns, other}))
+      << "a container that is not known";
 }
 
 TEST_F(RegistryTest, GivesARestartedContainerAnotherId) {
@@ -188,7 +190,7 @@ TEST_F(RegistryTest, KeepsAFinalName) {
   registry.identify({kNetns, ""}, {"", "", "nginx-7"});
   EXPECT_EQ(registry.find(id)->name, "sleep-7");
   registry.identify({kNetns, ""}, {"docker", kWeb, "web"});
-  EXPECT_EQ(registry.find(id)->name, "web") << "its engine has become known";
+  EXPECT_EQ(registry.find(id)->name, "web") << "renamed when its engine became known";
   registry.update(kWeb, [](ContainerEntry& entry) { return entry.rename_by_engine("shop"); });
   registry.identify({kNetns, kWeb}, {"docker", kWeb, "web"});
   EXPECT_EQ(registry.find(id)->name, "shop");

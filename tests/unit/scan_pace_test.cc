@@ -54,7 +54,7 @@ TEST_F(ScanPaceTest, OverALongTimeItSpendsNoMoreThanItsBudgetBesideTheFullLooks)
     if (!full) paced += 1ms;
   }
   EXPECT_LE(paced, 60s * kBudget / 2 + 10ms);
-  EXPECT_GE(paced, 60s * kBudget / 4) << "it is used, too";
+  EXPECT_GE(paced, 60s * kBudget / 4) << "the budget is used";
 }
 
 TEST_F(ScanPaceTest, AnExpensiveScanDelaysTheNextByASecondAtMost) {
@@ -68,9 +68,8 @@ TEST_F(ScanPaceTest, LooksAtSingleProcessesWaitForCreditOfTheirOwn) {
   EXPECT_LE(pace.affordable_at(), now);
   for (int i = 0; i < 20; ++i) pace.charge_look(now, 500us);  // and as many wake-ups: 10.5 ms
   EXPECT_GT(pace.spare_at(false), now + 200ms);
-  EXPECT_LE(pace.spare_at(false), now + 1s) << "it waits a second at most";
-  EXPECT_EQ(pace.affordable_at(), now + ScanPace::kBatchInterval)
-      << "what a hint has named waits less";
+  EXPECT_LE(pace.spare_at(false), now + 1s) << "the wait is limited to a second";
+  EXPECT_EQ(pace.affordable_at(), now + ScanPace::kBatchInterval) << "hinted processes wait less";
   EXPECT_EQ(pace.spent(), 10500us);
   now = pace.spare_at(false);
   EXPECT_LE(pace.affordable_at(), now);

@@ -143,17 +143,17 @@ struct ShortSocketPoolTest : SocketPoolTest {
 TEST_F(ShortSocketPoolTest, WhileDescriptorsAreShortOnlyWhoWaitsIsServed) {
   few.use_up_to(400);
   short_pool.prepare(Family::V4);
-  EXPECT_EQ(serve(), SocketPool::kFirstBatch) << "which tells that they are short";
+  EXPECT_EQ(serve(), SocketPool::kFirstBatch) << "the first batch shows that descriptors are short";
   for (std::uint32_t i = 0; i < SocketPool::kFirstBatch; ++i) {
     EXPECT_TRUE(short_pool.take(Family::V4).valid());
   }
   short_pool.prepare(Family::V4);
-  EXPECT_EQ(serve(), 0U) << "nothing is made ahead";
+  EXPECT_EQ(serve(), 0U) << "no socket is made ahead";
   EXPECT_EQ(asked_for_one_taker(), 1U);
-  EXPECT_EQ(asked_for_one_taker(), 1U) << "nor do takers make the batch grow";
+  EXPECT_EQ(asked_for_one_taker(), 1U) << "requests do not increase the batch";
   few.use_up_to(100);
   EXPECT_EQ(asked_for_one_taker(), 1U);
-  EXPECT_EQ(serve(), SocketPool::kFirstBatch) << "it is over: the shelf is filled";
+  EXPECT_EQ(serve(), SocketPool::kFirstBatch) << "the shortage is over: the pool is filled";
 }
 
 TEST_F(SocketPoolTest, WhoWithdrewIsNotCalled) {

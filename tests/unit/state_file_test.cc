@@ -266,7 +266,7 @@ TEST(Resume, IsANewInstanceWithoutARecordOfThisBoot) {
   EXPECT_EQ(resumed.instance.id, "new");
   EXPECT_EQ(resumed.instance.next_event, 1U);
   EXPECT_FALSE(resumed.continues);
-  EXPECT_EQ(state, state_of(record)) << "what still lives keeps its ids";
+  EXPECT_EQ(state, state_of(record)) << "the ids of existing containers are kept";
   EXPECT_EQ(resumed.instance.next_forward, 13U);
 
   for (const char* boot : {"another", ""}) {
@@ -565,7 +565,7 @@ TEST(StickyPorts, ForgetsTheOneThatWasUsedLongestAgo) {
   for (std::size_t i = 2; i <= StickyPorts::kKept; ++i) {
     EXPECT_TRUE(sticky.remember({"web"}, tcp(i), 1));
   }
-  EXPECT_FALSE(sticky.remember({"web"}, tcp(1), 1)) << "no news, but used";
+  EXPECT_FALSE(sticky.remember({"web"}, tcp(1), 1)) << "known already, but marked as used";
   EXPECT_TRUE(sticky.remember({"shop"}, tcp(1), 1));
   EXPECT_EQ(sticky.recall({"web"}, tcp(1)), Port{1});
   EXPECT_EQ(sticky.recall({"web"}, tcp(2)), std::nullopt);
@@ -578,7 +578,7 @@ TEST(StickyPorts, ForgetsTheOneThatWasUsedLongestAgo) {
 TEST(StickyPorts, TheFirstNameThatIsKnownCounts) {
   StickyPorts sticky;
   EXPECT_TRUE(sticky.remember({"{service=web}", "one"}, tcp(80), 20000));
-  EXPECT_TRUE(sticky.remember({"{service=web}", "two"}, tcp(80), 20001)) << "made anew";
+  EXPECT_TRUE(sticky.remember({"{service=web}", "two"}, tcp(80), 20001)) << "made again";
   EXPECT_EQ(sticky.recall({"{service=web}", "three"}, tcp(80)), Port{20001});
   EXPECT_EQ(sticky.recall({"one"}, tcp(80)), Port{20000});
   EXPECT_EQ(sticky.recall({"three"}, tcp(80)), std::nullopt);

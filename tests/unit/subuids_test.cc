@@ -55,7 +55,7 @@ TEST(SubuidsTest, TheFileIsReadAgainWhenItHasChanged) {
   EXPECT_TRUE(subuids.contains(200000));
   std::filesystem::remove(file);
   ASSERT_EQ(::mkfifo(file.c_str(), 0600), 0);
-  EXPECT_FALSE(subuids.contains(100000)) << "a pipe is not waited for";
+  EXPECT_FALSE(subuids.contains(100000)) << "a pipe must not block";
   std::filesystem::remove_all(folder);
   EXPECT_FALSE(subuids.contains(100000));
 }

@@ -28,10 +28,10 @@ struct UserNamesTest : testing::Test {
 };
 
 TEST_F(UserNamesTest, KeepsWhatAServiceToldAndAsksNobodyLater) {
-  EXPECT_EQ(users.find("root"), uid_t{0}) << "asked for: the file is not there";
+  EXPECT_EQ(users.find("root"), uid_t{0}) << "by a service: the file does not exist";
   users.stop_asking();
   EXPECT_EQ(users.find("root"), uid_t{0});
-  EXPECT_EQ(users.find("daemon"), std::nullopt) << "nobody may be asked any more";
+  EXPECT_EQ(users.find("daemon"), std::nullopt) << "services must not be queried any longer";
 }
 
 TEST_F(UserNamesTest, ReadsTheFileAnewEachTime) {
