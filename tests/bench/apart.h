@@ -1,5 +1,5 @@
-// A measurement in a process of its own, so that every run begins alike. Used by benchmarks that
-// compare; it knows nothing of what is measured.
+// A measurement in a process of its own, so that every run starts in the same state. Used by
+// benchmarks that compare; what is measured is not known here.
 #pragma once
 
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 namespace portfwd::bench {
 
 /// @param measure called in the child, which dies with the caller
-/// @return what it returned, or a default one when it did not come to its end
+/// @return its result, or a default value when it did not finish
 template <class Measure>
 auto run_apart(const Measure& measure) -> decltype(measure()) {
   using Result = decltype(measure());

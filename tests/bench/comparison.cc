@@ -14,8 +14,9 @@
 namespace portfwd::bench {
 namespace {
 
-/// Where one request is under way the scheduler may put both ends on one CPU or on two, which
-/// halves or doubles the time: they are kept apart. All CPUs otherwise.
+/// Pins a process when one request at a time is measured: the scheduler may put both ends on one
+/// CPU or on two, which halves or doubles the time, so each end gets its own. Allows all CPUs
+/// otherwise.
 void place(pid_t process, const Load& load, std::size_t cpu) {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
@@ -106,7 +107,7 @@ void Comparison::tell() const {
 }
 
 void tell_idle_connections(const Way& way, std::size_t count) {
-  constexpr std::size_t kFirst = 100;  // bring what there is once for all
+  constexpr std::size_t kFirst = 100;  // they create what is needed once for all
   std::vector<UniqueFd> held;
   const auto hold = [&](std::size_t more) {
     for (std::size_t i = 0; i < more; ++i) held.push_back(idle_connection(way.place));

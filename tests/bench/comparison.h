@@ -1,7 +1,6 @@
-// The same loads through several ways, interleaved: what each leaves of the direct one. A round is
-// every load through every way, in an order that rotates, and a ratio is to the direct rate of the
-// same round, since the machine is never the same twice. Owned by a benchmark, which makes the
-// ways.
+// The same loads over several ways, interleaved: the ratio of each to the direct one. A round is
+// every load over every way, in an order that rotates. A ratio is to the direct rate of the same
+// round, since the machine's condition changes. Owned by a benchmark, which makes the ways.
 #pragma once
 
 #include <functional>
@@ -16,7 +15,7 @@
 
 namespace portfwd::bench {
 
-/// The way to the server, and who pays for it.
+/// A way to the server, and the processes that it costs.
 struct Way {
   std::string name;
   Place place;
@@ -31,7 +30,8 @@ class Comparison {
       : ways_(std::move(ways)), loads_(std::move(loads)), server_(server) {}
 
   void run(std::size_t rounds, std::chrono::milliseconds time);
-  /// Medians with their spread, one JSON object a line; then the geometric mean of each way.
+  /// Reports medians with their spread, one JSON object a line; then the geometric mean of each
+  /// way.
   void tell() const;
 
  private:
@@ -50,7 +50,8 @@ class Comparison {
   std::map<std::pair<std::string, std::string_view>, Series> table_;
 };
 
-/// What so many idle connections add to those who pay, each; KiB and descriptors.
+/// Reports what each of `count` idle connections adds to the processes of the way: KiB and
+/// descriptors.
 void tell_idle_connections(const Way& way, std::size_t count);
 
 }  // namespace portfwd::bench

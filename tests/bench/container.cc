@@ -57,7 +57,7 @@ void allow_all_descriptors() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/// What runs inside: listeners by port, the clients that are held, one server that was executed.
+/// What runs inside: listeners by port, the connected clients, and one server that was executed.
 class Container::Inside {
  public:
   explicit Inside(UniqueFd orders) : orders_(std::move(orders)) {}

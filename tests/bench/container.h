@@ -1,5 +1,5 @@
 // A container for benchmarks: one process in user and network namespaces of its own, which opens
-// and closes listeners when told and says when it did. It dies with the benchmark. Its servers
+// and closes listeners on request and reports when it did. It dies with the benchmark. Its servers
 // greet every client with one byte and keep the connection until the client ends it.
 #pragma once
 
@@ -19,12 +19,12 @@ class Container {
   Container& operator=(const Container&) = delete;
   ~Container() { kill(); }
 
-  /// @return when listen() on 127.0.0.1 had returned
+  /// @return when listen() on 127.0.0.1 returned
   Clock::time_point open(std::uint16_t port);
-  /// @return just before close()
+  /// @return the moment before close()
   Clock::time_point close(std::uint16_t port);
-  /// Forks and executes a server, this program with `serve`: what a person does at a shell.
-  /// @return when its listen() had returned
+  /// Forks and executes a server, this program with `serve`, as a user does in a shell.
+  /// @return when its listen() returned
   Clock::time_point exec_server(std::uint16_t port);
   void end_server();
   void kill();
@@ -44,19 +44,19 @@ class Container {
   pid_t pid_ = -1;
 };
 
-/// The server that exec_server() starts: `PROGRAM serve PORT`, the answer goes to descriptor 3.
-/// Never returns if that is how this program was called.
+/// The server that exec_server() starts: `PROGRAM serve PORT`; its answer goes to descriptor 3.
+/// Does not return if this program was called that way.
 void serve_if_asked(int argc, char** argv);
 
-/// The calling process enters a user and a network namespace of its own, lo up, with reno: figures
-/// of loopback are of its CPUs then, not of the timers by which bbr paces, which some machines have
-/// as default. Ends the program when the machine has no unprivileged user namespaces.
+/// Puts the calling process into a user and a network namespace of its own, with lo up and reno:
+/// then figures of loopback show the CPUs, not the timers by which bbr paces, which is the default
+/// of some machines. Ends the program when the machine has no unprivileged user namespaces.
 void enter_new_namespaces();
 
-/// A new process in its own namespaces. @return in both; 0 in the child
+/// Forks a process into namespaces of its own. @return in both processes; 0 in the child
 pid_t fork_into_namespaces();
 
-/// As many as the hard limit allows, from now on and for what is started.
+/// Raises the soft limit of descriptors to the hard one, for this process and those that it starts.
 void allow_all_descriptors();
 
 }  // namespace portfwd::bench

@@ -84,7 +84,7 @@ void wait_until_ready(const UniqueFd& notify) {
   ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
   const std::string log = folder + "/daemon.log";
   (void)!std::freopen(log.c_str(), "w", stderr);
-  const char* other = std::getenv("PORTFWD_DAEMON");  // such as an installed one
+  const char* other = std::getenv("PORTFWD_DAEMON");  // for example an installed one
   ::execl(other != nullptr ? other : PORTFWD_PATH, "portfwd", nullptr);
   ::_exit(127);
 }
@@ -230,7 +230,7 @@ void BusListener::clear() {
   signals_.clear();
 }
 
-/// Only strings matter here, also those in variants and dictionaries.
+/// Collects strings only, also those in variants and dictionaries.
 void collect_texts(sd_bus_message* m, std::vector<std::string>& out) {
   char type = 0;
   const char* contents = nullptr;
@@ -269,7 +269,7 @@ Clock::time_point BusListener::wait_for(const std::string& member, const std::st
   give_up(fmt::format("no {} with \"{}\" came", member, text));
 }
 
-/// A figure per second needs seconds to pass; nothing is waited for here.
+/// Lets time pass for figures that are per second; nothing is waited for here.
 void rest(Clock::duration time) {
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
   ::poll(nullptr, 0, static_cast<int>(ms));

@@ -1,6 +1,6 @@
-// The daemon as it is installed, under a bus of its own, with what it costs as the kernel counts
-// it; and those who wait for it: a client on the host, a listener on the bus, and portfwdctl. Owned
-// by a benchmark. The daemon runs with its default configuration.
+// The daemon as it is installed, on a bus of its own, and its costs as the kernel counts them; and
+// what waits for it: a client on the host, a listener on the bus, and portfwdctl. Owned by a
+// benchmark. The daemon runs with its default configuration.
 #pragma once
 
 #include <sys/types.h>
@@ -21,28 +21,28 @@ namespace portfwd::bench {
 
 struct Memory {  ///< KiB
   std::uint64_t resident = 0;
-  std::uint64_t own = 0;  ///< private and written: nobody shares it
+  std::uint64_t own = 0;  ///< private and dirty: not shared
   std::uint64_t anonymous = 0;
 };
 
 class Daemon {
  public:
-  /// Returns when it has said READY=1.
+  /// Returns when the daemon has sent READY=1.
   explicit Daemon(const testing_support::PrivateBus& bus);
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
   ~Daemon();
 
   [[nodiscard]] Clock::duration took_to_start() const { return took_; }
-  /// Itself first, then its brokers.
+  /// The daemon first, then its brokers.
   [[nodiscard]] std::vector<pid_t> processes() const;
-  [[nodiscard]] Memory memory() const;  ///< of itself
-  /// KiB, for one whose mappings are nobody's to read, such as a broker. Source: proc(5), statm.
+  [[nodiscard]] Memory memory() const;  ///< of the daemon
+  /// KiB, for a process whose mappings cannot be read, such as a broker. Source: proc(5), statm.
   [[nodiscard]] static std::uint64_t resident(pid_t of);
   [[nodiscard]] std::size_t descriptors() const;
   /// CPU time of all its processes so far. Source: proc(5), schedstat.
   [[nodiscard]] Clock::duration cpu_time() const;
-  [[nodiscard]] std::uint64_t wakeups() const;  ///< of itself so far
+  [[nodiscard]] std::uint64_t wakeups() const;  ///< of the daemon so far
 
  private:
   pid_t pid_ = -1;
@@ -70,15 +70,15 @@ class Meter {
   std::uint64_t wakeups_;
 };
 
-/// Connects to 127.0.0.1 again and again, every half millisecond, until a first byte has come.
-/// @return when it came; ends the program after ten seconds
+/// Connects to 127.0.0.1 every half millisecond until a first byte arrives.
+/// @return when it arrived; ends the program after ten seconds
 Clock::time_point first_byte(std::uint16_t port);
-/// @return connected and greeted; invalid when refused
+/// @return a connection that was greeted; invalid when refused
 UniqueFd connect_to(std::uint16_t port);
-/// The same until nobody listens there any more.
+/// Connects until the connection is refused. @return when it was
 Clock::time_point refused(std::uint16_t port);
 
-/// Everything that org.portfwd1 signals.
+/// Receives all signals of org.portfwd1.
 class BusListener {
  public:
   explicit BusListener(const testing_support::PrivateBus& bus);
@@ -86,9 +86,10 @@ class BusListener {
   BusListener& operator=(const BusListener&) = delete;
   ~BusListener();
 
-  /// Forgets what came so far.
+  /// Discards the signals received so far.
   void clear();
-  /// @return when a signal of that name came, with `text` among its strings; waits ten seconds
+  /// @return when a signal of that name with `text` among its strings was received; waits ten
+  /// seconds
   Clock::time_point wait_for(const std::string& member, const std::string& text = "");
 
  private:
@@ -102,11 +103,12 @@ class BusListener {
   std::vector<Signal> signals_;
 };
 
-/// `portfwdctl ARGUMENT` on that bus, from its start to its end; the answer goes nowhere.
+/// Duration of `portfwdctl ARGUMENT` on that bus, from its start to its end; the output is
+/// discarded.
 Clock::duration ask_by_client(const testing_support::PrivateBus& bus,
                               std::vector<const char*> arguments);
 
-/// Rests so long; benchmarks do, tests never.
+/// Waits for this time; only benchmarks may, tests must not.
 void rest(Clock::duration time);
 
 }  // namespace portfwd::bench

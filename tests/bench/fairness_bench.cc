@@ -1,7 +1,6 @@
-// What others notice of a forward that is busy: what a bulk stream adds to the answers of 64
-// connections beside it, compared with what a process that only computes adds to direct ones; and
-// what a storm of connections does to another forward, to D-Bus and to detection. Parts: bulk
-// storm.
+// Effect of a busy forward on others: what a bulk stream adds to the answers of 64 connections
+// beside it, compared with what a process that only computes adds to direct ones; and what many
+// connections at once do to another forward, to D-Bus and to detection. Parts: bulk storm.
 #include <fmt/core.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -29,7 +28,7 @@ constexpr Load kOne{"1 connection", LoadKind::Echo, 1, 64, true};
 constexpr Load kBulk{"a bulk stream", LoadKind::Down, 1};
 constexpr Load kStorm{"a storm", LoadKind::ConnectEcho, 64};
 
-/// A load in a process of its own, from its beginning to wait() or to the end of this object.
+/// A load in a process of its own, from its start to wait() or to the end of this object.
 class Running {
  public:
   /// @param inside the namespaces to run in; 0: the caller's
@@ -69,7 +68,7 @@ LoadResult run_alone(const Load& load, std::uint16_t port, std::chrono::millisec
   return Running(load, port, time, inside).wait();
 }
 
-/// A client of the daemon that asks how it is.
+/// A client that requests the daemon's status.
 class StatusCaller {
  public:
   explicit StatusCaller(const testing_support::PrivateBus& bus) {
@@ -98,7 +97,7 @@ class StatusCaller {
   sd_bus* bus_ = nullptr;
 };
 
-/// Computes until its end: what it does to others is the scheduler's doing alone.
+/// Computes until its end, so that only the scheduler affects others.
 class Busy {
  public:
   Busy() : pid_(::fork()) {
@@ -117,13 +116,13 @@ class Busy {
   pid_t pid_;
 };
 
-/// What 64 connections notice of something beside them, alone and beside it in turns, so that both
-/// meet the same machine.
+/// Effect of a load on 64 connections: measures them alone and beside it in turns, so that both
+/// happen on the machine in the same condition.
 class Beside {
  public:
   /// @param inside where the 64 run; 0: on the host, through the daemon
   explicit Beside(pid_t inside) : inside_(inside) {}
-  /// @param disturb begins it @return the object with which it ends
+  /// @param disturb starts the load @return the object with which it ends
   template <class Disturb>
   void run(std::chrono::milliseconds time, const Disturb& disturb) {
     alone_.add(run_alone(kSixtyFour, kOther, time, inside_).p99);
@@ -149,7 +148,7 @@ void tell_bulk(Report& report, const Options& options) {
   const LoadContainer busy(kBusy);
   const LoadContainer other(kOther);
   const Daemon daemon(bus);
-  for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until it is there
+  for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until reachable
   const auto time = options.quick ? 500ms : 2000ms;
   Beside process(other.pid());
   Beside direct(other.pid());
@@ -171,7 +170,7 @@ void tell_storm(Report& report, const Options& options) {
   Container third;
   const Daemon daemon(bus);
   StatusCaller caller(bus);
-  for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until it is there
+  for (const std::uint16_t port : {kBusy, kOther}) run_alone(kOne, port, 1ms);  // until reachable
   const auto time = options.quick ? 1000ms : 5000ms;
   const double before = run_alone(kOne, kOther, time).p99;
   const Running storm(kStorm, kBusy, kVeryLong);

@@ -1,5 +1,5 @@
-// What the daemon takes of the machine: time to start, memory at rest, and what each idle
-// connection adds. Parts: start idle connections.
+// Cost of the daemon for the machine: time to start, memory at rest, and what each idle connection
+// adds. Parts: start idle connections.
 #include <fmt/core.h>
 
 #include <list>
@@ -68,9 +68,9 @@ void tell_connections(Report& report, const Options& options) {
       clients.push_back(connect_to(kPort));
       if (!clients.back().valid()) give_up("a connection was refused");
     }
-    rest(options.quick ? 1s : 5s);  // pools fill up again, pipes go back
+    rest(options.quick ? 1s : 5s);  // until pools are filled again and pipes are closed
   };
-  connect(200);  // what the first connections bring for all
+  connect(200);  // the first connections create what all share
   const Memory before = daemon.memory();
   const std::size_t descriptors = daemon.descriptors();
   const std::size_t added = 2000;

@@ -1,6 +1,6 @@
-// How long things take, from the container's own clock: a listener appears and is reachable, it
-// closes and is no longer `active`, its container ends and everything is gone; and what the daemon
-// uses for it. Parts: new exec exit many list.
+// Latencies, by the container's own clock: a listener opens and is reachable, it closes and is no
+// longer `active`, its container ends and everything is removed; and what the daemon uses for it.
+// Parts: new exec exit many list.
 #include <fmt/core.h>
 
 #include <list>
@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 constexpr std::uint16_t kIdlePort = 12'000;
 constexpr std::uint16_t kPort = 13'000;
 
-/// Containers with one listener each that nobody uses, and the daemon that has settled with them.
+/// Containers with one unused listener each, and a daemon that knows them.
 class Scene {
  public:
   Scene(std::size_t count, const Options& options)
@@ -27,7 +27,7 @@ class Scene {
     settle();
   }
 
-  /// The daemon looks quickly for 15 s after a sign of life.
+  /// The daemon polls quickly for 15 s after activity.
   void settle() const { rest(options_.quick ? 1s : 17s); }
 
   [[nodiscard]] const testing_support::PrivateBus& bus() const { return bus_; }
@@ -35,8 +35,8 @@ class Scene {
   BusListener& signals() { return signals_; }
   std::list<Container>& containers() { return containers_; }
 
-  /// Another container each time, at any moment of the daemon's round; it has been quiet for 15 s
-  /// when there are ten of them and a turn takes 1.6 s.
+  /// Returns another container each time, at a random moment of the daemon's poll interval. With
+  /// ten containers and turns of 1.6 s the container was quiet for 15 s.
   Container& next(Clock::duration turn) {
     std::uniform_real_distribution<double> share(0.9, 1.1);
     rest(std::chrono::duration_cast<Clock::duration>(turn * share(random_)));

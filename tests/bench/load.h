@@ -1,6 +1,6 @@
-// Loads for a relay: a server that plays every part, and clients that measure. One header on each
-// connection says what it is for, so that one forwarded port carries all loads and every relay sees
-// the same bytes. Owned by a benchmark's main; it knows no relay.
+// Loads for a relay: a server for all of them, and clients that measure. A header on each
+// connection names its load, so that one forwarded port carries all loads and every relay carries
+// the same bytes. Owned by a benchmark's main. Relays are not known here.
 #pragma once
 
 #include <sys/types.h>
@@ -21,13 +21,13 @@ struct Load {
   std::string_view name;
   LoadKind kind;
   std::uint32_t connections;  ///< at a time
-  std::uint32_t size = 1;     ///< bytes of a message; of bulk loads: does not matter
-  bool timed = false;         ///< each answer is, which costs a little
+  std::uint32_t size = 1;     ///< bytes of a message; ignored by bulk loads
+  bool timed = false;         ///< each answer is timed, which costs a little
 
   [[nodiscard]] bool is_bulk() const { return kind == LoadKind::Up || kind == LoadKind::Down; }
 };
 
-/// The nine whose geometric mean stands for a relay.
+/// The nine loads whose geometric mean stands for a relay.
 inline constexpr std::array kLoads{
     Load{"up, 1 stream", LoadKind::Up, 1},
     Load{"down, 1 stream", LoadKind::Down, 1},
@@ -41,17 +41,17 @@ inline constexpr std::array kLoads{
 };
 
 struct LoadResult {
-  double rate = 0;   ///< bytes a second of bulk loads, else operations a second; 0: it did not work
-  double count = 0;  ///< bytes or operations in all, the warming up included
+  double rate = 0;      ///< bytes a second of bulk loads, else operations a second; 0: it failed
+  double count = 0;     ///< bytes or operations in all, including the warm-up
   double fairness = 1;  ///< slowest over fastest stream
   double p99 = 0;       ///< ms from a request to its answer, if `timed`
 };
 
-/// Never returns. @param listener non-blocking
+/// Does not return. @param listener non-blocking
 [[noreturn]] void serve_loads(UniqueFd listener);
 
-/// A container whose one process serves loads, on the port given of all its IPv4 addresses, until
-/// this is destroyed.
+/// A container whose one process serves loads on `port` of all its IPv4 addresses while this object
+/// lives.
 class LoadContainer {
  public:
   explicit LoadContainer(std::uint16_t port);
@@ -64,13 +64,13 @@ class LoadContainer {
   pid_t pid_;
 };
 
-/// In the caller's network namespace.
+/// Runs a load in the caller's network namespace.
 LoadResult run_load(const Load& load, const Place& place, std::chrono::milliseconds duration);
 inline LoadResult run_load(const Load& load, std::uint16_t port,
                            std::chrono::milliseconds duration) {
   return run_load(load, Place{.port = port}, duration);
 }
-/// A connection that was of use once and is idle; invalid when it does not come about.
+/// A connection that was used once and is idle; invalid when it cannot be made.
 [[nodiscard]] UniqueFd idle_connection(const Place& place);
 
 }  // namespace portfwd::bench

@@ -1,5 +1,5 @@
-// The clients of load.h: one process, level-triggered epoll, some slots that each have a connection
-// at a time.
+// The clients of load.h: one process, level-triggered epoll, some slots with one connection at a
+// time each.
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kChunk = 128 * 1024;
 constexpr auto kWarmUp = std::chrono::milliseconds(100);
-constexpr auto kPatience = std::chrono::seconds(5);  // for all connections to be there
+constexpr auto kPatience = std::chrono::seconds(5);  // until all connections are established
 
 class LoadClient {
  public:
@@ -47,7 +47,7 @@ class LoadClient {
   struct Slot {
     UniqueFd fd;
     std::uint64_t done = 0;  ///< bytes of bulk loads, else operations
-    std::size_t left = 0;    ///< bytes of the message to come back
+    std::size_t left = 0;    ///< bytes of the message that have not come back
     Clock::time_point asked;
     bool introduced = false;
   };
@@ -116,13 +116,13 @@ class LoadClient {
   void take_reply(Slot& slot) {
     const ssize_t n = ::recv(slot.fd.get(), buffer_.data(), buffer_.size(), 0);
     if (n < 0 && errno == EAGAIN) return;
-    if (n <= 0) return begin(slot);  // a relay that gave up: it counts for nothing
+    if (n <= 0) return begin(slot);  // the relay has failed: this does not count
     slot.left -= std::min(slot.left, std::size_t(n));
     if (slot.left > 0) return;
     count(slot, 1);
     if (load_.timed) answers_.add(Clock::now() - slot.asked);
     if (load_.kind == LoadKind::ConnectEcho) return begin(slot);
-    if (all_are_there_) ask(slot);  // until then nobody keeps the relay from the next who comes
+    if (all_are_there_) ask(slot);  // before that, no request delays the relay's next connection
   }
 
   [[nodiscard]] bool all_have_moved() const {
@@ -149,7 +149,7 @@ class LoadClient {
   std::vector<char> buffer_;
   Samples answers_;
   bool all_are_there_ = false;
-  std::uint64_t carried_ = 0;  ///< bytes or operations in all
+  std::uint64_t carried_ = 0;  ///< total of bytes or operations
 };
 
 }  // namespace

@@ -44,7 +44,7 @@ class LoadServer {
   struct Client {
     UniqueFd fd;
     std::uint32_t kind = 0;
-    bool told = false;  ///< the header has come
+    bool told = false;  ///< the header was read
   };
 
   void watch(int op, int fd, std::uint32_t mask) {
@@ -64,7 +64,7 @@ class LoadServer {
     }
   }
 
-  /// @return whether the client is still there
+  /// @return whether the client is still connected
   bool serve(int fd) {
     Client& client = clients_.at(fd);
     if (!client.told && !read_header(client)) return errno == EAGAIN;
@@ -81,7 +81,7 @@ class LoadServer {
   bool read_header(Client& client) {
     errno = 0;
     if (::recv(client.fd.get(), &client.kind, sizeof client.kind, 0) != sizeof client.kind) {
-      return false;  // four bytes at once come together
+      return false;  // four bytes sent at once arrive together
     }
     client.told = true;
     if (static_cast<LoadKind>(client.kind) == LoadKind::Down) {

@@ -1,5 +1,6 @@
-// What the forward table costs by the number of its forwards: to reconcile a container that has
-// them all, to hear of a port beside them, and to find one. On real host ports, of one address.
+// Costs of the forward table by the number of its forwards: to reconcile a container that has all
+// of them, to be notified of a port beside them, and to find one. On real host ports of one
+// address.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -10,9 +11,9 @@
 namespace portfwd {
 namespace {
 
-constexpr Port kFirstPort = 6000;  // by default some below are not forwarded
+constexpr Port kFirstPort = 6000;  // some ports below are not forwarded by default
 
-/// A container with so many listeners, all forwarded, and one beside it.
+/// A container with `forwards` listeners, all forwarded, and another one with one listener.
 class Table final : private testing_support::ForwardTableTest {
  public:
   explicit Table(std::size_t forwards) : ports_(forwards) {
@@ -46,7 +47,7 @@ class Table final : private testing_support::ForwardTableTest {
   std::string last_ = "f" + std::to_string(ports_.size());
 };
 
-/// All of them at once, where none was.
+/// Creates all of them at once.
 void make_forwards(benchmark::State& state) {
   for (auto _ : state) {
     Table table(static_cast<std::size_t>(state.range(0)));
@@ -69,7 +70,7 @@ void reconcile_unchanged(benchmark::State& state) {
   measure(state, [](Table& table) { table.reconcile_crowded(); });
 }
 
-/// Goes and comes back, in another container.
+/// Removes and restores a forward in another container.
 void reconcile_one_beside(benchmark::State& state) {
   measure(state, [](Table& table) {
     table.reconcile_beside(false);

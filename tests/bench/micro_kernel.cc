@@ -1,5 +1,5 @@
-// What the single looks cost of which the daemon's life at rest consists, and a turn of its loop.
-// Figures of one function say where time goes; whether it matters is said by the other benchmarks.
+// Costs of the single polls that the daemon makes at rest, and of a turn of its loop. The figures
+// of one function show where time is spent; the other benchmarks show whether it matters.
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
@@ -37,14 +37,14 @@ void glance_at_counters(benchmark::State& state) {
 }
 BENCHMARK(glance_at_counters)->Unit(benchmark::kMicrosecond);
 
-/// For each of so many listeners that a benchmark is about.
+/// Reports the time for each of `listeners` listeners.
 void tell_each(benchmark::State& state, std::size_t listeners) {
   using benchmark::Counter;
   state.counters["each"] = Counter(static_cast<double>(listeners),
                                    Counter::kIsIterationInvariantRate | Counter::kInvert);
 }
 
-/// As a watch looks: the kernel's walk, and what it says made into values.
+/// Dumps as a watch does: the kernel's walk, and the conversion of the result into values.
 void dump_of_listeners(benchmark::State& state) {
   const auto count = static_cast<std::size_t>(state.range(0));
   std::vector<UniqueFd> listeners(count);
@@ -57,7 +57,7 @@ void dump_of_listeners(benchmark::State& state) {
 }
 BENCHMARK(dump_of_listeners)->Unit(benchmark::kMicrosecond)->Arg(10)->Arg(1000)->Arg(10'000);
 
-/// One datagram of a dump: what of the above is ours.
+/// Parses one datagram of a dump: the daemon's part of the above.
 void parse_of_a_dump(benchmark::State& state) {
   const std::string datagram = testing_support::captured("netlink/dump.bin");
   std::size_t sockets = 0;

@@ -1,6 +1,5 @@
-// Google Benchmark's main, in a network namespace of its own: what listens there is what a
-// benchmark made, and no port is anybody else's. What is measured is said in micro_*.cc, a file for
-// each part of the daemon.
+// Google Benchmark's main, in a network namespace of its own: only the benchmarks listen there, and
+// all ports are free. Each micro_*.cc measures one part of the daemon.
 #include <benchmark/benchmark.h>
 
 #include "bench/container.h"

@@ -1,6 +1,6 @@
-// What a connection costs the daemon: to be let in and dialled for, and each turn of its pumps. On
-// real sockets, so that most of each figure is the kernel's; only the daemon's own calls are timed,
-// not those of clients and servers. The median is what counts: others use the machine too.
+// Cost of a connection for the daemon: to authorize and dial it, and each turn of its pumps. On
+// real sockets, so most of each figure is the kernel's; only the daemon's own calls are timed, not
+// those of clients and servers. The median counts, since other programs use the machine too.
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
@@ -17,7 +17,7 @@ namespace {
 
 using namespace testing_support;
 
-/// Times what is inside, and tells the median of all.
+/// Times single operations, and reports their median.
 class Stopwatch {
  public:
   explicit Stopwatch(benchmark::State& state) : state_(state) {}
@@ -44,11 +44,11 @@ class Stopwatch {
   std::vector<double> seconds_;
 };
 
-// ---- a connection comes ------------------------------------------------------------------------
+// ---- a new connection --------------------------------------------------------------------------
 
-/// What accepting costs more, for the sake of the machine's other users: right after a connection
-/// was made, and after so many MiB of other things have passed through the caches (0: none; 2:
-/// about the nearer ones; 32: all of them).
+/// Additional cost of accepting a client while other programs use the machine: right after a
+/// connection was made, and after some MiB of other data have passed through the caches (0: none;
+/// 2: about the nearer caches; 32: all caches).
 void whose_is_the_client(benchmark::State& state) {
   ClientIdentity identity(*SockDiag::open(), ::geteuid(), Subuids("/etc/subuid", "", ::geteuid()));
   const UniqueFd listener = listen_on_loopback(Family::V4);
@@ -73,8 +73,8 @@ BENCHMARK(whose_is_the_client)
     ->Arg(2)
     ->Arg(32);
 
-/// From a client in the queue to its relay: gate, identity, a socket, connect(2), two pumps. So
-/// many connections are held beside it.
+/// From a client in the queue to its relay: gate, identity, a socket, connect(2), two pumps. The
+/// argument is the number of connections that are held beside it.
 void accept_path(benchmark::State& state) {
   ForwardRig rig;
   rig.start();
@@ -101,9 +101,9 @@ BENCHMARK(accept_path)
     ->Arg(0)
     ->Arg(2000);
 
-// ---- bytes come --------------------------------------------------------------------------------
+// ---- bytes of a connection ---------------------------------------------------------------------
 
-/// A pump between two connections, with room for all that one turn may move.
+/// A pump between two connections, with buffers for everything that one turn may move.
 class Pumping {
  public:
   Pumping() {
@@ -124,7 +124,7 @@ class Pumping {
       sent += send_some(from_.first.get(), std::span(buffer_).first(left)).bytes;
     }
   }
-  /// Until all of it is through, however many turns that takes.
+  /// Runs until all bytes have arrived, in as many turns as needed.
   void turn(std::size_t bytes) {
     const std::uint64_t goal = delivered_ + bytes;
     while (delivered_ < goal && pump_.run(way_) != PumpState::SinkBroken) {
@@ -150,8 +150,8 @@ class Pumping {
   Pump pump_;
 };
 
-/// So many bytes that are there already, from one socket to the other, as often as it takes for the
-/// pump to have chosen its way, and then measured.
+/// Moves bytes that are queued already from one socket to the other: first as often as the pump
+/// needs to choose its method, then measured.
 void pump_turn(benchmark::State& state) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
   Pumping pumping;

@@ -1,7 +1,7 @@
-// How much of the direct connection a relay leaves: nine loads through portfwd and through
-// whichever peers are installed, beside the same load inside the container; and what an idle
-// connection costs each of them. Usage: relay_bench [--quick] [RELAY...], such as portfwd or pasta.
-// One JSON object a line; tests/bench/run makes a table.
+// Share of the direct connection's rate that a relay keeps: nine loads through portfwd and the
+// installed peers, beside the same load inside the container; and the cost of an idle connection
+// for each. Usage: relay_bench [--quick] [RELAY...], such as portfwd or pasta. One JSON object a
+// line; tests/bench/run makes a table.
 #include <ranges>
 
 #include "bench/comparison.h"
@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 constexpr std::uint16_t kPort = 26'100;
 constexpr std::size_t kIdle = 1000;
 
-/// Beside direct connections: portfwd and all peers, fresh. They end with this object.
+/// New processes of portfwd and all peers, beside direct connections. They end with this object.
 class Field {
  public:
   Field(const Target& target, const Options& options)
@@ -51,7 +51,7 @@ int run(const Options& options) {
   const LoadContainer container(kPort);
   const Target target{container.pid(), join_by_veth(container.pid()), kPort, ""};
   {
-    // Of their own, since pipes that some keep for later are taken from all programs of a user.
+    // In a Field of its own, since pipes that a relay keeps count for all programs of the user.
     const Field field(target, options);
     for (const Way& way : field.ways() | std::views::drop(1)) tell_idle_connections(way, kIdle);
   }

@@ -35,7 +35,7 @@ constexpr int kFirstPassed = 3;
   ::_exit(127);
 }
 
-/// Of the threads that the process has now.
+/// CPU time of the threads that the process has now.
 Clock::duration of_threads(pid_t pid) {
   Clock::duration sum{};
   std::error_code gone;
@@ -47,11 +47,12 @@ Clock::duration of_threads(pid_t pid) {
   return sum;
 }
 
-/// A relay that forks for each connection has little else: cutime and cstime of proc(5), stat.
+/// CPU time of children, for a relay that forks for each connection: cutime and cstime of proc(5),
+/// stat.
 Clock::duration of_children(pid_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
-  std::getline(file, text, '\0');  // nothing when it has just ended
+  std::getline(file, text, '\0');  // empty when it has just ended
   const std::size_t name_end = text.rfind(')');
   if (name_end == std::string::npos) return {};
   std::istringstream rest(text.substr(name_end + 1));
@@ -64,7 +65,7 @@ Clock::duration of_children(pid_t pid) {
   return std::chrono::nanoseconds((user + system) * 1'000'000'000 / ticks);
 }
 
-/// KiB. Some keep their mappings to themselves: then all that is resident counts.
+/// KiB. For a process whose mappings cannot be read all resident memory counts.
 double memory_of(pid_t pid) {
   std::ifstream file(fmt::format("/proc/{}/smaps_rollup", pid));
   std::string word;
@@ -102,7 +103,7 @@ std::vector<pid_t> RelayProcess::processes() const {
 
 pid_t fork_group() {
   const pid_t pid = ::fork();
-  ::setpgid(pid, pid);  // in both, whoever is first
+  ::setpgid(pid, pid);  // in both processes, whichever runs first
   if (pid == 0) ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   return pid;
 }

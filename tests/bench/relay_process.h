@@ -1,5 +1,5 @@
-// A relay under comparison: a program under way, in a process group of its own, and what its
-// processes use of the machine. It knows no load and no other relay.
+// A relay under comparison: a running program in a process group of its own, and what its processes
+// use of the machine. Loads and other relays are not known here.
 #pragma once
 
 #include <sys/types.h>
@@ -13,7 +13,7 @@
 
 namespace portfwd::bench {
 
-/// Ends with this object, with all of its group.
+/// Ends with this object, with its whole group.
 class RelayProcess final {
  public:
   RelayProcess(std::string name, Place place, pid_t pid)
@@ -32,19 +32,19 @@ class RelayProcess final {
   pid_t pid_;
 };
 
-/// Ends with the caller. @return 0 in the child, which is in a group of its own
+/// Forks a child that ends with the caller. @return 0 in the child, which is in a group of its own
 [[nodiscard]] pid_t fork_group();
-/// Forks so and executes, standard error silenced.
+/// Forks like fork_group() and executes a program with standard error discarded.
 /// @param listener becomes the first descriptor that systemd would pass, sd_listen_fds(3), which
-/// nginx inherits too; -1: nothing is there to be read or written
-/// @param inside whose namespaces to run in; 0: the caller's
+/// nginx inherits too; -1: there is none
+/// @param inside the process whose namespaces it runs in; 0: the caller's
 [[nodiscard]] pid_t start_program(const std::string& program, std::vector<std::string> words,
                                   int listener, pid_t inside);
-/// Of all their threads and of the children that they have waited for. Source: proc(5).
+/// Sum over all their threads and the children that they have waited for. Source: proc(5).
 [[nodiscard]] Clock::duration cpu_time_of(std::span<const pid_t> processes);
 
 struct Footprint {
-  double memory = 0;       ///< KiB; what several share is counted once
+  double memory = 0;       ///< KiB; shared memory is counted once
   double descriptors = 0;  ///< NaN where the kernel does not show them
 };
 [[nodiscard]] Footprint footprint_of(std::span<const pid_t> processes);

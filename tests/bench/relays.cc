@@ -20,7 +20,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-/// What one relay is to do.
+/// The task of one relay.
 struct Order {
   Place from;
   Place to;
@@ -28,11 +28,11 @@ struct Order {
   pid_t container = 0;
 };
 
-/// Who makes the listener, and from where the target is reached.
+/// Which process makes the listener, and from where the target is reached.
 enum class Kind : std::uint8_t {
-  TakesListener,  ///< of the host, and runs inside
-  Enters,         ///< by itself
-  Outside,        ///< can't enter
+  TakesListener,  ///< the benchmark makes it on the host; the relay runs inside
+  Enters,         ///< the relay makes it and enters by itself
+  Outside,        ///< the relay makes it and cannot enter
 };
 
 struct Peer {
@@ -62,7 +62,7 @@ Words haproxy(const Order& order) {
   return {"-db", "-q", "-f", path};
 }
 
-/// It inherits the listener that NGINX names if it is one that its configuration asks for.
+/// Inherits the listener in the variable NGINX if the configuration names the same address.
 Words nginx(const Order& order) {
   const std::string path = write_config(
       order, "nginx.conf",
@@ -74,7 +74,7 @@ Words nginx(const Order& order) {
   return {"-p", order.folder, "-e", "/dev/null", "-c", path};
 }
 
-/// It wants a network interface whose address it could lend; lo has to do, under another name
+/// It requires a network interface with an address that it can use; lo serves, under another name
 /// inside.
 Words pasta(const Order& order) {
   const std::string ports = fmt::format("127.0.0.1/{}:{}", order.from.port, order.to.port);
@@ -118,8 +118,8 @@ constexpr Peer kSocat{"socat", "/usr/bin/socat", Kind::Outside, socat};
 constexpr std::array kPeers{kPasta, kHaproxy, kSocketProxyd, kNginx, kDockerProxy, kSocat};
 constexpr std::array kUnixPeers{kHaproxy, kSocketProxyd, kNginx, kSocat};
 
-/// The capabilities that a process has in a user namespace of its own end when it executes
-/// something, unless it says so.
+/// Keeps the capabilities of a process in its own user namespace across execve(2), which otherwise
+/// clears them.
 void keep_capabilities() {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   std::array<__user_cap_data_struct, 2> sets{};

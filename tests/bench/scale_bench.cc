@@ -1,6 +1,6 @@
-// What must not grow with size: the daemon's CPU time for one small message and its echo, while so
-// many idle connections, forwards or containers are held beside it; and what a crowd of connections
-// leaves behind that has gone. Parts: connections forwards containers crowd.
+// What must not grow with size: the daemon's CPU time for one small message and its echo, beside
+// many idle connections, forwards or containers; and what many connections leave behind after they
+// have ended. Parts: connections forwards containers crowd.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -18,9 +18,9 @@ namespace {
 using namespace std::chrono_literals;
 constexpr std::uint16_t kLoadPort = 15'000;
 constexpr std::uint16_t kPort = 15'001;
-constexpr double kMadeAhead = 16;  // sockets, in pools that a crowd has filled
+constexpr double kMadeAhead = 16;  // sockets, in pools that many connections have filled
 
-/// A daemon and the container that echoes, and a container beside it.
+/// A daemon with a container that echoes, and a container beside it.
 class Scene {
  public:
   Scene() : served_(kLoadPort), bus_(), daemon_(prepare(bus_)) { first_byte_of_load(); }
@@ -39,7 +39,7 @@ class Scene {
   }
 
  private:
-  /// Forwards without a limit worth speaking of.
+  /// Raises the limit on forwards so that it is not reached.
   static const testing_support::PrivateBus& prepare(const testing_support::PrivateBus& bus) {
     const std::filesystem::path folder = bus.folder() + "/portfwd";
     std::filesystem::create_directories(folder);
@@ -71,10 +71,10 @@ void connect(std::vector<UniqueFd>& clients, std::uint16_t port, std::size_t cou
   }
 }
 
-/// What the crowd had must be back, but for the allocator's reserve and sockets made for the next.
+/// Everything must be released, except the allocator's reserve and the sockets made ahead.
 void tell_what_is_left(Report& report, const char* what, const Daemon& daemon, Memory before,
                        std::size_t descriptors) {
-  rest(6s);  // pools fill up again, pipes go back, closing sockets are gone
+  rest(6s);  // until pools are filled again, and pipes and closing sockets are gone
   report.tell(fmt::format("{}: memory it left behind", what),
               double(daemon.memory().anonymous) - double(before.anonymous), "KiB",
               double(before.anonymous) / 5);
@@ -135,8 +135,8 @@ void tell_containers(Report& report, const Options& options) {
   }
 }
 
-/// A minute of connections as fast as they come, each with one message: the last must cost what the
-/// first did.
+/// Makes connections as fast as possible for a minute, each with one message: the last must cost
+/// what the first did.
 void tell_crowd(Report& report, const Options& options) {
   const Load load{"", LoadKind::ConnectEcho, 16, 64};
   const auto part = options.quick ? 300ms : 10'000ms;

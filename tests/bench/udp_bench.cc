@@ -1,6 +1,6 @@
-// How many datagrams a relay carries: echoes through portfwd, pasta and socat, interleaved, as
-// ratios to the same load inside the container in the same round. pasta and portfwd lead from the
-// host into the container; socat has no way there and so relays inside, which is less to do.
+// Number of datagrams that a relay carries: echoes through portfwd, pasta and socat, interleaved,
+// as ratios to the same load inside the container in the same round. pasta and portfwd relay from
+// the host into the container; socat cannot enter and relays inside, which is less work.
 // Usage: udp_bench [--quick] [memory] [PART of kUdpLoads...]. One JSON object a line.
 #include <fmt/format.h>
 #include <sys/prctl.h>
@@ -28,9 +28,9 @@ using namespace std::chrono_literals;
 constexpr std::uint16_t kPort = 26'200;
 constexpr std::uint16_t kPastaPort = 26'201;
 constexpr std::uint16_t kSocatPort = 26'202;
-constexpr std::size_t kManyFlows = 4'000;  // the daemon ends some beyond 4096
+constexpr std::size_t kManyFlows = 4'000;  // beyond 4096 the daemon ends some
 
-/// Ends with this object, with all that it has forked.
+/// A process that ends with this object, with everything that it has forked.
 class Process {
  public:
   explicit Process(pid_t pid) : pid_(pid) {}
@@ -47,7 +47,7 @@ class Process {
   pid_t pid_;
 };
 
-/// On two ports, since pasta of Debian 12 can't map one UDP port to another.
+/// Serves on two ports, since pasta of Debian 12 cannot map one UDP port to another.
 pid_t start_server() {
   const pid_t pid = fork_into_namespaces();
   if (pid != 0) return pid;
@@ -93,7 +93,7 @@ bool works(const Way& way) {
   return false;
 }
 
-/// Beside portfwd, those that are installed.
+/// portfwd and the installed peers.
 std::vector<Way> find_ways(pid_t server, std::list<Process>& relays) {
   std::vector<Way> ways{{"direct", kPort, server}, {"portfwd", kPort, 0}};
   if (std::filesystem::exists("/usr/bin/pasta")) {
@@ -138,7 +138,7 @@ void tell(const Options& options, const std::vector<Way>& ways, const Table& tab
   }
 }
 
-/// What each idle flow adds to a daemon that has had few so far.
+/// Memory that each idle flow adds to a daemon that has had few so far.
 void tell_memory(const Daemon& daemon) {
   ask_once_each(50, kPort);
   const Memory before = daemon.memory();

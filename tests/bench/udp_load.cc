@@ -22,10 +22,9 @@ namespace {
 using namespace std::chrono_literals;
 constexpr std::size_t kBatch = 64;
 constexpr std::size_t kLargest = 2048;
-constexpr int kPatience = 20;  // ms without an answer: the datagrams are lost
+constexpr int kPatience = 20;  // ms without an answer, after which the datagrams count as lost
 
-/// Datagrams taken and given as they are, one message each: no server or client is required to know
-/// more.
+/// Sends and receives datagrams one message each, since servers and clients need not support more.
 class Batch {
  public:
   explicit Batch(std::size_t size) {
@@ -35,7 +34,7 @@ class Batch {
       headers_[i].msg_hdr.msg_iovlen = 1;
     }
   }
-  /// @return how many
+  /// @return the number of datagrams
   int receive(const UniqueFd& fd, bool with_senders) {
     for (std::size_t i = 0; i < kBatch; ++i) {
       parts_[i].iov_len = kLargest;

@@ -1,5 +1,6 @@
-// Loads for a relay of datagrams: echo servers, and clients that keep a number of datagrams under
-// way and count what comes back. What is lost is sent again. Owned by udp_bench; it knows no relay.
+// Loads for a relay of datagrams: echo servers, and clients that keep a number of datagrams in
+// flight and count the echoes. Lost datagrams are sent again. Owned by udp_bench. Relays are not
+// known here.
 #pragma once
 
 #include <array>
@@ -10,13 +11,13 @@
 namespace portfwd::bench {
 
 struct UdpLoad {
-  std::string_view part;  ///< by which it can be asked for
+  std::string_view part;  ///< name by which it is selected
   std::string_view name;
   std::uint32_t clients;    ///< sockets at a time
-  std::uint32_t under_way;  ///< datagrams of each
+  std::uint32_t under_way;  ///< datagrams in flight of each client
   std::uint32_t size;       ///< bytes
-  bool renewed = false;     ///< a socket for each datagram, as DNS has it
-  std::uint32_t train = 1;  ///< datagrams sent in one call (UDP_SEGMENT), as QUIC has it
+  bool renewed = false;     ///< a new socket for each datagram, as with DNS
+  std::uint32_t train = 1;  ///< datagrams sent in one call (UDP_SEGMENT), as with QUIC
 };
 
 inline constexpr std::array kUdpLoads{
@@ -29,16 +30,17 @@ inline constexpr std::array kUdpLoads{
 };
 inline constexpr std::uint16_t kTrains = 10;  ///< above a server's port, the one for trains
 
-/// Sends back what comes to 127.0.0.1:port of the caller's network namespace, for ever, one by one;
-/// what comes to port + kTrains in trains as they came.
+/// Echoes datagrams to 127.0.0.1:port of the caller's network namespace one by one, and trains to
+/// port + kTrains as trains. Does not return.
 [[noreturn]] void serve_datagrams(std::uint16_t port);
 
 /// Through 127.0.0.1:port of the caller's network namespace, or kTrains above. @return echoes a
 /// second
+/// second
 double run_udp_load(const UdpLoad& load, std::uint16_t port, std::chrono::milliseconds duration);
 
-/// One client after the other sends a datagram and waits for its echo; all of them are kept until
-/// the last one has it. Ends the program when one never comes.
+/// One client after the other sends a datagram and waits for its echo; all sockets are kept until
+/// the last client has its echo. Ends the program when an echo does not arrive.
 void ask_once_each(std::size_t clients, std::uint16_t port);
 
 }  // namespace portfwd::bench

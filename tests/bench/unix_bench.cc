@@ -1,7 +1,7 @@
-// What a relay of Unix stream sockets leaves of the direct connection: the daemon's own Relay
-// between two paths, in a process by itself since no forward leads to a path yet, beside the peers
-// that relay such. Usage: unix_bench [--quick] [RELAY...]. One JSON object a line; tests/bench/run
-// makes a table.
+// Share of the direct connection's rate that a relay of Unix stream sockets keeps: the daemon's own
+// Relay between two paths, in a process by itself since no forward leads to a path yet, beside the
+// peers that relay such sockets. Usage: unix_bench [--quick] [RELAY...]. One JSON object a line;
+// tests/bench/run makes a table.
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,7 +18,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// What a forward does between accept and the end of a connection, and no more than that.
+/// What a forward does between accept(2) and the end of a connection, and nothing else.
 class UnixRelay final : private IoHandler {
  public:
   UnixRelay(UniqueFd listener, const Place& to) : listener_(std::move(listener)), to_(to) {}

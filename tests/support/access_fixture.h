@@ -1,5 +1,5 @@
-// An AccessSet with the real broker program behind it, containers made by hand, and a log of what
-// it told. It knows no discovery: a test says itself which containers there are.
+// An AccessSet with the real broker program, containers that a test creates, and a log of its
+// notifications. There is no discovery: the test itself says which containers exist.
 #pragma once
 
 #include <fcntl.h>
@@ -39,7 +39,7 @@ struct AccessTest : testing::Test, AccessObserver {
   }
   void on_access_removed(ContainerAccess&, RemovalReason) override {}
 
-  /// One as discovery would have found it, whose process is `pid`.
+  /// A container as discovery would find it, with the process `pid`.
   Container& container(const std::string& name, pid_t pid) {
     Container& made = containers.emplace_back();
     made.id = made.name = name;
@@ -49,7 +49,7 @@ struct AccessTest : testing::Test, AccessObserver {
     made.netns_fd = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     return made;
   }
-  /// One of another user's: neither its namespace nor its sockets can be seen.
+  /// A container of another user: neither its namespace nor its sockets are visible.
   Container& sealed_container(const std::string& name, pid_t pid) {
     Container& made = container(name, pid);
     made.netns = 0;
@@ -98,7 +98,7 @@ struct AccessTest : testing::Test, AccessObserver {
        .docker = {folder.path() + "/other.sock", folder.path() + "/engine.sock"},
        .user = {"ann", 1000},
        .engine_runs = [this] { return engine_runs; }}};
-  bool has_diag;  ///< whether the kernel has tcp_diag and udp_diag, at the next look at them
+  bool has_diag;  ///< whether the kernel has tcp_diag and udp_diag at the next probe
   ManualClock modules_clock;
   EventLoop modules_loop{modules_clock};
   DiagModules modules{modules_loop, [this](Protocol) -> Result<void> {

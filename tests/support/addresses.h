@@ -1,4 +1,4 @@
-// Endpoints as addresses, for what takes addresses of any kind.
+// Endpoints as addresses, for functions that accept addresses of any kind.
 #pragma once
 
 #include <span>

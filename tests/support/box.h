@@ -1,7 +1,8 @@
-// A container as people have them: a process in namespaces of its own that holds listeners itself
-// and answers its clients: a greeting ("8080 here\n"), then all that they send, back to them; over
-// UDP only the latter. The test tells it what to do by captureless functions, which mean the same
-// on both sides of fork(2). It dies with the test. It knows nothing of the code under test.
+// A container as users have them: a process in namespaces of its own that holds listeners itself
+// and answers its clients: with a greeting ("8080 here
+// "), then with an echo of everything they send; over UDP only with the echo. The test controls it
+// by captureless functions, which mean the same on both sides of fork(2). It dies with the test.
+// The code under test is not known here.
 #pragma once
 
 #include <fcntl.h>
@@ -36,7 +37,7 @@
 
 namespace portfwd::testing_support {
 
-/// What a command is about; copied through a socket as it is.
+/// Argument of a command; copied through a socket as it is.
 struct BoxArgument {
   Endpoint at{};
   bool v6only = false;
@@ -45,7 +46,7 @@ struct BoxArgument {
 };
 static_assert(std::is_trivially_copyable_v<BoxArgument>);
 
-/// The state of the process inside.
+/// State of the process inside.
 struct BoxInside {
   struct Listening {
     Endpoint at;
@@ -63,15 +64,16 @@ class Box {
   using Command = int (*)(BoxInside&, const BoxArgument&);
   static constexpr int kUserAndNet = CLONE_NEWUSER | CLONE_NEWNET;
 
-  /// Namespaces of its own below the test's.
+  /// A container with namespaces of its own below the test's.
   Box() : Box(nullptr, kUserAndNet) {}
-  /// Another user's, for tests that run as root.
+  /// A container of another user, for tests that run as root.
   static Box of_user(uid_t uid) { return Box(nullptr, kUserAndNet, uid); }
-  /// A network namespace of its own in the test's user namespace, as root makes them.
+  /// A container with a network namespace of its own in the test's user namespace, as root creates
+  /// them.
   static Box of_roots() { return Box(nullptr, CLONE_NEWNET); }
-  /// Below the other's namespaces.
+  /// A container below the other's namespaces.
   static Box nested_in(const Box& outer) { return Box(&outer, kUserAndNet); }
-  /// In the test's own namespaces: no container.
+  /// A process in the test's own namespaces: not a container.
   static Box on_host() { return Box(nullptr, 0); }
   /// A second process in the other's namespaces.
   static Box beside(const Box& other) { return Box(&other, 0); }
@@ -82,14 +84,14 @@ class Box {
 
   [[nodiscard]] pid_t pid() const { return pid_; }
 
-  /// Kills the process, whose sockets go with it, and waits until it is gone.
+  /// Kills the process, which closes its sockets, and waits until it has ended.
   void end() {
     if (pid_ <= 0) return;
     ::kill(pid_, SIGKILL);
     ::waitpid(std::exchange(pid_, -1), nullptr, 0);
   }
 
-  /// @return what the command returned inside; -1 when nobody is there
+  /// @return what the command returned inside; -1 when the process has ended
   int tell(Command what, const BoxArgument& argument = {}) const {
     const Order order{what, argument};
     ::send(peer_.get(), &order, sizeof order, MSG_NOSIGNAL);
@@ -105,7 +107,7 @@ class Box {
         {at, v6only});
   }
   int open(Port port) const { return open({IpAddress::loopback(Family::V4), port}); }
-  /// The same for UDP.
+  /// Binds a UDP socket. @return errno or 0
   int open_datagrams(const Endpoint& at) const {
     return tell([](BoxInside& inside, const BoxArgument& a) { return bind_inside(inside, a.at); },
                 {at});
@@ -124,14 +126,14 @@ class Box {
         },
         {{IpAddress(), port}});
   }
-  /// What /proc/PID/comm says from now on, at most 15 bytes of it.
+  /// Changes /proc/PID/comm, to at most 15 bytes.
   void call_itself(std::string_view name) const {
     BoxArgument argument;
     name.copy(argument.text.data(), argument.text.size() - 1);
     tell([](BoxInside&, const BoxArgument& a) { return ::prctl(PR_SET_NAME, a.text.data()); },
          argument);
   }
-  /// Gives lo one more IPv4 address. @return errno or 0
+  /// Adds an IPv4 address to lo. @return errno or 0
   int add_address(const IpAddress& address) const {
     return tell([](BoxInside&, const BoxArgument& a) { return add_to_lo(a.at); }, {{address, 0}});
   }
@@ -165,7 +167,7 @@ class Box {
 
   [[noreturn]] static void serve(const Box* other, int flags, uid_t uid, int peer) {
     int error = ::setresuid(uid, uid, uid) == 0 ? 0 : errno;
-    ::prctl(PR_SET_DUMPABLE, 1);  // a change of user took that away, and with it /proc/self
+    ::prctl(PR_SET_DUMPABLE, 1);  // a change of user cleared that, and with it access to /proc/self
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     ::prctl(PR_SET_NAME, "server");
     std::signal(SIGPIPE, SIG_IGN);
@@ -173,7 +175,7 @@ class Box {
     ::setrlimit(RLIMIT_NOFILE, &many);
     if (error == 0) error = enter(other, flags);
     ::send(peer, &error, sizeof error, MSG_NOSIGNAL);
-    close_all_but(peer);  // what other boxes and the test hold
+    close_all_but(peer);  // sockets of other boxes and of the test
     BoxInside inside;
     for (;;) turn(inside, peer);
   }
@@ -290,7 +292,7 @@ class Box {
     if (got <= 0 || ::send(client.get(), bytes.data(), size, MSG_NOSIGNAL) < 0) client.reset();
   }
 
-  const int namespaces_;  ///< which of its own it has
+  const int namespaces_;  ///< those that it has of its own
   UniqueFd peer_;
   pid_t pid_ = -1;
 };

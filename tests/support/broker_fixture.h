@@ -1,4 +1,4 @@
-// A loop with the real broker program behind it, for tests that ask it for sockets and wait.
+// A loop with the real broker program, for tests that request sockets and wait for them.
 #pragma once
 
 #include <fcntl.h>
@@ -32,7 +32,7 @@ struct BrokerTest : testing::Test {
     log::set_level(log::Level::Info);
   }
 
-  /// A call under way, with or without a namespace or root.
+  /// A call in progress, with or without a namespace or root.
   class Pending {
    public:
     Pending(BrokerTest& test, const UniqueFd& fd, const broker::Request& request) : test_(test) {
@@ -59,7 +59,8 @@ struct BrokerTest : testing::Test {
     EXPECT_TRUE(entered.has_value()) << entered.error().text();
     return entered.value_or(nullptr);
   }
-  /// Asks the broker of the first namespace that was asked for. @return nothing after a failure
+  /// Sends a request to the broker of the first namespace that was used. @return nothing after a
+  /// failure
   Sockets ask(const UniqueFd& fd, const broker::Request& request) {
     auto answer = Pending(*this, fd, request).wait();
     EXPECT_TRUE(answer.has_value()) << answer.error().text();

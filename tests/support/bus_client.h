@@ -1,6 +1,6 @@
 // A client of the bus in the same thread and loop as the service under test: calls are asynchronous
-// underneath, and the loop turns until the answer is there. On plain sd-bus, so that what it sees
-// is what any program sees, and messages are JSON, so that a test can look into them.
+// underneath, and the loop turns until the answer has arrived. It uses plain sd-bus, so that it
+// sees what any program sees. Messages are JSON, so that a test can examine them.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -20,8 +20,8 @@ namespace portfwd::testing_support {
 
 using Json = nlohmann::json;
 
-/// Turns the loop until `done`, at most kDeadline. @return whether it came to be. Turns are
-/// short, since what comes true in a hook does not end the wait after it.
+/// Turns the loop until `done`, at most kDeadline. @return whether it is done. Turns are short,
+/// since a condition that becomes true in a hook does not end the wait after it.
 inline bool turn_until(EventLoop& loop, const std::function<bool()>& done) {
   const TimePoint deadline = loop.now() + kDeadline;
   while (!done()) {
@@ -30,7 +30,7 @@ inline bool turn_until(EventLoop& loop, const std::function<bool()>& done) {
   return true;
 }
 
-/// The next value of a message; an array for structs and arrays, an object for dictionaries.
+/// Reads the next value of a message: an array for structs and arrays, an object for dictionaries.
 inline Json read_value(sd_bus_message* m) {
   char type = 0;
   const char* contents = nullptr;
@@ -134,7 +134,7 @@ class BusClient final : private WaitHook, private IoHandler {
   }
   [[nodiscard]] bool saw(const std::string& member) const { return !signals(member).empty(); }
 
-  /// @param signature and arguments as of sd_bus_message_append(3)
+  /// @param signature and arguments as for sd_bus_message_append(3)
   template <class... Arguments>
   Reply call(const std::string& path, const std::string& interface, const std::string& member,
              const char* signature = "", Arguments... arguments) {
@@ -152,7 +152,7 @@ class BusClient final : private WaitHook, private IoHandler {
   Reply manager(const std::string& member, const char* signature = "", Arguments... arguments) {
     return call("/org/portfwd1", "org.portfwd1.Manager", member, signature, arguments...);
   }
-  /// Asks the manager without waiting; `answered` counts the answers.
+  /// Calls the manager without waiting; `answered` counts the successful answers.
   void call_later(const char* member, int& answered) {
     const auto count = [](sd_bus_message* m, void* counter, sd_bus_error*) {
       if (::sd_bus_message_get_error(m) == nullptr) ++*static_cast<int*>(counter);
@@ -182,7 +182,7 @@ class BusClient final : private WaitHook, private IoHandler {
     ::sd_bus_set_bus_client(bus, 1);
     ::sd_bus_negotiate_fds(bus, 1);
     EXPECT_GE(::sd_bus_start(bus), 0) << address;
-    EXPECT_GE(::sd_bus_flush(bus), 0) << address;  // returns when the bus has said hello
+    EXPECT_GE(::sd_bus_flush(bus), 0) << address;  // returns when the bus has answered Hello
     return bus;
   }
 

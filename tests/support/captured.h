@@ -1,4 +1,4 @@
-// Texts recorded from running systems; tests/data says from which.
+// Texts recorded from running systems; tests/data names the systems.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// A UDP forward on real host ports whose target is a socket of the test, with all that it needs.
-// Owned by a test, which turns its loop.
+// A UDP forward on real host ports whose target is a socket of the test, with everything it needs.
+// Owned by a test, which turns the loop.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -59,14 +59,14 @@ struct DatagramRig : ForwardPortObserver {
     }));
     return got;
   }
-  /// Sends until it is told that nobody is there.
+  /// Sends until a refusal is reported, since nothing listens.
   bool is_refused(const UniqueFd& client) {
     return until([&] {
       const int error = send_one(client, "anybody?");
       return error == ECONNREFUSED || take_one(client).error == ECONNREFUSED;
     });
   }
-  /// A client's datagram, as the target gets it.
+  /// Sends a client's datagram. @return the datagram that the target receives
   OneDatagram ask(const UniqueFd& client, std::string_view text) {
     EXPECT_EQ(send_one(client, text), 0);
     return take(target);

@@ -1,5 +1,5 @@
 // UDP sockets for tests: bound, connected, sending and receiving one datagram at a time. Everything
-// is non-blocking. It knows nothing of relays.
+// is non-blocking. Relays are not known here.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace portfwd::testing_support {
 
-/// On a free port unless `at` says otherwise.
+/// Binds to a free port unless `at` names one.
 inline UniqueFd bind_datagrams(const Endpoint& at) {
   UniqueFd fd = new_socket(at.address.family(), SOCK_DGRAM);
   const SockAddr address = to_sockaddr(at);
@@ -38,7 +38,7 @@ inline int send_one_to(const UniqueFd& fd, std::string_view text, const Endpoint
 struct OneDatagram {
   std::string text;
   Endpoint from;
-  int error = 0;  ///< errno; EAGAIN: there is none
+  int error = 0;  ///< errno; EAGAIN: no datagram is queued
 };
 inline OneDatagram take_one(const UniqueFd& fd) {
   std::string text(65'536, '\0');

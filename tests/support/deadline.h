@@ -1,4 +1,5 @@
-// How long a test waits for what must come: only a broken one waits so long, so it is generous.
+// How long a test waits for an expected event. Only a test that fails waits so long, so it is
+// generous.
 #pragma once
 
 #include <chrono>

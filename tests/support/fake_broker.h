@@ -1,5 +1,5 @@
-// A broker that is the test itself: the launcher keeps the far end of each socket pair, and the
-// test reads requests from it and answers what it likes. No process is involved.
+// A broker played by the test itself: the launcher keeps the far end of each socket pair, and the
+// test reads requests from it and sends any answer. No process is involved.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -47,7 +47,7 @@ class FakeBroker final : public BrokerLauncher {
     EXPECT_TRUE(sent) << sent.error().text();
   }
 
-  /// Answers everything that waits as a good broker would. @return how many, joins not counted
+  /// Answers all pending requests as a correct broker would. @return their number, without joins
   int answer_all() {
     int answered = 0;
     while (const auto request = next_request()) {

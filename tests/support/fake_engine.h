@@ -1,6 +1,5 @@
-// An engine as far as helper containers concern it, on a Unix socket: it starts the helper's
-// program in the network namespace of a process of the test's. It lives on the test's own event
-// loop.
+// The part of an engine that helper containers use, on a Unix socket: it starts the helper's
+// program in the network namespace of a process of the test. Runs on the test's own event loop.
 #pragma once
 
 #include <fcntl.h>
@@ -20,7 +19,7 @@ namespace portfwd::testing_support {
 
 class FakeEngine {
  public:
-  /// @param pid a process of the container that helpers are to join
+  /// @param pid a process of the container that helpers join
   FakeEngine(EventLoop& loop, const std::string& path, pid_t pid)
       : pid_(pid),
         server_(loop, path, [this](const std::string& request) { return answer(request); }) {}
@@ -33,19 +32,19 @@ class FakeEngine {
   FakeEngine(const FakeEngine&) = delete;
   FakeEngine& operator=(const FakeEngine&) = delete;
 
-  /// First lines of the requests so far that begin like this.
+  /// Number of requests so far whose first line begins like this.
   [[nodiscard]] std::size_t asked(const std::string& beginning) const {
     return static_cast<std::size_t>(std::ranges::count_if(
         server_.requests(), [&](const std::string& r) { return r.starts_with(beginning); }));
   }
-  /// How many helpers run, those that have ended taken away.
+  /// Number of running helpers; reaps those that have ended.
   std::size_t helpers() {
     std::erase_if(helpers_, [](pid_t pid) { return ::waitpid(pid, nullptr, WNOHANG) == pid; });
     return helpers_.size();
   }
 
-  std::string refuse_with;       ///< the message to a creation
-  std::string leftovers = "[]";  ///< what it lists
+  std::string refuse_with;       ///< the error message for a creation
+  std::string leftovers = "[]";  ///< the containers that it lists
   nlohmann::json created;        ///< the body of the last creation
 
  private:

@@ -1,4 +1,4 @@
-// A folder that looks like /proc to ProcDir: processes come and go as a test says.
+// A folder that looks like /proc to ProcDir; the test starts and ends its processes.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -38,7 +38,7 @@ class FakeProc {
   void write(int pid, const std::string& file, const std::string& text) {
     std::ofstream(folder(pid) + "/" + file) << text;
   }
-  /// Another process gets the pid of one that has gone: its folder is another one.
+  /// Another process gets the pid of one that has ended: its folder is another one.
   void replace(int pid, std::uint64_t netns) {
     const std::string old = path_ + "/gone-" + std::to_string(pid);
     std::filesystem::rename(folder(pid), old);  // keeps the old inode in use

@@ -1,4 +1,4 @@
-// A low limit of this process's own descriptors, and some of them taken, as long as it lives.
+// A low descriptor limit for this process, and some descriptors in use, while the object lives.
 #pragma once
 
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 
 namespace portfwd::testing_support {
 
-/// As if the manager had given the daemon so few.
+/// Sets a limit as the service manager does for the daemon.
 class FewDescriptors {
  public:
   explicit FewDescriptors(int limit) {
@@ -23,7 +23,7 @@ class FewDescriptors {
   FewDescriptors& operator=(const FewDescriptors&) = delete;
   ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
 
-  /// Opens or closes so many that the next one has this number.
+  /// Opens or closes descriptors so that the next one has this number.
   void use_up_to(int number) {
     while (!taken_.empty() && taken_.back().get() >= number) taken_.pop_back();
     for (UniqueFd next = open_one(); next.valid() && next.get() < number; next = open_one()) {

@@ -1,4 +1,5 @@
-// All of discovery on a loop of its own, as main builds it, with a log of what the Registry told.
+// All of discovery on a loop of its own, as main builds it, with a log of the Registry's
+// notifications.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -22,7 +23,8 @@ struct FinderBy {
                   generous(std::move(options))) {
     registry.add_observer(log);
   }
-  /// A sanitizer's build on a busy machine scans ten times slower; the pace has tests of its own.
+  /// A sanitizer's build on a busy machine scans ten times slower. The scan rate has tests of its
+  /// own.
   static Discovery::Options generous(Discovery::Options options) {
     options.budget = 0.5;
     return options;
@@ -30,7 +32,7 @@ struct FinderBy {
   ~FinderBy() { registry.remove_observer(log); }
   void start() { ASSERT_TRUE(discovery.start()); }
 
-  /// Turns the loop until `done`; @return false when that took longer than anything should
+  /// Turns the loop until `done`. @return false when that took longer than kDeadline
   bool until(const std::function<bool()>& done) {
     const SystemClock real;
     const TimePoint limit = real.now() + kDeadline;

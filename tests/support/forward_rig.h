@@ -1,5 +1,5 @@
-// One forward whose target is a listener of the test: real host ports, no container. The loop is
-// turned by the test.
+// One forward whose target is a listener of the test: real host ports, no container. The test turns
+// the loop.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -65,7 +65,7 @@ struct ForwardRig : ForwardPortObserver {
     EXPECT_TRUE(until([&] { return wait_for(target.get(), POLLIN, 0); }));
     return accept_from(target);
   }
-  /// A client and the target's end of its connection.
+  /// Connects a client. @return it, and the target's end of its connection
   StreamPair connect_through(const Endpoint& to = kBoth[0]) {
     UniqueFd client = connect_to_port(to);
     UniqueFd inside = accept_inside();

@@ -1,5 +1,5 @@
-// A forward table on real host ports, and what it told. Containers are stood in for by a
-// ContainerAccess whose "inside" is 127.0.0.2 of this test's own network namespace.
+// A forward table on real host ports, and a log of its notifications. In place of a container there
+// is a ContainerAccess whose "inside" is 127.0.0.2 of the test's own network namespace.
 #pragma once
 
 #include <fmt/format.h>
@@ -125,7 +125,7 @@ struct ForwardTableTest : testing::Test {
     added(reach);
     return reach;
   }
-  /// One that the table has not been told of.
+  /// A container of which the table was not notified.
   TestAccess& unseen(std::string name) {
     const std::string id = "id-" + name + std::to_string(++ids);
     return *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, id, std::move(name)));
@@ -147,7 +147,7 @@ struct ForwardTableTest : testing::Test {
     table->on_access_removed(reach, reason);
     reconcile();
   }
-  /// All that is marked, in as many turns as it takes.
+  /// Reconciles everything that is marked, in as many turns as needed.
   void reconcile() {
     do table->reconcile_dirty();
     while (table->busy());

@@ -1,10 +1,10 @@
-// A file system whose server answers or does not, and a process whose memory map is held for as
-// long as it does not: what another user, or a container, can do to whoever reads /proc/PID/cmdline
-// or a file of theirs. Raw FUSE protocol, no library. Both processes die with the test. It knows
-// nothing of the code under test.
+// A file system whose server does or does not answer, and a process whose memory map stays locked
+// while it does not. Another user or a container can do this to any process that reads
+// /proc/PID/cmdline or one of their files. Raw FUSE protocol, no library. Both processes die with
+// the test. The code under test is not known here.
 //
-// The mount is in a user and mount namespace of the process's own, where no privilege is needed but
-// to open the device: /dev/fuse must be 0666, as udev's rules make it, or the test runs as root.
+// The mount is in a user and mount namespace of the process's own, where only opening the device
+// needs a privilege: /dev/fuse must be 0666, as udev's rules make it, or the test must run as root.
 #pragma once
 
 #include <fcntl.h>
@@ -34,11 +34,11 @@
 
 namespace portfwd::testing_support {
 
-/// Serves one file, "f", of 64 KiB of zeros. Everything is answered but WRITE and, of a file named
-/// "hang", LOOKUP.
+/// Serves one file, "f", of 64 KiB of zeros. Answers everything except WRITE, and LOOKUP of a file
+/// named "hang".
 class FuseServer {
  public:
-  /// @param told a byte goes there with the first request that is not answered
+  /// @param told receives a byte with the first request that is not answered
   FuseServer(int device, int told) : device_(device), told_(told) {}
 
   [[noreturn]] void serve() {
@@ -98,7 +98,7 @@ class FuseServer {
       case FUSE_FORGET:
       case FUSE_BATCH_FORGET:
       case FUSE_INTERRUPT:
-        return;  // want no answer
+        return;  // these expect no answer
       default:
         return refuse(header, ENOSYS);
     }
@@ -133,16 +133,16 @@ class FuseServer {
   int told_;
 };
 
-/// A process in user, mount and network namespaces of its own, with a FUSE mount in there.
+/// A process in user, mount and network namespaces of its own, with a FUSE mount in it.
 class HangingFuse {
  public:
   enum class What {
-    MemoryMap,  ///< its memory map is held, so that its cmdline and environ cannot be read
-    Mount,      ///< it only waits: what looks up "hang" below the mount waits for ever
+    MemoryMap,  ///< its memory map is locked, so that its cmdline and environ cannot be read
+    Mount,      ///< it only waits: a lookup of "hang" below the mount waits for ever
   };
   static constexpr uid_t kSameUser = ~uid_t{0};
 
-  /// Returns once it is so. @param uid another user's, for tests that run as root
+  /// Returns once that is the case. @param uid another user's, for tests that run as root
   explicit HangingFuse(What what, uid_t uid = kSameUser) {
     std::array<int, 2> told{};
     EXPECT_EQ(::pipe2(told.data(), O_CLOEXEC), 0);
@@ -167,14 +167,14 @@ class HangingFuse {
   [[nodiscard]] pid_t pid() const { return pid_; }
   /// Where the mount is in the process's own mount namespace.
   [[nodiscard]] std::string mount() const { return folder_.path() + "/mnt"; }
-  /// Waits until somebody waits for the server.
+  /// Waits until a process waits for the server.
   bool wait_for_silence() const {
     pollfd waits{told_.get(), POLLIN, 0};
     char byte = 0;
     return ::poll(&waits, 1, 20000) == 1 && ::read(told_.get(), &byte, 1) == 1;
   }
 
-  /// The server's end lets everybody go who waits for it.
+  /// Ends the server, which releases every process that waits for it.
   void end() {
     if (pid_ <= 0) return;
     ::kill(-pid_, SIGKILL);  // the server is in its process group
@@ -182,7 +182,7 @@ class HangingFuse {
   }
 
  private:
-  /// Root makes a device of its own, as the one in /dev may be root's alone.
+  /// Creates a device node when root may not share the one in /dev.
   [[nodiscard]] std::string device_node() const {
     if (::access("/dev/fuse", R_OK | W_OK) == 0 && (mode_of("/dev/fuse") & 0006) == 0006) {
       return "/dev/fuse";
@@ -224,7 +224,7 @@ class HangingFuse {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       FuseServer(fuse.get(), told).serve();
     }
-    fuse.reset();  // or the server's end would not be the connection's
+    fuse.reset();  // so that the connection ends with the server
     if (what == What::MemoryMap) hold_memory_map(mount + "/f", told);
     const char ready = 'm';
     (void)!::write(told, &ready, 1);
@@ -235,14 +235,14 @@ class HangingFuse {
   /// mmap_lock held for writing. Source: fs/fuse/file.c, fuse_file_mmap.
   static void hold_memory_map(const std::string& file, int told) {
     constexpr std::size_t kSize = 65536;
-    const int direct = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);  // first: an open invalidates
+    const int direct = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);  // first: it invalidates
     const int cached = ::open(file.c_str(), O_RDWR | O_CLOEXEC);
     if (direct < 0 || cached < 0) fail(told, errno);
     void* page = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, cached, 0);
     if (page == MAP_FAILED) fail(told, errno);
     static_cast<volatile char*>(page)[0] = 1;
     (void)::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, direct, 0);
-    fail(told, EIO);  // it should have waited
+    fail(told, EIO);  // the mmap should have blocked
   }
 
   TempDir folder_;

@@ -1,6 +1,6 @@
-// An HTTP server on a Unix socket that answers as a test tells it to: well, slowly, without end,
-// with lies. It lives on the test's own event loop. It parses no more than it needs to find the end
-// of a request.
+// An HTTP server on a Unix socket that answers as a test scripts it: correctly, slowly, without
+// end, or with false claims. Runs on the test's own event loop. Parses only what is needed to find
+// the end of a request.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ namespace portfwd::testing_support {
 
 struct HttpReply {
   enum class Then { Close, Stay, Repeat, Drip };
-  std::string bytes;        ///< as they go out, status line and all
+  std::string bytes;        ///< as sent, status line included
   Then then = Then::Close;  ///< Repeat: `again` without end; Drip: `bytes` one by one
   std::string again = std::string(65536, 'x');
 
@@ -51,7 +51,7 @@ class HttpServer final : private IoHandler {
     EXPECT_EQ(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0)
         << std::strerror(errno);
     EXPECT_EQ(::listen(fd_.get(), backlog), 0) << std::strerror(errno);
-    // Without a script it never accepts.
+    // Without a script nothing is accepted.
     EXPECT_TRUE(source_.watch(script_ ? std::uint32_t{EPOLLIN} : 0U));
   }
   HttpServer(const HttpServer&) = delete;

@@ -1,5 +1,6 @@
-// D-Bus introspection XML as a set of lines that can be compared: whitespace, comments and order of
-// attributes and members do not count; the order of arguments does. Enough XML for that, no more.
+// D-Bus introspection XML as a set of lines that can be compared: whitespace, comments and the
+// order of attributes and members are ignored; the order of arguments is not. Parses only the XML
+// that this needs.
 #pragma once
 
 #include <map>
@@ -10,7 +11,7 @@
 
 namespace portfwd::testing_support {
 
-/// Such as "org.portfwd1.Manager/method Forward/arg 0 container s in".
+/// @return lines such as "org.portfwd1.Manager/method Forward/arg 0 container s in"
 inline std::set<std::string> members_of(const std::string& xml, const std::string& interface) {
   static const std::regex comment("<!--[^]*?-->");
   static const std::regex tag(

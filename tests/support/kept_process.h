@@ -1,5 +1,5 @@
-// A process in a sandbox's namespaces whose parent, outside of them, is called conmon, as those of
-// podman's containers are. Both die with the object or with the test.
+// A process in a sandbox's namespaces whose parent outside of them is called conmon, as with
+// podman's containers. Both die with the object or with the test.
 #pragma once
 
 #include <fcntl.h>
@@ -23,7 +23,7 @@ namespace portfwd::testing_support {
 
 class KeptProcess {
  public:
-  /// @param id the container's, for conmon's command line; "" for no conmon at all
+  /// @param id the container's, for conmon's command line; "" for no conmon
   KeptProcess(const Sandbox& in, const std::string& id, const std::string& name,
               const std::string& command = "sleep 1000") {
     const std::string conmon = folder_.path() + "/conmon";
@@ -64,8 +64,8 @@ class KeptProcess {
   }
 
  private:
-  /// Waits until the process has another name than those who forked it and entered the sandbox,
-  /// which nothing announces.
+  /// Waits until the process has a name other than those of the processes that forked it and
+  /// entered the sandbox. No event announces that.
   [[nodiscard]] bool executed() const {
     const auto name_of = [](pid_t pid) {
       std::string name;

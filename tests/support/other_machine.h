@@ -1,5 +1,5 @@
-// Another machine, as far as the kernel can tell: a network namespace at the other end of a cable,
-// with an address of its own. Needs ip(8) and the right to change the test's own network.
+// Another machine as the kernel sees it: a network namespace at the other end of a cable, with an
+// address of its own. Needs ip(8) and permission to change the test's own network.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -32,7 +32,7 @@ class OtherMachine {
   OtherMachine& operator=(const OtherMachine&) = delete;
   ~OtherMachine() { EXPECT_EQ(std::system("ip link del here"), 0); }
 
-  /// A connection from there, whose handshake is over.
+  /// Opens a connection from there and completes the handshake.
   [[nodiscard]] UniqueFd connect(const Endpoint& to) const {
     UniqueFd fd = ns_.socket(AF_INET, SOCK_STREAM);
     connect_to(fd, to);

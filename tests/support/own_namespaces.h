@@ -1,5 +1,5 @@
-// Puts the calling process into namespaces of its own, as `unshare --map-root-user` does, so that a
-// test needs no privilege and meets nobody's ports. Each function gives errno, or 0 when done.
+// Namespaces of its own for the calling process, as `unshare --map-root-user` makes them, so that a
+// test needs no privilege and its ports are free. Each function returns errno, or 0 on success.
 #pragma once
 
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 
 namespace portfwd::testing_support {
 
-/// Where the process is root of its network namespace: lo is down in a new one.
+/// Raises lo, which is down in a new network namespace. The process must be root of it.
 inline int raise_lo() {
   const UniqueFd any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ifreq lo{};
@@ -31,9 +31,10 @@ inline int write_file(const char* path, const std::string& text) {
   return ::write(fd.get(), text.data(), text.size()) < 0 ? errno : 0;
 }
 
-/// @param flags of unshare(2): CLONE_NEWUSER, by which the process becomes root inside,
-/// CLONE_NEWNET, in which lo is raised, and others that need nothing more
-/// @param keep_name remains the user it was by number: what it executes has no rights then
+/// @param flags of unshare(2): CLONE_NEWUSER, which makes the process root inside, CLONE_NEWNET, in
+/// which lo is raised, and others that need nothing else
+/// @param keep_name keeps the number of the user: a program that it executes has no capabilities
+/// then
 inline int enter_own_namespaces(int flags, bool keep_name = false) {
   const auto map = [keep_name](const std::string& id) {
     return (keep_name ? id : "0") + " " + id + " 1";

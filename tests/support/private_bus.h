@@ -1,5 +1,5 @@
-// A D-Bus daemon of a test's own, on a socket in a folder of its own, with nothing to activate
-// unless the test says so. It dies with the test. It knows nothing of the code under test.
+// A D-Bus daemon of the test's own, on a socket in a folder of its own, which activates nothing
+// unless the test requests it. It dies with the test. The code under test is not known here.
 #pragma once
 
 #include <fcntl.h>
@@ -23,7 +23,7 @@ namespace portfwd::testing_support {
 
 class PrivateBus {
  public:
-  /// @param activate_by the Exec= line for org.portfwd1; nothing is activated without one
+  /// @param activate_by the Exec= line for org.portfwd1; empty: nothing is activated
   explicit PrivateBus(const std::string& activate_by = {}) {
     write_configuration(activate_by);
     std::array<int, 2> ends{};
@@ -57,7 +57,7 @@ class PrivateBus {
   }
 
  private:
-  /// Policy and limit of session.conf; any user who finds the socket may connect.
+  /// Policy and limit of session.conf; any user who can reach the socket may connect.
   static constexpr const char* kPolicy = R"(
     <policy context="default">
       <allow user="*"/>

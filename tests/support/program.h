@@ -1,4 +1,4 @@
-// A program run by a test: its output is read by the test's loop, so that the loop can serve it at
+// A program run by a test. The test's loop reads its output, so that it can serve the program at
 // the same time. It dies with the test.
 #pragma once
 
@@ -49,9 +49,9 @@ class Program final : private IoHandler {
 
   [[nodiscard]] const std::string& out() const { return out_.text; }
   [[nodiscard]] const std::string& err() const { return err_.text; }
-  /// Ended, and all that it wrote has been read.
+  /// Whether it has ended and all its output was read.
   [[nodiscard]] bool ended() const { return pid_ < 0 && out_.closed && err_.closed; }
-  /// Its exit status; negative the signal that ended it.
+  /// Its exit status; the negative number of the signal that ended it.
   [[nodiscard]] int status() const { return status_; }
   /// -1 once it has ended.
   [[nodiscard]] pid_t pid() const { return pid_; }

@@ -1,4 +1,4 @@
-// Writes down what a Registry tells. It owns nothing and decides nothing.
+// A log of a Registry's notifications. It owns nothing and decides nothing.
 #pragma once
 
 #include <algorithm>

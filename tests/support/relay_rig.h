@@ -1,5 +1,5 @@
-// One relay between two pairs of sockets, whose far ends the test holds; the test turns the loop.
-// It stands for a connection of which somebody else has seen to accept and dial.
+// One relay between two pairs of sockets, of which the test holds the far ends; the test turns the
+// loop. It stands for a connection that was already accepted and dialled.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@
 
 namespace portfwd::testing_support {
 
-/// The same text for the same size.
+/// A random text; the same for the same size.
 inline std::string random_text(std::size_t size) {
   std::mt19937_64 random(size);
   std::string text(size, '\0');
@@ -25,7 +25,7 @@ inline std::string random_text(std::size_t size) {
   return text;
 }
 
-/// Of the client's connection and of the target's.
+/// Kinds of the client's connection and of the target's.
 using Kinds = std::pair<StreamKind, StreamKind>;
 
 inline std::string name_of(const Kinds& kinds) {
@@ -35,7 +35,7 @@ inline std::string kinds_name(const testing::TestParamInfo<Kinds>& info) {
   return name_of(info.param);
 }
 
-/// A relay with a test at both far ends.
+/// A relay with the test at both far ends.
 struct RelayRig {
   explicit RelayRig(const Kinds& kinds) {
     auto [c, c_inside] = stream_pair(kinds.first);
@@ -48,14 +48,14 @@ struct RelayRig {
     EXPECT_TRUE(relay->start());
   }
 
-  /// Turns the loop until `done`, at most 20 s. @return whether it was
+  /// Turns the loop until `done`, at most kDeadline. @return whether it is done
   bool until(const std::function<bool()>& done) {
     const TimePoint deadline = loop.now() + kDeadline;
     while (!done() && loop.now() < deadline) EXPECT_TRUE(loop.turn(std::chrono::milliseconds(20)));
     return done();
   }
 
-  /// Turns the loop as long as there is anything to do, which must come to an end.
+  /// Turns the loop while there is work, which must end.
   void settle() {
     constexpr Duration kQuiet = std::chrono::milliseconds(5);
     for (int turns = 0; turns < 10'000; ++turns) {
@@ -77,7 +77,7 @@ struct RelayRig {
   }
   Received receive_to_end(const UniqueFd& fd) { return receive(fd, SIZE_MAX); }
 
-  /// Writes until neither the socket nor the relay takes more. @return bytes
+  /// Writes until neither the socket nor the relay accepts more. @return bytes
   std::size_t fill(const UniqueFd& fd) {
     static const std::string kChunk(65536, 'x');
     std::size_t written = 0;
@@ -99,7 +99,7 @@ struct RelayRig {
                      loop.retire(std::move(relay));
                    }};
   UniqueFd client, target;
-  int client_inside;  ///< the relay's, as long as it lives
+  int client_inside;  ///< the relay's, while it lives
   std::unique_ptr<Relay> relay;
 };
 

@@ -1,5 +1,5 @@
-// A child process in namespaces of its own, as a container would be: it lives until end() or the
-// destructor, and dies with the test. It knows nothing of the code under test.
+// A child process in namespaces of its own, like a container. It lives until end() or the
+// destructor, and dies with the test. The code under test is not known here.
 #pragma once
 
 #include <fcntl.h>
@@ -27,7 +27,7 @@
 
 namespace portfwd::testing_support {
 
-/// Inode of a process's network namespace; 0 when it cannot be seen.
+/// Inode of a process's network namespace; 0 when it is not visible.
 inline std::uint64_t netns_of(const std::string& pid) {
   struct stat st {};
   return ::stat(("/proc/" + pid + "/ns/net").c_str(), &st) == 0 ? st.st_ino : 0;
@@ -40,9 +40,9 @@ class Sandbox {
  public:
   static constexpr int kUserAndNet = CLONE_NEWUSER | CLONE_NEWNET;
 
-  /// Returns once the child has unshared `flags` (root there is our user) and run `inside`, whose
-  /// result is answer(). 0 unshares nothing. The child serves peer() no further: use it for a
-  /// protocol of one's own.
+  /// Returns once the child has unshared `flags` (root there is our user) and has run `inside`,
+  /// whose result is answer(). 0 unshares nothing. The child reads nothing else from peer(): a test
+  /// can use it for its own protocol.
   explicit Sandbox(int flags = kUserAndNet, const std::function<int()>& inside = {}) {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
@@ -76,9 +76,9 @@ class Sandbox {
   [[nodiscard]] std::uint64_t netns() const { return netns_of(pid_); }
 
   enum class Do { Unshare, Fork, Exec };
-  /// Unshare: user and network namespace. Fork: a second process there, which lives until the
-  /// destructor, whatever becomes of the first. Exec: becomes `sleep`.
-  /// @return the errno of Unshare, the pid of Fork, 0
+  /// Unshare: creates a user and a network namespace. Fork: starts a second process there, which
+  /// lives until the destructor even if the first one ends. Exec: executes `sleep`.
+  /// @return the errno of Unshare, the pid of Fork, else 0
   int tell(Do what) {
     int reply = 0;
     ::send(peer_.get(), &what, sizeof what, MSG_NOSIGNAL);
@@ -111,7 +111,7 @@ class Sandbox {
     for (;;) ::pause();
   }
 
-  /// Ends with the test at the latest. @param test its pidfd
+  /// Forks a process that ends with the test at the latest. @param test pidfd of the test
   static pid_t fork_another(int test) {
     const pid_t pid = ::fork();
     if (pid != 0) return pid;
@@ -125,7 +125,7 @@ class Sandbox {
   }
 
   UniqueFd peer_;
-  UniqueFd other_;  ///< pidfd of what Fork made
+  UniqueFd other_;  ///< pidfd of the process made by Fork
   pid_t pid_ = -1;
   int answer_ = 0;
 };

@@ -1,5 +1,5 @@
-// The fixture of the bus tests: a private bus that is this process's session bus, and the daemon's
-// bus side on it over a FakeControl, all in one loop.
+// Fixture of the bus tests: a private bus that is this process's session bus, and the daemon's bus
+// objects on it with a FakeControl, all in one loop.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -39,7 +39,7 @@ class ServedBusTest : public testing::Test {
   SystemClock clock_;
   EventLoop loop_{clock_};
   FakeControl control_;
-  std::optional<std::string> lost_;  ///< why, once the bus has gone
+  std::optional<std::string> lost_;  ///< the reason, once the bus is lost
   std::unique_ptr<BusService> service_;
 };
 

@@ -1,5 +1,5 @@
-// A source of sockets of the test's own namespace, which can be made to run dry. It stands for a
-// broker's pool where the namespace is not what is tested.
+// A source of sockets in the test's own namespace that can be made to run dry. It replaces a
+// broker's pool where the namespace is not under test.
 #pragma once
 
 #include <netinet/tcp.h>
@@ -26,14 +26,14 @@ class SocketTap final : public SocketSource {
 
   void run_dry() { dry_ = true; }
   [[nodiscard]] std::size_t waiting() const { return takers_.size(); }
-  /// Serves everybody who waits.
+  /// Serves all waiting requests.
   void refill() {
     dry_ = false;
     for (; !takers_.empty(); takers_.pop_front()) {
       takers_.front().second->on_socket(tuned_socket(takers_.front().first));
     }
   }
-  /// Fails for everybody who waits now.
+  /// Fails all requests that are waiting now.
   void fail_with(int error) {
     for (auto left = takers_.size(); left > 0; --left) {
       SocketTaker* taker = takers_.front().second;

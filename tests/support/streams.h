@@ -1,5 +1,6 @@
-// Connected stream sockets for tests, of every kind that a relay meets, and small helpers to write,
-// read and tell an end from a reset. Everything is non-blocking. It knows nothing of relays.
+// Connected stream sockets for tests, of every kind that a relay handles, and helpers to write, to
+// read, and to distinguish a FIN from a reset. Everything is non-blocking. Relays are not known
+// here.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -33,7 +34,7 @@ inline UniqueFd new_socket(Family family, int type = SOCK_STREAM) {
   return fd;
 }
 
-/// On a free port of the family's loopback address unless `at` says otherwise.
+/// Listens on a free port of the family's loopback address unless `at` names one.
 inline UniqueFd listen_at(const Endpoint& at, int backlog = 16) {
   UniqueFd fd = new_socket(at.address.family());
   const SockAddr address = to_sockaddr(at);
@@ -45,13 +46,13 @@ inline UniqueFd listen_on_loopback(Family family) {
   return listen_at({IpAddress::loopback(family), 0});
 }
 
-/// Begins to connect. @return 0, EINPROGRESS or what connect(2) says
+/// Begins to connect. @return 0, EINPROGRESS or another errno of connect(2)
 inline int try_connect(const UniqueFd& fd, const Endpoint& to) {
   const SockAddr address = to_sockaddr(to);
   return ::connect(fd.get(), address.get(), address.length) == 0 ? 0 : errno;
 }
 
-/// On loopback the handshake is over when the call returns.
+/// Connects. On loopback the handshake is complete when the call returns.
 inline UniqueFd connect_to_port(const Endpoint& to) {
   UniqueFd fd = new_socket(to.address.family());
   const int outcome = try_connect(fd, to);
@@ -91,7 +92,7 @@ inline std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
 }
 
-/// Writes all of it at once, which must fit.
+/// Writes everything at once, which must fit into the socket.
 inline void write_all(const UniqueFd& fd, std::string_view text) {
   EXPECT_EQ(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL),
             static_cast<ssize_t>(text.size()))
@@ -111,7 +112,7 @@ struct Received {
   Ending ending = Ending::None;
 };
 
-/// Appends what is there now; notes how it ended.
+/// Appends what is queued and records how reading ended.
 inline void read_available(const UniqueFd& fd, Received& into) {
   std::array<char, 65536> buffer;
   while (into.ending == Ending::None) {
@@ -128,7 +129,7 @@ inline void read_available(const UniqueFd& fd, Received& into) {
   }
 }
 
-/// Closes with a RST.
+/// Closes the socket with a RST.
 inline void reset(UniqueFd& fd) {
   reset_on_close(fd.get());
   fd.reset();

@@ -1,6 +1,6 @@
-// The fixture of the system tests: the real daemon with its real broker on a bus of the test's own,
-// and what a test needs to see it from outside: signals, portfwdctl, its log, its sockets. Every
-// wait is for something that happens, with a deadline.
+// Fixture of the system tests: the real daemon with its real broker on a bus of the test's own, and
+// what a test needs to see it from outside: signals, portfwdctl, its log, its sockets. Every wait
+// is for an event, with a deadline.
 #pragma once
 
 #include <fcntl.h>
@@ -31,7 +31,7 @@ namespace portfwd::testing_support {
 inline const IpAddress kV4 = IpAddress::loopback(Family::V4);
 inline const IpAddress kV6 = IpAddress::loopback(Family::V6);
 
-/// Where a service manager would hear of its services; sd_notify(3).
+/// The service manager's notification socket; sd_notify(3).
 class ManagerSocket {
  public:
   explicit ManagerSocket(const std::string& path)
@@ -40,7 +40,7 @@ class ManagerSocket {
     path.copy(address.sun_path, sizeof address.sun_path - 1);
     EXPECT_EQ(::bind(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   }
-  /// Whether `word` was told, and read.
+  /// Whether `word` was received.
   [[nodiscard]] bool heard(const std::string& word) const {
     return text_.find(word) != std::string::npos;
   }
@@ -96,7 +96,7 @@ class SystemTest : public testing::Test {
     });
   }
 
-  /// Starts the daemon, and returns when it says that it is ready.
+  /// Starts the daemon and returns when it is ready.
   void start(std::vector<std::string> command = {PORTFWD_PATH}) {
     launch(std::move(command));
     ASSERT_TRUE(until([&] { return notify_.heard("READY=1") || daemon_->ended(); }));
@@ -108,14 +108,14 @@ class SystemTest : public testing::Test {
     bus_client_->listen();
     daemon_ = std::make_unique<Program>(loop_, std::move(command));
   }
-  /// @return its exit status
+  /// Waits for the daemon to end. @return its exit status
   int ended() {
     EXPECT_TRUE(until([&] { return daemon_->ended(); })) << "it does not end";
     return daemon_->status();
   }
   BusClient& bus() { return *bus_client_; }
 
-  // ---- what it says
+  // ---- its output
 
   Said run(std::vector<std::string> command) {
     Program program(loop_, std::move(command));
@@ -132,7 +132,7 @@ class SystemTest : public testing::Test {
     EXPECT_EQ(said.status, 0) << said.err;
     return Json::parse(said.out, nullptr, false);
   }
-  /// The forward of a container's port as the last list had it; null if none.
+  /// The forward of a container's port in the last list; null if there is none.
   Json forward_of(Port port, pid_t container = 0) {
     const std::string owner = container == 0 ? "" : container_of(container)["id"];
     for (const Json& forward : json({"list"})) {
@@ -141,7 +141,7 @@ class SystemTest : public testing::Test {
     }
     return nullptr;
   }
-  /// Null if none.
+  /// Null if there is none.
   Json container_of(pid_t pid) {
     for (const Json& container : json({"containers", "--all"})) {
       if (container["pid"] == pid) return container;
@@ -156,9 +156,9 @@ class SystemTest : public testing::Test {
     return count;
   }
 
-  // ---- what happens
+  // ---- its events
 
-  /// PortAdded or PortRemoved of this port, so far.
+  /// Signals PortAdded or PortRemoved for this port so far.
   [[nodiscard]] std::vector<BusClient::Signal> told(const std::string& member, Port port) {
     std::vector<BusClient::Signal> found;
     for (const auto& signal : bus().signals(member)) {
@@ -182,7 +182,8 @@ class SystemTest : public testing::Test {
 
   // ---- bytes
 
-  /// Connects, and reads up to the first newline. "" when it was refused, reset or closed before.
+  /// Connects and reads up to the first newline. "" when the connection was refused, reset or
+  /// closed before.
   std::string greeting(const Endpoint& at) {
     const UniqueFd fd = new_socket(at.address.family());
     if (const int outcome = try_connect(fd, at); outcome != 0 && outcome != EINPROGRESS) return "";
@@ -196,7 +197,7 @@ class SystemTest : public testing::Test {
     });
     return got.text;
   }
-  /// Sends and has it back.
+  /// Whether a line that is sent comes back.
   bool echoes(const UniqueFd& fd, const std::string& line) {
     write_all(fd, line + "\n");
     return read_line(fd) == line + "\n";

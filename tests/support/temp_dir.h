@@ -1,4 +1,4 @@
-// A folder of a test's own, gone with all its contents at the end of the test.
+// A folder of the test's own, removed with all its contents at the end of the test.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
-// A network namespace of a test's own, with lo up: a child process joins it and makes sockets there
-// on request. A socket belongs to the namespace in which it was made, so the test itself binds,
-// listens and connects. The child dies with the test. It knows nothing of the code under test.
+// A network namespace of the test's own, with lo up: a child process joins it and makes sockets
+// there on request. A socket belongs to the namespace in which it was made, so the test itself
+// binds, listens and connects. The child dies with the test. The code under test is not known here.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -59,10 +59,10 @@ class TestNetns {
     EXPECT_TRUE(fd.valid()) << "no socket from the namespace";
     return fd;
   }
-  /// Makes and closes so many inside, one after the other.
+  /// Makes and closes `count` sockets inside, one after the other.
   void churn(int type, int count) const { (void)ask({AF_INET, type | SOCK_CLOEXEC, 0, count}); }
 
-  /// A listener inside; `local.port` 0 takes a free one, see local_endpoint().
+  /// Opens a listener inside; `local.port` 0 uses a free one, see local_endpoint().
   [[nodiscard]] UniqueFd listen(const Endpoint& local, bool v6only = false) const {
     UniqueFd fd = socket(address_family(local.address.family()), SOCK_STREAM);
     const int only = v6only ? 1 : 0;
@@ -82,7 +82,7 @@ class TestNetns {
     int family;
     int type;
     int protocol;
-    int before;  ///< how many others are made and closed before it
+    int before;  ///< number of others that are made and closed before it
   };
   [[nodiscard]] UniqueFd ask(const Wanted& wanted) const {
     ::send(ours_.get(), &wanted, sizeof wanted, MSG_NOSIGNAL);
@@ -103,7 +103,7 @@ class TestNetns {
       };
       for (int i = 0; i < wanted.before; ++i) (void)make();
       send_fd(theirs.get(), make());
-      // By now our own copy is closed: from here on the test holds the only one.
+      // Our own copy is closed here, so the test holds the only one.
       ::send(theirs.get(), &error, sizeof error, MSG_NOSIGNAL);
     }
     ::_exit(0);
@@ -135,8 +135,8 @@ inline Endpoint local_endpoint(const UniqueFd& fd) {
   return from_sockaddr(address).value_or(Endpoint{});
 }
 
-/// Connects and waits for the handshake's end, which on a busy machine comes after connect() has
-/// returned, on loopback too.
+/// Connects and waits for the end of the handshake, which on a busy machine may come after
+/// connect(2) has returned, even on loopback.
 inline void connect_to(const UniqueFd& fd, const Endpoint& remote) {
   const SockAddr address = to_sockaddr(remote);
   if (::connect(fd.get(), address.get(), address.length) == 0) return;

@@ -1,5 +1,5 @@
-// What a forward needs around it, on this process's own network namespace: the loop, the relay's
-// shared parts, and sockets made on the spot instead of by a broker.
+// What a forward needs, in this process's own network namespace: the loop, the relay's shared
+// parts, and sockets made directly instead of by a broker.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@ struct TestRelay {
     static const SystemClock clock;
     return clock;
   }
-  /// @param clock that the loop goes by; must outlive it
+  /// @param clock of the loop; must outlive it
   explicit TestRelay(const Clock& clock = system_clock()) : loop(clock) {}
 
   EventLoop loop;

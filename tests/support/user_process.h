@@ -1,6 +1,6 @@
-// A process of another user with one TCP connection or UDP socket, which does as it is told and
-// answers with an errno. For tests that run as root; it dies with the test. It knows nothing of the
-// code under test.
+// A process of another user with one TCP connection or UDP socket, which executes the test's orders
+// and answers with an errno. For tests that run as root; it dies with the test. The code under test
+// is not known here.
 #pragma once
 
 #include <fcntl.h>
@@ -34,11 +34,11 @@ class UserProcess {
   UserProcess(const UserProcess&) = delete;
   UserProcess& operator=(const UserProcess&) = delete;
   ~UserProcess() {
-    ours_.reset();  // it ends when it reads the end
+    ours_.reset();  // the process ends when it reads the end of file
     ::waitpid(pid_, nullptr, 0);
   }
 
-  /// @param from port of its own, 0 for any. @return errno or 0
+  /// @param from its own port, 0 for any. @return errno or 0
   int connect(const Endpoint& to, Port from = 0, Protocol protocol = Protocol::Tcp) {
     return ask({Op::Connect, to, from, protocol});
   }
@@ -89,7 +89,7 @@ class UserProcess {
   }
 
   static int become_root_of_own_userns(uid_t uid) {
-    ::prctl(PR_SET_DUMPABLE, 1);  // which the change of user took away, and with it /proc/self
+    ::prctl(PR_SET_DUMPABLE, 1);  // the change of user cleared it: no access to /proc/self
     if (::unshare(CLONE_NEWUSER) != 0) return errno;
     const UniqueFd map(::open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC));
     const std::string line = "0 " + std::to_string(uid) + " 1";

@@ -1,6 +1,6 @@
-// A pair of virtual Ethernet devices between the test's network namespace and another process's, as
-// engines make them for a container. Needs root of both (a test's own user namespace will do) and
-// ip(8).
+// A pair of virtual Ethernet devices between the test's network namespace and that of another
+// process, as engines create them for a container. Needs root in both (a test's own user namespace
+// suffices) and ip(8).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -19,7 +19,8 @@ inline void ip(const std::string& words) {
   run("ip " + words);
 }
 
-/// 10.88.N.1 and fd88:N::1 here, ...2 there, where `number` N tells the pairs of one test apart.
+/// 10.88.N.1 and fd88:N::1 here, ...2 there; N is `number`, which must differ between the pairs of
+/// a test.
 struct Veth {
   Veth(pid_t inside, int number)
       : n(std::to_string(number)), here("pfw" + n + "_" + std::to_string(inside)) {
@@ -34,7 +35,8 @@ struct Veth {
   }
   Veth(const Veth&) = delete;
   Veth& operator=(const Veth&) = delete;
-  /// At once: with its namespace it would end some time later, and the next test's be mistaken.
+  /// Deletes the device at once: the end of its namespace would delete it later, when the next test
+  /// could mistake it for its own.
   ~Veth() { ip("link delete " + here); }
 
   [[nodiscard]] IpAddress v4() const { return *IpAddress::parse("10.88." + n + ".2"); }

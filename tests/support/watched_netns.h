@@ -1,5 +1,5 @@
-// A port watch on a fresh namespace, with real sockets, counters and events, as the daemon has it,
-// and what it said. The loop is turned by the test.
+// A port watch on a new namespace, with real sockets, counters and events, as in the daemon, and a
+// log of its notifications. The test turns the loop.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ namespace portfwd::testing_support {
 inline constexpr IpAddress kLoopback4 = IpAddress::loopback(Family::V4);
 inline constexpr IpAddress kLoopback6 = IpAddress::loopback(Family::V6);
 
-/// One container: a namespace with a watch on it, and what the watch said.
+/// One container: a namespace with a watch on it, and a log of the watch's notifications.
 struct Watched {
   explicit Watched(const PortWatch::Shared& shared)
       : loop(shared.loop), watch(shared, callbacks(), ns.pid(), netns(ns.pid())) {}
@@ -51,7 +51,7 @@ struct Watched {
     for (const Listener& l : watch.listeners()) out.push_back(l.local.ip());
     return out;
   }
-  /// Turns the loop until `condition` holds. @return whether it did
+  /// Turns the loop until `condition` holds. @return whether it holds
   bool until(const std::function<bool()>& condition, Duration limit = kDeadline) {
     const TimePoint end = loop.now() + limit;
     while (!condition()) {
@@ -63,7 +63,7 @@ struct Watched {
   bool until_listeners(std::size_t count) {
     return until([&] { return watch.listeners().size() == count && settled(); });
   }
-  /// Told as often as changed: the notice comes a turn after the change.
+  /// Whether a notification followed each change; it comes a turn after the change.
   bool settled() {
     if (last_told == watch.listeners()) return true;
     if (changes == told) return false;
@@ -71,7 +71,7 @@ struct Watched {
     last_told = watch.listeners();
     return true;
   }
-  /// Looks at least once more, so that what happened before is seen.
+  /// Polls at least once more, so that earlier changes are seen.
   void poll_now() {
     const auto before = watch.dumps();
     EXPECT_TRUE(until([&] { return watch.dumps() > before; }));
@@ -91,7 +91,7 @@ struct Watched {
 struct PortWatchTest : testing::Test {
   explicit PortWatchTest(bool tcp_diag = true, bool udp_diag = true)
       : has_tcp_diag(tcp_diag), has_udp_diag(udp_diag) {}
-  /// From now on the kernel has the modules that it is said to have.
+  /// Makes DiagModules probe again, with the modules that the test has set.
   void look_at_modules() {
     modules_clock.advance(DiagModules::kPause);
     EXPECT_TRUE(modules_loop.turn(Duration::zero()));
