@@ -1,5 +1,5 @@
-# What is compared with direct connections, of a result of tests/bench/run: a line for each load, a
-# column for each relay; relays of Unix paths in a table of their own.
+# A result of tests/bench/run as a table of ratios to direct connections: a line for each load, a
+# column for each relay. Relays of Unix paths have a table of their own.
 def in_order(key): map(key) | reduce .[] as $k ([]; if index([$k]) then . else . + [$k] end);
 
 [.figures[] | select(.relay)] | group_by(.relay | contains(", Unix"))[]

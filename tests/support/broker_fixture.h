@@ -77,7 +77,7 @@ struct BrokerTest : testing::Test {
   void wait_until(Condition condition) {
     const TimePoint limit = clock.now() + kDeadline;
     while (!condition() && clock.now() < limit) ASSERT_TRUE(loop.turn(std::chrono::seconds(1)));
-    EXPECT_TRUE(condition()) << "not within 20 s";
+    EXPECT_TRUE(condition()) << "not within the deadline";
   }
 
   SystemClock clock;
