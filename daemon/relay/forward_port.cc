@@ -30,17 +30,16 @@ Refused describe(const Endpoint& client, const ClientVerdict& verdict) {
   switch (verdict.kind) {
     case Kind::OtherUser:
       return {fmt::format("of user {}", verdict.uid.value_or(0)),
-              "to let that user in, name it in allow_users; to let in every user of this machine, "
+              "to allow that user, name it in allow_users; to allow every user of this machine, "
               "set restrict_to_user = false"};
     case Kind::Remote:
       return {fmt::format("of another machine ({})", client.address.text()),
-              "to let such clients in, set allow_remote = true"};
+              "to allow such clients, set allow_remote = true"};
     default:
       if (!verdict.trouble.empty()) return {"that cannot be identified", verdict.trouble};
-      return {
-          "of an unknown user (connection already closed?)",
-          "a client that waits for an answer can be identified; or to let in every user of this "
-          "machine, set restrict_to_user = false"};
+      return {"of an unknown user (connection already closed?)",
+              "a client that waits for an answer can be identified; or to allow every user of this "
+              "machine, set restrict_to_user = false"};
   }
 }
 
