@@ -1,5 +1,5 @@
-// Readers of TOML values. Each returns a value of ours, or reports what it expected, range
-// included, and returns nothing. read_sections() applies them to the keys of portfwd.toml(5).
+// Readers of TOML values. Each returns a value as Settings has it, or reports what it expected,
+// range included, and returns nothing. read_sections() applies them to the keys of portfwd.toml(5).
 #pragma once
 
 #include <sys/types.h>

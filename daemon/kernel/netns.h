@@ -66,7 +66,8 @@ class Netns {
 
 /// The user namespace through which this process enters a namespace.
 struct Gate {
-  UniqueFd userns;  ///< direct child of ours that is or contains the owning one; invalid: ours
+  /// The child of this process's user namespace that is or contains the owner; invalid: its own.
+  UniqueFd userns;
   std::uint64_t inode = 0;  ///< of `userns`, or of our own user namespace
   uid_t owner = 0;          ///< its owner; for our own: our effective uid
   bool open = false;        ///< this process may enter: setns(2) does not fail with EPERM

@@ -133,8 +133,8 @@ class ForwardPort : public Retirable {
 };
 
 // The rules that both protocols share: settings, counters, which clients are authorized, what is
-// dialled, and what the observer is told of the target. A member of a StreamPort or a DatagramPort,
-// which moves the bytes.
+// dialled, and what the observer is notified of about the target. A member of a StreamPort or a
+// DatagramPort, which moves the bytes.
 //
 //   New      neither hold() nor serve() was called yet
 //   Holding  nothing listens at the target: clients wait or are refused

@@ -49,8 +49,8 @@ struct Connecting {
   Error error{};  ///< with Failed
 };
 
-/// A connect to a port of the ephemeral range where nobody listens may pick that very port as its
-/// own and meet itself. Source: RFC 9293, 3.5 (simultaneous open); platform test.
+/// A connect to a port of the ephemeral range without a listener may get that port as its own local
+/// port and so connect to itself. Source: RFC 9293, 3.5 (simultaneous open); platform test.
 bool is_connected_to_itself(int socket, const Endpoint& dialled) {
   const auto local = local_endpoint(socket);
   return local && local->address == dialled.address && local->port == dialled.port;
