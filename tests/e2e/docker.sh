@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Further cases of Docker's, sourced by tests/e2e/engines, with whose words they are written: names,
-# published ports, the engine's own life, helpers that were left behind, ports inside that lead out.
+# Further cases with Docker: names, published ports, restarts of the engine, helpers that were left over, reverse
+# forwards. Sourced by tests/e2e/engines, whose functions they use.
 # shellcheck disable=SC2034,SC2154
 
-# shown JQ: it is true of some container.
+# shown JQ: succeeds if the filter JQ is true for a container.
 shown() { "${CTL[@]}" --json containers | jq -e "any(.[]; $1)"; }
-# forwarded PORT: there is a forward of it.
+# forwarded PORT: succeeds if the port has a forward.
 forwarded() { "${CTL[@]}" --json list | jq -e "any(.[]; .container_port == $1)"; }
-# decided PORT WORDS: they are in why it is forwarded or not.
+# decided PORT WORDS: succeeds if the reason why the port is or is not forwarded contains WORDS.
 decided() { "${CTL[@]}" --json explain "$1" | jq -e ".decision | contains(\"$2\")"; }
 
 it_is_called_as_docker_calls_it() {
@@ -52,14 +52,14 @@ what_is_published_in_vain_is_forwarded() {
   page_of "$event"
 }
 
-# dev_container NAME: as the tools have docker make one: known by its labels, named at random.
+# dev_container NAME: creates a dev container as the tools do: recognised by its labels, with a random name.
 dev_container() {
   web "$1" 18111 --label devcontainer.local_folder=/nowhere/shop --publish 18112:18113 \
     --label devcontainer.metadata='[{"forwardPorts": [18111], "appPort": ["18112:18113"],
       "portsAttributes": {"18111": {"onAutoForward": "openBrowserOnce"}}}]'
 }
 
-# leads_to NAME: the host port of forwardPorts does, and there is no other forward.
+# leads_to NAME: succeeds if the host port of forwardPorts leads to this container, and there is no other forward.
 leads_to() {
   "${CTL[@]}" --json list | jq -e "length == 1 and (.[0] | .container.name == \"$1\" and .container_port == 18111 and
     .host_port == 18111 and .state == \"active\" and .origin == \"declared\")"
@@ -76,7 +76,7 @@ a_dev_container_made_anew_keeps_its_ports() {
   done
 }
 
-# live_restore BOOLEAN: whether containers outlive their engine.
+# live_restore BOOLEAN: sets whether containers continue when their engine stops.
 live_restore() {
   echo "{\"live-restore\": $1}" >"$place/daemon.json"
   kill -HUP "$(docker_pid)"

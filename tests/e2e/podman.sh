@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# The end-to-end cases of rootless podman: networks, user namespaces, pods, and the life of a
-# container from its start over a new name to its successor. Sourced by tests/e2e/session, whose
-# functions they use; each starts with the daemon up and leaves no container behind.
+# The end-to-end cases of rootless podman: networks, user namespaces, pods, and start, rename and replacement of a
+# container. Sourced by tests/e2e/session, whose functions they use; each starts with the daemon running and leaves
+# no container.
 # shellcheck disable=SC2034,SC2154
 
 remove() { podman rm --force --time 0 "$@"; }
 
-# named NAME: the container of that name as it is listed.
+# named NAME: prints the container of that name as JSON.
 named() { portfwdctl --json containers | jq -e ".[] | select(.name == \"$1\")"; }
 
-# forwarded NAME PORT: that port of that container is, and answers.
+# forwarded NAME PORT: succeeds if this port of this container has a forward that answers.
 forwarded() {
   local port
   port=$(portfwdctl --json list | jq -e ".[] | select(.container.name == \"$1\" and .container_port == $2 and
@@ -52,7 +52,7 @@ podman_in_a_pod() {
   podman pod rm --force --time 0 pod
 }
 
-# A cgroup of the container's own making, as a systemd in it has many.
+# A cgroup that a program in the container created, as systemd in it creates many.
 podman_with_cgroups_below_its_own() {
   podman pod create --name pod --network=none
   container first 8109 --pod pod
@@ -96,7 +96,7 @@ podman_paused_and_unpaused() {
   remove web
 }
 
-# What is told of a container at first is true, though its engine sleeps when it starts.
+# The first events of a container are right, even if its engine sleeps when it starts.
 podman_tells_nothing_that_is_taken_back() {
   mkdir -p ~/.config/portfwd
   printf '[[rule]]\nlabels = {role = "off"}\non_auto_forward = "ignore"\n' >~/.config/portfwd/config.toml
@@ -125,7 +125,7 @@ podman_tells_nothing_that_is_taken_back() {
   systemctl --user reload "$unit"
 }
 
-# Its first process has the command line of the keeper of another one.
+# Its first process has the command line of the monitor (conmon) of another container.
 podman_that_calls_itself_the_keeper_of_another() {
   local shop other
   container shop 8127 --network=none
@@ -149,7 +149,7 @@ podman_executes_a_server() {
   remove web
 }
 
-# Both ways in which a new name is learnt: podman's events, and its storage alone.
+# Both sources of a new name: podman's events, and its storage alone.
 podman_renamed() {
   container web 8116 --network=none
   wait_until 10 forwarded web 8116
@@ -172,8 +172,8 @@ podman_made_anew_under_its_name() {
   jq -e '.reason == "container-gone"' <<<"$(removed 8117)"
 }
 
-# As compose does it by the API: the new one is made beside the old one and gets its name at last. Podman's
-# storage tells of it where its events go elsewhere.
+# As compose does through the API: the new container is created beside the old one and gets its name at the end. If
+# podman's events go elsewhere, its storage is the source.
 podman_made_anew_by_compose() {
   local id beside
   follow_events
@@ -193,7 +193,7 @@ podman_made_anew_by_compose() {
   remove web
 }
 
-# As dev container tools do it: known by its labels, named at random.
+# As dev container tools do: recognised by its labels, with a random name.
 podman_dev_container_made_anew() {
   local name
   systemctl --user start podman.socket
@@ -208,20 +208,20 @@ podman_dev_container_made_anew() {
   systemctl --user stop podman.socket podman.service
 }
 
-# is_declared NAME PORT: that port of that container is, at the same number.
+# is_declared NAME PORT: succeeds if this port of this container has a declared forward with the same host port.
 is_declared() {
   portfwdctl --json list | jq -e ".[] | select(.container.name == \"$1\" and .container_port == $2 and
     .host_port == $2 and .origin == \"declared\" and .state == \"active\")"
 }
 
-# opted_out NAME PORT: it listens, and says itself that it is to be left alone.
+# opted_out NAME PORT: succeeds if the port listens and its program has opted out.
 opted_out() { portfwdctl --json explain "$1" "$2" | jq -e '.decision | contains("PORTFWD=off")'; }
 
-# known CONTAINER: the daemon has found it, by its name
+# known CONTAINER: succeeds if the daemon has found the container of this name
 known() { portfwdctl --json containers --all | jq -e --arg name "$1" 'any(.[]; .name == $name)'; }
 
-# As redis and nginx do it: the first process writes a title over its environment before it listens. Perl is
-# the host's.
+# As redis and nginx do: the first process overwrites its environment with a title before it listens. Perl is the
+# host's.
 podman_opted_out_by_a_program_with_a_title() {
   # shellcheck disable=SC2016
   podman run --detach --name quiet --network=none --env PORTFWD=off --volume /usr:/usr:ro --volume /lib:/lib:ro \
@@ -231,7 +231,7 @@ podman_opted_out_by_a_program_with_a_title() {
       $0 = "x" x 9999;
       my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1", LocalPort => 8124) or die;
       while (my $client = $server->accept) { close $client }'
-  wait_until 10 known quiet  # with its environment as it was
+  wait_until 10 known quiet  # its environment is still unchanged
   podman kill --signal USR1 quiet
   wait_until 10 opted_out quiet 8124
   not grep --text --quiet PORTFWD "/proc/$(podman inspect --format '{{.State.Pid}}' quiet)/environ"
@@ -268,7 +268,7 @@ podman_service_stopped_and_started() {
   remove without with
 }
 
-# all_fifty: each by its own name.
+# all_fifty: succeeds if all of them have forwards, each under its own name.
 all_fifty() {
   portfwdctl --json list | jq -e 'map(select(.state == "active" and
     .container.name == "many\(.container_port - 8200)")) | length == 50'

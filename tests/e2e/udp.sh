@@ -1,11 +1,10 @@
 # shellcheck shell=bash
-# Cases of UDP with programs that people use, for tests/e2e/session: a DNS server asked by dig, a
-# transfer by iperf3, which also has a TCP connection to the same port, and a page by HTTP/3. Sourced
-# after cases.sh.
+# UDP cases with common programs, for tests/e2e/session: dig with a DNS server, a transfer with iperf3, which also has a
+# TCP connection to the same port, and a page over HTTP/3. Sourced after cases.sh.
 # shellcheck disable=SC2034,SC2154
 udp_cases=(dns_by_dig a_transfer_by_iperf3 a_page_by_http3)
 
-# udp_sandbox NAME COMMAND: of that name, with COMMAND in it; its process is $sandbox.
+# udp_sandbox NAME COMMAND: starts COMMAND in a sandbox of that name; its process is $sandbox.
 udp_sandbox() {
   HOSTNAME=$1 unshare --user --map-root-user --net sh -c "ip link set lo up; exec $2" &
   sandbox=$!
@@ -27,7 +26,7 @@ a_transfer_by_iperf3() {
   follow_events
   portfwdctl forward meter 5201/udp --allow-missing
   udp_sandbox meter "iperf3 --server --one-off"
-  added 5201  # of UDP, at once
+  added 5201  # the UDP port, at once
   added 5201
   iperf3 --client 127.0.0.1 --udp --bitrate 10M --length 1200 --time 2 --json >"$work/transfer"
   jq -e '.end.sum | .packets > 1500 and .lost_percent < 20' "$work/transfer"

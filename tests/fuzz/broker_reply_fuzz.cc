@@ -1,6 +1,6 @@
-// A broker that says anything to the daemon's client: whatever it is, the one call is answered
-// once, with the two sockets it asked for or an error. Input: messages, each as a number of
-// descriptors (one byte), a length (one byte) and the bytes.
+// Arbitrary replies of a broker to the daemon's client: its one call gets one result, the two
+// sockets that it requested or an error. Input: messages, each as a number of descriptors (one
+// byte), a length (one byte) and the bytes.
 #include <sys/socket.h>
 
 #include <cstdint>
@@ -31,7 +31,7 @@ class Peer final : public BrokerLauncher {
 
   void send(std::span<const std::uint8_t> bytes, std::size_t fds) const {
     const std::vector<int> copies(fds, theirs_.get());
-    (void)send_with_fds(theirs_.get(), std::as_bytes(bytes), copies);  // it may have hung up
+    (void)send_with_fds(theirs_.get(), std::as_bytes(bytes), copies);  // the client may have closed
   }
 
  private:

@@ -1,6 +1,6 @@
-// A daemon that says anything to a broker: the real receiving, checking and carrying out, in
-// namespaces of the fuzzer's own. Input: messages, each as what goes along (one byte: 0 nothing, 1
-// a root, 2 a network namespace, 3 too much), a length (two bytes, little endian) and the bytes.
+// Arbitrary requests of a daemon to a broker: really received, checked and executed, in namespaces
+// of the fuzzer. Input: messages, each as the descriptors to send with it (one byte: 0 none, 1 a
+// root, 2 a network namespace, 3 too many), a length (two bytes, little endian) and the bytes.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>

@@ -1,5 +1,5 @@
-// A configuration: read to the same settings each time, or complained of in lines fit to be shown,
-// each with a place.
+// A configuration: reading it returns the same settings each time, or printable mistakes, each with
+// a place.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

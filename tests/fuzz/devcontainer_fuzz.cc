@@ -1,5 +1,5 @@
-// A dev container's metadata, as any image or repository may have it: read without end or harm, and
-// whatever it asks for is within its rights.
+// Arbitrary metadata of a dev container, as an image or repository may have: reading it has bounded
+// cost, and the result requests only what a container may request.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -1,4 +1,4 @@
-// Whatever an engine answers: what is made of it keeps the promises of engine/answers.h.
+// Arbitrary answers of an engine: the parsed values keep the guarantees of engine/answers.h.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -1,6 +1,6 @@
-// Inputs of up to a megabyte that no corpus should hold and libFuzzer would hardly find: depth,
-// number and length without end, of those forms whose cost was once out of proportion. Every target
-// is fed all of them.
+// Inputs of up to a megabyte, too large for a corpus and unlikely to be found by libFuzzer: extreme
+// depth, number and length, in the forms that were once too expensive. Every target gets all of
+// them.
 #pragma once
 
 #include <string>
@@ -21,7 +21,7 @@ inline std::string repeated(std::string_view text, std::size_t count) {
   return out;
 }
 
-/// `count` times what is before and after a number, apart by commas.
+/// `count` items, separated by commas, of `head`, a number and `tail`.
 inline std::string numbered(std::string_view head, std::string_view tail, int count) {
   std::string out;
   for (int i = 1; i <= count; ++i) {

@@ -1,5 +1,5 @@
-// What containers and their keepers write about themselves: every name made from it is short, valid
-// UTF-8 and free of control characters, every id too.
+// Arbitrary texts of containers and their monitor processes: every name and id made from them is
+// short, valid UTF-8 and free of control characters.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -1,5 +1,5 @@
-// A datagram from a netlink socket: walked, parsed and never read past its end. Bytes handed on
-// stay within the datagram, and the walk makes progress.
+// An arbitrary datagram from a netlink socket: it is walked and parsed, and never read past its
+// end. The bytes of each message are within the datagram, and the walk makes progress.
 #include <cstdint>
 #include <cstdlib>
 

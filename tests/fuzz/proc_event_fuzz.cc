@@ -1,4 +1,4 @@
-// Datagrams of the proc connector: of any length and content.
+// Datagrams of the proc connector, of any length and content.
 #include <cstdint>
 #include <span>
 

@@ -1,4 +1,4 @@
-// The text files of /proc/PID/net: whatever they say, the readers only skip or refuse it.
+// Arbitrary text files of /proc/PID/net: the readers skip or reject what is malformed.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

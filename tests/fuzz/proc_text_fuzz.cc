@@ -1,5 +1,5 @@
-// The texts of /proc/PID and of passwd(5): whatever they say, the parsers only skip or refuse it,
-// and what they do give holds what its type promises.
+// Arbitrary texts of /proc/PID and of passwd(5): the parsers skip or reject what is malformed, and
+// their results keep the guarantees of their types.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

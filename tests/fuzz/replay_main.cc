@@ -1,6 +1,6 @@
-// Stands in for libFuzzer in ordinary builds: feeds every file of the folders and paths on the
-// command line to the target once, in order of name, then those of large_inputs.h. Each may take so
-// much CPU time and no more.
+// Replacement for libFuzzer in ordinary builds: passes every file of the folders and paths on the
+// command line to the target once, in order of name, then the inputs of large_inputs.h. Each may
+// take at most kMostSeconds of CPU time.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -28,7 +28,7 @@ std::vector<std::filesystem::path> seeds_in(const std::filesystem::path& where) 
   return found;
 }
 
-constexpr double kMostSeconds = 1;  // of CPU; what the daemon should do takes a twentieth of it
+constexpr double kMostSeconds = 1;  // of CPU; the present code takes at most a twentieth of it
 
 double cpu_seconds() {
   timespec used{};
@@ -36,7 +36,7 @@ double cpu_seconds() {
   return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
 }
 
-/// @return whether it was quick enough
+/// @return whether it was fast enough
 bool feed(const char* name, const std::string& bytes) {
   const double began = cpu_seconds();
   LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());

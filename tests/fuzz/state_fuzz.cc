@@ -1,5 +1,5 @@
-// A state file, whoever wrote it: what is read from it is written and read again as the same. So is
-// an instance file.
+// An arbitrary state file: what is read from it is the same after it was written and read again.
+// The same for an instance file.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -1,5 +1,5 @@
-// What a person types as a target or an address: parsed, printed, and parsed again to the same
-// value.
+// An arbitrary text as a target or an address: when parsed, printed and parsed again, the value is
+// the same.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
