@@ -1,6 +1,6 @@
-# install_template(TEMPLATE.in DESTINATION): installs TEMPLATE with @BINDIR@ as the folder that the
-# programs really go to. That is only known when `cmake --install` is told its prefix, so the file is
-# written then, not when the build is configured.
+# install_template(TEMPLATE.in DESTINATION): installs TEMPLATE, with @BINDIR@ replaced by the folder into which the
+# programs are installed. Only `cmake --install` knows its prefix, so it writes the file, not the configuration of the
+# build.
 function(install_template template destination)
   get_filename_component(name ${template} NAME_WLE)
   set(filled ${CMAKE_CURRENT_BINARY_DIR}/${name})
