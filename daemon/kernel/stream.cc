@@ -114,6 +114,20 @@ PipePool::Lease PipePool::lease() {
   return {pipe.release(), Return{this}};
 }
 
+Pipe PipePool::release(Lease lease) {
+  assert(lease != nullptr);
+  PipePool& pool = *lease.get_deleter().pool;
+  assert(pool.leased_ > 0);
+  --pool.leased_;
+  const std::unique_ptr<Pipe> pipe(lease.release());
+  return std::move(*pipe);
+}
+
+PipePool::Lease PipePool::adopt(Pipe pipe) {
+  ++leased_;
+  return {std::make_unique<Pipe>(std::move(pipe)).release(), Return{this}};
+}
+
 std::unique_ptr<Pipe> PipePool::take_idle() {
   if (idle_.empty()) return nullptr;
   std::unique_ptr<Pipe> pipe = std::move(idle_.back());
@@ -136,7 +150,7 @@ std::unique_ptr<Pipe> PipePool::make_large_enough() {
 
 /// Large pipes are kept, not the small ones that a burst of connections has left.
 void PipePool::take_back(std::unique_ptr<Pipe> pipe) {
-  assert(pipe != nullptr && leased_ > 0 && leased_ <= kMostLeased);
+  assert(pipe != nullptr && leased_ > 0);
   --leased_;
   if (pipe->empty() && pipe->capacity() >= kLarge && idle_.size() < kMostIdle) {
     idle_.push_back(std::move(pipe));

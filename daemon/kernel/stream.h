@@ -5,7 +5,9 @@
 #include <cassert>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -43,6 +45,29 @@ void reset_on_close(int fd);
 [[nodiscard]] std::size_t unsent_bytes(int fd);
 /// Makes EPOLLOUT mean that unsent_bytes() is 0. Source: tcp(7), TCP_NOTSENT_LOWAT.
 void writable_when_all_is_sent(int fd);
+/// Owner of a connected stream socket: resets the connection unless the socket was released, so
+/// that its peer does not take an unfinished stream for a complete one.
+class ResettingFd {
+ public:
+  ResettingFd() = default;
+  explicit ResettingFd(UniqueFd socket) : socket_(std::move(socket)) {}
+  ResettingFd(ResettingFd&&) noexcept = default;
+  ResettingFd& operator=(ResettingFd&& other) noexcept {
+    std::swap(socket_, other.socket_);
+    return *this;
+  }
+  ~ResettingFd() {
+    if (socket_.valid()) reset_on_close(socket_.get());
+  }
+
+  [[nodiscard]] int get() const { return socket_.get(); }
+  [[nodiscard]] bool valid() const { return socket_.valid(); }
+  [[nodiscard]] UniqueFd release() { return std::move(socket_); }
+
+ private:
+  UniqueFd socket_;
+};
+
 /// One end of the connection; nothing for a socket that is not IP.
 [[nodiscard]] std::optional<Endpoint> local_endpoint(int fd);
 [[nodiscard]] std::optional<Endpoint> peer_endpoint(int fd);
@@ -105,6 +130,10 @@ class PipePool {
   /// @return nothing when all are leased, when any program has used up the user's share, or when
   /// the process has no descriptors left: then the caller must copy
   [[nodiscard]] Lease lease();
+  /// Takes a pipe, with the bytes in it, out of the pool for good.
+  [[nodiscard]] static Pipe release(Lease lease);
+  /// Leases a pipe that was made elsewhere, whatever the limits.
+  [[nodiscard]] Lease adopt(Pipe pipe);
   [[nodiscard]] std::size_t leased() const { return leased_; }
   [[nodiscard]] std::size_t idle() const { return idle_.size(); }
 

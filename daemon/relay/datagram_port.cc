@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "kernel/datagrams.h"
+#include "relay/port_record.h"
 
 namespace portfwd {
 
@@ -25,6 +26,18 @@ DatagramSocket::DatagramSocket(EventLoop& loop, BoundSocket bound, IoHandler& ha
   receive_together(fd_.get());
   if (endpoint_.address.is_any()) tell_arrival_address(fd_.get(), endpoint_.address.family());
   refuse();
+}
+
+DatagramSocket::DatagramSocket(EventLoop& loop, BoundSocket bound, bool refusing,
+                               IoHandler& handler)
+    : endpoint_(bound.address.ip()),
+      fd_(std::move(bound.socket)),
+      source_(loop, fd_.get(), handler),
+      refusing_(refusing) {}
+
+UniqueFd DatagramSocket::save() {
+  source_.disarm();
+  return std::move(fd_);
 }
 
 void DatagramSocket::connect_to(const SockAddr& address) const {
@@ -69,6 +82,23 @@ std::expected<void, BindFailure> DatagramListener::bind(std::span<const Address>
   return {};
 }
 
+std::vector<BoundSocket> DatagramListener::save() {
+  std::vector<BoundSocket> saved;
+  for (DatagramSocket& socket : sockets_)
+    saved.push_back({addresses_[saved.size()], socket.save()});
+  close();
+  return saved;
+}
+
+void DatagramListener::restore(std::vector<BoundSocket> sockets, bool refusing) {
+  assert(sockets_.empty());
+  for (BoundSocket& socket : sockets) {
+    addresses_.push_back(socket.address);
+    identity_.add_port(socket.address.ip());
+    sockets_.emplace_back(loop_, std::move(socket), refusing, handler_);
+  }
+}
+
 void DatagramListener::close() {
   for (const Address& bound : addresses_) identity_.remove_port(bound.ip());
   sockets_.clear();
@@ -93,6 +123,34 @@ std::size_t DatagramListener::index_of(const IoSource& source) const {
       std::ranges::find_if(sockets_, [&](const DatagramSocket& s) { return s.is(source); });
   assert(found != sockets_.end());
   return static_cast<std::size_t>(found - sockets_.begin());
+}
+
+bool Flow::restore(FlowRecord record) {
+  assert(!ended_ && !connected() && !dialling());
+  asked_ = record.asked;
+  answered_ = record.answered;
+  examined = record.examined;
+  client_inode = record.client_inode;
+  kept_ = std::move(record.kept);
+  for (const auto& datagram : kept_) kept_bytes_ += std::max(datagram.size(), kLeastCharge);
+  if (!record.socket.valid()) return true;
+  socket_ = std::move(record.socket);
+  source_.emplace(core_.loop(), socket_.get(), static_cast<IoHandler&>(*this));
+  return source_->watch(EPOLLIN).has_value();
+}
+
+FlowRecord Flow::save() {
+  end();
+  return {.client = key.client,
+          .at = key.at,
+          .via = via,
+          .socket = std::move(socket_),
+          .asked = asked_,
+          .answered = answered_,
+          .used = used,
+          .examined = examined,
+          .client_inode = client_inode,
+          .kept = std::move(kept_)};
 }
 
 void Flow::dial() {
@@ -167,7 +225,7 @@ constexpr int kRoundsPerTurn = 4;  // of DatagramReceiver::kMessages each
 
 DatagramPort::DatagramPort(const RelayServices& services, ForwardPortSettings settings,
                            ForwardPortObserver& observer)
-    : core_(services, std::move(settings), *this, observer),
+    : ForwardPort(services, std::move(settings), observer),
       gate_member_(core_.gate()),
       listener_(core_.loop(), core_.identity(), *this),
       mode_timeout_(core_.loop(), [this] { on_mode_timeout(); }),
@@ -231,6 +289,44 @@ void DatagramPort::drain(Duration) {
   mode_timeout_.disarm();
   listener_.close();
   drained_.arm_now();
+}
+
+PortRecord DatagramPort::save() {
+  PortRecord record{.counters = core_.counters(), .refusing = listener_.refusing()};
+  record.sockets = listener_.save();
+  while (!flows_.empty()) {
+    Flow& flow = flows_.any();
+    record.flows.push_back(flow.save());
+    (void)flows_.remove(flow);
+  }
+  unconnected_ = 0;
+  mode_ = Mode::Closed;
+  for (Timer* const timer : {&mode_timeout_, &idle_, &dial_unconnected_, &drained_})
+    timer->disarm();
+  return record;
+}
+
+/// The table keeps flows in the order in which they were used.
+void DatagramPort::restore(PortRecord record) {
+  assert(core_.phase() == PortCore::Phase::New && flows_.empty());
+  core_.counters() = record.counters;
+  listener_.restore(std::move(record.sockets), record.refusing);
+  std::ranges::sort(record.flows, {}, &FlowRecord::used);
+  for (FlowRecord& saved : record.flows) {
+    const FlowKey client{saved.client, saved.at};
+    const TimePoint used = saved.used;
+    Flow& flow = flows_.add(std::make_unique<Flow>(*this, core_, client, saved.via), used);
+    if (!saved.socket.valid()) ++unconnected_;
+    if (flow.restore(std::move(saved))) {
+      flows_.touch(flow, used);
+    } else {
+      ++core_.counters().failed;
+      drop(flow);
+    }
+  }
+  core_.counters().active = flows_.size();
+  gate_member_.set_connections(flows_.size());
+  arm_idle_timer();
 }
 
 void DatagramPort::enter(Mode mode) {

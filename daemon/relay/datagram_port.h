@@ -54,6 +54,8 @@ class DatagramSocket {
  public:
   /// Refuses at first. @param handler borrowed
   DatagramSocket(EventLoop& loop, BoundSocket bound, IoHandler& handler);
+  /// Goes on with a socket that save() returned; it is not watched at first.
+  DatagramSocket(EventLoop& loop, BoundSocket bound, bool refusing, IoHandler& handler);
   DatagramSocket(const DatagramSocket&) = delete;
   DatagramSocket& operator=(const DatagramSocket&) = delete;
 
@@ -61,6 +63,9 @@ class DatagramSocket {
   void receive(bool watched);
   /// Discards the datagrams that wait; senders are refused from now on.
   void refuse();
+  /// Gives up the socket as it is; datagrams wait in it.
+  [[nodiscard]] UniqueFd save();
+  [[nodiscard]] bool refusing() const { return refusing_; }
 
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] const Endpoint& endpoint() const { return endpoint_; }
@@ -90,7 +95,11 @@ class DatagramListener {
   /// See bind_together(). The sockets refuse at first. Must be closed.
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses);
   void close();
-  /// See DatagramSocket; of all sockets.
+  /// See DatagramSocket; of all sockets, as refusing(). It is closed by save(), and must be closed
+  /// before restore().
+  [[nodiscard]] std::vector<BoundSocket> save();
+  void restore(std::vector<BoundSocket> sockets, bool refusing);
+  [[nodiscard]] bool refusing() const { return !sockets_.empty() && sockets_.front().refusing(); }
   void receive(bool watched);
   void refuse();
 
@@ -259,6 +268,7 @@ class FlowTable {
 };
 
 class DatagramPort;
+struct FlowRecord;
 
 // One client of a datagram forward and the socket that represents it inside: made in the
 // container's namespace and connected to the listener, so that each client has a port of its own
@@ -278,6 +288,11 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   Flow(const Flow&) = delete;
   Flow& operator=(const Flow&) = delete;
   ~Flow() override = default;
+
+  /// Goes on with a flow that save() returned. @return false: its socket cannot be watched
+  [[nodiscard]] bool restore(FlowRecord record);
+  /// Gives up the flow's socket and datagrams; the flow has ended.
+  [[nodiscard]] FlowRecord save();
 
   /// The port is called within the call, where the socket is connected at once.
   void dial();
@@ -345,11 +360,11 @@ class DatagramPort final : public ForwardPort, private IoHandler {
       Dialer& dialer, std::span<const ListenAddress> listeners) override;
   /// Ends all flows at once: their answers would have to come from the host port, which is closed.
   void drain(Duration limit) override;
+  [[nodiscard]] PortRecord save() override;
+  void restore(PortRecord record) override;
 
   /// Another `hold` applies to clients to come.
   void configure(ForwardPortSettings settings) override;
-  [[nodiscard]] const std::string& id() const override { return core_.settings().id; }
-  [[nodiscard]] const Counters& counters() const override { return core_.counters(); }
   [[nodiscard]] const std::vector<Address>& addresses() const override {
     return listener_.addresses();
   }
@@ -382,7 +397,6 @@ class DatagramPort final : public ForwardPort, private IoHandler {
   void drop_idle();
   void arm_idle_timer();
 
-  PortCore core_;
   AcceptGate::Member gate_member_;
   Mode mode_ = Mode::Refusing;
   DatagramListener listener_;

@@ -93,6 +93,7 @@ inline constexpr Error kLeadsBack{ELOOP, "follow the target"};
 [[nodiscard]] std::string why_undialable(const Error& error);
 
 class ForwardPort;
+struct PortRecord;
 
 class ForwardPortObserver {
  public:
@@ -107,34 +108,9 @@ class ForwardPortObserver {
   ~ForwardPortObserver() = default;
 };
 
-class ForwardPort : public Retirable {
- public:
-  /// Binds all of `addresses` or none, see bind_together(). hold() or serve() must follow in the
-  /// same turn of the loop; clients that connect before it wait.
-  [[nodiscard]] virtual std::expected<void, BindFailure> bind(
-      std::span<const Address> addresses) = 0;
-  /// The target does not listen: clients wait, or are refused where settings.hold is 0. Must not be
-  /// called after drain().
-  [[nodiscard]] virtual std::expected<void, BindFailure> hold() = 0;
-  /// Dials for clients that wait and for clients to come. Must not be called after drain().
-  /// @param dialer borrowed until the next hold(), serve() or drain() @param listeners at least one
-  [[nodiscard]] virtual std::expected<void, BindFailure> serve(
-      Dialer& dialer, std::span<const ListenAddress> listeners) = 0;
-  /// Closes the host port at once and refuses clients that wait. on_drained follows when the last
-  /// connection has ended, after `limit` at the latest, never from within this call. With
-  /// Duration::max() there is no limit; it may be called again with another one.
-  virtual void drain(Duration limit) = 0;
-
-  /// Applies to clients to come; those that wait keep their deadlines.
-  virtual void configure(ForwardPortSettings settings) = 0;
-  [[nodiscard]] virtual const std::string& id() const = 0;  ///< as in the settings
-  [[nodiscard]] virtual const Counters& counters() const = 0;
-  [[nodiscard]] virtual const std::vector<Address>& addresses() const = 0;
-};
-
 // The rules that both protocols share: settings, counters, which clients are authorized, what is
-// dialled, and what the observer is notified of about the target. A member of a StreamPort or a
-// DatagramPort, which moves the bytes.
+// dialled, and what the observer is notified of about the target. A member of a ForwardPort, whose
+// subclass moves the bytes.
 //
 //   New      neither hold() nor serve() was called yet
 //   Holding  nothing listens at the target: clients wait or are refused
@@ -196,6 +172,48 @@ class PortCore {
   bool undialable_ = false;                         ///< by the outcome of the last dial
   Dialer* dialer_ = nullptr;                        ///< null unless Serving
   std::array<std::vector<Address>, 2> candidates_;  ///< to dial, by the client's family
+};
+
+class ForwardPort : public Retirable {
+ public:
+  ForwardPort(const RelayServices& services, ForwardPortSettings settings,
+              ForwardPortObserver& observer)
+      : core_(services, std::move(settings), *this, observer) {}
+  ForwardPort(const ForwardPort&) = delete;
+  ForwardPort& operator=(const ForwardPort&) = delete;
+
+  /// Binds all of `addresses` or none, see bind_together(). hold() or serve() must follow in the
+  /// same turn of the loop; clients that connect before it wait.
+  [[nodiscard]] virtual std::expected<void, BindFailure> bind(
+      std::span<const Address> addresses) = 0;
+  /// The target does not listen: clients wait, or are refused where settings.hold is 0. Must not be
+  /// called after drain().
+  [[nodiscard]] virtual std::expected<void, BindFailure> hold() = 0;
+  /// Dials for clients that wait and for clients to come. Must not be called after drain().
+  /// @param dialer borrowed until the next hold(), serve() or drain() @param listeners at least one
+  [[nodiscard]] virtual std::expected<void, BindFailure> serve(
+      Dialer& dialer, std::span<const ListenAddress> listeners) = 0;
+  /// Closes the host port at once and refuses clients that wait. on_drained follows when the last
+  /// connection has ended, after `limit` at the latest, never from within this call. With
+  /// Duration::max() there is no limit; it may be called again with another one.
+  virtual void drain(Duration limit) = 0;
+
+  /// Gives up everything that it has, for its successor in a restarted daemon: nothing is closed, and
+  /// no client and no target notices. Must not be called from within a call of the observer; the
+  /// port must not be used afterwards.
+  [[nodiscard]] virtual PortRecord save() = 0;
+  /// Goes on with what save() returned, in place of bind(): hold(), serve() or drain() must follow
+  /// in the same turn. Clients that cannot be watched any more are reset, see counters().failed.
+  virtual void restore(PortRecord record) = 0;
+
+  /// Applies to clients to come; those that wait keep their deadlines.
+  virtual void configure(ForwardPortSettings settings) = 0;
+  [[nodiscard]] const std::string& id() const { return core_.settings().id; }
+  [[nodiscard]] const Counters& counters() const { return core_.counters(); }
+  [[nodiscard]] virtual const std::vector<Address>& addresses() const = 0;
+
+ protected:
+  PortCore core_;
 };
 
 [[nodiscard]] std::unique_ptr<ForwardPort> make_forward_port(Protocol protocol,

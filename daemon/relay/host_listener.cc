@@ -148,6 +148,24 @@ void HostListener::close() {
   addresses_.clear();
 }
 
+std::vector<BoundSocket> HostListener::save() {
+  std::vector<BoundSocket> saved;
+  for (Socket& socket : sockets_) {
+    socket.source.disarm();
+    saved.push_back({addresses_[saved.size()], std::move(socket.fd)});
+  }
+  close();
+  return saved;
+}
+
+void HostListener::restore(std::vector<BoundSocket> sockets) {
+  assert(sockets_.empty());
+  for (BoundSocket& bound : sockets) {
+    sockets_.emplace_back(*this, std::move(bound.socket), bound.address.ip());
+    addresses_.push_back(bound.address);
+  }
+}
+
 void HostListener::set_connections(std::size_t count, std::size_t most) {
   member_.set_connections(count);
   paused_ = most != 0 && count >= most;

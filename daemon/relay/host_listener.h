@@ -91,6 +91,10 @@ class HostListener final : private IoHandler {
   /// From Bound or Accepting to Refusing; clients in the queue are reset. The port stays bound.
   void refuse();
   void close();
+  /// Gives up the sockets as they are, listening or refusing, and is Closed.
+  [[nodiscard]] std::vector<BoundSocket> save();
+  /// From Closed to Bound, or to Refusing if they do not listen, with what save() returned.
+  void restore(std::vector<BoundSocket> sockets);
 
   /// How many clients of the listener are connected. It is paused while they are `most` or more:
   /// then clients wait in the kernel's queue. @param most 0: no limit

@@ -40,6 +40,26 @@ void Pump::drop() {
   leftover_.reset();
 }
 
+PumpRecord Pump::save() {
+  PumpRecord record{.bulk = bulk_, .has_read = has_read_};
+  if (leftover_) {
+    const auto unsent = leftover_->bytes.begin() + static_cast<std::ptrdiff_t>(leftover_->sent);
+    record.bytes.assign(unsent, leftover_->bytes.end());
+  }
+  if (pipe_ && !pipe_->empty()) record.pipe = PipePool::release(std::move(pipe_));
+  drop();
+  return record;
+}
+
+void Pump::restore(RelayContext& context, PumpRecord record) {
+  assert(!has_read_ && !holds_bytes());
+  assert(record.bytes.empty() || !record.pipe);
+  if (!record.bytes.empty()) leftover_.reset(new Leftover{std::move(record.bytes), 0});
+  if (record.pipe) pipe_ = context.pipes().adopt(std::move(*record.pipe));
+  bulk_ = record.bulk;
+  has_read_ = record.has_read;
+}
+
 Pump::Stop Pump::flush(const Way& way) {
   if (leftover_) return flush_leftover(way);
   return flush_pipe(way);

@@ -26,6 +26,14 @@ enum class PumpState : std::uint8_t {
   SinkBroken,    ///< the sink takes nothing any more
 };
 
+/// The state of a pump between two calls of run(), for its successor in a restarted daemon.
+struct PumpRecord {
+  std::vector<std::byte> bytes;  ///< read and not delivered; none where there is a pipe
+  std::optional<Pipe> pipe;      ///< with bytes that were read and not delivered
+  bool bulk = false;
+  bool has_read = false;
+};
+
 class Pump {
  public:
   static constexpr std::size_t kBytesPerTurn = 1024 * 1024;  ///< then other sources are served
@@ -57,6 +65,10 @@ class Pump {
   void copy_next() { bulk_ = false; }
   /// Discards the bytes that it holds.
   void drop();
+  /// Gives up the bytes that it holds.
+  [[nodiscard]] PumpRecord save();
+  /// Goes on from a record. Must not have run.
+  void restore(RelayContext& context, PumpRecord record);
 
  private:
   using Stop = std::optional<PumpState>;  ///< nothing: go on

@@ -25,6 +25,38 @@ Relay::Relay(RelayContext& context, RelayGroup& group, UniqueFd client, UniqueFd
   context_.add_relay();
 }
 
+Relay::Relay(RelayContext& context, RelayGroup& group, RelayRecord record)
+    : family(record.family),
+      redialled(record.redialled),
+      context_(context),
+      group_(group),
+      client_(context, std::move(record.client), *this),
+      target_(context, std::move(record.target), *this),
+      began_(record.began) {
+  assert(client_.fd.valid() && target_.fd.valid());
+  context_.add_relay();
+}
+
+Relay::End::End(RelayContext& context, RelayRecord::End record, IoHandler& handler)
+    : fd(record.socket.release()),
+      source(context.loop(), fd.get(), handler),
+      state(record.state),
+      broken(record.broken),
+      fin_sent(record.fin_sent),
+      hung_up(record.hung_up) {
+  pump.restore(context, std::move(record.pump));
+}
+
+RelayRecord::End Relay::End::save() {
+  source.disarm();
+  return {ResettingFd(std::move(fd)), pump.save(), state, broken, fin_sent, hung_up};
+}
+
+RelayRecord Relay::save() {
+  assert(client_.fd.valid() && target_.fd.valid());
+  return {client_.save(), target_.save(), began_, family, redialled};
+}
+
 Relay::~Relay() {
   abort();
   context_.remove_relay();
@@ -34,6 +66,13 @@ Result<void> Relay::start() {
   assert(client_.fd.valid() && target_.fd.valid());
   assert(client_.source.mask() == 0 && target_.source.mask() == 0);  // called once
   advance(client_, target_, RelayContext::kBufferSize);
+  if (end_if_done()) return {};
+  return watch_both();
+}
+
+/// A relay that was ending goes on to end; else epoll reports what there is to do.
+Result<void> Relay::resume() {
+  assert(client_.fd.valid() && target_.fd.valid());
   if (end_if_done()) return {};
   return watch_both();
 }

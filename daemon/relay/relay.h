@@ -60,16 +60,39 @@ class SlotVector {
 
 struct RelayGroup;
 
+/// One connection that is relayed, for its successor in a restarted daemon.
+struct RelayRecord {
+  struct End {
+    ResettingFd socket;
+    PumpRecord pump;  ///< that carries the input of this side
+    PumpState state = PumpState::NeedsInput;
+    bool broken = false;
+    bool fin_sent = false;
+    bool hung_up = false;
+  };
+  End client;
+  End target;
+  TimePoint began{};
+  Family family = Family::V4;  ///< of the client
+  bool redialled = false;
+};
+
 class Relay final : public Retirable, private IoHandler {
  public:
   /// @param context, group borrowed @param client, target connected, non-blocking
   Relay(RelayContext& context, RelayGroup& group, UniqueFd client, UniqueFd target);
+  /// Goes on with a connection of a former daemon: resume() must be called in place of start().
+  Relay(RelayContext& context, RelayGroup& group, RelayRecord record);
   ~Relay() override;
 
   /// Begins to relay, with what the client may have sent already: most clients speak first. Must be
   /// called once. on_over may be called from within, where the client has reset the connection.
   /// Fails with what epoll_ctl(2) says; then the relay must be aborted.
   Result<void> start();
+  /// As start(), for a relay that was made of a record.
+  Result<void> resume();
+  /// Gives up the connection, without a call of on_over. The relay must not be used afterwards.
+  [[nodiscard]] RelayRecord save();
   /// Resets both sides at once, without a call of on_over.
   void abort();
   /// The client's socket, where the target has reset the connection soon after it was made and
@@ -88,6 +111,8 @@ class Relay final : public Retirable, private IoHandler {
   struct End {
     End(EventLoop& loop, UniqueFd socket, IoHandler& handler)
         : fd(std::move(socket)), source(loop, fd.get(), handler) {}
+    End(RelayContext& context, RelayRecord::End record, IoHandler& handler);
+    [[nodiscard]] RelayRecord::End save();
     [[nodiscard]] bool done() const { return state == PumpState::Finished; }
 
     UniqueFd fd;

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "kernel/stream.h"
+#include "relay/port_record.h"
 
 namespace portfwd {
 
@@ -128,7 +129,7 @@ void WaitingClient::on_dialled(Result<UniqueFd> connected) {
 
 StreamPort::StreamPort(const RelayServices& services, ForwardPortSettings settings,
                        ForwardPortObserver& observer)
-    : core_(services, std::move(settings), *this, observer),
+    : ForwardPort(services, std::move(settings), observer),
       listener_(core_.context(), core_.gate(),
                 [this](Arrival arrival) { on_client(std::move(arrival)); }),
       relay_group_{core_.counters(), [this](Relay& over) { on_relay_over(over); }},
@@ -182,6 +183,49 @@ void StreamPort::finish_drain() {
   core_.counters().active = 0;
   core_.gate().descriptor_freed();
   core_.notify_drained();
+}
+
+PortRecord StreamPort::save() {
+  PortRecord record{.counters = core_.counters(), .sockets = listener_.save()};
+  for (; !waiting_.empty(); (void)waiting_.remove(waiting_.last())) {
+    WaitingClient& client = waiting_.last();
+    ClientRecord& saved = record.clients.emplace_back();
+    saved.family = client.family();
+    if (client.held() && !client.suspected) saved.held_until = client.held_until();
+    saved.refused = client.refused;
+    saved.redialled = client.redialled;
+    client.stop();
+    saved.socket = ResettingFd(client.release());
+  }
+  for (; !relays_.empty(); (void)relays_.remove(relays_.last())) {
+    record.relays.push_back(relays_.last().save());
+  }
+  dial_waiting_.disarm();
+  drain_over_.disarm();
+  return record;
+}
+
+void StreamPort::restore(PortRecord record) {
+  assert(core_.phase() == PortCore::Phase::New && waiting_.empty() && relays_.empty());
+  core_.counters() = record.counters;
+  listener_.restore(std::move(record.sockets));
+  for (ClientRecord& saved : record.clients) {
+    WaitingClient& client = add_client(saved.socket.release(), saved.family);
+    client.refused = saved.refused;
+    client.redialled = saved.redialled;
+    if (saved.held_until) client.hold(*saved.held_until);
+  }
+  for (RelayRecord& saved : record.relays) {
+    Relay& relay =
+        relays_.add(std::make_unique<Relay>(core_.context(), relay_group_, std::move(saved)));
+    if (!relay.resume()) {
+      ++core_.counters().failed;
+      relay.abort();
+      remove_relay(relay);
+    }
+  }
+  core_.counters().active = relays_.size();
+  update_connections();
 }
 
 void StreamPort::configure(ForwardPortSettings settings) {

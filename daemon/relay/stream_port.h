@@ -53,6 +53,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   [[nodiscard]] Family family() const { return family_; }
   [[nodiscard]] bool dialling() const { return dial_ != nullptr; }
   [[nodiscard]] bool held() const { return hold_over_.armed(); }
+  [[nodiscard]] TimePoint held_until() const { return hold_over_.when(); }
   /// Whether it has reset the connection.
   [[nodiscard]] bool gone() const { return gone_; }
   [[nodiscard]] int socket() const { return client_.get(); }
@@ -100,10 +101,10 @@ class StreamPort final : public ForwardPort {
       Dialer& dialer, std::span<const ListenAddress> listeners) override;
   /// Relays may finish for `limit`, then they are reset.
   void drain(Duration limit) override;
+  [[nodiscard]] PortRecord save() override;
+  void restore(PortRecord record) override;
 
   void configure(ForwardPortSettings settings) override;
-  [[nodiscard]] const std::string& id() const override { return core_.settings().id; }
-  [[nodiscard]] const Counters& counters() const override { return core_.counters(); }
   [[nodiscard]] const std::vector<Address>& addresses() const override {
     return listener_.addresses();
   }
@@ -136,7 +137,6 @@ class StreamPort final : public ForwardPort {
   void update_connections();
   void finish_drain();
 
-  PortCore core_;
   HostListener listener_;
   LoopGuard guard_;
   bool suspects_ = false;  ///< the guard holds clients
