@@ -4,32 +4,12 @@
 #pragma once
 
 #include <cstddef>
-#include <expected>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 
 namespace portfwd {
-
-/// Why a file was not read. More than an errno, since no errno tells a pipe from a device.
-struct UnreadableFile {
-  enum class Kind {
-    Missing,
-    NoFolder,
-    DanglingLink,
-    Folder,
-    Pipe,
-    Device,
-    Socket,
-    TooLarge,
-    Failed
-  };
-  Kind kind = Kind::Failed;
-  Error error;            ///< of Failed, Missing and NoFolder: the system call that failed
-  std::size_t limit = 0;  ///< of TooLarge
-
-  [[nodiscard]] std::string text() const;  ///< the cause and what to do about it
-};
 
 enum class Links { Follow, Refuse };
 
@@ -38,7 +18,17 @@ inline constexpr std::size_t kSmallFile = 1UL << 20;
 
 /// Reads a regular file of at most `limit` bytes. A longer one is an error; it is not cut off.
 /// @param links whether the last component of the path can be a symbolic link
-[[nodiscard]] std::expected<std::string, UnreadableFile> read_small_file(
-    const std::string& path, std::size_t limit = kSmallFile, Links links = Links::Follow);
+/// @return an Error whose code says what there is instead: ENOENT nothing, or with the operation
+/// kFollowLink a link to nothing; ENOTDIR a file in place of a folder of the path; EISDIR a folder;
+/// ESPIPE a named pipe; ENODEV a device; ENXIO a socket; EFBIG a file that is too large; ELOOP a
+/// link that is refused; else the failure of the system call.
+[[nodiscard]] Result<std::string> read_small_file(const std::string& path,
+                                                  std::size_t limit = kSmallFile,
+                                                  Links links = Links::Follow);
+
+inline constexpr std::string_view kFollowLink = "follow the link";
+
+/// For the user: the cause of an error of read_small_file() and what to do about it.
+[[nodiscard]] std::string why_unreadable(const Error& error, std::size_t limit = kSmallFile);
 
 }  // namespace portfwd

@@ -131,10 +131,10 @@ class Reader {
   explicit Reader(UserNames& users) : complaints_(users) {}
 
   void add(std::string_view text, std::string_view name);
-  void add_failure(const std::filesystem::path& file, const UnreadableFile& why) {
+  void add_failure(const std::filesystem::path& file, const Error& why) {
     Mistake& mistake = mistakes_.emplace_back();
     mistake.place.file = file.string();
-    mistake.text = "cannot be read: " + why.text();
+    mistake.text = "cannot be read: " + why_unreadable(why);
   }
   Read finish();
 

@@ -346,10 +346,18 @@ void warn(const std::string& text) {
 }
 
 /// Whether the file cannot be a State that is merely out of reach for now.
-bool is_damaged(const UnreadableFile& why) {
-  using Kind = UnreadableFile::Kind;
-  const bool unreachable = why.kind == Kind::NoFolder || why.kind == Kind::Failed;
-  return !unreachable || why.error.code == ELOOP;  // a symbolic link
+bool is_damaged(const Error& why) {
+  switch (why.code) {
+    case EISDIR:
+    case ESPIPE:
+    case ENODEV:
+    case ENXIO:
+    case EFBIG:
+    case ELOOP:  // a symbolic link
+      return true;
+    default:
+      return false;
+  }
 }
 
 /// The first unused name for a backup; nothing when there are enough backups. No other program
@@ -390,9 +398,9 @@ std::string_view StateFile::remedy_for(int error) {
 
 Answer<State> StateFile::load() const {
   const auto text = read_small_file(path().string(), kMostBytes, Links::Refuse);
-  if (!text && text.error().kind == UnreadableFile::Kind::Missing) return {};
-  if (!text && is_damaged(text.error())) return set_aside(text.error().text());
-  if (!text) return leave(text.error().error.text(), remedy_for(text.error().error.code));
+  if (!text && text.error().code == ENOENT) return {};
+  if (!text && is_damaged(text.error())) return set_aside(why_unreadable(text.error(), kMostBytes));
+  if (!text) return leave(text.error().text(), remedy_for(text.error().code));
   auto state = parse_state(*text);
   if (state) return std::move(*state);
   if (state.error().kind == Refusal::Kind::Inaccessible) {
