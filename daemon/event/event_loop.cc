@@ -156,7 +156,7 @@ EventLoop::~EventLoop() {
 std::uint32_t EventLoop::add_entry(IoSource& source) {
   const std::uint32_t number = first_free_;
   assert(number <= entries_.size());
-  if (number == entries_.size()) entries_.push_back({.next_free = number + 1});
+  if (number == entries_.size()) entries_.push_back({.uses = least_uses_, .next_free = number + 1});
   Entry& entry = entries_[number];
   assert(entry.source == nullptr);
   first_free_ = entry.next_free;
@@ -171,6 +171,21 @@ void EventLoop::free_entry(std::uint32_t number) noexcept {
   first_free_ = number;
 }
 
+/// Entries do not move, so only those at the end are freed. The next ones at these numbers begin
+/// with `uses` that no entry had: an event of the batch in progress may have a key of theirs.
+void EventLoop::release_memory() {
+  for (; !entries_.empty() && entries_.back().source == nullptr; entries_.pop_back()) {
+    least_uses_ = std::max(least_uses_, entries_.back().uses);
+  }
+  entries_.shrink_to_fit();
+  first_free_ = static_cast<std::uint32_t>(entries_.size());
+  for (std::uint32_t number = first_free_; number-- > 0;) {
+    Entry& entry = entries_[number];
+    if (entry.source != nullptr) continue;
+    entry.next_free = std::exchange(first_free_, number);
+  }
+}
+
 std::uint64_t EventLoop::key_of(std::uint32_t number) const {
   return std::uint64_t{entries_[number].uses} << 32 | number;
 }
@@ -178,7 +193,7 @@ std::uint64_t EventLoop::key_of(std::uint32_t number) const {
 /// @return null when the registration that had this key has ended
 IoSource* EventLoop::source_of(std::uint64_t key) const {
   const auto number = static_cast<std::uint32_t>(key);
-  assert(number < entries_.size());
+  if (number >= entries_.size()) return nullptr;  // freed meanwhile
   return key_of(number) == key ? entries_[number].source : nullptr;
 }
 

@@ -168,6 +168,10 @@ class EventLoop {
     if (object != nullptr) retired_.push_back(std::move(object));
   }
 
+  /// Returns the memory of registrations that have ended to the allocator, as far as possible. For
+  /// use when most of many sources were disarmed.
+  void release_memory();
+
   void add_hook(WaitHook& hook) {
     assert(std::ranges::find(hooks_, &hook) == hooks_.end());
     hooks_.push_back(&hook);
@@ -228,6 +232,7 @@ class EventLoop {
   Result<void> status_;
   std::vector<Entry> entries_;
   std::uint32_t first_free_ = 0;  ///< entries_.size(): none is free
+  std::uint32_t least_uses_ = 0;  ///< of a new entry
   std::uint64_t turns_ = 0;
   std::set<std::pair<TimePoint, Timer*>> timers_;
   std::vector<std::unique_ptr<Retirable>> retired_;
@@ -235,8 +240,8 @@ class EventLoop {
   TimePoint expiring_ = TimePoint::min();
   TimePoint woken_ = TimePoint::min();  ///< before the first wait
   TimePoint last_io_ = TimePoint::min();
-  TimePoint noted_{};                   ///< the end of the last step
-  Step longest_step_;                   ///< of this turn
+  TimePoint noted_{};  ///< the end of the last step
+  Step longest_step_;  ///< of this turn
   Turn longest_turn_;
   SlowTurns slow_turns_;
   bool stopping_ = false;

@@ -57,6 +57,7 @@ void RelayContext::add_relay() {
 void RelayContext::remove_relay() {
   assert(relays_ > 0);
   if (--relays_ > most_ / 4 || most_ < kMany) return;
+  loop_.release_memory();
   (void)::malloc_trim(0);
   most_ = relays_;
 }

@@ -202,6 +202,43 @@ TEST_F(LoopTest, DropsEventsOfARegistrationThatOutlivesItsSource) {
   EXPECT_EQ(next.calls, 1);
 }
 
+/// As above, with an entry that was freed and made again.
+TEST_F(LoopTest, DropsEventsOfARegistrationWhoseEntryWasReleased) {
+  SocketPair kept, other;
+  const UniqueFd copy(::dup(kept.ours.get()));
+  Probe closed(loop, kept.ours.get());
+  ASSERT_TRUE(closed.source.watch(EPOLLIN));
+  closed.source.close(kept.ours);
+  loop.release_memory();
+  kept.make_readable();
+  ASSERT_TRUE(loop.turn(1s));
+  Probe next(loop, other.ours.get());
+  ASSERT_TRUE(next.source.watch(EPOLLIN));
+  ASSERT_TRUE(loop.turn(1s));
+  EXPECT_EQ(closed.calls + next.calls, 0);
+  other.make_readable();
+  ASSERT_TRUE(loop.turn(1s));
+  EXPECT_EQ(next.calls, 1);
+}
+
+TEST_F(LoopTest, KeepsSourcesApartWhenItReleasesMemory) {
+  std::array<SocketPair, 8> pairs;
+  std::vector<std::unique_ptr<Probe>> probes;
+  for (const SocketPair& pair : pairs) {
+    probes.push_back(std::make_unique<Probe>(loop, pair.ours.get()));
+    ASSERT_TRUE(probes.back()->source.watch(EPOLLIN));
+  }
+  for (const std::size_t gone : {2U, 7U, 0U, 6U}) probes[gone]->source.disarm();
+  loop.release_memory();
+  for (const std::size_t back : {6U, 0U, 2U, 7U}) {
+    ASSERT_TRUE(probes[back]->source.watch(EPOLLIN));
+    loop.release_memory();
+  }
+  for (const SocketPair& pair : pairs) pair.make_readable();
+  ASSERT_TRUE(loop.turn(1s));
+  for (const auto& probe : probes) EXPECT_EQ(probe->calls, 1);
+}
+
 TEST_F(LoopTest, KeepsSourcesApartThatComeAndGo) {
   std::array<SocketPair, 8> pairs;
   std::vector<std::unique_ptr<Probe>> probes;
