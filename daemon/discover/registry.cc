@@ -375,6 +375,7 @@ void Registry::identify(const ContainerKey& key, const Identity& identity) {
   if (other) {  // the engine of a recent container has become known
     index_.set_engine_id(*entry, identity.engine_id);
     entry->name_fixed = false;
+    entry->container.engine = identity.engine;  // which the observers go by
     notify([&](RegistryObserver& each) { each.on_engine_known(*entry); });
   }
   Container& container = entry->container;

@@ -196,5 +196,21 @@ TEST_F(RegistryTest, KeepsAFinalName) {
   EXPECT_EQ(registry.find(id)->name, "shop");
 }
 
+/// Whether the container waits for its labels depends on the engine.
+TEST_F(RegistryTest, NotifiesOfAnEngineThatBecomesKnownWithItsName) {
+  struct Observer final : RegistryObserver {
+    void on_container_added(const Container&) override {}
+    void on_container_removed(const Container&, RemovalReason) override {}
+    void on_engine_known(ContainerEntry& entry) override { engine = entry.container.engine; }
+    std::string engine;
+  } observer;
+  registry.add_observer(observer);
+  Child child;
+  (void)add(child, "", "python3-7");
+  registry.identify({kNetns, ""}, {"docker", kWeb, "web"});
+  EXPECT_EQ(observer.engine, "docker");
+  registry.remove_observer(observer);
+}
+
 }  // namespace
 }  // namespace portfwd
