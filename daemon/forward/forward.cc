@@ -184,9 +184,11 @@ bool HostForward::enter_bound(ForwardState state) {
 }
 
 bool HostForward::note_dial(std::optional<Error> error) {
-  const bool was = undialable_.has_value();
-  undialable_ = error && cannot_be_dialled(*error) ? error : std::nullopt;
-  return undialable_.has_value() != was;
+  if (error && !cannot_be_dialled(*error)) error.reset();
+  const auto code = [](const std::optional<Error>& e) { return e ? e->code : 0; };
+  const bool changed = code(error) != code(undialable_);
+  undialable_ = error;
+  return changed;
 }
 
 bool HostForward::update(ContainerAccess& access, const std::vector<Listener>& listeners,

@@ -47,6 +47,42 @@ TEST_F(ForwardTableTest, SaysOfAWaitingForwardWhyItWaitsAndWhyItHasAnotherPort) 
                                    HasSubstr("; port 8081 is held by python3 (pid 42)")));
 }
 
+/// Each attempt fails in the next turn.
+class FailingDialer final : public Dialer {
+ public:
+  explicit FailingDialer(EventLoop& loop) : loop_(loop) {}
+  [[nodiscard]] DialStart dial(std::span<const Address>, TimePoint, DialHandler& handler) override {
+    return {UniqueFd(), std::make_unique<Attempt>(loop_, handler, Error{code, "connect"})};
+  }
+  int code = 0;
+
+ private:
+  struct Attempt final : Dial {
+    Attempt(EventLoop& loop, DialHandler& handler, const Error& error)
+        : timer(loop, [&handler, error] { handler.on_dialled(std::unexpected(error)); }) {
+      timer.arm_now();
+    }
+    Timer timer;
+  };
+  EventLoop& loop_;
+};
+
+TEST_F(ForwardTableTest, NotifiesOfAnotherReasonWhyTheTargetCannotBeDialled) {
+  FailingDialer dialer(relay.loop);
+  TestAccess& web = container("web");
+  web.other_dialer = &dialer;
+  show(web, {8080});
+  told.changes.clear();
+  for (const int code : {EHOSTUNREACH, EHOSTUNREACH, ENETUNREACH}) {
+    dialer.code = code;
+    const std::uint64_t failed = only().counters.failed;
+    const UniqueFd client = connect_to_port({IpAddress::loopback(Family::V4), 8080});
+    turn_until([&] { return only().counters.failed == failed + 1; });
+  }
+  EXPECT_THAT(told.changes, ElementsAre("8080 waiting", "8080 waiting"));
+  EXPECT_EQ(only().error, ENETUNREACH);
+}
+
 TEST_F(ForwardTableTest, ATargetThatLeadsBackToItsHostPortIsShownAsWaiting) {
   show(container("web"), {8080});
   const UniqueFd inside = listen_at({kInside, 8080});
