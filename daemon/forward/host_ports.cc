@@ -231,10 +231,14 @@ using namespace std::chrono_literals;
 constexpr std::size_t kMaxLinks = 16384;  ///< descriptors of all programs that one scan reads
 constexpr Duration kFresh = 1s;
 
-/// Whether the listener makes a bind to `wanted` fail. A wildcard counts for both families.
+/// Whether the listener makes a bind to `wanted` fail. Sockets of the daemon are IPV6_V6ONLY.
 bool keeps_off(const DiagSocket& listener, const Endpoint& wanted) {
+  const IpAddress& at = listener.local.address;
   if (listener.local.port != wanted.port) return false;
-  return listener.local.address == wanted.address || listener.local.address.is_any();
+  if (at.family() != wanted.address.family()) {
+    return at.family() == Family::V6 && at.is_any() && !listener.v6only;
+  }
+  return at == wanted.address || at.is_any() || wanted.address.is_any();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "support/forward_table_fixture.h"
+#include "support/streams.h"
 
 namespace portfwd {
 namespace {
@@ -22,6 +23,38 @@ TEST_F(ForwardTableTest, TheNextTableKnowsTheHostPortsOfThisOne) {
   show(container("web"), {8080});
   EXPECT_EQ(only().host_port, 20000);
   EXPECT_EQ(told.state_changes, 1) << "nothing new to be written";
+}
+
+/// A wildcard of IPv6 keeps IPv4 clients off as well, unless it is for IPv6 alone.
+TEST(HostPortHolder, NamesTheProgramWhoseSocketIsInTheWay) {
+  const Endpoint v4{IpAddress::loopback(Family::V4), 8080};
+  const Endpoint v6{IpAddress::loopback(Family::V6), 8080};
+  const Endpoint any4{*IpAddress::parse("0.0.0.0"), 8080};
+  const Endpoint any6{*IpAddress::parse("::"), 8080};
+  struct Case {
+    Endpoint listener;
+    int v6only;
+    std::vector<Endpoint> blocked, free;
+  };
+  for (const Case& each :
+       {Case{v4, 0, {v4, any4}, {v6, any6}}, Case{any4, 0, {v4, any4}, {v6, any6}},
+        Case{v6, 1, {v6, any6}, {v4, any4}}, Case{any6, 1, {v6, any6}, {v4, any4}},
+        Case{any6, 0, {v6, any6, v4, any4}, {}}}) {
+    const UniqueFd socket = new_socket(each.listener.address.family());
+    (void)::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &each.v6only, sizeof each.v6only);
+    const SockAddr address = to_sockaddr(each.listener);
+    ASSERT_EQ(::bind(socket.get(), address.get(), address.length), 0);
+    ASSERT_EQ(::listen(socket.get(), 1), 0);
+    const SystemClock clock;
+    const ProcDir proc;
+    const HostPortHolder holder(proc, clock);
+    for (const Endpoint& at : each.blocked) {
+      EXPECT_NE(holder.holder_of(Protocol::Tcp, at), "") << at.text();
+    }
+    for (const Endpoint& at : each.free) {
+      EXPECT_EQ(holder.holder_of(Protocol::Tcp, at), "") << at.text();
+    }
+  }
 }
 
 struct WithAddressPerContainer : ForwardTableTest {
