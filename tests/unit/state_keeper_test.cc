@@ -205,6 +205,7 @@ TEST_F(StateKeeperWithoutFolder, WritesByItselfOnceItCan) {
   }
   EXPECT_EQ(pause, StateKeeper::kLongestRetry);
   const std::string said = mend();
+  EXPECT_NE(said.find("cannot write"), said.npos) << said;
   EXPECT_EQ(said.find("cannot write"), said.rfind("cannot write")) << said;
   port = 7;
   testing::internal::CaptureStderr();
