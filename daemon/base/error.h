@@ -1,6 +1,6 @@
-// The forms of trouble: an expected outcome is an enum or optional; a failed operation is a Result
-// with an Error; what a person wants and does not get, text that is rejected included, is an Answer
-// with a Refusal; a bug is an assert. Nothing here throws.
+// The forms of failure. An expected outcome is an enum or optional. A failed operation is a Result
+// with an Error. A request of the user that is not carried out, and text that is rejected, is an
+// Answer with a Refusal. A bug is an assert. Nothing here throws.
 #pragma once
 
 #include <cerrno>
@@ -17,20 +17,21 @@ struct Error {
   std::string_view op;  ///< static name of the operation, such as "setns"
 
   [[nodiscard]] std::string text() const {
-    return std::string(op) + ": " + ::strerror(code);  // one thread: strerror's buffer is ours
+    return std::string(op) + ": " + ::strerror(code);  // the daemon has one thread
   }
 };
 
 template <class T>
 using Result = std::expected<T, Error>;
 
-/// `return fail("socket");` right after the call that set errno.
+/// For `return fail("socket");` directly after the call that set errno.
 [[nodiscard]] inline std::unexpected<Error> fail(std::string_view op, int code = errno) {
   return std::unexpected(Error{code, op});
 }
 
-/// Why a person's request was not carried out: a kind that the bus maps to an error name, and one
-/// sentence that says what to do about it. Made by the layer that decides, shown as it is.
+/// Why a request of the user was not carried out: a kind, which the bus maps to an error name, and
+/// a sentence with the cause and the remedy. The layer that decides creates it; it is shown
+/// unchanged.
 struct Refusal {
   enum class Kind {
     NoSuchContainer,
@@ -44,7 +45,7 @@ struct Refusal {
     Failed,
   };
   Kind kind;
-  std::string text;  ///< one sentence, the remedy included; of a configuration one a line
+  std::string text;  ///< one sentence; for a configuration, one line for each mistake
 };
 
 template <class T>
@@ -54,7 +55,7 @@ using Answer = std::expected<T, Refusal>;
   return std::unexpected(Refusal{kind, std::move(text)});
 }
 
-/// For text that is not as it must be: a parser's refusal. @param text what is wrong with it
+/// Refuses text that a parser cannot accept. @param text the mistake in it
 [[nodiscard]] inline std::unexpected<Refusal> reject(std::string text) {
   return refuse(Refusal::Kind::InvalidArgument, std::move(text));
 }

@@ -13,14 +13,15 @@ namespace portfwd {
 
 namespace {
 
-/// open(2) fails with ENXIO for a socket.
+/// The error of a failed open(2), which fails with ENXIO for a socket. Distinguishes a dangling
+/// link from a file that does not exist.
 std::unexpected<Error> not_opened(const char* path, int code) {
   struct stat link {};
   const bool dangling = code == ENOENT && ::lstat(path, &link) == 0 && S_ISLNK(link.st_mode);
   return fail(dangling ? kFollowLink : "open", code);
 }
 
-/// @param mode of what is not a regular file
+/// The error code for a file that is not a regular one.
 int code_of(mode_t mode) {
   if (S_ISDIR(mode)) return EISDIR;
   if (S_ISFIFO(mode)) return ESPIPE;
@@ -53,8 +54,8 @@ std::string why_unreadable(const Error& error, std::size_t limit) {
   return error.text();
 }
 
-/// O_NONBLOCK: a pipe without a writer must not be waited for. O_NOCTTY: a terminal must not
-/// become the daemon's own. Source: open(2).
+/// O_NONBLOCK: opening a named pipe must not wait for a writer. O_NOCTTY: a terminal must not
+/// become the daemon's controlling terminal. Source: open(2).
 Result<std::string> read_small_file(const std::string& path, std::size_t limit, Links links) {
   const int follow = links == Links::Follow ? 0 : O_NOFOLLOW;
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | follow));
@@ -64,7 +65,7 @@ Result<std::string> read_small_file(const std::string& path, std::size_t limit, 
   if (!S_ISREG(about.st_mode)) return fail("open", code_of(about.st_mode));
   const auto told = static_cast<std::size_t>(about.st_size);
   if (told > limit) return fail("read", EFBIG);
-  std::string text(told + 1, '\0');  // and one byte more: it can have grown, or tell no size
+  std::string text(told + 1, '\0');  // one byte more: the file may grow, or report size 0
   std::size_t size = 0;
   for (;;) {
     const ssize_t got = ::read(fd.get(), text.data() + size, text.size() - size);

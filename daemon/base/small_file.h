@@ -1,6 +1,6 @@
-// Reads a small file that belongs to the user (configuration, state, an engine's own files). A user
-// or a program can put anything in its place: a folder, a named pipe, a device, a link to nothing.
-// None of these blocks the caller, and none is read without an end.
+// Reading of small files: configuration, state, an engine's own files, /etc/subuid. A user or a
+// program can put anything in the place of such a file: a folder, a named pipe, a device, a
+// dangling link. None of these is read, and none blocks the caller.
 #pragma once
 
 #include <cstddef>
@@ -13,22 +13,23 @@ namespace portfwd {
 
 enum class Links { Follow, Refuse };
 
-/// 1 MiB: far more than a configuration has.
+/// Default limit in bytes; a configuration is far smaller.
 inline constexpr std::size_t kSmallFile = 1UL << 20;
 
 /// Reads a regular file of at most `limit` bytes. A longer one is an error; it is not cut off.
-/// @param links whether the last component of the path can be a symbolic link
-/// @return an Error whose code says what there is instead: ENOENT nothing, or with the operation
-/// kFollowLink a link to nothing; ENOTDIR a file in place of a folder of the path; EISDIR a folder;
+/// @param links whether the last component of the path may be a symbolic link
+/// @return an Error whose code says what was found instead: ENOENT nothing, or a dangling link if
+/// the operation is kFollowLink; ENOTDIR a file in place of a folder of the path; EISDIR a folder;
 /// ESPIPE a named pipe; ENODEV a device; ENXIO a socket; EFBIG a file that is too large; ELOOP a
-/// link that is refused; else the failure of the system call.
+/// link that is not permitted, or a loop of links; otherwise the error of the system call.
 [[nodiscard]] Result<std::string> read_small_file(const std::string& path,
                                                   std::size_t limit = kSmallFile,
                                                   Links links = Links::Follow);
 
 inline constexpr std::string_view kFollowLink = "follow the link";
 
-/// For the user: the cause of an error of read_small_file() and what to do about it.
+/// The cause of an error of read_small_file(), for the user, with the remedy where one is known.
+/// @param limit the one that was passed to read_small_file()
 [[nodiscard]] std::string why_unreadable(const Error& error, std::size_t limit = kSmallFile);
 
 }  // namespace portfwd
