@@ -52,14 +52,14 @@ void SlowTurns::report(TimePoint now, Duration took, std::string_view mostly,
 namespace {
 
 constexpr std::size_t kBatch = 64;
-constexpr Duration kLogPause = std::chrono::milliseconds(100);  // while lines of the log wait
+constexpr Duration kLogPause = std::chrono::milliseconds(100);  // while log lines are queued
 
 timespec to_timespec(Duration d) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(d);
   return {seconds.count(), (d - seconds).count()};
 }
 
-/// For epoll_wait(2), rounded up: a loop that wakes before its timer is due would spin until then.
+/// The timeout for epoll_wait(2), rounded up: a loop that wakes before its timer is due would spin.
 int to_milliseconds(Duration d) {
   if (d == Duration::max()) return -1;
   const auto most = std::chrono::milliseconds(std::numeric_limits<int>::max());
@@ -67,7 +67,7 @@ int to_milliseconds(Duration d) {
   return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(d).count());
 }
 
-/// A class as people know it. @param name as g++ or __cxa_demangle() spells it
+/// A class name without its namespaces. @param name as spelled by g++ or __cxa_demangle()
 std::string_view without_namespace(std::string_view name) {
   for (const std::string_view outer : {"portfwd::", "{anonymous}::", "(anonymous namespace)::"}) {
     if (name.starts_with(outer)) name.remove_prefix(outer.size());
@@ -75,10 +75,11 @@ std::string_view without_namespace(std::string_view name) {
   return name;
 }
 
-/// @param function as std::source_location has it, such as
-/// "portfwd::Discovery::Discovery(const Parts&, Options)" @return "Discovery"
+/// The class of a member function. @param function as in std::source_location, such as
+/// "portfwd::Discovery::Discovery(const Parts&, Options)" @return such as "Discovery"
 std::string class_of(std::string function) {
-  const std::string_view unnamed = "(anonymous namespace)::";  // clang's name, with a parenthesis
+  const std::string_view unnamed =
+      "(anonymous namespace)::";  // clang's spelling, which contains a "("
   if (const auto at = function.find(unnamed); at != function.npos) {
     function.erase(at, unnamed.size());
   }
@@ -96,8 +97,7 @@ Result<void> IoSource::watch(std::uint32_t events) {
     disarm();
     return {};
   }
-  if (fd_ < 0)
-    return fail("epoll_ctl", EBADF);  // whoever has it may not have looked whether it could be had
+  if (fd_ < 0) return fail("epoll_ctl", EBADF);  // closed, or the owner could not open it
   const bool added = mask_ == 0;
   if (added) entry_ = loop_.add_entry(*this);
   epoll_event ev{};
@@ -171,8 +171,9 @@ void EventLoop::free_entry(std::uint32_t number) noexcept {
   first_free_ = number;
 }
 
-/// Entries do not move, so only those at the end are freed. The next ones at these numbers begin
-/// with `uses` that no entry had: an event of the batch in progress may have a key of theirs.
+/// Entries keep their numbers, so only those at the end are freed. New entries at these numbers
+/// begin with a count that none of the freed ones had, since an event of the batch in progress may
+/// have the key of a freed one.
 void EventLoop::release_memory() {
   for (; !entries_.empty() && entries_.back().source == nullptr; entries_.pop_back()) {
     least_uses_ = std::max(least_uses_, entries_.back().uses);
@@ -190,10 +191,10 @@ std::uint64_t EventLoop::key_of(std::uint32_t number) const {
   return std::uint64_t{entries_[number].uses} << 32 | number;
 }
 
-/// @return null when the registration that had this key has ended
+/// @return null if the registration with this key has ended
 IoSource* EventLoop::source_of(std::uint64_t key) const {
   const auto number = static_cast<std::uint32_t>(key);
-  if (number >= entries_.size()) return nullptr;  // freed meanwhile
+  if (number >= entries_.size()) return nullptr;  // the entry was freed
   return key_of(number) == key ? entries_[number].source : nullptr;
 }
 
@@ -225,13 +226,13 @@ Result<void> EventLoop::turn(Duration limit) {
   dispatch(batch);
   dispatching_ = false;
   if (!retired_.empty()) {
-    std::exchange(retired_, {}).clear();  // the only place where finished objects die
+    std::exchange(retired_, {}).clear();  // here, and nowhere else while the loop runs
     note({.kind = Step::Kind::Release});
   }
   return {};
 }
 
-/// epoll_pwait2 has nanoseconds, and is of Linux 5.11.
+/// Prefers epoll_pwait2, which has a resolution of nanoseconds and needs Linux 5.11.
 int EventLoop::wait(std::span<epoll_event> events, Duration limit) {
   const int size = static_cast<int>(events.size());
   if (has_pwait2_) {
@@ -291,7 +292,8 @@ Duration EventLoop::wait_limit(TimePoint now, Duration limit) const {
   return std::clamp(timers_.begin()->first - now, Duration::zero(), limit);
 }
 
-/// Only what was due on entry: a timer that arms itself for now must not starve the sockets.
+/// Calls only timers that were due on entry: a timer that arms itself for now must not starve the
+/// sockets.
 void EventLoop::expire_timers() {
   if (timers_.empty()) return;
   expiring_ = clock_.now();
@@ -309,10 +311,10 @@ void EventLoop::expire_timers() {
 void EventLoop::dispatch(std::span<const epoll_event> batch) {
   for (const epoll_event& ev : batch) {
     IoSource* const source = source_of(ev.data.u64);
-    if (source == nullptr) continue;  // disarmed or closed by what ran before it
+    if (source == nullptr) continue;  // disarmed or closed by an earlier handler
     assert(source->mask_ != 0);
     IoHandler& handler = source->handler_;
-    const std::type_info& type = typeid(handler);  // now: it may end itself
+    const std::type_info& type = typeid(handler);  // before the call, in which it may finish
     handler.on_io(*source, ev.events);
     note({.kind = Step::Kind::Io, .handler = &type});
   }

@@ -1,14 +1,16 @@
-// One thread, one level-triggered epoll, and the lifetime rule of everything that hangs on it:
-// a source is pinned, is a *member* of the object that handles it, and is declared *below* its fd,
-// so it deregisters before the fd closes. Disarming a source also erases its events from the batch
-// in progress. An object that is done disarms its sources and is moved into `loop.retire()`, which
-// frees it after the batch. It knows nothing of what its sources carry.
+// The event loop: one thread and one level-triggered epoll, timers, signals. Owned by main.
 //
-// The kernel is given a key, not an address: the number of an entry of `entries_` and how often the
-// entry was in use before. An event whose key is not current is dropped, so neither an event of the
-// batch in progress nor a registration that outlives its source can reach a handler that is gone.
+// The lifetime rule: a source is pinned, is a *member* of the object that handles it, and is
+// declared *below* its fd, so that it deregisters before the fd closes. Disarming a source also
+// erases its events from the batch in progress. An object that has finished disarms its sources and
+// is moved into `loop.retire()`, which frees it after the batch.
 //
-// Level-triggered, because a relay yields after a few rounds and must be called again.
+// The kernel has a key of each registration, not an address: the number of an entry of `entries_`
+// and a count that differs for each use of this number. An event with a key that is not current is
+// dropped. Therefore neither an event of the batch in progress nor a registration that outlives its
+// source can reach a handler that was destroyed.
+//
+// It is level-triggered because a relay yields after a few rounds and must be called again.
 #pragma once
 
 #include <sys/epoll.h>
@@ -35,22 +37,23 @@
 
 namespace portfwd {
 
-// Logs turns of the loop that took long: everybody else had to wait so long. Owned by the loop.
+// Logs turns of the loop that took long, since all other handlers wait for a turn to end. Owned by
+// the loop.
 class SlowTurns {
  public:
   static constexpr Duration kSlow = std::chrono::milliseconds(250);
   static constexpr Duration kBetweenLines = std::chrono::seconds(10);
 
-  /// Notes the CPU time once a second, so that a line can say whether the turn computed or waited,
-  /// for the kernel or for a processor. Called before each turn.
+  /// Records the CPU time once a second. From it, a line shows whether the turn computed or waited
+  /// for the kernel or a processor. Must be called in each turn, after the wait.
   void sample(TimePoint now);
   /// Writes a line, at most one in ten seconds; the next one says how many turns were left out.
-  /// @param mostly what took longest of the turn @param mostly_took so long
+  /// @param mostly the longest step of the turn @param mostly_took its duration
   void report(TimePoint now, Duration took, std::string_view mostly, Duration mostly_took);
 
  private:
   TimePoint sampled_ = TimePoint::min();
-  Duration cpu_{};  ///< at that time
+  Duration cpu_{};  ///< CPU time of the thread at sampled_
   TimePoint told_ = TimePoint::min();
   unsigned left_out_ = 0;
 };
@@ -69,7 +72,7 @@ class IoHandler {
   ~IoHandler() = default;
 };
 
-/// One fd's registration. Borrows the fd, the loop and the handler; all outlive it.
+/// The registration of one fd. Borrows the fd, the loop and the handler, which must outlive it.
 class IoSource {
  public:
   IoSource(EventLoop& loop, int fd, IoHandler& handler) noexcept
@@ -78,14 +81,14 @@ class IoSource {
   IoSource& operator=(const IoSource&) = delete;
   ~IoSource() { disarm(); }
 
-  /// Asks for `events`; 0 deregisters, since HUP and ERR cannot be masked and would spin.
-  /// Costs no system call when the mask is what it was. Source: epoll_ctl(2).
+  /// Requests `events`; 0 deregisters, since HUP and ERR cannot be masked and would spin.
+  /// Makes no system call if the mask does not change. Source: epoll_ctl(2).
   Result<void> watch(std::uint32_t events);
   void disarm() noexcept;
-  /// Closes the descriptor of this source, and disarms the source by that: the kernel deregisters
-  /// a descriptor that is closed, so it costs no call of its own. Must not be used where another
-  /// descriptor refers to the same open file: its events would go on to wake the loop.
-  /// @param owner holds the descriptor of this source. Source: epoll(7), questions and answers.
+  /// Closes the descriptor of this source, which also disarms the source: the kernel deregisters a
+  /// descriptor when it is closed, so no second system call is needed. Must not be used if another
+  /// descriptor refers to the same open file: its events would continue to wake the loop.
+  /// @param owner owner of this source's descriptor. Source: epoll(7), questions and answers.
   void close(UniqueFd& owner) noexcept;
   [[nodiscard]] std::uint32_t mask() const noexcept { return mask_; }
   [[nodiscard]] int fd() const noexcept { return fd_; }
@@ -94,18 +97,18 @@ class IoSource {
   friend class EventLoop;
   EventLoop& loop_;
   IoHandler& handler_;
-  int fd_;  ///< the owner's, which outlives the registration; -1 after close()
+  int fd_;  ///< borrowed; -1 after close()
   std::uint32_t mask_ = 0;
-  std::uint32_t entry_ = 0;  ///< in the loop's table, while mask_ is not 0
+  std::uint32_t entry_ = 0;  ///< number in the loop's `entries_`, while mask_ is not 0
 };
 
-/// A one-shot deadline. Pinned; borrows the loop. The callback may arm it again, and may destroy
-/// any other timer, but not its own: move the owner into retire() instead. Armed for now it is a
-/// task for the next turn, and cancelled by its owner's death like any other.
+/// A one-shot timer. Pinned; borrows the loop. The callback may arm it again and may destroy other
+/// timers, but not this one: move the owner into retire() instead. arm_now() makes it a task for
+/// the next turn. Its destruction disarms it.
 class Timer {
  public:
   using Callback = std::move_only_function<void()>;
-  /// @param owner for the log, when the callback took long
+  /// @param owner named in the log if the callback took long
   Timer(EventLoop& loop, Callback callback,
         std::source_location owner = std::source_location::current())
       : loop_(loop), callback_(std::move(callback)), owner_(owner) {}
@@ -129,7 +132,7 @@ class Timer {
   bool armed_ = false;
 };
 
-/// Called before each wait, such as to drain a library that holds messages in its own queue.
+/// Called before each wait, for example to drain the message queue of a library.
 class WaitHook {
  public:
   virtual void before_wait() = 0;
@@ -138,7 +141,7 @@ class WaitHook {
   ~WaitHook() = default;
 };
 
-/// What may be moved into retire().
+/// An object that can be moved into retire().
 class Retirable {
  public:
   virtual ~Retirable() = default;
@@ -146,30 +149,31 @@ class Retirable {
 
 class EventLoop {
  public:
-  /// Throws nothing; `status()` tells whether the kernel gave an epoll fd. Without one it must not
-  /// be used.
+  /// Must not be used if status() is an error.
+  /// @param clock borrowed
   explicit EventLoop(const Clock& clock);
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
   ~EventLoop();
 
+  /// The result of epoll_create1(2).
   [[nodiscard]] Result<void> status() const { return status_; }
   [[nodiscard]] const Clock& clock() const noexcept { return clock_; }
   [[nodiscard]] TimePoint now() const { return clock_.now(); }
 
-  /// Runs until stop(). @return the failure of the wait, which leaves nothing to run on.
+  /// Runs until stop(). @return the error of the wait, after which the loop cannot continue
   Result<void> run();
-  /// One wait of at most `limit` and one batch. For tests and for a shutdown that drains.
+  /// Waits for at most `limit` and handles one batch. For tests and for a shutdown that drains.
   Result<void> turn(Duration limit);
   void stop() noexcept { stopping_ = true; }
 
-  /// Takes an object whose sources are disarmed, or null; frees it after the batch in progress.
+  /// Frees `object` after the batch in progress. Its sources must be disarmed; it may be null.
   void retire(std::unique_ptr<Retirable> object) {
     if (object != nullptr) retired_.push_back(std::move(object));
   }
 
-  /// Returns the memory of registrations that have ended to the allocator, as far as possible. For
-  /// use when most of many sources were disarmed.
+  /// Returns memory of entries that are free to the allocator: those behind the last entry in use.
+  /// For use after most of many sources were disarmed.
   void release_memory();
 
   void add_hook(WaitHook& hook) {
@@ -178,27 +182,26 @@ class EventLoop {
   }
   void remove_hook(WaitHook& hook) noexcept { std::erase(hooks_, &hook); }
 
-  /// From the end of one wait to the beginning of the next, hooks included: so long everybody else
-  /// had to wait at most.
+  /// The longest time from the end of one wait to the beginning of the next, hooks included.
   [[nodiscard]] Duration longest_turn() const noexcept { return longest_turn_.took; }
-  /// How many turns there were, the one in progress included.
+  /// The number of turns, the one in progress included.
   [[nodiscard]] std::uint64_t turns() const noexcept { return turns_; }
-  /// When a source was last ready; the distant past if none ever was.
+  /// When a source was last ready; TimePoint::min() before the first time.
   [[nodiscard]] TimePoint last_io() const noexcept { return last_io_; }
-  /// Whether this turn was told of as many events as it takes: more sources may be ready.
+  /// Whether the wait returned as many events as fit in a batch, so that more sources may be ready.
   [[nodiscard]] bool is_saturated() const noexcept { return saturated_; }
-  /// What of the longest turn took longest: the class of a handler, the function that made a timer.
+  /// The longest step of the longest turn: the class of a handler, or of the owner of a timer.
   [[nodiscard]] std::string longest_turn_in() const { return longest_turn_.mostly.text(); }
 
  private:
   friend class IoSource;
   friend class Timer;
-  /// What ran in a turn, for the log: nothing of it may take long.
+  /// One step of a turn, for the log.
   struct Step {
     enum class Kind : std::uint8_t { None, Io, Timer, Hook, Release };
     Kind kind = Kind::None;
-    const std::type_info* handler = nullptr;  ///< of Io and Hook
-    std::source_location owner{};             ///< of Timer
+    const std::type_info* handler = nullptr;  ///< for Io and Hook
+    std::source_location owner{};             ///< for Timer
     Duration took{};
     [[nodiscard]] std::string text() const;
   };
@@ -209,8 +212,8 @@ class EventLoop {
   /// One registration with the kernel.
   struct Entry {
     IoSource* source = nullptr;   ///< null: free
-    std::uint32_t uses = 0;       ///< before this one
-    std::uint32_t next_free = 0;  ///< of a free one: the next free one, see first_free_
+    std::uint32_t uses = 0;       ///< differs for each use of this number
+    std::uint32_t next_free = 0;  ///< if this one is free: the next free one, see first_free_
   };
 
   [[nodiscard]] std::uint32_t add_entry(IoSource& source);
@@ -221,7 +224,7 @@ class EventLoop {
   void dispatch(std::span<const epoll_event> batch);
   void expire_timers();
   void run_hooks();
-  /// Ends a step that began where the last one ended.
+  /// Ends a step, which began at the end of the previous one.
   void note(Step step);
   void end_turn(TimePoint now);
   [[nodiscard]] Duration wait_limit(TimePoint now, Duration limit) const;
@@ -231,14 +234,14 @@ class EventLoop {
   UniqueFd epoll_;
   Result<void> status_;
   std::vector<Entry> entries_;
-  std::uint32_t first_free_ = 0;  ///< entries_.size(): none is free
-  std::uint32_t least_uses_ = 0;  ///< of a new entry
+  std::uint32_t first_free_ = 0;  ///< entries_.size() if none is free
+  std::uint32_t least_uses_ = 0;  ///< `uses` of a new entry
   std::uint64_t turns_ = 0;
   std::set<std::pair<TimePoint, Timer*>> timers_;
   std::vector<std::unique_ptr<Retirable>> retired_;
   std::vector<WaitHook*> hooks_;
   TimePoint expiring_ = TimePoint::min();
-  TimePoint woken_ = TimePoint::min();  ///< before the first wait
+  TimePoint woken_ = TimePoint::min();  ///< end of the last wait; min(): none yet
   TimePoint last_io_ = TimePoint::min();
   TimePoint noted_{};  ///< the end of the last step
   Step longest_step_;  ///< of this turn
@@ -247,18 +250,18 @@ class EventLoop {
   bool stopping_ = false;
   bool dispatching_ = false;
   bool saturated_ = false;
-  bool has_pwait2_ = true;  ///< until the kernel says that it lacks it
+  bool has_pwait2_ = true;  ///< assumed until a call fails with ENOSYS
 };
 
-// Signals as loop events: SIGTERM, SIGINT and SIGHUP through a signalfd. Owned by main. The signals
-// stay blocked for the thread; a child that is started must unblock them for itself.
+// Signals as events of the loop, through a signalfd. Owned by main. The signals stay blocked for
+// the thread; a child process must unblock them for itself.
 class Signals final : private IoHandler {
  public:
   using Callback = std::move_only_function<void(int signal)>;
-  /// @param callback called once for each signal that arrived, from the loop.
+  /// Blocks `signals`. @param callback called from the loop for each signal that arrives
   Signals(EventLoop& loop, std::initializer_list<int> signals, Callback callback);
 
-  /// @return the failure of signalfd(2) or epoll_ctl(2), if any; then no signal will be reported.
+  /// The error of signalfd(2) or epoll_ctl(2), if any; then no signal is reported.
   [[nodiscard]] Result<void> status() const { return status_; }
 
  private:
