@@ -8,7 +8,8 @@ namespace portfwd {
 
 namespace {
 
-constexpr Duration kCalm = std::chrono::seconds(1);  ///< between one shortage and another
+constexpr Duration kCalm =
+    std::chrono::seconds(1);  ///< time without a shortage, after which one is another
 
 int lowest_free_descriptor() {
   const UniqueFd probe(::eventfd(0, EFD_CLOEXEC));
@@ -40,7 +41,8 @@ AcceptGate::AcceptGate(EventLoop& loop, OnShortage on_shortage)
       on_shortage_(std::move(on_shortage)),
       measure_again_(loop, [this] { measure_again(); }) {}
 
-/// Few connections are half of what the busiest member has, so one without any is admitted.
+/// With Shortage::BusiestWait, admits members with at most half as many connections as the busiest
+/// one, and so every member without any.
 bool AcceptGate::admits(const Member& member) const {
   if (shortage_ == Shortage::None) return true;
   return shortage_ == Shortage::BusiestWait && 2 * member.connections_ <= most_connections_;
@@ -62,8 +64,8 @@ Shortage AcceptGate::shortage_with(int in_use) const {
 
 void AcceptGate::enter(Shortage shortage, const Error& error) {
   if (shortage <= shortage_) return;
-  const bool another =
-      loop_.now() - measured_at_ >= kCalm;  // not measured since: nothing was short
+  // While descriptors are short, they are measured every kRetry.
+  const bool another = loop_.now() - measured_at_ >= kCalm;
   set_shortage(shortage);
   if (!std::exchange(reported_, true) && another) on_shortage_(error);
 }

@@ -1,8 +1,8 @@
-// Accept throttling for all listeners, for when descriptors run short: at first the members with
-// the most connections pause, then all members, so that one forward with very many connections
-// leaves descriptors to the others, and all forwards leave some to detection and control. Nothing
-// spins and no client is dropped: clients wait in the kernel's queue, and accepting resumes without
-// an event from outside. Owned by RelayParts; its members accept.
+// Accept throttling for all listeners. When descriptors are short, the members with the most
+// connections pause first, then all members. So one forward with very many connections leaves
+// descriptors to the others, and all forwards leave some to discovery and control. Nothing spins
+// and no client is dropped: clients wait in the kernel's queue, and a timer resumes accepting.
+// Owned by RelayParts; its members accept.
 //
 //   descriptors in use    0 ─────────────── short_from ─────────────── reserve_from ────── all
 //   members admitted            all             those with few connections         none
@@ -18,16 +18,16 @@
 
 namespace portfwd {
 
-/// Which members pause for want of descriptors.
+/// Which members pause because descriptors are short.
 enum class Shortage : std::uint8_t { None, BusiestWait, AllWait };
 
 class AcceptGate {
  public:
-  /// One listener, or one set of flows: something that takes a descriptor for each client. Pinned;
-  /// the gate outlives it.
+  /// A user of one descriptor for each client: a listener, or a set of flows. Pinned; the gate must
+  /// outlive it.
   class Member {
    public:
-    /// Called when admitted() may have changed. Must not make or destroy members.
+    /// Called when admitted() may have changed. Must not create or destroy members.
     using OnChange = std::move_only_function<void()>;
     /// @param on_change may be empty
     explicit Member(AcceptGate& gate, OnChange on_change = nullptr);
@@ -35,11 +35,12 @@ class AcceptGate {
     Member& operator=(const Member&) = delete;
     ~Member();
 
+    /// Whether this member may accept clients at present.
     [[nodiscard]] bool admitted() const { return gate_.admits(*this); }
-    /// A client of this member has the descriptor `fd` now. The kernel gives out the lowest free
-    /// number, so it tells how many are in use.
+    /// A client of this member has got the descriptor `fd`. The kernel assigns the lowest free
+    /// number, so `fd` measures how many are in use.
     void accepted(int fd);
-    /// How many clients of this member are connected.
+    /// Sets the number of clients of this member that are connected.
     void set_connections(std::size_t count) { connections_ = count; }
 
    private:
@@ -49,7 +50,7 @@ class AcceptGate {
     std::size_t connections_ = 0;
   };
 
-  /// A descriptor that a client will need for its target's end: it counts as in use.
+  /// A descriptor that a client will need for its connection to the target; it counts as in use.
   class Claim {
    public:
     explicit Claim(AcceptGate& gate) : gate_(gate) { ++gate_.claimed_; }
@@ -64,14 +65,15 @@ class AcceptGate {
     AcceptGate& gate_;
   };
 
-  /// Between two retries, each of which costs one accept(2) for every listener with a client in its
+  /// Interval of retries, each of which costs one accept(2) for every listener with a client in its
   /// queue.
   static constexpr Duration kRetry = std::chrono::milliseconds(100);
-  /// After a descriptor was freed; not at once, since re-arming costs a call for every listener.
+  /// Least time between two retries when descriptors are freed, since re-arming costs a system call
+  /// for every listener.
   static constexpr Duration kSoon = std::chrono::milliseconds(10);
 
-  /// Called once for each shortage, however often accepting pauses and resumes in it, with EMFILE
-  /// (the limit of this process), ENFILE (of the machine), ENOBUFS or ENOMEM.
+  /// Called once for each shortage, even if accepting pauses and resumes several times in it, with
+  /// EMFILE (limit of this process), ENFILE (limit of the machine), ENOBUFS or ENOMEM.
   using OnShortage = std::move_only_function<void(const Error& error)>;
 
   /// Reads DescriptorLimits.
@@ -81,18 +83,19 @@ class AcceptGate {
   ~AcceptGate() { assert(members_.empty() && claimed_ == 0); }
 
   [[nodiscard]] Shortage shortage() const { return shortage_; }
-  /// The shortage at this moment: descriptors may be short though no client has connected.
+  /// The shortage at this moment. Descriptors may be short although no client has connected.
   [[nodiscard]] Shortage measured_shortage() const;
-  /// How many members are not admitted.
+  /// The number of members that are not admitted.
   [[nodiscard]] std::size_t paused_members() const;
 
-  /// accept(2) failed for want of what `error` says.
+  /// Must be called when accept(2) has failed with an error of a shortage. All members pause.
   void close(const Error& error) { enter(Shortage::AllWait, error); }
-  /// A connection has ended: descriptors may be free again.
+  /// Must be called when a connection has ended: descriptors may be free again.
   void descriptor_freed();
-  /// Whether set_queue_empty() is waited for.
+  /// Whether a shortage was reported and set_queue_empty() has not ended it yet.
   [[nodiscard]] bool shortage_reported() const { return reported_; }
-  /// A member has accepted all clients in its queue: the shortage, if there was one, is over.
+  /// Must be called when a member has accepted all clients in its queue. Unless descriptors are
+  /// still short, this ends the reported shortage: the next one is reported again.
   void set_queue_empty() { reported_ = shortage_ != Shortage::None; }
 
  private:
@@ -108,7 +111,7 @@ class AcceptGate {
   DescriptorLimits limits_ = DescriptorLimits::read();
   int claimed_ = 0;
   Shortage shortage_ = Shortage::None;
-  std::size_t most_connections_ = 0;  ///< of one member, when last measured
+  std::size_t most_connections_ = 0;  ///< of one member, at measured_at_
   TimePoint measured_at_{};
   bool reported_ = false;
   Timer measure_again_;  ///< armed while something is short

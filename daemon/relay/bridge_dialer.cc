@@ -14,8 +14,8 @@ constexpr Error kNotInside{EHOSTUNREACH, "connect to the container's address"};
 
 }  // namespace
 
-/// One attempt: the connection is looked at before it is handed over. To an address that is not
-/// proven it is made from a port that was looked at too.
+/// One attempt. The connection is verified before it is passed on. If an address is not proven, the
+/// socket is first bound to a port that has no connection inside.
 class BridgeDialer::Attempt final : public Dial, private DialHandler, private SocketSource {
  public:
   Attempt(BridgeDialer& owner, const std::vector<Address>& addresses, TimePoint deadline,
@@ -33,7 +33,7 @@ class BridgeDialer::Attempt final : public Dial, private DialHandler, private So
     }
   }
 
-  /// What was connected within the constructor, to the container; else invalid.
+  /// The socket that was connected within the constructor, to the container; otherwise invalid.
   [[nodiscard]] UniqueFd take_connected() { return std::move(connected_); }
 
  private:
@@ -80,12 +80,12 @@ class BridgeDialer::Attempt final : public Dial, private DialHandler, private So
 
   BridgeDialer& owner_;
   DialHandler& handler_;
-  const bool proven_;         ///< every address that is dialled
-  std::vector<Port> unseen_;  ///< ours, of which nothing was seen inside before we connected
+  const bool proven_;         ///< all addresses to dial are
+  std::vector<Port> unseen_;  ///< our ports that had no connection inside before
   NetnsDialer dialer_;
   std::unique_ptr<Dial> dial_;
   UniqueFd connected_;
-  Timer nowhere_;  ///< there is no address to dial, or what was connected does not lead inside
+  Timer nowhere_;  ///< no address to dial, or another machine answered
 };
 
 Result<BridgeDialer::Inside> BridgeDialer::Inside::open(pid_t pid) {

@@ -1,12 +1,12 @@
-// Dials a container from the host, at its own address: for a container whose network namespace
-// cannot be entered. Listeners on a wildcard address inside are reached this way, those on its
-// loopback are not. Owned per network namespace; it knows no listeners.
+// A dialer that connects from the host to a container's own addresses, for a container whose
+// network namespace cannot be entered. It reaches listeners on these addresses and on a wildcard
+// inside, but not those on loopback. Owned per network namespace; it knows no listeners.
 //
-// The container itself determines which addresses it has, and another machine may have the same
-// one: so the first connection to an address counts only if /proc shows its peer inside, and showed
-// no peer with our port before we connected. Nothing is sent before. The second condition is
-// against a container that makes up peers, one for every port that the host may use: it cannot know
-// ours in the time between the two reads.
+// The container determines which addresses it has, and another machine may have the same one. So
+// the first connection to an address is used only if /proc shows its other end inside, and showed
+// no connection from our port before we connected. Nothing is sent before that. The second
+// condition protects against a container that simulates peers, one for every port that the host may
+// use: it cannot know our port in the time between the two reads.
 #pragma once
 
 #include <set>
@@ -19,23 +19,26 @@ namespace portfwd {
 
 class BridgeDialer final : public Dialer {
  public:
-  /// What can be read of the namespace from outside.
+  /// What can be read of the namespace from outside, in /proc.
   struct Inside {
     ProcNetAddresses addresses;
     ProcNetSockets table;
     [[nodiscard]] static Result<Inside> open(pid_t pid);
   };
-  /// @param context borrowed; outlives every Dial.
+  /// @param context borrowed; must outlive every Dial.
   BridgeDialer(RelayContext& context, Inside inside)
       : context_(context), inside_(std::move(inside)), sockets_(context) {}
 
-  /// A loopback address among `candidates` stands for a wildcard: the container's own addresses of
-  /// that family are dialled. EHOSTUNREACH: it has none, or another machine answered.
+  /// A loopback address in `candidates` stands for a wildcard: the container's own addresses of
+  /// that family are dialled. Fails with EHOSTUNREACH if it has none, or if another machine
+  /// answered.
   [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,
                                DialHandler& handler) override;
 
+  /// The container's own addresses, read now.
   [[nodiscard]] std::vector<IpAddress> addresses() const { return inside_.addresses.read(); }
-  /// Its sockets, from files that stay valid after the process by which they were found has ended.
+  /// The sockets of the namespace. The files stay valid after the process that they were found by
+  /// has exited.
   [[nodiscard]] Result<ProcNetSockets> table() const { return inside_.table.copy(); }
 
  private:
@@ -45,7 +48,7 @@ class BridgeDialer final : public Dialer {
 
   RelayContext& context_;
   Inside inside_;
-  std::set<IpAddress> proven_;  ///< a connection to it was seen inside, and it has it still
+  std::set<IpAddress> proven_;  ///< own addresses to which a connection was seen inside
   HostSockets sockets_;
 };
 

@@ -15,7 +15,7 @@ namespace portfwd {
 
 namespace {
 
-/// Cuts off and returns what comes before `mark`, or all of it.
+/// Removes the text up to and including `mark`, or all of it. @return the text before `mark`
 std::string_view take_until(std::string_view& text, char mark) {
   const auto end = std::min(text.find(mark), text.size());
   const std::string_view head = text.substr(0, end);

@@ -1,29 +1,29 @@
-// Identifies the local user who owns an accepted connection. Loopback is open to every user of the
-// machine, so the kernel is asked about each accepted connection, by its exact pair of addresses.
-// Owned by RelayParts, borrowed by every forward port. It returns a verdict and resets nothing.
+// Identification of the local user who owns an accepted connection. Every user of the machine can
+// connect to loopback, so the kernel is queried about each accepted connection, by its exact pair
+// of addresses. Owned by RelayParts, borrowed by every forward port. It returns a verdict and
+// resets nothing.
 //
-// The owner of a client on another machine cannot be known: one setting allows all of them or none.
-// A client on this machine is examined whatever address it comes from, so that a forward that
+// The owner of a client on another machine cannot be identified: one setting allows all of them or
+// none. A client on this machine is examined at every source address, so that a forward that
 // listens on the network is not open to the machine's other users.
 //
-// The answer counts only for a *live* owner, by four conditions that belong together:
-//  - the socket found is neither a listener nor in TIME_WAIT (the lookup falls back to those), nor
-//    one that only now begins to connect from the same port;
-//  - its inode is not 0: before Linux 6.16 a socket that was closed shows as uid 0, which taken at
-//    face value would allow every client that sends and closes;
-//  - our own socket is not in CLOSE *after* the lookup: while it lives, no other socket can have
-//  its
-//    4-tuple, but after a reset another user may have taken over the port;
-//  - the uid has a name in our user namespace: the overflow uid stands for any user.
+// The answer is used only for a *live* owner, by four conditions that are all needed:
+//  - The socket found is neither a listener nor in TIME_WAIT (the lookup falls back to those), nor
+//    one that is still connecting from the same port.
+//  - Its inode is not 0: before Linux 6.16 a socket that was closed is reported with uid 0, which
+//    would allow every client that sends and closes.
+//  - Our own socket is not in CLOSE *after* the lookup. Until then no other socket can have its
+//    4-tuple, but after a reset another user may have taken over the port.
+//  - The uid is mapped in our user namespace: the overflow uid stands for any user.
 // The cost: a client that connects, writes and closes at once is often refused.
 //
 // The kernel does not report the sender of a datagram. It can report which socket would receive the
-// answer: the one bound to the source address, at this moment. So only the user's own sockets get
-// answers. But another user may send with the source address of a socket of this user's (from a
-// socket on another address of this machine with the same port, with IP_PKTINFO), and may take over
-// its port when it closes: so a sender is examined again at intervals. A datagram whose source is
-// the host port of a forward is refused: its answer would go to that forward, and the next answer
-// would return, without end. Source: inet_diag_find_one_icsk in net/ipv4/inet_diag.c;
+// answer: the one that is bound to the source address, at this moment. So only the user's own
+// sockets get answers. But another user may send with the source address of a socket of this user
+// (from a socket on another address of this machine with the same port, with IP_PKTINFO), and may
+// take over the port when that socket closes. So a sender is examined again at intervals. A
+// datagram from the host port of a forward is refused: the answer would go to that forward, and its
+// answer would return, without end. Source: inet_diag_find_one_icsk in net/ipv4/inet_diag.c;
 // tests/second_user.
 #pragma once
 
@@ -50,20 +50,20 @@ struct UidRange {
   friend bool operator==(const UidRange&, const UidRange&) = default;
 };
 
-/// The ranges of the lines of /etc/subuid that name `user` or `uid`. A line that is not
+/// The ranges in the lines of /etc/subuid that name `user` or `uid`. A line that is not
 /// NAME:FIRST:COUNT is skipped.
 [[nodiscard]] std::vector<UidRange> parse_subuids(std::string_view text, std::string_view user,
                                                   uid_t uid);
 
-/// The subordinate user ids of one user: inside rootless containers they are other users, on the
-/// host they are this user's. Reads /etc/subuid on first use, and again when it has changed. Owned
-/// by ClientIdentity. Source: subuid(5).
+/// The subordinate user ids of one user. Inside rootless containers they are other users; on the
+/// host they belong to this user. Reads /etc/subuid on first use, and again when it has changed.
+/// Owned by ClientIdentity. Source: subuid(5).
 class Subuids {
  public:
-  /// @param user login name, or empty where it is not known
+  /// @param user login name, or "" if it is not known
   Subuids(std::filesystem::path file, std::string user, uid_t uid)
       : file_(std::move(file)), user_(std::move(user)), uid_(uid) {}
-  /// A file that cannot be read holds no ranges.
+  /// Whether `uid` is in one of the ranges. A file that cannot be read contains none.
   [[nodiscard]] bool contains(uid_t uid);
 
  private:
@@ -72,14 +72,15 @@ class Subuids {
   std::filesystem::path file_;
   std::string user_;
   uid_t uid_;
-  struct stat seen_ {};  ///< of the file when it was read; all zero before
+  struct stat seen_ {};  ///< state of the file when it was read; all zero before
   std::vector<UidRange> ranges_;
 };
 
-/// Which clients one forward allows, besides those of its user, of the user's subuids, and of root.
+/// The clients that one forward allows, besides those of its user, of the user's subuids, and of
+/// root.
 struct Admission {
   bool restrict_to_user = true;    ///< false: every user of this machine
-  std::vector<uid_t> allow_users;  ///< these too
+  std::vector<uid_t> allow_users;  ///< allowed as well
   bool allow_remote = false;       ///< clients of other machines
   friend bool operator==(const Admission&, const Admission&) = default;
 };
@@ -87,13 +88,13 @@ struct Admission {
 struct ClientVerdict {
   enum class Kind : std::uint8_t { Allowed, OtherUser, Unidentified, Remote };
   Kind kind = Kind::Unidentified;
-  std::optional<uid_t> uid;  ///< nothing: not asked for, or there is no live owner
+  std::optional<uid_t> uid;  ///< nothing: not looked up, or there is no live owner
   std::uint32_t inode = 0;   ///< of the client's socket; 0 without a uid
-  std::string trouble{};     ///< why the kernel could not be asked, remedy included, or ""
+  std::string trouble{};     ///< why the kernel cannot be queried, with the remedy, or ""
   [[nodiscard]] bool allowed() const { return kind == Kind::Allowed; }
 };
 
-/// How many clients all forwards together have refused since the start, by the reason.
+/// Numbers of clients that all forwards together have refused since the start, by reason.
 struct RefusedClients {
   std::uint64_t other_user = 0;
   std::uint64_t unidentified = 0;
@@ -102,25 +103,28 @@ struct RefusedClients {
 
 class ClientIdentity {
  public:
-  /// @param diag made in the network namespace and the user namespace of the listeners
-  /// @param owner whose clients are allowed, besides root's and those of the owner's subuids
-  /// @param modules borrowed; null: the kernel has them
+  /// @param diag created in the network namespace and the user namespace of the listeners
+  /// @param owner the user whose clients are allowed, besides those of root and of the subuids
+  /// @param modules borrowed; null: assumed to be available
   ClientIdentity(SockDiag diag, uid_t owner, Subuids subuids, const DiagModules* modules = nullptr)
       : diag_(std::move(diag)), subuids_(std::move(subuids)), owner_(owner), modules_(modules) {}
 
-  /// For use right after accept(2), before a byte is read. Synchronous, a few µs.
-  /// @param client, ours both ends as accept(2) and the listener have them: the socket itself loses
-  /// them with a reset. A wildcard `ours` is looked up.
+  /// Examines a client; for use directly after accept(2), before a byte is read. Synchronous, takes
+  /// a few µs. Counts a refusal.
+  /// @param client, ours both ends, from accept(2) and the listener: after a reset the socket no
+  /// longer has them. If `ours` is a wildcard, the local address is looked up.
   [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client, const Endpoint& ours,
                                       const Admission& admission);
-  /// For the sender of a datagram, before it is relayed. @param ours what it was sent to
+  /// Examines the sender of a datagram, before it is relayed. Counts a refusal.
+  /// @param ours the address and port that it was sent to
   [[nodiscard]] ClientVerdict examine_sender(const Endpoint& client, const Endpoint& ours,
                                              const Admission& admission);
-  /// For a sender that was allowed, at intervals. A refusal is not counted.
-  /// @param inode of its socket then: another socket is another client, whichever user owns it
+  /// Examines a sender again that was allowed; for use at intervals. Does not count a refusal.
+  /// @param inode ClientVerdict::inode of that time. Another socket is another client, even if the
+  /// same user owns it.
   [[nodiscard]] bool is_still_allowed(const Endpoint& client, const Endpoint& ours,
                                       const Admission& admission, std::uint32_t inode);
-  /// Adds a host port of UDP, while a forward has it.
+  /// Registers an address and UDP port to which a forward is bound, until remove_port().
   void add_port(const Endpoint& bound) {
     [[maybe_unused]] const bool added = ports_.insert(bound).second;
     assert(added);
@@ -130,7 +134,7 @@ class ClientIdentity {
     assert(removed == 1);
   }
 
-  /// Why clients cannot be identified, remedy included; "" when they can.
+  /// Why clients cannot be identified, with the remedy; "" if they can.
   [[nodiscard]] std::string trouble(Protocol protocol) const {
     return modules_ == nullptr ? "" : modules_->trouble(protocol);
   }

@@ -15,7 +15,7 @@ namespace portfwd {
 
 namespace {
 
-constexpr int kMostDiscarded = 4096;  // in one call, however fast a sender is
+constexpr int kMostDiscarded = 4096;  // in one call, even if the sender is faster
 
 }  // namespace
 
@@ -44,7 +44,7 @@ void DatagramSocket::connect_to(const SockAddr& address) const {
   (void)::connect(fd_.get(), address.get(), address.length);
 }
 
-/// Connecting does not empty the queue.
+/// Empties the queue, which connect(2) does not.
 void DatagramSocket::discard() const {
   for (int i = 0; i < kMostDiscarded; ++i) {
     if (::recv(fd_.get(), nullptr, 0, MSG_DONTWAIT | MSG_TRUNC) < 0) return;
@@ -58,7 +58,8 @@ void DatagramSocket::refuse() {
   refusing_ = true;
 }
 
-/// An address without a family ends the connection. Source: udp(7), connect(2).
+/// Connecting to an address of family AF_UNSPEC dissolves the association. Source: udp(7),
+/// connect(2).
 void DatagramSocket::receive(bool watched) {
   if (std::exchange(refusing_, false)) {
     if (endpoint_.address.is_any()) discard();
@@ -235,7 +236,7 @@ DatagramPort::DatagramPort(const RelayServices& services, ForwardPortSettings se
 
 // ---- commands and modes ------------------------------------------------------------------------
 
-/// Dials end now: their dialer may be destroyed next.
+/// Cancels dials at once: their dialer may be destroyed next.
 std::expected<void, BindFailure> DatagramPort::hold() {
   for (Flow* const flow : unconnected()) {
     if (core_.holds_clients()) {
@@ -273,7 +274,7 @@ std::expected<void, BindFailure> DatagramPort::serve(Dialer& dialer,
   return {};
 }
 
-/// The observer of a refusal may end further flows, or the phase.
+/// The observer of a refusal may end other flows, or the phase.
 void DatagramPort::dial_unconnected() {
   for (Flow* const flow : unconnected()) {
     if (!core_.serving()) return;
@@ -306,7 +307,7 @@ PortRecord DatagramPort::save() {
   return record;
 }
 
-/// The table keeps flows in the order in which they were used.
+/// Adds flows in the order of their last use, which the table relies on.
 void DatagramPort::restore(PortRecord record) {
   assert(core_.phase() == PortCore::Phase::New && flows_.empty());
   core_.counters() = record.counters;
@@ -355,7 +356,7 @@ void DatagramPort::on_mode_timeout() {
 
 // ---- towards the target ------------------------------------------------------------------------
 
-/// In Mode::Waiting the first datagram starts the timeout, and all wait in the kernel, unread.
+/// In Mode::Waiting the first datagram starts the timeout, and all datagrams stay in the kernel.
 void DatagramPort::on_io(IoSource& source, std::uint32_t) {
   if (mode_ == Mode::Waiting) {
     listener_.receive(false);
@@ -372,8 +373,8 @@ void DatagramPort::on_io(IoSource& source, std::uint32_t) {
   }
 }
 
-/// What comes from one client is sent in one call, in its order; between clients there is no order.
-/// A refusal is handled in the end, since that may use the receiver.
+/// Sends the datagrams of each client in one call, in their order; between clients no order is
+/// kept. A refusal is handled at the end, since that may use the receiver.
 void DatagramPort::relay_batch(std::size_t via, const ReceivedDatagrams& received) {
   std::optional<FlowKey> refused;
   std::array<bool, DatagramReceiver::kMessages> done{};
@@ -406,7 +407,8 @@ Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {
   return mode_ == Mode::Serving || may_wait ? admit(client, via) : nullptr;
 }
 
-/// The client's port may belong to another socket by now, of another user too, or to none.
+/// Authorizes the client again, at most once in kExamineAgain. Its port may now belong to another
+/// socket, possibly of another user, or to none.
 bool DatagramPort::authorize_again(Flow& flow) {
   if (core_.now() < flow.examined + kExamineAgain) return true;
   flow.examined = core_.now();
@@ -415,8 +417,8 @@ bool DatagramPort::authorize_again(Flow& flow) {
                                            core_.settings().admission, flow.client_inode);
 }
 
-/// @return null for a client that is refused, for which there is no room, or for which no socket
-/// could be connected
+/// Authorizes a new client and creates its flow. @return null if the client is refused, if there is
+/// no room, or if no socket could be connected
 Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
   const ClientVerdict verdict = core_.identity().examine_sender(
       client.client, listener_.local_end(via, client.at), core_.settings().admission);
@@ -459,15 +461,15 @@ void DatagramPort::on_flow_failed(Flow& flow, const Error& error) {
   end_refused(flow, error);
 }
 
-/// A client that is not allowed any more gets no answers; the target learns of its end from what it
-/// sends next.
+/// A client that is no longer allowed gets no answers. The target gets an ICMP error for the next
+/// datagram that it sends.
 void DatagramPort::on_answers(Flow& flow) {
   if (!authorize_again(flow)) return drop(flow);
   const Error error = relay_answers(flow);
   if (error.code != 0) end_refused(flow, error);
 }
 
-/// @return what the target's side has reported by ICMP; code 0: nothing
+/// @return the error that was reported by ICMP; code 0 if none was
 Error DatagramPort::relay_answers(Flow& flow) {
   Error error{};
   const DatagramRoute back{flow.key.client, flow.key.at};
@@ -475,7 +477,7 @@ Error DatagramPort::relay_answers(Flow& flow) {
     const auto received = core_.context().datagrams().receive(flow.socket());
     if (!received) {
       error = received.error();
-      continue;  // datagrams that came before it are still there
+      continue;  // earlier datagrams are still in the queue
     }
     if (received->messages.empty()) break;
     const bool all = received->all;
@@ -488,8 +490,8 @@ Error DatagramPort::relay_answers(Flow& flow) {
   return error;
 }
 
-/// New clients are refused only when no flow is left: a server may have sockets for single clients,
-/// and close one of them.
+/// Ends a flow that the target has refused. New clients are refused only when no flow is left: a
+/// server may have one socket for each client and close one of them.
 void DatagramPort::end_refused(Flow& flow, const Error& error) {
   ++core_.counters().failed;
   drop(flow);
@@ -529,7 +531,7 @@ void DatagramPort::drop(Flow& flow) {
   if (mode_ == Mode::Finishing && flows_.empty()) enter(mode_without_listener());
 }
 
-/// Answers that have arrived are relayed first.
+/// Ends all flows, after relaying answers that have arrived.
 void DatagramPort::drop_all() {
   while (!flows_.empty()) {
     Flow& flow = flows_.any();

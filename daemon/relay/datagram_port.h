@@ -3,14 +3,18 @@
 //
 //   Serving ── the target refuses the last flow ──► Refusing ── kRefusal ──► Serving
 //      │ hold()
-//   Finishing: flows go on, in case the server returns; new ones wait for it
-//      │ the last flow is refused, or after kFinish: flows pin the container's namespace
-//   Waiting ── a datagram arrives, and hold has passed ──► Refusing ── hold ──► Waiting
+//   Finishing: flows continue, in case the server returns; new ones wait for it
+//      │ the last flow has ended, or after kFinish: flows pin the container's namespace
+//   Waiting ── `hold` after the first datagram ──► Refusing ── hold ──► Waiting
 //
-// A client is authorized before its first datagram is relayed, and again every kExamineAgain before
-// more is relayed either way. Datagrams are lost where a network would lose them: when a queue is
-// full. The end of a client is not reported, so a flow ends when it has been idle for long, when
-// nothing listens any more, or in favour of another flow when there are too many: see FlowTable.
+// With settings().hold of 0 it refuses instead of waiting. serve() leads to Serving from each mode,
+// and drain() and save() lead to Closed.
+//
+// A client is authorized before its first datagram is relayed, and again after kExamineAgain before
+// more is relayed in either direction. Datagrams are dropped when a queue is full, as a network
+// would do. The kernel does not report the end of a client, so a flow ends when it has been idle
+// for too long, when the target refuses it, when nothing listens, or when it is evicted: see
+// FlowTable.
 #pragma once
 
 #include <algorithm>
@@ -45,25 +49,27 @@ namespace portfwd {
 // by a DatagramListener. It knows neither flows nor users.
 //
 // An unconnected UDP socket cannot refuse a sender: the kernel sends "port unreachable" (ICMP) only
-// where no socket matches. So to refuse, the socket is connected to itself: it keeps its port, no
+// if no socket matches. So to refuse, the socket is connected to itself: it keeps its port, no
 // other socket can bind it, no sender matches it, and the kernel answers every datagram with the
-// error. A sender gets the error for its next datagram at the earliest. A wildcard socket cannot do
-// so, since connecting gives it one address and leaves the others to any program: it discards.
-// Fact: UdpPortFacts.ASocketConnectedToItselfKeepsItsPortAndRefuses
+// error. A sender gets the error for its next datagram at the earliest. A wildcard socket cannot
+// refuse, since connect(2) gives it one address and leaves the others to any program. It is not
+// read, and discards what it has received when it receives again. Fact:
+// UdpPortFacts.ASocketConnectedToItselfKeepsItsPortAndRefuses
 class DatagramSocket {
  public:
   /// Refuses at first. @param handler borrowed
   DatagramSocket(EventLoop& loop, BoundSocket bound, IoHandler& handler);
-  /// Goes on with a socket that save() returned; it is not watched at first.
+  /// Continues with a socket that save() returned; it is not watched at first.
   DatagramSocket(EventLoop& loop, BoundSocket bound, bool refusing, IoHandler& handler);
   DatagramSocket(const DatagramSocket&) = delete;
   DatagramSocket& operator=(const DatagramSocket&) = delete;
 
-  /// @param watched whether the handler is called for datagrams; else they wait in the kernel
+  /// Receives from every sender. @param watched whether the handler is called for datagrams;
+  /// otherwise they wait in the kernel
   void receive(bool watched);
-  /// Discards the datagrams that wait; senders are refused from now on.
+  /// Discards the datagrams that wait, and refuses senders from now on.
   void refuse();
-  /// Gives up the socket as it is; datagrams wait in it.
+  /// Returns the socket unchanged, with the datagrams in its queue, and no longer watches it.
   [[nodiscard]] UniqueFd save();
   [[nodiscard]] bool refusing() const { return refusing_; }
 
@@ -82,7 +88,8 @@ class DatagramSocket {
 };
 
 // The host port of a datagram forward: one port on a few addresses, bound together or not at all.
-// A member of a DatagramPort. It keeps ClientIdentity informed of which ports belong to forwards.
+// A member of a DatagramPort. Its sockets all receive or all refuse. It registers its addresses
+// with ClientIdentity, as ports of forwards.
 class DatagramListener {
  public:
   /// Closed at first. All references are borrowed.
@@ -92,12 +99,13 @@ class DatagramListener {
   DatagramListener& operator=(const DatagramListener&) = delete;
   ~DatagramListener() { close(); }
 
-  /// See bind_together(). The sockets refuse at first. Must be closed.
+  /// See bind_together(). The sockets refuse at first. The listener must be closed.
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses);
   void close();
-  /// See DatagramSocket; of all sockets, as refusing(). It is closed by save(), and must be closed
-  /// before restore().
+  /// Returns the sockets unchanged, see DatagramSocket::save(), and is closed.
   [[nodiscard]] std::vector<BoundSocket> save();
+  /// Continues with sockets that save() returned. The listener must be closed.
+  /// @param refusing refusing() before save()
   void restore(std::vector<BoundSocket> sockets, bool refusing);
   [[nodiscard]] bool refusing() const { return !sockets_.empty() && sockets_.front().refusing(); }
   void receive(bool watched);
@@ -108,9 +116,9 @@ class DatagramListener {
     assert(index < sockets_.size());
     return sockets_[index];
   }
-  /// What a client sends to. @param at its FlowKey::at
+  /// The address and port that a client sends to. @param at FlowKey::at of its flow
   [[nodiscard]] Endpoint local_end(std::size_t index, const std::optional<IpAddress>& at) const;
-  /// @param source of one of the sockets
+  /// The index of a socket. @param source the source of that socket
   [[nodiscard]] std::size_t index_of(const IoSource& source) const;
 
  private:
@@ -124,7 +132,7 @@ class DatagramListener {
 /// What identifies a flow.
 struct FlowKey {
   Endpoint client;
-  std::optional<IpAddress> at;  ///< the local address that it talks to, where there are several
+  std::optional<IpAddress> at;  ///< the local address that it sends to, if there are several
   friend bool operator==(const FlowKey&, const FlowKey&) = default;
 };
 
@@ -139,13 +147,13 @@ struct FlowKeyHash {
 
 /// How much would be lost with a flow, the least first.
 enum class FlowRank : std::uint8_t {
-  Answered,    ///< a question and its answer, one datagram each, as with DNS
-  Fleeting,    ///< up to two datagrams, and no sign that more will not follow
+  Answered,    ///< one question and one answer, as with DNS: most likely complete
+  Fleeting,    ///< other flows of up to two datagrams
   Young,       ///< up to kYoung datagrams
   Established  ///< more
 };
 
-/// @param asked, answered datagrams so far, each way
+/// @param asked, answered number of datagrams towards the target and back
 [[nodiscard]] constexpr FlowRank flow_rank(std::uint64_t asked, std::uint64_t answered) {
   constexpr std::uint64_t kYoung = 16;
   if (asked == 1 && answered == 1) return FlowRank::Answered;
@@ -153,24 +161,25 @@ enum class FlowRank : std::uint8_t {
   return asked + answered <= kYoung ? FlowRank::Young : FlowRank::Established;
 }
 
-// The flows of one datagram forward: finds the flow of a datagram, the flow that has been idle for
-// too long, and the flow to evict. They are found by the client's address and kept in LRU order,
-// one order for each rank, so each operation takes the same time with one flow as with thousands.
-// Owned by a DatagramPort. It knows no sockets: a Flow is a class that has `key`, `used`, `rank()`
-// and `place`.
+// The flows of one datagram forward: finds the flow of a datagram, a flow that has been idle for
+// too long, and the flow to evict. Flows are found by their key and kept in LRU order, one order
+// for each rank. So the time for each datagram does not depend on the number of flows; that of
+// to_evict() can, if clients have several addresses. Owned by a DatagramPort. It knows no sockets:
+// a Flow is a class that has `key`, `used`, `rank()` and `place`.
 //
 // The program that a client belongs to is not known, and on loopback all clients have one address.
-// So a flow is protected from a program that opens thousands of ports by what it has carried.
+// Therefore the number of datagrams that a flow has carried protects it from a program that opens
+// thousands of ports.
 template <class Flow>
 class FlowTable {
   using Order = std::list<std::unique_ptr<Flow>>;
 
  public:
-  /// Where a flow is in the table, which sets it.
+  /// The position of a flow in the table. Set by the table.
   struct Place {
     FlowRank rank = FlowRank::Fleeting;
     typename Order::iterator at;
-    std::size_t* of_client = nullptr;  ///< how many flows its client's address has
+    std::size_t* of_client = nullptr;  ///< number of flows of its client's address
   };
 
   static constexpr Duration kIdle = std::chrono::seconds(90);
@@ -200,7 +209,7 @@ class FlowTable {
     order_of(flow).erase(flow.place.at);
     return out;
   }
-  /// Makes the flow the one that was used last, with its rank of now.
+  /// Makes the flow the most recently used one, with its current rank.
   void touch(Flow& flow, TimePoint now) {
     assert(find(flow.key) == &flow);
     flow.used = now;
@@ -210,7 +219,7 @@ class FlowTable {
     to.splice(to.end(), from, flow.place.at);
   }
 
-  /// When the next flow will have been idle for too long; nothing while there is none.
+  /// When the next flow expires; nothing if there is no flow.
   [[nodiscard]] std::optional<TimePoint> next_expiry() const {
     std::optional<TimePoint> next;
     for (const Order& order : orders_) {
@@ -218,7 +227,7 @@ class FlowTable {
     }
     return next;
   }
-  /// A flow that has been idle for too long, or null.
+  /// A flow that has expired, or null.
   [[nodiscard]] Flow* expired(TimePoint now) const {
     for (const Order& order : orders_) {
       if (!order.empty() && end_of(*order.front()) <= now) return order.front().get();
@@ -226,8 +235,8 @@ class FlowTable {
     return nullptr;
   }
 
-  /// The flow to give up for another: among client addresses that have at least an equal share of
-  /// the table, the flow of the lowest rank that was used longest ago. Must not be empty.
+  /// The flow to evict for a new one: among client addresses that have at least an equal share of
+  /// the table, the least recently used flow of the lowest rank. The table must not be empty.
   [[nodiscard]] Flow& to_evict() const {
     assert(!empty());
     const std::size_t share = size() / clients_.size();
@@ -236,16 +245,17 @@ class FlowTable {
         if (*flow->place.of_client >= share) return *flow;
       }
     }
-    return any();  // not reached: not all can have less than their share
+    return any();  // not reached: not all addresses have less than the average
   }
 
   [[nodiscard]] std::size_t size() const { return by_key_.size(); }
   [[nodiscard]] bool empty() const { return by_key_.empty(); }
+  /// Some flow. The table must not be empty.
   [[nodiscard]] Flow& any() const {
     assert(!empty());
     return *by_key_.begin()->second;
   }
-  /// Takes time linear in the number of flows.
+  /// The flows for which `holds` returns true. Takes time linear in the number of flows.
   template <class Predicate>
   [[nodiscard]] std::vector<Flow*> all_that(const Predicate& holds) const {
     std::vector<Flow*> out;
@@ -263,64 +273,66 @@ class FlowTable {
   }
 
   std::unordered_map<FlowKey, Flow*, FlowKeyHash> by_key_;
-  std::map<IpAddress, std::size_t> clients_;  ///< flows of each
-  std::array<Order, 4> orders_;               ///< by rank, the one used longest ago first
+  std::map<IpAddress, std::size_t> clients_;  ///< number of flows of each
+  std::array<Order, 4> orders_;               ///< by rank, the least recently used first
 };
 
 class DatagramPort;
 struct FlowRecord;
 
-// One client of a datagram forward and the socket that represents it inside: made in the
-// container's namespace and connected to the listener, so that each client has a port of its own
-// there and the kernel reports when nothing listens any more. Owned by its DatagramPort, whose
-// on_answers(), on_flow_connected() and on_flow_failed() it calls. It knows neither users nor the
-// host's sockets.
+// One client of a datagram forward and the socket that represents it inside. The socket is created
+// in the container's namespace and connected to the listener, so that each client has a port of its
+// own there and the kernel reports when nothing listens. Owned by its DatagramPort; calls its
+// on_answers(), on_flow_connected() and on_flow_failed(). It knows neither users nor the host's
+// sockets.
 //
-// Until it is connected, a few datagrams of the client are kept.
+// Until it is connected, datagrams of the client are kept, up to kMostKept.
 class Flow final : public Retirable, private IoHandler, private DialHandler {
  public:
   static constexpr std::size_t kMostKept = 64 * 1024;  ///< bytes
-  static constexpr std::size_t kLeastCharge = 1024;    ///< bytes that a datagram counts, at least
+  static constexpr std::size_t kLeastCharge = 1024;    ///< bytes; shorter datagrams count as much
 
-  /// @param port, core borrowed @param socket index of the host's socket that the client talks to
+  /// @param port, core borrowed @param socket index of the host's socket that the client sends to
   Flow(DatagramPort& port, PortCore& core, const FlowKey& client, std::size_t socket)
       : key(client), via(socket), port_(port), core_(core) {}
   Flow(const Flow&) = delete;
   Flow& operator=(const Flow&) = delete;
   ~Flow() override = default;
 
-  /// Goes on with a flow that save() returned. @return false: its socket cannot be watched
+  /// Continues with a flow that save() returned. @return false if its socket cannot be watched
   [[nodiscard]] bool restore(FlowRecord record);
-  /// Gives up the flow's socket and datagrams; the flow has ended.
+  /// Moves the flow's socket and datagrams into a record, and ends the flow.
   [[nodiscard]] FlowRecord save();
 
-  /// The port is called within the call, where the socket is connected at once.
+  /// Dials the target. The port is called from within, if the socket is connected at once.
   void dial();
-  /// Waits for another dial().
+  /// Cancels a dial under way. dial() may be called again.
   void stop_dialling() { dial_.reset(); }
   [[nodiscard]] bool dialling() const { return dial_ != nullptr; }
-  /// The port is not called any more. Must be called once, before the flow is retired.
+  /// Ends the flow: the port is not called after this. Must be called once, before the flow is
+  /// retired.
   void end();
   [[nodiscard]] bool ended() const { return ended_; }
 
-  /// Sends to the target, or keeps, until it is connected. @return what was sent now
+  /// Sends datagrams to the target, or keeps them until it is connected.
+  /// @return what was sent within the call
   DatagramsSent deliver(std::span<const Datagrams> messages);
   /// Sends the datagrams that were kept. Must be connected.
   DatagramsSent deliver_kept();
   /// Counts datagrams from the target.
   void count_answers(std::span<const Datagrams> messages);
   [[nodiscard]] bool connected() const { return socket_.valid(); }
-  /// Connected to the target; -1 while it is not connected.
+  /// The socket towards the target; -1 before it is connected.
   [[nodiscard]] int socket() const { return socket_.get(); }
 
   [[nodiscard]] FlowRank rank() const { return flow_rank(asked_, answered_); }
 
   const FlowKey key;
   const std::size_t via;  ///< index of the host's socket
-  TimePoint used{};       ///< the table's, as `place`
+  TimePoint used{};       ///< the table's, like `place`
   FlowTable<Flow>::Place place;
   TimePoint examined{};            ///< the owner's: when the client was last authorized
-  std::uint32_t client_inode = 0;  ///< the owner's: of the client's socket when it was authorized
+  std::uint32_t client_inode = 0;  ///< the owner's: inode of the client's socket, when authorized
 
  private:
   void on_io(IoSource& source, std::uint32_t events) override;
@@ -342,7 +354,7 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
 class DatagramPort final : public ForwardPort, private IoHandler {
  public:
   static constexpr std::size_t kMostFlows = 4096;       ///< with max_connections = 0
-  static constexpr std::size_t kMostUnconnected = 256;  ///< flows that wait or are dialled for
+  static constexpr std::size_t kMostUnconnected = 256;  ///< flows that are not connected
   static constexpr Duration kExamineAgain = std::chrono::milliseconds(250);
   static constexpr Duration kRefusal = std::chrono::seconds(1);
   static constexpr Duration kFinish = std::chrono::seconds(10);
@@ -353,17 +365,18 @@ class DatagramPort final : public ForwardPort, private IoHandler {
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override {
     return listener_.bind(addresses);
   }
-  /// Flows go on for kFinish, as long as the target takes what they carry. Never fails.
+  /// Flows continue for kFinish at most, unless the target refuses their datagrams. Never fails.
   [[nodiscard]] std::expected<void, BindFailure> hold() override;
-  /// Connected flows go on to their old target. Never fails.
+  /// Flows that are connected keep their previous target. Never fails.
   [[nodiscard]] std::expected<void, BindFailure> serve(
       Dialer& dialer, std::span<const ListenAddress> listeners) override;
-  /// Ends all flows at once: their answers would have to come from the host port, which is closed.
+  /// Ends all flows at once, since their answers would have to be sent from the host port, which is
+  /// closed.
   void drain(Duration limit) override;
   [[nodiscard]] PortRecord save() override;
   void restore(PortRecord record) override;
 
-  /// Another `hold` applies to clients to come.
+  /// While nothing listens, a change of `hold` also restarts the timeouts of clients that wait.
   void configure(ForwardPortSettings settings) override;
   [[nodiscard]] const std::vector<Address>& addresses() const override {
     return listener_.addresses();
@@ -374,8 +387,8 @@ class DatagramPort final : public ForwardPort, private IoHandler {
   enum class Mode : std::uint8_t { Serving, Finishing, Waiting, Refusing, Closed };
 
   void on_io(IoSource& source, std::uint32_t events) override;
-  // In the three calls of a Flow, it may be retired, not destroyed.
-  /// The target has sent something, or has refused what was sent to it.
+  // The three calls of a Flow; from within them it may be retired, not destroyed.
+  /// The target has sent a datagram, or has refused one.
   void on_answers(Flow& flow);
   void on_flow_connected(Flow& flow);
   void on_flow_failed(Flow& flow, const Error& error);
@@ -402,7 +415,7 @@ class DatagramPort final : public ForwardPort, private IoHandler {
   DatagramListener listener_;
   FlowTable<Flow> flows_;
   std::size_t unconnected_ = 0;  ///< flows that are not connected
-  Timer mode_timeout_;      ///< while flows finish, clients wait, or clients are refused for a time
+  Timer mode_timeout_;      ///< armed in Finishing, in Waiting after a datagram, and in Refusing
   Timer idle_;              ///< not later than the expiry of the next flow
   Timer dial_unconnected_;  ///< armed by serve()
   Timer drained_;

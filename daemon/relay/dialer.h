@@ -1,6 +1,6 @@
-// The interface by which a forward port gets a connection to its target: a connected socket, of
-// streams or of datagrams as the dialer is, now or later, or an error. Implemented per way into a
-// container: with sockets made in its namespace, over a bridge address, by a helper.
+// The interface by which a forward port gets a connection to its target: a connected stream or
+// datagram socket, depending on the dialer, now or later; or an error. NetnsDialer uses sockets
+// that were created in the container's namespace, BridgeDialer the container's own addresses.
 #pragma once
 
 #include <memory>
@@ -18,36 +18,36 @@ namespace portfwd {
 /// The address of a listener, as bound in its namespace.
 struct ListenAddress {
   Address address;
-  bool v6only = false;  ///< an IPv6 wildcard that does not take IPv4 clients
+  bool v6only = false;  ///< an IPv6 wildcard that does not accept IPv4 clients
   friend bool operator==(const ListenAddress&, const ListenAddress&) = default;
 };
 
 /// The addresses to dial, in order, to reach a port that may have several listeners. A pure
-/// function. First comes what a local client of `client`'s family would have reached inside:
-/// 127.0.0.1 or ::1, then a wildcard, by the loopback address of that family, then another loopback
-/// address, then a specific one; after that the other family in the same order. Without duplicates.
-/// A wildcard that is bound to an interface stays one: its loopback address would not lead there.
+/// function. First is what a local client of family `client` would reach inside: 127.0.0.1 or ::1,
+/// then a wildcard (dialled at the loopback address), then other loopback addresses, then other
+/// addresses. The other family follows in the same order. There are no duplicates. A wildcard that
+/// is bound to an interface is dialled as a wildcard, since it is not reached at loopback.
 [[nodiscard]] std::vector<Address> dial_order(Family client,
                                               std::span<const ListenAddress> listeners);
 
 class DialHandler {
  public:
-  /// @param connected a non-blocking socket, owned by the callee; or the failure of the last
-  /// address tried: ECONNREFUSED, ETIMEDOUT, ... Called at most once for each attempt, never from
-  /// within dial().
+  /// Called at most once for each attempt, never from within dial().
+  /// @param connected a non-blocking socket, owned by the callee; or the error of the last address
+  /// that was tried: ECONNREFUSED, ETIMEDOUT, ...
   virtual void on_dialled(Result<UniqueFd> connected) = 0;
 
  protected:
   ~DialHandler() = default;
 };
 
-/// An attempt in progress. Destroying it cancels it; from within on_dialled() it must be retired
+/// An attempt in progress. Its destruction cancels it; from within on_dialled() it must be retired
 /// instead.
 class Dial : public Retirable {};
 
 /// The result of dial().
 struct DialStart {
-  UniqueFd connected;             ///< the outcome, where the target has accepted within the call
+  UniqueFd connected;             ///< valid if the target has accepted within the call
   std::unique_ptr<Dial> attempt;  ///< null exactly when `connected` is valid
 };
 
@@ -56,7 +56,7 @@ class Dialer {
   virtual ~Dialer() = default;
 
   /// Tries `candidates` in order until one accepts or `deadline` passes (ETIMEDOUT). A target on
-  /// loopback most often accepts within the call.
+  /// loopback usually accepts within the call.
   /// @param candidates nearest first, copied; @param handler borrowed until the Dial is gone
   [[nodiscard]] virtual DialStart dial(std::span<const Address> candidates, TimePoint deadline,
                                        DialHandler& handler) = 0;

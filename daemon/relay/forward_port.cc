@@ -20,7 +20,7 @@ using Kind = ClientVerdict::Kind;
 
 constexpr Duration kInterval = std::chrono::seconds(1);
 
-/// A client that was refused, and the setting that would allow it.
+/// Parts of a log line: which client was refused, and the setting that would allow it.
 struct Refused {
   std::string client;
   std::string remedy;

@@ -1,8 +1,8 @@
-// The listening side of one forward, whatever its protocol: a ForwardPort accepts clients at its
-// addresses and relays them to a target. Owned by a Forward, which decides what the port does and
-// why. It knows no container and reads no configuration.
+// The listening side of one forward, for both protocols: a ForwardPort accepts clients at its
+// addresses and relays them to a target. Owned by a Forward, which decides whether the port holds,
+// serves or drains. It knows no container and reads no configuration.
 //
-// A client is authorized or refused before one byte of it reaches the target.
+// A client is authorized or refused before any of its bytes reach the target.
 #pragma once
 
 #include <array>
@@ -24,11 +24,11 @@
 
 namespace portfwd {
 
-/// What one forward has carried. Owned by its ForwardPort.
+/// Numbers of clients and bytes of one forward. Owned by its ForwardPort.
 struct Counters {
   std::uint64_t active = 0;    ///< connections or flows at present
   std::uint64_t total = 0;     ///< clients that were authorized
-  std::uint64_t failed = 0;    ///< the target refused or did not answer
+  std::uint64_t failed = 0;    ///< clients that the target refused or that could not be relayed
   std::uint64_t refused = 0;   ///< clients that were not authorized
   std::uint64_t bytes_in = 0;  ///< towards the container
   std::uint64_t bytes_out = 0;
@@ -36,20 +36,21 @@ struct Counters {
   friend bool operator==(const Counters&, const Counters&) = default;
 };
 
-/// Logs which clients a forward has refused and which setting would allow them: at most one line a
-/// second, with the number of refusals since the last one, since a client can retry at any rate.
+/// Logs which clients a forward has refused and which setting would allow them. A client can retry
+/// at any rate, so at most one line a second is written, with the number of refusals since the last
+/// one.
 class RefusalLog {
  public:
-  /// @param id, name of the forward
+  /// @param id, name those of the forward
   void write(TimePoint now, const std::string& id, const std::string& name, const Endpoint& client,
              const ClientVerdict& verdict);
 
  private:
-  TimePoint next_line_{};         ///< no line before
+  TimePoint next_line_{};         ///< no line is written before
   std::uint64_t suppressed_ = 0;  ///< refusals since the last line
 };
 
-/// What all forwards share; borrowed, outlives them.
+/// What all forwards share. Borrowed; must outlive them.
 struct RelayServices {
   RelayContext& context;
   AcceptGate& gate;
@@ -59,18 +60,20 @@ struct RelayServices {
 struct ForwardPortSettings {
   Duration hold = std::chrono::seconds(5);  ///< 0: refuse at once instead of holding
   Duration connect_timeout = std::chrono::seconds(10);
-  unsigned max_connections = 0;  ///< 0: as many as descriptors allow
+  unsigned max_connections = 0;  ///< 0: limited by descriptors alone
   Admission admission = {};
-  ProxyProtocol proxy_protocol = ProxyProtocol::Off;  ///< spoken towards the target
+  ProxyProtocol proxy_protocol = ProxyProtocol::Off;  ///< header sent to the target
   std::string id;                                     ///< of the forward, for the journal: "f1"
   std::string name;                                   ///< for log lines: "web:8080"
 };
 
-/// The target of a forward is its own host port, see LoopGuard. No system call fails with it.
+/// The target of a forward leads back to its own host port, see LoopGuard. Not an error of a system
+/// call.
 inline constexpr Error kLeadsBack{ELOOP, "follow the target"};
 
-/// Whether nothing at the target's address answers at all: a failure of addresses, routes and
-/// interfaces (a loopback interface that is down is silent), or a server that accepts no client.
+/// Whether no client can be connected to the target, as opposed to a refusal: addresses, routes or
+/// interfaces are at fault (a loopback interface that is down does not answer), the server does not
+/// accept, or the target leads back to the host port.
 [[nodiscard]] constexpr bool cannot_be_dialled(const Error& error) {
   switch (error.code) {
     case ENETUNREACH:
@@ -81,15 +84,15 @@ inline constexpr Error kLeadsBack{ELOOP, "follow the target"};
     case ENODEV:
       return true;
     case ETIMEDOUT:
-      return error.op == "connect";  // not for want of a socket
+      return error.op == "connect";  // a timeout with another op: no socket was available
     case ELOOP:
-      return error.op == kLeadsBack.op;  // not a path
+      return error.op == kLeadsBack.op;  // not a loop of symbolic links
     default:
       return false;
   }
 }
 
-/// A clause for the user. @param error cannot_be_dialled()
+/// A clause for the user. @param error one that cannot_be_dialled()
 [[nodiscard]] std::string why_undialable(const Error& error);
 
 class ForwardPort;
@@ -97,30 +100,31 @@ struct PortRecord;
 
 class ForwardPortObserver {
  public:
-  /// The target has refused: perhaps its listener has closed. May call hold(), serve() or drain().
+  /// A client could not be connected, or the target has refused a datagram: its listener may have
+  /// closed. May call hold(), serve() or drain().
   virtual void on_target_refused(ForwardPort& port, const Error& error) = 0;
-  /// A client was connected to the target after a failure that cannot_be_dialled().
+  /// A client was connected to the target after an error that cannot_be_dialled().
   virtual void on_target_reached(ForwardPort&) {}
-  /// drain() is complete. The last call; may retire the port, must not destroy it.
+  /// drain() is complete. This is the last call. May retire the port, must not destroy it.
   virtual void on_drained(ForwardPort& port) = 0;
 
  protected:
   ~ForwardPortObserver() = default;
 };
 
-// The rules that both protocols share: settings, counters, which clients are authorized, what is
-// dialled, and what the observer is notified of about the target. A member of a ForwardPort, whose
-// subclass moves the bytes.
+// The rules that both protocols share: settings, counters, authorization of clients, what to dial,
+// and the notifications of the observer about the target. A member of a ForwardPort; its subclasses
+// move the bytes.
 //
-//   New      neither hold() nor serve() was called yet
-//   Holding  nothing listens at the target: clients wait or are refused
-//   Serving  clients are dialled for; the only phase with a dialer
-//   Draining no client is accepted any more; the last phase
+//   New       neither hold(), serve() nor drain() was called yet
+//   Holding   nothing listens at the target: clients wait or are refused
+//   Serving   clients are dialled for; the only phase with a dialer
+//   Draining  no client is accepted; the last phase
 class PortCore {
  public:
   enum class Phase : std::uint8_t { New, Holding, Serving, Draining };
 
-  /// @param port the one that this is a member of, for the observer
+  /// @param port the owner of this member, passed to the observer
   PortCore(const RelayServices& services, ForwardPortSettings settings, ForwardPort& port,
            ForwardPortObserver& observer)
       : services_(services), settings_(std::move(settings)), port_(port), observer_(observer) {}
@@ -135,7 +139,7 @@ class PortCore {
 
   [[nodiscard]] const ForwardPortSettings& settings() const { return settings_; }
   void set_settings(ForwardPortSettings settings) { settings_ = std::move(settings); }
-  /// Whether clients wait, rather than being refused, while the target does not listen.
+  /// Whether clients wait while the target does not listen; otherwise they are refused.
   [[nodiscard]] bool holds_clients() const { return settings_.hold > Duration::zero(); }
   [[nodiscard]] Counters& counters() { return counters_; }
   [[nodiscard]] const Counters& counters() const { return counters_; }
@@ -143,21 +147,24 @@ class PortCore {
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] bool serving() const { return phase_ == Phase::Serving; }
   void hold();
-  /// @param dialer borrowed until the next phase @param listeners at least one
+  /// @param dialer borrowed until the next call of hold(), serve() or drain()
+  /// @param listeners at least one
   void serve(Dialer& dialer, std::span<const ListenAddress> listeners);
   void drain();
 
-  /// Dials the target for a client of family `client`, within settings().connect_timeout. Must be
-  /// serving.
+  /// Dials the target for a client of family `client`, with a deadline of
+  /// settings().connect_timeout. Must be serving.
   [[nodiscard]] DialStart dial(Family client, DialHandler& handler);
-  /// Counts and logs a client that is not allowed. @return whether it is
+  /// Counts and logs a client that is not allowed. @return whether it is allowed
   [[nodiscard]] bool authorize(const ClientVerdict& verdict, const Endpoint& client);
 
-  /// Notes a failed dial: whether the target can be dialled at all. The observer is not called.
+  /// Records whether a failed dial means that the target cannot be dialled. Does not call the
+  /// observer.
   void note_dial_failed(const Error& error) { undialable_ = cannot_be_dialled(error); }
-  /// The observer may change the phase from within, as from within notify_reached().
+  /// The observer may change the phase from within the call.
   void notify_refused(const Error& error);
-  /// A client was connected: notifies if the last dial failed with cannot_be_dialled().
+  /// Must be called when a client was connected. Notifies the observer if the last dial failed with
+  /// an error that cannot_be_dialled().
   void notify_reached();
   void notify_drained();
 
@@ -169,8 +176,8 @@ class PortCore {
   Counters counters_;
   RefusalLog refusals_;
   Phase phase_ = Phase::New;
-  bool undialable_ = false;                         ///< by the outcome of the last dial
-  Dialer* dialer_ = nullptr;                        ///< null unless Serving
+  bool undialable_ = false;   ///< the last dial failed with cannot_be_dialled()
+  Dialer* dialer_ = nullptr;  ///< borrowed; null unless Serving
   std::array<std::vector<Address>, 2> candidates_;  ///< to dial, by the client's family
 };
 
@@ -183,30 +190,32 @@ class ForwardPort : public Retirable {
   ForwardPort& operator=(const ForwardPort&) = delete;
 
   /// Binds all of `addresses` or none, see bind_together(). hold() or serve() must follow in the
-  /// same turn of the loop; clients that connect before it wait.
+  /// same turn of the loop. Before that, TCP clients wait and datagrams are refused.
   [[nodiscard]] virtual std::expected<void, BindFailure> bind(
       std::span<const Address> addresses) = 0;
-  /// The target does not listen: clients wait, or are refused where settings.hold is 0. Must not be
+  /// The target does not listen: clients wait, or are refused if settings.hold is 0. Must not be
   /// called after drain().
   [[nodiscard]] virtual std::expected<void, BindFailure> hold() = 0;
-  /// Dials for clients that wait and for clients to come. Must not be called after drain().
+  /// Dials for clients that wait and for new clients. Must not be called after drain().
   /// @param dialer borrowed until the next hold(), serve() or drain() @param listeners at least one
   [[nodiscard]] virtual std::expected<void, BindFailure> serve(
       Dialer& dialer, std::span<const ListenAddress> listeners) = 0;
-  /// Closes the host port at once and refuses clients that wait. on_drained follows when the last
+  /// Closes the host port at once and refuses clients that wait. on_drained is called when the last
   /// connection has ended, after `limit` at the latest, never from within this call. With
-  /// Duration::max() there is no limit; it may be called again with another one.
+  /// Duration::max() there is no limit. May be called again with another limit.
   virtual void drain(Duration limit) = 0;
 
-  /// Gives up everything that it has, for its successor in a restarted daemon: nothing is closed, and
-  /// no client and no target notices. Must not be called from within a call of the observer; the
-  /// port must not be used afterwards.
+  /// Moves the sockets, clients and connections into a record, for the successor of this port in a
+  /// restarted daemon. No connection is closed; only dials under way are cancelled. Must not be
+  /// called from within a call of the observer or of one of the port's own sources. The port must
+  /// not be used afterwards.
   [[nodiscard]] virtual PortRecord save() = 0;
-  /// Goes on with what save() returned, in place of bind(): hold(), serve() or drain() must follow
-  /// in the same turn. Clients that cannot be watched any more are reset, see counters().failed.
+  /// Continues with what save() returned. Must be called instead of bind(); hold(), serve() or
+  /// drain() must follow in the same turn. A relay or flow with a socket that cannot be watched is
+  /// ended and counted as failed.
   virtual void restore(PortRecord record) = 0;
 
-  /// Applies to clients to come; those that wait keep their deadlines.
+  /// Applies to new clients. TCP clients that wait keep their deadlines.
   virtual void configure(ForwardPortSettings settings) = 0;
   [[nodiscard]] const std::string& id() const { return core_.settings().id; }
   [[nodiscard]] const Counters& counters() const { return core_.counters(); }

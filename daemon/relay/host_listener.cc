@@ -28,7 +28,8 @@ Result<UniqueFd> open_bound(Protocol protocol, const Endpoint& endpoint) {
   return fd;
 }
 
-/// IPv6 is switched off or not compiled in; lo has no ::1.
+/// Whether the host lacks the address family: IPv6 is disabled or not compiled in, or lo has no
+/// ::1.
 bool host_lacks(const Endpoint& endpoint, const Error& error) {
   return endpoint.address.is_loopback() &&
          (error.code == EADDRNOTAVAIL || error.code == EAFNOSUPPORT);
@@ -64,15 +65,15 @@ void set_reuse(int fd, bool on) {
   set_option(fd, SOL_SOCKET, SO_REUSEADDR, on ? 1 : 0);
 }
 
-/// shutdown(2) makes a listener an ordinary bound socket again, which may listen once more; it does
-/// nothing to one that does not listen.
-/// Test: HostPortFacts.AListenerThatIsShutDownKeepsItsPortAndRefuses
+/// shutdown(2) turns a listener back into a bound socket, which can listen again. It has no effect
+/// on a socket that does not listen. Test:
+/// HostPortFacts.AListenerThatIsShutDownKeepsItsPortAndRefuses
 void stop_listening(int fd) {
   set_reuse(fd, false);
   ::shutdown(fd, SHUT_RDWR);
 }
 
-/// @return 0 or why not, with SO_REUSEADDR off
+/// @return 0, with SO_REUSEADDR on; or the errno, with SO_REUSEADDR off
 int start_listening(int fd) {
   if (::listen(fd, SOMAXCONN) == 0) {
     set_reuse(fd, true);
@@ -177,11 +178,12 @@ void HostListener::update_interest() {
   for (Socket& socket : sockets_) (void)socket.source.watch(events);
 }
 
-/// @return how many clients to accept in this turn. An event means that the queue is not empty, not
-/// how long it is: most often it holds one client, and a second accept(2) would fail with EAGAIN.
+/// The number of clients to accept in this turn. An event means that the queue is not empty, not
+/// how long it is: usually it contains one client, and a second accept(2) would fail with EAGAIN.
 /// Events in successive turns mean a longer queue, so each such turn accepts twice as many as the
-/// one before. A saturated loop may not report the listener in successive turns, so there it does
-/// not count. Some states end only when the queue is known to be empty.
+/// previous one. A saturated loop may not report the listener in successive turns, so the limit
+/// does not apply there. Nor does it apply in states that end only when the queue is known to be
+/// empty.
 int HostListener::accepts_now(Socket& socket) const {
   const EventLoop& loop = context_.loop();
   const bool in_succession = socket.turn + 1 == loop.turns();
@@ -191,7 +193,7 @@ int HostListener::accepts_now(Socket& socket) const {
   return until_empty ? kAcceptsPerTurn : socket.accepts;
 }
 
-/// Errors other than those of a shortage belong to the one connection that was next in the queue.
+/// Errors other than those of a shortage concern only the connection that was next in the queue.
 /// Source: accept(2), "Error handling".
 void HostListener::on_io(IoSource& source, std::uint32_t) {
   const auto socket = std::ranges::find(sockets_, &source, [](Socket& s) { return &s.source; });

@@ -26,7 +26,7 @@ LoopGuard::Step LoopGuard::on_client(TimePoint now, std::uint64_t from_target) {
       round_ = 0;
       return hold(now);
     case State::Holding:
-      return Step::Hold;  // the tail of another loop through the same port
+      return Step::Hold;  // the rest of a parallel loop through the same port
     case State::Released:
     case State::Refusing:
       break;

@@ -1,27 +1,25 @@
-// Detects that the target of one forward leads back to the forward's own host port. A member of a
-// StreamPort, which reports clients and connections to it and does what it returns.
+// Detection of a target that leads back to its forward's own host port. A member of a StreamPort,
+// which reports clients and connections to it and does what it returns.
 //
 // `ssh -R N:localhost:N` into a container is such a loop: sshd listens on N inside and connects to
-// N on the host, so each connection that is dialled makes another client. A loop differs from a
-// pool of idle clients by its cause: in a loop a client comes because the one before was dialled
-// for, and no byte ever comes back, as there is no server at the end.
+// N on the host, so each connection that is dialled causes another client. A loop differs from a
+// pool of idle clients by its cause: in a loop a client connects because the previous one was
+// dialled for, and no byte is ever received, since there is no server at the end.
 //
 //   Counting   Clients are dialled for. Leads to Holding when kBurst clients in succession were
-//   each
-//              accepted within kSoon of a connection that no other client had followed, none of
-//              those connections has ended, and not one byte has come from the target.
-//   Holding    Clients wait for a time that differs from round to round. A client that no
-//   connection
-//              explains is not part of a loop: back to Counting, and no suspicion for kTrust.
+//              each accepted within kSoon of a connection that no other client had followed, none
+//              of these connections has ended, and no byte was received from the target.
+//   Holding    Clients wait for a time that differs in each round. If a client connects that no
+//              connection explains, there is no loop: back to Counting, and no Holding for kTrust.
 //   Released   The clients that waited are dialled for. A client within kSoon leads to the next
-//              round of Holding, or after the last round of kHolds to Refusing. No client, or a
-//              later one, leads back to Counting.
+//              round of Holding, or after the last round of kHolds to Refusing. A later client, or
+//              the end of a connection, leads back to Counting.
 //   Refusing   A loop was found: clients are refused for kRefuse. Then Counting, where kRepeated
-//              clients are enough until a byte has come from the target.
+//              clients are enough until a byte is received from the target.
 //
-// A client that opens its connections one after the other waits for bytes of the target, or does
-// not notice when it is dialled for. The times differ so that a client with a period of its own
-// cannot match all of them.
+// A client that opens its connections one after the other waits for bytes from the target, or does
+// not notice when it is dialled for. The times of the rounds differ so that a client with a period
+// of its own cannot match all of them.
 #pragma once
 
 #include <array>
@@ -48,24 +46,26 @@ class LoopGuard {
     Dial,
     Hold,    ///< until held_until()
     Refuse,  ///< reset this client
-    Cut,     ///< the same, with all clients that are held and all connections of burst()
+    Cut,     ///< reset this client and all connections of burst()
   };
 
-  /// Decides about a client that was accepted while the target is served.
-  /// @param from_target bytes that the target has sent through this forward so far
+  /// Decides about a client that was accepted. Must be called only while the port serves.
+  /// @param from_target number of bytes that the target has sent through this forward so far
   [[nodiscard]] Step on_client(TimePoint now, std::uint64_t from_target);
   /// A client was connected to the target. Its connection belongs to burst().
   void on_connected(TimePoint now);
   /// A connection of burst(), or a client that was held, has ended.
   void on_ended(TimePoint now);
-  /// held_until() has come.
+  /// held_until() has passed.
   void on_hold_over();
-  /// The target is another one.
+  /// Returns to the initial state, with a new burst(), because the target may be another one.
   void reset();
 
-  /// Whether clients that Step::Hold was returned for must wait on; else they must be dialled for.
+  /// Whether clients for which Step::Hold was returned must continue to wait; otherwise they must
+  /// be dialled for.
   [[nodiscard]] bool holding() const { return state_ == State::Holding; }
   [[nodiscard]] TimePoint held_until() const { return held_until_; }
+  /// Number of the present burst: a sequence of clients that may be a loop.
   [[nodiscard]] std::uint32_t burst() const { return burst_; }
   /// Whether a loop was found and nothing has disproved it since.
   [[nodiscard]] bool found() const { return found_; }
@@ -79,12 +79,12 @@ class LoopGuard {
 
   State state_ = State::Counting;
   bool found_ = false;
-  std::uint8_t round_ = 0;       ///< of Holding
-  std::uint8_t unfollowed_ = 0;  ///< connections that no client has followed, at most kParallel
+  std::uint8_t round_ = 0;       ///< index in kHolds
+  std::uint8_t unfollowed_ = 0;  ///< connections without a following client, at most kParallel
   std::uint32_t burst_ = 1;
-  std::uint32_t size_ = 0;  ///< clients of the burst
+  std::uint32_t size_ = 0;  ///< number of clients of the burst
   std::uint64_t from_target_ = 0;
-  TimePoint connected_{};  ///< the last one
+  TimePoint connected_{};  ///< when the last client was connected
   TimePoint held_until_{};
   TimePoint trusted_until_{};
   TimePoint refused_until_{};

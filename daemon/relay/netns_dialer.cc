@@ -25,7 +25,7 @@ void HostSockets::await(Family, SocketTaker& taker) {
   refuse_.arm_now();
 }
 
-/// A taker that waits again from within is called in the next turn.
+/// A taker that waits again from within its call is called in the next turn.
 void HostSockets::refuse_waiting() {
   for (std::size_t left = waiting_.size(); left > 0 && !waiting_.empty(); --left) {
     SocketTaker& taker = *waiting_.front();
@@ -43,14 +43,15 @@ constexpr std::uint8_t kClosed = 7;
 
 enum class Progress : std::uint8_t { Connected, InProgress, Failed };
 
-/// The state of one socket that connects.
+/// The state of one socket that is being connected.
 struct Connecting {
   Progress progress = Progress::Failed;
   Error error{};  ///< with Failed
 };
 
-/// A connect to a port of the ephemeral range without a listener may get that port as its own local
-/// port and so connect to itself. Source: RFC 9293, 3.5 (simultaneous open); platform test.
+/// connect(2) to a port of the ephemeral range where nothing listens may choose the same port as
+/// the socket's own, and so connect the socket to itself. Source: RFC 9293, 3.5 (simultaneous
+/// open); platform test.
 bool is_connected_to_itself(int socket, const Endpoint& dialled) {
   const auto local = local_endpoint(socket);
   return local && local->address == dialled.address && local->port == dialled.port;
@@ -61,9 +62,9 @@ Connecting connected_unless_to_itself(int socket, const Endpoint& dialled) {
   return {Progress::Failed, {ECONNREFUSED, "connect"}};
 }
 
-/// The state of a stream socket for which connect(2) has said EINPROGRESS. One that has met itself
-/// has received its own SYN and its own answer to that, one whose target has accepted most often a
-/// single segment: where there are more, the addresses tell.
+/// The state of a stream socket for which connect(2) has returned EINPROGRESS. A socket that is
+/// connected to itself has received its own SYN and its own answer to it. A socket connected to a
+/// target has usually received a single segment; if it has more, the addresses are compared.
 /// Test: StreamFacts.ASocketThatMeetsItselfHasReceivedMoreThanOneSegment
 Connecting handshake_of(int socket, const Endpoint& dialled) {
   tcp_info info{};
@@ -80,10 +81,10 @@ Connecting handshake_of(int socket, const Endpoint& dialled) {
   return connected_unless_to_itself(socket, dialled);
 }
 
-/// A listener that is bound to an interface accepts only connections that arrive by it, as those of
-/// a local client do that is bound to it too. Connecting to 0.0.0.0 then leads to the interface's
-/// own address; IPv6 has no counterpart. Test:
-/// InterfaceDialerTest.ReachesAListenerThatIsBoundToAnInterface
+/// A listener that is bound to an interface accepts only connections that arrive over it, such as
+/// those of a local client that is bound to it as well. connect(2) to 0.0.0.0 then leads to the
+/// interface's own address; IPv6 has no counterpart.
+/// Test: InterfaceDialerTest.ReachesAListenerThatIsBoundToAnInterface
 bool bind_to_interface(int socket, std::uint32_t index) {
   const int value = static_cast<int>(index);
   return index == 0 ||
@@ -106,12 +107,12 @@ Connecting start_connecting(int socket, const Endpoint& candidate) {
 struct Trial {
   std::size_t tried = 0;  ///< candidates
   UniqueFd socket{};      ///< of the last one tried, while its handshake is in progress
-  Error last_error{};     ///< what to report if nothing better happens
+  Error last_error{};     ///< to report if no candidate accepts
 };
 
-/// An attempt whose outcome is not known yet. It waits for a handshake or for a socket, or, where
-/// all candidates have failed, for the next turn. Each candidate gets a socket of its own; the
-/// timer ends it at the deadline.
+/// An attempt without an outcome yet. It waits for a handshake or for a socket, or, if all
+/// candidates have failed, for the next turn. Each candidate gets a socket of its own. The timer
+/// ends the attempt at the deadline.
 class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
  public:
   NetnsDial(EventLoop& loop, SocketSource& sockets, std::span<const Address> candidates,
@@ -153,7 +154,8 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
     }
   }
 
-  /// Uses sockets that are at hand. Not to be called from within dial().
+  /// Tries candidates with sockets that are available; otherwise waits for one. Must not be called
+  /// from within dial().
   void try_next() {
     while (trial_.tried < candidates_.size()) {
       UniqueFd socket = sockets_.take(candidates_[trial_.tried].ip().address.family());
@@ -169,12 +171,12 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
     if (socket && try_with(std::move(*socket))) return;
     if (!socket) {
       trial_.last_error = socket.error();
-      ++trial_.tried;  // the other family may still have some
+      ++trial_.tried;  // there may be sockets of the other family
     }
     try_next();
   }
 
-  /// @return false when the next candidate is to be tried
+  /// @return false if the next candidate must be tried
   bool try_with(UniqueFd socket) {
     const Connecting now = start_connecting(socket.get(), candidates_[trial_.tried++].ip());
     trial_.socket = std::move(socket);
@@ -192,7 +194,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
     if (!end_candidate(now)) try_next();
   }
 
-  /// @return whether it was the outcome
+  /// @return whether this candidate decided the outcome
   bool end_candidate(const Connecting& now) {
     assert(now.progress != Progress::InProgress);
     source_.reset();
@@ -222,7 +224,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
   DialHandler& handler_;
   std::vector<Address> candidates_;
   Trial trial_;
-  bool waiting_ = false;  ///< for a socket; after the outcome `sockets_` is not touched any more
+  bool waiting_ = false;  ///< for a socket; after the outcome `sockets_` is not used
   Timer timer_;
   std::optional<IoSource> source_;  ///< of trial_.socket, which is above
 };

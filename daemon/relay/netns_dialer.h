@@ -1,11 +1,13 @@
-// Dials listeners in another network namespace, with sockets that were made there: a socket belongs
-// for life to the namespace in which it was made, so the daemon only connects. Owned per network
-// namespace. It does not know how the sockets were made, nor whether they carry streams or
-// datagrams; a datagram socket is connected at once, which sets its destination.
+// A dialer for listeners in another network namespace, with sockets that were created there. A
+// socket belongs for its whole life to the namespace in which it was created, so the daemon only
+// connects it. Owned per network namespace. It does not depend on how the sockets are created, nor
+// on whether they carry streams or datagrams; a datagram socket is connected at once, which sets
+// its destination.
 //
-// On loopback the handshake of TCP is complete before connect(2) returns, whatever its result: the
-// state of the socket is read once, and only a handshake that takes longer costs an attempt, a
-// timer and a wait. Test: StreamFacts.AHandshakeOnLoopbackIsOverWhenConnectReturns
+// On loopback the handshake of TCP is complete when connect(2) returns, even if it returns
+// EINPROGRESS. So the state of the socket is read once, and only a handshake that takes longer
+// costs an attempt, a timer and a wait. Test:
+// StreamFacts.AHandshakeOnLoopbackIsOverWhenConnectReturns
 #pragma once
 
 #include <list>
@@ -16,8 +18,8 @@
 
 namespace portfwd {
 
-// Sockets for dialling the host's own loopback, made on demand: the host's counterpart of a
-// container's SocketPool. Owned by its user.
+// Sockets for dialling on the host, created on demand: the host's counterpart of a container's
+// SocketPool. Owned by the class that uses it.
 class HostSockets final : public SocketSource {
  public:
   /// @param context borrowed
@@ -25,7 +27,7 @@ class HostSockets final : public SocketSource {
       : context_(context), refuse_(context.loop(), [this] { refuse_waiting(); }) {}
 
   [[nodiscard]] UniqueFd take(Family family) override;
-  /// Fails with EMFILE in the next turn: take() fails for want of a descriptor alone.
+  /// Calls `taker` with EMFILE in the next turn: take() fails only if descriptors are short.
   void await(Family family, SocketTaker& taker) override;
   void withdraw(SocketTaker& taker) noexcept override { waiting_.remove(&taker); }
 
@@ -39,11 +41,11 @@ class HostSockets final : public SocketSource {
 
 class NetnsDialer final : public Dialer {
  public:
-  /// @param context, sockets borrowed; they outlive every Dial.
+  /// @param context, sockets borrowed; they must outlive every Dial.
   NetnsDialer(RelayContext& context, SocketSource& sockets)
       : loop_(context.loop()), sockets_(sockets) {}
 
-  /// After a candidate that refuses, or has no route, the next one is tried at once. Waiting for a
+  /// If a candidate refuses or has no route, the next one is tried at once. The time to wait for a
   /// socket counts against the deadline. `candidates` must not be empty.
   [[nodiscard]] DialStart dial(std::span<const Address> candidates, TimePoint deadline,
                                DialHandler& handler) override;

@@ -1,12 +1,14 @@
-// What the port of a forward hands to its successor in a restarted daemon: its sockets, its
-// clients, its connections, and the bytes that were read and not yet delivered. ForwardPort::save()
-// makes a record and ForwardPort::restore() takes it. Plain values that own their descriptors: a
-// record that is dropped resets its connections, so that no program takes a truncated stream for a
-// whole one.
+// The state of a forward's port, for its successor in a restarted daemon: its sockets, its clients,
+// its connections, and the bytes that were read and not yet delivered. ForwardPort::save() creates
+// a record and ForwardPort::restore() consumes it. Records are plain values that own their
+// descriptors. Destroying a record resets its TCP connections, so that no program takes a truncated
+// stream for a complete one, and closes its other sockets.
 //
-// Times are of CLOCK_MONOTONIC, which all processes of a machine share. Not in a record: what the
-// owner decides anew (hold, serve or drain), dials under way, which are repeated, and what a
-// LoopGuard has counted.
+// Times are of CLOCK_MONOTONIC, which all processes of a machine share. A record does not contain:
+//  - the settings, and whether the port holds, serves or drains: the owner decides again;
+//  - dials under way: they are cancelled, and dialled again when the port serves;
+//  - what a LoopGuard has counted: clients that it held are dialled for;
+//  - the modes and timeouts of a DatagramPort, and the outcome of the last dial.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +28,8 @@ namespace portfwd {
 struct ClientRecord {
   ResettingFd socket;
   Family family = Family::V4;
-  std::optional<TimePoint> held_until;  ///< nothing: to be dialled for
-  bool refused = false;                 ///< see WaitingClient, as `redialled`
+  std::optional<TimePoint> held_until;  ///< nothing: neither held nor dialled for at present
+  bool refused = false;                 ///< see WaitingClient, also for `redialled`
   bool redialled = false;
 };
 
@@ -35,22 +37,22 @@ struct ClientRecord {
 struct FlowRecord {
   Endpoint client;
   std::optional<IpAddress> at;
-  std::size_t via = 0;  ///< index of PortRecord::sockets
-  UniqueFd socket;      ///< connected to the target; invalid: not yet
-  std::uint64_t asked = 0;
+  std::size_t via = 0;      ///< index in PortRecord::sockets
+  UniqueFd socket;          ///< connected to the target; invalid before that
+  std::uint64_t asked = 0;  ///< datagrams towards the target
   std::uint64_t answered = 0;
   TimePoint used{};
   TimePoint examined{};
   std::uint32_t client_inode = 0;
-  std::vector<std::vector<std::byte>> kept;  ///< datagrams for a target that is not connected
+  std::vector<std::vector<std::byte>> kept;  ///< datagrams to send when `socket` is connected
 };
 
 struct PortRecord {
   Counters counters;
-  /// Bound, and listening or refusing as they were; clients may wait in their queues. None of a
-  /// port that drains.
+  /// Bound, and listening or refusing as before; clients may wait in their queues. Empty for a port
+  /// that drains.
   std::vector<BoundSocket> sockets;
-  bool refusing = false;  ///< of datagram sockets; a listener knows it itself
+  bool refusing = false;  ///< for datagram sockets; a stream socket listens unless it refuses
   std::vector<ClientRecord> clients;
   std::vector<RelayRecord> relays;
   std::vector<FlowRecord> flows;

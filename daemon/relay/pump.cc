@@ -21,7 +21,7 @@ PumpState state_without_output(Transfer::Outcome outcome) {
 
 PumpState Pump::run(const Way& way, std::size_t most) {
   std::size_t moved = 0;
-  assert(!leftover_ || !pipe_);  // bytes wait in one place, so that they stay in order
+  assert(!leftover_ || !pipe_);  // bytes wait in one place, which keeps their order
   Stop stop = flush(way);
   while (!stop) {
     if (moved >= most) {
@@ -86,7 +86,7 @@ Pump::Stop Pump::flush_pipe(const Way& way) {
   return std::nullopt;
 }
 
-/// A short read means that the source is drained, so no second call is made.
+/// After a short read the source is empty, so no second call is made.
 Pump::Stop Pump::copy_through(const Way& way, std::size_t& moved) {
   assert(!leftover_ && (!pipe_ || pipe_->empty()));
   const std::span<std::byte> buffer = way.context.buffer();
@@ -115,7 +115,7 @@ Pump::Stop Pump::send_or_keep(const Way& way, std::span<const std::byte> bytes) 
   return std::nullopt;
 }
 
-/// A copy tells urgent data from the end of input.
+/// After an End the next read copies, which distinguishes urgent data from the end of input.
 /// Test: StreamFacts.ASpliceStopsAtUrgentDataAndTakesItForTheEnd
 Pump::Stop Pump::splice_through(const Way& way, std::size_t& moved) {
   assert(!leftover_ && (!pipe_ || pipe_->empty()));

@@ -8,10 +8,10 @@ namespace portfwd {
 
 namespace {
 
-/// A server that resets later had accepted the client, which must learn of it.
+/// If the server resets the connection later, it had accepted it, and the client must be reset.
 constexpr Duration kTurnedAwayWithin = std::chrono::seconds(1);
 
-constexpr std::uint32_t kGone = EPOLLHUP | EPOLLERR;  // reported whether asked for or not
+constexpr std::uint32_t kGone = EPOLLHUP | EPOLLERR;  // reported even if not requested
 
 }  // namespace
 
@@ -70,7 +70,7 @@ Result<void> Relay::start() {
   return watch_both();
 }
 
-/// A relay that was ending goes on to end; else epoll reports what there is to do.
+/// A relay that was about to end continues to end; otherwise epoll reports what there is to do.
 Result<void> Relay::resume() {
   assert(client_.fd.valid() && target_.fd.valid());
   if (end_if_done()) return {};
@@ -97,13 +97,13 @@ void Relay::on_io(IoSource& source, std::uint32_t events) {
   const bool wanted_output = other.state == PumpState::NeedsOutput;
   if ((events & EPOLLPRI) != 0) end.pump.copy_next();
   if (wanted_input && (events & (EPOLLIN | kGone)) != 0) advance(end, other);
-  const bool still_wanted = other.state == PumpState::NeedsOutput;  // unless `end` proved broken
+  const bool still_wanted = other.state == PumpState::NeedsOutput;  // unless `end` is broken
   if (still_wanted && (events & (EPOLLOUT | kGone)) != 0) advance(other, end);
   if (!wanted_input && !wanted_output && (events & kGone) != 0) check_for_reset(end, other);
   end_or_watch();
 }
 
-/// The FIN that follows the last byte of the second direction is left to close(2).
+/// Runs one pump and acts on its state. close(2) sends the FIN of the direction that ends last.
 void Relay::advance(End& from, End& to, std::size_t most) {
   std::uint64_t& delivered = &to == &target_ ? group_.counters.bytes_in : group_.counters.bytes_out;
   from.state = from.pump.run({context_, from.fd.get(), to.fd.get(), delivered}, most);
@@ -119,8 +119,8 @@ void Relay::advance(End& from, End& to, std::size_t most) {
   }
 }
 
-/// @param end neither input nor output was waited for. A Unix socket hangs up without an error when
-/// its peer closes, which is an ordinary end.
+/// For events at a side that waits neither for input nor for output. A Unix socket hangs up without
+/// an error when its peer closes, which is an ordinary end.
 void Relay::check_for_reset(End& end, End& other) {
   if (take_socket_error(end.fd.get()) != 0) {
     mark_broken(end, other);
@@ -135,8 +135,8 @@ void Relay::mark_broken(End& end, End& other) {
   other.pump.drop();
 }
 
-/// What to wait for at `end`, computed from both states and never patched. A side of which neither
-/// input nor output is wanted is watched for a reset alone; a broken one would spin.
+/// The epoll mask of `end`, computed from both states. A side that waits neither for input nor for
+/// output is watched for a reset alone; if it is broken or hung up, that would spin.
 std::uint32_t Relay::interest(const End& end, const End& other) {
   std::uint32_t events = 0;
   if (end.state == PumpState::NeedsInput) events |= EPOLLIN | EPOLLPRI;
@@ -145,7 +145,7 @@ std::uint32_t Relay::interest(const End& end, const End& other) {
   return EPOLLERR;
 }
 
-/// @return whether both directions have ended
+/// Ends the relay if both directions have ended. @return whether they have
 bool Relay::end_if_done() {
   if (!client_.done() || !target_.done()) return false;
   if (client_.broken == target_.broken) {
@@ -164,7 +164,7 @@ void Relay::end_or_watch() {
   group_.on_over(*this);
 }
 
-/// A RST overtakes what waits in the send queue, so it is sent when the queue is empty. The peer's
+/// A RST discards what is in the send queue, so it is sent when the queue is empty. The peer's
 /// kernel lets its program read what arrived before the RST.
 void Relay::end_with_reset(End& lost, End& survivor) {
   assert(lost.broken && !survivor.broken);
@@ -193,9 +193,10 @@ UniqueFd Relay::take_turned_away() {
   return turned_away_ ? std::move(client_.fd) : UniqueFd();
 }
 
-/// Once a FIN was sent, a socket counts as writable, whatever waits in its send queue. So its input
-/// is discarded until the queue is empty, or until its input ends: then there is no one left to
-/// reset, and the kernel sends the rest after close(), before which all input must have been read.
+/// After a FIN, epoll reports a socket as writable even if its send queue is not empty. So its
+/// input is discarded until the queue is empty, or until the input ends. In the second case no
+/// reset is needed, and the kernel sends the rest after close(), before which all input must have
+/// been read.
 void Relay::discard_input_until_sent(End& survivor) {
   const Transfer in = receive_some(survivor.fd.get(), context_.buffer());
   const bool open = in.moved() || in.outcome == Transfer::Outcome::WouldBlock;
@@ -209,8 +210,9 @@ void Relay::finish() {
   group_.on_over(*this);
 }
 
-/// No other descriptor refers to either socket: the client's was accepted here, and the broker
-/// closes its copy of the target's before it does anything else.
+/// No other descriptor may refer to either socket, see IoSource::close(). The client's socket was
+/// accepted by this process, and the broker closes its copy of the target's socket at once. For a
+/// relay that was restored, the former daemon must have closed its copies of both.
 void Relay::close_both() {
   for (End* end : {&client_, &target_}) {
     end->pump.drop();

@@ -1,15 +1,15 @@
-// One connection: two stream sockets and a pump each way. Owned by its StreamPort, retired when it
-// is over. It works with any stream sockets, and knows neither users nor containers.
+// One relayed connection: two stream sockets, and a pump for each direction. Owned by its
+// StreamPort, retired when it is over. It works with any stream sockets, and knows neither users
+// nor containers.
 //
 // Each direction closes separately: the end of input becomes a FIN at the other side, and the
-// opposite direction goes on. A reset is not an end: when one side is reset, nothing more is
-// written to it, what it had sent before is still delivered, and then the other side is reset too,
-// so that no program takes a truncated stream for a whole one. A Unix socket has no reset, except
-// that its peer has closed with bytes unread: that is relayed as an end of stream. Descriptors sent
-// over a Unix socket are dropped.
+// opposite direction continues. A reset is not an end of input. When one side is reset, nothing
+// more is written to it, what it sent before is still delivered, and then the other side is reset
+// too, so that no program takes a truncated stream for a complete one. A Unix socket reports a
+// reset only if its peer has closed with unread bytes, and cannot be reset: it sees an end of
+// stream instead. Descriptors sent over a Unix socket are dropped.
 //
-// A relay is what an idle connection costs, so it holds what differs from connection to connection
-// and no more.
+// Each idle connection costs one relay, so a relay contains only what differs between connections.
 #pragma once
 
 #include <cassert>
@@ -25,8 +25,8 @@
 
 namespace portfwd {
 
-// Objects that are added and removed in any order, each in O(1) and for one pointer. Each element
-// carries its own place as `index`.
+// A set of owned objects that are added and removed in any order, in O(1), at the cost of one
+// pointer each. Each element stores its position in its member `index`.
 template <class T>
 class SlotVector {
  public:
@@ -35,7 +35,7 @@ class SlotVector {
     return *elements_.emplace_back(std::move(element));
   }
 
-  /// Releases `element`; the last one takes its place.
+  /// Releases `element`; the last element takes its position.
   [[nodiscard]] std::unique_ptr<T> remove(T& element) {
     assert(element.index < elements_.size() && elements_[element.index].get() == &element);
     std::unique_ptr<T> out = std::move(elements_[element.index]);
@@ -60,11 +60,11 @@ class SlotVector {
 
 struct RelayGroup;
 
-/// One connection that is relayed, for its successor in a restarted daemon.
+/// The state of one relay, for its successor in a restarted daemon. See Relay::End.
 struct RelayRecord {
   struct End {
     ResettingFd socket;
-    PumpRecord pump;  ///< that carries the input of this side
+    PumpRecord pump;  ///< moves the input of this side
     PumpState state = PumpState::NeedsInput;
     bool broken = false;
     bool fin_sent = false;
@@ -81,23 +81,24 @@ class Relay final : public Retirable, private IoHandler {
  public:
   /// @param context, group borrowed @param client, target connected, non-blocking
   Relay(RelayContext& context, RelayGroup& group, UniqueFd client, UniqueFd target);
-  /// Goes on with a connection of a former daemon: resume() must be called in place of start().
+  /// Continues a connection of a former daemon. resume() must be called instead of start().
   Relay(RelayContext& context, RelayGroup& group, RelayRecord record);
   ~Relay() override;
 
-  /// Begins to relay, with what the client may have sent already: most clients speak first. Must be
-  /// called once. on_over may be called from within, where the client has reset the connection.
-  /// Fails with what epoll_ctl(2) says; then the relay must be aborted.
+  /// Starts to relay, at once with what the client has already sent: most clients send first. Must
+  /// be called once. on_over may be called from within, if the client has reset the connection.
+  /// Fails with the error of epoll_ctl(2); then the relay must be aborted.
   Result<void> start();
-  /// As start(), for a relay that was made of a record.
+  /// As start(), for a relay that was created from a record.
   Result<void> resume();
-  /// Gives up the connection, without a call of on_over. The relay must not be used afterwards.
+  /// Moves the connection into a record, without a call of on_over. Must not be over. The relay
+  /// must not be used afterwards.
   [[nodiscard]] RelayRecord save();
   /// Resets both sides at once, without a call of on_over.
   void abort();
-  /// The client's socket, where the target has reset the connection soon after it was made and
-  /// before either side had sent a byte, as a server that closes does with connections in its
-  /// backlog: the client can be dialled for again. Else invalid. For use when the relay is over.
+  /// The client's socket, if the target has reset the connection soon after it was connected and
+  /// before either side sent a byte: a server that closes does so with connections in its backlog,
+  /// and the client can be dialled for again. Otherwise invalid. For use when the relay is over.
   [[nodiscard]] UniqueFd take_turned_away();
 
   std::uint32_t index = 0;     ///< the owner's; see SlotVector
@@ -106,8 +107,8 @@ class Relay final : public Retirable, private IoHandler {
   bool redialled = false;      ///< the owner's: see WaitingClient
 
  private:
-  /// One side, and the pump that carries its input to the other side. The small members below the
-  /// pump lie in its padding.
+  /// One side, and the pump that moves its input to the other side. The small members after the
+  /// pump are stored in its padding.
   struct End {
     End(EventLoop& loop, UniqueFd socket, IoHandler& handler)
         : fd(std::move(socket)), source(loop, fd.get(), handler) {}
@@ -118,8 +119,8 @@ class Relay final : public Retirable, private IoHandler {
     UniqueFd fd;
     IoSource source;
     [[no_unique_address]] Pump pump;
-    PumpState state = PumpState::NeedsInput;  ///< between events never a broken one
-    bool broken = false;                      ///< was reset: takes no bytes, has no more events
+    PumpState state = PumpState::NeedsInput;  ///< of `pump`; between events never a broken one
+    bool broken = false;                      ///< was reset: accepts no bytes, has no more events
     bool fin_sent = false;
     bool hung_up = false;  ///< closed both ways without an error: epoll has no more events for it
   };
@@ -146,9 +147,9 @@ class Relay final : public Retirable, private IoHandler {
   TimePoint began_;
 };
 
-/// What the relays of one owner share. A relay that is over does not use it any more.
+/// What the relays of one owner share. A relay that is over no longer uses it.
 struct RelayGroup {
-  Counters& counters;  ///< a relay adds to bytes_in what the target took, to bytes_out the client
+  Counters& counters;  ///< bytes_in: accepted by the target; bytes_out: by the client
   /// The last call of a relay: its sockets are closed, except one that take_turned_away() returns.
   /// May retire the relay, must not destroy it.
   std::move_only_function<void(Relay& relay)> on_over;

@@ -19,7 +19,7 @@ namespace {
 using namespace std::string_view_literals;
 
 constexpr std::string_view kSignature = "\r\n\r\n\0\r\nQUIT\n"sv;
-constexpr char kVersion2Proxy = 0x21;  ///< version 2, on behalf of another
+constexpr char kVersion2Proxy = 0x21;  ///< version 2, command PROXY
 constexpr char kTcpOverV4 = 0x11;
 constexpr char kTcpOverV6 = 0x21;
 
@@ -54,8 +54,8 @@ std::string proxy_header(ProxyProtocol version, const Endpoint& client, const En
 
 namespace {
 
-/// Sends the header whole, in one call on a socket that has sent nothing; a connection that does
-/// not take it is of no use. @return whether it was sent, or is not wanted
+/// Sends the complete header in one call, on a socket that has sent nothing. A connection that does
+/// not accept all of it cannot be used. @return whether the header was sent or is not configured
 bool send_proxy_header(ProxyProtocol version, int client, int target) {
   if (version == ProxyProtocol::Off) return true;
   const auto from = peer_endpoint(client);
@@ -82,12 +82,12 @@ WaitingClient::~WaitingClient() {
   if (client_.valid()) reset_on_close(client_.get());
 }
 
-/// EPOLLERR alone: a reset cannot be masked, and an empty mask would deregister.
+/// Watches for EPOLLERR alone, that is for a reset; an empty mask would deregister.
 void WaitingClient::hold(TimePoint deadline) {
   assert(client_.valid());
   dial_.reset();
   hold_over_.arm_at(deadline);
-  (void)source_.watch(EPOLLERR);  // where it fails, a reset is noticed at the deadline
+  (void)source_.watch(EPOLLERR);  // if it fails, a reset is noticed at the deadline
 }
 
 UniqueFd WaitingClient::dial() {
@@ -119,7 +119,7 @@ void WaitingClient::on_io(IoSource&, std::uint32_t) {
 
 void WaitingClient::on_dialled(Result<UniqueFd> connected) {
   assert(dialling());
-  core_.loop().retire(std::move(dial_));  // it is the caller
+  core_.loop().retire(std::move(dial_));  // not destroyed: it is the caller
   if (connected) {
     port_.on_connected(*this, std::move(*connected));
   } else {
@@ -266,7 +266,7 @@ WaitingClient& StreamPort::add_client(UniqueFd client, Family family) {
   return added;
 }
 
-/// Dials for clients that the guard held, once it holds none any more.
+/// Dials for clients that the guard held, if it no longer holds clients.
 void StreamPort::dial_suspects() {
   if (!suspects_ || guard_.holding()) return;
   suspects_ = false;
@@ -292,8 +292,8 @@ void StreamPort::cut_loop() {
 
 // ---- clients that wait -------------------------------------------------------------------------
 
-/// Dials or holds, depending on the phase. Dialled for, the client may be connected and removed on
-/// return.
+/// Dials or holds, depending on the phase. After a dial, the client may have been connected and
+/// removed.
 void StreamPort::dial_or_hold(WaitingClient& client) {
   client.refused = client.redialled = client.suspected = false;
   if (core_.serving()) return dial(client);
@@ -305,8 +305,8 @@ void StreamPort::dial(WaitingClient& client) {
   if (target.valid()) on_connected(client, std::move(target));
 }
 
-/// For callers that must not call the observer, or that walk over waiting_, which must not change
-/// meanwhile. A dial under way ends now, since its dialer may be destroyed next.
+/// For callers that must not call the observer, or that iterate over waiting_, which a dial may
+/// change. A dial under way is cancelled now, since its dialer may be destroyed next.
 void StreamPort::dial_in_next_turn(WaitingClient& client) {
   assert(core_.serving());
   client.stop();
@@ -314,8 +314,8 @@ void StreamPort::dial_in_next_turn(WaitingClient& client) {
   dial_waiting_.arm_now();
 }
 
-/// From the last to the first: a client that is connected at once is removed from waiting_, where
-/// the last one takes its place.
+/// Iterates from the last to the first: a client that is connected at once is removed from
+/// waiting_, where the last one takes its place.
 void StreamPort::dial_waiting() {
   for (std::size_t i = waiting_.size(); i-- > 0;) {
     WaitingClient& client = waiting_[i];
@@ -350,8 +350,8 @@ void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
   wait_for_second_look(client, error);
 }
 
-/// For a client whose target has reset the connection before either side sent a byte, as a server
-/// that closes does with connections that it has not accepted.
+/// For a client after the target has reset its connection, before either side sent a byte. A server
+/// that closes does so with connections that it has not accepted.
 void StreamPort::dial_again(UniqueFd socket, Family family, bool redialled) {
   if (core_.phase() == PortCore::Phase::Draining) return reset_on_close(socket.get());
   WaitingClient& client = add_client(std::move(socket), family);
@@ -360,7 +360,8 @@ void StreamPort::dial_again(UniqueFd socket, Family family, bool redialled) {
   wait_for_second_look(client, {ECONNRESET, "connect"});
 }
 
-/// Holds a client that the target has turned away for a second look, or resets it.
+/// Holds a client for a second dial if the target has refused it for the first time; otherwise
+/// resets it. Notifies the observer.
 void StreamPort::wait_for_second_look(WaitingClient& client, const Error& error) {
   const bool turned_away = error.code == ECONNREFUSED || error.code == ECONNRESET;
   if (turned_away && !client.redialled && core_.holds_clients()) {
@@ -399,7 +400,7 @@ void StreamPort::remove_client(WaitingClient& client) {
   update_connections();
 }
 
-/// Dials end now, not with the batch: their dialer may be destroyed next.
+/// Cancels dials at once, not after the batch: their dialer may be destroyed next.
 void StreamPort::remove_all_clients() {
   while (!waiting_.empty()) {
     waiting_.last().stop();

@@ -1,11 +1,12 @@
 // One TCP forward, from its host port to its target: a HostListener, the clients that wait, and the
 // relays.
 //
-// A client is authorized or reset at accept, before a byte of it is read. Then it is dialled for
-// (PortCore::Phase::Serving) or held (Holding). Where the target refuses, the client waits
-// kSecondLook, since a listener that has just closed may return at once: by then hold() or serve()
-// was called, if a change was detected; else it is dialled for once more, and reset if that is
-// refused too. The LoopGuard finds out that a target leads back to this host port.
+// A client is authorized or reset after accept(2), before a byte of it is read. Then it is dialled
+// for (PortCore::Phase::Serving) or held (Holding). If the target refuses, the client is held for
+// kSecondLook, since a listener that has just closed may return at once. If hold() or serve() is
+// called in this time, the client is held or dialled for like any other. Otherwise it is dialled
+// for once more, and reset if the target refuses again. With settings().hold of 0 it is reset at
+// the first refusal. The LoopGuard detects a target that leads back to this host port.
 #pragma once
 
 #include <memory>
@@ -23,19 +24,20 @@
 
 namespace portfwd {
 
-/// The header of the PROXY protocol, by which a server behind a forward learns the address of its
+/// The header of the PROXY protocol, from which a server behind a forward reads the address of its
 /// client. A pure function. Source: "The PROXY protocol, versions 1 & 2", sections 2.1 and 2.2.
-/// @param version V1 or V2 @param client, host both ends of the accepted connection, of one family,
-/// which the header takes, whatever the family in which the server is dialled
+/// @param version V1 or V2
+/// @param client, host both ends of the accepted connection, of one family. The header has this
+/// family, even if the server is dialled over the other one.
 /// @return at most 107 bytes
 [[nodiscard]] std::string proxy_header(ProxyProtocol version, const Endpoint& client,
                                        const Endpoint& host);
 
 class StreamPort;
 
-// A client that was authorized and is not connected to a target: held until there is something to
-// dial, or being dialled for. Owned by its StreamPort, whose on_connected(), on_dial_failed() and
-// on_hold_over() it calls. Not a byte of it is read: what it sends waits in the kernel.
+// A client that was authorized and is not connected to a target: it is held, dialled for, or will
+// be dialled for in the next turn. Owned by its StreamPort; calls its on_connected(),
+// on_dial_failed() and on_hold_over(). Nothing is read from it: what it sends waits in the kernel.
 class WaitingClient final : public Retirable, private IoHandler, private DialHandler {
  public:
   /// @param port, core borrowed
@@ -43,26 +45,27 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   /// Resets the client unless it was released.
   ~WaitingClient() override;
 
-  /// Waits at most until `deadline`; ends a dial under way.
+  /// Holds the client, at most until `deadline`. Cancels a dial under way.
   void hold(TimePoint deadline);
-  /// @return the target's end, where it has accepted within the call; else the port is called later
+  /// Dials for the client. @return the target's end if the target has accepted within the call;
+  /// otherwise an invalid descriptor, and the port is called later
   [[nodiscard]] UniqueFd dial();
-  /// Ends a dial under way, or holding.
+  /// Cancels a dial under way, or the hold.
   void stop();
 
   [[nodiscard]] Family family() const { return family_; }
   [[nodiscard]] bool dialling() const { return dial_ != nullptr; }
   [[nodiscard]] bool held() const { return hold_over_.armed(); }
   [[nodiscard]] TimePoint held_until() const { return hold_over_.when(); }
-  /// Whether it has reset the connection.
+  /// Whether the client has reset the connection.
   [[nodiscard]] bool gone() const { return gone_; }
   [[nodiscard]] int socket() const { return client_.get(); }
-  /// Gives up the client's socket, which is not watched from then on.
+  /// Returns the client's socket and no longer watches it. Must not be dialling.
   [[nodiscard]] UniqueFd release();
 
   std::uint32_t index = 0;  ///< the owner's; see SlotVector
-  bool refused = false;     ///< the owner's: held for a second look after a refusal
-  bool redialled = false;   ///< the owner's: the second look was taken
+  bool refused = false;     ///< the owner's: held for a second dial after a refusal
+  bool redialled = false;   ///< the owner's: the second dial was made
   bool suspected = false;   ///< the owner's: held by its LoopGuard
 
  private:
@@ -80,7 +83,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   bool gone_ = false;
 };
 
-/// Its destruction resets all clients.
+/// Its destruction resets all clients and connections, except after save().
 class StreamPort final : public ForwardPort {
  public:
   static constexpr Duration kSecondLook = std::chrono::milliseconds(100);
@@ -91,15 +94,15 @@ class StreamPort final : public ForwardPort {
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override {
     return listener_.bind(addresses);
   }
-  /// As bind(), with sockets that are bound already, see HostListener::adopt.
+  /// As bind(), with sockets that are already bound, see HostListener::adopt.
   [[nodiscard]] std::expected<void, BindFailure> adopt(std::vector<BoundSocket> sockets) {
     return listener_.adopt(std::move(sockets));
   }
-  /// Clients for which a dial is under way wait again. Relays go on.
+  /// Dials under way are cancelled, and their clients held or reset. Relays continue.
   [[nodiscard]] std::expected<void, BindFailure> hold() override;
   [[nodiscard]] std::expected<void, BindFailure> serve(
       Dialer& dialer, std::span<const ListenAddress> listeners) override;
-  /// Relays may finish for `limit`, then they are reset.
+  /// Relays may continue for `limit`; then they are reset.
   void drain(Duration limit) override;
   [[nodiscard]] PortRecord save() override;
   void restore(PortRecord record) override;
@@ -114,11 +117,11 @@ class StreamPort final : public ForwardPort {
   friend class WaitingClient;
 
   void on_client(Arrival arrival);
-  // In the three calls of a WaitingClient, it may be retired, not destroyed.
+  // The three calls of a WaitingClient; from within them it may be retired, not destroyed.
   void on_connected(WaitingClient& client, UniqueFd target);
   void on_dial_failed(WaitingClient& client, const Error& error);
-  /// It was held until its deadline, or has reset the connection. A client that has only shut down
-  /// its sending side still waits for an answer.
+  /// The deadline of the hold has passed, or the client has reset the connection. A client that has
+  /// only shut down its sending side still waits for an answer.
   void on_hold_over(WaitingClient& client);
   void on_relay_over(Relay& relay);
 
@@ -139,11 +142,11 @@ class StreamPort final : public ForwardPort {
 
   HostListener listener_;
   LoopGuard guard_;
-  bool suspects_ = false;  ///< the guard holds clients
+  bool suspects_ = false;  ///< clients may be held by the guard
   SlotVector<WaitingClient> waiting_;
   RelayGroup relay_group_;
   SlotVector<Relay> relays_;
-  Timer dial_waiting_;  ///< armed when clients of waiting_ are neither held nor dialled for
+  Timer dial_waiting_;  ///< armed while serving and a client is neither held nor dialled for
   Timer drain_over_;
 };
 
