@@ -1,4 +1,4 @@
-// A port that hands everything to its successor: no client and no target notices, no byte is lost.
+// save() and restore() of relays and ports: connections continue, and no byte is lost.
 #include "relay/port_record.h"
 
 #include <gmock/gmock.h>
@@ -23,7 +23,7 @@ using namespace testing_support;
 // ---- one relay ----------------------------------------------------------------------------------
 
 struct RelayRecordTest : testing::TestWithParam<Kinds> {
-  /// Replaces the relay by one that is made of its record, with other services.
+  /// Replaces the relay by one that is created from its record, with another RelayContext.
   void hand_over() {
     RelayRecord record = rig.relay->save();
     rig.relay.reset();
@@ -33,7 +33,7 @@ struct RelayRecordTest : testing::TestWithParam<Kinds> {
     ASSERT_TRUE(rig.relay->resume());
   }
 
-  /// A relay, retired or not, uses its context.
+  /// Destroys the relay before its context, even if it is retired.
   void TearDown() override {
     rig.relay.reset();
     ASSERT_TRUE(rig.loop.turn(0ms));
@@ -41,7 +41,7 @@ struct RelayRecordTest : testing::TestWithParam<Kinds> {
 
   RelayRig rig{GetParam()};
   std::optional<RelayContext> successor;
-  std::size_t held = 0;  ///< bytes of the client in memory at the hand-over
+  std::size_t held = 0;  ///< bytes of the client in the record, except those in a pipe
 };
 
 INSTANTIATE_TEST_SUITE_P(Streams, RelayRecordTest,
@@ -62,7 +62,7 @@ TEST_P(RelayRecordTest, CarriesBytesBothWaysAfterIt) {
   EXPECT_EQ(rig.counters.bytes_out, 10U);
 }
 
-/// In a pipe: the direction was in bulk, and its sink takes nothing.
+/// The bytes are in a pipe: the direction is in bulk mode, and its sink accepts nothing.
 TEST_P(RelayRecordTest, DeliversThePipefulThatItHeld) {
   const std::size_t written = rig.fill(rig.client);
   ASSERT_GT(rig.context.pipes().leased(), 0U);
@@ -75,7 +75,7 @@ TEST_P(RelayRecordTest, DeliversThePipefulThatItHeld) {
   EXPECT_EQ(got.ending, Ending::Fin);
 }
 
-/// In memory: with small messages the direction is copied.
+/// The bytes are in memory: the direction copies, since all messages are small.
 TEST_P(RelayRecordTest, DeliversTheMessageThatItHeld) {
   std::string sent;
   for (int blocked = 0; blocked < 50;) {
@@ -121,12 +121,13 @@ TEST_P(RelayRecordTest, PassesOnAnEndThatCameMeanwhile) {
 TEST_P(RelayRecordTest, ResetsBothSidesWhenItIsDropped) {
   { const RelayRecord record = rig.relay->save(); }
   rig.relay.reset();
-  const bool unix = GetParam().first == StreamKind::Unix;  // which knows no reset
+  const bool unix = GetParam().first == StreamKind::Unix;  // cannot be reset
   EXPECT_EQ(rig.receive_to_end(rig.client).ending, unix ? Ending::Fin : Ending::Reset);
   EXPECT_EQ(rig.receive_to_end(rig.target).ending, unix ? Ending::Fin : Ending::Reset);
 }
 
-/// A RST must not overtake what waits in the send queue: until then the relay is about to end.
+/// A RST must not discard what is in the send queue. Until that is empty, the relay is about to
+/// end.
 TEST(RelayRecord, KeepsAResetThatWaitsForTheSendQueue) {
   RelayRig rig({StreamKind::Tcp4, StreamKind::Tcp4});
   const std::size_t written = rig.fill(rig.client);
@@ -142,7 +143,8 @@ TEST(RelayRecord, KeepsAResetThatWaitsForTheSendQueue) {
   EXPECT_EQ(got.ending, Ending::Reset);
 }
 
-/// Streams each way at once, in parts of any size, whose reader is slow now and then.
+/// Streams in both directions at once, in parts of random size, with readers that are sometimes
+/// slow.
 TEST_P(RelayRecordTest, LosesNoByteOfABusyStreamHoweverOftenItIsHandedOver) {
   const std::string text = random_text(4'000'000);
   std::array<std::size_t, 2> sent{};
@@ -183,7 +185,7 @@ int connect_outcome(const Endpoint& to) {
 }
 
 struct PortRecordTest : testing::Test {
-  /// The successor has a loop and services of its own, as another process would.
+  /// Replaces the port by a successor with a loop and services of its own, as in another process.
   void hand_over() {
     PortRecord record = rig->port->save();
     auto next = std::make_unique<ForwardRig>();
@@ -212,7 +214,7 @@ TEST_F(PortRecordTest, ConnectionsAndCountersGoOn) {
   EXPECT_EQ(rig->port->counters().total, 3U);
 }
 
-/// Nobody accepts meanwhile, so the kernel keeps them.
+/// The clients wait in the kernel's queue.
 TEST_F(PortRecordTest, ClientsThatConnectMeanwhileAreServed) {
   rig->start();
   PortRecord record = rig->port->save();
@@ -353,7 +355,7 @@ TEST_F(DatagramRecordTest, APortThatRefusesGoesOnToRefuse) {
   EXPECT_TRUE(next.is_refused(client));
 }
 
-/// The flow to give up for another is the same as before.
+/// The same flow is evicted as without a restart.
 TEST_F(DatagramRecordTest, FlowsKeepTheirOrderOfUse) {
   rig->start();
   std::vector<UniqueFd> clients;

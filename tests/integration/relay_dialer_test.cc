@@ -22,7 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 using namespace testing_support;
 
-/// Sockets of a new network namespace, as of a container.
+/// Sockets of a new network namespace, like those of a container.
 struct ContainerSockets final : SocketSource {
   [[nodiscard]] UniqueFd take(Family family) override {
     return ns->socket(address_family(family), type);

@@ -1,4 +1,4 @@
-// Ends of relayed connections, for each side that may begin and each kind of socket: an end of
+// Ends of relayed connections, for each side that ends first and each kind of socket: an end of
 // stream is passed on as one and a reset as a reset, neither before the data, and each direction
 // ends by itself. A Unix socket is reset only if its peer closes with unread bytes; where TCP would
 // be reset it sees an end of stream.

@@ -29,8 +29,8 @@ TEST(ForwardPortLimitTest, BeyondMaxConnectionsClientsWaitInTheQueue) {
   EXPECT_EQ(rig.receive(three, 9).text, "your turn");
 }
 
-/// A client that comes alone has no others behind it in the backlog, so no further accept is tried;
-/// the following turns accept more and more of the clients that come together.
+/// The first turn accepts one client, since a client is usually alone in the backlog. Each
+/// following turn accepts twice as many as the previous one.
 TEST(ForwardPortLimitTest, SuccessiveTurnsAcceptTwiceAsManyEach) {
   ForwardRig rig;
   rig.start();

@@ -30,7 +30,7 @@ struct LoopTest : testing::Test {
     while (wait_for(rig.target.get(), POLLIN, 0)) out.push_back(accept_from(rig.target));
     return out;
   }
-  /// As `ssh -R` does, makes one more connection to the host port for each one that arrives inside.
+  /// Makes one more connection to the host port for each one that arrives inside, as `ssh -R` does.
   void go_round() {
     for (UniqueFd& inside : arrivals()) {
       loop.push_back(std::move(inside));
@@ -88,7 +88,7 @@ TEST_F(LoopTest, IsForgottenWithItsListener) {
   EXPECT_EQ(rig.receive(client, 8).text, "a server");
 }
 
-/// The bytes of the client go through the loop with it.
+/// The bytes that the client has sent pass through the loop as well.
 TEST_F(LoopTest, IsFoundThoughBytesGoRound) {
   loop.push_back(connect_to_port(kBoth[0]));
   write_all(loop.back(), "hello");

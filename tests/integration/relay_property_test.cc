@@ -1,8 +1,8 @@
-// Random sequences of actions on several connections at a time, and what each end must see of the
-// other: only what was sent, in order; all of it if the other ended orderly; and never an end of
-// stream after a part of it. The test knows only that a relay has two ends.
+// Random sequences of actions on several connections at a time, and what each end must receive from
+// the other: only what was sent, in order; all of it if the other end closed in order; and never an
+// end of stream after a part of it. The test uses nothing but the two ends of each relay.
 //
-// Another sequence: --gtest_random_seed=N. The comments at each check are the contract.
+// --gtest_random_seed=N selects another sequence. The messages of the checks are the contract.
 #include <gtest/gtest.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -73,7 +73,7 @@ class FarEnd {
     }
   }
   /// Reads up to `most` bytes.
-  /// @param other the other end, to whose sent data they are compared
+  /// @param other the other end; the bytes are compared with what it has sent
   void read(std::size_t most, const FarEnd& other) {
     static std::array<char, 65536> buffer;
     while (most > 0 && fd_.valid() && ending_ == Ending::None) {
@@ -108,7 +108,7 @@ class FarEnd {
   [[nodiscard]] bool present() const { return fd_.valid(); }
   [[nodiscard]] bool finished() const { return !fd_.valid() || ending_ != Ending::None; }
 
-  /// Checks, for an end that was open to the last, what it must have seen of `other`.
+  /// Checks what an end that stayed open must have received from `other`.
   void check(const FarEnd& other) const {
     const bool whole = got_ == other.sent_;
     EXPECT_TRUE(same_) << "only what was sent, in order";
