@@ -33,17 +33,17 @@ int code_of(mode_t mode) {
 std::string why_unreadable(const Error& error, std::size_t limit) {
   switch (error.code) {
     case ENOTDIR:
-      return "a part of its path is a file, not a folder; move that file away or name another path";
+      return "a part of its path is a file, not a folder; move that file away or use another path";
     case EISDIR:
-      return "it is a folder, not a file; move it away or name a file in it";
+      return "it is a folder, not a file; move it away or use a file in it";
     case ESPIPE:
-      return "it is a named pipe, not a regular file; copy what it gives to a file";
+      return "it is a named pipe, not a regular file; copy its contents to a regular file";
     case ENODEV:
       return "it is a device, not a regular file; put a file in its place";
     case ENXIO:
       return "it is a socket, not a regular file; put a file in its place";
     case EFBIG:
-      return fmt::format("it has more than {} KiB; make it smaller", limit >> 10);
+      return fmt::format("it is larger than {} KiB; make it smaller", limit >> 10);
     case ENOENT:
       if (error.op == kFollowLink)
         return "it is a link to a file that does not exist; correct the link or remove it";

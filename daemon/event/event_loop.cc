@@ -273,7 +273,7 @@ std::string EventLoop::Step::text() const {
     case Kind::None:
       return "nothing";
     case Kind::Release:
-      return "freeing what has ended";
+      return "freeing retired objects";
     case Kind::Timer:
       return fmt::format("a timer of {}", class_of(owner.function_name()));
     case Kind::Io:

@@ -65,10 +65,10 @@ void RefusalLog::write(TimePoint now, const std::string& id, const std::string& 
 
 std::string why_undialable(const Error& error) {
   if (error.op == kLeadsBack.op) {
-    return "its target leads back to this port: each connection to it makes another one, as with "
-           "ssh -R N:localhost:N; clients are refused for some seconds";
+    return "the target leads back to this port: each connection to it causes another one, as with "
+           "ssh -R N:localhost:N; clients are refused for a few seconds";
   }
-  return fmt::format("the target cannot be dialled: {}", ::strerror(error.code));
+  return fmt::format("cannot dial the target: {}", ::strerror(error.code));
 }
 
 void PortCore::hold() {

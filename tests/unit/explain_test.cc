@@ -162,7 +162,7 @@ TEST_F(ExplainTest, ForAServerThatCannotBeDialledProposesToLeaveItOut) {
   forward.id = "f2";
   forward.state = ForwardState::Waiting;
   forward.host_addresses = {"127.0.0.1"};
-  forward.reason = "its target leads back to this port";
+  forward.reason = "the target leads back to this port";
   known.forward = forward;
   EXPECT_THAT(text("remedy"), HasSubstr("on_auto_forward"));
 }
@@ -202,7 +202,7 @@ TEST_F(ExplainTest, NamesWhatElseThanAnotherHolderCausesAConflict) {
 TEST_F(ExplainTest, SaysThatAnInterfaceIsDownInside) {
   ForwardInfo& forward = known.forward.emplace();
   forward.state = ForwardState::Waiting;
-  forward.reason = "the target cannot be dialled: Network is unreachable";
+  forward.reason = "cannot dial the target: Network is unreachable";
   forward.error = ENETUNREACH;
   for (const char* address : {"127.0.0.1", "0.0.0.0", "::", "::1"}) {
     forward.container_address = address;
