@@ -374,9 +374,9 @@ void DatagramPort::on_io(IoSource& source, std::uint32_t) {
 }
 
 /// Sends the datagrams of each client in one call, in their order; between clients no order is
-/// kept. A refusal is handled at the end, since that may use the receiver.
+/// kept. Refusals are handled at the end, since that may use the receiver.
 void DatagramPort::relay_batch(std::size_t via, const ReceivedDatagrams& received) {
-  std::optional<FlowKey> refused;
+  std::vector<FlowKey> refused;
   std::array<bool, DatagramReceiver::kMessages> done{};
   for (std::size_t first = 0; first < received.messages.size(); ++first) {
     if (done[first]) continue;
@@ -392,10 +392,12 @@ void DatagramPort::relay_batch(std::size_t via, const ReceivedDatagrams& receive
     const DatagramsSent sent = flow->deliver(std::span(theirs).first(count));
     touch(*flow);
     core_.counters().bytes_in += sent.bytes;
-    if (sent.error == ECONNREFUSED) refused = flow->key;
+    if (sent.error == ECONNREFUSED) refused.push_back(flow->key);
   }
-  Flow* const flow = refused ? flows_.find(*refused) : nullptr;
-  if (flow != nullptr) end_refused(*flow, {ECONNREFUSED, "send"});
+  for (const FlowKey& key : refused) {
+    Flow* const flow = flows_.find(key);  // an observer may have ended it meanwhile
+    if (flow != nullptr) end_refused(*flow, {ECONNREFUSED, "send"});
+  }
 }
 
 Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {

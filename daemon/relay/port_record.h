@@ -28,9 +28,7 @@ namespace portfwd {
 struct ClientRecord {
   ResettingFd socket;
   Family family = Family::V4;
-  std::optional<TimePoint> held_until;  ///< nothing: neither held nor dialled for at present
-  bool refused = false;                 ///< see WaitingClient, also for `redialled`
-  bool redialled = false;
+  std::optional<TimePoint> held_until;  ///< nothing: it was being dialled for
 };
 
 /// One client of a datagram forward; see Flow.

@@ -191,9 +191,8 @@ PortRecord StreamPort::save() {
     WaitingClient& client = waiting_.last();
     ClientRecord& saved = record.clients.emplace_back();
     saved.family = client.family();
-    if (client.held() && !client.suspected) saved.held_until = client.held_until();
-    saved.refused = client.refused;
-    saved.redialled = client.redialled;
+    const bool held = client.held() && !client.refused && !client.suspected;
+    if (held) saved.held_until = client.held_until();
     client.stop();
     saved.socket = ResettingFd(client.release());
   }
@@ -211,8 +210,6 @@ void StreamPort::restore(PortRecord record) {
   listener_.restore(std::move(record.sockets));
   for (ClientRecord& saved : record.clients) {
     WaitingClient& client = add_client(saved.socket.release(), saved.family);
-    client.refused = saved.refused;
-    client.redialled = saved.redialled;
     if (saved.held_until) client.hold(*saved.held_until);
   }
   for (RelayRecord& saved : record.relays) {

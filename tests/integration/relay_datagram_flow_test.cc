@@ -28,6 +28,22 @@ TEST_F(DatagramFlowTest, ATargetThatIsGoneIsToldToTheClient) {
   EXPECT_EQ(rig.counters().active, 0U);
 }
 
+/// The second datagram of each learns that the first one was refused.
+TEST_F(DatagramFlowTest, EndsAllFlowsThatAreRefusedAtOnce) {
+  rig.start();
+  std::array<UniqueFd, 3> clients;
+  for (UniqueFd& client : clients) {
+    client = datagrams_to(kUdpEndpoints[0]);
+    (void)rig.ask(client, "hello");
+  }
+  rig.target.reset();
+  for (const UniqueFd& client : clients) {
+    for (const char* const text : {"1", "second"}) ASSERT_EQ(send_one(client, text), 0);
+  }
+  EXPECT_TRUE(rig.until([&] { return rig.counters().active == 0; }));
+  EXPECT_EQ(rig.counters().failed, clients.size());
+}
+
 TEST_F(DatagramFlowTest, AfterARefusalItSoonTriesAgain) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
