@@ -134,7 +134,7 @@ TEST_F(SystemReverse, OfOneWhoseContainerIsAwayItIsSaidWhatWouldBringIt) {
     const Json why = json(question);
     EXPECT_EQ(why["summary"],
               "port 5432 of shop is waiting: it leads to 127.0.0.1 and ::1 at 15432: its container "
-              "is not there");
+              "does not exist");
     EXPECT_EQ(why["decision"], "asked for by hand");
     EXPECT_EQ(why["remedy"],
               "it serves as soon as a container named shop is there; or `portfwdctl unforward r2` "
