@@ -407,10 +407,11 @@ void Registry::expect_successor(std::string_view engine, std::string_view name_o
 void Registry::set_paths(const std::map<std::uint64_t, std::string>& paths) {
   std::vector<ContainerKey> lost;
   for (const auto& [key, entry] : index_) {
-    if (!key.engine_id.empty()) continue;  // keeps the path that attach() gave it
+    std::string& path = entry->container.path;
     const auto found = paths.find(key.netns);
-    const std::string now = found == paths.end() ? std::string() : found->second;
-    if (std::exchange(entry->container.path, now) != now && now.empty()) lost.push_back(key);
+    std::string now = found == paths.end() ? std::string() : found->second;
+    if (!key.engine_id.empty() && !now.empty()) now = path;  // an engine's only by attach()
+    if (std::exchange(path, now) != now && now.empty()) lost.push_back(key);
   }
   for (const ContainerKey& key : lost) remove_if_unheld(key);
 }

@@ -196,11 +196,41 @@ TEST_F(RegistryTest, KeepsAFinalName) {
   EXPECT_EQ(registry.find(id)->name, "shop");
 }
 
+/// As root attaches a container by the path that its engine gave the namespace.
+TEST_F(RegistryTest, RemovesAnEnginesContainerThatWasAttachedByItsPathWhenThatIsGone) {
+  const auto netns = [] { return *Netns::open("/proc/self/ns/net"); };
+  const std::string path = "/run/docker/netns/web";
+  Child child;
+  DiscoveredContainer found;
+  found.pid = child.pid;
+  found.pidfd = std::move(child.pidfd);
+  found.netns = netns();
+  found.identity = {"docker", kWeb, "web"};
+  const std::string id = registry.add(std::move(found))->id;
+  registry.set_paths({{netns().inode(), path}});
+  EXPECT_EQ(registry.find(id)->path, "") << "nobody has attached it";
+
+  DiscoveredContainer attached;
+  attached.netns = netns();
+  attached.path = path;
+  attached.identity.engine_id = kWeb;
+  (void)registry.attach(std::move(attached), "");
+  registry.set_paths({{netns().inode(), path}});
+  EXPECT_EQ(registry.find(id)->path, path);
+  end(child);
+  registry.remove_dead({netns().inode(), kWeb});
+  ASSERT_NE(registry.find(id), nullptr) << "the path holds it";
+  registry.set_paths({});
+  EXPECT_EQ(registry.find(id), nullptr);
+}
+
 /// Whether the container waits for its labels depends on the engine.
 TEST_F(RegistryTest, NotifiesOfAnEngineThatBecomesKnownWithItsName) {
   struct Observer final : RegistryObserver {
     void on_container_added(const Container&) override {}
+    void on_container_changed(const Container&) override {}
     void on_container_removed(const Container&, RemovalReason) override {}
+    void on_sign_of_life(const Container&) override {}
     void on_engine_known(ContainerEntry& entry) override { engine = entry.container.engine; }
     std::string engine;
   } observer;
