@@ -20,7 +20,9 @@ constexpr Port kPrivilegedOffset = 8000;
 
 Port preferred_port(const HostPortPlan::Wish& wish) {
   if (wish.asked) return *wish.asked;
-  if (wish.container_port >= wish.first_unprivileged) return wish.container_port;
+  if (wish.only_preferred || wish.container_port >= wish.first_unprivileged) {
+    return wish.container_port;
+  }
   return static_cast<Port>(kPrivilegedOffset + wish.container_port);
 }
 
@@ -38,6 +40,9 @@ HostPortPlan::HostPortPlan(const Settings& settings, const Wish& wish)
       fallback_(std::max<std::uint32_t>(settings.host.fallback_range.first, wish.fallback_from)) {
   if (wish.asked) first_.push_back(*wish.asked);
   if (wish.sticky && !wish.only_preferred) offer(*wish.sticky);
+  if (wish.only_preferred && !wish.asked && !contains(settings.host.avoid, preferred_)) {
+    first_.push_back(preferred_);  // even if it is privileged: the user wants this port or none
+  }
   offer(preferred_);
 }
 
@@ -66,11 +71,16 @@ std::optional<Port> HostPortPlan::next() {
 
 namespace {
 
+std::string avoided_sentence(Port port) {
+  return fmt::format("port {} is one of [host] avoid", port);
+}
+
 /// Why the host port is another one than the container's, for list, event and log; "" if it is not.
-std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bound,
+std::string remap_reason(const HostPortPlan& plan, Port container_port, Port bound, bool avoided,
                          const std::string& taken) {
   if (bound == container_port) return "";
   if (!taken.empty()) return taken;
+  if (avoided) return avoided_sentence(container_port);
   if (plan.preferred() != container_port) {
     return fmt::format("port {} is privileged on the host", container_port);
   }
@@ -158,13 +168,15 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
         kNotForOthers);
     return Outcome::Conflict;
   }
+  const bool avoided = !treatment.host_port && contains(settings_.host.avoid, container_port);
   std::string taken;  // about the port that the user would expect
   for (auto port = plan.next(); port; port = plan.next()) {
     const auto bound = try_port(forward, addresses, *port);
     if (bound) {
       cursors_.advance(place, plan.fallback_next());
-      forward.set_remapped(
-          treatment.host_port == port ? "" : remap_reason(plan, container_port, *port, taken));
+      forward.set_remapped(treatment.host_port == port
+                               ? ""
+                               : remap_reason(plan, container_port, *port, avoided, taken));
       remember(forward);
       return Outcome::Bound;
     }
@@ -177,7 +189,10 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
       return Outcome::Unfinished;
     }
   }
-  if (taken.empty()) taken = "no port of [host] fallback_range is free";
+  if (taken.empty()) {
+    taken = avoided && treatment.require_host_port ? avoided_sentence(container_port)
+                                                   : "no port of [host] fallback_range is free";
+  }
   forward.mark_conflict(taken);
   return Outcome::Conflict;
 }

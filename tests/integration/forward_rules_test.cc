@@ -47,6 +47,22 @@ TEST_F(ForwardTableTest, ARequiredHostPortThatIsTakenIsAConflictUntilItIsFree) {
   EXPECT_EQ(only().host_port, 15000);
 }
 
+/// This process may bind privileged ports in its namespace.
+TEST_F(ForwardTableTest, ARequiredHostPortIsThePortsOwnNumberOrAConflict) {
+  Rule rule;
+  rule.ports = {{1, 65535}};
+  rule.require_host_port = true;
+  settings.rules = {rule};
+  settings.host.avoid = {{8080, 8080}};
+  table->apply_settings();
+  show(container("web"), {80, 8080});
+  const auto infos = table->forwards().infos();
+  ASSERT_EQ(infos.size(), 2U);
+  EXPECT_EQ(infos[0].host_port, 80);
+  EXPECT_EQ(infos[1].state, ForwardState::Conflict);
+  EXPECT_THAT(infos[1].reason, HasSubstr("avoid"));
+}
+
 TEST_F(ForwardTableTest, AReloadThatMovesAForwardReplacesItAndLeavesTheOthers) {
   show(container("web"), {8080, 9090});
   const std::string stays = table->forwards().infos().back().id;
@@ -115,6 +131,7 @@ TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
   TestAccess& web = container("web");
   show(web, {8080});
   EXPECT_EQ(only().host_port, 20000);
+  EXPECT_THAT(only().reason, HasSubstr("avoid"));
   ASSERT_TRUE(ask(&web, 8080, {.host_port = Port{8080}}));
   EXPECT_EQ(only().host_port, 8080);
 }

@@ -49,6 +49,15 @@ TEST(Allocation, WhatWasAskedForComesFirstEvenIfAvoided) {
   EXPECT_THAT(first_ports({settings, {5432, Port{20000}, {}, true}}, 4), ElementsAre(5432));
 }
 
+TEST(Allocation, ARequiredPortIsItsOwnNumberOrNone) {
+  Settings settings;
+  settings.host.avoid = {{443, 443}};
+  EXPECT_THAT(first_ports({settings, {.container_port = 80, .only_preferred = true}}, 4),
+              ElementsAre(80));
+  EXPECT_THAT(first_ports({settings, {.container_port = 443, .only_preferred = true}}, 4),
+              testing::IsEmpty());
+}
+
 TEST(Allocation, LeavesTheAvoidedPortsAndEndsWithTheRange) {
   Settings settings;
   settings.host.avoid = {{8080, 8080}, {65534, 65534}};
