@@ -113,7 +113,7 @@ State ForwardTable::state() const {
 
 void ForwardTable::apply_settings() {
   ephemeral_ = sysctl::ephemeral_ports();
-  requested_.set_due();
+  requested_.on_settings_changed();
   forwards_.host_ports().on_settings_changed();
   for (const auto& [id, entry] : entries_) {
     if (entry.access->state() == ContainerState::Watched) {
@@ -411,7 +411,7 @@ Answer<void> ForwardTable::remove(std::string_view forward_id) {
       entry != entries_.end() && key.direction == Direction::In) {
     entry->second.suppressed.insert(key.target);
   }
-  requested_.end(*found, "unforwarded");
+  requested_.dismiss(*found);
   return {};
 }
 

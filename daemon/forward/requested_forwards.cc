@@ -86,6 +86,11 @@ bool same_tie(const ForwardRequest& request, const DeclaredForward& declared) {
          request.spec.host_port == declared.host_port;
 }
 
+bool same_tie(const DeclaredForward& a, const DeclaredForward& b) {
+  return a.container == b.container && a.direction == b.direction && a.target == b.target &&
+         a.host_port == b.host_port;
+}
+
 std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
   if (request.spec.direction == Direction::Reverse) {
     return fmt::format(
@@ -107,10 +112,11 @@ std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
 
 /// Whether a request may wait for the next container of the name.
 bool may_wait(const ForwardRequest& request, RemovalReason reason) {
+  if (request.spec.persist) return true;
   if (request.spec.direction == Direction::Reverse) {
     return reason != RemovalReason::Detached || request.origin != Origin::Manual;
   }
-  return request.spec.allow_missing || request.spec.persist;
+  return request.spec.allow_missing;
 }
 
 /// The refusal for a host port that cannot be bound. @param because the forward's reason
@@ -157,6 +163,16 @@ void RequestedForwards::leave_container(const Container& container, RemovalReaso
     }
   }
   book_.remove_of(container.id);
+}
+
+void RequestedForwards::dismiss(TiedForward& tied) {
+  for (const DeclaredForward& declared : declarations_.all()) {
+    const bool ended = std::ranges::any_of(book_, [&](const ForwardRequest& r) {
+      return r.forward_id == tied.forward->id() && same_tie(r, declared);
+    });
+    if (ended) dismissed_.push_back(declared);
+  }
+  end(tied, "unforwarded");
 }
 
 void RequestedForwards::make_declared() {
@@ -264,10 +280,15 @@ void RequestedForwards::reconcile_declared() {
     }
   }
   for (const auto& [id, why] : ended) end(*forwards_.find_id(id), why);
+  std::erase_if(dismissed_, [&](const DeclaredForward& d) {
+    return std::ranges::none_of(all, [&](const DeclaredForward& a) { return same_tie(a, d); });
+  });
   for (const DeclaredForward& declared : all) {
     const bool there =
         std::ranges::any_of(book_, [&](const ForwardRequest& r) { return same_tie(r, declared); });
-    if (!there) declare(declared);
+    const bool dismissed = std::ranges::any_of(
+        dismissed_, [&](const DeclaredForward& d) { return same_tie(d, declared); });
+    if (!there && !dismissed) declare(declared);
   }
 }
 

@@ -117,9 +117,17 @@ class RequestedForwards {
   Answer<std::string> insert(ContainerAccess* access, ForwardRequest request);
   /// Ends a forward, and the request for it if there is one.
   void end(TiedForward& tied, std::string_view reason);
+  /// The same at the user's request. A declared one stays away until the settings are read again or
+  /// it is no longer declared.
+  void dismiss(TiedForward& tied);
   /// Ends a forward that is to be created again. A request for it gets a new forward id.
   void replace(TiedForward& tied);
 
+  /// Must be called when the settings were read again.
+  void on_settings_changed() {
+    dismissed_.clear();
+    due_ = true;
+  }
   /// Notes that the declarations may have changed.
   void set_due() { due_ = true; }
   [[nodiscard]] bool due() const { return due_; }
@@ -155,6 +163,7 @@ class RequestedForwards {
   const Settings& settings_;
   Declarations declarations_;
   RequestBook book_;
+  std::vector<DeclaredForward> dismissed_;  ///< ended by the user
   bool due_ = false;
 };
 

@@ -55,6 +55,18 @@ TEST_F(DeclaredForwards, AClientThatComesBeforeTheContainerIsServedWhenThatHasCo
   EXPECT_EQ(only().state, ForwardState::Active);
 }
 
+TEST_F(DeclaredForwards, StayAwayAfterTheUserEndedThemUntilTheSettingsAreReadAgain) {
+  DeclaredForward other = web(19090);
+  other.target = {Protocol::Tcp, 9090};
+  declare({web(), other});
+  ASSERT_TRUE(table->remove(table->forwards().infos().front().id));
+  table->declare();  // as when metadata of a container changes
+  reconcile();
+  EXPECT_EQ(only().host_port, 19090);
+  table->apply_settings();
+  EXPECT_EQ(table->forwards().size(), 2U);
+}
+
 TEST_F(DeclaredForwards, StayWhileTheirContainerIsReplaced) {
   declare({web()});
   const std::string id = only().id;

@@ -335,6 +335,16 @@ TEST_F(ForwardTableTest, AReverseForwardOutlivesItsContainerUnlessThatIsDetached
   EXPECT_EQ(table->forwards().size(), 0U);
 }
 
+TEST_F(ForwardTableTest, KeepsAPersistentForwardAcrossADetach) {
+  for (const Direction direction : {Direction::In, Direction::Reverse}) {
+    ASSERT_TRUE(ask(nullptr, 5432, {.direction = direction, .persist = true, .allow_missing = true},
+                    "web"));
+    removed(container("web"), RemovalReason::Detached);
+    EXPECT_EQ(only().state, ForwardState::Waiting);
+    ASSERT_TRUE(table->remove(only().id));
+  }
+}
+
 TEST_F(ForwardTableTest, AForwardIsFoundByItsLifeline) {
   TestAccess& web = container("web");
   ASSERT_TRUE(table->add(&web, {.spec = {.target = {Protocol::Tcp, 8080}}, .lifeline = ":1.7"}));
