@@ -386,7 +386,7 @@ void StreamPort::on_hold_over(WaitingClient& client) {
     client.redialled = true;
     return dial(client);
   }
-  if (client.refused) ++core_.counters().failed;
+  if (client.refused || !client.gone()) ++core_.counters().failed;
   remove_client(client);
 }
 

@@ -131,6 +131,8 @@ TEST(StreamPortHoldTest, AClientIsHeldNoLongerThanTold) {
   EXPECT_EQ(rig.ending_of(client), Ending::Reset);
   EXPECT_GE(rig.loop.now() - before, 30ms);
   EXPECT_EQ(rig.port->waiting(), 0U);
+  EXPECT_EQ(rig.port->counters(), (Counters{.total = 1, .failed = 1}))
+      << "the target did not answer";
 }
 
 TEST_F(StreamPortTest, AHeldClientThatResetsIsForgottenAtOnce) {
@@ -141,6 +143,7 @@ TEST_F(StreamPortTest, AHeldClientThatResetsIsForgottenAtOnce) {
   const TimePoint before = rig.loop.now();
   ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 0; }));
   EXPECT_LT(rig.loop.now() - before, 2s) << "long before the hold is over";
+  EXPECT_EQ(rig.port->counters(), (Counters{.total = 1}));
 }
 
 TEST(StreamPortHoldTest, WithoutHoldClientsAreRefusedWhileThePortStaysOurs) {
