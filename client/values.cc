@@ -81,6 +81,19 @@ Facts decode_facts(const Properties& properties) {
   return facts;
 }
 
+/// A code must have its arguments, since a program that words it relies on them.
+std::vector<Remedy> decode_remedies(const Properties& facts) {
+  using Row = sdbus::Struct<std::string, std::vector<std::string>>;
+  std::vector<Remedy> remedies;
+  for (const Row& row : get<std::vector<Row>>(facts, "remedies")) {
+    Remedy remedy{.name = row.get<0>(), .code = {}, .arguments = row.get<1>()};
+    const auto code = remedy_code(remedy.name);
+    if (code && row_of(*code).arguments == remedy.arguments.size()) remedy.code = code;
+    remedies.push_back(std::move(remedy));
+  }
+  return remedies;
+}
+
 }  // namespace
 
 void update(Forward& forward, const Properties& properties) {
@@ -103,10 +116,14 @@ Event decode_event(const std::string& type, const std::string& path, const Prope
   return event;
 }
 
-Explanation decode_explanation(const Properties& facts) {
-  return {.forwarded = get<bool>(facts, "forwarded"),
-          .summary = get<std::string>(facts, "summary"),
-          .facts = decode_facts(facts)};
+Explanation decode_explanation(const Properties& properties) {
+  Facts facts = decode_facts(properties);
+  facts.erase("remedies");
+  return {.forwarded = get<bool>(properties, "forwarded"),
+          .summary = get<std::string>(properties, "summary"),
+          .remedy = get<std::string>(properties, "remedy"),
+          .remedies = decode_remedies(properties),
+          .facts = std::move(facts)};
 }
 
 Status decode_status(const Properties& facts) {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/remedy.h"
 #include "client/sdbus_compat.h"
 #include "net/address.h"
 
@@ -213,11 +215,20 @@ using Fact = std::variant<std::monostate, bool, std::int64_t, std::uint64_t, dou
 /// Facts by key. portfwdctl(1) lists the keys; a newer daemon may have more.
 using Facts = std::map<std::string, Fact, std::less<>>;
 
+/// One of the alternative remedies of an explanation.
+struct Remedy {
+  std::string name;                ///< of the code; org.portfwd1(5) lists them
+  std::optional<RemedyCode> code;  ///< none if this library does not know it or its arguments
+  std::vector<std::string> arguments;
+};
+
 /// Why a port is or is not forwarded.
 struct Explanation {
   bool forwarded = false;
   std::string summary;
-  Facts facts;  ///< all facts, including the members above
+  std::string remedy;            ///< the remedies as a sentence that names no command line
+  std::vector<Remedy> remedies;  ///< empty for an older daemon
+  Facts facts;                   ///< all facts but the remedies, including the texts above
 };
 
 struct Status {

@@ -247,6 +247,27 @@ void containers(const Call& call) {
   show(call, found, containers_table);
 }
 
+/// Whether a manual forward occupies the container port of a request.
+bool is_in_the_way(const Forward& forward, const client::ForwardRequest& request) {
+  return forward.origin == "manual" && is_of_container(forward, request.container) &&
+         forward.target == request.target && forward.is_reverse() == request.reverse;
+}
+
+/// Adds to a refusal which command ends the forward that is in the way.
+std::optional<Forward> add_forward(Client& daemon, const client::ForwardRequest& request) {
+  try {
+    return daemon.add_forward(request);
+  } catch (const client::Error& error) {
+    if (error.name() != "org.portfwd1.Error.InvalidArgument") throw;
+    for (const Forward& f : daemon.forwards()) {
+      if (!is_in_the_way(f, request)) continue;
+      throw Failure(Status::Failed,
+                    fmt::format("{}; `portfwdctl unforward {}` ends it", error.what(), f.id));
+    }
+    throw;
+  }
+}
+
 void forward(const Call& call) {
   const ForwardOperand operand = parse_forward_operand(call.line.operands[1]);
   client::ForwardRequest request{
@@ -264,7 +285,7 @@ void forward(const Call& call) {
     if (request.host_port) throw Failure(Status::Usage, "the host port is given twice");
     request.host_port = parse_port_or_fail(*port);
   }
-  const std::optional<Forward> made = call.daemon.add_forward(request);
+  const std::optional<Forward> made = add_forward(call.daemon, request);
   if (call.out.json()) return call.out.document(made ? to_json(*made) : Json(nullptr));
   if (made) {
     call.out.text(fmt::format("{}  ({}, {})\n", forward_text(*made), made->id, made->state));
@@ -364,7 +385,8 @@ client::Explanation explanation_of(Client& daemon, const PortOperand& asked) {
     return daemon.explain(asked.container, asked.target);
   } catch (const client::Error& error) {
     if (error.kind() != client::Error::Kind::Refused) throw;
-    throw Failure(Status::Failed, error.what() + ("\n" + shortage_line(daemon.status())));
+    throw Failure(Status::Failed,
+                  failure_of(error, "explain").what() + ("\n" + shortage_line(daemon.status())));
   }
 }
 
@@ -374,7 +396,7 @@ void explain(const Call& call) {
                                 ? PortOperand{operands[0], parse_target_or_fail(operands[1])}
                                 : parse_port_operand(operands[0]);
   const client::Explanation explanation = explanation_of(call.daemon, asked);
-  if (call.out.json()) return call.out.document(to_json(explanation.facts));
+  if (call.out.json()) return call.out.document(to_json(explanation));
   call.out.text(explanation_text(explanation, call.out.colour()));
 }
 
@@ -418,10 +440,13 @@ void run(const CommandLine& line) {
   const Output out(line);
   Client daemon(timeout);
   const Call call{line, daemon, out};
-  for (const Entry& entry : kEntries) {
-    if (entry.name == line.command->name) return entry.run(call);
+  const auto* entry = std::ranges::find(kEntries, line.command->name, &Entry::name);
+  assert(entry != kEntries.end());  // the parser accepts only commands of the table
+  try {
+    entry->run(call);
+  } catch (const client::Error& error) {
+    throw failure_of(error, entry->name);
   }
-  assert(false);  // the table of commands has one that kEntries lacks
 }
 
 }  // namespace portfwd::ctl

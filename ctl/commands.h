@@ -51,8 +51,7 @@ struct PortOperand {
 [[nodiscard]] std::string parse_target_or_fail(std::string_view text);
 [[nodiscard]] unsigned parse_pid_or_fail(std::string_view text);
 
-/// Runs the command of a line, which must have one. Prints to stdout. Throws Failure or
-/// client::Error.
+/// Runs the command of a line, which must have one. Prints to stdout. Throws Failure.
 void run(const CommandLine& line);
 
 }  // namespace portfwd::ctl

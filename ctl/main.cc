@@ -49,9 +49,6 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const Failure& failure) {
     return report(failure.status(), failure.what());
-  } catch (const portfwd::client::Error& error) {
-    const Failure failure = failure_of(error);
-    return report(failure.status(), failure.what());
   } catch (const std::exception& e) {
     return report(Status::Failed, e.what());
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cctype>
 #include <cmath>
 #include <initializer_list>
 #include <optional>
@@ -294,12 +295,96 @@ std::string span_text(double seconds) {
   return fmt::format("{} d {} h", minutes / 1440, minutes / 60 % 24);
 }
 
+namespace {
+
+/// How portfwdctl words a remedy: a text, and a command line that follows it. Both are format
+/// strings for the arguments of the code.
+struct RemedyWords {
+  RemedyCode code;
+  std::string_view text;  ///< empty: the sentence of the daemon
+  std::string_view command = {};
+};
+
+/// In the order of the codes.
+constexpr std::array<RemedyWords, kRemedyCodes> kRemedyWords{{
+    {RemedyCode::StartServer, ""},
+    {RemedyCode::StartContainer, ""},
+    {RemedyCode::AttachContainer, "attach it by the pid of a process in it with",
+     "portfwdctl attach --pid PID --name {}"},
+    {RemedyCode::AttachProcess, "attach it with", "portfwdctl attach --pid {} --name {}"},
+    {RemedyCode::MakeAccessible, ""},
+    {RemedyCode::MakeReachable, ""},
+    {RemedyCode::LeaveHostNetwork, "start the container without --network=host"},
+    {RemedyCode::SetLoopbackUp, ""},
+    {RemedyCode::SetInterfaceUp, ""},
+    {RemedyCode::CheckServer, ""},
+    {RemedyCode::ExplainPort, "see", "portfwdctl explain {} {}"},
+    {RemedyCode::ExplainAgain, "run this command again in a moment"},
+    {RemedyCode::ForwardPort, "forward it with", "portfwdctl forward {} {}"},
+    {RemedyCode::HoldPort, "hold the port with", "portfwdctl forward {} {}"},
+    {RemedyCode::HoldPortForMissing, "hold the port with",
+     "portfwdctl forward {} {} --allow-missing"},
+    {RemedyCode::EndForward, "end the forward with", "portfwdctl unforward {}"},
+    {RemedyCode::UseHostPort, ""},
+    {RemedyCode::FreeHostPort, ""},
+    {RemedyCode::FreeContainerPort, ""},
+    {RemedyCode::ChooseHostPort, ""},
+    {RemedyCode::ChooseBindAddress, ""},
+    {RemedyCode::ChangeConfiguration, ""},
+    {RemedyCode::ChangeDeclaration, ""},
+    {RemedyCode::IgnorePort, ""},
+    {RemedyCode::SkipSettle, ""},
+    {RemedyCode::AllowFallback, ""},
+    {RemedyCode::WidenFallbackRange, ""},
+    {RemedyCode::RaiseMaxForwards, ""},
+    {RemedyCode::AllowRemote, "set allow_remote = true in [host] of config.toml, then run",
+     "portfwdctl reload"},
+    {RemedyCode::RaiseDescriptorLimit, ""},
+    {RemedyCode::LowerUnprivilegedPort, ""},
+}};
+static_assert(has_each_remedy(kRemedyWords));
+
+/// A word of a command line, quoted if a shell would not take it literally.
+std::string shell_word(std::string_view word) {
+  constexpr std::string_view kLiteral = "_@%+=:,./-";
+  const bool literal = !word.empty() && std::ranges::all_of(word, [&](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || kLiteral.contains(c);
+  });
+  if (literal) return std::string(word);
+  std::string out = "'";
+  for (const char c : word) c == '\'' ? out += "'\\''" : out += c;
+  return out + "'";
+}
+
+std::string words_of(RemedyCode code, std::vector<std::string> arguments) {
+  const RemedyWords& words = kRemedyWords[static_cast<std::size_t>(code)];
+  for (std::string& argument : arguments) argument = printable(argument);
+  if (words.command.empty()) {
+    return with_arguments(words.text.empty() ? row_of(code).sentence : words.text, arguments);
+  }
+  for (std::string& argument : arguments) argument = shell_word(argument);
+  return fmt::format("{} `{}`", words.text, with_arguments(words.command, arguments));
+}
+
+}  // namespace
+
+std::string remedy_text(const client::Explanation& explanation) {
+  std::string out;
+  for (const client::Remedy& remedy : explanation.remedies) {
+    if (!remedy.code) return explanation.remedy;
+    if (!out.empty()) out += ", or ";
+    out += words_of(*remedy.code, remedy.arguments);
+  }
+  return out.empty() ? explanation.remedy : out;
+}
+
 std::string explanation_text(const client::Explanation& explanation, bool colour) {
   const std::string summary =
       explanation.summary.empty() ? "" : printable(explanation.summary) + "\n";
+  Facts facts = explanation.facts;
+  facts["remedy"] = remedy_text(explanation);
   return summary +
-         layout(rows_of(explanation.facts,
-                        {"seen", "rules", "decision", "tried", "host", "reach", "remedy"},
+         layout(rows_of(facts, {"seen", "rules", "decision", "tried", "host", "reach", "remedy"},
                         {"summary", "forwarded", "container", "port", "protocol", "target"}),
                 colour);
 }
@@ -400,9 +485,44 @@ Json to_json(const client::Facts& facts) {
   return out;
 }
 
+Json to_json(const client::Explanation& explanation) {
+  Json out = to_json(explanation.facts);
+  out["remedy"] = remedy_text(explanation);
+  Json& remedies = out["remedies"] = Json::array();
+  for (const client::Remedy& remedy : explanation.remedies) {
+    remedies.push_back(Json{{"code", remedy.name}, {"arguments", remedy.arguments}});
+  }
+  return out;
+}
+
 namespace {
 
 constexpr std::string_view kStart = "start it with `systemctl --user start portfwd`";
+
+/// A hint for a refusal, which the daemon words without command lines.
+struct Hint {
+  std::string_view error;    ///< name of the D-Bus error
+  std::string_view command;  ///< empty for any
+  std::string_view text;
+};
+/// The first row that matches applies.
+constexpr std::array kHints{
+    Hint{"org.portfwd1.Error.NoSuchForward", "", "`portfwdctl list` shows the forwards"},
+    Hint{"org.portfwd1.Error.NoSuchContainer", "explain",
+         "`portfwdctl containers --all` shows all containers, also those that cannot be entered"},
+    Hint{"org.portfwd1.Error.NoSuchContainer", "",
+         "`portfwdctl containers --all` shows all containers, `portfwdctl attach` adds one"},
+    Hint{"org.portfwd1.Error.LimitExceeded", "forward",
+         "`portfwdctl list` shows the forwards, `portfwdctl unforward` ends one"},
+};
+
+std::string refusal_text(const client::Error& error, std::string_view command) {
+  const auto* hint = std::ranges::find_if(kHints, [&](const Hint& h) {
+    return h.error == error.name() && (h.command.empty() || h.command == command);
+  });
+  if (hint == kHints.end()) return error.what();
+  return fmt::format("{}; {}", error.what(), hint->text);
+}
 
 }  // namespace
 
@@ -411,7 +531,7 @@ std::string echo(std::string_view word) {
   return printable(word, kMost) + (word.size() > kMost ? "…" : "");
 }
 
-Failure failure_of(const client::Error& error) {
+Failure failure_of(const client::Error& error, std::string_view command) {
   switch (error.kind()) {
     case client::Error::Kind::NoBus:
       return {Status::NoDaemon,
@@ -423,7 +543,7 @@ Failure failure_of(const client::Error& error) {
       return {Status::Usage, fmt::format("'{}' is not UTF-8; a container can be named by its id",
                                          echo(error.what()))};
     case client::Error::Kind::Refused:
-      return {Status::Failed, error.what()};
+      return {Status::Failed, refusal_text(error, command)};
   }
   std::unreachable();
 }

@@ -24,6 +24,9 @@ namespace portfwd::ctl {
 
 /// Lists the facts of an explanation. The suffix of a key is its unit, as in memory_bytes.
 [[nodiscard]] std::string explanation_text(const client::Explanation& explanation, bool colour);
+/// The remedies of an explanation as alternatives, with the command lines of portfwdctl. The
+/// sentence of the daemon if it has a remedy that this program does not know.
+[[nodiscard]] std::string remedy_text(const client::Explanation& explanation);
 [[nodiscard]] std::string status_text(const client::Status& status, bool colour);
 /// A line that reports a shortage of descriptors; "" when there is none.
 [[nodiscard]] std::string shortage_line(const client::Status& status);
@@ -41,6 +44,7 @@ using Json = nlohmann::ordered_json;  // keeps the documented order of keys
 [[nodiscard]] Json to_json(const client::Container& container);
 [[nodiscard]] Json to_json(const client::Event& event);
 [[nodiscard]] Json to_json(const client::Facts& facts);
+[[nodiscard]] Json to_json(const client::Explanation& explanation);
 
 template <class Value>
 [[nodiscard]] Json to_json(const std::vector<Value>& values) {
@@ -67,7 +71,8 @@ class Failure : public std::runtime_error {
 };
 
 /// Words an error of the client library and adds a hint.
-[[nodiscard]] Failure failure_of(const client::Error& error);
+/// @param command that failed, as in the table of commands
+[[nodiscard]] Failure failure_of(const client::Error& error, std::string_view command);
 /// The failure of a command whose subscription has lost the daemon.
 [[nodiscard]] Failure daemon_lost();
 

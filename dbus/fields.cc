@@ -62,6 +62,16 @@ void ListenerList::write(MessageWriter& writer) const {
   });
 }
 
+void RemedyList::write(MessageWriter& writer) const {
+  writer.array("(sas)", [&] {
+    for (const Remedy& remedy : remedies) {
+      writer.structure("sas", [&] {
+        writer.add(std::string(row_of(remedy.code).name)).add(bus_texts(remedy.arguments));
+      });
+    }
+  });
+}
+
 std::size_t size_on_bus(const Event& event) {
   constexpr std::size_t kNamesAndNumbers = 1500;
   std::size_t bytes = kNamesAndNumbers + event.reason.size();
@@ -111,6 +121,8 @@ void write_fact(const std::string& key, const Fact& fact, MessageWriter& writer)
       writer.entry(bus_text(key).c_str(), bus_text(value));
     else if constexpr (std::is_same_v<T, std::vector<std::string>>)
       writer.entry(bus_text(key).c_str(), bus_texts(value));
+    else if constexpr (std::is_same_v<T, std::vector<Remedy>>)
+      writer.entry(bus_text(key).c_str(), RemedyList{value});
     else
       writer.entry(bus_text(key).c_str(), value);
   };

@@ -61,6 +61,12 @@ struct PublishedList {
   std::size_t most_bytes;
   void write(MessageWriter& writer) const;
 };
+/// The remedies of an explanation.
+struct RemedyList {
+  static constexpr const char* kSignature = "a(sas)";
+  const std::vector<Remedy>& remedies;
+  void write(MessageWriter& writer) const;
+};
 
 /// A property that has the same name in events.
 template <class Value>

@@ -146,14 +146,13 @@ std::string quoted(const char* path) {
 Answer<std::string> forward_id(const char* path) {
   if (auto id = id_of_path(kForwardPrefix, path)) return *id;
   return refuse(Refusal::Kind::NoSuchForward,
-                fmt::format("{} is no forward's path; see `portfwdctl list`", quoted(path)));
+                fmt::format("{} is not the object path of a forward", quoted(path)));
 }
 
 Answer<std::string> container_id(const char* path) {
   if (auto id = id_of_path(kContainerPrefix, path)) return *id;
-  return refuse(
-      Refusal::Kind::NoSuchContainer,
-      fmt::format("{} is no container's path; see `portfwdctl containers`", quoted(path)));
+  return refuse(Refusal::Kind::NoSuchContainer,
+                fmt::format("{} is not the object path of a container", quoted(path)));
 }
 
 int reply_done(sd_bus_message* call, const Answer<void>& done, sd_bus_error* error) {

@@ -33,7 +33,7 @@ class Control {
   virtual Answer<void> detach(std::string_view container_id) = 0;
   /// Explains why a port is or is not forwarded. @param container "" for any @return at least the
   /// keys `forwarded` (bool), `summary`, `decision`, `host`, `reach`, `remedy` (a sentence each),
-  /// and `seen` (a list of sentences)
+  /// `seen` (a list of sentences) and `remedies`
   virtual Answer<Facts> explain(std::string_view container, std::string_view target) = 0;
   virtual Answer<void> reload() = 0;
   /// Must be called when the owner of a lifeline has left the bus.

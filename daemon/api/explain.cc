@@ -153,68 +153,68 @@ Decided decided(const PolicyContext& policy, const Known& known) {
   return out;
 }
 
+using Code = RemedyCode;
+using Remedies = std::vector<Remedy>;
+
+/// A remedy that takes the container and the port as its arguments.
+Remedy for_port(Code code, const Known& known, const Target& target) {
+  return {code, {known.container.name, target.text()}};
+}
+
 struct Verdict {
   std::string decision;
-  std::string remedy;
+  Remedies remedies;
 };
 
 Verdict nothing_listens(const Known& known, const Decision& decision) {
-  const std::string open = fmt::format("hold the port with `portfwdctl forward {} {}`",
-                                       known.container.name, known.target.text());
+  const Remedy hold = for_port(Code::HoldPort, known, known.target);
   if (known.other_protocol) {
     return {"there is nothing to forward",
-            fmt::format("ask for {} instead, or {}", other_protocol(known.target).text(), open)};
+            {for_port(Code::ExplainPort, known, other_protocol(known.target)), hold}};
   }
-  if (decision.forward) {
-    return {"there is nothing to forward", "start the server, or " + open};
-  }
+  if (decision.forward) return {"there is nothing to forward", {{Code::StartServer}, hold}};
   return {
       fmt::format("there is nothing to forward, and a server would not be: {}", decision.because),
-      open};
+      {hold}};
+}
+
+Remedy attach_again(const ContainerInfo& container) {
+  if (container.pid == 0) return {Code::AttachContainer, {container.name}};
+  return {Code::AttachProcess, {std::to_string(container.pid), container.name}};
 }
 
 /// The first obstacle of a port without a forward, and its remedy.
 Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) {
-  if (known.detached) {
-    return {"its container was detached",
-            fmt::format("`portfwdctl attach --pid {} --name {}`, with the pid of a process in it",
-                        known.container.pid == 0 ? "PID" : std::to_string(known.container.pid),
-                        known.container.name)};
-  }
+  if (known.detached) return {"its container was detached", {attach_again(known.container)}};
   if (known.subject == nullptr) {
     return {"its container is gone",
-            fmt::format("start it again, or hold the port for it with `portfwdctl forward {} {} "
-                        "--allow-missing`",
-                        known.container.name, known.target.text())};
+            {{Code::StartContainer, {known.container.name}},
+             for_port(Code::HoldPortForMissing, known, known.target)}};
   }
   if (known.container.state == ContainerState::Inaccessible) {
-    return {"the container can't be entered", known.container.reason};
+    return {"the container can't be entered", {{Code::MakeAccessible, {known.container.reason}}}};
   }
   const auto [seen, decision] = decided(policy, known);
   if (seen == nullptr) return nothing_listens(known, decision);
+  const Remedy forward = for_port(Code::ForwardPort, known, known.target);
   if (known.suppressed) {
-    return {"it was ended by hand and its listener has not gone since",
-            fmt::format("`portfwdctl forward {} {}` brings it back", known.container.name,
-                        known.target.text())};
+    return {"it was ended by hand and its listener has not gone since", {forward}};
   }
   if (!decision.forward && !seen->listener.unreachable.empty()) {
-    return {"it can't be dialled", seen->listener.unreachable};
+    return {"it can't be dialled", {{Code::MakeReachable, {seen->listener.unreachable}}}};
   }
-  if (!decision.forward) {
-    return {decision.because, fmt::format("change the configuration, or `portfwdctl forward {} {}`",
-                                          known.container.name, known.target.text())};
-  }
+  if (!decision.forward) return {decision.because, {{Code::ChangeConfiguration}, forward}};
   if (seen->settling > Duration::zero()) {
     return {
         fmt::format("{}; but a listener must live {} ms first", decision.because,
                     std::chrono::duration_cast<std::chrono::milliseconds>(decision.settle).count()),
-        "look again, or give a rule for it with settle = \"0s\""};
+        {{Code::ExplainAgain}, {Code::SkipSettle}}};
   }
   if (known.auto_forwards >= policy.settings.host.max_forwards) {
     return {fmt::format("the container has {} forwards already", known.auto_forwards),
-            "raise [host] max_forwards, or forward this port by hand"};
+            {{Code::RaiseMaxForwards}, forward}};
   }
-  return {"it is about to be forwarded", "look again"};
+  return {"it is about to be forwarded", {{Code::ExplainAgain}}};
 }
 
 std::string decision_sentence(const PolicyContext& policy, const Known& known) {
@@ -226,57 +226,54 @@ std::string decision_sentence(const PolicyContext& policy, const Known& known) {
   return decided(policy, known).decision.because;
 }
 
-std::string what_ends(const ForwardInfo& f) {
-  if (f.origin == Origin::Declared) return "change its [[forward]] in the configuration";
-  return fmt::format("`portfwdctl unforward {}` ends it", f.id);
+Remedy what_ends(const ForwardInfo& f) {
+  if (f.origin == Origin::Declared) return {Code::ChangeDeclaration};
+  return {Code::EndForward, {f.id}};
 }
 
-std::string what_ends_conflict(const PolicyContext& policy, const Known& known) {
+Remedies what_ends_conflict(const PolicyContext& policy, const Known& known) {
   const ForwardInfo& f = *known.forward;
-  if (const std::string_view remedy = remedy_of(f); !remedy.empty()) {
-    return f.origin == Origin::Auto ? std::string(remedy)
-                                    : fmt::format("{}, or {}", remedy, what_ends(f));
+  if (Remedies remedies = remedies_of(f); !remedies.empty()) {
+    if (f.origin != Origin::Auto) remedies.push_back(what_ends(f));
+    return remedies;
   }
-  if (f.direction == Direction::Reverse) return "free the port inside, or " + what_ends(f);
-  if (f.origin == Origin::Declared) return "free that port, or " + what_ends(f);
+  if (f.direction == Direction::Reverse) return {{Code::FreeContainerPort}, what_ends(f)};
+  if (f.origin == Origin::Declared) return {{Code::FreeHostPort}, what_ends(f)};
   const bool only =
       f.origin == Origin::Auto && decided(policy, known).decision.treatment.require_host_port;
-  return only ? "free that port, or allow others with require_host_port = false"
-              : "free that port, or widen [host] fallback_range";
+  return {{Code::FreeHostPort}, {only ? Code::AllowFallback : Code::WidenFallbackRange}};
 }
 
-/// The remedy for a server on an address that cannot be reached within its namespace. "" for none.
-std::string what_makes_it_dialable(const Known& known) {
+/// The remedies for a server on an address that cannot be reached within its namespace.
+Remedies what_makes_it_dialable(const Known& known) {
   const ForwardInfo& f = *known.forward;
-  if (known.container.reach == AccessKind::Bridge) return "";
+  if (known.container.reach == AccessKind::Bridge) return {};
   const IpAddress address = IpAddress::parse(f.container_address).value_or(IpAddress());
   const bool on_loopback = address.is_loopback() || address.is_any();
-  if (f.error == ETIMEDOUT && on_loopback) {
-    return "see whether the loopback interface is up inside (`ip link set lo up` there), and "
-           "whether the server still accepts connections";
-  }
+  if (f.error == ETIMEDOUT && on_loopback) return {{Code::SetLoopbackUp}, {Code::CheckServer}};
   const bool no_route = f.error == ENETUNREACH || f.error == ENETDOWN || f.error == EADDRNOTAVAIL;
-  if (!no_route) return "";
-  if (on_loopback) {
-    return "the loopback interface is down inside: set it up there with `ip link set lo up`";
-  }
-  return fmt::format(
-      "the interface that has {} is down inside: set it up there (`ip link set INTERFACE up`)",
-      f.container_address);
+  if (!no_route) return {};
+  if (on_loopback) return {{Code::SetLoopbackUp}};
+  return {{Code::SetInterfaceUp, {f.container_address}}};
 }
 
-std::string remedy_sentence(const PolicyContext& policy, const Known& known) {
+/// The remedies for a port that has a forward.
+Remedies remedies_for_forward(const PolicyContext& policy, const Known& known) {
   const ForwardInfo& f = *known.forward;
   if (f.state == ForwardState::Conflict) return what_ends_conflict(policy, known);
   if (known.subject == nullptr) {
-    return fmt::format("it serves as soon as a container named {} is there; or {}",
-                       f.container_name, what_ends(f));
+    return {{Code::StartContainer, {f.container_name}}, what_ends(f)};
   }
   const bool waits = f.state == ForwardState::Waiting && f.direction == Direction::In;
-  if (!waits) return what_ends(f);
-  if (std::string advice = what_makes_it_dialable(known); !advice.empty()) return advice;
-  if (known.listeners.empty()) return "start the server inside, or " + what_ends(f);
-  return "a rule with on_auto_forward = \"ignore\" leaves it out; " + what_ends(f);
+  if (!waits) return {what_ends(f)};
+  if (Remedies remedies = what_makes_it_dialable(known); !remedies.empty()) return remedies;
+  return {{known.listeners.empty() ? Code::StartServer : Code::IgnorePort}, what_ends(f)};
+}
+
+void add_remedies(Remedies remedies, Facts& facts) {
+  assert(!remedies.empty());
+  facts["remedy"] = remedy_sentence(remedies);
+  facts["remedies"] = std::move(remedies);
 }
 
 void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) {
@@ -284,7 +281,7 @@ void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) 
   facts["forwarded"] = f.state != ForwardState::Conflict;
   facts["host"] = host_sentence(f);
   facts["decision"] = decision_sentence(policy, known);
-  facts["remedy"] = remedy_sentence(policy, known);
+  add_remedies(remedies_for_forward(policy, known), facts);
   facts["summary"] = fmt::format("port {} of {} is {}: {}", known.target.text(),
                                  known.container.name, standing(f.state), host_sentence(f));
 }
@@ -295,28 +292,27 @@ void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
   facts["summary"] = fmt::format("port {} of {} is not forwarded: {}", known.target.text(),
                                  known.container.name, verdict.decision);
   facts["decision"] = std::move(verdict.decision);
-  facts["remedy"] = std::move(verdict.remedy);
+  add_remedies(std::move(verdict.remedies), facts);
 }
 
 /// The explanation for a container that shares the network of the host, which is not polled.
 Facts explain_on_host(const Known& known) {
   const std::string port = known.target.text();
   const std::string& name = known.container.name;
-  return {{"container", name},
-          {"port", std::int64_t{known.target.port_number()}},
-          {"protocol", std::string(name_of(known.target.protocol()))},
-          {"seen", Sentences{"what it listens on is the host's own and is not looked at"}},
-          {"rules", Sentences()},
-          {"tried", Sentences()},
-          {"reach", known.container.reason},
-          {"forwarded", false},
-          {"host", fmt::format("port {} itself, if {} listens on it", port, name)},
-          {"decision", std::string("what is on the host already needs no forward")},
-          {"remedy", fmt::format("connect to port {} of the host; without --network=host it would "
-                                 "be forwarded",
-                                 port)},
-          {"summary",
-           fmt::format("port {} of {} is not forwarded: {}", port, name, known.container.reason)}};
+  Facts facts{{"container", name},
+              {"port", std::int64_t{known.target.port_number()}},
+              {"protocol", std::string(name_of(known.target.protocol()))},
+              {"seen", Sentences{"what it listens on is the host's own and is not looked at"}},
+              {"rules", Sentences()},
+              {"tried", Sentences()},
+              {"reach", known.container.reason},
+              {"forwarded", false},
+              {"host", fmt::format("port {} itself, if {} listens on it", port, name)},
+              {"decision", std::string("what is on the host already needs no forward")},
+              {"summary", fmt::format("port {} of {} is not forwarded: {}", port, name,
+                                      known.container.reason)}};
+  add_remedies({{Code::UseHostPort, {port}}, {Code::LeaveHostNetwork}}, facts);
+  return facts;
 }
 
 }  // namespace
@@ -349,16 +345,13 @@ bool listens(const ContainerAccess& reach, const Target& target) {
 
 Refusal nobody_has_but(const Target& target, const Target& other) {
   return {Kind::NoSuchContainer,
-          fmt::format("port {} is open in no container that is watched, but {} is: `portfwdctl "
-                      "explain {}`",
-                      target.text(), other.text(), other.text())};
+          fmt::format("port {} is open in no container that is watched, but {} is", target.text(),
+                      other.text())};
 }
 
 Refusal nobody_has(const Target& target) {
   return {Kind::NoSuchContainer,
-          fmt::format("port {} is open in no container that is watched: `portfwdctl containers "
-                      "--all` lists them, those that can't be entered too",
-                      target.text())};
+          fmt::format("port {} is open in no container that is watched", target.text())};
 }
 
 /// The name of a container, with its id if the name is ambiguous.

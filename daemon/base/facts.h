@@ -8,9 +8,12 @@
 #include <variant>
 #include <vector>
 
+#include "base/remedy.h"
+
 namespace portfwd {
 
-using Fact = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
+using Fact = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>,
+                          std::vector<Remedy>>;
 using Facts = std::map<std::string, Fact>;
 
 }  // namespace portfwd

@@ -160,7 +160,7 @@ std::string wrong_with_port(std::string_view text) {
     if (!is_number(text.substr(colon + 1))) return "";
     if (is_number(host)) {
       return "this is no place for a host port: give the container's port alone, and for another "
-             "host port appPort or `portfwdctl forward`";
+             "host port appPort or a manual forward";
     }
     if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
     if (IpAddress::parse(host)) return "an address is not allowed here: give only the port";

@@ -440,9 +440,7 @@ Answer<const Container*> Registry::resolve(std::string_view text) const {
   if (hits.size() == 1) return hits.front();
   if (!hits.empty()) return ambiguous(text, hits, !named.empty());
   return refuse(Kind::NoSuchContainer,
-                fmt::format("there is no container \"{}\": `portfwdctl containers --all` has them "
-                            "all, `portfwdctl attach` adds one",
-                            names::printable(text)));
+                fmt::format("there is no container \"{}\"", names::printable(text)));
 }
 
 }  // namespace portfwd

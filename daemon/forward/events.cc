@@ -271,8 +271,8 @@ void tell_removed(const ForwardInfo& f, std::string_view reason) {
              fields_of(f, log::message_id::kPortRemoved));
 }
 
-std::string_view remedy_of_conflict(const ForwardInfo& f) {
-  if (const std::string_view remedy = remedy_of(f); !remedy.empty()) return remedy;
+std::string remedy_of_conflict(const ForwardInfo& f) {
+  if (const auto remedies = remedies_of(f); !remedies.empty()) return remedy_sentence(remedies);
   return f.direction == Direction::In
              ? "free the port, or widen [host] fallback_range"
              : "free the port inside: the forward is retried every few seconds";

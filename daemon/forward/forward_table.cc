@@ -402,9 +402,7 @@ Answer<std::string> ForwardTable::add(ContainerAccess* access, ForwardRequest re
 Answer<void> ForwardTable::remove(std::string_view forward_id) {
   TiedForward* found = forwards_.find_id(forward_id);
   if (found == nullptr) {
-    return refuse(
-        Kind::NoSuchForward,
-        fmt::format("there is no forward \"{}\": `portfwdctl list` shows them", forward_id));
+    return refuse(Kind::NoSuchForward, fmt::format("there is no forward \"{}\"", forward_id));
   }
   const ForwardKey& key = found->forward->key();
   if (const auto entry = entries_.find(key.container);

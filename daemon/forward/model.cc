@@ -8,18 +8,19 @@
 
 namespace portfwd {
 
-std::string_view remedy_of(const ForwardInfo& conflict) {
-  if (is_descriptor_shortage({conflict.error, "bind"})) return kMoreDescriptors;
-  if (conflict.direction == Direction::Reverse) return "";
+std::vector<Remedy> remedies_of(const ForwardInfo& conflict) {
+  using Code = RemedyCode;
+  if (is_descriptor_shortage({conflict.error, "bind"})) return {{Code::RaiseDescriptorLimit}};
+  if (conflict.direction == Direction::Reverse) return {};
   switch (conflict.error) {
     case EADDRNOTAVAIL:
-      return "set bind to an address of this machine (`ip address` lists them)";
+      return {{Code::ChooseBindAddress}};
     case EACCES:
-      return "choose another host port, or lower the sysctl net.ipv4.ip_unprivileged_port_start";
+      return {{Code::ChooseHostPort}, {Code::LowerUnprivilegedPort}};
     case kNotForOthers:
-      return "set allow_remote = true in [host] of config.toml, then `portfwdctl reload`";
+      return {{Code::AllowRemote}};
     default:
-      return "";
+      return {};
   }
 }
 
@@ -85,9 +86,8 @@ Answer<void> check_bind(const std::string& bind, bool allow_remote) {
   }
   if (address->is_loopback() || allow_remote) return {};
   return refuse(Kind::InvalidArgument,
-                fmt::format("at {} other machines could connect: if they may, set allow_remote = "
-                            "true in [host] of config.toml first, then `portfwdctl reload`",
-                            bind));
+                fmt::format("other machines could connect to {}: to allow this, {}", bind,
+                            remedy_sentence({{RemedyCode::AllowRemote}})));
 }
 
 }  // namespace
@@ -109,9 +109,7 @@ ForwardRequest restored_request(ForwardSpec kept) {
 Answer<void> check_count(std::ptrdiff_t by_hand) {
   if (by_hand < kMostManualRequests) return {};
   return refuse(Kind::LimitExceeded,
-                fmt::format("there are {} forwards by hand already: end some with `portfwdctl "
-                            "unforward`",
-                            by_hand));
+                fmt::format("there are {} manual forwards already: end some of them", by_hand));
 }
 
 Answer<void> check_length(std::string_view what, std::string_view text) {

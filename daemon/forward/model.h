@@ -17,6 +17,7 @@
 #include "access/listener.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/remedy.h"
 #include "config/settings.h"
 #include "discover/container.h"
 #include "net/address.h"
@@ -91,9 +92,9 @@ struct ContainerInfo {
   friend bool operator==(const ContainerInfo&, const ContainerInfo&) = default;
 };
 
-/// The remedy for a conflict that is not caused by another forward or program. @return "" if the
-/// conflict ends when the port is free
-[[nodiscard]] std::string_view remedy_of(const ForwardInfo& conflict);
+/// The remedies for a conflict that is not caused by another forward or program. @return none if
+/// the conflict ends when the port is free
+[[nodiscard]] std::vector<Remedy> remedies_of(const ForwardInfo& conflict);
 
 /// A forward or container that was added or removed, or a Gap in the numbers. Sequence numbers have
 /// no gaps within an InstanceId. A container in an event has no labels, listeners and published

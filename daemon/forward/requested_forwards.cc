@@ -93,10 +93,8 @@ bool same_tie(const DeclaredForward& a, const DeclaredForward& b) {
 
 std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
   if (request.spec.direction == Direction::Reverse) {
-    return fmt::format(
-        "port {} of {} leads to the host already: end that forward first with "
-        "`portfwdctl unforward {}`",
-        request.spec.target.text(), request.spec.container, forward.id());
+    return fmt::format("port {} of {} leads to the host already: end forward {} first",
+                       request.spec.target.text(), request.spec.container, forward.id());
   }
   if (forward.origin() == Origin::Declared) {
     return fmt::format(
@@ -105,8 +103,7 @@ std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
         request.spec.target.text(), request.spec.container, forward.host_port());
   }
   return fmt::format(
-      "port {} of {} is forwarded by hand already, to host port {}: end that one "
-      "first with `portfwdctl unforward {}`",
+      "port {} of {} is forwarded manually already, to host port {}: end forward {} first",
       request.spec.target.text(), request.spec.container, forward.host_port(), forward.id());
 }
 
@@ -123,13 +120,15 @@ bool may_wait(const ForwardRequest& request, RemovalReason reason) {
 Refusal no_host_port(const Forward& forward, const std::string& because) {
   const ForwardInfo info = forward.info();
   if (is_descriptor_shortage({info.error, "bind"})) {
-    return {Kind::LimitExceeded, fmt::format("{}: {}", because, remedy_of(info))};
+    return {Kind::LimitExceeded,
+            fmt::format("{}: {}", because, remedy_sentence(remedies_of(info)))};
   }
   if (info.error == EADDRNOTAVAIL) {
-    return {Kind::InvalidArgument, fmt::format("{}: {}", because, remedy_of(info))};
+    return {Kind::InvalidArgument,
+            fmt::format("{}: {}", because, remedy_sentence(remedies_of(info)))};
   }
   return {Kind::PortInUse,
-          because + ": name another one with --host-port, or none to let portfwd choose"};
+          because + ": request another host port, or none to let portfwd choose one"};
 }
 
 /// Whether a detected forward has what the request asks for.

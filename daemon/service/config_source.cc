@@ -70,8 +70,10 @@ std::expected<Settings, Mistakes> ConfigSource::read() {
 void ConfigSource::watch(std::function<void()> changed) {
   changed_ = std::move(changed);
   if (const auto followed = watch_folders(); !followed) {
-    log::warning("a changed configuration won't be noticed by itself ({}): use `portfwdctl reload`",
-                 followed.error().text());
+    log::warning(
+        "cannot watch the configuration for changes: {}; reload it by SIGHUP or the D-Bus method "
+        "Reload",
+        followed.error().text());
   }
 }
 

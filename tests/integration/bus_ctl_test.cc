@@ -277,10 +277,14 @@ TEST_F(BusCtlTest, FollowTellsThePastThenEachAsItComesUntilTheDaemonGoes) {
 
 TEST_F(BusCtlTest, ExplainStatusAndReload) {
   serve();
-  EXPECT_EQ(json({"explain", "web", "8080"})["forwarded"], true);
+  const Json explained = json({"explain", "web", "8080"});
+  EXPECT_EQ(explained["forwarded"], true);
+  EXPECT_EQ(explained["remedies"][0]["code"], "end-forward");
+  EXPECT_EQ(explained["remedies"][0]["arguments"].dump(), R"(["f-1"])");
   EXPECT_EQ(control_.asked.container, "web");
   EXPECT_EQ(ctl({"explain", "8080/udp"}).out,
-            "8080 is forwarded\nseen  0.0.0.0:8080 by nginx\n      since noon\n");
+            "8080 is forwarded\nseen    0.0.0.0:8080 by nginx\n        since noon\n"
+            "remedy  end the forward with `portfwdctl unforward f-1`\n");
   EXPECT_EQ(control_.asked.container, "");
   EXPECT_EQ(control_.asked.target, "8080/udp");
   EXPECT_EQ(ctl({"explain", "web:8080"}).status, 0);
@@ -319,6 +323,17 @@ TEST_F(BusCtlTest, ARefusalIsOneLineAndStatusOne) {
   control_.refusal = {Refusal::Kind::PortInUse, "127.0.0.1:80 is held by apache; choose another"};
   expect_failure(1, "held by apache", {"forward", "web", "80:80"});
   expect_failure(1, "no forward 'f9'", {"unforward", "f9"});
+  control_.refusal = {Refusal::Kind::NoSuchContainer, "no container has it"};
+  expect_failure(1, "`portfwdctl containers --all`", {"explain", "80"});
+}
+
+TEST_F(BusCtlTest, ARefusalNamesTheCommandThatEndsTheForwardInTheWay) {
+  control_.all_forwards = {web_forward()};
+  control_.all_forwards[0].origin = Origin::Manual;
+  serve();
+  control_.refusal = {Refusal::Kind::InvalidArgument, "it is forwarded already"};
+  expect_failure(1, "`portfwdctl unforward f-1`", {"forward", "web", "8080"});
+  expect_failure(1, "already\n", {"forward", "web", "8081"});
 }
 
 TEST_F(BusCtlTest, WrongUsageIsStatusTwoWithOrWithoutADaemon) {

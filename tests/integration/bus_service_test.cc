@@ -289,6 +289,7 @@ TEST_F(BusServiceTest, AttachDetachExplainReloadReachTheDaemon) {
   const auto facts = client_->manager("Explain", "ss", "web", "8080").body[0];
   EXPECT_EQ(facts["forwarded"], true);
   EXPECT_EQ(facts["seen"], Json({"0.0.0.0:8080 by nginx", "since noon"}));
+  EXPECT_EQ(facts["remedies"].dump(), R"([["end-forward",["f-1"]]])");
   const auto status = client_->manager("GetStatus").body[0];
   EXPECT_EQ(status["poll_cost"], 0.25);
   EXPECT_EQ(status["instance_id"], "instance");

@@ -129,6 +129,11 @@ TEST_F(ClientTest, ReturnsTypedStatusAndExplanationWithAllFacts) {
   EXPECT_TRUE(explanation.forwarded);
   EXPECT_EQ(explanation.summary, "8080 is forwarded");
   EXPECT_EQ(std::get<std::vector<std::string>>(explanation.facts.at("seen")).size(), 2U);
+  EXPECT_EQ(explanation.remedy, "end forward f-1");
+  ASSERT_EQ(explanation.remedies.size(), 1U);
+  EXPECT_EQ(explanation.remedies[0].name, "end-forward");
+  EXPECT_EQ(explanation.remedies[0].code, RemedyCode::EndForward);
+  EXPECT_EQ(explanation.remedies[0].arguments, std::vector<std::string>{"f-1"});
 }
 
 TEST_F(ClientTest, ReportsARefusalWithItsName) {

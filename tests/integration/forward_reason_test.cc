@@ -21,7 +21,7 @@ TEST_F(ForwardTableTest, AConflictForWantOfDescriptorsSaysSo) {
     show(web, {8080});
     EXPECT_EQ(only().state, ForwardState::Conflict);
     EXPECT_EQ(only().error, EMFILE);
-    EXPECT_THAT(remedy_of(only()), HasSubstr("LimitNOFILE"));
+    EXPECT_THAT(remedies_of(only()), ElementsAre(Remedy{RemedyCode::RaiseDescriptorLimit}));
   }
   turn_until([&] { return only().state == ForwardState::Active; });
   EXPECT_EQ(only().error, 0);
@@ -35,7 +35,7 @@ TEST_F(ForwardTableTest, NamesTheBindAddressThatThisMachineLacks) {
   EXPECT_EQ(only().state, ForwardState::Conflict);
   EXPECT_EQ(only().error, EADDRNOTAVAIL);
   EXPECT_THAT(only().reason, AllOf(HasSubstr("192.0.2.99"), HasSubstr("address of this machine")));
-  EXPECT_THAT(remedy_of(only()), HasSubstr("bind"));
+  EXPECT_THAT(remedies_of(only()), ElementsAre(Remedy{RemedyCode::ChooseBindAddress}));
 }
 
 TEST_F(ForwardTableTest, SaysOfAWaitingForwardWhyItWaitsAndWhyItHasAnotherPort) {

@@ -260,7 +260,7 @@ TEST_F(ForwardTableTest, AskingForWhatIsThereMakesItManual) {
   EXPECT_EQ(only().origin, Origin::Manual);
   const auto again = ask(&web, 8080, {.host_port = Port{9090}});
   ASSERT_FALSE(again);
-  EXPECT_THAT(again.error().text, HasSubstr("portfwdctl unforward " + id));
+  EXPECT_THAT(again.error().text, HasSubstr("end forward " + id));
 }
 
 TEST_F(ForwardTableTest, AskingForWhatIsThereAtAnotherAddressMovesIt) {
@@ -403,7 +403,7 @@ TEST_F(ForwardTableTest, APersonMayAskForSoManyAndNoMore) {
   const auto refused = ask(nullptr, 8000, {.allow_missing = true}, "later");
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, Refusal::Kind::LimitExceeded);
-  EXPECT_THAT(refused.error().text, HasSubstr("unforward"));
+  EXPECT_THAT(refused.error().text, HasSubstr("256 manual forwards"));
 }
 
 /// The forwards depend on the last state only, and a repeated report changes nothing.

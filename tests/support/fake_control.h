@@ -148,7 +148,9 @@ class FakeControl final : public Control {
     if (refusal) return std::unexpected(*refusal);
     return Facts{{"forwarded", true},
                  {"summary", "8080 is forwarded"},
-                 {"seen", std::vector<std::string>{"0.0.0.0:8080 by nginx", "since noon"}}};
+                 {"seen", std::vector<std::string>{"0.0.0.0:8080 by nginx", "since noon"}},
+                 {"remedy", "end forward f-1"},
+                 {"remedies", std::vector<Remedy>{{RemedyCode::EndForward, {"f-1"}}}}};
   }
   Answer<void> reload() override {
     asked = {.what = "reload"};

@@ -219,7 +219,7 @@ TEST_F(SystemLimits, AForwardForWhichNoDescriptorIsLeftIsRefusedForWhatItIs) {
   ASSERT_EQ(said.status, 1);
   EXPECT_NE(said.err.find("Too many open files"), std::string::npos) << said.err;
   EXPECT_NE(said.err.find("raise LimitNOFILE="), std::string::npos) << said.err;
-  EXPECT_EQ(said.err.find("--host-port"), std::string::npos) << "another port would not do";
+  EXPECT_EQ(said.err.find("host port,"), std::string::npos) << "another port would not do";
 }
 
 #endif

@@ -137,8 +137,7 @@ TEST_F(SystemReverse, OfOneWhoseContainerIsAwayItIsSaidWhatWouldBringIt) {
               "does not exist");
     EXPECT_EQ(why["decision"], "asked for by hand");
     EXPECT_EQ(why["remedy"],
-              "it serves as soon as a container named shop is there; or `portfwdctl unforward r2` "
-              "ends it");
+              "start container shop, or end the forward with `portfwdctl unforward r2`");
   }
   const Json declared = json({"explain", "db", "3306"});
   EXPECT_EQ(declared["decision"], "declared at " + file("portfwd/config.toml") + ":1");

@@ -122,6 +122,79 @@ TEST(CtlFactsTest, AnExplanationBeginsWithItsSummary) {
             "no\ndecision  [ports] excludes it\nhost      nobody holds it\n");
 }
 
+client::Explanation explanation_with(std::vector<client::Remedy> remedies) {
+  return {.remedy = "a sentence", .remedies = std::move(remedies)};
+}
+
+TEST(CtlRemedyTest, IsWordedAsACommandLine) {
+  using Code = RemedyCode;
+  const auto worded = [](Code code, std::vector<std::string> arguments) {
+    return remedy_text(explanation_with(
+        {{.name = std::string(row_of(code).name), .code = code, .arguments = arguments}}));
+  };
+  EXPECT_EQ(worded(Code::HoldPort, {"web", "8080"}),
+            "hold the port with `portfwdctl forward web 8080`");
+  EXPECT_EQ(worded(Code::HoldPortForMissing, {"web", "8080"}),
+            "hold the port with `portfwdctl forward web 8080 --allow-missing`");
+  EXPECT_EQ(worded(Code::ForwardPort, {"web", "8080"}),
+            "forward it with `portfwdctl forward web 8080`");
+  EXPECT_EQ(worded(Code::EndForward, {"f2"}), "end the forward with `portfwdctl unforward f2`");
+  EXPECT_EQ(worded(Code::ExplainPort, {"web", "53/udp"}), "see `portfwdctl explain web 53/udp`");
+  EXPECT_NE(worded(Code::AttachContainer, {"web"}).find("attach --pid PID --name web"),
+            std::string::npos);
+  EXPECT_EQ(worded(Code::AttachProcess, {"4711", "web"}),
+            "attach it with `portfwdctl attach --pid 4711 --name web`");
+  EXPECT_NE(worded(Code::AllowRemote, {}).find("`portfwdctl reload`"), std::string::npos);
+  EXPECT_EQ(worded(Code::MakeReachable, {"let it listen on 0.0.0.0"}), "let it listen on 0.0.0.0");
+}
+
+TEST(CtlRemedyTest, HasWordsForEachCode) {
+  for (const RemedyRow& row : kRemedies) {
+    const std::string text = remedy_text(explanation_with(
+        {{std::string(row.name), row.code, std::vector<std::string>(row.arguments, "web")}}));
+    EXPECT_NE(text, "") << row.name;
+    EXPECT_NE(text, "a sentence") << row.name;
+    EXPECT_EQ(text.find('{'), std::string::npos) << row.name;
+  }
+}
+
+TEST(CtlRemedyTest, QuotesWhatAShellWouldInterpret) {
+  const client::Remedy end{"end-forward", RemedyCode::EndForward, {"a'b; c\x1b"}};
+  EXPECT_EQ(remedy_text(explanation_with({end})),
+            R"(end the forward with `portfwdctl unforward 'a'\''b; c?'`)");
+}
+
+TEST(CtlRemedyTest, IsTheSentenceOfTheDaemonIfACodeIsUnknown) {
+  const client::Remedy known{"start-server", RemedyCode::StartServer, {}};
+  const client::Remedy unknown{"of-a-newer-daemon", {}, {}};
+  EXPECT_EQ(remedy_text(explanation_with({known, unknown})), "a sentence");
+  EXPECT_EQ(remedy_text(explanation_with({})), "a sentence") << "of an older daemon";
+}
+
+TEST(CtlRemedyTest, IsInJsonAsWordsAndAsCodes) {
+  const Json out = to_json(explanation_with({{"start-server", RemedyCode::StartServer, {}},
+                                             {"end-forward", RemedyCode::EndForward, {"f2"}}}));
+  EXPECT_EQ(out["remedy"], "start the server, or end the forward with `portfwdctl unforward f2`");
+  EXPECT_EQ(
+      out["remedies"].dump(),
+      R"([{"code":"start-server","arguments":[]},{"code":"end-forward","arguments":["f2"]}])");
+}
+
+TEST(CtlFailureTest, ARefusalGetsAHintForItsErrorAndCommand) {
+  const auto message = [](const std::string& name, std::string_view command) {
+    return std::string(
+        failure_of({client::Error::Kind::Refused, "no", "org.portfwd1.Error." + name}, command)
+            .what());
+  };
+  EXPECT_EQ(message("NoSuchForward", "unforward"), "no; `portfwdctl list` shows the forwards");
+  EXPECT_NE(message("NoSuchContainer", "forward").find("`portfwdctl attach`"), std::string::npos);
+  EXPECT_EQ(message("NoSuchContainer", "explain").find("`portfwdctl attach`"), std::string::npos);
+  EXPECT_NE(message("NoSuchContainer", "explain").find("containers --all"), std::string::npos);
+  EXPECT_NE(message("LimitExceeded", "forward").find("unforward"), std::string::npos);
+  EXPECT_EQ(message("LimitExceeded", "explain"), "no");
+  EXPECT_EQ(message("PortInUse", "forward"), "no");
+}
+
 TEST(CtlFactsTest, AShortageOfDescriptorsIsALine) {
   EXPECT_EQ(shortage_line({}), "");
   EXPECT_EQ(shortage_line({.descriptor_shortage = "none"}), "");

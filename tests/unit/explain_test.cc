@@ -1,4 +1,4 @@
-// Explanations why a port is or is not forwarded: the first obstacle and its remedy.
+// Explanations of why a port is or is not forwarded: the first obstacle and its remedies.
 #include "api/explain.h"
 
 #include <gmock/gmock.h>
@@ -9,6 +9,8 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
+using Code = RemedyCode;
 
 struct ExplainTest : testing::Test {
   ExplainTest() {
@@ -30,6 +32,7 @@ struct ExplainTest : testing::Test {
   std::vector<std::string> list(const std::string& key) {
     return std::get<std::vector<std::string>>(fact(key));
   }
+  std::vector<Remedy> remedies() { return std::get<std::vector<Remedy>>(fact("remedies")); }
   void rule(std::optional<std::string> name, std::optional<std::string> on_auto_forward = {}) {
     Rule& added = settings.rules.emplace_back();
     added.container = std::move(name);
@@ -61,20 +64,30 @@ TEST_F(ExplainTest, SaysWhyTheProgramOfARootsContainerCannotBeKnown) {
 TEST_F(ExplainTest, NamesTheFirstObstacleAndItsRemedy) {
   known.auto_forwards = 64;
   EXPECT_THAT(text("decision"), HasSubstr("64 forwards already"));
+  const Remedy forward{Code::ForwardPort, {"web", "8080"}};
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::RaiseMaxForwards}, forward));
   known.listeners[0].settling = std::chrono::milliseconds(10);
   EXPECT_THAT(text("decision"), HasSubstr("must live"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::ExplainAgain}, Remedy{Code::SkipSettle}));
   settings.ports.exclude = {{8080, 8080}};
   EXPECT_THAT(text("decision"), HasSubstr("exclude names port 8080"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::ChangeConfiguration}, forward));
   known.listeners[0].listener.unreachable = "let it listen on 0.0.0.0";
   EXPECT_THAT(text("decision"), HasSubstr("can't be dialled"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::MakeReachable, {"let it listen on 0.0.0.0"}}));
   EXPECT_EQ(text("remedy"), "let it listen on 0.0.0.0");
   known.suppressed = true;
-  EXPECT_THAT(text("remedy"), HasSubstr("portfwdctl forward web 8080"));
+  EXPECT_THAT(remedies(), ElementsAre(forward));
   known.listeners.clear();
   EXPECT_THAT(text("decision"),
               HasSubstr("nothing to forward, and a server would not be: [ports]"));
+  const Remedy hold{Code::HoldPort, {"web", "8080"}};
+  EXPECT_THAT(remedies(), ElementsAre(hold));
+  settings.ports.exclude.clear();
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::StartServer}, hold));
   known.container.state = ContainerState::Inaccessible;
   known.container.reason = "it is root's";
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::MakeAccessible, {"it is root's"}}));
   EXPECT_EQ(text("remedy"), "it is root's");
 }
 
@@ -99,7 +112,8 @@ TEST_F(ExplainTest, OfAContainerOnTheHostsNetworkNothingIsForwarded) {
   known.listeners.clear();
   EXPECT_FALSE(std::get<bool>(fact("forwarded")));
   EXPECT_THAT(text("summary"), HasSubstr("its network is the host's"));
-  EXPECT_THAT(text("remedy"), HasSubstr("connect to port 8080 of the host"));
+  EXPECT_THAT(remedies(),
+              ElementsAre(Remedy{Code::UseHostPort, {"8080"}}, Remedy{Code::LeaveHostNetwork}));
 }
 
 TEST_F(ExplainTest, AForwardWhoseContainerIsAwaySaysSo) {
@@ -117,9 +131,8 @@ TEST_F(ExplainTest, AForwardWhoseContainerIsAwaySaysSo) {
   EXPECT_THAT(list("seen"), ElementsAre("no container of this name is there"));
   EXPECT_EQ(text("decision"), "declared at c.toml:3");
   EXPECT_EQ(text("host"), "127.0.0.1 at 18080: its container is not there");
-  EXPECT_EQ(text("remedy"),
-            "it serves as soon as a container named web is there; or change its [[forward]] in "
-            "the configuration");
+  EXPECT_THAT(remedies(),
+              ElementsAre(Remedy{Code::StartContainer, {"web"}}, Remedy{Code::ChangeDeclaration}));
 }
 
 TEST_F(ExplainTest, AReverseForwardSaysWhereItLeadsAndWhatItWaitsFor) {
@@ -134,15 +147,14 @@ TEST_F(ExplainTest, AReverseForwardSaysWhereItLeadsAndWhatItWaitsFor) {
   known.forward = forward;
   EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("portfwd itself listens on it inside")));
   EXPECT_EQ(text("host"), "it leads to 127.0.0.1 and ::1 at 15432");
-  EXPECT_EQ(text("remedy"), "`portfwdctl unforward r1` ends it");
+  const Remedy end{Code::EndForward, {"r1"}};
+  EXPECT_THAT(remedies(), ElementsAre(end));
   known.forward->state = ForwardState::Conflict;
   known.forward->reason = "port 8080 is taken inside by nginx";
-  EXPECT_EQ(text("remedy"), "free the port inside, or `portfwdctl unforward r1` ends it");
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::FreeContainerPort}, end));
   known.subject = nullptr;
   known.forward->state = ForwardState::Waiting;
-  EXPECT_EQ(text("remedy"),
-            "it serves as soon as a container named web is there; or `portfwdctl unforward r1` "
-            "ends it");
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::StartContainer, {"web"}}, end));
 }
 
 TEST_F(ExplainTest, AForwardThatWaitsForItsServerSaysSo) {
@@ -154,7 +166,8 @@ TEST_F(ExplainTest, AForwardThatWaitsForItsServerSaysSo) {
   forward.host_addresses = {"127.0.0.1"};
   forward.reason = "nothing listens on it yet";
   known.forward = forward;
-  EXPECT_EQ(text("remedy"), "start the server inside, or `portfwdctl unforward f2` ends it");
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::StartServer}, Remedy{Code::EndForward, {"f2"}}));
+  EXPECT_EQ(text("remedy"), "start the server, or end forward f2");
 }
 
 TEST_F(ExplainTest, ForAServerThatCannotBeDialledProposesToLeaveItOut) {
@@ -164,7 +177,7 @@ TEST_F(ExplainTest, ForAServerThatCannotBeDialledProposesToLeaveItOut) {
   forward.host_addresses = {"127.0.0.1"};
   forward.reason = "the target leads back to this port";
   known.forward = forward;
-  EXPECT_THAT(text("remedy"), HasSubstr("on_auto_forward"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::IgnorePort}, Remedy{Code::EndForward, {"f2"}}));
 }
 
 TEST_F(ExplainTest, AConflictNamesWhatWouldEndIt) {
@@ -175,28 +188,35 @@ TEST_F(ExplainTest, AConflictNamesWhatWouldEndIt) {
   known.tried = {"127.0.0.1:8080: port 8080 is held by python3"};
   EXPECT_FALSE(std::get<bool>(fact("forwarded")));
   EXPECT_EQ(list("tried"), known.tried);
-  EXPECT_THAT(text("remedy"), HasSubstr("fallback_range"));
+  EXPECT_THAT(remedies(),
+              ElementsAre(Remedy{Code::FreeHostPort}, Remedy{Code::WidenFallbackRange}));
   rule("web");
   settings.rules[0].require_host_port = true;
-  EXPECT_THAT(text("remedy"), HasSubstr("require_host_port"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::FreeHostPort}, Remedy{Code::AllowFallback}));
+  known.forward->origin = Origin::Declared;
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::FreeHostPort}, Remedy{Code::ChangeDeclaration}));
 }
 
 TEST_F(ExplainTest, NamesWhatElseThanAnotherHolderCausesAConflict) {
   ForwardInfo& forward = known.forward.emplace();
   forward.state = ForwardState::Conflict;
   forward.error = EADDRNOTAVAIL;
-  EXPECT_THAT(text("remedy"), HasSubstr("bind"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::ChooseBindAddress}));
   EXPECT_THAT(text("summary"), HasSubstr("is in conflict"));
   forward.error = EACCES;
   forward.origin = Origin::Declared;
-  EXPECT_THAT(text("remedy"), HasSubstr("ip_unprivileged_port_start"));
-  EXPECT_THAT(text("remedy"), HasSubstr("[[forward]]"));
+  const Remedy change{Code::ChangeDeclaration};
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::ChooseHostPort},
+                                      Remedy{Code::LowerUnprivilegedPort}, change));
+  forward.error = kNotForOthers;
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::AllowRemote}, change));
   forward.error = EMFILE;
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::RaiseDescriptorLimit}, change));
   EXPECT_THAT(text("remedy"), HasSubstr("LimitNOFILE"));
   forward.direction = Direction::Reverse;
-  EXPECT_THAT(text("remedy"), HasSubstr("LimitNOFILE"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::RaiseDescriptorLimit}, change));
   forward.error = EACCES;
-  EXPECT_THAT(text("remedy"), HasSubstr("inside"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::FreeContainerPort}, change));
 }
 
 TEST_F(ExplainTest, SaysThatAnInterfaceIsDownInside) {
@@ -208,14 +228,16 @@ TEST_F(ExplainTest, SaysThatAnInterfaceIsDownInside) {
     forward.container_address = address;
     for (const int error : {ENETUNREACH, EADDRNOTAVAIL, ETIMEDOUT}) {
       forward.error = error;
-      EXPECT_THAT(text("remedy"), HasSubstr("ip link set lo up")) << address << error;
+      EXPECT_EQ(remedies().front(), Remedy{Code::SetLoopbackUp}) << address << error;
+      EXPECT_EQ(remedies().back() == Remedy{Code::CheckServer}, error == ETIMEDOUT);
     }
   }
   forward.error = ENETUNREACH;
   known.listeners.clear();
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::SetLoopbackUp}));
   EXPECT_THAT(text("remedy"), HasSubstr("ip link set lo up"));
   forward.container_address = "10.0.0.2";
-  EXPECT_THAT(text("remedy"), HasSubstr("interface that has 10.0.0.2"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::SetInterfaceUp, {"10.0.0.2"}}));
   known.container.reach = AccessKind::Bridge;
   EXPECT_EQ(text("remedy").find("ip link"), std::string::npos) << "dialled from outside";
 }
@@ -225,7 +247,8 @@ TEST_F(ExplainTest, SaysThatTheOtherProtocolIsOpen) {
   known.other_protocol = true;
   EXPECT_EQ(text("protocol"), "tcp");
   EXPECT_THAT(list("seen").front(), HasSubstr("8080/udp"));
-  EXPECT_THAT(text("remedy"), HasSubstr("8080/udp"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::ExplainPort, {"web", "8080/udp"}},
+                                      Remedy{Code::HoldPort, {"web", "8080"}}));
 }
 
 TEST_F(ExplainTest, OfADetachedContainerSaysHowItComesBack) {
@@ -234,12 +257,14 @@ TEST_F(ExplainTest, OfADetachedContainerSaysHowItComesBack) {
   known.ended.emplace().reason = "unforwarded";
   known.detached = true;
   EXPECT_EQ(text("decision"), "its container was detached");
-  EXPECT_THAT(text("remedy"), HasSubstr("portfwdctl attach --pid PID --name web"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::AttachContainer, {"web"}}));
   EXPECT_THAT(list("seen").front(), HasSubstr("detached"));
   known.container.pid = 4711;
-  EXPECT_THAT(text("remedy"), HasSubstr("--pid 4711"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::AttachProcess, {"4711", "web"}}));
   known.detached = false;
   EXPECT_EQ(text("decision"), "its container is gone");
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::StartContainer, {"web"}},
+                                      Remedy{Code::HoldPortForMissing, {"web", "8080"}}));
 }
 
 TEST_F(ExplainTest, TellsWhereAForwardIsAndWhyThere) {
@@ -250,8 +275,22 @@ TEST_F(ExplainTest, TellsWhereAForwardIsAndWhyThere) {
   forward.reason = "port 8080 is held by python3";
   known.forward = forward;
   EXPECT_EQ(text("host"), "127.0.0.1 and ::1 at 20000: port 8080 is held by python3");
-  EXPECT_THAT(text("remedy"), HasSubstr("portfwdctl unforward f7"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::EndForward, {"f7"}}));
   EXPECT_TRUE(std::get<bool>(fact("forwarded")));
+}
+
+TEST(Remedies, AreSentencesOfTheirArgumentsThatNameNoCommandLine) {
+  for (const RemedyRow& row : kRemedies) {
+    const std::vector<std::string> arguments{row.arguments, "web"};
+    const std::string text = remedy_sentence({{row.code, arguments}});
+    EXPECT_FALSE(text.empty()) << row.name;
+    EXPECT_THAT(text, Not(HasSubstr("portfwdctl"))) << row.name;
+    EXPECT_THAT(text, Not(HasSubstr("{"))) << row.name;
+    EXPECT_EQ(remedy_code(row.name), row.code);
+  }
+  EXPECT_EQ(remedy_code("of-a-newer-daemon"), std::nullopt);
+  EXPECT_EQ(remedy_sentence({{Code::StartServer}, {Code::EndForward, {"f2"}}}),
+            "start the server, or end forward f2");
 }
 
 }  // namespace
