@@ -27,38 +27,42 @@ constexpr std::array kList{Option{"--container", "C", "show only forwards of thi
 constexpr std::array kContainers{
     Option{"--all", "", "include containers without an engine that never had a listener"}};
 constexpr std::array kForward{
-    Option{"--host-port", "N", "use this host port and no other"},
+    Option{"--host-port", "N", "use this host port or fail"},
     Option{"--bind", "ADDR", "listen on localhost (both loopback addresses) or on one address",
            Offer::Words, "localhost 127.0.0.1 ::1"},
-    Option{"--label", "TEXT", "set a text for people, shown by list"},
-    Option{"--address", "ADDR", "connect to this address inside"},
-    Option{"--reverse", "", "open the port in the container and lead it to the host"},
+    Option{"--label", "TEXT", "set a label, shown by list"},
+    Option{"--address", "ADDR", "connect to this address in the container"},
+    Option{"--reverse", "", "listen in the container and connect to the host"},
     Option{"--persist", "", "keep the forward across restarts of the daemon"},
     Option{"--allow-missing", "", "accept a container that does not exist yet"},
 };
 constexpr std::array kAttach{
-    Option{"--pid", "PID", "name the container by a process in it", Offer::Processes, "",
-           "--netns"},
-    Option{"--netns", "PATH", "name it by its network namespace, such as /run/netns/NAME",
-           Offer::Files, "", "--pid"},
+    Option{"--pid", "PID", "add the container of this process", Offer::Processes, "", "--netns"},
+    Option{"--netns", "PATH", "add this network namespace, such as /run/netns/NAME", Offer::Files,
+           "", "--pid"},
     Option{"--name", "NAME", "set the name of the container"},
 };
 constexpr std::array kEvents{
     Option{"--since", "WHEN", "start at a time (RFC 3339, -5min, now) or strictly after #17",
            Offer::Words, "now -5min -1h"},
-    Option{"--follow", "", "continue with new events as they come"},
+    Option{"--follow", "", "continue with new events as they happen"},
 };
 
 constexpr std::array kCommands{
     Command{"list", "", 0, 0, "show the forwards", kList},
-    Command{"containers", "", 0, 0, "show the containers, and why one cannot be entered",
+    Command{"containers", "", 0, 0, "show the containers, and why some cannot be entered",
             kContainers},
     Command{"forward", "CONTAINER TARGET[:HOSTPORT]", 2, 2,
-            "forward a port: TARGET is 8080 or 8080/udp", kForward},
-    Command{"unforward", "FORWARD", 1, 1, "end a forward: its id, host port or CONTAINER:PORT", {}},
+            "forward a port of a container, such as 8080 or 53/udp", kForward},
+    Command{"unforward",
+            "FORWARD",
+            1,
+            1,
+            "end a forward, given its id, host port or CONTAINER:PORT",
+            {}},
     Command{"attach", "(--pid PID | --netns PATH)", 0, 0,
-            "add a container that discovery cannot see", kAttach},
-    Command{"detach", "CONTAINER", 1, 1, "forget a container and end its forwards", {}},
+            "add a container that portfwd does not find itself", kAttach},
+    Command{"detach", "CONTAINER", 1, 1, "remove a container and end its forwards", {}},
     Command{"events", "", 0, 0, "show recent events, at most the last 1000", kEvents},
     Command{"explain", "[CONTAINER] PORT", 1, 2, "explain why a port is or is not forwarded", {}},
     Command{"status", "", 0, 0, "show daemon status", {}},
@@ -209,22 +213,22 @@ std::chrono::microseconds parse_timeout(std::string_view seconds) {
 
 std::string help() {
   std::string out =
-      "portfwdctl [--json] [--timeout SECONDS] COMMAND …\n"
-      "Inspect and manage the forwards of portfwd, the daemon that makes the ports of "
-      "containers reachable here.\n\nCommands:\n";
+      "Usage: portfwdctl [--json] [--timeout SECONDS] COMMAND …\n"
+      "Inspect and manage the forwards of portfwd, the daemon that makes ports of containers "
+      "reachable\non the host's loopback.\n\nCommands:\n";
   for (const Command& c : kCommands) {
     out += fmt::format("  {:<12} {}\n", c.name, c.help);
   }
   return out + "\nOptions:\n" + option_lines(kGlobal) +
-         "\n`portfwdctl COMMAND --help` has more, portfwdctl(1) everything.\n";
+         "\nRun `portfwdctl COMMAND --help` for the options of a command. See portfwdctl(1).\n";
 }
 
 std::string help(const Command& command) {
   assert(!command.help.empty());
-  std::string out =
-      fmt::format("portfwdctl {}{}{}{}\n{}{}\n", command.name, command.operands.empty() ? "" : " ",
-                  command.operands, command.options.empty() ? "" : " [OPTION …]",
-                  static_cast<char>(std::toupper(command.help[0])), command.help.substr(1));
+  std::string out = fmt::format(
+      "Usage: portfwdctl {}{}{}{}\n{}{}.\n", command.name, command.operands.empty() ? "" : " ",
+      command.operands, command.options.empty() ? "" : " [OPTION …]",
+      static_cast<char>(std::toupper(command.help[0])), command.help.substr(1));
   if (!command.options.empty()) out += "\n" + option_lines(command.options);
   return out;
 }

@@ -32,7 +32,7 @@ bool is_web_address(std::string_view url) {
 
 void open_in_browser(const std::string& url) {
   if (!is_web_address(url)) {
-    throw Failure(Status::Failed, "this forward has no web address to open");
+    throw Failure(Status::Failed, "cannot open the forward: it has no web address");
   }
   std::string program = "xdg-open";
   std::string argument = url;
@@ -48,7 +48,7 @@ void open_in_browser(const std::string& url) {
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    throw Failure(Status::Failed, fmt::format("xdg-open failed; open {} yourself", url));
+    throw Failure(Status::Failed, fmt::format("cannot open {}: xdg-open failed", url));
   }
 }
 
@@ -137,15 +137,15 @@ const Forward& pick_forward(const std::vector<Forward>& forwards, std::string_vi
 
 Port parse_port_or_fail(std::string_view text) {
   if (const auto port = parse_port(text)) return *port;
-  throw Failure(Status::Usage, fmt::format("'{}' is no port: 1 to 65535", echo(text)));
+  throw Failure(Status::Usage, fmt::format("'{}' is not a port; ports are 1 to 65535", echo(text)));
 }
 
 std::string parse_target_or_fail(std::string_view text) {
   if (text.starts_with("unix:") || text.starts_with("vsock:")) return std::string(text);
   if (const auto target = parse_target(text)) return target->text();
-  throw Failure(
-      Status::Usage,
-      fmt::format("'{}' is no target: a port of 1 to 65535, or such as 53/udp", echo(text)));
+  throw Failure(Status::Usage,
+                fmt::format("'{}' is not a port; give a number from 1 to 65535, or such as 53/udp",
+                            echo(text)));
 }
 
 /// The colon of "unix:/path" and "vsock:1024" is not a separator; the daemon checks these targets.
@@ -169,7 +169,7 @@ unsigned parse_pid_or_fail(std::string_view text) {
   unsigned pid = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
   if (error != std::errc{} || end != text.data() + text.size() || pid == 0) {
-    throw Failure(Status::Usage, fmt::format("'{}' is no process id", echo(text)));
+    throw Failure(Status::Usage, fmt::format("'{}' is not a process id", echo(text)));
   }
   return pid;
 }
@@ -312,7 +312,7 @@ void attach(const Call& call) {
   const auto pid = call.line.value("--pid");
   const auto path = call.line.value("--netns");
   if (pid.has_value() == path.has_value()) {
-    throw Failure(Status::Usage, "attach needs --pid PID or --netns PATH, one of the two");
+    throw Failure(Status::Usage, "attach needs either --pid PID or --netns PATH");
   }
   const std::string name = call.line.value_or_empty("--name");
   const std::optional<Container> made = pid ? call.daemon.attach_pid(parse_pid_or_fail(*pid), name)
@@ -344,8 +344,8 @@ EventFilter parse_filter(const CommandLine& line) {
   const auto since = parse_since(*text, now);
   if (!since) {
     throw Failure(Status::Usage,
-                  fmt::format("--since: '{}' is no time; such as 2026-01-31T12:00:00Z, -5min, now "
-                              "or #17",
+                  fmt::format("--since needs a time such as 2026-01-31T12:00:00Z, -5min, now or "
+                              "#17, not '{}'",
                               echo(*text)));
   }
   if (const auto* after = std::get_if<std::uint64_t>(&*since)) return {.after = *after};

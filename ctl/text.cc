@@ -535,10 +535,11 @@ Failure failure_of(const client::Error& error, std::string_view command) {
   switch (error.kind()) {
     case client::Error::Kind::NoBus:
       return {Status::NoDaemon,
-              fmt::format("no session bus ({}); is DBUS_SESSION_BUS_ADDRESS set?", error.what())};
+              fmt::format("cannot connect to the session bus: {}; check DBUS_SESSION_BUS_ADDRESS",
+                          error.what())};
     case client::Error::Kind::NoAnswer:
       return {Status::NoDaemon,
-              fmt::format("the daemon does not answer ({}); {}", error.what(), kStart)};
+              fmt::format("the daemon does not answer: {}; {}", error.what(), kStart)};
     case client::Error::Kind::NotUtf8:
       return {Status::Usage, fmt::format("'{}' is not UTF-8; a container can be named by its id",
                                          echo(error.what()))};
@@ -549,7 +550,7 @@ Failure failure_of(const client::Error& error, std::string_view command) {
 }
 
 Failure daemon_lost() {
-  return {Status::NoDaemon, fmt::format("the daemon has gone; {}", kStart)};
+  return {Status::NoDaemon, fmt::format("lost the connection to the daemon; {}", kStart)};
 }
 
 }  // namespace portfwd::ctl

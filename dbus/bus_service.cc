@@ -43,14 +43,15 @@ Answer<void> BusService::publish() {
   if (const auto exported = export_everything(); !exported) {
     manager_.reset();
     return refuse(Refusal::Kind::Failed,
-                  fmt::format("cannot make objects on the bus: {}", exported.error().text()));
+                  fmt::format("cannot export objects on the bus: {}", exported.error().text()));
   }
   const int r = ::sd_bus_request_name(bus_.get(), kBusName, 0);  // neither queued nor replaceable
   if (r >= 0) return {};
   manager_.reset();
   if (r == -EEXIST) return name_taken();
-  return refuse(Refusal::Kind::Failed, fmt::format("cannot own {} on the bus: {}", kBusName,
-                                                   Error{-r, "sd_bus_request_name"}.text()));
+  return refuse(Refusal::Kind::Failed,
+                fmt::format("cannot acquire the name {} on the bus: {}", kBusName,
+                            Error{-r, "sd_bus_request_name"}.text()));
 }
 
 Result<void> BusService::export_everything() {
@@ -113,7 +114,7 @@ Answer<std::unique_ptr<BusService>> connect_bus(
                               session ? "session" : "system", error.text(),
                               session ? "set DBUS_SESSION_BUS_ADDRESS, or start portfwd by "
                                         "`dbus-run-session -- portfwd`"
-                                      : "is dbus running?"));
+                                      : "check that dbus is running"));
   };
   sd_bus* made = nullptr;
   const int r = session ? ::sd_bus_open_user(&made) : ::sd_bus_open_system(&made);

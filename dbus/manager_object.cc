@@ -51,7 +51,7 @@ struct Option {
 
 Answer<void> apply_host_port(RequestedForward& request, OptionValue value) {
   const auto port = value.read<std::uint16_t>('q');
-  if (port == 0) return reject("option 'host_port' must be 1 to 65535; leave it out for any");
+  if (port == 0) return reject("option 'host_port' must be 1 to 65535; omit it for any port");
   request.spec.host_port = port;
   return {};
 }
@@ -97,7 +97,7 @@ std::string known_keys() {
 Answer<void> read_option(sd_bus_message* message, std::string_view key, RequestedForward& request) {
   const auto* option = std::ranges::find(kOptions, key, &Option::key);
   if (option == kOptions.end()) {
-    return reject(fmt::format("unknown option '{}'; known are {}", key, known_keys()));
+    return reject(fmt::format("unknown option '{}'; the options are {}", key, known_keys()));
   }
   const char* type = "";
   if (const auto peeked =
@@ -316,7 +316,7 @@ int ManagerObject::attach_pid(sd_bus_message* call, sd_bus_error* error) {
   const char* name = nullptr;
   if (const int r = ::sd_bus_message_read(call, "us", &pid, &name); r < 0) return r;
   if (pid == 0 || pid > std::uint32_t{std::numeric_limits<pid_t>::max()}) {
-    return reply_refusal(reject(fmt::format("{} is no process id", pid)).error(), error);
+    return reply_refusal(reject(fmt::format("{} is not a process id", pid)).error(), error);
   }
   return reply_path(call, control_.attach_pid(static_cast<pid_t>(pid), name), container_path,
                     error);

@@ -32,7 +32,7 @@ std::string_view why_ended(std::string_view reason) {
       {"listener-closed", "its listener closed"},
       {"container-gone", "its container ended"},
       {"unforwarded", "it was ended by hand"},
-      {"rule", "the configuration no longer wants it"},
+      {"rule", "the configuration no longer forwards it"},
       {"replaced", "it was replaced"},
   }};
   const auto known =
@@ -44,7 +44,7 @@ std::string_view why_ended(std::string_view reason) {
 void add_ended(const Known& known, Sentences& out) {
   if (!known.ended || known.forward) return;
   const auto& [forward, when, reason] = *known.ended;
-  out.push_back(fmt::format("it was forwarded at {} {} until {}: {}",
+  out.push_back(fmt::format("it was forwarded at {}, port {}, until {}: {}",
                             fmt::join(forward.host_addresses, " and "), forward.host_port,
                             clock_text(when), why_ended(reason)));
 }
@@ -53,18 +53,18 @@ void add_ended(const Known& known, Sentences& out) {
 /// descriptors of its process.
 std::string_view unnamed(AccessKind reach) {
   const bool roots = reach == AccessKind::Bridge || reach == AccessKind::Helper;
-  return roots ? "a program that cannot be known (its process belongs to root, and only root may "
-                 "see whose socket it is)"
-               : "a program that can't be named";
+  return roots ? "an unknown program (its process belongs to root, and only root can list its "
+                 "sockets)"
+               : "an unknown program";
 }
 
 Sentences seen_now(const Known& known) {
-  if (known.detached) return {"its container is not watched since it was detached"};
-  if (known.subject == nullptr) return {"no container of this name is there"};
+  if (known.detached) return {"its container was detached and is not watched"};
+  if (known.subject == nullptr) return {"there is no container of this name"};
   if (is_reverse(known)) return {"portfwd itself listens on it inside, for a service of the host"};
   if (known.listeners.empty()) {
     if (!known.other_protocol) return {"nothing listens on it inside"};
-    return {fmt::format("nothing listens on it inside, but on {} something does",
+    return {fmt::format("nothing listens on it inside, but something listens on {}",
                         other_protocol(known.target).text())};
   }
   Sentences out;
@@ -115,7 +115,8 @@ std::string reach_sentence(const Known& known) {
   const ContainerInfo& container = known.container;
   if (known.subject == nullptr) {
     if (known.detached) return "its container was detached";
-    return known.forward ? "it is looked for by its name" : "its container is gone";
+    return known.forward ? "the forward waits for a container of this name"
+                         : "its container has ended";
   }
   if (container.reach == AccessKind::None) return container.reason;
   return std::string(how(container.reach));
@@ -128,7 +129,7 @@ std::string_view standing(ForwardState state) {
 
 std::string host_sentence(const ForwardInfo& f) {
   if (f.state == ForwardState::Conflict) return f.reason;
-  std::string text = fmt::format("{} at {}", fmt::join(f.host_addresses, " and "), f.host_port);
+  std::string text = fmt::format("{}, port {}", fmt::join(f.host_addresses, " and "), f.host_port);
   if (f.direction == Direction::Reverse) text = "it leads to " + text;
   if (!f.reason.empty()) text += ": " + f.reason;
   return text;
@@ -173,9 +174,9 @@ Verdict nothing_listens(const Known& known, const Decision& decision) {
             {for_port(Code::ExplainPort, known, other_protocol(known.target)), hold}};
   }
   if (decision.forward) return {"there is nothing to forward", {{Code::StartServer}, hold}};
-  return {
-      fmt::format("there is nothing to forward, and a server would not be: {}", decision.because),
-      {hold}};
+  return {fmt::format("there is nothing to forward, and a server would not be forwarded: {}",
+                      decision.because),
+          {hold}};
 }
 
 Remedy attach_again(const ContainerInfo& container) {
@@ -187,26 +188,27 @@ Remedy attach_again(const ContainerInfo& container) {
 Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) {
   if (known.detached) return {"its container was detached", {attach_again(known.container)}};
   if (known.subject == nullptr) {
-    return {"its container is gone",
+    return {"its container has ended",
             {{Code::StartContainer, {known.container.name}},
              for_port(Code::HoldPortForMissing, known, known.target)}};
   }
   if (known.container.state == ContainerState::Inaccessible) {
-    return {"the container can't be entered", {{Code::MakeAccessible, {known.container.reason}}}};
+    return {"the container cannot be entered", {{Code::MakeAccessible, {known.container.reason}}}};
   }
   const auto [seen, decision] = decided(policy, known);
   if (seen == nullptr) return nothing_listens(known, decision);
   const Remedy forward = for_port(Code::ForwardPort, known, known.target);
   if (known.suppressed) {
-    return {"it was ended by hand and its listener has not gone since", {forward}};
+    return {"it was ended by hand and its listener has not closed since", {forward}};
   }
   if (!decision.forward && !seen->listener.unreachable.empty()) {
-    return {"it can't be dialled", {{Code::MakeReachable, {seen->listener.unreachable}}}};
+    return {"the listener cannot be dialled",
+            {{Code::MakeReachable, {seen->listener.unreachable}}}};
   }
   if (!decision.forward) return {decision.because, {{Code::ChangeConfiguration}, forward}};
   if (seen->settling > Duration::zero()) {
     return {
-        fmt::format("{}; but a listener must live {} ms first", decision.because,
+        fmt::format("{}, but its listener must exist for {} ms first", decision.because,
                     std::chrono::duration_cast<std::chrono::milliseconds>(decision.settle).count()),
         {{Code::ExplainAgain}, {Code::SkipSettle}}};
   }
@@ -222,7 +224,7 @@ std::string decision_sentence(const PolicyContext& policy, const Known& known) {
   if (known.forward->origin == Origin::Declared)
     return "a [[forward]] of the configuration declares it";
   if (known.forward->origin == Origin::Manual) return "asked for by hand";
-  if (known.listeners.empty()) return "its listener has just gone";
+  if (known.listeners.empty()) return "its listener has just closed";
   return decided(policy, known).decision.because;
 }
 
@@ -282,8 +284,10 @@ void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) 
   facts["host"] = host_sentence(f);
   facts["decision"] = decision_sentence(policy, known);
   add_remedies(remedies_for_forward(policy, known), facts);
-  facts["summary"] = fmt::format("port {} of {} is {}: {}", known.target.text(),
-                                 known.container.name, standing(f.state), host_sentence(f));
+  const bool at = f.direction == Direction::In && f.state != ForwardState::Conflict;
+  facts["summary"] =
+      fmt::format("port {} of {} is {}{}{}", known.target.text(), known.container.name,
+                  standing(f.state), at ? " at " : ": ", host_sentence(f));
 }
 
 void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
@@ -302,13 +306,13 @@ Facts explain_on_host(const Known& known) {
   Facts facts{{"container", name},
               {"port", std::int64_t{known.target.port_number()}},
               {"protocol", std::string(name_of(known.target.protocol()))},
-              {"seen", Sentences{"what it listens on is the host's own and is not looked at"}},
+              {"seen", Sentences{"its listeners are those of the host, which are not polled"}},
               {"rules", Sentences()},
               {"tried", Sentences()},
               {"reach", known.container.reason},
               {"forwarded", false},
               {"host", fmt::format("port {} itself, if {} listens on it", port, name)},
-              {"decision", std::string("what is on the host already needs no forward")},
+              {"decision", std::string("a port of the host needs no forward")},
               {"summary", fmt::format("port {} of {} is not forwarded: {}", port, name,
                                       known.container.reason)}};
   add_remedies({{Code::UseHostPort, {port}}, {Code::LeaveHostNetwork}}, facts);
@@ -345,13 +349,13 @@ bool listens(const ContainerAccess& reach, const Target& target) {
 
 Refusal nobody_has_but(const Target& target, const Target& other) {
   return {Kind::NoSuchContainer,
-          fmt::format("port {} is open in no container that is watched, but {} is", target.text(),
+          fmt::format("port {} is not open in any watched container, but {} is", target.text(),
                       other.text())};
 }
 
 Refusal nobody_has(const Target& target) {
   return {Kind::NoSuchContainer,
-          fmt::format("port {} is open in no container that is watched", target.text())};
+          fmt::format("port {} is not open in any watched container", target.text())};
 }
 
 /// The name of a container, with its id if the name is ambiguous.

@@ -266,7 +266,8 @@ TEST_F(BusCtlTest, FollowTellsThePastThenEachAsItComesUntilTheDaemonGoes) {
   ASSERT_TRUE(turn_until(loop_, [&] { return follower->ended(); }));
   EXPECT_EQ(follower->status(), 3);
   EXPECT_EQ(follower->err(),
-            "portfwdctl: the daemon has gone; start it with `systemctl --user start portfwd`\n");
+            "portfwdctl: lost the connection to the daemon; start it with `systemctl --user start "
+            "portfwd`\n");
   std::istringstream in(follower->out());
   std::uint64_t expected = 1;
   for (std::string line; std::getline(in, line); ++expected) {
@@ -337,7 +338,7 @@ TEST_F(BusCtlTest, ARefusalNamesTheCommandThatEndsTheForwardInTheWay) {
 }
 
 TEST_F(BusCtlTest, WrongUsageIsStatusTwoWithOrWithoutADaemon) {
-  expect_failure(2, "'0' is no target", {"forward", "web", "0"});
+  expect_failure(2, "'0' is not a port", {"forward", "web", "0"});
   expect_failure(2, "'65536'", {"forward", "web", "8080:65536"});
   expect_failure(2, "'abc'", {"explain", "abc"});
   expect_failure(2, "did you mean 'list'", {"lsit"});

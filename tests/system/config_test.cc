@@ -152,7 +152,7 @@ TEST_F(SystemConfig, ADeclaredForwardServesThoseWhoCameBeforeItsContainer) {
   EXPECT_EQ(json({"list"})[0]["state"], "waiting");
   const Json why = json({"explain", "shop", "8080"});
   EXPECT_EQ(why["forwarded"], true);
-  EXPECT_EQ(why["seen"][0], "no container of this name is there");
+  EXPECT_EQ(why["seen"][0], "there is no container of this name");
   EXPECT_EQ(why["decision"], "declared at " + file("portfwd/config.toml") + ":1");
   ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box_.pid()), "--name", "shop"}).status, 0);
   ASSERT_EQ(box_.open(8080), 0);

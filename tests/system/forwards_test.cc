@@ -30,7 +30,7 @@ TEST_F(SystemForwards, ExplainsAPortThatIsNoLongerThere) {
       EXPECT_EQ(why["forwarded"], false) << why.dump(1);
       EXPECT_EQ(why["container"], name);
       const auto told = why["seen"].back().get<std::string>();
-      EXPECT_NE(told.find("8080 until 2"), std::string::npos) << told;
+      EXPECT_NE(told.find("port 8080, until 2"), std::string::npos) << told;
       EXPECT_NE(told.find(word), std::string::npos) << told;
     }
   };

@@ -132,9 +132,10 @@ TEST_F(SystemReverse, OfOneWhoseContainerIsAwayItIsSaidWhatWouldBringIt) {
   for (const auto& question : {std::vector<std::string>{"explain", "shop", "5432"},
                                std::vector<std::string>{"explain", "5432"}}) {
     const Json why = json(question);
-    EXPECT_EQ(why["summary"],
-              "port 5432 of shop is waiting: it leads to 127.0.0.1 and ::1 at 15432: its container "
-              "does not exist");
+    EXPECT_EQ(
+        why["summary"],
+        "port 5432 of shop is waiting: it leads to 127.0.0.1 and ::1, port 15432: its container "
+        "does not exist");
     EXPECT_EQ(why["decision"], "asked for by hand");
     EXPECT_EQ(why["remedy"],
               "start container shop, or end the forward with `portfwdctl unforward r2`");

@@ -98,7 +98,7 @@ TEST(CtlCommandLineTest, APortOperandMayNameTheContainer) {
   EXPECT_EQ(read("a:b:53/udp"), "a:b|53/udp");
   EXPECT_EQ(read("unix:/run/x"), "|unix:/run/x");
   for (const char* wrong : {":80", "web:", "web:x", "web"}) {
-    EXPECT_NE(usage_of([&] { static_cast<void>(parse_port_operand(wrong)); }).find("no target"),
+    EXPECT_NE(usage_of([&] { static_cast<void>(parse_port_operand(wrong)); }).find("not a port"),
               std::string::npos)
         << wrong;
   }

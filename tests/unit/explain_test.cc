@@ -54,7 +54,7 @@ TEST_F(ExplainTest, SaysWhatWasSeenAndSinceWhen) {
 
 TEST_F(ExplainTest, SaysWhyTheProgramOfARootsContainerCannotBeKnown) {
   known.listeners[0].listener.process = {};
-  EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("a program that can't be named")));
+  EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("an unknown program listens on")));
   for (const AccessKind reach : {AccessKind::Bridge, AccessKind::Helper}) {
     known.container.reach = reach;
     EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("belongs to root")));
@@ -67,20 +67,19 @@ TEST_F(ExplainTest, NamesTheFirstObstacleAndItsRemedy) {
   const Remedy forward{Code::ForwardPort, {"web", "8080"}};
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::RaiseMaxForwards}, forward));
   known.listeners[0].settling = std::chrono::milliseconds(10);
-  EXPECT_THAT(text("decision"), HasSubstr("must live"));
+  EXPECT_THAT(text("decision"), HasSubstr("must exist"));
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::ExplainAgain}, Remedy{Code::SkipSettle}));
   settings.ports.exclude = {{8080, 8080}};
   EXPECT_THAT(text("decision"), HasSubstr("exclude names port 8080"));
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::ChangeConfiguration}, forward));
   known.listeners[0].listener.unreachable = "let it listen on 0.0.0.0";
-  EXPECT_THAT(text("decision"), HasSubstr("can't be dialled"));
+  EXPECT_THAT(text("decision"), HasSubstr("cannot be dialled"));
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::MakeReachable, {"let it listen on 0.0.0.0"}}));
   EXPECT_EQ(text("remedy"), "let it listen on 0.0.0.0");
   known.suppressed = true;
   EXPECT_THAT(remedies(), ElementsAre(forward));
   known.listeners.clear();
-  EXPECT_THAT(text("decision"),
-              HasSubstr("nothing to forward, and a server would not be: [ports]"));
+  EXPECT_THAT(text("decision"), HasSubstr("a server would not be forwarded: [ports]"));
   const Remedy hold{Code::HoldPort, {"web", "8080"}};
   EXPECT_THAT(remedies(), ElementsAre(hold));
   settings.ports.exclude.clear();
@@ -128,9 +127,9 @@ TEST_F(ExplainTest, AForwardWhoseContainerIsAwaySaysSo) {
   forward.host_port = 18080;
   forward.reason = "its container is not there";
   known.forward = forward;
-  EXPECT_THAT(list("seen"), ElementsAre("no container of this name is there"));
+  EXPECT_THAT(list("seen"), ElementsAre("there is no container of this name"));
   EXPECT_EQ(text("decision"), "declared at c.toml:3");
-  EXPECT_EQ(text("host"), "127.0.0.1 at 18080: its container is not there");
+  EXPECT_EQ(text("host"), "127.0.0.1, port 18080: its container is not there");
   EXPECT_THAT(remedies(),
               ElementsAre(Remedy{Code::StartContainer, {"web"}}, Remedy{Code::ChangeDeclaration}));
 }
@@ -146,7 +145,7 @@ TEST_F(ExplainTest, AReverseForwardSaysWhereItLeadsAndWhatItWaitsFor) {
   forward.host_port = 15432;
   known.forward = forward;
   EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("portfwd itself listens on it inside")));
-  EXPECT_EQ(text("host"), "it leads to 127.0.0.1 and ::1 at 15432");
+  EXPECT_EQ(text("host"), "it leads to 127.0.0.1 and ::1, port 15432");
   const Remedy end{Code::EndForward, {"r1"}};
   EXPECT_THAT(remedies(), ElementsAre(end));
   known.forward->state = ForwardState::Conflict;
@@ -262,7 +261,7 @@ TEST_F(ExplainTest, OfADetachedContainerSaysHowItComesBack) {
   known.container.pid = 4711;
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::AttachProcess, {"4711", "web"}}));
   known.detached = false;
-  EXPECT_EQ(text("decision"), "its container is gone");
+  EXPECT_EQ(text("decision"), "its container has ended");
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::StartContainer, {"web"}},
                                       Remedy{Code::HoldPortForMissing, {"web", "8080"}}));
 }
@@ -274,7 +273,7 @@ TEST_F(ExplainTest, TellsWhereAForwardIsAndWhyThere) {
   forward.host_port = 20000;
   forward.reason = "port 8080 is held by python3";
   known.forward = forward;
-  EXPECT_EQ(text("host"), "127.0.0.1 and ::1 at 20000: port 8080 is held by python3");
+  EXPECT_EQ(text("host"), "127.0.0.1 and ::1, port 20000: port 8080 is held by python3");
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::EndForward, {"f7"}}));
   EXPECT_TRUE(std::get<bool>(fact("forwarded")));
 }
