@@ -79,7 +79,7 @@ class Subscription::Signals {
     }
   }
 
-  std::optional<Notification> take() {
+  std::optional<Notification> next_queued() {
     assert(!lost_);
     while (!queue_.empty()) {
       if (const auto* event = std::get_if<Event>(&queue_.front()); event && !is_next(*event)) {
@@ -94,7 +94,7 @@ class Subscription::Signals {
   }
 
   /// Processes messages that have arrived, else waits for some. @return false after the deadline
-  bool wait(Deadline deadline) {
+  bool process_or_wait(Deadline deadline) {
     try {
       if (process()) return true;
       const auto needs = compat::poll_needs(bus_);
@@ -236,8 +236,8 @@ std::optional<Notification> Subscription::next(Client::Timeout timeout) {
   Deadline deadline;
   if (timeout) deadline = Clock::now() + *timeout;
   while (true) {
-    if (auto next = signals_->take()) return next;
-    if (!signals_->wait(deadline)) return {};
+    if (auto next = signals_->next_queued()) return next;
+    if (!signals_->process_or_wait(deadline)) return {};
   }
 }
 

@@ -77,7 +77,7 @@ class Parser {
 
   CommandLine parse() {
     while (!left_.empty()) {
-      const std::string_view word = take();
+      const std::string_view word = next_word();
       if (word == "--" && !options_over_) {
         options_over_ = true;
       } else if (word.starts_with("-") && word != "-" && !options_over_) {
@@ -91,7 +91,7 @@ class Parser {
   }
 
  private:
-  std::string_view take() {
+  std::string_view next_word() {
     const std::string_view word = left_.front();
     left_ = left_.subspan(1);
     return word;
@@ -124,7 +124,7 @@ class Parser {
       return;
     }
     if (!inline_value && left_.empty()) fail(fmt::format("{} needs {}", name, known.value));
-    line_.options[std::string(name)] = inline_value ? word.substr(equals + 1) : take();
+    line_.options[std::string(name)] = inline_value ? word.substr(equals + 1) : next_word();
   }
 
   const Option& find_option(std::string_view name) const {

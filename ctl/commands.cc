@@ -70,18 +70,18 @@ std::string described(const Forward& forward) {
 }
 
 template <class Object>
-using Meaning = std::function<bool(const Object&)>;
+using Matcher = std::function<bool(const Object&)>;
 
 /// Finds the object that `word` selects by the first of `meanings` that any object has. Throws
 /// Failure when several have it. @return null when none has
 template <class Object>
 const Object* pick(const std::vector<Object>& objects, std::string_view word,
-                   const std::vector<Meaning<Object>>& meanings) {
-  for (const Meaning<Object>& is_meant : meanings) {
+                   const std::vector<Matcher<Object>>& matchers) {
+  for (const Matcher<Object>& matches : matchers) {
     std::vector<std::string> found;
     const Object* last = nullptr;
     for (const Object& object : objects) {
-      if (!is_meant(object)) continue;
+      if (!matches(object)) continue;
       last = &object;
       found.push_back(described(object));
     }
@@ -94,23 +94,23 @@ const Object* pick(const std::vector<Object>& objects, std::string_view word,
   return nullptr;
 }
 
-std::vector<Meaning<Forward>> forward_meanings(std::string_view word) {
-  std::vector<Meaning<Forward>> meanings;
-  meanings.emplace_back([word](const Forward& f) { return f.id == word; });
+std::vector<Matcher<Forward>> forward_matchers(std::string_view word) {
+  std::vector<Matcher<Forward>> matchers;
+  matchers.emplace_back([word](const Forward& f) { return f.id == word; });
   if (const auto port = parse_port(word)) {
-    meanings.emplace_back([port](const Forward& f) { return f.host_port == *port; });
+    matchers.emplace_back([port](const Forward& f) { return f.host_port == *port; });
   }
   const std::size_t colon = word.rfind(':');
-  if (colon == word.npos) return meanings;
+  if (colon == word.npos) return matchers;
   const auto target = parse_target(word.substr(colon + 1));
   if (target && target->port()) {
-    meanings.emplace_back(
+    matchers.emplace_back(
         [container = word.substr(0, colon), port = *target->port()](const Forward& f) {
           return is_of_container(f, container) && f.container_port == port.port &&
                  f.protocol == name_of(port.protocol);
         });
   }
-  return meanings;
+  return matchers;
 }
 
 }  // namespace
@@ -131,7 +131,7 @@ const Container& pick_container(const std::vector<Container>& containers, std::s
 }
 
 const Forward& pick_forward(const std::vector<Forward>& forwards, std::string_view word) {
-  if (const Forward* found = pick(forwards, word, forward_meanings(word))) return *found;
+  if (const Forward* found = pick(forwards, word, forward_matchers(word))) return *found;
   throw Failure(Status::Failed, fmt::format("no forward '{}'; see `portfwdctl list`", echo(word)));
 }
 
@@ -248,7 +248,7 @@ void containers(const Call& call) {
 }
 
 /// Whether a manual forward occupies the container port of a request.
-bool is_in_the_way(const Forward& forward, const client::ForwardRequest& request) {
+bool occupies_port(const Forward& forward, const client::ForwardRequest& request) {
   return forward.origin == "manual" && is_of_container(forward, request.container) &&
          forward.target == request.target && forward.is_reverse() == request.reverse;
 }
@@ -260,7 +260,7 @@ std::optional<Forward> add_forward(Client& daemon, const client::ForwardRequest&
   } catch (const client::Error& error) {
     if (error.name() != "org.portfwd1.Error.InvalidArgument") throw;
     for (const Forward& f : daemon.forwards()) {
-      if (!is_in_the_way(f, request)) continue;
+      if (!occupies_port(f, request)) continue;
       throw Failure(Status::Failed,
                     fmt::format("{}; `portfwdctl unforward {}` ends it", error.what(), f.id));
     }
@@ -333,7 +333,7 @@ struct EventFilter {
   std::uint64_t after = 0;
   WallTime from{};
 
-  [[nodiscard]] bool wants(const Event& event) const { return event.time >= from; }
+  [[nodiscard]] bool accepts_event(const Event& event) const { return event.time >= from; }
 };
 
 EventFilter parse_filter(const CommandLine& line) {
@@ -359,7 +359,7 @@ EventFilter parse_filter(const CommandLine& line) {
     const auto next = subscription.next();
     if (!next || std::holds_alternative<client::DaemonLost>(*next)) throw daemon_lost();
     const auto& event = std::get<Event>(*next);
-    if (!filter.wants(event)) continue;
+    if (!filter.accepts_event(event)) continue;
     if (call.out.json()) {
       call.out.line(to_json(event));
     } else {
@@ -373,7 +373,7 @@ void events(const Call& call) {
   const EventFilter filter = parse_filter(call.line);
   if (call.line.has("--follow")) follow_events(call, filter);
   std::vector<Event> events = call.daemon.events_after(filter.after);
-  std::erase_if(events, [&](const Event& event) { return !filter.wants(event); });
+  std::erase_if(events, [&](const Event& event) { return !filter.accepts_event(event); });
   if (call.out.json()) return call.out.document(to_json(events));
   for (const Event& event : events) call.out.text(event_line(event, call.out.colour()));
 }

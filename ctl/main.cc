@@ -27,7 +27,7 @@ int report(Status status, std::string_view text) {
   return static_cast<int>(status);
 }
 
-void act(const CommandLine& line) {
+void run_line(const CommandLine& line) {
   if (line.has("--help")) {
     fmt::print("{}", line.command ? help(*line.command) : help());
   } else if (line.has("--version")) {
@@ -45,7 +45,7 @@ void act(const CommandLine& line) {
 int main(int argc, char** argv) {
   try {
     const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
-    act(parse_command_line(arguments));
+    run_line(parse_command_line(arguments));
     return 0;
   } catch (const Failure& failure) {
     return report(failure.status(), failure.what());

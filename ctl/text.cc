@@ -234,7 +234,7 @@ std::string layout(const std::vector<Row>& rows, bool colour) {
 }
 
 /// Three significant digits: 7.5, 12.3, 123.
-std::string figures(double value) {
+std::string three_digits(double value) {
   return fmt::format("{:.3g}", value);
 }
 
@@ -286,9 +286,9 @@ std::string bytes_text(double bytes) {
 }
 
 std::string span_text(double seconds) {
-  if (seconds < 1e-3) return figures(seconds * 1e6) + " µs";
-  if (seconds < 1) return figures(seconds * 1e3) + " ms";
-  if (seconds < 60) return figures(seconds) + " s";
+  if (seconds < 1e-3) return three_digits(seconds * 1e6) + " µs";
+  if (seconds < 1) return three_digits(seconds * 1e3) + " ms";
+  if (seconds < 60) return three_digits(seconds) + " s";
   const auto minutes = static_cast<std::uint64_t>(std::llround(seconds)) / 60;
   if (minutes < 60) return fmt::format("{} min {} s", minutes, std::llround(seconds) % 60);
   if (minutes < 48 * 60) return fmt::format("{} h {} min", minutes / 60, minutes % 60);
@@ -497,7 +497,7 @@ Json to_json(const client::Explanation& explanation) {
 
 namespace {
 
-constexpr std::string_view kStart = "start it with `systemctl --user start portfwd`";
+constexpr std::string_view kStartHint = "start it with `systemctl --user start portfwd`";
 
 /// A hint for a refusal, which the daemon words without command lines.
 struct Hint {
@@ -527,8 +527,8 @@ std::string refusal_text(const client::Error& error, std::string_view command) {
 }  // namespace
 
 std::string echo(std::string_view word) {
-  constexpr std::size_t kMost = 64;
-  return printable(word, kMost) + (word.size() > kMost ? "…" : "");
+  constexpr std::size_t kMaxBytes = 64;
+  return printable(word, kMaxBytes) + (word.size() > kMaxBytes ? "…" : "");
 }
 
 Failure failure_of(const client::Error& error, std::string_view command) {
@@ -539,7 +539,7 @@ Failure failure_of(const client::Error& error, std::string_view command) {
                           error.what())};
     case client::Error::Kind::NoAnswer:
       return {Status::NoDaemon,
-              fmt::format("the daemon does not answer: {}; {}", error.what(), kStart)};
+              fmt::format("the daemon does not answer: {}; {}", error.what(), kStartHint)};
     case client::Error::Kind::NotUtf8:
       return {Status::Usage, fmt::format("'{}' is not UTF-8; a container can be named by its id",
                                          echo(error.what()))};
@@ -550,7 +550,7 @@ Failure failure_of(const client::Error& error, std::string_view command) {
 }
 
 Failure daemon_lost() {
-  return {Status::NoDaemon, fmt::format("lost the connection to the daemon; {}", kStart)};
+  return {Status::NoDaemon, fmt::format("lost the connection to the daemon; {}", kStartHint)};
 }
 
 }  // namespace portfwd::ctl

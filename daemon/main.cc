@@ -27,7 +27,7 @@ int run(const Options& options, const Settings& settings) {
   AccessParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
                      relay.context(), found.names, relay.modules()},
                     options, settings);
-  found.registry.add_observer(reach.reaches);
+  found.registry.add_observer(reach.access_set);
   const HostPortHolder holders(found.proc, clock);
   const StateFile state_file(options.state_folder);
   InstanceFile instance_file(options.numbers_folder(), options.state_folder);
@@ -35,12 +35,12 @@ int run(const Options& options, const Settings& settings) {
   ConfigSource config(loop, options);
   Notifier notifier(clock);
   Controller controller(
-      {loop, found.discovery, found.registry, found.attach, reach.reaches, relay.services(),
+      {loop, found.discovery, found.registry, found.attach, reach.access_set, relay.services(),
        holders, notifier, state_file, instance_file, writer, [&] { return config.read(); },
        [&](Facts& facts) { found.add_facts(facts); }},
       settings);
-  reach.reaches.set_observer(controller);
-  relay.modules().set_observer([&] { controller.follow_diag_modules(); });
+  reach.access_set.set_observer(controller);
+  relay.modules().set_observer([&] { controller.on_diag_modules_changed(); });
   Journal journal;
   ManagerNotifier manager(loop);
   notifier.add(journal);
@@ -73,7 +73,7 @@ int main(int argc, char** argv) {
   const auto options = parse_options(argc, argv);
   if (!options) return fail_with(kUsage, options.error().text);
   log::set_level(options->log_level);
-  if (tell_about(*options)) return kDone;
+  if (print_information(*options)) return kDone;
   const auto settings = read_settings(*options);
   if (!settings) return fail_with(settings.error());
   return options->action == Options::Action::CheckConfig ? kDone : run(*options, *settings);

@@ -10,7 +10,7 @@ namespace portfwd {
 namespace {
 
 /// The longest wait for an answer of the bus while the daemon shuts down.
-constexpr std::uint64_t kLongestFarewell = 1'000'000;  // µs
+constexpr std::uint64_t kReleaseTimeout = 1'000'000;  // µs
 
 std::unexpected<Refusal> name_taken() {
   return refuse(Refusal::Kind::AlreadyRunning, "another portfwd owns org.portfwd1 on this bus");
@@ -31,7 +31,7 @@ BusService::BusService(EventLoop& loop, Control& control, BusPtr bus, Lost lost)
 /// confirms that the bus has received all signals sent before.
 BusService::~BusService() {
   if (live()) {
-    ::sd_bus_set_method_call_timeout(bus_.get(), kLongestFarewell);
+    ::sd_bus_set_method_call_timeout(bus_.get(), kReleaseTimeout);
     if (const int r = ::sd_bus_release_name(bus_.get(), kBusName); r < 0) {
       log::debug("cannot release {}: {}", kBusName, Error{-r, "sd_bus_release_name"}.text());
     }

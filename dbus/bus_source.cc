@@ -16,16 +16,16 @@ BusSource::BusSource(EventLoop& loop, sd_bus* bus, Callbacks callbacks)
       callbacks_(std::move(callbacks)),
       source_(loop, ::sd_bus_get_fd(bus), *this),
       deadline_(loop, [this] { due_ = true; }),
-      farewell_(loop, [this] { callbacks_.on_lost(why_lost_); }) {
+      lost_notification_(loop, [this] { callbacks_.on_lost(lost_reason_); }) {
   loop_.add_hook(*this);
 }
 
 void BusSource::before_wait() {
   if (lost_) return;
   const auto more = std::exchange(due_, false) ? drain() : Result<bool>(false);
-  if (!more) return lose(more.error());
+  if (!more) return mark_lost(more.error());
   callbacks_.before_wait();
-  if (const auto waits = wait_for_what_it_needs(); !waits) return lose(waits.error());
+  if (const auto waits = update_wait(); !waits) return mark_lost(waits.error());
   if (*more) deadline_.arm_now();
 }
 
@@ -39,7 +39,7 @@ Result<bool> BusSource::drain() {
   return true;
 }
 
-Result<void> BusSource::wait_for_what_it_needs() {
+Result<void> BusSource::update_wait() {
   const int events = ::sd_bus_get_events(bus_);  // poll(2) bits, which are epoll's
   if (events < 0) return fail("sd_bus_get_events", -events);
   if (auto watched = source_.watch(static_cast<std::uint32_t>(events)); !watched) return watched;
@@ -57,12 +57,12 @@ Result<void> BusSource::wait_for_what_it_needs() {
 
 /// sd-bus reports an end of file on the socket as ECONNRESET or ENOTCONN from the next call.
 /// Notifies the owner by a timer in the next turn, when no function of this object is on the stack.
-void BusSource::lose(const Error& error) {
+void BusSource::mark_lost(const Error& error) {
   lost_ = true;
-  why_lost_ = error.text();
+  lost_reason_ = error.text();
   source_.disarm();
   deadline_.disarm();
-  farewell_.arm_now();
+  lost_notification_.arm_now();
 }
 
 }  // namespace portfwd

@@ -40,16 +40,16 @@ class BusSource final : private WaitHook, private IoHandler {
   void before_wait() override;
   void on_io(IoSource&, std::uint32_t) override { due_ = true; }
   [[nodiscard]] Result<bool> drain();
-  Result<void> wait_for_what_it_needs();
-  void lose(const Error& error);
+  Result<void> update_wait();
+  void mark_lost(const Error& error);
 
   EventLoop& loop_;
   sd_bus* bus_;
   Callbacks callbacks_;
   IoSource source_;
   Timer deadline_;
-  Timer farewell_;
-  std::string why_lost_;
+  Timer lost_notification_;
+  std::string lost_reason_;
   bool due_ = true;  ///< messages may have arrived, or the timeout of sd-bus has expired
   bool lost_ = false;
 };

@@ -22,13 +22,13 @@ std::vector<std::string> bus_texts(const std::vector<std::string>& texts) {
   return out;
 }
 
-std::map<std::string, std::string> some_labels(const std::map<std::string, std::string>& labels,
-                                               std::size_t most_bytes) {
+std::map<std::string, std::string> first_labels(const std::map<std::string, std::string>& labels,
+                                                std::size_t max_bytes) {
   std::map<std::string, std::string> out;
   std::size_t bytes = 0;
   for (const auto& [key, value] : labels) {
     bytes += key.size() + value.size() + kRow;
-    if (bytes > most_bytes) break;
+    if (bytes > max_bytes) break;
     out[bus_text(key)] = bus_text(value);
   }
   return out;
@@ -36,7 +36,7 @@ std::map<std::string, std::string> some_labels(const std::map<std::string, std::
 
 void PublishedList::write(MessageWriter& writer) const {
   writer.array("a{sv}", [&] {
-    for (const PublishedPorts& p : published | std::views::take(most_bytes / kRow)) {
+    for (const PublishedPorts& p : published | std::views::take(max_bytes / kRow)) {
       writer.array("{sv}", [&] {
         writer.entry("Protocol", std::string(name_of(p.protocol)))
             .entry("HostAddress", bus_text(p.host_address))
@@ -50,7 +50,7 @@ void PublishedList::write(MessageWriter& writer) const {
 
 void ListenerList::write(MessageWriter& writer) const {
   writer.array("a{sv}", [&] {
-    for (const Listener& l : listeners | std::views::take(most_bytes / kRow)) {
+    for (const Listener& l : listeners | std::views::take(max_bytes / kRow)) {
       writer.array("{sv}", [&] {
         writer.entry("Protocol", std::string(name_of(l.protocol)))
             .entry("Address", l.local.ip().address.text())

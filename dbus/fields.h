@@ -43,22 +43,22 @@ constexpr auto row(const char* name, Change change, const char* event_name, Valu
 
 [[nodiscard]] std::uint64_t microseconds(WallTime time);
 [[nodiscard]] std::vector<std::string> bus_texts(const std::vector<std::string>& texts);
-/// The `Labels` property of a container: the first labels that fit into `most_bytes`.
-[[nodiscard]] std::map<std::string, std::string> some_labels(
-    const std::map<std::string, std::string>& labels, std::size_t most_bytes);
-/// The `Listeners` property of a container: the first listeners that fit into `most_bytes`. Written
+/// The `Labels` property of a container: the first labels that fit into `max_bytes`.
+[[nodiscard]] std::map<std::string, std::string> first_labels(
+    const std::map<std::string, std::string>& labels, std::size_t max_bytes);
+/// The `Listeners` property of a container: the first listeners that fit into `max_bytes`. Written
 /// to the message entry by entry, without a copy, as there may be thousands.
 struct ListenerList {
   static constexpr const char* kSignature = "aa{sv}";
   const std::vector<Listener>& listeners;
-  std::size_t most_bytes;
+  std::size_t max_bytes;
   void write(MessageWriter& writer) const;
 };
 /// The `Published` property of a container, limited likewise.
 struct PublishedList {
   static constexpr const char* kSignature = "aa{sv}";
   const std::vector<PublishedPorts>& published;
-  std::size_t most_bytes;
+  std::size_t max_bytes;
   void write(MessageWriter& writer) const;
 };
 /// The remedies of an explanation.
@@ -140,7 +140,7 @@ inline constexpr std::tuple kContainerProperties{
     property("Service", Change::Announced, [](C c) { return bus_text(c.info.service); }),
     fields_detail::list(
         "Labels", &ContainerInfo::labels,
-        [](C c) { return some_labels(c.info.labels, ContainerView::kAllLabels / c.share); }),
+        [](C c) { return first_labels(c.info.labels, ContainerView::kAllLabels / c.share); }),
     fields_detail::list(
         "Published", &ContainerInfo::published,
         [](C c) {
@@ -163,8 +163,8 @@ inline constexpr std::tuple kContainerProperties{
 
 /// Adds to `names` the properties that announce their changes and differ between both Infos.
 template <class Table, class Info>
-void note_changes(const Table& table, const Info& before, const Info& after,
-                  std::set<std::string>& names) {
+void collect_changes(const Table& table, const Info& before, const Info& after,
+                     std::set<std::string>& names) {
   const auto check = [&](const auto& row) {
     if (row.change == Change::Announced && !row.same(before, after)) names.emplace(row.name);
   };

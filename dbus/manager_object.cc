@@ -136,7 +136,7 @@ Answer<void> read_options(sd_bus_message* message, RequestedForward& request) {
 }
 
 /// Limit of an answer of GetEvents, far below that of a bus (64 MiB or more).
-constexpr std::size_t kMostAnswerBytes = 2UL << 20;
+constexpr std::size_t kMaxAnswerBytes = 2UL << 20;
 
 /// The path that a caller sent, for an error message: printable and truncated.
 std::string quoted(const char* path) {
@@ -341,7 +341,7 @@ int ManagerObject::detach(sd_bus_message* call, sd_bus_error* error) {
   return reply_done(call, control_.detach(*id), error);
 }
 
-/// Limited to kMostAnswerBytes; the caller requests the rest with the last number it received.
+/// Limited to kMaxAnswerBytes; the caller requests the rest with the last number it received.
 int ManagerObject::get_events(sd_bus_message* call, sd_bus_error*) {
   std::uint64_t after = 0;
   if (const int r = ::sd_bus_message_read(call, "t", &after); r < 0) return r;
@@ -360,7 +360,7 @@ int ManagerObject::get_events(sd_bus_message* call, sd_bus_error*) {
       for (const Event& event : control_.events_after(after)) {
         const bool first = bytes == 0;
         bytes += size_on_bus(event);
-        if (bytes > kMostAnswerBytes && !first) break;
+        if (bytes > kMaxAnswerBytes && !first) break;
         write(event, writer);
       }
     });
@@ -421,23 +421,23 @@ Result<void> Lifelines::watch(const std::string& name, Watched watched) {
         "arg2=''",
         kBus, kBusPath, kBus, name);
     const int r =
-        ::sd_bus_add_match_async(bus_, &made, rule.c_str(), &on_end, nullptr, &at->second);
+        ::sd_bus_add_match_async(bus_, &made, rule.c_str(), &on_owner_lost, nullptr, &at->second);
     at->second.slot.reset(made);
     if (r < 0) {
       matches_.erase(at);
       return fail("sd_bus_add_match_async", -r);
     }
   }
-  Question& question = questions_.emplace_back(*this, std::move(watched), nullptr);
+  OwnerQuery& question = owner_queries_.emplace_back(*this, std::move(watched), nullptr);
   made = nullptr;
   const int r = ::sd_bus_call_method_async(bus_, &made, kBus, kBusPath, kBus, "NameHasOwner",
                                            &on_answer, &question, "s", name.c_str());
   question.slot.reset(made);
-  if (r < 0) questions_.pop_back();
+  if (r < 0) owner_queries_.pop_back();
   return check("sd_bus_call_method_async", r);
 }
 
-int Lifelines::on_end(sd_bus_message*, void* match, sd_bus_error*) noexcept {
+int Lifelines::on_owner_lost(sd_bus_message*, void* match, sd_bus_error*) noexcept {
   auto& ended = *static_cast<Match*>(match);
   Lifelines& self = ended.owner;
   const std::string name = ended.name;
@@ -448,12 +448,12 @@ int Lifelines::on_end(sd_bus_message*, void* match, sd_bus_error*) noexcept {
 
 /// An error counts as a caller that has left.
 int Lifelines::on_answer(sd_bus_message* answer, void* question, sd_bus_error*) noexcept {
-  auto& asked = *static_cast<Question*>(question);
+  auto& asked = *static_cast<OwnerQuery*>(question);
   int there = 0;
   const bool read = ::sd_bus_message_is_method_error(answer, nullptr) == 0 &&
                     ::sd_bus_message_read(answer, "b", &there) > 0;
   Watched watched = std::move(asked.watched);
-  asked.owner.questions_.remove_if([&](const Question& one) { return &one == &asked; });
+  asked.owner.owner_queries_.remove_if([&](const OwnerQuery& one) { return &one == &asked; });
   watched(read && there != 0);
   return 0;
 }

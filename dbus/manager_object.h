@@ -41,18 +41,18 @@ class Lifelines {
     std::string name;
     SlotPtr slot;
   };
-  struct Question {
+  struct OwnerQuery {
     Lifelines& owner;
     Watched watched;
     SlotPtr slot;
   };
-  static int on_end(sd_bus_message*, void* match, sd_bus_error*) noexcept;
+  static int on_owner_lost(sd_bus_message*, void* match, sd_bus_error*) noexcept;
   static int on_answer(sd_bus_message* answer, void* question, sd_bus_error*) noexcept;
 
   sd_bus* bus_;
   Ended ended_;
   std::map<std::string, Match> matches_;  ///< by name
-  std::list<Question> questions_;         ///< calls of NameHasOwner without an answer yet
+  std::list<OwnerQuery> owner_queries_;   ///< calls of NameHasOwner without an answer yet
 };
 
 /// Whether `name` has an owner on the bus. Blocks for the answer of the bus.

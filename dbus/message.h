@@ -134,10 +134,10 @@ class MessageWriter {
   }
   template <std::invocable Fill>
   MessageWriter& container(char type, const char* contents, Fill&& fill) {
-    note(::sd_bus_message_open_container(message_, type, contents));
+    keep_first_error(::sd_bus_message_open_container(message_, type, contents));
     if (result_ < 0) return *this;
     fill();
-    if (result_ >= 0) note(::sd_bus_message_close_container(message_));
+    if (result_ >= 0) keep_first_error(::sd_bus_message_close_container(message_));
     return *this;
   }
   template <class T>
@@ -145,10 +145,10 @@ class MessageWriter {
     return pointer(type, &value);
   }
   MessageWriter& pointer(char type, const void* value) {
-    if (result_ >= 0) note(::sd_bus_message_append_basic(message_, type, value));
+    if (result_ >= 0) keep_first_error(::sd_bus_message_append_basic(message_, type, value));
     return *this;
   }
-  void note(int returned) {
+  void keep_first_error(int returned) {
     if (result_ >= 0 && returned < 0) result_ = returned;
   }
 

@@ -57,7 +57,7 @@ const std::vector<sd_bus_vtable>& ContainerObject::vtable() {
 }
 
 void ContainerObject::update(const ContainerInfo& info) {
-  note_changes(kContainerProperties, ContainerView{info_}, ContainerView{info}, changed_);
+  collect_changes(kContainerProperties, ContainerView{info_}, ContainerView{info}, changed_);
   info_ = info;
 }
 
@@ -90,7 +90,7 @@ void ForwardObject::update(const ForwardInfo& info) {
 std::set<std::string> ForwardObject::take_changes() {
   std::set<std::string> changed;
   const auto before = std::exchange(announced_, nullptr);
-  if (before) note_changes(kForwardProperties, *before, info_, changed);
+  if (before) collect_changes(kForwardProperties, *before, info_, changed);
   return changed;
 }
 

@@ -27,7 +27,7 @@ std::string namespace_of(const Container& container) {
   return files ? fmt::format("net:{}", *files) : container.id;
 }
 
-std::string why_not(const Container& container, const Error& error) {
+std::string inaccessible_reason(const Container& container, const Error& error) {
   if (error.code == EPERM) {
     return fmt::format(
         "cannot enter its network namespace: it belongs to another user (uid {}); run the "
@@ -44,8 +44,8 @@ std::unexpected<Refusal> inaccessible(std::string why) {
 /// Whether the process has the uid map of the daemon, and so is in the same user namespace. A
 /// process with another map belongs to a rootless container of another user, which no bridge
 /// reaches. Any process's map is readable.
-/// Fact: ProcFacts.TheIdMapOfAnotherUserNamespaceIsAnother
-bool is_roots(pid_t pid) {
+/// Fact: ProcFacts.TheIdMapDiffersBetweenUserNamespaces
+bool in_own_userns(pid_t pid) {
   const ProcDir proc;
   const auto map = proc.read(pid, "uid_map");
   return map && *map == proc.read(::getpid(), "uid_map").value_or("");
@@ -97,9 +97,9 @@ ContainerAccess* AccessSet::find(std::string_view id) const {
   return found == entries_.end() ? nullptr : found->second.access.get();
 }
 
-bool AccessSet::settled() const {
+bool AccessSet::all_reported() const {
   return std::ranges::all_of(namespaces_,
-                             [](const auto& netns) { return netns.second->settled(); });
+                             [](const auto& netns) { return netns.second->all_reported(); });
 }
 
 void AccessSet::add_facts(Facts& facts) const {
@@ -124,10 +124,10 @@ AccessSet::Opened AccessSet::open(const Container& container) {
   if (container.on_host) return inaccessible(container.inaccessible);
   if (!container.inaccessible.empty()) return open_from_outside(container, parts);
   auto broker = parts_.brokers.enter(container.netns_fd.get());
-  if (!broker) return inaccessible(why_not(container, broker.error()));
+  if (!broker) return inaccessible(inaccessible_reason(container, broker.error()));
   UniqueFd netns(::fcntl(container.netns_fd.get(), F_DUPFD_CLOEXEC,
                          0));  // the access may outlive this container
-  if (!netns.valid()) return inaccessible(why_not(container, {errno, "fcntl"}));
+  if (!netns.valid()) return inaccessible(inaccessible_reason(container, {errno, "fcntl"}));
   return std::make_unique<BrokerAccess>(
       parts, parts_.relay,
       BrokerAccess::Entry{container.name, container.pid, container.netns, std::move(netns),
@@ -139,7 +139,7 @@ AccessSet::Opened AccessSet::open_from_outside(const Container& container,
   if (container.pid == 0) return inaccessible(container.inaccessible);
   const auto process = open_pidfd(container.pid);
   auto inside = BridgeDialer::Inside::open(container.pid);
-  if (!inside || !is_roots(container.pid)) return inaccessible(container.inaccessible);
+  if (!inside || !in_own_userns(container.pid)) return inaccessible(container.inaccessible);
   // If it has exited, the files opened by its pid may belong to another process.
   if (!process || has_exited(process->get())) return inaccessible(container.inaccessible);
   if (auto launcher = parts_.helpers.launcher_for(container)) {
@@ -187,7 +187,7 @@ void AccessSet::on_container_removed(const Container& container, RemovalReason r
   namespaces_.erase(netns);  // closes its sockets, which pin the namespace
 }
 
-void AccessSet::follow_diag_modules() {
+void AccessSet::on_diag_modules_changed() {
   for (auto& [name, netns] : namespaces_) netns->renew_source();
 }
 

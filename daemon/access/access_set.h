@@ -37,17 +37,17 @@ class AccessSet final : public RegistryObserver {
   void set_observer(AccessObserver& observer) { observer_ = &observer; }
   void set_pace(const Settings::Detect& settings) { pace_.configure(settings); }
   /// Sets which UDP sockets count as listeners, from the next poll on.
-  void look_for(UdpInterest udp) { udp_ = std::move(udp); }
+  void set_udp_interest(UdpInterest udp) { udp_ = std::move(udp); }
 
   /// Must be called when DiagModules has changed.
-  void follow_diag_modules();
+  void on_diag_modules_changed();
 
   [[nodiscard]] std::vector<ContainerAccess*> all() const;  ///< ordered by id
   [[nodiscard]] ContainerAccess* find(std::string_view id) const;
   [[nodiscard]] Duration poll_interval() const { return pace_.interval(); }
   /// Whether the listeners that existed in all containers at the start have been reported, or
   /// cannot be known.
-  [[nodiscard]] bool settled() const;
+  [[nodiscard]] bool all_reported() const;
   void add_facts(Facts& facts) const;
 
   void on_container_added(const Container& container) override;

@@ -19,7 +19,7 @@ bool has_family(const std::vector<IpAddress>& addresses, Family family) {
 /// Whether the host can dial the listener at one of the container's own addresses. Never for UDP:
 /// the daemon must know that the container receives a datagram before it sends one of a client, and
 /// nothing outside shows that. See BridgeDialer.
-bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addresses) {
+bool reachable_from_outside(const Listener& listener, const std::vector<IpAddress>& addresses) {
   const IpAddress& bound = listener.local.ip().address;
   if (listener.protocol == Protocol::Udp) return false;
   if (!bound.is_any()) return std::ranges::count(addresses, bound) != 0;
@@ -27,7 +27,7 @@ bool shows_outside(const Listener& listener, const std::vector<IpAddress>& addre
   return has_family(addresses, bound.family()) || (takes_v4 && has_family(addresses, Family::V4));
 }
 
-std::string why_not(const Listener& listener) {
+std::string unreachable_reason(const Listener& listener) {
   const IpAddress& bound = listener.local.ip().address;
   if (listener.protocol == Protocol::Udp) {
     return "cannot verify from outside that the container receives UDP";
@@ -46,29 +46,31 @@ BridgeView::BridgeView(RelayContext& relay, BridgeDialer::Inside inside,
   assert(hint_ != nullptr);
 }
 
-void BridgeView::mark_unreachable(std::vector<Listener>& listeners, const std::string& trouble) {
+void BridgeView::mark_unreachable(std::vector<Listener>& listeners,
+                                  const std::string& failure_text) {
   const std::vector<IpAddress> addresses = dialer_.addresses();
   bool lacks_address = false;
   std::string remedy;
   for (Listener& listener : listeners) {
     assert(listener.unreachable.empty());
-    if (shows_outside(listener, addresses)) continue;
+    if (reachable_from_outside(listener, addresses)) continue;
     if (remedy.empty()) remedy = hint_();
     const bool tcp = listener.protocol == Protocol::Tcp;
     lacks_address |= tcp && !listener.local.ip().address.is_loopback();
-    listener.unreachable =
-        fmt::format("{}{}; {}{}", why_not(listener), trouble.empty() ? "" : ", and " + trouble,
-                    tcp ? "let the server listen on 0.0.0.0, or " : "", remedy);
+    listener.unreachable = fmt::format("{}{}; {}{}", unreachable_reason(listener),
+                                       failure_text.empty() ? "" : ", and " + failure_text,
+                                       tcp ? "let the server listen on 0.0.0.0, or " : "", remedy);
   }
   if (lacks_address) {
-    address_due_.arm_after(kAddressPause);
+    address_due_.arm_after(kAddressCheckInterval);
   } else {
     address_due_.disarm();
   }
 }
 
-std::string BridgeView::why_no_socket_inside(const std::string& trouble) const {
-  return fmt::format("{}; {}", trouble.empty() ? "cannot enter the container" : trouble, hint_());
+std::string BridgeView::no_socket_reason(const std::string& failure_text) const {
+  return fmt::format("{}; {}", failure_text.empty() ? "cannot enter the container" : failure_text,
+                     hint_());
 }
 
 BridgeAccess::BridgeAccess(const Parts& parts, RelayContext& relay, pid_t pid,

@@ -21,7 +21,7 @@ inline constexpr IpAddress kEngineResolver = IpAddress::v4(127, 0, 0, 11);
 class BridgeView {
  public:
   /// How often a listener that could not be dialled is checked for a new address of its container.
-  static constexpr Duration kAddressPause = std::chrono::seconds(2);
+  static constexpr Duration kAddressCheckInterval = std::chrono::seconds(2);
 
   /// @param hint returns how the user could permit access, as the end of a sentence; called when a
   /// listener cannot be dialled
@@ -33,9 +33,9 @@ class BridgeView {
   [[nodiscard]] Result<ProcNetSockets> table() const { return dialer_.table(); }
   /// Sets `unreachable` of each listener that cannot be dialled from outside.
   /// @param trouble another failure to mention, as the beginning of a sentence, or ""
-  void mark_unreachable(std::vector<Listener>& listeners, const std::string& trouble = "");
+  void mark_unreachable(std::vector<Listener>& listeners, const std::string& failure_text = "");
   /// Why no socket can be made inside, with the remedy.
-  [[nodiscard]] std::string why_no_socket_inside(const std::string& trouble = "") const;
+  [[nodiscard]] std::string no_socket_reason(const std::string& failure_text = "") const;
   /// Stops the checks for new addresses. Must be called once the namespace is entered.
   void stop() { address_due_.disarm(); }
 
@@ -53,7 +53,7 @@ class BridgeAccess final : public NetnsAccess {
   [[nodiscard]] AccessKind kind() const override { return AccessKind::Bridge; }
   [[nodiscard]] Dialer& dialer(Protocol) override { return view_.dialer(); }
   [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port, OnInsidePort) override {
-    return refuse(Refusal::Kind::Inaccessible, view_.why_no_socket_inside());
+    return refuse(Refusal::Kind::Inaccessible, view_.no_socket_reason());
   }
 
  private:

@@ -26,7 +26,7 @@ using Json = nlohmann::json;
 constexpr std::string_view kVersion = "/v1.40";
 constexpr const char* kProgram = "/portfwd-broker";  // path inside
 constexpr const char* kSocket = "/portfwd.sock";
-constexpr const char* kMark = "portfwd.helper";
+constexpr const char* kHelperLabel = "portfwd.helper";
 constexpr const char* kFolder = "portfwd.folder";
 constexpr const char* kLife = "portfwd.life";
 constexpr std::size_t kLongestMessage = 300;
@@ -78,7 +78,7 @@ std::string creation(const Spec& spec) {
                   {"User", fmt::format("{}:{}", spec.uid, spec.gid)},
                   {"WorkingDir", "/"},
                   {"Healthcheck", {{"Test", Json::array({"NONE"})}}},
-                  {"Labels", {{kMark, "1"}, {kFolder, spec.folder}, {kLife, spec.life}}},
+                  {"Labels", {{kHelperLabel, "1"}, {kFolder, spec.folder}, {kLife, spec.life}}},
                   {"HostConfig", host}});
 }
 
@@ -99,8 +99,8 @@ std::string remove_path(std::string_view id) {
 }
 
 std::string list_path(std::string_view folder) {
-  const Json filters{
-      {"label", Json::array({fmt::format("{}=1", kMark), fmt::format("{}={}", kFolder, folder)})}};
+  const Json filters{{"label", Json::array({fmt::format("{}=1", kHelperLabel),
+                                            fmt::format("{}={}", kFolder, folder)})}};
   return fmt::format("{}/containers/json?all=1&filters={}", kVersion,
                      percent_encoded(text_of(filters)));
 }
@@ -133,7 +133,7 @@ namespace portfwd {
 
 namespace {
 
-constexpr Duration kAnswer = std::chrono::seconds(10);  // enough for a busy engine
+constexpr Duration kEngineTimeout = std::chrono::seconds(10);  // enough for a busy engine
 
 /// Whether the peer of a Unix socket runs as this user. Source: unix(7), SO_PEERCRED.
 bool is_ours(int socket) {
@@ -176,16 +176,18 @@ Result<void> HelperStart::listen() {
 }
 
 void HelperStart::find_image() {
-  ask(HttpRequest::Method::Get, helper::inspect_path(spec_.container_id), "", &HelperStart::create);
+  send_request(HttpRequest::Method::Get, helper::inspect_path(spec_.container_id), "",
+               &HelperStart::create);
 }
 
-void HelperStart::ask(HttpRequest::Method method, std::string path, std::string body, Next next) {
+void HelperStart::send_request(HttpRequest::Method method, std::string path, std::string body,
+                               Next next) {
   HttpRequest request{.socket = engine(),
                       .method = method,
                       .path = std::move(path),
                       .body = std::move(body),
-                      .deadline = kAnswer};
-  call_ = parts_.http.ask(std::move(request), [this, next](Result<HttpAnswer> answer) {
+                      .deadline = kEngineTimeout};
+  call_ = parts_.http.send_request(std::move(request), [this, next](Result<HttpAnswer> answer) {
     const bool unknown = answer && answer->status == 404 && spec_.image_id.empty();
     if (unknown && parts_.engines.size() > 1) {
       parts_.engines.erase(parts_.engines.begin());  // such as that of a rootless engine
@@ -204,14 +206,14 @@ void HelperStart::ask(HttpRequest::Method method, std::string path, std::string 
 void HelperStart::create(const std::string& inspected) {
   spec_.image_id = helper::image_of(inspected);
   if (spec_.image_id.empty()) return report_failure("the engine returned no image id");
-  ask(HttpRequest::Method::Post, helper::create_path(), helper::creation(spec_),
-      &HelperStart::start);
+  send_request(HttpRequest::Method::Post, helper::create_path(), helper::creation(spec_),
+               &HelperStart::start);
 }
 
 void HelperStart::start(const std::string& created) {
   id_ = helper::id_of(created);
   if (id_.empty()) return report_failure("the engine returned no container id");
-  ask(HttpRequest::Method::Post, helper::start_path(id_), "", &HelperStart::started);
+  send_request(HttpRequest::Method::Post, helper::start_path(id_), "", &HelperStart::started);
 }
 
 /// Sends the broker's end to the helper. The peer must run as this user; the socket is in a folder
@@ -314,34 +316,36 @@ void HelperContainers::remove_leftovers() {
   const std::vector<std::string> sockets = usable();
   if (sockets.empty() || !(engine_seen_ || parts_.engine_runs())) return;
   for (const std::string& socket : sockets) {
-    if (swept_.insert(socket).second) remove_leftovers_of(socket);
+    if (cleaned_engines_.insert(socket).second) remove_leftovers_of(socket);
   }
 }
 
 void HelperContainers::remove_leftovers_of(const std::string& engine) {
-  ask({.socket = engine, .path = helper::list_path(parts_.folder), .body = {}},
-      [this, engine](const HttpAnswer& answer) {
-        for (const std::string& id : helper::ids_of(answer.body, life_)) remove(engine, id);
-      });
+  send_request({.socket = engine, .path = helper::list_path(parts_.folder), .body = {}},
+               [this, engine](const HttpAnswer& answer) {
+                 for (const std::string& id : helper::ids_of(answer.body, life_))
+                   remove(engine, id);
+               });
 }
 
 void HelperContainers::remove(const std::string& engine, const std::string& id) {
-  ask({.socket = engine,
-       .method = HttpRequest::Method::Delete,
-       .path = helper::remove_path(id),
-       .body = {}},
-      [](const HttpAnswer&) {});
+  send_request({.socket = engine,
+                .method = HttpRequest::Method::Delete,
+                .path = helper::remove_path(id),
+                .body = {}},
+               [](const HttpAnswer&) {});
 }
 
 /// Sends a request without waiting for it. If it fails, the next daemon removes the leftover.
-void HelperContainers::ask(HttpRequest request, std::function<void(const HttpAnswer&)> done) {
+void HelperContainers::send_request(HttpRequest request,
+                                    std::function<void(const HttpAnswer&)> done) {
   const auto place = calls_.emplace(calls_.end());
-  *place = parts_.http.ask(std::move(request),
-                           [this, place, done = std::move(done)](Result<HttpAnswer> answer) {
-                             const HttpCall over = std::move(*place);
-                             calls_.erase(place);
-                             if (answer && answer->status < 300) done(*answer);
-                           });
+  *place = parts_.http.send_request(
+      std::move(request), [this, place, done = std::move(done)](Result<HttpAnswer> answer) {
+        const HttpCall over = std::move(*place);
+        calls_.erase(place);
+        if (answer && answer->status < 300) done(*answer);
+      });
 }
 
 namespace {
@@ -383,13 +387,13 @@ void HelperAccess::on_source_needed() {
 
 void HelperAccess::prepare_dialing(std::vector<Listener>& listeners) {
   if (entered_) return sockets_->prepare(listeners);
-  view_.mark_unreachable(listeners, trouble_);
+  view_.mark_unreachable(listeners, failure_text_);
   if (std::ranges::any_of(listeners, needs_helper)) start_helper();
 }
 
 Answer<std::unique_ptr<InsidePort>> HelperAccess::listen_inside(Port port, OnInsidePort on_port) {
   start_helper();
-  if (!sockets_) return refuse(Refusal::Kind::Inaccessible, view_.why_no_socket_inside(trouble_));
+  if (!sockets_) return refuse(Refusal::Kind::Inaccessible, view_.no_socket_reason(failure_text_));
   return sockets_->listen_inside(port, std::move(on_port));
 }
 
@@ -414,7 +418,7 @@ void HelperAccess::start_helper() {
 void HelperAccess::on_helper_started() {
   assert(sockets_ && !entered_);
   entered_ = true;
-  trouble_.clear();
+  failure_text_.clear();
   view_.stop();
   update_listeners();
 }
@@ -422,13 +426,13 @@ void HelperAccess::on_helper_started() {
 void HelperAccess::on_helper_failed(const Error& error) {
   assert(sockets_ && !entered_);
   const std::string& why = launcher_->failure();
-  std::string trouble =
+  std::string failure_text =
       fmt::format("cannot start a helper container ({})", why.empty() ? error.text() : why);
-  if (trouble != trouble_) {
-    log::write(log::Level::Warning, trouble + "; will retry every minute",
+  if (failure_text != failure_text_) {
+    log::write(log::Level::Warning, failure_text + "; will retry every minute",
                {{"MESSAGE_ID", std::string(log::message_id::kBrokerFailed)}});
   }
-  trouble_ = std::move(trouble);
+  failure_text_ = std::move(failure_text);
   sockets_.reset();
   retry_.arm_after(kRetry);
   update_listeners();

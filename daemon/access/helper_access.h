@@ -93,7 +93,7 @@ class HelperStart final : private IoHandler {
   [[nodiscard]] Result<void> listen();
   [[nodiscard]] const std::string& engine() const { return parts_.engines.front(); }
   void find_image();
-  void ask(HttpRequest::Method method, std::string path, std::string body, Next next);
+  void send_request(HttpRequest::Method method, std::string path, std::string body, Next next);
   void create(const std::string& inspected);
   void start(const std::string& created);
   void started(const std::string&) {}  // on_io() follows
@@ -125,7 +125,7 @@ class HelperLauncher final : public BrokerLauncher {
   /// connected. EACCES: not usable().
   [[nodiscard]] Result<BrokerProcess> launch() override;
   void discard(BrokerProcess) override { running_.reset(); }
-  [[nodiscard]] Duration patience() const override { return std::chrono::seconds(20); }
+  [[nodiscard]] Duration join_timeout() const override { return std::chrono::seconds(20); }
   /// Why the last helper did not start, as the end of a sentence; "" when unknown.
   [[nodiscard]] const std::string& failure() const { return failure_; }
 
@@ -166,11 +166,11 @@ class HelperContainers {
   void remove_leftovers();
   void remove_leftovers_of(const std::string& engine);
   void remove(const std::string& engine, const std::string& id);
-  void ask(HttpRequest request, std::function<void(const HttpAnswer&)> done);
+  void send_request(HttpRequest request, std::function<void(const HttpAnswer&)> done);
 
   Parts parts_;
   std::uint64_t sockets_ = 0;
-  std::set<std::string> swept_;  ///< sockets of engines whose leftovers were removed
+  std::set<std::string> cleaned_engines_;  ///< sockets of engines whose leftovers were removed
   std::list<HttpCall> calls_;
   const std::string life_;
   bool engine_seen_ = false;
@@ -211,7 +211,7 @@ class HelperAccess final : public NetnsAccess, private Dialer {
   RelayContext& relay_;
   std::shared_ptr<HelperLauncher> launcher_;
   BridgeView view_;
-  std::string trouble_;                  ///< failure of the last helper; "" if there was none
+  std::string failure_text_;             ///< failure of the last helper; "" if there was none
   std::optional<NetnsSockets> sockets_;  ///< from the start of a helper, until it fails to start
   bool entered_ = false;                 ///< the helper has connected; implies sockets_
   Timer retry_;

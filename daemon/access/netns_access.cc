@@ -57,9 +57,9 @@ void NetnsAccess::remove(const NetnsMember& member) {
   std::erase(members_, &member);
 }
 
-bool NetnsAccess::settled() const {
+bool NetnsAccess::all_reported() const {
   const auto undecided = [](const auto* member) { return member->container().undecided; };
-  return !grace_period_.armed() && watch_.settled() && names_.settled() &&
+  return !grace_period_.armed() && watch_.all_reported() && names_.all_reported() &&
          std::ranges::none_of(members_, undecided);
 }
 
@@ -239,15 +239,16 @@ void NetnsSockets::request_probe(Done done) {
                     });
 }
 
-NetnsSockets::Way& NetnsSockets::way(Protocol protocol) {
-  std::unique_ptr<Way>& way = protocol == Protocol::Tcp ? streams_ : datagrams_;
-  if (!way) way = std::make_unique<Way>(relay_, broker_, netns_.get(), protocol);
-  return *way;
+NetnsSockets::PooledDialer& NetnsSockets::pooled_dialer(Protocol protocol) {
+  std::unique_ptr<PooledDialer>& pooled_dialer = protocol == Protocol::Tcp ? streams_ : datagrams_;
+  if (!pooled_dialer)
+    pooled_dialer = std::make_unique<PooledDialer>(relay_, broker_, netns_.get(), protocol);
+  return *pooled_dialer;
 }
 
 void NetnsSockets::prepare(const std::vector<Listener>& listeners) {
   for (const Listener& listener : listeners) {
-    SocketPool& pool = way(listener.protocol).pool;
+    SocketPool& pool = pooled_dialer(listener.protocol).pool;
     pool.prepare(Family::V4);
     pool.prepare(Family::V6);
   }
@@ -282,7 +283,7 @@ void BrokerAccess::request_diag() {
 /// as soon as another broker runs. If the broker could not make the sockets, the watch requests
 /// them again at its own pace.
 void BrokerAccess::on_failure(const Error& error) {
-  if (BrokerClient::is_brokers_failure(error)) {
+  if (BrokerClient::is_broker_failure(error)) {
     watch().diag_delayed();
     request_diag();
   } else {

@@ -54,7 +54,7 @@ class NetnsAccess {
   /// Notifies that a better source than the present one may exist; see PortWatch.
   void renew_source() { watch_.renew_source(); }
   /// Whether the listeners that existed at the start have been distributed, or cannot be known.
-  [[nodiscard]] bool settled() const;
+  [[nodiscard]] bool all_reported() const;
 
   /// Must be called when the members, or the cgroups of members, have changed.
   void distribute_listeners();
@@ -155,26 +155,27 @@ class NetnsSockets {
   void request_probe(Done done);
 
   /// The dialer is valid as long as this object.
-  [[nodiscard]] Dialer& dialer(Protocol protocol) { return way(protocol).dialer; }
+  [[nodiscard]] Dialer& dialer(Protocol protocol) { return pooled_dialer(protocol).dialer; }
   /// Makes sockets ready for dialling these listeners.
   void prepare(const std::vector<Listener>& listeners);
   [[nodiscard]] std::unique_ptr<InsidePort> listen_inside(Port port, OnInsidePort on_port);
 
  private:
-  struct Way {
-    Way(RelayContext& relay, std::shared_ptr<BrokerClient> broker, int netns, Protocol protocol)
+  struct PooledDialer {
+    PooledDialer(RelayContext& relay, std::shared_ptr<BrokerClient> broker, int netns,
+                 Protocol protocol)
         : pool(relay.loop(), std::move(broker), netns, protocol), dialer(relay, pool) {}
     SocketPool pool;
     NetnsDialer dialer;
   };
-  [[nodiscard]] Way& way(Protocol protocol);
+  [[nodiscard]] PooledDialer& pooled_dialer(Protocol protocol);
 
   RelayContext& relay_;
   std::shared_ptr<BrokerClient> broker_;
   UniqueFd netns_;
   PortWatch& watch_;
-  std::unique_ptr<Way> streams_;    ///< made when needed
-  std::unique_ptr<Way> datagrams_;  ///< made when needed
+  std::unique_ptr<PooledDialer> streams_;    ///< made when needed
+  std::unique_ptr<PooledDialer> datagrams_;  ///< made when needed
   BrokerCall call_;
 };
 

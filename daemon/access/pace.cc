@@ -14,17 +14,17 @@ constexpr double kFullShare = 0.125;  // of it, for full polls without a cause
 constexpr Duration kBurst = 2s;       // the bucket holds the budget of this duration
 constexpr Duration kFirstFew = 16ms;
 constexpr Duration kFirstPolls = 4s;  // after a sign of life, see pause_after()
-constexpr Duration kFirstPollsOfReturn = 250ms;
+constexpr Duration kFirstPollsOfReopen = 250ms;
 constexpr Duration kExpensiveCredit = 20s;  // after a pause the second such poll follows at once
 constexpr double kExpensiveFactor = 2;      // slows down the payment of the excess of such a poll
-constexpr int kMemory = 8;                  // polls over which a cost is averaged
+constexpr int kAveragedPolls = 8;           // polls over which a cost is averaged
 
 Duration scaled(Duration d, double factor) {
   return Duration(static_cast<Duration::rep>(static_cast<double>(d.count()) * factor));
 }
 
 void average_in(Duration& mean, Duration sample) {
-  mean = mean == Duration::zero() ? sample : mean + (sample - mean) / kMemory;
+  mean = mean == Duration::zero() ? sample : mean + (sample - mean) / kAveragedPolls;
 }
 
 /// Pause before the next poll after a sign of life. A program that has been started listens after a
@@ -86,7 +86,7 @@ TimePoint Pace::round_due(const PollSlot& slot) const {
 /// and half for those each quick_interval_ until kQuickFor is over.
 TimePoint Pace::extra_due(const PollSlot& slot) const {
   const TimePoint from = slot.full_cost_ > expensive_above() ? expensive_from_ : TimePoint::min();
-  if (slot.urgent_) return std::max(holds_more_than_at(Duration::zero()), from);
+  if (slot.urgent_) return std::max(refilled_above_at(Duration::zero()), from);
   if (!quick(slot) || slot.last_ == TimePoint::min()) return TimePoint::max();
   const Duration since = std::max(slot.last_ - slot.expedited_at_, Duration::zero());
   const bool first = since < slot.first_polls_;
@@ -94,8 +94,8 @@ TimePoint Pace::extra_due(const PollSlot& slot) const {
       first ? std::max(slot.last_, slot.expedited_at_) + pause_after(since) : TimePoint::max();
   const TimePoint again = slot.last_ + quick_interval_;
   const Duration kept = since < kFirstFew ? bucket_size() / 4 : bucket_size() * 3 / 8;
-  return std::max(from, std::min(std::max(step, holds_more_than_at(kept)),
-                                 std::max(again, holds_more_than_at(bucket_size() / 2))));
+  return std::max(from, std::min(std::max(step, refilled_above_at(kept)),
+                                 std::max(again, refilled_above_at(bucket_size() / 2))));
 }
 
 void Pace::arm() {
@@ -129,7 +129,7 @@ void Pace::round() {
   const Duration cpu_before = meter_();
   const std::size_t count = slots_.size();  // slots added meanwhile are polled next time
   for (std::size_t i = 0; i < count; ++i) {
-    if (slots_[i] != nullptr && wanted(*slots_[i], in_round)) visit(i, in_round);
+    if (slots_[i] != nullptr && wanted(*slots_[i], in_round)) poll_slot(i, in_round);
   }
   const Duration cpu = meter_() - cpu_before;
   in_progress_ = false;
@@ -160,9 +160,9 @@ bool Pace::full_poll_due(const PollSlot& slot) {
   return true;
 }
 
-void Pace::visit(std::size_t index, bool in_round) {
+void Pace::poll_slot(std::size_t index, bool in_round) {
   PollSlot* const slot = slots_[index];
-  const bool asked_for = !in_round || slot->urgent_;
+  const bool paid_by_bucket = !in_round || slot->urgent_;
   const auto depth = full_poll_due(*slot) ? Pollable::Depth::Full : Pollable::Depth::Quick;
   const TimePoint began = loop_.now();
   slot->urgent_ = false;
@@ -170,8 +170,8 @@ void Pace::visit(std::size_t index, bool in_round) {
   if (depth == Pollable::Depth::Full) slot->last_full_ = began;
   const auto done = slot->pollable_.poll(depth);
   const Duration wall = loop_.now() - began;
-  if (asked_for) extra_wall_ += wall;
-  if (asked_for) expensive_wall_ += std::max(wall - expensive_above(), Duration::zero());
+  if (paid_by_bucket) extra_wall_ += wall;
+  if (paid_by_bucket) expensive_wall_ += std::max(wall - expensive_above(), Duration::zero());
   if (slots_[index] != slot) return;  // the poll has destroyed its slot
   slot->sample_ = wall;
   slot->sample_full_ = done == Pollable::Depth::Full;
@@ -239,7 +239,7 @@ void Pace::spend(Duration cpu) {
 }
 
 /// When the bucket will hold more CPU time than `level`; min() if it does now.
-TimePoint Pace::holds_more_than_at(Duration level) const {
+TimePoint Pace::refilled_above_at(Duration level) const {
   if (tokens_ > level) return TimePoint::min();
   return refilled_ + scaled(level - tokens_ + 2 * kWakeCost, 1 / extra_rate_);
 }
@@ -266,9 +266,9 @@ void PollSlot::expedite() {
 }
 
 /// A slot that is still in the first polls of expedite() keeps their longer duration.
-void PollSlot::expect_return() {
+void PollSlot::expect_reopen() {
   const Duration left = expedited_at_ + first_polls_ - pace_.loop_.now();
-  if (left < kFirstPollsOfReturn) expedite_for(kFirstPollsOfReturn);
+  if (left < kFirstPollsOfReopen) expedite_for(kFirstPollsOfReopen);
 }
 
 void PollSlot::expedite_for(Duration first_polls) {
@@ -282,7 +282,7 @@ void PollSlot::slow_down() {
   expedited_at_ = std::min(expedited_at_, pace_.loop_.now() - first_polls_);
 }
 
-void PollSlot::forget_costs() {
+void PollSlot::reset_costs() {
   cost_ = full_cost_ = Duration::zero();
 }
 
@@ -292,7 +292,7 @@ void PollSlot::request_full_poll() {
   pace_.arm_for(*this);
 }
 
-bool PollSlot::affordable() {
+bool PollSlot::can_spend() {
   pace_.refill();
   return pace_.tokens_ > Duration::zero();
 }

@@ -69,7 +69,7 @@ class Pace {
   friend class PollSlot;
   void round();
   [[nodiscard]] bool wanted(const PollSlot& slot, bool in_round) const;
-  void visit(std::size_t index, bool in_round);
+  void poll_slot(std::size_t index, bool in_round);
   [[nodiscard]] bool full_poll_due(const PollSlot& slot);
   void account(Duration cpu, Duration wall, bool in_round);
   void adapt();
@@ -77,7 +77,7 @@ class Pace {
   void arm_for(const PollSlot& slot);
   void refill();
   void spend(Duration cpu);
-  [[nodiscard]] TimePoint holds_more_than_at(Duration level) const;
+  [[nodiscard]] TimePoint refilled_above_at(Duration level) const;
   [[nodiscard]] TimePoint round_due(const PollSlot& slot) const;
   [[nodiscard]] TimePoint extra_due(const PollSlot& slot) const;
   [[nodiscard]] Duration own_interval(const PollSlot& slot) const;
@@ -120,17 +120,17 @@ class PollSlot {
   void expedite();
   /// Notifies that a listener has closed and may return at once, as when a server reloads: as
   /// expedite(), but in quick succession for 250 ms only.
-  void expect_return();
+  void expect_reopen();
   /// Notifies that the expected listener has come: still polls often, but no longer in quick
   /// succession.
   void slow_down();
   /// Resets the measured costs. Must be called when the slot polls by other means from now on.
-  void forget_costs();
+  void reset_costs();
   /// Notifies of a change: polls in full as soon as the bucket permits.
   void request_full_poll();
   /// Whether the bucket permits work between rounds now. If not, call request_full_poll(): that
   /// poll comes when the bucket permits and can do the work.
-  [[nodiscard]] bool affordable();
+  [[nodiscard]] bool can_spend();
   /// Takes the CPU time of work between rounds from the bucket, and that of its wake-up.
   void charge(Duration cpu) { pace_.spend(cpu + Pace::kWakeCost); }
 

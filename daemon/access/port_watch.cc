@@ -247,7 +247,7 @@ void PortWatch::use_diag(UniqueFd dumps, UniqueFd events) {
   requested_ = renew_ = false;
   request_backoff_.reset();
   dump_backoff_.reset();
-  slot_.forget_costs();
+  slot_.reset_costs();
   source_.use_diag(std::move(dumps));
   if (events.valid()) {
     closes_.emplace(loop_, rate_limit_, std::move(events), [this] { on_closes(); });
@@ -276,7 +276,7 @@ Result<void> PortWatch::use_procfs(Result<ProcNetSockets> table) {
 
 void PortWatch::diag_failed(const Error& error) {
   requested_ = false;
-  first_look_done_ = true;
+  initial_scan_done_ = true;
   request_backoff_.fail(error, loop_.now());
 }
 
@@ -306,7 +306,7 @@ Pollable::Depth PortWatch::poll(Depth depth) {
     apply_closes();
   }
   if (closes_ && closes_->refresh_membership()) stale_ = true;
-  if (!dump_backoff_.over(loop_.now()) || !worth_a_dump(depth)) return Depth::Quick;
+  if (!dump_backoff_.over(loop_.now()) || !needs_dump(depth)) return Depth::Quick;
   if (dormant() || renew_) request_source();
   if (dormant()) return Depth::Quick;
   dump();
@@ -315,7 +315,7 @@ Pollable::Depth PortWatch::poll(Depth depth) {
 
 void PortWatch::poll_now() {
   stale_ = true;
-  slot_.expect_return();
+  slot_.expect_reopen();
   if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
 }
 
@@ -332,7 +332,7 @@ void PortWatch::poll_on_evidence() {
 /// down. The counters are read before the dump, so a change during the dump is found by the next
 /// poll. If one socket has closed and another was opened since the last poll, the counters are the
 /// same; hence the occasional full polls.
-bool PortWatch::worth_a_dump(Depth depth) {
+bool PortWatch::needs_dump(Depth depth) {
   if (filter_.udp != wanted_udp_) {
     filter_.udp = wanted_udp_;
     stale_ = true;
@@ -343,7 +343,7 @@ bool PortWatch::worth_a_dump(Depth depth) {
   const bool moved = *now != seen_;
   seen_ = *now;
   if (now->none()) {
-    first_look_done_ = true;
+    initial_scan_done_ = true;
     stale_ = false;
     set_listeners({});
     return false;
@@ -359,7 +359,7 @@ void PortWatch::dump() {
   if (!now) return dump_failed(now.error());
   dump_backoff_.reset();
   stale_ = false;
-  first_look_done_ = true;
+  initial_scan_done_ = true;
   std::ranges::sort(*now);
   now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may repeat some
   if (!std::ranges::includes(listeners_, *now)) slot_.slow_down();
@@ -406,7 +406,7 @@ void PortWatch::stop_ignoring(std::uint32_t inode) {
 // --- close events --------------------------------------------------------------------------------
 
 void PortWatch::on_closes() {
-  if (!slot_.affordable()) {
+  if (!slot_.can_spend()) {
     closes_->pause();  // poll() reads them
     slot_.request_full_poll();
     return;
@@ -431,7 +431,7 @@ void PortWatch::apply_closes() {
   std::vector<Listener> left;
   std::ranges::remove_copy_if(listeners_, std::back_inserter(left), closed);
   stale_ = true;  // a server that restarts leaves the counters unchanged
-  slot_.expect_return();
+  slot_.expect_reopen();
   set_listeners(std::move(left));
 }
 

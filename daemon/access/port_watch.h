@@ -33,12 +33,12 @@ namespace portfwd {
 /// Rate limit of close events, shared by all watches. When thousands of sockets close in one
 /// namespace, all watches must leave the multicast groups, since the kernel decides by one table
 /// for all namespaces whether it builds a message. The rate is not visible from outside the groups,
-/// so they are joined again after kAway. Source: netlink_has_listeners() in
+/// so they are joined again after kRejoinDelay. Source: netlink_has_listeners() in
 /// net/netlink/af_netlink.c.
 class CloseRateLimit {
  public:
-  static constexpr Duration kAway = std::chrono::seconds(10);
-  void exceed(TimePoint now) { until_ = now + kAway; }
+  static constexpr Duration kRejoinDelay = std::chrono::seconds(10);
+  void exceed(TimePoint now) { until_ = now + kRejoinDelay; }
   [[nodiscard]] bool exceeded(TimePoint now) const { return now < until_; }
 
  private:
@@ -194,7 +194,7 @@ class PortWatch final : private Pollable {
   void diag_failed(const Error& error);
   /// Notifies that the owner itself continues to try, and that the listeners will not be known
   /// soon.
-  void diag_delayed() { first_look_done_ = true; }
+  void diag_delayed() { initial_scan_done_ = true; }
   /// Notifies that the owner may have a better source now: the watch requests it, and the present
   /// one serves until then.
   void renew_source();
@@ -215,18 +215,18 @@ class PortWatch final : private Pollable {
   void stop_ignoring(std::uint32_t inode);
 
   /// Whether the listeners that existed at the start are known, or cannot be known (diag_failed).
-  [[nodiscard]] bool first_look_done() const { return first_look_done_; }
-  /// Whether first_look_done(), and the owner has been notified.
-  [[nodiscard]] bool settled() const { return first_look_done_ && !changed_.armed(); }
+  [[nodiscard]] bool initial_scan_done() const { return initial_scan_done_; }
+  /// Whether initial_scan_done(), and the owner has been notified.
+  [[nodiscard]] bool all_reported() const { return initial_scan_done_ && !changed_.armed(); }
   [[nodiscard]] bool dormant() const { return !source_.exists(); }
   [[nodiscard]] std::uint64_t dumps() const { return dumps_; }
-  [[nodiscard]] bool hears_closes() const { return closes_ && closes_->joined(); }
+  [[nodiscard]] bool receives_close_events() const { return closes_ && closes_->joined(); }
 
  private:
   Depth poll(Depth depth) override;
   void on_closes();
   void apply_closes();
-  [[nodiscard]] bool worth_a_dump(Depth depth);
+  [[nodiscard]] bool needs_dump(Depth depth);
   void request_source();
   void poll_on_evidence();
   void dump();
@@ -254,7 +254,7 @@ class PortWatch final : private Pollable {
   ListenerFilter filter_;            ///< its `udp` is that of the last poll
   std::vector<Listener> listeners_;  ///< ordered
   std::uint64_t dumps_ = 0;
-  bool first_look_done_ = false;
+  bool initial_scan_done_ = false;
 
   TimePoint evidence_due_ = TimePoint::min();
   Timer evidence_;

@@ -25,7 +25,7 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
         netns_(netns),
         missing_(inodes.begin(), inodes.end()),
         done_(std::move(done)),
-        start_(owner.parts_.loop, [this] { look_among_known(); }) {
+        start_(owner.parts_.loop, [this] { search_known(); }) {
     start_.arm_now();
   }
 
@@ -36,27 +36,27 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
   };
   using Next = void (Task::*)();
 
-  void look_among_known() {
-    looked_at_ = owner_.parts_.discovery.processes_in(netns_);
-    search(looked_at_, &owner_.parts_.reader, &Task::look_among_new);
+  void search_known() {
+    searched_ = owner_.parts_.discovery.processes_in(netns_);
+    search(searched_, &owner_.parts_.reader, &Task::search_new);
   }
 
-  void look_among_new() {
+  void search_new() {
     if (missing_.empty()) return read_facts();
     const auto self = shared_from_this();
-    owner_.parts_.discovery.look_for_new();
+    owner_.parts_.discovery.check_new_processes();
     if (self.use_count() == 1) return;  // the search was cancelled: a scan may remove containers
     const std::vector<pid_t> now = owner_.parts_.discovery.processes_in(netns_);
     std::vector<pid_t> fresh;
-    std::ranges::set_difference(now, looked_at_, std::back_inserter(fresh));
-    looked_at_ = now;
-    search(fresh, &owner_.parts_.reader, &Task::look_inside);
+    std::ranges::set_difference(now, searched_, std::back_inserter(fresh));
+    searched_ = now;
+    search(fresh, &owner_.parts_.reader, &Task::search_inside);
   }
 
-  void look_inside() {
+  void search_inside() {
     Reader* inside = missing_.empty() ? nullptr : owner_.reader_inside(netns_);
     if (inside == nullptr) return read_facts();
-    search(looked_at_, inside, &Task::read_facts);
+    search(searched_, inside, &Task::read_facts);
   }
 
   void search(const std::vector<pid_t>& pids, Reader* reader, Next next) {
@@ -114,7 +114,7 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
   std::uint64_t netns_;
   std::set<std::uint32_t> missing_;
   Done done_;
-  std::vector<pid_t> looked_at_;  ///< ascending
+  std::vector<pid_t> searched_;  ///< ascending
   std::map<std::uint32_t, Owner> owners_;
   std::map<pid_t, Reader*> to_read_;
   std::map<pid_t, ListeningProgram> programs_;
@@ -137,7 +137,7 @@ Reader* FoundProcessNames::reader_inside(std::uint64_t netns) {
   for (const pid_t pid : parts_.discovery.processes_in(netns)) {
     const auto opened = parts_.proc.open_netns(pid);
     if (!opened || opened->inode() != netns) continue;
-    auto gate = gate_of(opened->fd());
+    auto gate = entry_userns_of(opened->fd());
     if (!gate || !gate->open || !gate->userns.valid()) return nullptr;
     Inside& inside = inside_[gate->inode];
     if (!inside.reader) {
@@ -183,13 +183,13 @@ void FoundProcessNames::end_idle_readers() {
     }
     each = next;
   }
-  std::erase_if(ending_, [](const auto& reader) { return reader->at_rest(); });
+  std::erase_if(ending_, [](const auto& reader) { return reader->is_stopped(); });
   if (!inside_.empty() || !ending_.empty()) idle_.arm_after(kReaderIdle);
 }
 
 void FoundProcessNames::end(std::unique_ptr<Reader> reader) {
-  reader->rest();
-  if (!reader->at_rest()) ending_.push_back(std::move(reader));
+  reader->stop_if_idle();
+  if (!reader->is_stopped()) ending_.push_back(std::move(reader));
 }
 
 /// A process that has listeners open; watched until it exits.
@@ -235,7 +235,7 @@ std::vector<Listener> ListenerNames::name(std::vector<Listener> now) {
     if (fresh && listener.inode != 0 && netns_ != 0) {
       known.shown_from = time + kLongestWait;
     } else if (fresh) {
-      known.look_at = TimePoint::max();  // it cannot be looked up without these
+      known.search_at = TimePoint::max();  // it cannot be looked up without these
     }
     if (known.program.pid == 0 && known.shown_from > time) continue;
     listener.process = known.program.name;
@@ -259,7 +259,7 @@ std::vector<Listener> ListenerNames::name(std::vector<Listener> now) {
   return shown;
 }
 
-bool ListenerNames::settled() const {
+bool ListenerNames::all_reported() const {
   return std::ranges::none_of(known_, [](const auto& each) {
     return each.second.program.pid == 0 && each.second.shown_from != TimePoint();
   });
@@ -269,7 +269,7 @@ void ListenerNames::arm() {
   const TimePoint time = loop_.now();
   TimePoint next = TimePoint::max();
   for (const auto& [key, known] : known_) {
-    if (!search_) next = std::min(next, std::max(known.look_at, next_search_));
+    if (!search_) next = std::min(next, std::max(known.search_at, next_search_));
     if (known.program.pid == 0 && known.shown_from > time) next = std::min(next, known.shown_from);
   }
   if (next == TimePoint::max()) return timer_.disarm();
@@ -296,8 +296,8 @@ void ListenerNames::search() {
   if (search_ || time < next_search_) return;
   std::vector<std::uint32_t> inodes;
   for (auto& [key, known] : known_) {
-    if (known.look_at > time || inodes.size() == broker::kMostInodes) continue;
-    known.look_at = time + known.pause;
+    if (known.search_at > time || inodes.size() == broker::kMostInodes) continue;
+    known.search_at = time + known.pause;
     known.pause = std::min(2 * known.pause, kLongestPause);
     inodes.push_back(std::get<1>(key));
   }
@@ -318,7 +318,7 @@ void ListenerNames::found(const ProcessNames::Programs& programs) {
     const auto program = programs.find(std::get<1>(key));
     if (program == programs.end()) continue;
     known.program = program->second;
-    known.look_at = TimePoint::max();
+    known.search_at = TimePoint::max();
     known.pause = kFirstPause;
     changed = true;
   }
@@ -346,7 +346,7 @@ void ListenerNames::on_exit(pid_t pid) {
   for (auto& [key, known] : known_) {
     if (known.program.pid != pid) continue;
     known.pause = kFirstPause;
-    known.look_at = loop_.now() + kLongestWait;
+    known.search_at = loop_.now() + kLongestWait;
   }
   arm();
 }

@@ -119,7 +119,7 @@ class ListenerNames {
   /// @return the listeners that may be reported, in the same order
   [[nodiscard]] std::vector<Listener> name(std::vector<Listener> now);
   /// Whether no listener is withheld because its program is unknown.
-  [[nodiscard]] bool settled() const;
+  [[nodiscard]] bool all_reported() const;
 
  private:
   class WatchedProcess;
@@ -129,7 +129,7 @@ class ListenerNames {
   struct Known {
     ListeningProgram program;  ///< pid 0 while unknown
     TimePoint shown_from{};
-    TimePoint look_at = TimePoint::min();  ///< max() while no search is needed
+    TimePoint search_at = TimePoint::min();  ///< max() while no search is needed
     Duration pause = kFirstPause;
     bool seen = false;
   };

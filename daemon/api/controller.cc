@@ -86,15 +86,15 @@ void share_cpu_budget(const Settings& settings, AccessSet& accesses, Discovery& 
 /// UDP sockets are watched if the settings say so, and for requested forwards.
 void share_udp_interest(const ForwardTable& table, AccessSet& accesses) {
   std::vector<Port> asked;
-  for (const TiedForward& tied : table.forwards().all()) {
-    const Forward& forward = *tied.forward;
+  for (const ListedForward& listed : table.forwards().all()) {
+    const Forward& forward = *listed.forward;
     const bool detected = forward.origin() == Origin::Auto;
     if (forward.protocol() == Protocol::Udp && !detected) {
       asked.push_back(forward.key().target.port_number());
     }
   }
   const PolicyContext policy = table.policy();
-  accesses.look_for(udp_interest(policy.settings, policy.ephemeral, asked));
+  accesses.set_udp_interest(udp_interest(policy.settings, policy.ephemeral, asked));
 }
 
 void notify_changed(Notifier& notifier, const ContainerAccess& reach, const Settings& settings) {
@@ -112,7 +112,7 @@ void restore(const ForwardSpec& kept, ForwardTable& table) {
 
 /// Passes the state of the last run to the registry and the event log. The table reads its part in
 /// its constructor.
-Resumed resume_last_life(State& state, Controller::Parts& parts) {
+Resumed resume_last_run(State& state, Controller::Parts& parts) {
   const std::string boot = sysctl::boot_id();
   const auto record = boot.empty() ? std::nullopt : parts.instance_file.open();
   Resumed resumed = resume(state, record, boot, random_id());
@@ -146,31 +146,31 @@ Controller::Controller(Parts parts, Settings settings)
     : parts_(std::move(parts)),
       settings_(std::move(settings)),
       keeper_(parts_.loop, parts_.state_file, parts_.writer, [this] { return state(); }),
-      last_life_(keeper_.load()),
-      resumed_(resume_last_life(last_life_, parts_)),
+      last_run_(keeper_.load()),
+      resumed_(resume_last_run(last_run_, parts_)),
       table_({.loop = parts_.loop,
               .relay = parts_.relay,
               .holders = parts_.holders,
               .notifier = parts_.notifier,
               .on_state_changed = [this] { keeper_.changed(); }},
-             settings_, last_life_),
+             settings_, last_run_),
       started_(parts_.loop.now()),
       recall_over_(parts_.loop, [this] {
         table_.forget_former_ids();
         forget_last_containers(parts_.registry, parts_.notifier, resumed_.continues);
       }) {
   parts_.notifier.add(*this);
-  share_cpu_budget(settings_, parts_.reaches, parts_.discovery);
-  parts_.discovery.opt_outs().recall(last_life_.opt_outs);
+  share_cpu_budget(settings_, parts_.access_set, parts_.discovery);
+  parts_.discovery.opt_outs().recall(last_run_.opt_outs);
   parts_.discovery.opt_outs().set_observer([this] { keeper_.changed(); });
 }
 
 Result<void> Controller::start() {
-  note_numbers();
+  save_numbers();
   recall_over_.arm_after(kRecall);
-  share_udp_interest(table_, parts_.reaches);
+  share_udp_interest(table_, parts_.access_set);
   table_.declare();
-  for (const ForwardSpec& kept : std::exchange(last_life_, {}).forwards) restore(kept, table_);
+  for (const ForwardSpec& kept : std::exchange(last_run_, {}).forwards) restore(kept, table_);
   return parts_.discovery.start();
 }
 
@@ -190,7 +190,7 @@ State Controller::state() const {
 }
 
 /// Writes the numbers before they leave the daemon.
-void Controller::note_numbers() {
+void Controller::save_numbers() {
   parts_.instance_file.write({{.id = resumed_.instance.id,
                                .boot = resumed_.instance.boot,
                                .next_event = parts_.notifier.log().next(),
@@ -207,7 +207,7 @@ void Controller::stop() {
   recall_over_.disarm();
   table_.stop();
   stopped_ = true;
-  note_numbers();
+  save_numbers();
   last.instance.next_event = parts_.notifier.log().next();
   keeper_.finish(last);
 }
@@ -225,7 +225,7 @@ Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_vie
     if (!may_come || spec.container.empty()) return std::unexpected(found.error());
     return table_.add(nullptr, std::move(request));
   }
-  ContainerAccess* reach = parts_.reaches.find((*found)->id);
+  ContainerAccess* reach = parts_.access_set.find((*found)->id);
   assert(reach != nullptr);  // the AccessSet has every container of the registry
   if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
   return table_.add(reach, std::move(request));
@@ -259,7 +259,7 @@ Answer<Facts> Controller::explain(std::string_view container, std::string_view t
   }
   const auto port = check_target(target);
   if (!port) return std::unexpected(port.error());
-  return Explainer({parts_.registry, parts_.reaches, table_, parts_.notifier.log(), settings_})
+  return Explainer({parts_.registry, parts_.access_set, table_, parts_.notifier.log(), settings_})
       .explain(container, *port);
 }
 
@@ -275,10 +275,10 @@ Answer<void> Controller::reload() {
   }
   mistakes_.clear();
   settings_ = std::move(*read);
-  share_cpu_budget(settings_, parts_.reaches, parts_.discovery);
+  share_cpu_budget(settings_, parts_.access_set, parts_.discovery);
   table_.apply_settings();
-  share_udp_interest(table_, parts_.reaches);
-  for (ContainerAccess* reach : parts_.reaches.all()) {
+  share_udp_interest(table_, parts_.access_set);
+  for (ContainerAccess* reach : parts_.access_set.all()) {
     notify_changed(parts_.notifier, *reach, settings_);  // its state may be `ignored` now
   }
   log::write(log::Level::Info, "configuration reloaded",
@@ -286,10 +286,10 @@ Answer<void> Controller::reload() {
   return {};
 }
 
-void Controller::follow_diag_modules() {
-  parts_.reaches.follow_diag_modules();
-  for (const TiedForward& tied : table_.forwards().all()) {  // their reasons depend on it
-    parts_.notifier.notify(&ControlObserver::on_forward_changed, tied.forward->info());
+void Controller::on_diag_modules_changed() {
+  parts_.access_set.on_diag_modules_changed();
+  for (const ListedForward& listed : table_.forwards().all()) {  // their reasons depend on it
+    parts_.notifier.notify(&ControlObserver::on_forward_changed, listed.forward->info());
   }
 }
 
@@ -301,13 +301,13 @@ std::vector<Event> Controller::events_after(std::uint64_t seq) const {
 
 std::uint64_t Controller::poll_interval_usec() const {
   return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(parts_.reaches.poll_interval())
+      std::chrono::duration_cast<std::chrono::microseconds>(parts_.access_set.poll_interval())
           .count());
 }
 
 std::vector<ContainerInfo> Controller::containers() const {
   std::vector<ContainerInfo> out;
-  for (const ContainerAccess* reach : parts_.reaches.all())
+  for (const ContainerAccess* reach : parts_.access_set.all())
     out.push_back(info_of(*reach, settings_));
   return out;
 }
@@ -320,7 +320,7 @@ std::vector<ForwardCounters> Controller::counters(std::string_view forward_id) c
   std::vector<ForwardCounters> out;
   const auto add = [&](const Forward& f) { out.push_back({f.id(), f.counters()}); };
   if (forward_id.empty()) {
-    for (const TiedForward& tied : table_.forwards().all()) add(*tied.forward);
+    for (const ListedForward& listed : table_.forwards().all()) add(*listed.forward);
   } else if (const Forward* one = table_.forwards().find_id(forward_id)) {
     add(*one);
   }
@@ -330,7 +330,7 @@ std::vector<ForwardCounters> Controller::counters(std::string_view forward_id) c
 // ---- notifications ------------------------------------------------------------------------------
 
 void Controller::on_access_added(ContainerAccess& reach) {
-  note_numbers();
+  save_numbers();
   keeper_.changed();
   const ContainerInfo info = info_of(reach, settings_);
   parts_.notifier.notify(&ControlObserver::on_container_added, info);
@@ -364,19 +364,19 @@ void Controller::on_access_removed(ContainerAccess& reach, RemovalReason reason)
 }
 
 void Controller::on_event(const Event&) {
-  note_numbers();
+  save_numbers();
   keeper_.changed();
 }
 
 void Controller::on_forward_added(const ForwardInfo& forward) {
-  note_numbers();
+  save_numbers();
   keeper_.changed();
-  if (forward.protocol == Protocol::Udp) share_udp_interest(table_, parts_.reaches);
+  if (forward.protocol == Protocol::Udp) share_udp_interest(table_, parts_.access_set);
 }
 
 void Controller::on_forward_removed(const ForwardInfo& forward) {
   keeper_.changed();
-  if (forward.protocol == Protocol::Udp) share_udp_interest(table_, parts_.reaches);
+  if (forward.protocol == Protocol::Udp) share_udp_interest(table_, parts_.access_set);
 }
 
 namespace {
@@ -451,7 +451,7 @@ Facts Controller::status() const {
       {"version", std::string(kVersion)},
       {"instance_id", instance_id()},
       {"uptime_seconds", seconds(parts_.loop.now() - started_)},
-      {"containers", static_cast<std::int64_t>(parts_.reaches.all().size())},
+      {"containers", static_cast<std::int64_t>(parts_.access_set.all().size())},
       {"forwards", static_cast<std::int64_t>(table_.forwards().size())},
       {"leftover_connections", static_cast<std::int64_t>(table_.forwards().draining().leftovers())},
       {"poll_interval_usec", static_cast<std::int64_t>(poll_interval_usec())},
@@ -463,7 +463,7 @@ Facts Controller::status() const {
       {"max_fds", usage.max_fds},
       {"state_file", keeper_.problem().empty() ? "ok" : keeper_.problem()},
       {"configuration_errors", messages(mistakes_)}};
-  parts_.reaches.add_facts(facts);
+  parts_.access_set.add_facts(facts);
   add_facts(parts_.discovery.figures(), facts);
   add_facts(parts_.relay.identity.refused(), facts);
   add_facts(parts_.relay.gate, std::ranges::count_if(forwards(), lacks_descriptor), facts);

@@ -34,7 +34,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
     Discovery& discovery;
     Registry& registry;
     AttachRequests& attach;
-    AccessSet& reaches;
+    AccessSet& access_set;
     RelayServices relay;
     const PortHolder& holders;
     Notifier& notifier;
@@ -52,9 +52,11 @@ class Controller final : public Control, public AccessObserver, private ControlO
   /// cannot start
   Result<void> start();
   /// Whether all listeners that existed at the start were read and reconciled.
-  [[nodiscard]] bool settled() const { return parts_.reaches.settled() && !table_.busy(); }
+  [[nodiscard]] bool all_reported() const {
+    return parts_.access_set.all_reported() && !table_.busy();
+  }
   /// Must be called when DiagModules has changed.
-  void follow_diag_modules();
+  void on_diag_modules_changed();
   /// Ends all forwards. No event is emitted afterwards. Then draining() is true until the last
   /// connection has ended and the state is written.
   void stop();
@@ -89,7 +91,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
   void on_forward_removed(const ForwardInfo& forward) override;
   void on_event(const Event& event) override;
 
-  void note_numbers();
+  void save_numbers();
   [[nodiscard]] State state() const;
 
   /// Containers and forwards of the last run that are not found again within this time are gone.
@@ -100,7 +102,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
   Settings settings_;  ///< those in force; the table refers to them
   Mistakes mistakes_;  ///< of the last reload, which was not applied; else empty
   StateKeeper keeper_;
-  State last_life_;
+  State last_run_;
   const Resumed resumed_;
   ForwardTable table_;
   bool stopped_ = false;

@@ -23,11 +23,11 @@ std::string clock_text(WallTime time) {
   return fmt::format("{:%F %T} UTC", fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
 }
 
-bool is_reverse(const Known& known) {
+bool is_reverse(const PortState& known) {
   return known.forward && known.forward->direction == Direction::Reverse;
 }
 
-std::string_view why_ended(std::string_view reason) {
+std::string_view end_reason_text(std::string_view reason) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kReasons{{
       {"listener-closed", "its listener closed"},
       {"container-gone", "its container ended"},
@@ -41,24 +41,24 @@ std::string_view why_ended(std::string_view reason) {
 }
 
 /// Adds how the previous forward ended, unless there is a forward again.
-void add_ended(const Known& known, Sentences& out) {
+void add_ended(const PortState& known, Sentences& out) {
   if (!known.ended || known.forward) return;
   const auto& [forward, when, reason] = *known.ended;
   out.push_back(fmt::format("it was forwarded at {}, port {}, until {}: {}",
                             fmt::join(forward.host_addresses, " and "), forward.host_port,
-                            clock_text(when), why_ended(reason)));
+                            clock_text(when), end_reason_text(reason)));
 }
 
 /// The words for a listener of an unknown program. Finding the program needs permission to list the
 /// descriptors of its process.
-std::string_view unnamed(AccessKind reach) {
+std::string_view unknown_program(AccessKind reach) {
   const bool roots = reach == AccessKind::Bridge || reach == AccessKind::Helper;
   return roots ? "an unknown program (its process belongs to root, and only root can list its "
                  "sockets)"
                : "an unknown program";
 }
 
-Sentences seen_now(const Known& known) {
+Sentences seen_now(const PortState& known) {
   if (known.detached) return {"its container was detached and is not watched"};
   if (known.subject == nullptr) return {"there is no container of this name"};
   if (is_reverse(known)) return {"portfwd itself listens on it inside, for a service of the host"};
@@ -70,14 +70,14 @@ Sentences seen_now(const Known& known) {
   Sentences out;
   for (const auto& [l, since, settling] : known.listeners) {
     const std::string_view who =
-        l.process.empty() ? unnamed(known.container.reach) : std::string_view(l.process);
+        l.process.empty() ? unknown_program(known.container.reach) : std::string_view(l.process);
     out.push_back(fmt::format("{} listens on {} (uid {} inside), seen since {}", who,
                               l.local.text(), l.uid, clock_text(since)));
   }
   return out;
 }
 
-Sentences seen(const Known& known) {
+Sentences seen(const PortState& known) {
   Sentences out = seen_now(known);
   add_ended(known, out);
   return out;
@@ -85,7 +85,7 @@ Sentences seen(const Known& known) {
 
 /// The listener for which the rules are evaluated while the port is closed: of an unknown program,
 /// on loopback, or on all addresses for a port that the engine publishes.
-Listener imagined(const Known& known) {
+Listener hypothetical_listener(const PortState& known) {
   const bool published = !published_at(known.subject->published, known.target).empty();
   Listener listener;
   listener.protocol = known.target.protocol();
@@ -96,10 +96,10 @@ Listener imagined(const Known& known) {
 }
 
 /// The rules that were tried for each listener, preceded by its address if there are several.
-Sentences rules(const PolicyContext& policy, const Known& known) {
+Sentences rules(const PolicyContext& policy, const PortState& known) {
   if (known.subject == nullptr || is_reverse(known)) return {};
   if (known.listeners.empty()) {
-    return rules_tried(policy.settings, *known.subject, imagined(known));
+    return rules_tried(policy.settings, *known.subject, hypothetical_listener(known));
   }
   Sentences out;
   for (const SeenPort::Seen& seen : known.listeners) {
@@ -111,7 +111,7 @@ Sentences rules(const PolicyContext& policy, const Known& known) {
   return out;
 }
 
-std::string reach_sentence(const Known& known) {
+std::string reach_sentence(const PortState& known) {
   const ContainerInfo& container = known.container;
   if (known.subject == nullptr) {
     if (known.detached) return "its container was detached";
@@ -123,7 +123,7 @@ std::string reach_sentence(const Known& known) {
 }
 
 /// The words for a state after "is".
-std::string_view standing(ForwardState state) {
+std::string_view state_words(ForwardState state) {
   return state == ForwardState::Conflict ? "in conflict" : name_of(state);
 }
 
@@ -137,20 +137,21 @@ std::string host_sentence(const ForwardInfo& f) {
 
 /// The decision for a port with several listeners: that of the first listener that must be
 /// forwarded, or else of the first one.
-struct Decided {
+struct PortDecision {
   const SeenPort::Seen* seen = nullptr;  ///< null: no listener, see imagined()
   Decision decision;
 };
 
-Decided decided(const PolicyContext& policy, const Known& known) {
-  Decided out;
+PortDecision decide_port(const PolicyContext& policy, const PortState& known) {
+  PortDecision out;
   for (const SeenPort::Seen& seen : known.listeners) {
     Decision decision = decide(policy, *known.subject, seen.listener);
     const bool forward = decision.forward;
     if (forward || out.seen == nullptr) out = {&seen, std::move(decision)};
     if (forward) break;
   }
-  if (out.seen == nullptr) out.decision = decide(policy, *known.subject, imagined(known));
+  if (out.seen == nullptr)
+    out.decision = decide(policy, *known.subject, hypothetical_listener(known));
   return out;
 }
 
@@ -158,7 +159,7 @@ using Code = RemedyCode;
 using Remedies = std::vector<Remedy>;
 
 /// A remedy that takes the container and the port as its arguments.
-Remedy for_port(Code code, const Known& known, const Target& target) {
+Remedy for_port(Code code, const PortState& known, const Target& target) {
   return {code, {known.container.name, target.text()}};
 }
 
@@ -167,7 +168,7 @@ struct Verdict {
   Remedies remedies;
 };
 
-Verdict nothing_listens(const Known& known, const Decision& decision) {
+Verdict nothing_listens(const PortState& known, const Decision& decision) {
   const Remedy hold = for_port(Code::HoldPort, known, known.target);
   if (known.other_protocol) {
     return {"there is nothing to forward",
@@ -185,7 +186,7 @@ Remedy attach_again(const ContainerInfo& container) {
 }
 
 /// The first obstacle of a port without a forward, and its remedy.
-Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) {
+Verdict first_obstacle(const PolicyContext& policy, const PortState& known) {
   if (known.detached) return {"its container was detached", {attach_again(known.container)}};
   if (known.subject == nullptr) {
     return {"its container has ended",
@@ -195,7 +196,7 @@ Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) 
   if (known.container.state == ContainerState::Inaccessible) {
     return {"the container cannot be entered", {{Code::MakeAccessible, {known.container.reason}}}};
   }
-  const auto [seen, decision] = decided(policy, known);
+  const auto [seen, decision] = decide_port(policy, known);
   if (seen == nullptr) return nothing_listens(known, decision);
   const Remedy forward = for_port(Code::ForwardPort, known, known.target);
   if (known.suppressed) {
@@ -219,35 +220,35 @@ Verdict what_stands_in_the_way(const PolicyContext& policy, const Known& known) 
   return {"it is about to be forwarded", {{Code::ExplainAgain}}};
 }
 
-std::string decision_sentence(const PolicyContext& policy, const Known& known) {
+std::string decision_sentence(const PolicyContext& policy, const PortState& known) {
   if (!known.asked_by.empty()) return known.asked_by;
   if (known.forward->origin == Origin::Declared)
     return "a [[forward]] of the configuration declares it";
   if (known.forward->origin == Origin::Manual) return "asked for by hand";
   if (known.listeners.empty()) return "its listener has just closed";
-  return decided(policy, known).decision.because;
+  return decide_port(policy, known).decision.because;
 }
 
-Remedy what_ends(const ForwardInfo& f) {
+Remedy remedy_ending(const ForwardInfo& f) {
   if (f.origin == Origin::Declared) return {Code::ChangeDeclaration};
   return {Code::EndForward, {f.id}};
 }
 
-Remedies what_ends_conflict(const PolicyContext& policy, const Known& known) {
+Remedies remedies_for_conflict(const PolicyContext& policy, const PortState& known) {
   const ForwardInfo& f = *known.forward;
   if (Remedies remedies = remedies_of(f); !remedies.empty()) {
-    if (f.origin != Origin::Auto) remedies.push_back(what_ends(f));
+    if (f.origin != Origin::Auto) remedies.push_back(remedy_ending(f));
     return remedies;
   }
-  if (f.direction == Direction::Reverse) return {{Code::FreeContainerPort}, what_ends(f)};
-  if (f.origin == Origin::Declared) return {{Code::FreeHostPort}, what_ends(f)};
+  if (f.direction == Direction::Reverse) return {{Code::FreeContainerPort}, remedy_ending(f)};
+  if (f.origin == Origin::Declared) return {{Code::FreeHostPort}, remedy_ending(f)};
   const bool only =
-      f.origin == Origin::Auto && decided(policy, known).decision.treatment.require_host_port;
+      f.origin == Origin::Auto && decide_port(policy, known).decision.treatment.require_host_port;
   return {{Code::FreeHostPort}, {only ? Code::AllowFallback : Code::WidenFallbackRange}};
 }
 
 /// The remedies for a server on an address that cannot be reached within its namespace.
-Remedies what_makes_it_dialable(const Known& known) {
+Remedies remedies_for_unreachable(const PortState& known) {
   const ForwardInfo& f = *known.forward;
   if (known.container.reach == AccessKind::Bridge) return {};
   const IpAddress address = IpAddress::parse(f.container_address).value_or(IpAddress());
@@ -260,16 +261,16 @@ Remedies what_makes_it_dialable(const Known& known) {
 }
 
 /// The remedies for a port that has a forward.
-Remedies remedies_for_forward(const PolicyContext& policy, const Known& known) {
+Remedies remedies_for_forward(const PolicyContext& policy, const PortState& known) {
   const ForwardInfo& f = *known.forward;
-  if (f.state == ForwardState::Conflict) return what_ends_conflict(policy, known);
+  if (f.state == ForwardState::Conflict) return remedies_for_conflict(policy, known);
   if (known.subject == nullptr) {
-    return {{Code::StartContainer, {f.container_name}}, what_ends(f)};
+    return {{Code::StartContainer, {f.container_name}}, remedy_ending(f)};
   }
   const bool waits = f.state == ForwardState::Waiting && f.direction == Direction::In;
-  if (!waits) return {what_ends(f)};
-  if (Remedies remedies = what_makes_it_dialable(known); !remedies.empty()) return remedies;
-  return {{known.listeners.empty() ? Code::StartServer : Code::IgnorePort}, what_ends(f)};
+  if (!waits) return {remedy_ending(f)};
+  if (Remedies remedies = remedies_for_unreachable(known); !remedies.empty()) return remedies;
+  return {{known.listeners.empty() ? Code::StartServer : Code::IgnorePort}, remedy_ending(f)};
 }
 
 void add_remedies(Remedies remedies, Facts& facts) {
@@ -278,7 +279,7 @@ void add_remedies(Remedies remedies, Facts& facts) {
   facts["remedies"] = std::move(remedies);
 }
 
-void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) {
+void add_forward(const PolicyContext& policy, const PortState& known, Facts& facts) {
   const ForwardInfo& f = *known.forward;
   facts["forwarded"] = f.state != ForwardState::Conflict;
   facts["host"] = host_sentence(f);
@@ -287,10 +288,10 @@ void add_forward(const PolicyContext& policy, const Known& known, Facts& facts) 
   const bool at = f.direction == Direction::In && f.state != ForwardState::Conflict;
   facts["summary"] =
       fmt::format("port {} of {} is {}{}{}", known.target.text(), known.container.name,
-                  standing(f.state), at ? " at " : ": ", host_sentence(f));
+                  state_words(f.state), at ? " at " : ": ", host_sentence(f));
 }
 
-void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
+void add_verdict(Verdict verdict, const PortState& known, Facts& facts) {
   facts["forwarded"] = false;
   facts["host"] = std::string("no host port is held for it");
   facts["summary"] = fmt::format("port {} of {} is not forwarded: {}", known.target.text(),
@@ -300,7 +301,7 @@ void add_verdict(Verdict verdict, const Known& known, Facts& facts) {
 }
 
 /// The explanation for a container that shares the network of the host, which is not polled.
-Facts explain_on_host(const Known& known) {
+Facts explain_on_host(const PortState& known) {
   const std::string port = known.target.text();
   const std::string& name = known.container.name;
   Facts facts{{"container", name},
@@ -321,7 +322,7 @@ Facts explain_on_host(const Known& known) {
 
 }  // namespace
 
-Facts explain(const PolicyContext& policy, const Known& known) {
+Facts explain(const PolicyContext& policy, const PortState& known) {
   if (known.subject != nullptr && known.subject->on_host) return explain_on_host(known);
   Facts facts{{"container", known.container.name},
               {"port", std::int64_t{known.target.port_number()}},
@@ -333,7 +334,7 @@ Facts explain(const PolicyContext& policy, const Known& known) {
   if (known.forward) {
     add_forward(policy, known, facts);
   } else {
-    add_verdict(what_stands_in_the_way(policy, known), known, facts);
+    add_verdict(first_obstacle(policy, known), known, facts);
   }
   return facts;
 }
@@ -347,30 +348,30 @@ bool listens(const ContainerAccess& reach, const Target& target) {
                              [&](const Listener& l) { return l.target() == target; });
 }
 
-Refusal nobody_has_but(const Target& target, const Target& other) {
+Refusal open_with_other_protocol(const Target& target, const Target& other) {
   return {Kind::NoSuchContainer,
           fmt::format("port {} is not open in any watched container, but {} is", target.text(),
                       other.text())};
 }
 
-Refusal nobody_has(const Target& target) {
+Refusal not_open(const Target& target) {
   return {Kind::NoSuchContainer,
           fmt::format("port {} is not open in any watched container", target.text())};
 }
 
 /// The name of a container, with its id if the name is ambiguous.
-std::string told_apart(const Known& known, bool by_id) {
+std::string name_with_id(const PortState& known, bool by_id) {
   const ContainerInfo& container = known.container;
   return by_id && !container.id.empty() ? fmt::format("{} ({})", container.name, container.id)
                                         : container.name;
 }
 
 /// @param all two or more
-Refusal several_have(const Target& target, const std::vector<Known>& all) {
+Refusal open_in_several(const Target& target, const std::vector<PortState>& all) {
   const bool by_id = all[0].container.name == all[1].container.name;
   return {Kind::Ambiguous, fmt::format("port {} is open in {} and in {}: name one of them{}",
-                                       target.text(), told_apart(all[0], by_id),
-                                       told_apart(all[1], by_id), by_id ? " by its id" : "")};
+                                       target.text(), name_with_id(all[0], by_id),
+                                       name_with_id(all[1], by_id), by_id ? " by its id" : "")};
 }
 
 }  // namespace
@@ -382,10 +383,10 @@ Answer<Facts> Explainer::explain(std::string_view container, const Target& targe
 }
 
 /// A missing container is found by the forward that waits for it, or by the event log.
-Answer<Known> Explainer::known(std::string_view container, const Target& target) const {
+Answer<PortState> Explainer::known(std::string_view container, const Target& target) const {
   const auto found = parts_.registry.resolve(container);
   if (found) {
-    const ContainerAccess* reach = parts_.reaches.find((*found)->id);
+    const ContainerAccess* reach = parts_.access_set.find((*found)->id);
     assert(reach != nullptr);  // AccessSet observes the registry
     return present(*reach, target);
   }
@@ -398,10 +399,10 @@ Answer<Known> Explainer::known(std::string_view container, const Target& target)
   return std::unexpected(found.error());
 }
 
-Answer<Known> Explainer::known_by_port(const Target& target) const {
+Answer<PortState> Explainer::known_by_port(const Target& target) const {
   const std::vector<ForwardInfo> forwards = forwards_of(target);
-  std::vector<Known> all;
-  for (const ContainerAccess* reach : parts_.reaches.all()) {
+  std::vector<PortState> all;
+  for (const ContainerAccess* reach : parts_.access_set.all()) {
     const bool forwarded = std::ranges::any_of(
         forwards, [&](const ForwardInfo& f) { return f.container_id == reach->container().id; });
     if (forwarded || listens(*reach, target)) all.push_back(present(*reach, target));
@@ -412,18 +413,19 @@ Answer<Known> Explainer::known_by_port(const Target& target) const {
   if (all.empty()) {
     if (auto was = past("", target)) return std::move(*was);
     const Target other = other_protocol(target);
-    return std::unexpected(is_open(other) ? nobody_has_but(target, other) : nobody_has(target));
+    return std::unexpected(is_open(other) ? open_with_other_protocol(target, other)
+                                          : not_open(target));
   }
   if (all.size() > 1) {
-    return std::unexpected(several_have(target, all));
+    return std::unexpected(open_in_several(target, all));
   }
   return std::move(all.front());
 }
 
 /// Whether any container has a listener or a forward of this port.
 bool Explainer::is_open(const Target& target) const {
-  const auto& reaches = parts_.reaches.all();
-  return std::ranges::any_of(reaches,
+  const auto& access_set = parts_.access_set.all();
+  return std::ranges::any_of(access_set,
                              [&](const ContainerAccess* r) { return listens(*r, target); }) ||
          !forwards_of(target).empty();
 }
@@ -432,23 +434,23 @@ bool Explainer::is_open(const Target& target) const {
 std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
   std::vector<ForwardInfo> out;
   for (const Direction direction : {Direction::In, Direction::Reverse}) {
-    for (const TiedForward& tied : parts_.table.forwards().all()) {
-      const ForwardKey& key = tied.forward->key();
-      if (key.direction == direction && key.target == target) out.push_back(tied.forward->info());
+    for (const ListedForward& listed : parts_.table.forwards().all()) {
+      const ForwardKey& key = listed.forward->key();
+      if (key.direction == direction && key.target == target) out.push_back(listed.forward->info());
     }
   }
   return out;
 }
 
-Known Explainer::present(const ContainerAccess& reach, const Target& target) const {
+PortState Explainer::present(const ContainerAccess& reach, const Target& target) const {
   const Container& container = reach.container();
   SeenPort seen = parts_.table.seen(container, target);
-  Known known{.subject = &container,
-              .container = info_of(reach, parts_.settings),
-              .target = target,
-              .listeners = std::move(seen.listeners),
-              .other_protocol = listens(reach, other_protocol(target)),
-              .suppressed = seen.suppressed};
+  PortState known{.subject = &container,
+                  .container = info_of(reach, parts_.settings),
+                  .target = target,
+                  .listeners = std::move(seen.listeners),
+                  .other_protocol = listens(reach, other_protocol(target)),
+                  .suppressed = seen.suppressed};
   for (const ForwardInfo& f : forwards_of(target)) {
     if (f.container_id != container.id) continue;
     add_forward(f, known);
@@ -457,15 +459,15 @@ Known Explainer::present(const ContainerAccess& reach, const Target& target) con
   known.ended = ended(container.id, target);
   if (!known.ended)
     known.ended = ended(container.name, target);  // of an earlier container with this name
-  for (const TiedForward& tied : parts_.table.forwards().all()) {
-    const Forward& f = *tied.forward;
+  for (const ListedForward& listed : parts_.table.forwards().all()) {
+    const Forward& f = *listed.forward;
     if (f.key().container == container.id && f.origin() == Origin::Auto) ++known.auto_forwards;
   }
   return known;
 }
 
-Known Explainer::missing(const ForwardInfo& forward) const {
-  Known known{.target = {forward.protocol, forward.container_port}};
+PortState Explainer::missing(const ForwardInfo& forward) const {
+  PortState known{.target = {forward.protocol, forward.container_port}};
   known.container.name = forward.container_name;
   add_forward(forward, known);
   return known;
@@ -478,13 +480,13 @@ std::optional<EndedForward> Explainer::ended(std::string_view container,
   return EndedForward{std::get<ForwardInfo>(event->subject), event->time, event->reason};
 }
 
-std::optional<Known> Explainer::past(std::string_view container, const Target& target) const {
+std::optional<PortState> Explainer::past(std::string_view container, const Target& target) const {
   auto end = ended(container, target);
   if (!end) return std::nullopt;
-  if (const ContainerAccess* reach = parts_.reaches.find(end->forward.container_id)) {
+  if (const ContainerAccess* reach = parts_.access_set.find(end->forward.container_id)) {
     return present(*reach, target);
   }
-  Known known{.target = target};
+  PortState known{.target = target};
   known.container.name = end->forward.container_name;
   if (const auto removed = parts_.log.detached(end->forward.container_id)) {
     known.detached = true;
@@ -494,7 +496,7 @@ std::optional<Known> Explainer::past(std::string_view container, const Target& t
   return known;
 }
 
-void Explainer::add_forward(const ForwardInfo& forward, Known& known) const {
+void Explainer::add_forward(const ForwardInfo& forward, PortState& known) const {
   known.forward = forward;
   const ForwardRequest* request = parts_.table.requests().find(forward.id);
   if (request != nullptr) known.asked_by = request->asked_by;

@@ -26,7 +26,7 @@ struct EndedForward {
 };
 
 /// The state of one port of one container.
-struct Known {
+struct PortState {
   const Container* subject = nullptr;  ///< for the rules; null for a missing container
   ContainerInfo container;             ///< for display; a missing one has a name, perhaps a pid
   Target target;
@@ -47,7 +47,7 @@ struct Known {
 }
 
 /// @return the facts that Control::explain names, and more
-[[nodiscard]] Facts explain(const PolicyContext& policy, const Known& known);
+[[nodiscard]] Facts explain(const PolicyContext& policy, const PortState& known);
 
 /// Collects the state of a port from the registry, the accesses, the forward table and the event
 /// log. Created by the Controller for each request.
@@ -56,7 +56,7 @@ class Explainer {
   /// All members are borrowed.
   struct Parts {
     const Registry& registry;
-    const AccessSet& reaches;
+    const AccessSet& access_set;
     const ForwardTable& table;
     const EventLog& log;
     const Settings& settings;
@@ -67,18 +67,19 @@ class Explainer {
   [[nodiscard]] Answer<Facts> explain(std::string_view container, const Target& target) const;
 
  private:
-  [[nodiscard]] Answer<Known> known(std::string_view container, const Target& target) const;
-  [[nodiscard]] Answer<Known> known_by_port(const Target& target) const;
-  [[nodiscard]] Known present(const ContainerAccess& reach, const Target& target) const;
-  [[nodiscard]] Known missing(const ForwardInfo& forward) const;
+  [[nodiscard]] Answer<PortState> known(std::string_view container, const Target& target) const;
+  [[nodiscard]] Answer<PortState> known_by_port(const Target& target) const;
+  [[nodiscard]] PortState present(const ContainerAccess& reach, const Target& target) const;
+  [[nodiscard]] PortState missing(const ForwardInfo& forward) const;
   /// The state of a port that was forwarded earlier, whether or not its container still exists.
   /// @return none when the event log has no such forward
-  [[nodiscard]] std::optional<Known> past(std::string_view container, const Target& target) const;
+  [[nodiscard]] std::optional<PortState> past(std::string_view container,
+                                              const Target& target) const;
   [[nodiscard]] std::optional<EndedForward> ended(std::string_view container,
                                                   const Target& target) const;
   [[nodiscard]] bool is_open(const Target& target) const;
   [[nodiscard]] std::vector<ForwardInfo> forwards_of(const Target& target) const;
-  void add_forward(const ForwardInfo& forward, Known& known) const;
+  void add_forward(const ForwardInfo& forward, PortState& known) const;
   [[nodiscard]] std::vector<std::string> tried(std::string_view forward_id) const;
 
   Parts parts_;

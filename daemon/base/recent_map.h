@@ -13,12 +13,12 @@
 namespace portfwd {
 
 template <class Key, class Value>
-class RecentMap {
+class LruMap {
  public:
   using Entries = std::pmr::list<std::pair<Key, Value>>;
 
   /// @param most entries
-  explicit RecentMap(std::size_t most) : most_(most) { assert(most > 0); }
+  explicit LruMap(std::size_t most) : most_(most) { assert(most > 0); }
 
   /// Null when the key is unknown or was evicted. Does not count as a use.
   [[nodiscard]] const Value* find(const Key& key) const {
@@ -29,7 +29,7 @@ class RecentMap {
   /// none
   bool put(const Key& key, Value value) {
     const Value* before = find(key);
-    const bool news = before == nullptr || *before != value;
+    const bool changed = before == nullptr || *before != value;
     if (before != nullptr) entries_.erase(index_.at(key));
     entries_.emplace_back(key, std::move(value));
     index_.insert_or_assign(key, std::prev(entries_.end()));
@@ -38,7 +38,7 @@ class RecentMap {
       entries_.pop_front();
     }
     assert(entries_.size() == index_.size() && entries_.size() <= most_);
-    return news;
+    return changed;
   }
   void clear() {
     index_.clear();

@@ -15,7 +15,7 @@ namespace {
 
 /// The error of a failed open(2), which fails with ENXIO for a socket. Distinguishes a dangling
 /// link from a file that does not exist.
-std::unexpected<Error> not_opened(const char* path, int code) {
+std::unexpected<Error> open_error(const char* path, int code) {
   struct stat link {};
   const bool dangling = code == ENOENT && ::lstat(path, &link) == 0 && S_ISLNK(link.st_mode);
   return fail(dangling ? kFollowLink : "open", code);
@@ -30,7 +30,7 @@ int code_of(mode_t mode) {
 
 }  // namespace
 
-std::string why_unreadable(const Error& error, std::size_t limit) {
+std::string unreadable_reason(const Error& error, std::size_t limit) {
   switch (error.code) {
     case ENOTDIR:
       return "a part of its path is a file, not a folder; move that file away or use another path";
@@ -59,13 +59,13 @@ std::string why_unreadable(const Error& error, std::size_t limit) {
 Result<std::string> read_small_file(const std::string& path, std::size_t limit, Links links) {
   const int follow = links == Links::Follow ? 0 : O_NOFOLLOW;
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | follow));
-  if (!fd.valid()) return not_opened(path.c_str(), errno);
+  if (!fd.valid()) return open_error(path.c_str(), errno);
   struct stat about {};
   if (::fstat(fd.get(), &about) != 0) return fail("fstat");
   if (!S_ISREG(about.st_mode)) return fail("open", code_of(about.st_mode));
-  const auto told = static_cast<std::size_t>(about.st_size);
-  if (told > limit) return fail("read", EFBIG);
-  std::string text(told + 1, '\0');  // one byte more: the file may grow, or report size 0
+  const auto reported_size = static_cast<std::size_t>(about.st_size);
+  if (reported_size > limit) return fail("read", EFBIG);
+  std::string text(reported_size + 1, '\0');  // one byte more: the file may grow, or report size 0
   std::size_t size = 0;
   for (;;) {
     const ssize_t got = ::read(fd.get(), text.data() + size, text.size() - size);

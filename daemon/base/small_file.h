@@ -30,6 +30,6 @@ inline constexpr std::string_view kFollowLink = "follow the link";
 
 /// The cause of an error of read_small_file(), for the user, with the remedy where one is known.
 /// @param limit the one that was passed to read_small_file()
-[[nodiscard]] std::string why_unreadable(const Error& error, std::size_t limit = kSmallFile);
+[[nodiscard]] std::string unreadable_reason(const Error& error, std::size_t limit = kSmallFile);
 
 }  // namespace portfwd

@@ -41,7 +41,7 @@ Raw receive(int socket, Message& message) {
   return raw;
 }
 
-constexpr Outcome kNonsense{EINVAL, Step::Request};
+constexpr Outcome kInvalidRequest{EINVAL, Step::Request};
 
 bool needs_root(Op op) {
   return op == Op::UnixConnect || op == Op::UnixListen;
@@ -55,12 +55,12 @@ bool path_is_sound(const Request& r) {
 
 Outcome check(const Request& r, bool passed) {
   if (r.version != kVersion) return {EPROTONOSUPPORT, Step::Request};
-  if (r.id == 0 || r.op < Op::Join || r.op > kLastOp) return kNonsense;
-  if (r.op == Op::Join && r.home != Home::Private && r.home != Home::Here) return kNonsense;
-  if (r.op == Op::Sockets && (r.count == 0 || r.count > kMaxCount)) return kNonsense;
-  if (r.op == Op::Listen && (r.port > 65535 || r.v6only > 1)) return kNonsense;
-  if (r.op == Op::UnixListen && r.mode > 0777) return kNonsense;
-  if (needs_root(r.op) && !(passed && path_is_sound(r))) return kNonsense;
+  if (r.id == 0 || r.op < Op::Join || r.op > kLastOp) return kInvalidRequest;
+  if (r.op == Op::Join && r.home != Home::Private && r.home != Home::Here) return kInvalidRequest;
+  if (r.op == Op::Sockets && (r.count == 0 || r.count > kMaxCount)) return kInvalidRequest;
+  if (r.op == Op::Listen && (r.port > 65535 || r.v6only > 1)) return kInvalidRequest;
+  if (r.op == Op::UnixListen && r.mode > 0777) return kInvalidRequest;
+  if (needs_root(r.op) && !(passed && path_is_sound(r))) return kInvalidRequest;
   return {};
 }
 
@@ -71,10 +71,11 @@ bool Channel::next(Message& message) const {
     if (raw.size < 0) return false;
     const Request& request = message.request;
     const bool sized = raw.size == sizeof request;
-    const Outcome sound = raw.whole && sized ? check(request, message.passed.valid()) : kNonsense;
+    const Outcome sound =
+        raw.whole && sized ? check(request, message.passed.valid()) : kInvalidRequest;
     if (sound.ok()) return true;
     // Zero bytes are an empty message, or the daemon has closed its end. In the latter case the
-    // reply cannot be sent. Fact: UnixSocket.AnEmptyMessageReadsLikeTheEndButCanBeAnswered.
+    // reply cannot be sent. Fact: UnixSocket.AnEmptyMessageIsReadLikeTheEndButCanBeAnswered.
     if (!refuse(sized ? request.id : 0, sound)) return false;
   }
 }

@@ -213,7 +213,7 @@ struct Split {
 
 /// Sets the owner of the socket's path. Opens and checks it first, so that another file that has
 /// taken the name meanwhile keeps its owner.
-Outcome give_to(int directory, const char* name, const Request& request) {
+Outcome set_owner(int directory, const char* name, const Request& request) {
   const UniqueFd entry = open_inside(directory, name, O_NOFOLLOW);
   struct stat status {};
   if (!entry.valid() || ::fstat(entry.get(), &status) != 0) return failed(Step::Chown);
@@ -249,11 +249,11 @@ Outcome unix_listen(const Request& request, int root, FdBatch& made) {
   UniqueFd socket = stream_socket();
   if (!socket.valid()) return failed(Step::Socket);
   // bind() gives the path the socket's own mode, so it is never more permissive than requested, and
-  // it does not follow a link at the path. Facts: UnixSocket.ItsPathGetsTheSocketsOwnMode,
+  // it does not follow a link at the path. Facts: UnixSocket.ThePathGetsTheModeOfTheSocket,
   // UnixSocket.BindNeverFollowsALinkAtTheEndOfThePath.
   if (::fchmod(socket.get(), request.mode) != 0) return failed(Step::SetOption);
   if (::bind(socket.get(), address.get(), DescriptorAddress::kSize) != 0) return failed(Step::Bind);
-  Outcome outcome = give_to(directory.get(), split.name.data(), request);
+  Outcome outcome = set_owner(directory.get(), split.name.data(), request);
   if (outcome.ok() && ::listen(socket.get(), request.backlog) != 0) outcome = failed(Step::Listen);
   if (!outcome.ok()) {
     ::unlinkat(directory.get(), split.name.data(), 0);

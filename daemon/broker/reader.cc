@@ -117,7 +117,7 @@ UniqueFd open_process(int proc, std::int32_t pid) {
 }
 
 /// Whether all four uids of the process are root's.
-bool is_roots(int process) {
+bool runs_as_root(int process) {
   const UniqueFd file = open_at(process, "status");
   std::array<char, 2048> text{};
   const ssize_t size = file.valid() ? fill(file.get(), text.data(), text.size()) : -1;
@@ -131,7 +131,8 @@ bool is_roots(int process) {
 /// Fact: ReaderRights.ReadsNoProcessOfAnotherUser
 bool may_be_read(int process) {
   std::array<char, 64> target;
-  return ::readlinkat(process, "ns/user", target.data(), target.size()) > 0 || is_roots(process);
+  return ::readlinkat(process, "ns/user", target.data(), target.size()) > 0 ||
+         runs_as_root(process);
 }
 
 bool answer_texts(int socket, int proc, Work& work) {
@@ -177,7 +178,7 @@ class OwnerSearch {
   [[nodiscard]] bool done() const { return links_ == 0 || found_ == inodes_; }
   [[nodiscard]] std::size_t bytes() const { return found_ * sizeof(SocketOwner); }
 
-  void look_at(int process, std::int32_t pid) {
+  void search_process(int process, std::int32_t pid) {
     const UniqueFd folder = open_at(process, "fd", kListFlags);
     if (!folder.valid()) return;
     alignas(dirent64) std::array<char, 8192> entries;
@@ -188,13 +189,13 @@ class OwnerSearch {
         const auto* entry = reinterpret_cast<const dirent64*>(entries.data() + at);  // getdents(2)
         at += entry->d_reclen;
         if (done()) return;
-        look_at_link(folder.get(), entry->d_name, pid);
+        check_link(folder.get(), entry->d_name, pid);
       }
     }
   }
 
  private:
-  void look_at_link(int folder, const char* name, std::int32_t pid) {
+  void check_link(int folder, const char* name, std::int32_t pid) {
     --links_;
     std::array<char, 40> target;
     const ssize_t size = ::readlinkat(folder, name, target.data(), target.size());
@@ -232,14 +233,14 @@ bool answer_owners(int socket, int proc, Work& work) {
     std::int32_t pid = 0;
     std::memcpy(&pid, work.payload.data() + i * sizeof pid, sizeof pid);
     const UniqueFd process = open_process(proc, pid);
-    if (process.valid()) search.look_at(process.get(), pid);
+    if (process.valid()) search.search_process(process.get(), pid);
   }
   return send(socket, {}, request, {work.answer.data(), search.bytes()});
 }
 
 /// Whether the file is in /proc or sysfs, whose contents the kernel generates on each read. True on
 /// failure.
-bool is_on_kernels_own(int fd) {
+bool is_on_pseudo_filesystem(int fd) {
   struct statfs about {};
   if (::fstatfs(fd, &about) != 0) return true;
   return about.f_type == PROC_SUPER_MAGIC || about.f_type == SYSFS_MAGIC;
@@ -255,7 +256,7 @@ UniqueFd open_file(const ReadRequest& request, const char* folder_path, const ch
   struct stat about {};
   if (::fstat(file.get(), &about) != 0) return {};
   errno = 0;
-  if (!S_ISREG(about.st_mode) || is_on_kernels_own(file.get())) errno = EINVAL;
+  if (!S_ISREG(about.st_mode) || is_on_pseudo_filesystem(file.get())) errno = EINVAL;
   if (errno == 0 && about.st_uid != request.owner) errno = EACCES;
   if (errno == 0 && about.st_size > static_cast<off_t>(request.limit)) errno = EFBIG;
   return errno == 0 ? std::move(file) : UniqueFd();

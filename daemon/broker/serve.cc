@@ -118,7 +118,7 @@ constexpr Capabilities kNeeded = bit(CAP_SYS_ADMIN) | bit(CAP_NET_BIND_SERVICE) 
 
 /// Makes an empty network namespace. It is owned by the user namespace just joined, so setns() back
 /// to it is permitted, which it would not be for the daemon's own.
-/// Fact: UserNamespace.OnceJoinedThereIsNoWayBack.
+/// Fact: UserNamespace.CannotBeLeftOnceJoined.
 Outcome make_home(UniqueFd& home) {
   if (::unshare(CLONE_NEWNET) != 0) return failed(Step::MakeHome);
   home = UniqueFd(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));

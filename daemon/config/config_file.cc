@@ -16,21 +16,21 @@ namespace portfwd {
 
 namespace {
 
-void check_intervals(Complaints& complaints, const Settings& settings) {
+void check_intervals(MistakeCollector& complaints, const Settings& settings) {
   if (settings.detect.min_interval <= settings.detect.max_interval) return;
-  const Place least = complaints.noted("detect", "min_interval");
-  complaints.add(least.line != 0 ? least : complaints.noted("detect", "max_interval"),
+  const Place least = complaints.place_of_key("detect", "min_interval");
+  complaints.add(least.line != 0 ? least : complaints.place_of_key("detect", "max_interval"),
                  "[detect] min_interval is longer than max_interval");
 }
 
 /// Requires two keys before other machines may connect, so that one slip opens no port to them.
-void check_remote(Complaints& complaints, const Settings& settings) {
+void check_remote(MistakeCollector& complaints, const Settings& settings) {
   constexpr std::string_view kRemedy =
       "is not a loopback address, so other machines could connect; to permit that, set "
       "allow_remote = true";
   const Settings::Host& host = settings.host;
   if (host.bind.is_remote() && !host.allow_remote) {
-    complaints.add(complaints.noted("host", "bind"),
+    complaints.add(complaints.place_of_key("host", "bind"),
                    fmt::format("[host] bind = \"{}\" {}", host.bind.only->text(), kRemedy));
   }
   for (const Rule& rule : settings.rules) {
@@ -41,7 +41,7 @@ void check_remote(Complaints& complaints, const Settings& settings) {
 }
 
 /// Checks that all host ports of a rule exist: they keep the distances of the rule's ports.
-void check_host_ports(Complaints& complaints, const Settings& settings) {
+void check_host_ports(MistakeCollector& complaints, const Settings& settings) {
   for (const Rule& rule : settings.rules) {
     if (!rule.host_port) continue;
     if (rule.ports.empty()) {
@@ -62,9 +62,9 @@ void check_host_ports(Complaints& complaints, const Settings& settings) {
 }
 
 /// Finds forwards that claim the same host port, and forwards with the same target.
-class TwinSearch {
+class DuplicateSearch {
  public:
-  explicit TwinSearch(Complaints& complaints) : complaints_(complaints) {}
+  explicit DuplicateSearch(MistakeCollector& complaints) : complaints_(complaints) {}
 
   void add(const DeclaredForward& forward) {
     if (forward.container.empty() || forward.target == Target()) return;
@@ -86,12 +86,12 @@ class TwinSearch {
   }
 
  private:
-  Complaints& complaints_;
+  MistakeCollector& complaints_;
   std::map<std::tuple<Direction, std::string_view, Target>, Place> targets_;
   std::map<std::pair<Protocol, Port>, Place> host_ports_;
 };
 
-void check_forwards(Complaints& complaints, const std::vector<DeclaredForward>& forwards) {
+void check_forwards(MistakeCollector& complaints, const std::vector<DeclaredForward>& forwards) {
   if (forwards.size() > kMostDeclaredForwards) {
     complaints.add(
         forwards[kMostDeclaredForwards].place,
@@ -99,7 +99,7 @@ void check_forwards(Complaints& complaints, const std::vector<DeclaredForward>& 
                     kMostDeclaredForwards, forwards.size()));
     return;
   }
-  TwinSearch twins(complaints);
+  DuplicateSearch twins(complaints);
   for (const DeclaredForward& forward : forwards) {
     if (forward.direction == Direction::Reverse && !forward.host_port) {
       complaints.add(forward.place,
@@ -114,7 +114,7 @@ void check_forwards(Complaints& complaints, const std::vector<DeclaredForward>& 
 
 }  // namespace
 
-void find_contradictions(Complaints& complaints, const Settings& settings) {
+void find_contradictions(MistakeCollector& complaints, const Settings& settings) {
   check_intervals(complaints, settings);
   check_remote(complaints, settings);
   check_host_ports(complaints, settings);
@@ -134,15 +134,17 @@ class Reader {
   void add_failure(const std::filesystem::path& file, const Error& why) {
     Mistake& mistake = mistakes_.emplace_back();
     mistake.place.file = file.string();
-    mistake.text = "cannot be read: " + why_unreadable(why);
+    mistake.text = "cannot be read: " + unreadable_reason(why);
   }
   Read finish();
 
  private:
-  void keep_mistakes() { std::ranges::move(complaints_.take(), std::back_inserter(mistakes_)); }
+  void keep_mistakes() {
+    std::ranges::move(complaints_.release_mistakes(), std::back_inserter(mistakes_));
+  }
 
   Settings settings_;
-  Complaints complaints_;
+  MistakeCollector complaints_;
   Mistakes mistakes_;
 };
 

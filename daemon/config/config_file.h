@@ -19,7 +19,7 @@ inline constexpr std::size_t kMostDeclaredForwards = 1024;
 
 /// Finds keys that contradict each other, in one file or across several: the last step of reading a
 /// configuration. @param settings of all files together, with the places of rules and forwards
-void find_contradictions(Complaints& complaints, const Settings& settings);
+void find_contradictions(MistakeCollector& complaints, const Settings& settings);
 
 /// @param files in order: a later file overrides the keys of an earlier one, and its rules and
 /// forwards come after that one's. Empty: the defaults.

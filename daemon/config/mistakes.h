@@ -43,10 +43,10 @@ using Mistakes = std::vector<Mistake>;
 // the places of keys, for contradictions that show only when everything is read. It accompanies
 // every value that is read, so it also holds what resolves the names of users. Owned by the reader
 // of the configuration. Keys are not known here.
-class Complaints {
+class MistakeCollector {
  public:
   /// @param users borrowed
-  explicit Complaints(UserNames& users) : users_(users) {}
+  explicit MistakeCollector(UserNames& users) : users_(users) {}
 
   [[nodiscard]] UserNames& users() const { return users_; }
   /// @param text may quote the file; unprintable characters become '?'
@@ -57,12 +57,12 @@ class Complaints {
                std::span<const std::string_view> known);
 
   /// Stores where `section` has this key; a later file overrides an earlier one.
-  void note(std::string_view section, const toml::key& name);
+  void record_place(std::string_view section, const toml::key& name);
   /// The stored place; empty when no file has that key.
-  [[nodiscard]] Place noted(std::string_view section, std::string_view key) const;
+  [[nodiscard]] Place place_of_key(std::string_view section, std::string_view key) const;
 
   /// Returns and removes the mistakes, sorted by file and line.
-  [[nodiscard]] Mistakes take();
+  [[nodiscard]] Mistakes release_mistakes();
 
  private:
   UserNames& users_;

@@ -11,7 +11,7 @@ namespace portfwd {
 
 namespace {
 
-std::optional<uid_t> ask(const std::string& name) {
+std::optional<uid_t> query_services(const std::string& name) {
   std::array<char, 16384> memory;
   passwd entry{};
   passwd* found = nullptr;
@@ -45,11 +45,11 @@ std::optional<uid_t> uid_in_passwd(std::string_view passwd, std::string_view nam
 
 std::optional<uid_t> UserNames::find(const std::string& name) {
   if (const auto uid = uid_in_passwd(read_small_file(file_).value_or(""), name)) return uid;
-  if (asks_) {
-    if (const auto uid = ask(name)) told_[name] = *uid;
+  if (may_query_) {
+    if (const auto uid = query_services(name)) resolved_[name] = *uid;
   }
-  const auto told = told_.find(name);
-  return told == told_.end() ? std::nullopt : std::optional(told->second);
+  const auto told = resolved_.find(name);
+  return told == resolved_.end() ? std::nullopt : std::optional(told->second);
 }
 
 }  // namespace portfwd

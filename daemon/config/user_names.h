@@ -21,15 +21,15 @@ class UserNames {
   /// @param file with the users of this machine
   explicit UserNames(std::string file = "/etc/passwd") : file_(std::move(file)) {}
 
-  /// Reads the file, then waits for the services of nsswitch.conf(5) unless stop_asking() was
+  /// Reads the file, then waits for the services of nsswitch.conf(5) unless stop_queries() was
   /// called.
   [[nodiscard]] std::optional<uid_t> find(const std::string& name);
-  void stop_asking() { asks_ = false; }
+  void stop_queries() { may_query_ = false; }
 
  private:
   std::string file_;
-  bool asks_ = true;
-  std::map<std::string, uid_t> told_;  ///< by name; resolved by a service
+  bool may_query_ = true;
+  std::map<std::string, uid_t> resolved_;  ///< by name; resolved by a service
 };
 
 }  // namespace portfwd

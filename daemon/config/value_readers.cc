@@ -66,11 +66,11 @@ std::optional<std::int64_t> integer_in(const Node& v, std::int64_t least, std::i
 
 /// Reads a value that must be one of a few words. @return its index among them
 template <std::size_t N>
-std::optional<std::size_t> choice(Complaints& c, const Node& v,
+std::optional<std::size_t> choice(MistakeCollector& c, const Node& v,
                                   const std::array<std::string_view, N>& words) {
-  const auto said = string_in(v);
-  for (std::size_t i = 0; said && i < N; ++i) {
-    if (words[i] == *said) return i;
+  const auto given = string_in(v);
+  for (std::size_t i = 0; given && i < N; ++i) {
+    if (words[i] == *given) return i;
   }
   std::string expected;
   for (std::size_t i = 0; i < N; ++i) {
@@ -82,8 +82,8 @@ std::optional<std::size_t> choice(Complaints& c, const Node& v,
 
 /// Reads a list, each entry with `entry`, which complains of each bad one.
 template <class T>
-std::optional<std::vector<T>> list(Complaints& c, const Node& v, std::string_view expected,
-                                   std::optional<T> (*entry)(Complaints&, const Node&)) {
+std::optional<std::vector<T>> list(MistakeCollector& c, const Node& v, std::string_view expected,
+                                   std::optional<T> (*entry)(MistakeCollector&, const Node&)) {
   const toml::array* all = v.as_array();
   if (all == nullptr) return c.expect(v, expected), std::nullopt;
   std::vector<T> out;
@@ -93,7 +93,7 @@ std::optional<std::vector<T>> list(Complaints& c, const Node& v, std::string_vie
   return out.size() == all->size() ? std::optional(std::move(out)) : std::nullopt;
 }
 
-std::optional<uid_t> user(Complaints& c, const Node& v) {
+std::optional<uid_t> user(MistakeCollector& c, const Node& v) {
   constexpr std::int64_t kLast = std::numeric_limits<uid_t>::max() - 1;  // -1 is not a user
   if (const auto number = integer_in(v, 0, kLast)) return static_cast<uid_t>(*number);
   if (const auto name = string_in(v)) {
@@ -105,18 +105,18 @@ std::optional<uid_t> user(Complaints& c, const Node& v) {
 
 }  // namespace
 
-std::optional<bool> boolean(Complaints& c, const Node& v) {
+std::optional<bool> boolean(MistakeCollector& c, const Node& v) {
   if (!v.is_boolean()) return c.expect(v, "true or false"), std::nullopt;
   return v.value<bool>();
 }
 
-std::optional<unsigned> count(Complaints& c, const Node& v) {
+std::optional<unsigned> count(MistakeCollector& c, const Node& v) {
   const auto number = integer_in(v, 0, std::numeric_limits<int>::max());
   if (!number) return c.expect(v, "a whole number, 0 or more"), std::nullopt;
   return static_cast<unsigned>(*number);
 }
 
-std::optional<double> percentage(Complaints& c, const Node& v) {
+std::optional<double> percentage(MistakeCollector& c, const Node& v) {
   const auto percent = v.is_number() ? v.value<double>() : std::nullopt;
   if (!percent || !(*percent >= 0.01 && *percent <= 100)) {
     return c.expect(v, "a percentage of one core, 0.01 to 100"), std::nullopt;
@@ -124,63 +124,63 @@ std::optional<double> percentage(Complaints& c, const Node& v) {
   return percent;
 }
 
-std::optional<Duration> duration(Complaints& c, const Node& v) {
-  const auto said = string_in(v);
-  const auto parsed = said ? parse_duration(*said) : std::nullopt;
+std::optional<Duration> duration(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  const auto parsed = given ? parse_duration(*given) : std::nullopt;
   if (!parsed) c.expect(v, "a duration such as \"250ms\", \"2s\" or \"1min\", at most \"24h\"");
   return parsed;
 }
 
-std::optional<Duration> interval(Complaints& c, const Node& v) {
+std::optional<Duration> interval(MistakeCollector& c, const Node& v) {
   const auto read = duration(c, v);
   if (!read || *read >= std::chrono::milliseconds(1)) return read;
   return c.expect(v, "a duration of at least \"1ms\""), std::nullopt;
 }
 
-std::optional<std::string> text(Complaints& c, const Node& v) {
-  const auto said = string_in(v);
-  if (!said || said->size() > kLongestText) {
+std::optional<std::string> text(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  if (!given || given->size() > kLongestText) {
     return c.expect(v, "a string in quotes of at most 256 bytes"), std::nullopt;
   }
-  return std::string(*said);
+  return std::string(*given);
 }
 
-std::optional<std::string> name(Complaints& c, const Node& v) {
-  const auto said = string_in(v);
-  if (!said || said->empty() || said->size() > kLongestText) {
+std::optional<std::string> name(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  if (!given || given->empty() || given->size() > kLongestText) {
     return c.expect(v, "a name in quotes of at most 256 bytes"), std::nullopt;
   }
-  return std::string(*said);
+  return std::string(*given);
 }
 
-std::optional<std::string> pattern(Complaints& c, const Node& v) {
-  const auto said = string_in(v);
-  if (!said || said->empty()) {
+std::optional<std::string> pattern(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  if (!given || given->empty()) {
     return c.expect(v, "a name or a shell pattern such as \"db-*\""), std::nullopt;
   }
-  return std::string(*said);
+  return std::string(*given);
 }
 
-std::optional<Regex> regex(Complaints& c, const Node& v) {
-  const auto said = string_in(v);
-  if (!said) return c.expect(v, "a regular expression in quotes"), std::nullopt;
-  auto compiled = Regex::compile(*said);
+std::optional<Regex> regex(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  if (!given) return c.expect(v, "a regular expression in quotes"), std::nullopt;
+  auto compiled = Regex::compile(*given);
   if (compiled) return std::move(*compiled);
   c.expect(v, fmt::format("a regular expression (RE2): {}", compiled.error().text));
   return std::nullopt;
 }
 
-std::optional<uid_t> uid(Complaints& c, const Node& v) {
+std::optional<uid_t> uid(MistakeCollector& c, const Node& v) {
   const auto number = integer_in(v, 0, std::numeric_limits<uid_t>::max());
   if (!number) return c.expect(v, "a user id of the container, 0 or more"), std::nullopt;
   return static_cast<uid_t>(*number);
 }
 
-std::optional<std::vector<uid_t>> users(Complaints& c, const Node& v) {
+std::optional<std::vector<uid_t>> users(MistakeCollector& c, const Node& v) {
   return list(c, v, "a list of users such as [\"alice\", 1001]", user);
 }
 
-std::optional<std::map<std::string, std::string>> labels(Complaints& c, const Node& v) {
+std::optional<std::map<std::string, std::string>> labels(MistakeCollector& c, const Node& v) {
   const toml::table* table = v.as_table();
   if (table == nullptr) {
     return c.expect(v, "label names with a shell pattern each, such as {stage = \"test-*\"}"),
@@ -193,103 +193,103 @@ std::optional<std::map<std::string, std::string>> labels(Complaints& c, const No
   return out.size() == table->size() ? std::optional(std::move(out)) : std::nullopt;
 }
 
-std::optional<Port> port(Complaints& c, const Node& v) {
+std::optional<Port> port(MistakeCollector& c, const Node& v) {
   const auto number = integer_in(v, 1, 65535);
   if (!number) return c.expect(v, "a port, 1 to 65535"), std::nullopt;
   return static_cast<Port>(*number);
 }
 
-std::optional<PortRange> port_range(Complaints& c, const Node& v) {
+std::optional<PortRange> port_range(MistakeCollector& c, const Node& v) {
   std::optional<PortRange> range;
   if (const auto number = integer_in(v, 1, 65535)) {
     range = PortRange{static_cast<Port>(*number), static_cast<Port>(*number)};
-  } else if (const auto said = string_in(v)) {
-    range = parse_port_range(*said);
+  } else if (const auto given = string_in(v)) {
+    range = parse_port_range(*given);
   }
   if (!range) c.expect(v, "a port (1-65535) or a range such as \"5000-6000\"");
   return range;
 }
 
-std::optional<PortRanges> port_list(Complaints& c, const Node& v) {
+std::optional<PortRanges> port_list(MistakeCollector& c, const Node& v) {
   return list(c, v, "a list of ports and ranges such as [22, \"5000-6000\"]", port_range);
 }
 
-std::optional<PortRanges> some_ports(Complaints& c, const Node& v) {
+std::optional<PortRanges> some_ports(MistakeCollector& c, const Node& v) {
   auto ports = port_list(c, v);
   if (!ports || !ports->empty()) return ports;
   return c.expect(v, "at least one port; a rule without `ports` applies to all ports"),
          std::nullopt;
 }
 
-std::optional<Target> target(Complaints& c, const Node& v) {
+std::optional<Target> target(MistakeCollector& c, const Node& v) {
   std::optional<Target> parsed;
   if (const auto number = integer_in(v, 1, 65535)) {
     parsed = Target{Protocol::Tcp, static_cast<Port>(*number)};
-  } else if (const auto said = string_in(v)) {
-    parsed = parse_target(*said);
+  } else if (const auto given = string_in(v)) {
+    parsed = parse_target(*given);
   }
   if (parsed && parsed->port() == nullptr) parsed.reset();  // other kinds cannot be forwarded yet
   if (!parsed) c.expect(v, "a port in the container, such as \"8080\" or \"53/udp\"");
   return parsed;
 }
 
-std::optional<IpAddress> address(Complaints& c, const Node& v) {
-  const auto said = string_in(v);
-  const auto parsed = said ? IpAddress::parse(*said) : std::nullopt;
+std::optional<IpAddress> address(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  const auto parsed = given ? IpAddress::parse(*given) : std::nullopt;
   if (!parsed) c.expect(v, "an IPv4 or IPv6 address");
   return parsed;
 }
 
-std::optional<std::vector<IpAddress>> address_list(Complaints& c, const Node& v) {
+std::optional<std::vector<IpAddress>> address_list(MistakeCollector& c, const Node& v) {
   return list(c, v, "a list of addresses such as [\"127.0.0.11\"]", address);
 }
 
-std::optional<Bind> bind(Complaints& c, const Node& v) {
-  const auto said = string_in(v);
-  if (said == "localhost") return Bind{};
-  const auto parsed = said ? IpAddress::parse(*said) : std::nullopt;
+std::optional<Bind> bind(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  if (given == "localhost") return Bind{};
+  const auto parsed = given ? IpAddress::parse(*given) : std::nullopt;
   if (!parsed) return c.expect(v, "\"localhost\" or one address"), std::nullopt;
   return Bind{parsed};
 }
 
-std::optional<std::optional<Duration>> poll_interval(Complaints& c, const Node& v) {
+std::optional<std::optional<Duration>> poll_interval(MistakeCollector& c, const Node& v) {
   if (string_in(v) == "auto") return std::optional<Duration>();
   if (const auto read = interval(c, v)) return read;
   return std::nullopt;
 }
 
-std::optional<Allocation> allocation(Complaints& c, const Node& v) {
+std::optional<Allocation> allocation(MistakeCollector& c, const Node& v) {
   constexpr std::array<std::string_view, 2> kWords{"same-port", "per-container"};
   const auto i = choice(c, v, kWords);
   return i ? std::optional(static_cast<Allocation>(*i)) : std::nullopt;
 }
 
-std::optional<Direction> direction(Complaints& c, const Node& v) {
+std::optional<Direction> direction(MistakeCollector& c, const Node& v) {
   constexpr std::array<std::string_view, 2> kWords{"in", "reverse"};
   const auto i = choice(c, v, kWords);
   return i ? std::optional(static_cast<Direction>(*i)) : std::nullopt;
 }
 
-std::optional<Protocol> protocol(Complaints& c, const Node& v) {
+std::optional<Protocol> protocol(MistakeCollector& c, const Node& v) {
   constexpr std::array<std::string_view, 2> kWords{"tcp", "udp"};
   const auto i = choice(c, v, kWords);
   return i ? std::optional(static_cast<Protocol>(*i)) : std::nullopt;
 }
 
-std::optional<ProxyProtocol> proxy_protocol(Complaints& c, const Node& v) {
+std::optional<ProxyProtocol> proxy_protocol(MistakeCollector& c, const Node& v) {
   constexpr std::array<std::string_view, 3> kWords{"off", "v1", "v2"};
   const auto i = choice(c, v, kWords);
   return i ? std::optional(static_cast<ProxyProtocol>(*i)) : std::nullopt;
 }
 
-std::optional<std::string> on_auto_forward(Complaints& c, const Node& v) {
+std::optional<std::string> on_auto_forward(MistakeCollector& c, const Node& v) {
   constexpr std::array<std::string_view, 5> kWords{"notify", "silent", "open-browser",
                                                    "open-browser-once", "ignore"};
   const auto i = choice(c, v, kWords);
   return i ? std::optional(std::string(kWords[*i])) : std::nullopt;
 }
 
-std::optional<std::string> scheme(Complaints& c, const Node& v) {
+std::optional<std::string> scheme(MistakeCollector& c, const Node& v) {
   constexpr std::array<std::string_view, 2> kWords{"http", "https"};
   const auto i = choice(c, v, kWords);
   return i ? std::optional(std::string(kWords[*i])) : std::nullopt;
@@ -307,11 +307,11 @@ using Ports = Settings::Ports;
 template <class Section>
 struct Key {
   std::string_view name;
-  void (*read)(Complaints&, const toml::node&, Section&);
+  void (*read)(MistakeCollector&, const toml::node&, Section&);
 };
 
 template <auto Member, auto Read, class Section>
-void set(Complaints& complaints, const toml::node& value, Section& section) {
+void set(MistakeCollector& complaints, const toml::node& value, Section& section) {
   auto read = Read(complaints, value);
   if (!read) return;
   if constexpr (std::is_same_v<std::decay_t<decltype(section.*Member)>, decltype(read)>) {
@@ -322,7 +322,7 @@ void set(Complaints& complaints, const toml::node& value, Section& section) {
 }
 
 /// A rule's `label`: a table is a condition, a string is the label that its forwards get.
-void set_label(Complaints& complaints, const toml::node& value, Rule& rule) {
+void set_label(MistakeCollector& complaints, const toml::node& value, Rule& rule) {
   if (value.is_table()) return set<&Rule::labels, read::labels>(complaints, value, rule);
   set<&Rule::label, read::text>(complaints, value, rule);
 }
@@ -389,7 +389,7 @@ constexpr std::array kForwardKeys{
 constexpr std::array<std::string_view, 5> kSections{"detect", "host", "ports", "rule", "forward"};
 
 template <class Section, std::size_t N>
-void read_keys(Complaints& complaints, std::string_view section, const toml::table& table,
+void read_keys(MistakeCollector& complaints, std::string_view section, const toml::table& table,
                const std::array<Key<Section>, N>& keys, Section& out) {
   std::array<std::string_view, N> names;
   std::ranges::transform(keys, names.begin(), &Key<Section>::name);
@@ -398,7 +398,7 @@ void read_keys(Complaints& complaints, std::string_view section, const toml::tab
     if (known == keys.end()) {
       complaints.unknown(name, "key", names);
     } else {
-      complaints.note(section, name);
+      complaints.record_place(section, name);
       known->read(complaints, value, out);
     }
   }
@@ -406,7 +406,7 @@ void read_keys(Complaints& complaints, std::string_view section, const toml::tab
 
 /// Reads a [section].
 template <class Section, std::size_t N>
-void read_one(Complaints& complaints, std::string_view section, const toml::node& value,
+void read_one(MistakeCollector& complaints, std::string_view section, const toml::node& value,
               const std::array<Key<Section>, N>& keys, Section& out) {
   if (const toml::table* table = value.as_table()) {
     return read_keys(complaints, section, *table, keys, out);
@@ -416,7 +416,7 @@ void read_one(Complaints& complaints, std::string_view section, const toml::node
 
 /// Reads all [[section]]. @param required keys that each of them must have
 template <class Section, std::size_t N>
-void read_all(Complaints& complaints, std::string_view section, const toml::node& value,
+void read_all(MistakeCollector& complaints, std::string_view section, const toml::node& value,
               const std::array<Key<Section>, N>& keys,
               std::initializer_list<std::string_view> required, std::vector<Section>& out) {
   const toml::array* array = value.as_array();
@@ -439,7 +439,7 @@ void read_all(Complaints& complaints, std::string_view section, const toml::node
 
 }  // namespace
 
-void read_sections(Complaints& complaints, const toml::table& root, Settings& settings) {
+void read_sections(MistakeCollector& complaints, const toml::table& root, Settings& settings) {
   for (const auto& [name, value] : root) {
     const std::string_view section = name.str();
     if (section == "detect") {

@@ -28,42 +28,44 @@ namespace portfwd::read {
 
 using Node = toml::node;
 
-std::optional<bool> boolean(Complaints& c, const Node& v);
-std::optional<unsigned> count(Complaints& c, const Node& v);       ///< 0 ... INT_MAX
-std::optional<double> percentage(Complaints& c, const Node& v);    ///< 0.01 ... 100
-std::optional<Duration> duration(Complaints& c, const Node& v);    ///< 0 ... 24 h
-std::optional<Duration> interval(Complaints& c, const Node& v);    ///< at least 1 ms
-std::optional<std::string> text(Complaints& c, const Node& v);     ///< at most 256 bytes
-std::optional<std::string> name(Complaints& c, const Node& v);     ///< not empty, at most 256 bytes
-std::optional<std::string> pattern(Complaints& c, const Node& v);  ///< shell pattern, not empty
-std::optional<Regex> regex(Complaints& c, const Node& v);
-std::optional<uid_t> uid(Complaints& c, const Node& v);
-std::optional<std::vector<uid_t>> users(Complaints& c, const Node& v);  ///< names or numbers
-std::optional<std::map<std::string, std::string>> labels(Complaints& c, const Node& v);
+std::optional<bool> boolean(MistakeCollector& c, const Node& v);
+std::optional<unsigned> count(MistakeCollector& c, const Node& v);     ///< 0 ... INT_MAX
+std::optional<double> percentage(MistakeCollector& c, const Node& v);  ///< 0.01 ... 100
+std::optional<Duration> duration(MistakeCollector& c, const Node& v);  ///< 0 ... 24 h
+std::optional<Duration> interval(MistakeCollector& c, const Node& v);  ///< at least 1 ms
+std::optional<std::string> text(MistakeCollector& c, const Node& v);   ///< at most 256 bytes
+std::optional<std::string> name(MistakeCollector& c,
+                                const Node& v);  ///< not empty, at most 256 bytes
+std::optional<std::string> pattern(MistakeCollector& c,
+                                   const Node& v);  ///< shell pattern, not empty
+std::optional<Regex> regex(MistakeCollector& c, const Node& v);
+std::optional<uid_t> uid(MistakeCollector& c, const Node& v);
+std::optional<std::vector<uid_t>> users(MistakeCollector& c, const Node& v);  ///< names or numbers
+std::optional<std::map<std::string, std::string>> labels(MistakeCollector& c, const Node& v);
 
-std::optional<Port> port(Complaints& c, const Node& v);
-std::optional<PortRange> port_range(Complaints& c, const Node& v);
-std::optional<PortRanges> port_list(Complaints& c, const Node& v);
-std::optional<PortRanges> some_ports(Complaints& c, const Node& v);  ///< at least one
-std::optional<Target> target(Complaints& c, const Node& v);
-std::optional<IpAddress> address(Complaints& c, const Node& v);
-std::optional<std::vector<IpAddress>> address_list(Complaints& c, const Node& v);
-std::optional<Bind> bind(Complaints& c, const Node& v);
+std::optional<Port> port(MistakeCollector& c, const Node& v);
+std::optional<PortRange> port_range(MistakeCollector& c, const Node& v);
+std::optional<PortRanges> port_list(MistakeCollector& c, const Node& v);
+std::optional<PortRanges> some_ports(MistakeCollector& c, const Node& v);  ///< at least one
+std::optional<Target> target(MistakeCollector& c, const Node& v);
+std::optional<IpAddress> address(MistakeCollector& c, const Node& v);
+std::optional<std::vector<IpAddress>> address_list(MistakeCollector& c, const Node& v);
+std::optional<Bind> bind(MistakeCollector& c, const Node& v);
 
 /// Nothing in the inner optional means "auto".
-std::optional<std::optional<Duration>> poll_interval(Complaints& c, const Node& v);
-std::optional<Allocation> allocation(Complaints& c, const Node& v);
-std::optional<Direction> direction(Complaints& c, const Node& v);
-std::optional<Protocol> protocol(Complaints& c, const Node& v);
-std::optional<ProxyProtocol> proxy_protocol(Complaints& c, const Node& v);
-std::optional<std::string> on_auto_forward(Complaints& c, const Node& v);
-std::optional<std::string> scheme(Complaints& c, const Node& v);
+std::optional<std::optional<Duration>> poll_interval(MistakeCollector& c, const Node& v);
+std::optional<Allocation> allocation(MistakeCollector& c, const Node& v);
+std::optional<Direction> direction(MistakeCollector& c, const Node& v);
+std::optional<Protocol> protocol(MistakeCollector& c, const Node& v);
+std::optional<ProxyProtocol> proxy_protocol(MistakeCollector& c, const Node& v);
+std::optional<std::string> on_auto_forward(MistakeCollector& c, const Node& v);
+std::optional<std::string> scheme(MistakeCollector& c, const Node& v);
 }  // namespace portfwd::read
 
 namespace portfwd {
 
 /// Reads all sections of one file into `settings`: keys replace what is there, rules and forwards
 /// are appended. What is wrong goes into the complaints.
-void read_sections(Complaints& complaints, const toml::table& root, Settings& settings);
+void read_sections(MistakeCollector& complaints, const toml::table& root, Settings& settings);
 
 }  // namespace portfwd

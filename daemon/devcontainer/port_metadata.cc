@@ -150,7 +150,7 @@ std::optional<ServicePort> parse_service_port(std::string_view text) {
 
 /// What is wrong with a text that is not a port, a range or a service's port, but may be meant as
 /// one; "" for other texts.
-std::string wrong_with_port(std::string_view text) {
+std::string port_error(std::string_view text) {
   if (text.contains("${")) {
     return "the only known variables are ${localEnv:NAME} and ${localEnv:NAME:DEFAULT}";
   }
@@ -175,7 +175,7 @@ std::string wrong_with_port(std::string_view text) {
 
 // ---- wanted ports ------------------------------------------------------------------------------
 
-void want(PortMetadata& into, WantedPort wanted) {
+void add_wanted(PortMetadata& into, WantedPort wanted) {
   const auto same = [&](const WantedPort& w) {
     return w.service == wanted.service && w.port == wanted.port;
   };
@@ -183,17 +183,17 @@ void want(PortMetadata& into, WantedPort wanted) {
   if (into.wanted.size() < kMostPorts) into.wanted.push_back(std::move(wanted));
 }
 
-void read_forward_port(PortMetadata& into, const Json& said, const Environment& environment) {
-  const Json value = substituted_in(said, environment);
-  if (const auto port = read_port(value)) return want(into, {"", *port, {}});
+void read_forward_port(PortMetadata& into, const Json& given, const Environment& environment) {
+  const Json value = substituted_in(given, environment);
+  if (const auto port = read_port(value)) return add_wanted(into, {"", *port, {}});
   if (value.is_string()) {
     if (const auto at = parse_service_port(value.get_ref<const std::string&>())) {
-      return want(into, {at->service, at->port, {}});
+      return add_wanted(into, {at->service, at->port, {}});
     }
   }
-  std::string wrong = value.is_string() ? wrong_with_port(value.get_ref<const std::string&>()) : "";
+  std::string wrong = value.is_string() ? port_error(value.get_ref<const std::string&>()) : "";
   if (wrong.empty()) wrong = "it is neither a port nor \"service:port\"";
-  complain(into, fmt::format("forwardPorts: {}: {}", shown(said), wrong));
+  complain(into, fmt::format("forwardPorts: {}: {}", shown(given), wrong));
 }
 
 /// Parses an argument of docker's -p: PORT, HOST:PORT or ADDRESS:HOST:PORT. The address is ignored.
@@ -208,8 +208,8 @@ std::optional<WantedPort> parse_app_port(std::string_view text) {
   return WantedPort{"", *inside, host};
 }
 
-void read_app_port(PortMetadata& into, const Json& said, const Environment& environment) {
-  const Json value = substituted_in(said, environment);
+void read_app_port(PortMetadata& into, const Json& given, const Environment& environment) {
+  const Json value = substituted_in(given, environment);
   std::optional<WantedPort> wanted;
   if (const auto port = read_port(value)) {
     wanted = WantedPort{"", *port, {}};
@@ -217,18 +217,18 @@ void read_app_port(PortMetadata& into, const Json& said, const Environment& envi
     wanted = parse_app_port(value.get_ref<const std::string&>());
   }
   if (!wanted) {
-    return complain(
-        into, fmt::format("appPort: {}: it is neither a port nor \"host:container\"", shown(said)));
+    return complain(into, fmt::format("appPort: {}: it is neither a port nor \"host:container\"",
+                                      shown(given)));
   }
   if (wanted->host_port && *wanted->host_port < kFirstHostPort) {
     complain(into,
              fmt::format("appPort: {} requests a host port below {}, which only the user can: "
                          "another one is used",
-                         shown(said), kFirstHostPort));
+                         shown(given), kFirstHostPort));
     wanted->host_port.reset();
   }
   wanted->by_engine = true;
-  want(into, *wanted);
+  add_wanted(into, *wanted);
 }
 
 /// Reads one value or a list of values, up to the limit.
@@ -293,20 +293,20 @@ Answer<Regex> compile(std::string_view text, Reading& reading) {
   return regex;
 }
 
-Answer<PortSelector> parse_selector(std::string_view said, Reading& reading) {
-  if (said.size() > kContainersRegex.longest) {
+Answer<PortSelector> parse_selector(std::string_view given, Reading& reading) {
+  if (given.size() > kContainersRegex.longest) {
     return reject(fmt::format("it has more than {} bytes", kContainersRegex.longest));
   }
-  const std::string key = substituted(said, reading.environment);
+  const std::string key = substituted(given, reading.environment);
   if (const auto range = parse_port_range(key)) return *range;
   if (const auto service = parse_service_port(key)) {
     if (!service->service.empty()) return *service;
     return PortRange{service->port, service->port};
   }
-  if (std::string wrong = wrong_with_port(key); !wrong.empty()) return reject(wrong);
+  if (std::string wrong = port_error(key); !wrong.empty()) return reject(wrong);
   auto regex = compile(key, reading);
   if (regex) return *std::move(regex);
-  if (key == said) return std::unexpected(regex.error());
+  if (key == given) return std::unexpected(regex.error());
   return reject("with its variables replaced it is not a regular expression");
 }
 
@@ -386,7 +386,7 @@ PortMetadata parse_port_metadata(std::string_view text, const Environment& envir
 }
 
 PortMetadata merge(PortMetadata earlier, PortMetadata later) {
-  for (WantedPort& port : later.wanted) want(earlier, std::move(port));
+  for (WantedPort& port : later.wanted) add_wanted(earlier, std::move(port));
   for (PortMetadata::Entry& entry : later.attributes) set(earlier.attributes, std::move(entry));
   if (later.others) earlier.others = std::move(later.others);
   for (std::string& complaint : later.complaints) complain(earlier, std::move(complaint));

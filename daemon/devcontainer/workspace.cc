@@ -92,7 +92,7 @@ std::vector<ConfigPlace> config_places(const std::map<std::string, std::string>&
   return places;
 }
 
-std::string why_not_read(const ConfigPlace& place, const Error& error) {
+std::string describe_read_failure(const ConfigPlace& place, const Error& error) {
   const auto say = [&](std::string_view why) {
     return fmt::format("cannot read {}: {}", place.text(), why);
   };

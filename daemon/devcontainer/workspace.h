@@ -48,6 +48,6 @@ struct ConfigPlace {
     const std::map<std::string, std::string>& labels);
 
 /// Why the file at that place was not read, as a sentence.
-[[nodiscard]] std::string why_not_read(const ConfigPlace& place, const Error& error);
+[[nodiscard]] std::string describe_read_failure(const ConfigPlace& place, const Error& error);
 
 }  // namespace portfwd::devcontainer

@@ -21,7 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 using Kind = Refusal::Kind;
 
-constexpr Duration kSecondLook = 250ms;
+constexpr Duration kSecondCheckDelay = 250ms;
 constexpr std::size_t kMountinfoLimit = 1 << 20;
 
 }  // namespace
@@ -38,38 +38,38 @@ Result<PinnedProcess> pin_process(const ProcDir& proc, pid_t pid) {
 // --- namespaces that are not visible or not accessible -------------------------------------------
 
 UnseenNamespaces::UnseenNamespaces(EventLoop& loop, ProcessTable& table,
-                                   std::move_only_function<void()> on_second_look)
+                                   std::move_only_function<void()> on_second_check)
     : loop_(loop),
       table_(table),
-      on_second_look_(std::move(on_second_look)),
-      second_look_(loop, [this] { look_again(); }) {}
+      on_second_check_(std::move(on_second_check)),
+      second_check_(loop, [this] { recheck(); }) {}
 
 bool UnseenNamespaces::confirm(std::uint64_t netns) {
   assert(netns != 0);
   const TimePoint now = loop_.now();
-  const TimePoint second = first_look_.try_emplace(netns, now).first->second + kSecondLook;
+  const TimePoint second = first_check_.try_emplace(netns, now).first->second + kSecondCheckDelay;
   if (now >= second) return true;
-  if (!second_look_.armed()) second_look_.arm_at(second);
+  if (!second_check_.armed()) second_check_.arm_at(second);
   return false;
 }
 
 /// Namespaces without processes are forgotten, because a new one may get the same inode.
-void UnseenNamespaces::look_again() {
+void UnseenNamespaces::recheck() {
   std::vector<pid_t> pids;
   for (const ProcessTable::Process& process : table_.all()) {
-    if (first_look_.contains(process.netns)) pids.push_back(process.pid);
+    if (first_check_.contains(process.netns)) pids.push_back(process.pid);
   }
-  for (const pid_t pid : pids) (void)table_.look_at(pid, loop_.now());
+  for (const pid_t pid : pids) (void)table_.check_now(pid, loop_.now());
   std::set<std::uint64_t> in_use;
   for (const ProcessTable::Process& process : table_.all()) in_use.insert(process.netns);
-  std::erase_if(first_look_, [&](const auto& one) { return !in_use.contains(one.first); });
-  on_second_look_();
+  std::erase_if(first_check_, [&](const auto& one) { return !in_use.contains(one.first); });
+  on_second_check_();
 }
 
 // --- containers of processes ---------------------------------------------------------------------
 
 ContainerInspector::ContainerInspector(const Parts& parts, std::string netns_folder,
-                                       std::move_only_function<void()> on_second_look)
+                                       std::move_only_function<void()> on_second_check)
     : proc_(parts.proc),
       facts_(parts.facts),
       identifier_(parts.identifier),
@@ -77,7 +77,7 @@ ContainerInspector::ContainerInspector(const Parts& parts, std::string netns_fol
       table_(parts.table),
       mounts_(parts.mounts),
       netns_folder_(std::move(netns_folder)),
-      unseen_(parts.loop, parts.table, std::move(on_second_look)) {}
+      unseen_(parts.loop, parts.table, std::move(on_second_check)) {}
 
 /// The network namespace of another user's process cannot be opened; the inode of its /proc/PID/net
 /// files identifies it instead. A process on the host's network may be of either kind.
@@ -134,7 +134,7 @@ bool ContainerInspector::describe_on_host(DiscoveredContainer& found) const {
 }
 
 bool ContainerInspector::describe_unseen(DiscoveredContainer& found, const ContainerKey& key) {
-  if (!is_lasting(found.pid, key.netns)) return false;
+  if (!stays_inaccessible(found.pid, key.netns)) return false;
   unseen_.forget(key.netns);
   found.identity = identity_of(found.pid, key.netns);
   found.inaccessible =
@@ -151,7 +151,7 @@ bool ContainerInspector::describe_seen(DiscoveredContainer& found, const Contain
     outside_.insert(key.netns);
     return false;
   }
-  if (closed && !is_lasting(found.pid, key.netns)) return false;
+  if (closed && !stays_inaccessible(found.pid, key.netns)) return false;
   unseen_.forget(key.netns);
   found.uid = verdict.owner;
   found.inaccessible = verdict.inaccessible;
@@ -168,7 +168,7 @@ bool ContainerInspector::describe_seen(DiscoveredContainer& found, const Contain
 }
 
 /// If root's engine made the cgroup, no second check is needed.
-bool ContainerInspector::is_lasting(pid_t pid, std::uint64_t netns) {
+bool ContainerInspector::stays_inaccessible(pid_t pid, std::uint64_t netns) {
   return identifier_.is_roots_by_cgroup(pid) || unseen_.confirm(netns);
 }
 
@@ -208,8 +208,8 @@ Identity ContainerInspector::identity_of(pid_t pid, std::uint64_t netns) const {
   return identity;
 }
 
-bool ContainerInspector::is_plumbing(pid_t pid) const {
-  return names::is_plumbing(proc_.comm(pid)) || is_rootlessport(pid);
+bool ContainerInspector::is_engine_process(pid_t pid) const {
+  return names::is_engine_process(proc_.comm(pid)) || is_rootlessport(pid);
 }
 
 /// The child of rootlessport executes /proc/self/exe, so its comm is "exe".
@@ -224,7 +224,7 @@ bool ContainerInspector::is_rootlessport(pid_t pid) const {
 
 namespace {
 
-Refusal why_not_pinned(pid_t pid, const Error& error) {
+Refusal pin_refusal(pid_t pid, const Error& error) {
   if (error.code == EACCES || error.code == EPERM) {
     return {Kind::Inaccessible,
             fmt::format("cannot attach process {}: it belongs to another user; run portfwd as that "
@@ -262,7 +262,7 @@ Answer<void> check_allowed(const Boundary& boundary, const Netns& netns,
 Answer<const Container*> AttachRequests::attach_pid(pid_t pid, std::string_view name) {
   if (pid <= 0) return refuse(Kind::InvalidArgument, "cannot attach the process: pid below 1");
   auto pinned = pin_process(proc_, pid);
-  if (!pinned) return std::unexpected(why_not_pinned(pid, pinned.error()));
+  if (!pinned) return std::unexpected(pin_refusal(pid, pinned.error()));
   const Boundary::Verdict verdict = boundary_.judge(pinned->netns);
   if (auto allowed = check_allowed(boundary_, pinned->netns, verdict); !allowed) {
     return std::unexpected(allowed.error());

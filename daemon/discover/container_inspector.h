@@ -34,28 +34,29 @@ struct PinnedProcess {
 
 // Network namespaces that were not visible or not accessible at their first check. A namespace is
 // inaccessible for a moment while a runtime prepares the container, even if the user owns it.
-// Therefore only a second check, after kSecondLook, is final. Owned by the ContainerInspector.
+// Therefore only a second check, after kSecondCheckDelay, is final. Owned by the
+// ContainerInspector.
 class UnseenNamespaces {
  public:
   /// @param table borrowed; its processes in such namespaces are checked again
-  /// @param on_second_look called after that
+  /// @param on_second_check called after that
   UnseenNamespaces(EventLoop& loop, ProcessTable& table,
-                   std::move_only_function<void()> on_second_look);
+                   std::move_only_function<void()> on_second_check);
 
   /// Whether this is the second check of the namespace. The first call records the first check and
   /// schedules the second.
   [[nodiscard]] bool confirm(std::uint64_t netns);
   /// The namespace has been judged.
-  void forget(std::uint64_t netns) { first_look_.erase(netns); }
+  void forget(std::uint64_t netns) { first_check_.erase(netns); }
 
  private:
-  void look_again();
+  void recheck();
 
   EventLoop& loop_;
   ProcessTable& table_;
-  std::move_only_function<void()> on_second_look_;
-  std::map<std::uint64_t, TimePoint> first_look_;
-  Timer second_look_;
+  std::move_only_function<void()> on_second_check_;
+  std::map<std::uint64_t, TimePoint> first_check_;
+  Timer second_check_;
 };
 
 // Describes the containers of processes and named namespaces. Owned by Discovery.
@@ -72,9 +73,9 @@ class ContainerInspector {
     const MountWatch& mounts;
   };
   /// @param netns_folder where `ip netns` mounts its namespaces
-  /// @param on_second_look called when containers that could not be described may be now
+  /// @param on_second_check called when containers that could not be described may be now
   ContainerInspector(const Parts& parts, std::string netns_folder,
-                     std::move_only_function<void()> on_second_look);
+                     std::move_only_function<void()> on_second_check);
 
   /// Pin the process by a pidfd. @param netns as in ContainerKey
   /// @return pid and namespace; the owner only if the namespace is the host's or not visible.
@@ -94,7 +95,7 @@ class ContainerInspector {
   /// of the namespace.
   [[nodiscard]] Identity identity_of(pid_t pid, std::uint64_t netns) const;
   /// Whether the process only serves the engine. Such a process cannot be an anchor.
-  [[nodiscard]] bool is_plumbing(pid_t pid) const;
+  [[nodiscard]] bool is_engine_process(pid_t pid) const;
 
   /// Whether the namespace was judged not to concern the daemon.
   [[nodiscard]] bool is_outside(std::uint64_t netns) const { return outside_.contains(netns); }
@@ -108,7 +109,7 @@ class ContainerInspector {
   [[nodiscard]] bool describe_unseen(DiscoveredContainer& found, const ContainerKey& key);
   [[nodiscard]] bool describe_seen(DiscoveredContainer& found, const ContainerKey& key);
   /// Whether the namespace will stay invisible or inaccessible.
-  [[nodiscard]] bool is_lasting(pid_t pid, std::uint64_t netns);
+  [[nodiscard]] bool stays_inaccessible(pid_t pid, std::uint64_t netns);
   [[nodiscard]] bool is_rootlessport(pid_t pid) const;
 
   const ProcDir& proc_;

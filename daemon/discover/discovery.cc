@@ -40,7 +40,7 @@ NewPids::NewPids(const ProcDir& proc)
     : loadavg_(::open((proc.path() + "/loadavg").c_str(), O_RDONLY | O_CLOEXEC)) {}
 
 /// Source: proc(5)
-NewPids::Range NewPids::take() {
+NewPids::Range NewPids::allocated_since_last_call() {
   std::array<char, 128> buffer{};
   const ssize_t n = ::pread(loadavg_.get(), buffer.data(), buffer.size(), 0);
   const std::size_t size = static_cast<std::size_t>(std::max<ssize_t>(n, 0));
@@ -164,7 +164,7 @@ Discovery::Discovery(const Parts& parts, Options options)
       cgroups_(parts.loop, [this] { hint(); }) {
   registry_.set_on_orphan([this] { orphans_.request(); });
   facts_.set_observer([this](pid_t pid) {
-    have_facts_.insert(pid);
+    pids_with_facts_.insert(pid);
     use_facts_.arm_now();
   });
 }
@@ -213,12 +213,12 @@ void Discovery::arm() {
 
 void Discovery::tick() {
   const TimePoint now = loop_.now();
-  look_at_new_pids(now);
-  look_at_hinted();
+  check_new_pids(now);
+  check_hinted();
   if (!scan_ && pace_.due(now) <= now) {
     (void)scan(pace_.full_due() <= now ? Known::All : Known::Recent);
   } else if (std::max(table_.recent_due(), pace_.spare_at(exec_hints_.are_granted())) <= now) {
-    look_at_recent(now);
+    check_recent(now);
   }
   arm();
 }
@@ -236,21 +236,21 @@ void Discovery::on_execs(std::span<const pid_t> pids, bool lost) {
   } else {
     hinted_.insert(hinted_.end(), pids.begin(), pids.end());
   }
-  look_at_hinted();
+  check_hinted();
   if (lost) return hint();
   arm();
 }
 
-void Discovery::look_at_hinted() {
+void Discovery::check_hinted() {
   if (hinted_.empty() || pace_.affordable_at() > loop_.now()) return;
-  look_at(std::exchange(hinted_, {}), true);
+  check_now(std::exchange(hinted_, {}), true);
 }
 
 /// Check a few new pids individually, which costs less than a scan. Without exec hints they are the
 /// only sign of a new process. During a build there are hundreds a second, so more than kVeryFew in
 /// a tick need spare credit.
-void Discovery::look_at_new_pids(TimePoint now) {
-  const NewPids::Range range = new_pids_.take();
+void Discovery::check_new_pids(TimePoint now) {
+  const NewPids::Range range = new_pids_.allocated_since_last_call();
   if (range.count == 0) return;
   const bool hinted = exec_hints_.are_granted();
   const bool spare_only = hinted || range.count > kVeryFew;
@@ -260,26 +260,26 @@ void Discovery::look_at_new_pids(TimePoint now) {
   for (pid_t pid = range.first; pid <= range.last; ++pid) {
     if (open_pidfd(pid)) pids.push_back(pid);  // fails for threads, which have pids as well
   }
-  look_at(pids, !hinted);
+  check_now(pids, !hinted);
 }
 
-void Discovery::look_at_recent(TimePoint now) {
+void Discovery::check_recent(TimePoint now) {
   const Duration before = thread_cpu_time();
   table_.mark_due(now);
-  (void)continue_looks();
+  (void)continue_checks();
   reconcile();
-  pace_.charge_look(now, thread_cpu_time() - before);
+  pace_.charge_checks(now, thread_cpu_time() - before);
 }
 
 /// Check processes that have probably just executed a program. In a known container a listener may
 /// follow; outside of one, the process may begin a container.
 /// @param executed whether each of them is known to have called exec
-void Discovery::look_at(std::span<const pid_t> pids, bool executed) {
+void Discovery::check_now(std::span<const pid_t> pids, bool executed) {
   const TimePoint now = loop_.now();
   const Duration before = thread_cpu_time();
   bool unknown = false;
   for (const pid_t pid : pids) {
-    const Process* process = table_.look_at(pid, now);
+    const Process* process = table_.check_now(pid, now);
     if (process == nullptr || process->netns == 0) continue;
     if (boundary_.is_ours(process->netns)) continue;
     const ContainerKey key = registry_.index().key_for({process->netns, process->engine_id});
@@ -292,18 +292,18 @@ void Discovery::look_at(std::span<const pid_t> pids, bool executed) {
     if (executed) registry_.notify_sign_of_life(key);
     unknown = unknown || registry_.index().anchor_of(key) == 0;
   }
-  const Duration looked = thread_cpu_time();
-  pace_.charge_look(now, looked - before);
+  const Duration after_checks = thread_cpu_time();
+  pace_.charge_checks(now, after_checks - before);
   if (!unknown) return;
   reconcile();
-  pace_.charge_scan_credit(thread_cpu_time() - looked);
+  pace_.charge_scan_credit(thread_cpu_time() - after_checks);
 }
 
-void Discovery::look_for_new() {
+void Discovery::check_new_processes() {
   const TimePoint now = loop_.now();
   const Duration before = thread_cpu_time();
   if (table_.refresh(now, Known::Recent)) {
-    (void)continue_looks();
+    (void)continue_checks();
     reconcile();
   }
   // Listing all processes is charged as a scan, so that it does not delay checks after hints.
@@ -335,15 +335,15 @@ Result<void> Discovery::scan(Known known) {
 }
 
 /// @return whether all processes have been checked
-bool Discovery::continue_looks() {
+bool Discovery::continue_checks() {
   const TimePoint end = loop_.now() + kTurn;
-  return table_.continue_looks([&] { return loop_.now() >= end; });
+  return table_.continue_checks([&] { return loop_.now() >= end; });
 }
 
 void Discovery::continue_scan() {
   assert(scan_);
   const Duration before = thread_cpu_time();
-  const bool done = continue_looks();
+  const bool done = continue_checks();
   if (!done) review_anchors();
   scan_->cost += thread_cpu_time() - before;
   if (done) return finish_scan();
@@ -372,9 +372,9 @@ void Discovery::finish_scan() {
 void Discovery::use_facts() {
   const Duration before = thread_cpu_time();
   use_facts_.disarm();
-  std::set<pid_t> pids = std::exchange(have_facts_, {});
+  std::set<pid_t> pids = std::exchange(pids_with_facts_, {});
   pids.merge(identifier_.take_incomplete());
-  table_.look_at_incomplete();
+  table_.recheck_incomplete();
   for (const auto& [key, pid] : registry_.index().anchors()) {
     if (pids.contains(pid)) identify_again(pid, key);
   }
@@ -440,7 +440,7 @@ void Discovery::find_anchor(const ContainerKey& key, std::span<const pid_t> pids
   const bool others = key.engine_id.empty() && known.first_in(key.netns).value_or(key) != key;
   if (others && !known.contains(key)) return;
   for (const pid_t pid : pids) {
-    if (inspector_.is_plumbing(pid)) continue;
+    if (inspector_.is_engine_process(pid)) continue;
     const Process* process = table_.find(pid);
     if (process == nullptr) continue;
     if (!known.contains(key) && !identifier_.identify(pid).complete) return;  // use_facts() follows
@@ -464,9 +464,9 @@ void Discovery::use_anchor(const Process& process, const ContainerKey& key) {
 /// its runtime still prepares it, and gets its final name only when the program is executed. An
 /// anchor may also have left its namespace.
 void Discovery::review_anchors() {
-  if (table_.looked_at().empty()) return;
+  if (table_.checked_pids().empty()) return;
   for (const auto& [key, pid] : registry_.index().anchors()) {
-    if (!std::ranges::binary_search(table_.looked_at(), pid)) continue;
+    if (!std::ranges::binary_search(table_.checked_pids(), pid)) continue;
     const Process* process = table_.find(pid);
     if (process == nullptr) continue;  // its pidfd reports the exit
     const ContainerKey own{process->netns, process->engine_id};

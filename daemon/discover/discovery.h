@@ -55,8 +55,8 @@ class ScanPace {
   /// @param budget share of one core, such as 0.002; more than 0
   ScanPace(double budget, TimePoint now) : last_(now - kFullInterval), full_(last_) {
     set_budget(budget);
-    credit_ = look_credit_ = share_of(kMostSaved);
-    looked_ = now;
+    credit_ = check_credit_ = share_of(kMostSaved);
+    check_credit_updated_ = now;
   }
   void set_budget(double budget) {
     assert(budget > 0);
@@ -96,11 +96,11 @@ class ScanPace {
     spent_ += cost;
   }
   /// Charge checks of single processes. @param cost CPU time, without the wake-up
-  void charge_look(TimePoint now, Duration cost) {
-    const Duration earned = look_credit_ + share_of(now - looked_);
-    look_credit_ =
+  void charge_checks(TimePoint now, Duration cost) {
+    const Duration earned = check_credit_ + share_of(now - check_credit_updated_);
+    check_credit_ =
         std::max(std::min(earned, share_of(kMostSaved)) - cost - kWakeCost, -share_of(kMostOwed));
-    looked_ = now;
+    check_credit_updated_ = now;
     spent_ += cost + kWakeCost;
   }
   /// Charge work that follows from a check, such as adding a container. It delays the next scan.
@@ -110,13 +110,13 @@ class ScanPace {
   }
   /// When processes that a hint has named may be checked; in the past if now.
   [[nodiscard]] TimePoint affordable_at() const {
-    return std::min(has_look_credit_at(Duration()), looked_ + kBatchInterval);
+    return std::min(has_check_credit_at(Duration()), check_credit_updated_ + kBatchInterval);
   }
   /// When other processes may be checked. @param hinted exec hints arrive: half of kMostSaved is
   /// reserved for them, so that hundreds of short-lived processes of a build do not delay the check
   /// of a new container
   [[nodiscard]] TimePoint spare_at(bool hinted) const {
-    return has_look_credit_at(hinted ? share_of(kMostSaved) / 2 : Duration());
+    return has_check_credit_at(hinted ? share_of(kMostSaved) / 2 : Duration());
   }
   [[nodiscard]] Duration spent() const { return spent_; }
   [[nodiscard]] std::uint64_t scans() const { return scans_; }
@@ -128,18 +128,18 @@ class ScanPace {
   [[nodiscard]] Duration time_to_earn(Duration credit) const {
     return Duration(static_cast<Duration::rep>(static_cast<double>(credit.count()) / budget_ * 2));
   }
-  [[nodiscard]] TimePoint has_look_credit_at(Duration level) const {
-    if (look_credit_ >= level) return TimePoint::min();
-    return looked_ + time_to_earn(level - look_credit_);
+  [[nodiscard]] TimePoint has_check_credit_at(Duration level) const {
+    if (check_credit_ >= level) return TimePoint::min();
+    return check_credit_updated_ + time_to_earn(level - check_credit_);
   }
 
   double budget_ = 0;
   TimePoint last_;
   TimePoint full_;
   TimePoint expedited_until_{};
-  Duration credit_{};       ///< for scans
-  Duration look_credit_{};  ///< for checks of single processes
-  TimePoint looked_{};      ///< when look_credit_ was last updated
+  Duration credit_{};                 ///< for scans
+  Duration check_credit_{};           ///< for checks of single processes
+  TimePoint check_credit_updated_{};  ///< when check_credit_ was last updated
   Duration spent_{};
   std::uint64_t scans_ = 0;
   bool requested_ = true;
@@ -157,7 +157,7 @@ class NewPids {
     int count = 0;
   };
   /// The pids allocated since the last call; unknown on the first one. Costs 1 us.
-  [[nodiscard]] Range take();
+  [[nodiscard]] Range allocated_since_last_call();
 
  private:
   UniqueFd loadavg_;
@@ -250,7 +250,7 @@ class Discovery final {
   void set_budget(double budget) { pace_.set_budget(budget); }
 
   /// Check the processes that are new since the last scan.
-  void look_for_new();
+  void check_new_processes();
   /// Determine the container's name by /proc once more, then fix it: the container has a listener.
   /// @param id of the container
   void fix_name(std::string_view id);
@@ -275,13 +275,13 @@ class Discovery final {
   void arm();
   void tick();
   Result<void> scan(ProcessTable::Known known);
-  [[nodiscard]] bool continue_looks();
+  [[nodiscard]] bool continue_checks();
   void continue_scan();
   void finish_scan();
-  void look_at_new_pids(TimePoint now);
-  void look_at_recent(TimePoint now);
-  void look_at_hinted();
-  void look_at(std::span<const pid_t> pids, bool executed);
+  void check_new_pids(TimePoint now);
+  void check_recent(TimePoint now);
+  void check_hinted();
+  void check_now(std::span<const pid_t> pids, bool executed);
   void on_execs(std::span<const pid_t> pids, bool lost);
   void use_facts();
 
@@ -307,7 +307,7 @@ class Discovery final {
   std::vector<pid_t> hinted_;  ///< have called exec; wait for credit to be checked
   std::optional<Scan> scan_;   ///< in progress
   std::optional<ProcessTable::Known> next_scan_;
-  std::set<pid_t> have_facts_;  ///< pids whose facts have arrived, not used yet
+  std::set<pid_t> pids_with_facts_;  ///< pids whose facts have arrived, not used yet
   bool started_ = false;
   Timer reconcile_;
   Timer tick_;

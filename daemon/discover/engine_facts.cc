@@ -117,10 +117,10 @@ void EngineFacts::on_engine_known(ContainerEntry& entry) {
   const std::string& id = container.engine_id;
   assert(!id.empty());
   const bool podman = is_podmans(container);
-  const bool asked =
-      names::is_hex_id(id) && (podman || container.engine == "docker") && !considered_.contains(id);
-  container.undecided = asked;
-  if (asked) {
+  const bool will_query =
+      names::is_hex_id(id) && (podman || container.engine == "docker") && !queried_.contains(id);
+  container.undecided = will_query;
+  if (will_query) {
     undecided_until_[id] = loop_.now() + kLongestWait;
     if (!waits_.armed()) waits_.arm_after(kLongestWait);
   }
@@ -208,10 +208,10 @@ void EngineFacts::rename(std::string_view id, std::string_view name) {
   registry_.update(id, [name](ContainerEntry& entry) { return entry.rename_by_engine(name); });
 }
 
-void EngineFacts::consider(const Container& container) {
+void EngineFacts::query_once(const Container& container) {
   const bool podman = is_podmans(container);
   if (!podman && container.engine != "docker") return;
-  if (container.engine_id.empty() || !considered_.insert(container.engine_id).second) return;
+  if (container.engine_id.empty() || !queried_.insert(container.engine_id).second) return;
   (podman ? podman_ : docker_).request(container.engine_id);
   if (podman) watch_podman();
 }
@@ -227,7 +227,7 @@ void EngineFacts::watch_podman() {
 /// A container may have been renamed since its start, and conmon's command line has the old name.
 void EngineFacts::read_podman_store() {
   if (!start_podman_store()) return;
-  for (const std::string& id : considered_) {
+  for (const std::string& id : queried_) {
     if (const ContainerFacts* facts = podman_store_.find(id)) rename(id, facts->name);
   }
 }
@@ -240,7 +240,7 @@ bool EngineFacts::start_podman_store() {
 }
 
 void EngineFacts::on_container_removed(const Container& container, RemovalReason) {
-  considered_.erase(container.engine_id);
+  queried_.erase(container.engine_id);
   network_owner_.erase(container.engine_id);
   podman_.forget(container.engine_id);
   docker_.forget(container.engine_id);
@@ -255,17 +255,17 @@ void EngineFacts::on_container_removed(const Container& container, RemovalReason
 }
 
 void EngineFacts::watch_docker(const std::string& socket, const std::string& id) {
-  if (!considered_.contains(id)) return;
+  if (!queried_.contains(id)) return;
   docker_socket_of_[id] = socket;
   auto& events = docker_events_[socket];
   if (events) return;
   events = std::make_unique<DockerEvents>(
       loop_, http_, socket,
       [this](const ContainerEvent& event) { on_event(EngineKind::Docker, event); },
-      [this, socket] { ask_again(socket); });
+      [this, socket] { query_again(socket); });
 }
 
-void EngineFacts::ask_again(const std::string& socket) {
+void EngineFacts::query_again(const std::string& socket) {
   for (const auto& [id, at] : docker_socket_of_) {
     if (at == socket) docker_.request(id);
   }
@@ -308,7 +308,7 @@ void WorkspaceFiles::on_file(const std::string& id, const Result<std::string>& t
   if (text) {
     metadata = devcontainer::parse_port_metadata(*text, devcontainer::local_environment);
   } else if (text.error().code != ENOENT) {
-    metadata.complaints.push_back(devcontainer::why_not_read(place, text.error()));
+    metadata.complaints.push_back(devcontainer::describe_read_failure(place, text.error()));
   }
   ContainerFacts facts = std::move(reading.facts);
   reading_.erase(found);

@@ -80,8 +80,8 @@ class EngineFacts final : public RegistryObserver {
   ~EngineFacts() { registry_.remove_observer(*this); }
 
   void on_engine_known(ContainerEntry& entry) override;
-  void on_container_added(const Container& container) override { consider(container); }
-  void on_container_changed(const Container& container) override { consider(container); }
+  void on_container_added(const Container& container) override { query_once(container); }
+  void on_container_changed(const Container& container) override { query_once(container); }
   void on_container_removed(const Container& container, RemovalReason reason) override;
   void on_sign_of_life(const Container&) override {}
 
@@ -90,7 +90,7 @@ class EngineFacts final : public RegistryObserver {
 
  private:
   [[nodiscard]] static bool is_podmans(const Container& container);
-  void consider(const Container& container);
+  void query_once(const Container& container);
   void end_wait(const std::string& id);
   void end_waits();
   void share_published(const std::string& owner);
@@ -99,7 +99,7 @@ class EngineFacts final : public RegistryObserver {
   void read_podman_store();
   bool start_podman_store();
   void watch_docker(const std::string& socket, const std::string& id);
-  void ask_again(const std::string& socket);
+  void query_again(const std::string& socket);
   void on_event(EngineKind engine, const ContainerEvent& event);
   void rename(std::string_view id, std::string_view name);
 
@@ -109,7 +109,7 @@ class EngineFacts final : public RegistryObserver {
   HttpClient& http_;
   const std::vector<EngineElsewhere> elsewhere_;
   const PodmanFiles podman_files_;
-  std::set<std::string> considered_;                  ///< ids that were queried
+  std::set<std::string> queried_;                     ///< ids that were queried
   std::map<std::string, TimePoint> undecided_until_;  ///< by id
   /// By id: the id of the container whose network it has joined, "" for none.
   std::map<std::string, std::string> network_owner_;

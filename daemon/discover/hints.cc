@@ -18,8 +18,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kSingly = 20;  // events a second; more are read in batches
-constexpr std::size_t kMost = 200;   // events a second; more cause a pause
+constexpr std::size_t kMostUnbatched = 20;  // events a second; more are read in batches
+constexpr std::size_t kMost = 200;          // events a second; more cause a pause
 constexpr Duration kBatchInterval = 20ms;
 constexpr Duration kPause = 10s;
 constexpr std::size_t kDatagrams = 256;
@@ -55,7 +55,7 @@ void ExecHints::read_events() {
   count_events(batch.events);
   if (in_window_ > kMost || batch.lost) {
     pause(kPause);
-  } else if (in_window_ > kSingly) {
+  } else if (in_window_ > kMostUnbatched) {
     listening_->source.disarm();
     later_.arm_after(kBatchInterval);
   } else if (auto watched = listening_->source.watch(EPOLLIN); !watched) {
@@ -164,7 +164,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration kTogether = 10ms;  // the start of a container mounts a dozen file systems
+constexpr Duration kMountBatchDelay = 10ms;  // the start of a container mounts a dozen file systems
 constexpr std::size_t kLimit = 1 << 20;
 
 }  // namespace
@@ -185,7 +185,7 @@ Result<void> MountWatch::start() {
 
 void MountWatch::on_io(IoSource&, std::uint32_t) {
   source_.disarm();  // EPOLLERR cannot be masked
-  later_.arm_after(kTogether);
+  later_.arm_after(kMountBatchDelay);
 }
 
 void MountWatch::refresh() {

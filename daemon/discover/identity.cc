@@ -88,7 +88,7 @@ bool Identifier::is_nested(pid_t pid, const std::string& engine_id) const {
   return false;
 }
 
-/// Fact: ProcFacts.TheIdMapOfAnotherUserNamespaceIsAnother
+/// Fact: ProcFacts.TheIdMapDiffersBetweenUserNamespaces
 bool Identifier::can_keep(pid_t keeper) const {
   const auto userns = proc_.userns(keeper);
   if (userns && *userns == own_userns_) return true;
@@ -132,7 +132,7 @@ std::string Identifier::engine_of_sandbox(pid_t pid) const {
 /// keeper with the same id does not always determine the engine: conmon also keeps containers of
 /// other engines than podman. Then the cgroup does, unless it only names the runtime (runc), as for
 /// rootless Docker. Likewise bubblewrap keeps Flatpak's sandboxes.
-Identifier::Place Identifier::place_of(pid_t pid) const {
+Identifier::Evidence Identifier::evidence_of(pid_t pid) const {
   const auto cgroup = from_cgroup(pid);
   const bool decides = cgroup && cgroup->certain && !cgroup->id.empty();
   if (decides && is_nested(pid, cgroup->id)) return {{.engine = engine_of_sandbox(pid)}, true};
@@ -153,7 +153,7 @@ Identifier::Place Identifier::place_of(pid_t pid) const {
 
 std::optional<std::string> Identifier::engine_id_of(pid_t pid) const {
   reading_ = false;
-  std::string id = place_of(pid).guess.id;
+  std::string id = evidence_of(pid).guess.id;
   return reading_ ? std::nullopt : std::optional(std::move(id));
 }
 
@@ -217,18 +217,18 @@ void Identifier::note_completeness(pid_t pid, Identity& identity) const {
 
 Identity Identifier::identify(pid_t pid) const {
   reading_ = false;
-  auto [guess, nested] = place_of(pid);
+  auto [guess, nested] = evidence_of(pid);
   if (nested) {
     Identity identity{guess.engine, "", names::from_program(proc_.comm(pid), pid)};
     add_cgroup(pid, identity);
     note_completeness(pid, identity);
     return identity;
   }
-  const names::Guess told = guess_by_environment(pid);
-  const bool flatpak = guess.engine == "bubblewrap" && told.engine == "flatpak";
-  if (guess.engine.empty() || flatpak) guess.engine = told.engine;
+  const names::Guess environment_guess = guess_by_environment(pid);
+  const bool flatpak = guess.engine == "bubblewrap" && environment_guess.engine == "flatpak";
+  if (guess.engine.empty() || flatpak) guess.engine = environment_guess.engine;
   if (guess.name.empty() && names::is_hex_id(guess.id)) guess.name = guess.id.substr(0, 12);
-  if (guess.name.empty()) guess.name = told.name;
+  if (guess.name.empty()) guess.name = environment_guess.name;
   if (guess.name.empty()) guess.name = names::from_program(proc_.comm(pid), pid);
   Identity identity{guess.engine, guess.id, guess.name};
   add_cgroup(pid, identity);
@@ -247,7 +247,7 @@ Boundary::Boundary(const ProcDir& proc, const Identifier& identifier) {
 
 Boundary::Verdict Boundary::judge(const Netns& netns) const {
   if (is_ours(netns.inode())) return {.outside = true};
-  const auto gate = gate_of(netns.fd());
+  const auto gate = entry_userns_of(netns.fd());
   if (!gate) return {.outside = true};
   if (gate->open) return {.owner = gate->owner};
   if (!gate->userns.valid()) {  // owned by our own user namespace, as if made by `ip netns`
@@ -266,7 +266,7 @@ Boundary::Verdict Boundary::judge(const Netns& netns) const {
 
 namespace {
 
-constexpr std::size_t kBrief = 12;
+constexpr std::size_t kShortIdLength = 12;
 
 /// @return nothing unless the whole text is a number of that base
 std::optional<std::uint64_t> whole_number(std::string_view text, int base) {
@@ -276,8 +276,8 @@ std::optional<std::uint64_t> whole_number(std::string_view text, int base) {
   return error == std::errc() && stop == end ? std::optional(number) : std::nullopt;
 }
 
-std::optional<std::uint64_t> brief_number(std::string_view id) {
-  return id.size() == kBrief ? whole_number(id, 16) : std::nullopt;
+std::optional<std::uint64_t> short_id_number(std::string_view id) {
+  return id.size() == kShortIdLength ? whole_number(id, 16) : std::nullopt;
 }
 
 }  // namespace
@@ -289,14 +289,16 @@ void ContainerIds::restore(const Saved& saved, bool knows_used) {
   knows_used_ = knows_used;
   next_ = saved.next;
   for (const std::string& id : saved.used) {
-    if (const auto number = brief_number(id)) used_.insert(*number);
+    if (const auto number = short_id_number(id)) used_.insert(*number);
   }
   for (const KnownContainer& container : saved.containers) {
     const std::string_view id = container.id;
-    const std::size_t numbered = id.starts_with('n') ? 1 : id.size() > kBrief ? kBrief + 1 : 0;
+    const std::size_t numbered = id.starts_with('n')          ? 1
+                                 : id.size() > kShortIdLength ? kShortIdLength + 1
+                                                              : 0;
     const auto number = numbered == 0 ? 0 : whole_number(id.substr(numbered), 10);
-    const auto brief = numbered == 1 ? 0 : brief_number(id.substr(0, kBrief));
-    const bool separated = numbered != kBrief + 1 || id[kBrief] == '-';
+    const auto brief = numbered == 1 ? 0 : short_id_number(id.substr(0, kShortIdLength));
+    const bool separated = numbered != kShortIdLength + 1 || id[kShortIdLength] == '-';
     const bool known = std::ranges::find(former_, id, &KnownContainer::id) != former_.end();
     if (!number || *number >= kMostNumber || !brief || !separated || known) continue;
     if (numbered != 1) used_.insert(*brief);
@@ -322,8 +324,8 @@ std::optional<std::string> ContainerIds::recall(const KnownContainer& container)
 
 std::string ContainerIds::make(const std::string& engine_id) {
   if (!names::is_hex_id(engine_id)) return fmt::format("n{}", next_++);
-  std::string brief = engine_id.substr(0, kBrief);
-  const auto number = brief_number(brief);
+  std::string brief = engine_id.substr(0, kShortIdLength);
+  const auto number = short_id_number(brief);
   assert(number);
   const bool is_new = used_.insert(*number).second;
   if (is_new && knows_used_) return brief;
@@ -335,7 +337,7 @@ std::vector<std::string> ContainerIds::used(std::size_t most) const {
   out.reserve(std::min(most, used_.size()));
   for (const std::uint64_t number : used_) {
     if (out.size() == most) break;
-    out.push_back(fmt::format("{:0{}x}", number, kBrief));
+    out.push_back(fmt::format("{:0{}x}", number, kShortIdLength));
   }
   return out;
 }

@@ -80,7 +80,7 @@ class Identifier {
 
  private:
   /// What cgroup and ancestors show, without the process's environment.
-  struct Place {
+  struct Evidence {
     names::Guess guess;
     bool nested = false;  ///< in a sandbox made by a process of an engine's container
   };
@@ -92,7 +92,7 @@ class Identifier {
   [[nodiscard]] std::string engine_of_sandbox(pid_t pid) const;
   [[nodiscard]] std::uint64_t network_of(pid_t pid) const;
   [[nodiscard]] bool is_of_another_user(pid_t pid) const;
-  [[nodiscard]] Place place_of(pid_t pid) const;
+  [[nodiscard]] Evidence evidence_of(pid_t pid) const;
   void add_cgroup(pid_t pid, Identity& identity) const;
   [[nodiscard]] const ProcessFacts& facts_of(pid_t pid) const;
   [[nodiscard]] names::Guess guess_by_environment(pid_t pid) const;

@@ -282,7 +282,7 @@ Guess from_environment(std::span<const std::string> environment, std::string_vie
   return guess;
 }
 
-bool is_plumbing(std::string_view comm) {
+bool is_engine_process(std::string_view comm) {
   static constexpr std::array<std::string_view, 11> kExact{
       "catatonit",    "pause",  "slirp4netns", "pasta.avx2", "pasta", "netavark",
       "aardvark-dns", "conmon", "runc",        "crun",       "youki"};

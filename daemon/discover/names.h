@@ -76,7 +76,7 @@ struct Guess {
 /// slirp4netns, pasta, aardvark-dns, the process that holds the namespaces of a pod, a runtime that
 /// has not yet executed the container's program, portfwd-broker. Such a process makes no container
 /// and does not determine a name.
-[[nodiscard]] bool is_plumbing(std::string_view comm);
+[[nodiscard]] bool is_engine_process(std::string_view comm);
 
 /// A name made of comm and pid, such as "python3-4711".
 [[nodiscard]] std::string from_program(std::string_view comm, pid_t pid);

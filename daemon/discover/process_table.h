@@ -31,15 +31,15 @@ class ProcessTable {
     bool foreign = false;  ///< and it is another user's (Identifier::is_foreign)
     uid_t owner = 0;       ///< of /proc/PID, when `foreign` was determined
     TimePoint first_seen{};
-    std::uint8_t looks = 0;  ///< repeated checks that were due so far, see kRecentLooks
+    std::uint8_t rechecks = 0;  ///< repeated checks that were due so far, see kRecheckTimes
     /// The engine's id of its container, if known. For a process on the host's network it is looked
-    /// up once, after kSettledLooks checks: most processes of the host have ended before.
+    /// up once, after kRechecksUntilStable checks: most processes of the host have ended before.
     std::string engine_id{};
-    bool reading = false;               ///< facts that determine its engine are being read
-    std::uint64_t looked_at_netns = 0;  ///< as `netns`, but for the daemon's processes as well
-    bool ours = false;                  ///< see IsOurs
-    bool asked_on_host = false;         ///< engine_id was looked up on the host's network
-    bool to_look_at = true;             ///< to be checked by continue_looks()
+    bool reading = false;             ///< facts that determine its engine are being read
+    std::uint64_t checked_netns = 0;  ///< as `netns`, but for the daemon's processes as well
+    bool ours = false;                ///< see IsOurs
+    bool looked_up_on_host = false;   ///< engine_id was looked up on the host's network
+    bool needs_check = true;          ///< to be checked by continue_checks()
   };
   /// Whether the process is the daemon's own, such as a broker, and makes no container.
   using IsOurs = std::function<bool(pid_t)>;
@@ -57,19 +57,19 @@ class ProcessTable {
     All,
   };
   /// List all processes and mark the new ones, and those of `known`, to be checked by
-  /// continue_looks(). May be called again before all of these were checked.
+  /// continue_checks(). May be called again before all of these were checked.
   Result<void> refresh(TimePoint now, Known known);
   /// Check the marked processes in ascending order of their pids. @param enough called after every
-  /// kLooksAtOnce processes; true leaves the rest to the next call
+  /// kChecksPerBatch processes; true leaves the rest to the next call
   /// @return whether all were checked
-  bool continue_looks(const std::function<bool()>& enough);
+  bool continue_checks(const std::function<bool()>& enough);
   /// Mark the recent processes that are due, without listing any.
   void mark_due(TimePoint now);
   /// Check the processes again for which facts were being read.
-  void look_at_incomplete();
+  void recheck_incomplete();
   /// Check one process now, known or not. @return null for an unknown process that has exited or is
   /// the daemon's
-  const Process* look_at(pid_t pid, TimePoint now);
+  const Process* check_now(pid_t pid, TimePoint now);
 
   [[nodiscard]] const Process* find(pid_t pid) const;
   [[nodiscard]] static bool is_recent(const Process& process, TimePoint now);
@@ -77,13 +77,13 @@ class ProcessTable {
   /// Pids that were in the namespace at their last check; ascending.
   [[nodiscard]] std::vector<pid_t> pids_in(std::uint64_t netns) const;
   /// Pids that the last call checked; ascending.
-  [[nodiscard]] std::span<const pid_t> looked_at() const noexcept { return looked_at_; }
-  /// When the next recent process is due; max(): there is none, min(): continue_looks() has left
+  [[nodiscard]] std::span<const pid_t> checked_pids() const noexcept { return checked_pids_; }
+  /// When the next recent process is due; max(): there is none, min(): continue_checks() has left
   /// some.
   [[nodiscard]] TimePoint recent_due() const noexcept { return recent_due_; }
 
  private:
-  static constexpr std::size_t kLooksAtOnce = 16;  ///< about 20 us each
+  static constexpr std::size_t kChecksPerBatch = 16;  ///< about 20 us each
 
   void read_namespace(Process& process);
   [[nodiscard]] bool is_foreign(Process& process) const;
@@ -97,7 +97,7 @@ class ProcessTable {
   std::vector<Process> processes_;  ///< ascending by pid
   std::vector<Process> next_;       ///< what refresh() builds; kept for its memory
   std::vector<ProcDir::Entry> listing_;
-  std::vector<pid_t> looked_at_;
+  std::vector<pid_t> checked_pids_;
   TimePoint recent_due_ = TimePoint::max();
 };
 

@@ -16,17 +16,17 @@ namespace {
 
 using Kind = Refusal::Kind;
 
-constexpr std::size_t kMostNamed = 8;                      // containers listed in a refusal
+constexpr std::size_t kMostListed = 8;                     // containers listed in a refusal
 constexpr Duration kSuccession = std::chrono::minutes(1);  // engines wait 10 s by default
 
 /// @param by_name `text` is the name of each container, not a prefix of its id
 std::unexpected<Refusal> ambiguous(std::string_view text, std::span<const Container* const> all,
                                    bool by_name) {
   std::string ids;
-  for (const Container* container : all.first(std::min(all.size(), kMostNamed))) {
+  for (const Container* container : all.first(std::min(all.size(), kMostListed))) {
     ids += (ids.empty() ? "" : ", ") + container->id;
   }
-  if (all.size() > kMostNamed) ids += fmt::format(" and {} more", all.size() - kMostNamed);
+  if (all.size() > kMostListed) ids += fmt::format(" and {} more", all.size() - kMostListed);
   const std::string what = names::printable(text);
   return refuse(
       Kind::Ambiguous,
@@ -428,15 +428,15 @@ std::vector<KnownContainer> Registry::known() const {
 Answer<const Container*> Registry::resolve(std::string_view text) const {
   if (text.empty()) return refuse(Kind::InvalidArgument, "no container given: use its id or name");
   if (const Container* exact = find(text)) return exact;
-  std::vector<const Container*> named, begun;
+  std::vector<const Container*> named, prefixed;
   for (const auto& [key, entry] : index_) {
     if (entry->detached) continue;
     const Container& container = entry->container;
     if (container.name == text) named.push_back(&container);
     const bool begins = container.id.starts_with(text) || container.engine_id.starts_with(text);
-    if (begins) begun.push_back(&container);
+    if (begins) prefixed.push_back(&container);
   }
-  const auto& hits = named.empty() ? begun : named;
+  const auto& hits = named.empty() ? prefixed : named;
   if (hits.size() == 1) return hits.front();
   if (!hits.empty()) return ambiguous(text, hits, !named.empty());
   return refuse(Kind::NoSuchContainer,

@@ -78,12 +78,12 @@ JsonSlices::JsonSlices(std::string_view text) : text_(text) {
   } else if (accept('{')) {
     close_ = '}';
   } else {
-    over_ = true;
+    ended_ = true;
   }
 }
 
 std::optional<JsonSlice> JsonSlices::next() {
-  if (over_) return std::nullopt;
+  if (ended_) return std::nullopt;
   skip_space();
   if (accept(close_)) return first_ ? end() : fail();  // after a comma
   JsonSlice slice;
@@ -104,14 +104,14 @@ std::optional<JsonSlice> JsonSlices::next() {
 }
 
 std::optional<JsonSlice> JsonSlices::end() {
-  over_ = true;
+  ended_ = true;
   skip_space();
   complete_ = at_ == text_.size();
   return std::nullopt;
 }
 
 std::optional<JsonSlice> JsonSlices::fail() {
-  over_ = true;
+  ended_ = true;
   return std::nullopt;
 }
 
@@ -416,9 +416,10 @@ std::vector<ContainerFacts> parse_stored_containers(std::string_view text) {
 }
 
 std::string id_to_replace(std::string_view name) {
-  constexpr std::size_t kBrief = 12;
-  const bool so = name.find_first_not_of("0123456789abcdef") == kBrief && name[kBrief] == '_';
-  return so ? std::string(name.substr(0, kBrief)) : "";
+  constexpr std::size_t kShortIdLength = 12;
+  const bool so =
+      name.find_first_not_of("0123456789abcdef") == kShortIdLength && name[kShortIdLength] == '_';
+  return so ? std::string(name.substr(0, kShortIdLength)) : "";
 }
 
 /// The two forms:

@@ -104,7 +104,7 @@ class JsonSlices {
   std::size_t at_ = 0;
   char close_ = '\0';  ///< closing bracket; NUL: it is neither a list nor an object
   bool first_ = true;
-  bool over_ = false;
+  bool ended_ = false;
   bool complete_ = false;
 };
 

@@ -17,10 +17,10 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kMostAtOnce = 32;
 constexpr unsigned kMostTries = 3;
-constexpr Duration kGather = 10ms;  // containers that start together share a request
+constexpr Duration kBatchDelay = 10ms;  // containers that start together share a request
 
 Duration pause_before(unsigned tries) {
-  return tries == 0 ? kGather : tries == 1 ? Duration(1s) : Duration(5s);
+  return tries == 0 ? kBatchDelay : tries == 1 ? Duration(1s) : Duration(5s);
 }
 
 bool is_id(const std::string& id) {
@@ -43,7 +43,7 @@ ContainerQuery::ContainerQuery(EventLoop& loop, HttpClient& http, EngineKind kin
 void ContainerQuery::request(const std::string& id) {
   if (!is_id(id)) return;
   tries_[id] = 0;
-  if (!asking_) timer_.arm_after(kGather);
+  if (!querying_) timer_.arm_after(kBatchDelay);
 }
 
 void ContainerQuery::forget(const std::string& id) {
@@ -54,19 +54,19 @@ void ContainerQuery::forget(const std::string& id) {
 void ContainerQuery::begin() {
   batch_.clear();
   for (const auto& [id, tries] : tries_ | std::views::take(kMostAtOnce)) batch_.push_back(id);
-  asking_ = true;
-  engine_there_ = false;
+  querying_ = true;
+  engine_runs_ = false;
   socket_ = 0;
-  ask_next_socket();
+  query_next_socket();
 }
 
 /// Without a socket no request is made, so that libcurl, which takes 8 MB (3.5 of them private), is
 /// not loaded for a user without a running engine.
-void ContainerQuery::ask_next_socket() {
+void ContainerQuery::query_next_socket() {
   while (socket_ < sockets_.size() && ::access(sockets_[socket_].c_str(), F_OK) != 0) ++socket_;
   if (batch_.empty() || socket_ == sockets_.size()) return end();
-  call_ = http_.ask({.socket = sockets_[socket_], .path = path()},
-                    [this](const Result<HttpAnswer>& answer) { on_answer(answer); });
+  call_ = http_.send_request({.socket = sockets_[socket_], .path = path()},
+                             [this](const Result<HttpAnswer>& answer) { on_answer(answer); });
 }
 
 /// "/containers/json?all=true&filters={"id":["..."]}". Without `all` podman omits paused ones.
@@ -84,7 +84,7 @@ void ContainerQuery::on_answer(const Result<HttpAnswer>& answer) {
   const int error = answer ? 0 : answer.error().code;
   const bool absent =
       error == ENOENT || error == ECONNREFUSED || error == EACCES || error == ELIBACC;
-  if (!absent) engine_there_ = true;
+  if (!absent) engine_runs_ = true;
   if (list) {
     answered_.assign(std::make_move_iterator(list->rbegin()),
                      std::make_move_iterator(list->rend()));
@@ -107,15 +107,15 @@ void ContainerQuery::report_next() {
     if (!answered_.empty()) return report_next_.arm_now();
   }
   ++socket_;
-  ask_next_socket();
+  query_next_socket();
 }
 
 void ContainerQuery::end() {
-  asking_ = false;
+  querying_ = false;
   for (const std::string& id : std::exchange(batch_, {})) {
     const auto known = tries_.find(id);
     if (known == tries_.end()) continue;
-    if (!engine_there_ || ++known->second == kMostTries) tries_.erase(known);
+    if (!engine_runs_ || ++known->second == kMostTries) tries_.erase(known);
     on_failure_(id);
   }
   if (tries_.empty()) return;

@@ -39,7 +39,7 @@ class ContainerQuery {
 
  private:
   void begin();
-  void ask_next_socket();
+  void query_next_socket();
   void on_answer(const Result<HttpAnswer>& answer);
   void report_next();
   void end();
@@ -53,8 +53,8 @@ class ContainerQuery {
   std::map<std::string, unsigned> tries_;  ///< failed attempts, by container id
   std::vector<std::string> batch_;         ///< ids in the present request, not reported yet
   std::size_t socket_ = 0;                 ///< index of the engine that is being queried
-  bool asking_ = false;                    ///< between begin() and end()
-  bool engine_there_ = false;              ///< an engine runs, whether or not it has answered
+  bool querying_ = false;                  ///< between begin() and end()
+  bool engine_runs_ = false;               ///< an engine runs, whether or not it has answered
   HttpCall call_;
   std::vector<ContainerFacts> answered_;  ///< not passed on yet; the last one is the next
   Timer timer_;

@@ -24,7 +24,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kFirstPause = 250ms;
 constexpr Duration kLongestPause = 60s;
-constexpr Duration kLasted = 30s;  // a stream of this duration resets the pause
+constexpr Duration kStableDuration = 30s;  // a stream of this duration resets the pause
 
 // filters={"type":["container"],"event":["rename","create"]}
 constexpr const char* kPath =
@@ -63,7 +63,7 @@ void DockerEvents::on_line(std::string_view line) {
 }
 
 void DockerEvents::on_end(const Error& why) {
-  const bool lasted = std::exchange(open_, false) && loop_.now() - opened_ >= kLasted;
+  const bool lasted = std::exchange(open_, false) && loop_.now() - opened_ >= kStableDuration;
   if (lasted) pause_ = kFirstPause;
   log::debug("docker's stream of events at {} ended: {}; retrying in {} ms", socket_, why.text(),
              std::chrono::duration_cast<std::chrono::milliseconds>(pause_).count());

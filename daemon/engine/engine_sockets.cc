@@ -57,7 +57,7 @@ std::string variable(const char* name) {
 /// The default graph root is DIR/containers/storage. Source: containers-storage.conf(5)
 std::string default_data_dir() {
   if (::geteuid() == 0) return "/var/lib";
-  if (std::string said = variable("XDG_DATA_HOME"); !said.empty()) return said;
+  if (std::string data_home = variable("XDG_DATA_HOME"); !data_home.empty()) return data_home;
   return variable("HOME") + "/.local/share";
 }
 
@@ -92,8 +92,7 @@ PodmanFiles podman_files(const EngineEnvironment& environment) {
 
 EngineSockets engine_sockets(const EngineEnvironment& environment) {
   EngineSockets out;
-  const auto take_named = [&](EngineKind kind, const std::string& name,
-                              const std::string& address) {
+  const auto add_named = [&](EngineKind kind, const std::string& name, const std::string& address) {
     if (address.empty()) return;
     auto& sockets = kind == EngineKind::Podman ? out.podman : out.docker;
     std::string path = socket_path(address);
@@ -103,11 +102,11 @@ EngineSockets engine_sockets(const EngineEnvironment& environment) {
       add(sockets, std::move(path));
     }
   };
-  take_named(EngineKind::Podman, "CONTAINER_HOST", environment.container_host);
-  take_named(EngineKind::Docker, "DOCKER_HOST", environment.docker_host);
+  add_named(EngineKind::Podman, "CONTAINER_HOST", environment.container_host);
+  add_named(EngineKind::Docker, "DOCKER_HOST", environment.docker_host);
   if (const auto& context = environment.docker_context;
       context && environment.docker_host.empty()) {
-    take_named(EngineKind::Docker, "docker's context " + context->name, context->host);
+    add_named(EngineKind::Docker, "docker's context " + context->name, context->host);
   }
   if (!environment.runtime_dir.empty()) {
     add(out.podman, environment.runtime_dir + "/podman/podman.sock");

@@ -51,7 +51,7 @@ void HttpCall::cancel() noexcept {
 }
 
 HttpClient::HttpClient(EventLoop& loop)
-    : loop_(loop), timer_(loop, [this] { act(CURL_SOCKET_TIMEOUT, 0); }) {}
+    : loop_(loop), timer_(loop, [this] { run_curl(CURL_SOCKET_TIMEOUT, 0); }) {}
 
 HttpClient::~HttpClient() {
   exchanges_.clear();
@@ -72,7 +72,7 @@ Result<void> HttpClient::set_up() {
   return {};
 }
 
-HttpCall HttpClient::ask(HttpRequest request, OnAnswer on_answer) {
+HttpCall HttpClient::send_request(HttpRequest request, OnAnswer on_answer) {
   return start(
       std::make_unique<Exchange>(*this, std::move(request), std::move(on_answer), std::nullopt));
 }
@@ -120,11 +120,11 @@ void HttpClient::on_io(IoSource& source, std::uint32_t events) {
   const bool over = (events & (EPOLLHUP | EPOLLERR)) != 0;
   const int in = (events & EPOLLIN) != 0 || over ? CURL_CSELECT_IN : 0;
   const int out = (events & EPOLLOUT) != 0 || over ? CURL_CSELECT_OUT : 0;
-  act(source.fd(), in | out);
+  run_curl(source.fd(), in | out);
 }
 
 /// The only function in which libcurl transfers data. Results are delivered after it has returned.
-void HttpClient::act(int fd, int readiness) {
+void HttpClient::run_curl(int fd, int readiness) {
   int running = 0;
   curl_.multi_socket_action(multi_, fd, readiness, &running);
   deliver();
@@ -132,7 +132,7 @@ void HttpClient::act(int fd, int readiness) {
 }
 
 void HttpClient::deliver() {
-  for (const std::uint64_t id : std::exchange(fresh_, {})) {
+  for (const std::uint64_t id : std::exchange(streams_to_deliver_, {})) {
     const auto known = exchanges_.find(id);
     if (known != exchanges_.end()) known->second->deliver();
   }
@@ -246,27 +246,27 @@ std::size_t HttpClient::Exchange::on_header(char* text, std::size_t, std::size_t
   auto& exchange = *static_cast<Exchange*>(self);
   exchange.header_bytes_ += size;
   if (exchange.header_bytes_ > kHeaderLimit) {
-    exchange.too_much_ = true;
+    exchange.limit_exceeded_ = true;
     return 0;  // makes libcurl fail
   }
   if (std::string_view(text, size) == "\r\n" || std::string_view(text, size) == "\n") {
     exchange.header_complete_ = true;
-    if (exchange.stream_) exchange.client_.fresh_.push_back(exchange.id_);
+    if (exchange.stream_) exchange.client_.streams_to_deliver_.push_back(exchange.id_);
   }
   return size;
 }
 
 std::size_t HttpClient::Exchange::on_body(char* text, std::size_t, std::size_t size, void* self) {
-  return static_cast<Exchange*>(self)->take_body({text, size}) ? size : 0;
+  return static_cast<Exchange*>(self)->append_body({text, size}) ? size : 0;
 }
 
-bool HttpClient::Exchange::take_body(std::string_view bytes) {
+bool HttpClient::Exchange::append_body(std::string_view bytes) {
   const auto line_end = bytes.rfind('\n');
   open_line_ = line_end == bytes.npos ? open_line_ + bytes.size() : bytes.size() - line_end - 1;
-  too_much_ = (stream_ ? open_line_ : body_.size() + bytes.size()) > request_.limit;
-  if (too_much_) return false;
+  limit_exceeded_ = (stream_ ? open_line_ : body_.size() + bytes.size()) > request_.limit;
+  if (limit_exceeded_) return false;
   body_ += bytes;
-  if (stream_) client_.fresh_.push_back(id_);
+  if (stream_) client_.streams_to_deliver_.push_back(id_);
   return true;
 }
 
@@ -318,7 +318,7 @@ std::optional<Error> HttpClient::Exchange::error_of(CURLcode code) const {
   if (code == CURLE_OK) return std::nullopt;
   long os_error = 0;
   (void)client_.curl_.easy_getinfo(easy_, CURLINFO_OS_ERRNO, &os_error);
-  if (too_much_) return Error{EMSGSIZE, "answer of the engine"};
+  if (limit_exceeded_) return Error{EMSGSIZE, "answer of the engine"};
   switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:  // a path that is too long for a socket address
       return Error{ENAMETOOLONG, "connect to the engine"};

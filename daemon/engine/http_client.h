@@ -118,7 +118,7 @@ class HttpClient final : private IoHandler {
   ~HttpClient();
 
   /// Send a request for an answer as a whole.
-  [[nodiscard]] HttpCall ask(HttpRequest request, OnAnswer on_answer);
+  [[nodiscard]] HttpCall send_request(HttpRequest request, OnAnswer on_answer);
   /// Send a request for an answer in lines, which may be endless.
   [[nodiscard]] HttpCall stream(HttpRequest request, HttpStream stream);
 
@@ -135,7 +135,7 @@ class HttpClient final : private IoHandler {
   [[nodiscard]] HttpCall start(std::unique_ptr<Exchange> exchange);
   Result<void> set_up();
   void on_io(IoSource& source, std::uint32_t events) override;
-  void act(int fd, int readiness);
+  void run_curl(int fd, int readiness);
   void collect();
   void deliver();
   void finish(std::uint64_t id, std::optional<Error> error);
@@ -147,7 +147,7 @@ class HttpClient final : private IoHandler {
   CURLM* multi_ = nullptr;
   Exchanges exchanges_;
   std::uint64_t last_id_ = 0;
-  std::vector<std::uint64_t> fresh_;  ///< streams that received bytes since deliver()
+  std::vector<std::uint64_t> streams_to_deliver_;  ///< streams that received bytes since deliver()
   /// By descriptor. libcurl owns the descriptors; it calls on_socket() before it closes one.
   std::map<int, IoSource> sources_;
   Timer timer_;  ///< set by libcurl
@@ -184,7 +184,7 @@ class HttpClient::Exchange final : public Retirable {
   bool set(CURLoption option, Value value) {
     return client_.curl_.easy_setopt(easy_, option, value) == CURLE_OK;
   }
-  bool take_body(std::string_view bytes);
+  bool append_body(std::string_view bytes);
   [[nodiscard]] long status() const;
   void deliver_header();
   void deliver_lines();
@@ -202,7 +202,7 @@ class HttpClient::Exchange final : public Retirable {
   std::size_t open_line_ = 0;  ///< bytes received of a line that has not ended
   bool header_complete_ = false;
   bool opened_ = false;  ///< on_open() was called
-  bool too_much_ = false;
+  bool limit_exceeded_ = false;
   Error failure_{ETIMEDOUT, "answer of the engine"};  ///< reported when deadline_ expires
   Timer deadline_;
 };

@@ -35,17 +35,18 @@ void SlowTurns::sample(TimePoint now) {
   cpu_ = thread_cpu_time();
 }
 
-void SlowTurns::report(TimePoint now, Duration took, std::string_view mostly,
-                       Duration mostly_took) {
-  const bool told_lately = told_ != TimePoint::min() && now - told_ < kBetweenLines;
-  if (told_lately) {
+void SlowTurns::report(TimePoint now, Duration took, std::string_view longest_step,
+                       Duration longest_step_took) {
+  const bool logged_recently = last_line_ != TimePoint::min() && now - last_line_ < kLineInterval;
+  if (logged_recently) {
     ++left_out_;
     return;
   }
-  told_ = now;
+  last_line_ = now;
   const unsigned more = std::exchange(left_out_, 0);
   log::warning("a turn took {} ms, {} ms of it in {}; {} ms of CPU in the last {} ms{}", ms(took),
-               ms(mostly_took), mostly, ms(thread_cpu_time() - cpu_), ms(now - sampled_),
+               ms(longest_step_took), longest_step, ms(thread_cpu_time() - cpu_),
+               ms(now - sampled_),
                more == 0 ? "" : fmt::format("; {} more since the last such line", more));
 }
 
@@ -214,20 +215,20 @@ Result<void> EventLoop::turn(Duration limit) {
   if (!log::flush()) limit = std::min(limit, kLogPause);
   const int n = wait(events, wait_limit(rested, limit));
   if (n < 0 && errno != EINTR) return fail("epoll_wait");
-  woken_ = clock_.now();
-  noted_ = woken_;
-  slow_turns_.sample(woken_);
+  wait_ended_ = clock_.now();
+  step_ended_ = wait_ended_;
+  slow_turns_.sample(wait_ended_);
   ++turns_;
   const auto batch = std::span(events).first(static_cast<std::size_t>(std::max(n, 0)));
   saturated_ = batch.size() == kBatch;
-  if (!batch.empty()) last_io_ = woken_;
+  if (!batch.empty()) last_io_ = wait_ended_;
   dispatching_ = true;
   expire_timers();
   dispatch(batch);
   dispatching_ = false;
   if (!retired_.empty()) {
     std::exchange(retired_, {}).clear();  // here, and nowhere else while the loop runs
-    note({.kind = Step::Kind::Release});
+    end_step({.kind = Step::Kind::Release});
   }
   return {};
 }
@@ -250,20 +251,20 @@ void EventLoop::run_hooks() {
     WaitHook& hook = *hooks_[i];
     const std::type_info& type = typeid(hook);
     hook.before_wait();
-    note({.kind = Step::Kind::Hook, .handler = &type});
+    end_step({.kind = Step::Kind::Hook, .handler = &type});
   }
 }
 
-void EventLoop::note(Step step) {
+void EventLoop::end_step(Step step) {
   const TimePoint now = clock_.now();
-  step.took = now - std::exchange(noted_, now);
+  step.took = now - std::exchange(step_ended_, now);
   if (step.took > longest_step_.took) longest_step_ = step;
 }
 
 void EventLoop::end_turn(TimePoint now) {
   const Step longest = std::exchange(longest_step_, {});
-  if (woken_ == TimePoint::min()) return;
-  const Duration took = now - woken_;
+  if (wait_ended_ == TimePoint::min()) return;
+  const Duration took = now - wait_ended_;
   if (took > longest_turn_.took) longest_turn_ = {took, longest};
   if (took > SlowTurns::kSlow) slow_turns_.report(now, took, longest.text(), longest.took);
 }
@@ -303,7 +304,7 @@ void EventLoop::expire_timers() {
     const std::source_location owner = timer->owner_;  // the callback may be the timer's last
     timer->disarm();
     timer->callback_();
-    note({.kind = Step::Kind::Timer, .owner = owner});
+    end_step({.kind = Step::Kind::Timer, .owner = owner});
   }
   expiring_ = TimePoint::min();
 }
@@ -316,7 +317,7 @@ void EventLoop::dispatch(std::span<const epoll_event> batch) {
     IoHandler& handler = source->handler_;
     const std::type_info& type = typeid(handler);  // before the call, in which it may finish
     handler.on_io(*source, ev.events);
-    note({.kind = Step::Kind::Io, .handler = &type});
+    end_step({.kind = Step::Kind::Io, .handler = &type});
   }
 }
 

@@ -42,19 +42,20 @@ namespace portfwd {
 class SlowTurns {
  public:
   static constexpr Duration kSlow = std::chrono::milliseconds(250);
-  static constexpr Duration kBetweenLines = std::chrono::seconds(10);
+  static constexpr Duration kLineInterval = std::chrono::seconds(10);
 
   /// Records the CPU time once a second. From it, a line shows whether the turn computed or waited
   /// for the kernel or a processor. Must be called in each turn, after the wait.
   void sample(TimePoint now);
   /// Writes a line, at most one in ten seconds; the next one says how many turns were left out.
-  /// @param mostly the longest step of the turn @param mostly_took its duration
-  void report(TimePoint now, Duration took, std::string_view mostly, Duration mostly_took);
+  /// @param mostly the longest step of the turn @param longest_step_took its duration
+  void report(TimePoint now, Duration took, std::string_view longest_step,
+              Duration longest_step_took);
 
  private:
   TimePoint sampled_ = TimePoint::min();
   Duration cpu_{};  ///< CPU time of the thread at sampled_
-  TimePoint told_ = TimePoint::min();
+  TimePoint last_line_ = TimePoint::min();
   unsigned left_out_ = 0;
 };
 
@@ -191,7 +192,7 @@ class EventLoop {
   /// Whether the wait returned as many events as fit in a batch, so that more sources may be ready.
   [[nodiscard]] bool is_saturated() const noexcept { return saturated_; }
   /// The longest step of the longest turn: the class of a handler, or of the owner of a timer.
-  [[nodiscard]] std::string longest_turn_in() const { return longest_turn_.mostly.text(); }
+  [[nodiscard]] std::string longest_turn_in() const { return longest_turn_.longest_step.text(); }
 
  private:
   friend class IoSource;
@@ -207,7 +208,7 @@ class EventLoop {
   };
   struct Turn {
     Duration took{};
-    Step mostly;
+    Step longest_step;
   };
   /// One registration with the kernel.
   struct Entry {
@@ -225,7 +226,7 @@ class EventLoop {
   void expire_timers();
   void run_hooks();
   /// Ends a step, which began at the end of the previous one.
-  void note(Step step);
+  void end_step(Step step);
   void end_turn(TimePoint now);
   [[nodiscard]] Duration wait_limit(TimePoint now, Duration limit) const;
   [[nodiscard]] int wait(std::span<epoll_event> events, Duration limit);
@@ -241,10 +242,10 @@ class EventLoop {
   std::vector<std::unique_ptr<Retirable>> retired_;
   std::vector<WaitHook*> hooks_;
   TimePoint expiring_ = TimePoint::min();
-  TimePoint woken_ = TimePoint::min();  ///< end of the last wait; min(): none yet
+  TimePoint wait_ended_ = TimePoint::min();  ///< end of the last wait; min(): none yet
   TimePoint last_io_ = TimePoint::min();
-  TimePoint noted_{};  ///< the end of the last step
-  Step longest_step_;  ///< of this turn
+  TimePoint step_ended_{};  ///< the end of the last step
+  Step longest_step_;       ///< of this turn
   Turn longest_turn_;
   SlowTurns slow_turns_;
   bool stopping_ = false;

@@ -31,18 +31,18 @@ Event EventLog::append(Event event) {
 
 /// Compacts the buffer when more than half of it is unused.
 void EventLog::forget_oldest() {
-  forgotten_ += sizes_.front();
+  unused_bytes_ += sizes_.front();
   sizes_.pop_front();
-  if (forgotten_ <= bytes_.size() / 2) return;
-  bytes_.erase(0, forgotten_);
-  forgotten_ = 0;
+  if (unused_bytes_ <= bytes_.size() / 2) return;
+  bytes_.erase(0, unused_bytes_);
+  unused_bytes_ = 0;
 }
 
 std::vector<Event> EventLog::after(std::uint64_t seq) const {
   std::vector<Event> out;
   if (seq >= last()) return out;
   out.reserve(std::min<std::uint64_t>(last() - seq, sizes_.size()) + 1);
-  std::size_t at = forgotten_;
+  std::size_t at = unused_bytes_;
   std::uint64_t number = oldest();
   if (seq + 1 < number) {
     Event gap;
@@ -159,24 +159,24 @@ class Unpacker {
 
   template <class Fields>
   void all(const Fields& fields) {
-    std::apply([this](auto&... each) { (this->take(each), ...); }, fields);
+    std::apply([this](auto&... each) { (this->read(each), ...); }, fields);
   }
   template <class T>
-  void take(T& value) {
+  void read(T& value) {
     static_assert(std::is_trivially_copyable_v<T>);
     std::memcpy(&value, next(sizeof value).data(), sizeof value);
   }
-  void take(std::string& text) { text = next(take_size()); }
-  void take(std::vector<std::string>& texts) {
-    texts.resize(take_size());
-    for (std::string& text : texts) take(text);
+  void read(std::string& text) { text = next(read_size()); }
+  void read(std::vector<std::string>& texts) {
+    texts.resize(read_size());
+    for (std::string& text : texts) read(text);
   }
   [[nodiscard]] bool done() const { return rest_.empty(); }
 
  private:
-  std::size_t take_size() {
+  std::size_t read_size() {
     std::size_t size = 0;
-    take(size);
+    read(size);
     return size;
   }
   std::string_view next(std::size_t size) {
@@ -207,7 +207,7 @@ Event unpack(std::string_view bytes) {
   Event event;
   std::size_t kind = 0;
   unpacker.all(fields_of_event(event));
-  unpacker.take(kind);
+  unpacker.read(kind);
   const decltype(event.subject) forward(std::in_place_type<ForwardInfo>);
   const decltype(event.subject) container(std::in_place_type<ContainerInfo>);
   if (kind == forward.index()) {
@@ -253,7 +253,7 @@ bool is_open_to_others(const ForwardInfo& f) {
          });
 }
 
-void tell_added(const ForwardInfo& f) {
+void log_added(const ForwardInfo& f) {
   const auto id = f.remapped ? log::message_id::kPortRemapped : log::message_id::kPortAdded;
   const std::string why = f.remapped ? fmt::format(" ({})", f.reason) : "";
   log::write(log::Level::Notice, sentence(f, "is at", "leads to") + why, fields_of(f, id));
@@ -265,7 +265,7 @@ void tell_added(const ForwardInfo& f) {
   }
 }
 
-void tell_removed(const ForwardInfo& f, std::string_view reason) {
+void log_removed(const ForwardInfo& f, std::string_view reason) {
   log::write(log::Level::Notice,
              fmt::format("{}: {}", sentence(f, "is no longer at", "no longer leads to"), reason),
              fields_of(f, log::message_id::kPortRemoved));
@@ -278,7 +278,7 @@ std::string remedy_of_conflict(const ForwardInfo& f) {
              : "free the port inside: the forward is retried every few seconds";
 }
 
-void tell_container(const ContainerInfo& c, bool added, std::string_view reason) {
+void log_container(const ContainerInfo& c, bool added, std::string_view reason) {
   const auto id = added ? log::message_id::kContainerAdded : log::message_id::kContainerRemoved;
   const std::string why = reason.empty() ? "" : fmt::format(": {}", reason);
   log::write(log::Level::Info,
@@ -311,13 +311,13 @@ void Journal::on_event(const Event& event) {
   const auto* container = std::get_if<ContainerInfo>(&event.subject);
   switch (event.type) {
     case Event::Type::PortAdded:
-      return tell_added(*forward);
+      return log_added(*forward);
     case Event::Type::PortRemoved:
-      return tell_removed(*forward, event.reason);
+      return log_removed(*forward, event.reason);
     case Event::Type::ContainerAdded:
-      return tell_container(*container, true, container->reason);
+      return log_container(*container, true, container->reason);
     case Event::Type::ContainerRemoved:
-      return tell_container(*container, false, event.reason);
+      return log_container(*container, false, event.reason);
     case Event::Type::Gap:
       return;
   }

@@ -68,7 +68,7 @@ class EventLog {
 
   std::string bytes_;                ///< packed events, after `forgotten_` unused bytes
   std::deque<std::uint32_t> sizes_;  ///< bytes of each event that is kept, the oldest first
-  std::size_t forgotten_ = 0;
+  std::size_t unused_bytes_ = 0;
   std::uint64_t next_ = 1;
   WallTime resumed_{};
 };

@@ -49,14 +49,14 @@ void Forward::describe_missing(const std::string& container_name) {
 
 void Forward::configure(const ForwardPortSettings& settings) {
   assert(port_ != nullptr);
-  settings_ = adapted(settings);
+  settings_ = adapt_settings(settings);
   settings_.id = info_.id;
   settings_.name = fmt::format("{}:{}{}", info_.container_name, info_.target,
                                key_.direction == Direction::Reverse ? " (reverse)" : "");
   port_->configure(settings_);
 }
 
-bool Forward::treat(const Treatment& treatment, const ForwardPortSettings& settings) {
+bool Forward::apply_treatment(const Treatment& treatment, const ForwardPortSettings& settings) {
   treatment_ = treatment;
   configure(settings);
   const auto before = std::tie(info_.label, info_.on_auto_forward, info_.url);
@@ -72,13 +72,13 @@ bool Forward::treat(const Treatment& treatment, const ForwardPortSettings& setti
 namespace {
 
 constexpr std::size_t kFailuresKept = 16;
-constexpr Duration kLastLook =
+constexpr Duration kLastPollWait =
     std::chrono::milliseconds(250);  ///< for the last poll before the end
 constexpr std::string_view kNoContainer = "its container does not exist";
 constexpr std::string_view kNoListener = "nothing listens on it";
 
 /// Joins two reasons, each of which may be "".
-std::string both(std::string_view first, std::string_view second) {
+std::string join_reasons(std::string_view first, std::string_view second) {
   return fmt::format("{}{}{}", first, first.empty() || second.empty() ? "" : "; ", second);
 }
 
@@ -101,16 +101,16 @@ ForwardInfo HostForward::info() const {
   ForwardInfo out = info_;
   out.counters = counters();
   if (out.state == ForwardState::Waiting) {
-    out.reason = both(out.container_id.empty() ? kNoContainer : kNoListener, out.reason);
+    out.reason = join_reasons(out.container_id.empty() ? kNoContainer : kNoListener, out.reason);
   }
   if (out.state == ForwardState::Active && undialable_) {
     out.state = ForwardState::Waiting;
     out.error = undialable_->code;
-    out.reason = both(why_undialable(*undialable_), out.reason);
+    out.reason = join_reasons(undialable_reason(*undialable_), out.reason);
   }
   const std::string trouble = relay_.identity.trouble(protocol());
   if (!trouble.empty() && settings_.admission.restrict_to_user) {
-    out.reason = both(out.reason, trouble);
+    out.reason = join_reasons(out.reason, trouble);
   }
   return out;
 }
@@ -169,7 +169,7 @@ void HostForward::mark_conflict(std::string reason, std::optional<int> error) {
 }
 
 /// Another program took the port between bind(2) and listen(2): the table tries another one.
-bool HostForward::lose_port(const BindFailure& failure) {
+bool HostForward::on_port_lost(const BindFailure& failure) {
   mark_conflict(fmt::format("{}: {}", failure.address.text(), failure.error.text()));
   info_.error = failure.error.code;
   port_ = make_port();
@@ -180,7 +180,7 @@ bool HostForward::lose_port(const BindFailure& failure) {
 bool HostForward::enter_bound(ForwardState state) {
   assert(state != ForwardState::Active || !listeners_.empty());
   assert(info_.host_port != 0 && !info_.host_addresses.empty());
-  return enter(state);
+  return enter_state(state);
 }
 
 bool HostForward::note_dial(std::optional<Error> error) {
@@ -211,7 +211,7 @@ bool HostForward::serve(Dialer& dialer, const std::vector<Listener>& listeners) 
     std::vector<ListenAddress> targets;
     for (const Listener& l : listeners) targets.push_back({l.local, l.v6only});
     if (const auto served = port_->serve(dialer, targets); !served)
-      return lose_port(served.error());
+      return on_port_lost(served.error());
     undialable_.reset();
   }
   listeners_ = listeners;
@@ -226,20 +226,20 @@ bool HostForward::wait(Duration linger) {
     if (info_.origin == Origin::Auto) linger_.arm_now();  // no host port to keep
     return false;
   }
-  if (const auto held = port_->hold(); !held) return lose_port(held.error());
+  if (const auto held = port_->hold(); !held) return on_port_lost(held.error());
   if (info_.origin != Origin::Auto) {
     linger_.disarm();
     return enter_bound(ForwardState::Waiting);
   }
   if (!enter_bound(ForwardState::Lingering)) return false;
-  looked_again_ = linger == Duration::zero();
+  last_poll_done_ = linger == Duration::zero();
   linger_.arm_after(linger);
   return true;
 }
 
-bool HostForward::linger_for_a_look() {
-  if (info_.state != ForwardState::Lingering || std::exchange(looked_again_, true)) return false;
-  linger_.arm_after(kLastLook);
+bool HostForward::linger_for_last_poll() {
+  if (info_.state != ForwardState::Lingering || std::exchange(last_poll_done_, true)) return false;
+  linger_.arm_after(kLastPollWait);
   return true;
 }
 
@@ -278,7 +278,7 @@ std::unique_ptr<ForwardPort> InsideForward::make_port() const {
   return std::make_unique<StreamPort>(relay_, settings_, owner_);
 }
 
-ForwardPortSettings InsideForward::adapted(ForwardPortSettings settings) const {
+ForwardPortSettings InsideForward::adapt_settings(ForwardPortSettings settings) const {
   settings.admission = {.restrict_to_user = false, .allow_remote = true};
   settings.proxy_protocol = ProxyProtocol::Off;
   return settings;
@@ -286,7 +286,7 @@ ForwardPortSettings InsideForward::adapted(ForwardPortSettings settings) const {
 
 /// The relay's clients are inside, so its directions are swapped.
 Counters InsideForward::counters() const {
-  Counters out = past_;
+  Counters out = past_counters_;
   add(out, port_->counters());
   std::swap(out.bytes_in, out.bytes_out);
   return out;
@@ -312,15 +312,15 @@ bool InsideForward::update(ContainerAccess& access, const std::vector<Listener>&
   if (taken) {
     inside_ = std::move(*taken);
   } else {
-    settle(ForwardState::Conflict, taken.error().text);
+    set_outcome(ForwardState::Conflict, taken.error().text);
   }
   return first;
 }
 
 std::unique_ptr<ForwardPort> InsideForward::leave_container(Duration) {
   auto left = std::exchange(port_, make_port());
-  add(past_, left->counters());
-  past_.active = 0;
+  add(past_counters_, left->counters());
+  past_counters_.active = 0;
   left->drain(
       Duration::zero());  // before inside_ is destroyed, so that its sockets are not reported
   inside_.reset();
@@ -338,9 +338,9 @@ std::unique_ptr<ForwardPort> InsideForward::withdraw(Duration drain) {
 }
 
 void InsideForward::on_inside_port(Result<std::vector<BoundSocket>> sockets) {
-  if (!sockets) return fail(sockets.error());
+  if (!sockets) return enter_conflict(sockets.error());
   if (const auto adopted = stream().adopt(std::move(*sockets)); !adopted) {
-    return fail(adopted.error().error);
+    return enter_conflict(adopted.error().error);
   }
   std::vector<ListenAddress> there;
   for (const IpAddress& address : kLoopbacks) {
@@ -348,24 +348,24 @@ void InsideForward::on_inside_port(Result<std::vector<BoundSocket>> sockets) {
   }
   if (const auto served = port_->serve(host_, there); !served) {
     port_ = make_port();
-    return fail(served.error().error);
+    return enter_conflict(served.error().error);
   }
-  settle(ForwardState::Active, "");
+  set_outcome(ForwardState::Active, "");
 }
 
-void InsideForward::fail(const Error& error) {
-  settle(ForwardState::Conflict, why_not(error), error.code);
+void InsideForward::enter_conflict(const Error& error) {
+  set_outcome(ForwardState::Conflict, conflict_text(error), error.code);
 }
 
-void InsideForward::settle(ForwardState state, const std::string& reason, int error) {
+void InsideForward::set_outcome(ForwardState state, const std::string& reason, int error) {
   info_.error = error;
   if (state == ForwardState::Conflict) inside_.reset();
-  const bool other_state = enter(state);
+  const bool other_state = enter_state(state);
   const bool other_reason = std::exchange(info_.reason, reason) != reason;
-  owner_.on_listening_settled(*this, other_state || other_reason);
+  owner_.on_update_complete(*this, other_state || other_reason);
 }
 
-std::string InsideForward::why_not(const Error& error) const {
+std::string InsideForward::conflict_text(const Error& error) const {
   if (error.code != EADDRINUSE) {
     return fmt::format("cannot open port {} inside: {}", info_.container_port, error.text());
   }

@@ -71,10 +71,10 @@ class Forward : public Retirable {
   bool describe(const Container& container);
   void describe_missing(const std::string& container_name);
   void rekey(ForwardKey key) { key_ = std::move(key); }
-  void become(Origin origin) { info_.origin = origin; }
+  void set_origin(Origin origin) { info_.origin = origin; }
   /// Applies a treatment. Its `bind` and `host_port` only affect the next search for a host port.
   /// @param settings of the ForwardPort, without id and name @return whether anything shown changed
-  bool treat(const Treatment& treatment, const ForwardPortSettings& settings);
+  bool apply_treatment(const Treatment& treatment, const ForwardPortSettings& settings);
 
   /// Applies the state of its container. @param listeners to dial; none if there are none yet, or
   /// the forward leads to the host @param linger how long a detected forward without listeners
@@ -96,13 +96,13 @@ class Forward : public Retirable {
 
   /// Configures the port with `settings`, adapted(), and the forward's id and name.
   void configure(const ForwardPortSettings& settings);
-  [[nodiscard]] virtual ForwardPortSettings adapted(ForwardPortSettings settings) const {
+  [[nodiscard]] virtual ForwardPortSettings adapt_settings(ForwardPortSettings settings) const {
     return settings;
   }
   /// The URL of the host port, for a browser; "" if it has none.
   [[nodiscard]] virtual std::string url() const { return ""; }
   /// @return whether that is another state
-  bool enter(ForwardState state) { return std::exchange(info_.state, state) != state; }
+  bool enter_state(ForwardState state) { return std::exchange(info_.state, state) != state; }
 
   RelayServices relay_;
   ForwardSet& owner_;
@@ -175,7 +175,7 @@ class HostForward final : public Forward {
 
   /// Prolongs the linger for one more poll of the listeners. @return false if that was done
   /// already, if `linger` is zero, or if the forward does not linger
-  bool linger_for_a_look();
+  bool linger_for_last_poll();
 
   /// Notes the outcome of a dial. While the target cannot be dialled at all, an active forward is
   /// shown as waiting, with the reason. @param error nothing: the target was reached
@@ -185,7 +185,7 @@ class HostForward final : public Forward {
  private:
   bool serve(Dialer& dialer, const std::vector<Listener>& listeners);
   bool enter_bound(ForwardState state);
-  bool lose_port(const BindFailure& failure);
+  bool on_port_lost(const BindFailure& failure);
   [[nodiscard]] std::unique_ptr<ForwardPort> make_port();
   [[nodiscard]] std::string url() const override;
 
@@ -195,7 +195,7 @@ class HostForward final : public Forward {
   std::vector<Listener> listeners_;
   Listener last_;
   Timer linger_;
-  bool looked_again_ = true;
+  bool last_poll_done_ = true;
 };
 
 // A reverse forward: it listens on a port of the container's own loopback and leads to a port of
@@ -206,7 +206,7 @@ class HostForward final : public Forward {
 //      └───── port cannot be opened ───► conflict, until a retry succeeds or the container is gone
 //
 // Every client inside may use it: the container controls access to its own loopback. update()
-// requests the port inside, which is opened later; ForwardSet::on_listening_settled() is called
+// requests the port inside, which is opened later; ForwardSet::on_update_complete() is called
 // then.
 class InsideForward final : public Forward {
  public:
@@ -218,7 +218,7 @@ class InsideForward final : public Forward {
   [[nodiscard]] ForwardInfo info() const override;
   [[nodiscard]] Counters counters() const override;
 
-  /// Requests the port inside, unless it is open or requested. Calls on_listening_settled() from
+  /// Requests the port inside, unless it is open or requested. Calls on_update_complete() from
   /// within only if the daemon cannot open any port there.
   bool update(ContainerAccess& access, const std::vector<Listener>& listeners,
               Duration linger) override;
@@ -227,15 +227,15 @@ class InsideForward final : public Forward {
 
  private:
   void on_inside_port(Result<std::vector<BoundSocket>> sockets);
-  [[nodiscard]] ForwardPortSettings adapted(ForwardPortSettings settings) const override;
-  void fail(const Error& error);
-  void settle(ForwardState state, const std::string& reason, int error = 0);
-  [[nodiscard]] std::string why_not(const Error& error) const;
+  [[nodiscard]] ForwardPortSettings adapt_settings(ForwardPortSettings settings) const override;
+  void enter_conflict(const Error& error);
+  void set_outcome(ForwardState state, const std::string& reason, int error = 0);
+  [[nodiscard]] std::string conflict_text(const Error& error) const;
   [[nodiscard]] StreamPort& stream() { return static_cast<StreamPort&>(*port_); }
   [[nodiscard]] std::unique_ptr<ForwardPort> make_port() const;
 
   Dialer& host_;
-  Counters past_;                      ///< of the ports before this one
+  Counters past_counters_;             ///< of the ports before this one
   ContainerAccess* access_ = nullptr;  ///< null while the container is away
   std::unique_ptr<InsidePort>
       inside_;  ///< the port or the request for it; outlives port_'s sockets

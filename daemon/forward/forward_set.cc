@@ -63,9 +63,9 @@ std::string ForwardIds::id_for(const ForwardKey& key) {
 void ForwardSet::save(State& state) const {
   std::vector<KnownForward>& out = state.forward_ids;
   out.clear();
-  for (const TiedForward& tied : all()) {
+  for (const ListedForward& listed : all()) {
     if (out.size() == State::kMostForwards) break;
-    const Forward& forward = *tied.forward;
+    const Forward& forward = *listed.forward;
     const ForwardKey& key = forward.key();
     const bool requested = forward.origin() != Origin::Auto;
     out.push_back({.id = forward.id(),
@@ -84,7 +84,7 @@ void ForwardSet::save(State& state) const {
 
 // ---- reading -----------------------------------------------------------------------------------
 
-TiedForward* ForwardIndex::find(const ForwardKey& key) {
+ListedForward* ForwardIndex::find(const ForwardKey& key) {
   const auto found = forwards_.find(key);
   return found == forwards_.end() ? nullptr : &found->second;
 }
@@ -94,13 +94,13 @@ const Forward* ForwardIndex::find_id(std::string_view id) const {
   return found == ids_.end() ? nullptr : found->second;
 }
 
-TiedForward* ForwardIndex::find_id(std::string_view id) {
+ListedForward* ForwardIndex::find_id(std::string_view id) {
   const Forward* forward = std::as_const(*this).find_id(id);
   return forward == nullptr ? nullptr : find(forward->key());
 }
 
-std::vector<TiedForward*> ForwardIndex::of(const std::string& container_id) {
-  std::vector<TiedForward*> out;
+std::vector<ListedForward*> ForwardIndex::of(const std::string& container_id) {
+  std::vector<ListedForward*> out;
   for (auto it = forwards_.lower_bound({container_id, {}, {}});
        it != forwards_.end() && it->first.container == container_id; ++it) {
     out.push_back(&it->second);
@@ -111,11 +111,11 @@ std::vector<TiedForward*> ForwardIndex::of(const std::string& container_id) {
 std::vector<ForwardInfo> ForwardIndex::infos() const {
   std::vector<ForwardInfo> out;
   out.reserve(forwards_.size());
-  for (const TiedForward& tied : all()) out.push_back(tied.forward->info());
+  for (const ListedForward& listed : all()) out.push_back(listed.forward->info());
   return out;
 }
 
-TiedForward& ForwardIndex::add(std::unique_ptr<Forward> forward) {
+ListedForward& ForwardIndex::add(std::unique_ptr<Forward> forward) {
   const auto [at, fresh] = forwards_.try_emplace(forward->key());
   assert(fresh && !ids_.contains(forward->id()));
   ids_[forward->id()] = forward.get();
@@ -130,7 +130,7 @@ ForwardIndex::Map::node_type ForwardIndex::extract(const ForwardKey& key) {
   return node;
 }
 
-TiedForward& ForwardIndex::rekey(const ForwardKey& from, ForwardKey to) {
+ListedForward& ForwardIndex::rekey(const ForwardKey& from, ForwardKey to) {
   assert(!forwards_.contains(to));
   auto node = forwards_.extract(from);
   assert(!node.empty());
@@ -142,9 +142,9 @@ TiedForward& ForwardIndex::rekey(const ForwardKey& from, ForwardKey to) {
 namespace {
 
 /// The forward of a port; null if it was removed and the port still drains.
-TiedForward* owner_of(const ForwardPort& port, ForwardIndex& forwards) {
-  TiedForward* tied = forwards.find_id(port.id());
-  return tied != nullptr && tied->forward->owns(port) ? tied : nullptr;
+ListedForward* owner_of(const ForwardPort& port, ForwardIndex& forwards) {
+  ListedForward* listed = forwards.find_id(port.id());
+  return listed != nullptr && listed->forward->owns(port) ? listed : nullptr;
 }
 
 ForwardPortSettings port_settings(const Settings& settings, const Treatment& treatment) {
@@ -175,12 +175,12 @@ std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const ForwardRe
                                          host_port);
 }
 
-TiedForward& ForwardSet::create(const ForwardKey& key, const Wanted& wanted) {
-  TiedForward& tied = add(make(key, wanted.request));
-  Forward& forward = *tied.forward;
-  (void)treat(forward, wanted.treatment);
+ListedForward& ForwardSet::create(const ForwardKey& key, const Wanted& wanted) {
+  ListedForward& listed = add(make(key, wanted.request));
+  Forward& forward = *listed.forward;
+  (void)apply_treatment(forward, wanted.treatment);
   if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, 1);
-  return tied;
+  return listed;
 }
 
 bool ForwardSet::bind(Forward& forward) {
@@ -202,41 +202,41 @@ bool ForwardSet::bind(Forward& forward) {
   return false;
 }
 
-void ForwardSet::discard(TiedForward& tied) {
-  assert(!tied.announced && tied.forward->state() == ForwardState::Conflict);
-  retries_.remove(tied.forward->id());
-  (void)extract(tied.forward->key());
+void ForwardSet::discard(ListedForward& listed) {
+  assert(!listed.announced && listed.forward->state() == ForwardState::Conflict);
+  retries_.remove(listed.forward->id());
+  (void)extract(listed.forward->key());
 }
 
-void ForwardSet::update(TiedForward& tied, ContainerAccess& access, const Wanted& wanted) {
-  const bool treated = treat(*tied.forward, wanted.treatment);
-  const bool changed = tied.forward->update(access, wanted.listeners, settings_.host.linger);
-  if (treated || changed) notify_changed(tied);
+void ForwardSet::update(ListedForward& listed, ContainerAccess& access, const Wanted& wanted) {
+  const bool treated = apply_treatment(*listed.forward, wanted.treatment);
+  const bool changed = listed.forward->update(access, wanted.listeners, settings_.host.linger);
+  if (treated || changed) notify_changed(listed);
 }
 
-bool ForwardSet::treat(Forward& forward, const Treatment& treatment) {
-  return forward.treat(treatment, port_settings(settings_, treatment));
+bool ForwardSet::apply_treatment(Forward& forward, const Treatment& treatment) {
+  return forward.apply_treatment(treatment, port_settings(settings_, treatment));
 }
 
-void ForwardSet::take_over(TiedForward& tied, Origin origin) {
-  assert(tied.forward->origin() == Origin::Auto && origin != Origin::Auto);
-  tied.forward->become(origin);
-  parts_.on_automatic(tied.forward->key().container, -1);
+void ForwardSet::take_over(ListedForward& listed, Origin origin) {
+  assert(listed.forward->origin() == Origin::Auto && origin != Origin::Auto);
+  listed.forward->set_origin(origin);
+  parts_.on_automatic(listed.forward->key().container, -1);
 }
 
-void ForwardSet::leave_container(TiedForward& tied, const std::string& container_name,
+void ForwardSet::leave_container(ListedForward& listed, const std::string& container_name,
                                  const Treatment& treatment, std::string_view reason) {
-  Forward& forward = *tied.forward;
+  Forward& forward = *listed.forward;
   const ForwardInfo before = forward.info();
   if (auto left = forward.leave_container(settings_.host.linger)) draining_.add(std::move(left));
   forward.describe_missing(container_name);
-  (void)treat(forward, treatment);
-  notify_changed(tied);
-  if (!forward.listening()) notify_removed(tied, before, reason);
+  (void)apply_treatment(forward, treatment);
+  notify_changed(listed);
+  if (!forward.listening()) notify_removed(listed, before, reason);
 }
 
-void ForwardSet::withdraw(TiedForward& tied, std::string_view reason) {
-  remove(tied, reason, settings_.host.drain);
+void ForwardSet::withdraw(ListedForward& listed, std::string_view reason) {
+  remove(listed, reason, settings_.host.drain);
 }
 
 void ForwardSet::withdraw_all(std::string_view reason) {
@@ -245,11 +245,11 @@ void ForwardSet::withdraw_all(std::string_view reason) {
 }
 
 /// @param drain how long its connections may go on
-void ForwardSet::remove(TiedForward& tied, std::string_view reason, Duration drain) {
-  auto node = extract(tied.forward->key());
-  assert(&node.mapped() == &tied);
+void ForwardSet::remove(ListedForward& listed, std::string_view reason, Duration drain) {
+  auto node = extract(listed.forward->key());
+  assert(&node.mapped() == &listed);
   const ForwardKey& key = node.key();
-  Forward& forward = *tied.forward;
+  Forward& forward = *listed.forward;
   retries_.remove(forward.id());
   if (const HostForward* host = forward.on_host()) host_ports_.release(*host);
   if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, -1);
@@ -260,43 +260,43 @@ void ForwardSet::remove(TiedForward& tied, std::string_view reason, Duration dra
   } else {
     draining_.add(std::move(port));
   }
-  parts_.loop.retire(std::move(tied.forward));  // its own timer may be the caller
+  parts_.loop.retire(std::move(listed.forward));  // its own timer may be the caller
   parts_.notifier.notify(&ControlObserver::on_forward_removed, info);
-  notify_removed(tied, info, reason);
+  notify_removed(listed, info, reason);
 }
 
 // ---- notifying ---------------------------------------------------------------------------------
 
-bool ForwardSet::notify_created(const TiedForward& tied) {
-  const Forward& forward = *tied.forward;
+bool ForwardSet::notify_created(const ListedForward& listed) {
+  const Forward& forward = *listed.forward;
   parts_.notifier.notify(&ControlObserver::on_forward_added, forward.info());
   if (forward.state() == ForwardState::Conflict) {
-    notify_changed(tied);
+    notify_changed(listed);
     if (!retries_.contains(forward.id())) retries_.add(forward.id(), parts_.loop.now());
     parts_.on_conflict();
   }
   return forward.listening();
 }
 
-void ForwardSet::notify_added(std::span<TiedForward* const> listening) {
+void ForwardSet::notify_added(std::span<ListedForward* const> listening) {
   std::uint32_t index = 0;
-  for (TiedForward* tied : listening) {
-    assert(tied->forward->listening() && !tied->announced);
-    tied->announced = true;
+  for (ListedForward* listed : listening) {
+    assert(listed->forward->listening() && !listed->announced);
+    listed->announced = true;
     parts_.notifier.emit({.type = Event::Type::PortAdded,
-                          .subject = tied->forward->info(),
+                          .subject = listed->forward->info(),
                           .batch_size = static_cast<std::uint32_t>(listening.size()),
                           .batch_index = index++});
   }
 }
 
-void ForwardSet::notify_changed(const TiedForward& tied) {
-  parts_.notifier.notify(&ControlObserver::on_forward_changed, tied.forward->info());
+void ForwardSet::notify_changed(const ListedForward& listed) {
+  parts_.notifier.notify(&ControlObserver::on_forward_changed, listed.forward->info());
 }
 
-void ForwardSet::notify_removed(TiedForward& tied, const ForwardInfo& info,
+void ForwardSet::notify_removed(ListedForward& listed, const ForwardInfo& info,
                                 std::string_view reason) {
-  if (!std::exchange(tied.announced, false)) return;
+  if (!std::exchange(listed.announced, false)) return;
   parts_.notifier.emit(
       {.type = Event::Type::PortRemoved, .reason = std::string(reason), .subject = info});
 }
@@ -307,20 +307,20 @@ void ForwardSet::notify_removed(TiedForward& tied, const ForwardInfo& info,
 /// listener closed by itself, its clients are served without limit, as they would be without the
 /// daemon.
 void ForwardSet::on_linger_over(HostForward& forward) {
-  TiedForward* tied = find(forward.key());
-  assert(tied != nullptr && tied->forward.get() == &forward);
+  ListedForward* listed = find(forward.key());
+  assert(listed != nullptr && listed->forward.get() == &forward);
   const std::string container = forward.key().container;
-  if (forward.linger_for_a_look() && parts_.poll_container(container)) return;
-  remove(*tied, "listener-closed", DrainingPorts::kNoLimit);
+  if (forward.linger_for_last_poll() && parts_.poll_container(container)) return;
+  remove(*listed, "listener-closed", DrainingPorts::kNoLimit);
 }
 
-void ForwardSet::on_listening_settled(Forward& forward, bool changed) {
-  TiedForward* tied = find(forward.key());
-  assert(tied != nullptr);
-  if (changed) notify_changed(*tied);
+void ForwardSet::on_update_complete(Forward& forward, bool changed) {
+  ListedForward* listed = find(forward.key());
+  assert(listed != nullptr);
+  if (changed) notify_changed(*listed);
   if (forward.listening()) {
     retries_.remove(forward.id());
-    return notify_added({&tied, 1});
+    return notify_added({&listed, 1});
   }
   if (!retries_.contains(forward.id())) retries_.add(forward.id(), parts_.loop.now());
   parts_.on_conflict();
@@ -329,17 +329,17 @@ void ForwardSet::on_listening_settled(Forward& forward, bool changed) {
 /// The listener may have closed: polls at once. For a reverse forward the port only counts the
 /// failure.
 void ForwardSet::on_target_refused(ForwardPort& port, const Error& error) {
-  TiedForward* tied = owner_of(port, *this);
-  HostForward* host = tied == nullptr ? nullptr : tied->forward->on_host();
+  ListedForward* listed = owner_of(port, *this);
+  HostForward* host = listed == nullptr ? nullptr : listed->forward->on_host();
   if (host == nullptr) return;
-  if (host->note_dial(error)) notify_changed(*tied);
+  if (host->note_dial(error)) notify_changed(*listed);
   (void)parts_.poll_container(host->key().container);
 }
 
 void ForwardSet::on_target_reached(ForwardPort& port) {
-  TiedForward* tied = owner_of(port, *this);
-  HostForward* host = tied == nullptr ? nullptr : tied->forward->on_host();
-  if (host != nullptr && host->note_dial(std::nullopt)) notify_changed(*tied);
+  ListedForward* listed = owner_of(port, *this);
+  HostForward* host = listed == nullptr ? nullptr : listed->forward->on_host();
+  if (host != nullptr && host->note_dial(std::nullopt)) notify_changed(*listed);
 }
 
 }  // namespace portfwd

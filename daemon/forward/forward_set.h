@@ -174,7 +174,7 @@ class ForwardIds {
 };
 
 /// A forward, and whether PortAdded was emitted for it, so that PortRemoved must follow.
-struct TiedForward {
+struct ListedForward {
   std::unique_ptr<Forward> forward;
   bool announced = false;
 };
@@ -183,24 +183,24 @@ struct TiedForward {
 class ForwardIndex {
  public:
   /// Null if it is not there.
-  [[nodiscard]] TiedForward* find(const ForwardKey& key);
-  [[nodiscard]] TiedForward* find_id(std::string_view id);
+  [[nodiscard]] ListedForward* find(const ForwardKey& key);
+  [[nodiscard]] ListedForward* find_id(std::string_view id);
   [[nodiscard]] const Forward* find_id(std::string_view id) const;
   [[nodiscard]] bool contains(const ForwardKey& key) const { return forwards_.contains(key); }
   /// The forwards of a container, ordered by direction and target. A pointer is valid until its
   /// forward is removed; it survives rekey().
-  [[nodiscard]] std::vector<TiedForward*> of(const std::string& container_id);
+  [[nodiscard]] std::vector<ListedForward*> of(const std::string& container_id);
   [[nodiscard]] auto all() const { return std::views::values(forwards_); }
   [[nodiscard]] std::vector<ForwardInfo> infos() const;
   [[nodiscard]] std::size_t size() const { return forwards_.size(); }
   /// Changes the key of a forward. There must be one with the key `from` and none with `to`.
-  TiedForward& rekey(const ForwardKey& from, ForwardKey to);
+  ListedForward& rekey(const ForwardKey& from, ForwardKey to);
 
  protected:
-  using Map = std::map<ForwardKey, TiedForward>;
+  using Map = std::map<ForwardKey, ListedForward>;
 
   /// There must be none with its key and none with its id.
-  TiedForward& add(std::unique_ptr<Forward> forward);
+  ListedForward& add(std::unique_ptr<Forward> forward);
   /// Removes a forward, which must exist. @return it with its key; references to it stay valid
   [[nodiscard]] Map::node_type extract(const ForwardKey& key);
 
@@ -239,38 +239,38 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
 
   // ---- changing
   /// Creates a forward with a key that must be free. bind() and notify_created() must follow.
-  TiedForward& create(const ForwardKey& key, const Wanted& wanted);
+  ListedForward& create(const ForwardKey& key, const Wanted& wanted);
   /// Binds a host port, if the forward listens on one. @return false if that failed: it is in
   /// conflict, with a reason, and retried
   bool bind(Forward& forward);
   /// Reverts create() for a requested forward in conflict, of which nothing was notified.
-  void discard(TiedForward& tied);
+  void discard(ListedForward& listed);
   /// Applies listeners and treatment, and notifies if anything shown changed.
-  void update(TiedForward& tied, ContainerAccess& access, const Wanted& wanted);
-  bool treat(Forward& forward, const Treatment& treatment);
+  void update(ListedForward& listed, ContainerAccess& access, const Wanted& wanted);
+  bool apply_treatment(Forward& forward, const Treatment& treatment);
   /// Makes a detected forward one of `origin`, which must not be Auto.
-  void take_over(TiedForward& tied, Origin origin);
+  void take_over(ListedForward& listed, Origin origin);
   /// Makes a forward wait for the next container of that name. @param treatment without a container
   /// @param reason of PortRemoved, if the forward no longer listens
-  void leave_container(TiedForward& tied, const std::string& container_name,
+  void leave_container(ListedForward& listed, const std::string& container_name,
                        const Treatment& treatment, std::string_view reason);
   /// Ends a forward. Its connections may go on for `drain` of the settings.
-  void withdraw(TiedForward& tied, std::string_view reason);
+  void withdraw(ListedForward& listed, std::string_view reason);
   void withdraw_all(std::string_view reason);
 
   // ---- notifying
   /// @return whether the forward listens, so that notify_added() must follow
-  bool notify_created(const TiedForward& tied);
+  bool notify_created(const ListedForward& listed);
   /// Emits PortAdded for forwards that listen and are not announced, as one batch.
-  void notify_added(std::span<TiedForward* const> listening);
-  void notify_changed(const TiedForward& tied);
+  void notify_added(std::span<ListedForward* const> listening);
+  void notify_changed(const ListedForward& listed);
 
   // ---- what forwards report
   void on_linger_over(HostForward& forward);
   /// What Forward::update() began is complete: the forward listens, or is in conflict with a
   /// reason.
   /// @param changed whether anything shown changed
-  void on_listening_settled(Forward& forward, bool changed);
+  void on_update_complete(Forward& forward, bool changed);
 
   /// Limits the leftovers of a container that ends to `drain` of the settings.
   void limit_leftovers(const std::string& container_id) {
@@ -279,8 +279,8 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
 
  private:
   [[nodiscard]] std::unique_ptr<Forward> make(const ForwardKey& key, const ForwardRequest* request);
-  void remove(TiedForward& tied, std::string_view reason, Duration drain);
-  void notify_removed(TiedForward& tied, const ForwardInfo& info, std::string_view reason);
+  void remove(ListedForward& listed, std::string_view reason, Duration drain);
+  void notify_removed(ListedForward& listed, const ForwardInfo& info, std::string_view reason);
 
   void on_target_refused(ForwardPort& port, const Error& error) override;
   void on_target_reached(ForwardPort& port) override;

@@ -36,11 +36,11 @@ ForwardKey key_of(const std::string& container_id, const ForwardPlace& place) {
 /// that port; the host ports of the others are remembered under the names.
 void move_to_remembered_ports(ForwardSet& forwards, const std::string& container_id) {
   HostPorts& ports = forwards.host_ports();
-  for (TiedForward* tied : forwards.of(container_id)) {
-    const HostForward* forward = tied->forward->on_host();
+  for (ListedForward* listed : forwards.of(container_id)) {
+    const HostForward* forward = listed->forward->on_host();
     if (forward == nullptr) continue;
     if (ports.remembered_elsewhere(*forward)) {
-      forwards.withdraw(*tied, "replaced");  // created again at that port
+      forwards.withdraw(*listed, "replaced");  // created again at that port
     } else {
       ports.remember(*forward);
     }
@@ -55,11 +55,13 @@ bool lost_port(const Forward& forward, ForwardSet& forwards) {
 }
 
 /// Those of the forwards that still exist, listen and are not announced.
-std::vector<TiedForward*> listening_of(ForwardSet& forwards, const std::vector<std::string>& ids) {
-  std::vector<TiedForward*> out;
+std::vector<ListedForward*> listening_of(ForwardSet& forwards,
+                                         const std::vector<std::string>& ids) {
+  std::vector<ListedForward*> out;
   for (const std::string& id : ids) {
-    TiedForward* tied = forwards.find_id(id);
-    if (tied != nullptr && !tied->announced && tied->forward->listening()) out.push_back(tied);
+    ListedForward* listed = forwards.find_id(id);
+    if (listed != nullptr && !listed->announced && listed->forward->listening())
+      out.push_back(listed);
   }
   return out;
 }
@@ -92,13 +94,13 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
                 settings_),
       requested_({.forwards = forwards_,
                   .policy = [this] { return policy(); },
-                  .named = [this](const std::string& name) { return named(name); },
+                  .find_watched = [this](const std::string& name) { return find_watched(name); },
                   .mark = [this](const std::string& id) { queue_.mark(id); },
                   .on_persistent_changed = parts.on_state_changed},
                  settings_, parts.loop.clock()),
       queue_(parts.loop, [this] { reconcile_dirty(); }),
-      settle_over_(parts.loop, [this] { mark_settled(); }),
-      forget_wishes_(parts.loop, [this] { forget_wishes(); }) {
+      settle_timer_(parts.loop, [this] { mark_settled(); }),
+      metadata_expiry_(parts.loop, [this] { expire_metadata(); }) {
   forwards_.host_ports().restore(state);
   forwards_.ids().restore(state);
 }
@@ -130,8 +132,8 @@ void ForwardTable::stop() {
   forwards_.withdraw_all("daemon-stopped");
   requested_.clear();
   queue_.stop();
-  settle_over_.disarm();
-  forget_wishes_.disarm();
+  settle_timer_.disarm();
+  metadata_expiry_.disarm();
 }
 
 // ---- reading -----------------------------------------------------------------------------------
@@ -172,15 +174,15 @@ void ForwardTable::on_listeners(ContainerAccess& access) {
 
 void ForwardTable::on_access_removed(ContainerAccess& access, RemovalReason reason) {
   const std::string id = access.container().id;
-  if (queue_.forget_changed(id)) follow_facts(entries_.at(id));  // its requests may outlive it
+  if (queue_.forget_changed(id)) apply_facts(entries_.at(id));  // its requests may outlive it
   requested_.leave_container(access.container(), reason);
-  for (TiedForward* tied : forwards_.of(id)) forwards_.withdraw(*tied, text_of(reason));
+  for (ListedForward* listed : forwards_.of(id)) forwards_.withdraw(*listed, text_of(reason));
   forwards_.limit_leftovers(id);
   groups_.leave(id);
   entries_.erase(id);
-  requested_.wishes().gone(access.container(), parts_.loop.now());
-  forget_wishes();
-  if (ContainerAccess* other = named(access.container().name)) {
+  requested_.metadata_policy().gone(access.container(), parts_.loop.now());
+  expire_metadata();
+  if (ContainerAccess* other = find_watched(access.container().name)) {
     on_access_changed(*other);  // may adopt requests for the name
   }
 }
@@ -194,9 +196,9 @@ void ForwardTable::reconcile_dirty() {
   const auto turn_over = [this] {
     return forwards_.host_ports().turn_over() || queue_.turn_over();
   };
-  follow_changes();
+  apply_changes();
   for (std::size_t left = queue_.dirty(); left > 0; --left) {  // at least one
-    const auto entry = entries_.find(queue_.take());
+    const auto entry = entries_.find(queue_.pop());
     if (entry != entries_.end()) reconcile(entry->second);
     if (turn_over()) break;
   }
@@ -222,13 +224,13 @@ void ForwardTable::begin_turn() {
 
 /// Applies changed facts of containers, and the declarations by them and for them. It binds host
 /// ports for declared forwards alone.
-void ForwardTable::follow_changes() {
-  const std::set<std::string> changed = queue_.take_changed();
+void ForwardTable::apply_changes() {
+  const std::set<std::string> changed = queue_.extract_changed();
   std::set<std::string> projects;
   for (const std::string& id : changed) {
     Entry& entry = entries_.at(id);
     projects.insert(entry.project);
-    follow_facts(entry);
+    apply_facts(entry);
     projects.insert(entry.project);
   }
   // The metadata of one container of a compose project may concern the ports of another.
@@ -245,19 +247,19 @@ void ForwardTable::follow_changes() {
   }
 }
 
-void ForwardTable::follow_facts(Entry& entry) {
+void ForwardTable::apply_facts(Entry& entry) {
   const Container& container = entry.container();
   std::vector<const Container*> engines;
   for (const auto& [id, other] : entries_) {
     if (!other.container().engine_id.empty()) engines.push_back(&other.container());
   }
-  const std::vector<TiedForward*> own = forwards_.of(container.id);
+  const std::vector<ListedForward*> own = forwards_.of(container.id);
   const auto automatic = std::ranges::count_if(
-      own, [](const TiedForward* tied) { return tied->forward->origin() == Origin::Auto; });
+      own, [](const ListedForward* listed) { return listed->forward->origin() == Origin::Auto; });
   groups_.join(container, engines, static_cast<std::size_t>(automatic));
-  requested_.follow_container(*entry.access);
-  for (TiedForward* tied : forwards_.of(container.id)) {
-    if (tied->forward->describe(container)) forwards_.notify_changed(*tied);
+  requested_.update_container(*entry.access);
+  for (ListedForward* listed : forwards_.of(container.id)) {
+    if (listed->forward->describe(container)) forwards_.notify_changed(*listed);
   }
   entry.project = container.project;
 }
@@ -271,24 +273,24 @@ void ForwardTable::mark_settled() {
       next = std::min(next, entry.settled);
     }
   }
-  if (next < TimePoint::max()) settle_over_.arm_at(next);
+  if (next < TimePoint::max()) settle_timer_.arm_at(next);
 }
 
 void ForwardTable::retry(const std::string& id) {
-  const TiedForward* tied = forwards_.find_id(id);
-  if (tied == nullptr || tied->forward->state() != ForwardState::Conflict) {
+  const ListedForward* listed = forwards_.find_id(id);
+  if (listed == nullptr || listed->forward->state() != ForwardState::Conflict) {
     return forwards_.retries().remove(id);
   }
-  Forward& forward = *tied->forward;
+  Forward& forward = *listed->forward;
   const auto entry = entries_.find(forward.key().container);
-  if (forward.on_host() == nullptr) {  // on_listening_settled() notifies
+  if (forward.on_host() == nullptr) {  // on_update_complete() notifies
     forwards_.retries().add(id, parts_.loop.now());
     if (entry != entries_.end()) reconcile(entry->second);
     return;
   }
   if (!forwards_.bind(forward)) return;
   if (entry != entries_.end()) reconcile(entry->second);
-  TiedForward* now_there = forwards_.find_id(id);  // reconcile() may have removed it
+  ListedForward* now_there = forwards_.find_id(id);  // reconcile() may have removed it
   if (now_there == nullptr) return;
   forwards_.notify_changed(*now_there);
   if (now_there->forward->listening()) {
@@ -326,8 +328,8 @@ Plan ForwardTable::plan_for(Entry& entry) {
                   .existing = {},
                   .automatic = groups_.automatic(entry.container().id),
                   .now = parts_.loop.now()};
-  for (TiedForward* tied : forwards_.of(entry.container().id)) {
-    const Forward& forward = *tied->forward;
+  for (ListedForward* listed : forwards_.of(entry.container().id)) {
+    const Forward& forward = *listed->forward;
     const bool detected = forward.origin() == Origin::Auto;
     input.existing.push_back({{forward.key().direction, forward.key().target},
                               detected ? &forward.on_host()->last_listener() : nullptr});
@@ -335,23 +337,24 @@ Plan ForwardTable::plan_for(Entry& entry) {
   Plan made = plan(input);
   entry.settled = made.settled;
   if (made.settled < TimePoint::max() &&
-      (!settle_over_.armed() || made.settled < settle_over_.when())) {
-    settle_over_.arm_at(made.settled);
+      (!settle_timer_.armed() || made.settled < settle_timer_.when())) {
+    settle_timer_.arm_at(made.settled);
   }
   return made;
 }
 
 void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
-  for (TiedForward* tied : forwards_.of(entry.container().id)) {
-    const ForwardKey& key = tied->forward->key();
+  for (ListedForward* listed : forwards_.of(entry.container().id)) {
+    const ForwardKey& key = listed->forward->key();
     const auto wanted = plan.forwards.find({key.direction, key.target});
     if (wanted == plan.forwards.end()) {
-      forwards_.withdraw(*tied, "rule");
-    } else if (forwards_.host_ports().misplaced(*tied->forward, wanted->second.treatment)) {
-      requested_.replace(*tied);
+      forwards_.withdraw(*listed, "rule");
+    } else if (forwards_.host_ports().misplaced(*listed->forward, wanted->second.treatment)) {
+      requested_.replace(*listed);
     } else {
-      forwards_.update(*tied, *entry.access, wanted->second);
-      if (lost_port(*tied->forward, forwards_)) requested_.replace(*tied);  // at another host port
+      forwards_.update(*listed, *entry.access, wanted->second);
+      if (lost_port(*listed->forward, forwards_))
+        requested_.replace(*listed);  // at another host port
     }
   }
 }
@@ -370,11 +373,11 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan, Duration time)
     if (lingered || forwards_.contains(key)) continue;
     if (forwards_.host_ports().turn_over() || (created && parts_.loop.now() >= until))
       return queue_.mark(container.id);
-    TiedForward& tied = forwards_.create(key, wanted);
-    (void)tied.forward->describe(container);
-    (void)forwards_.bind(*tied.forward);
-    (void)tied.forward->update(*entry.access, wanted.listeners, settings_.host.linger);
-    if (forwards_.notify_created(tied)) entry.to_announce.push_back(tied.forward->id());
+    ListedForward& listed = forwards_.create(key, wanted);
+    (void)listed.forward->describe(container);
+    (void)forwards_.bind(*listed.forward);
+    (void)listed.forward->update(*entry.access, wanted.listeners, settings_.host.linger);
+    if (forwards_.notify_created(listed)) entry.to_announce.push_back(listed.forward->id());
     created = true;
   }
   forwards_.notify_added(listening_of(forwards_, std::exchange(entry.to_announce, {})));
@@ -387,12 +390,12 @@ Answer<std::string> ForwardTable::add(ContainerAccess* access, ForwardRequest re
     return refuse(Kind::Failed, "portfwd is shutting down; retry after it restarts");
   }
   begin_turn();
-  follow_changes();  // the container has adopted the requests that wait for it
+  apply_changes();  // the container has adopted the requests that wait for it
   const bool may_refuse = request.origin == Origin::Manual && !request.restored &&
                           request.spec.direction == Direction::Reverse;
   Answer<std::string> id = requested_.insert(access, std::move(request));
   if (access != nullptr) reconcile(entries_.at(access->container().id));
-  TiedForward* made = id && may_refuse ? forwards_.find_id(*id) : nullptr;
+  ListedForward* made = id && may_refuse ? forwards_.find_id(*id) : nullptr;
   if (made == nullptr || made->forward->state() != ForwardState::Conflict) return id;
   const std::string because = made->forward->info().reason;  // the daemon cannot open a port inside
   requested_.end(*made, "unforwarded");
@@ -400,7 +403,7 @@ Answer<std::string> ForwardTable::add(ContainerAccess* access, ForwardRequest re
 }
 
 Answer<void> ForwardTable::remove(std::string_view forward_id) {
-  TiedForward* found = forwards_.find_id(forward_id);
+  ListedForward* found = forwards_.find_id(forward_id);
   if (found == nullptr) {
     return refuse(Kind::NoSuchForward, fmt::format("there is no forward \"{}\"", forward_id));
   }
@@ -418,20 +421,20 @@ Answer<void> ForwardTable::remove(std::string_view forward_id) {
 void ForwardTable::declare() {
   requested_.set_due();
   begin_turn();
-  follow_changes();
+  apply_changes();
 }
 
 /// Forgets the requests of containers that were not made again in time.
-void ForwardTable::forget_wishes() {
-  if (requested_.wishes().forget(parts_.loop.now())) requested_.set_due();
+void ForwardTable::expire_metadata() {
+  if (requested_.metadata_policy().forget(parts_.loop.now())) requested_.set_due();
   for (const auto& [id, entry] : entries_) {
     if (!entry.project.empty()) queue_.mark(id);  // a container of the project may be gone
   }
   schedule();
-  if (const auto next = requested_.wishes().forget_at()) forget_wishes_.arm_at(*next);
+  if (const auto next = requested_.metadata_policy().forget_at()) metadata_expiry_.arm_at(*next);
 }
 
-ContainerAccess* ForwardTable::named(const std::string& container) const {
+ContainerAccess* ForwardTable::find_watched(const std::string& container) const {
   const auto found = std::ranges::find_if(entries_, [&](const auto& entry) {
     const ContainerAccess& access = *entry.second.access;
     return access.container().name == container && access.state() == ContainerState::Watched;

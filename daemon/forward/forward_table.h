@@ -77,9 +77,9 @@ class ReconcileQueue {
   }
   /// Must be called before a container is removed. @return whether it was `changed`
   bool forget_changed(const std::string& id) { return changed_.erase(id) != 0; }
-  [[nodiscard]] std::set<std::string> take_changed() { return std::exchange(changed_, {}); }
+  [[nodiscard]] std::set<std::string> extract_changed() { return std::exchange(changed_, {}); }
   /// Removes and returns the container that was marked first. dirty() must be above 0.
-  [[nodiscard]] std::string take() {
+  [[nodiscard]] std::string pop() {
     assert(!queue_.empty());
     std::string id = std::move(queue_.front());
     queue_.pop_front();
@@ -178,7 +178,7 @@ class ForwardTable final : public AccessObserver {
   [[nodiscard]] SeenPort seen(const Container& container, const Target& target) const;
   /// The context for decide(). Its parts are borrowed.
   [[nodiscard]] PolicyContext policy() const {
-    return {settings_, ephemeral_, requested_.wishes()};
+    return {settings_, ephemeral_, requested_.metadata_policy()};
   }
 
   void on_access_added(ContainerAccess& access) override;
@@ -205,8 +205,8 @@ class ForwardTable final : public AccessObserver {
   // Once a turn.
   void schedule();
   void begin_turn();
-  void follow_changes();
-  void follow_facts(Entry& entry);
+  void apply_changes();
+  void apply_facts(Entry& entry);
   void mark_settled();
   void retry(const std::string& id);
 
@@ -217,8 +217,8 @@ class ForwardTable final : public AccessObserver {
   void create_missing(Entry& entry, const Plan& plan, Duration time);
 
   // Requests.
-  void forget_wishes();
-  [[nodiscard]] ContainerAccess* named(const std::string& container) const;
+  void expire_metadata();
+  [[nodiscard]] ContainerAccess* find_watched(const std::string& container) const;
 
   Parts parts_;
   const Settings& settings_;
@@ -228,8 +228,8 @@ class ForwardTable final : public AccessObserver {
   RequestedForwards requested_;
   ReconcileQueue queue_;
   ForwardGroups groups_;
-  Timer settle_over_;
-  Timer forget_wishes_;
+  Timer settle_timer_;
+  Timer metadata_expiry_;
   bool stopped_ = false;
 };
 

@@ -18,12 +18,12 @@ namespace {
 
 constexpr Port kPrivilegedOffset = 8000;
 
-Port preferred_port(const HostPortPlan::Wish& wish) {
-  if (wish.asked) return *wish.asked;
-  if (wish.only_preferred || wish.container_port >= wish.first_unprivileged) {
-    return wish.container_port;
+Port preferred_port(const HostPortPlan::Preferences& preferences) {
+  if (preferences.asked) return *preferences.asked;
+  if (preferences.only_preferred || preferences.container_port >= preferences.first_unprivileged) {
+    return preferences.container_port;
   }
-  return static_cast<Port>(kPrivilegedOffset + wish.container_port);
+  return static_cast<Port>(kPrivilegedOffset + preferences.container_port);
 }
 
 }  // namespace
@@ -33,14 +33,16 @@ const IpAddress* remote_address(std::span<const IpAddress> addresses) {
   return remote == addresses.end() ? nullptr : &*remote;
 }
 
-HostPortPlan::HostPortPlan(const Settings& settings, const Wish& wish)
+HostPortPlan::HostPortPlan(const Settings& settings, const Preferences& preferences)
     : settings_(settings),
-      wish_(wish),
-      preferred_(preferred_port(wish)),
-      fallback_(std::max<std::uint32_t>(settings.host.fallback_range.first, wish.fallback_from)) {
-  if (wish.asked) first_.push_back(*wish.asked);
-  if (wish.sticky && !wish.only_preferred) offer(*wish.sticky);
-  if (wish.only_preferred && !wish.asked && !contains(settings.host.avoid, preferred_)) {
+      preferences_(preferences),
+      preferred_(preferred_port(preferences)),
+      fallback_(
+          std::max<std::uint32_t>(settings.host.fallback_range.first, preferences.fallback_from)) {
+  if (preferences.asked) first_.push_back(*preferences.asked);
+  if (preferences.sticky && !preferences.only_preferred) offer(*preferences.sticky);
+  if (preferences.only_preferred && !preferences.asked &&
+      !contains(settings.host.avoid, preferred_)) {
     first_.push_back(preferred_);  // even if it is privileged: the user wants this port or none
   }
   offer(preferred_);
@@ -56,12 +58,12 @@ bool HostPortPlan::offered(Port port) const {
 }
 
 bool HostPortPlan::allowed(Port port) const {
-  return port >= wish_.first_unprivileged && !contains(settings_.host.avoid, port);
+  return port >= preferences_.first_unprivileged && !contains(settings_.host.avoid, port);
 }
 
 std::optional<Port> HostPortPlan::next() {
   if (next_ < first_.size()) return first_[next_++];
-  if (wish_.only_preferred) return std::nullopt;
+  if (preferences_.only_preferred) return std::nullopt;
   while (fallback_ <= settings_.host.fallback_range.last) {
     const Port port = static_cast<Port>(fallback_++);
     if (allowed(port) && !offered(port)) return port;
@@ -100,13 +102,13 @@ void HostPorts::save(State& state) const {
 }
 
 std::vector<IpAddress> HostPorts::addresses_for(const std::string& container,
-                                                const std::optional<Bind>& said) {
-  if (!said && settings_.host.allocation == Allocation::PerContainer) {
+                                                const std::optional<Bind>& requested_bind) {
+  if (!requested_bind && settings_.host.allocation == Allocation::PerContainer) {
     const auto given = addresses_.address_of(container);
-    if (given.news) on_remembered_changed_();
+    if (given.is_new) on_remembered_changed_();
     return {given.address};
   }
-  const Bind bind = said.value_or(settings_.host.bind);
+  const Bind bind = requested_bind.value_or(settings_.host.bind);
   if (bind.only) return {*bind.only};
   return {IpAddress::loopback(Family::V4), IpAddress::loopback(Family::V6)};
 }
@@ -165,7 +167,7 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
     forward.mark_conflict(
         fmt::format("other machines could connect at {}, and allow_remote is not set",
                     remote->text()),
-        kNotForOthers);
+        kRemoteForbidden);
     return Outcome::Conflict;
   }
   const bool avoided = !treatment.host_port && contains(settings_.host.avoid, container_port);
@@ -247,7 +249,7 @@ constexpr std::size_t kMaxLinks = 16384;  ///< descriptors of all programs that 
 constexpr Duration kFresh = 1s;
 
 /// Whether the listener makes a bind to `wanted` fail. Sockets of the daemon are IPV6_V6ONLY.
-bool keeps_off(const DiagSocket& listener, const Endpoint& wanted) {
+bool blocks_bind(const DiagSocket& listener, const Endpoint& wanted) {
   const IpAddress& at = listener.local.address;
   if (listener.local.port != wanted.port) return false;
   if (at.family() != wanted.address.family()) {
@@ -258,7 +260,7 @@ bool keeps_off(const DiagSocket& listener, const Endpoint& wanted) {
 
 }  // namespace
 
-const HostPortHolder::Seen& HostPortHolder::look(Protocol protocol) const {
+const HostPortHolder::Seen& HostPortHolder::scan_host(Protocol protocol) const {
   Seen& seen = seen_[protocol == Protocol::Tcp ? 0 : 1];
   if (seen.at + kFresh > clock_.now()) return seen;
   seen = {};
@@ -279,9 +281,9 @@ const HostPortHolder::Seen& HostPortHolder::look(Protocol protocol) const {
 }
 
 std::string HostPortHolder::holder_of(Protocol protocol, const Endpoint& endpoint) const {
-  const Seen& seen = look(protocol);
+  const Seen& seen = scan_host(protocol);
   const auto holder = std::ranges::find_if(
-      seen.listeners, [&](const DiagSocket& l) { return keeps_off(l, endpoint); });
+      seen.listeners, [&](const DiagSocket& l) { return blocks_bind(l, endpoint); });
   if (holder == seen.listeners.end()) return "";
   const auto owner = seen.owners.find(holder->inode);
   const std::string name =

@@ -32,7 +32,7 @@ namespace portfwd {
 /// itself is the reservation, so nothing here checks whether a port is free.
 class HostPortPlan {
  public:
-  struct Wish {
+  struct Preferences {
     Port container_port = 0;
     std::optional<Port> sticky;       ///< the port that it had before
     std::optional<Port> asked;        ///< by a request, rule or metadata; tried even if in `avoid`
@@ -41,7 +41,7 @@ class HostPortPlan {
     std::uint32_t fallback_from = 0;  ///< ports of the range below it are known to be taken
   };
   /// @param settings borrowed while the plan is used
-  HostPortPlan(const Settings& settings, const Wish& wish);
+  HostPortPlan(const Settings& settings, const Preferences& preferences);
 
   /// The next port to try; nothing when the fall-back range is used up.
   [[nodiscard]] std::optional<Port> next();
@@ -57,7 +57,7 @@ class HostPortPlan {
   [[nodiscard]] bool offered(Port port) const;
 
   const Settings& settings_;
-  Wish wish_;
+  Preferences preferences_;
   Port preferred_;
   std::vector<Port> first_;  ///< ports to try before the range; each once
   std::size_t next_ = 0;     ///< index into first_
@@ -167,7 +167,7 @@ class HostPorts {
   /// (allocation = "per-container") or those of [host] bind.
   /// @param container its name @param said by a rule or request
   [[nodiscard]] std::vector<IpAddress> addresses_for(const std::string& container,
-                                                     const std::optional<Bind>& said);
+                                                     const std::optional<Bind>& requested_bind);
   /// Begins a turn in which `tries` ports may be tried.
   void begin_turn(unsigned tries) { tries_left_ = tries; }
   [[nodiscard]] bool turn_over() const { return tries_left_ == 0; }
@@ -225,7 +225,7 @@ class HostPortHolder final : public PortHolder {
     std::vector<DiagSocket> listeners;
     std::map<std::uint64_t, pid_t> owners;  ///< by inode of the socket
   };
-  [[nodiscard]] const Seen& look(Protocol protocol) const;
+  [[nodiscard]] const Seen& scan_host(Protocol protocol) const;
 
   const ProcDir& proc_;
   const Clock& clock_;

@@ -17,7 +17,7 @@ std::vector<Remedy> remedies_of(const ForwardInfo& conflict) {
       return {{Code::ChooseBindAddress}};
     case EACCES:
       return {{Code::ChooseHostPort}, {Code::LowerUnprivilegedPort}};
-    case kNotForOthers:
+    case kRemoteForbidden:
       return {{Code::AllowRemote}};
     default:
       return {};
@@ -176,8 +176,8 @@ Answer<void> check(const ForwardRequest& request, bool allow_remote) {
   return {};
 }
 
-std::vector<Listener> listeners_meant(const ForwardRequest& request,
-                                      const std::vector<Listener>& all) {
+std::vector<Listener> listeners_for(const ForwardRequest& request,
+                                    const std::vector<Listener>& all) {
   const auto address = IpAddress::parse(request.spec.container_address);
   std::vector<Listener> meant;
   for (Listener listener : all) {

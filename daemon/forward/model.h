@@ -36,7 +36,7 @@ enum class ForwardState : std::uint8_t { Active, Waiting, Lingering, Conflict };
 
 /// In ForwardInfo::error: other machines can reach the host address, and must not. No system call
 /// of a forward fails with it.
-inline constexpr int kNotForOthers = EREMOTE;
+inline constexpr int kRemoteForbidden = EREMOTE;
 
 struct ForwardInfo {
   std::string id;
@@ -52,7 +52,7 @@ struct ForwardInfo {
   Port host_port = 0;                       ///< 0 until bound
   Origin origin = Origin::Auto;
   ForwardState state = ForwardState::Active;
-  /// errno, or kNotForOthers: why it is in conflict, or why its listener cannot be dialled; 0:
+  /// errno, or kRemoteForbidden: why it is in conflict, or why its listener cannot be dialled; 0:
   /// nothing failed.
   int error = 0;
   std::string reason;     ///< why remapped, waiting or in conflict; "" if none of these
@@ -126,7 +126,7 @@ struct ForwardRequest {
   bool restored = false;
 
   /// Whether the request waits for this container.
-  [[nodiscard]] bool meant(const Container& container) const {
+  [[nodiscard]] bool waits_for(const Container& container) const {
     return container_id.empty() && spec.container == container.name;
   }
 };
@@ -159,7 +159,7 @@ inline constexpr std::size_t kLongestRequestText = 256;
 
 /// The listeners that a request is for: those on its port that can be dialled. If the request names
 /// an address inside, only those that accept there, with that address to be dialled.
-[[nodiscard]] std::vector<Listener> listeners_meant(const ForwardRequest& request,
-                                                    const std::vector<Listener>& all);
+[[nodiscard]] std::vector<Listener> listeners_for(const ForwardRequest& request,
+                                                  const std::vector<Listener>& all);
 
 }  // namespace portfwd

@@ -38,7 +38,7 @@ class Planner {
 
   void add_requests() {
     for (const ForwardRequest* request : in_.requests) {
-      auto meant = listeners_meant(*request, in_.listeners);
+      auto meant = listeners_for(*request, in_.listeners);
       Treatment treatment = treatment_of(in_.policy, *request, &in_.container, meant);
       plan_.forwards[{request->spec.direction, request->spec.target}] = {std::move(meant), request,
                                                                          std::move(treatment)};

@@ -10,7 +10,7 @@
 
 namespace portfwd {
 
-Answer<void> RequestBook::has_room_by_hand() const {
+Answer<void> RequestBook::check_manual_limit() const {
   return check_count(std::ranges::count(requests_, Origin::Manual, &ForwardRequest::origin));
 }
 
@@ -80,18 +80,18 @@ ForwardKey key_in(const Container& container, const ForwardSpec& spec) {
 }
 
 /// Whether `request` is the one for `declared`. The label may differ.
-bool same_tie(const ForwardRequest& request, const DeclaredForward& declared) {
+bool is_request_for(const ForwardRequest& request, const DeclaredForward& declared) {
   return request.spec.direction == declared.direction && request.origin == Origin::Declared &&
          request.spec.container == declared.container && request.spec.target == declared.target &&
          request.spec.host_port == declared.host_port;
 }
 
-bool same_tie(const DeclaredForward& a, const DeclaredForward& b) {
+bool is_request_for(const DeclaredForward& a, const DeclaredForward& b) {
   return a.container == b.container && a.direction == b.direction && a.target == b.target &&
          a.host_port == b.host_port;
 }
 
-std::string in_the_way(const ForwardRequest& request, const Forward& forward) {
+std::string already_forwarded_text(const ForwardRequest& request, const Forward& forward) {
   if (request.spec.direction == Direction::Reverse) {
     return fmt::format("port {} of {} leads to the host already: end forward {} first",
                        request.spec.target.text(), request.spec.container, forward.id());
@@ -141,14 +141,14 @@ bool serves(const Forward& forward, const ForwardRequest& request) {
 
 }  // namespace
 
-void RequestedForwards::follow_container(ContainerAccess& access) {
+void RequestedForwards::update_container(ContainerAccess& access) {
   const Container& container = access.container();
   release_misnamed(container);
   if (access.state() != ContainerState::Watched) return;  // may be another user's
-  inherit(container);
+  rename_waiting(container);
   note_published(container);
   adopt(container);
-  if (wishes().update(container)) due_ = true;
+  if (metadata_policy().update(container)) due_ = true;
 }
 
 void RequestedForwards::note_published(const Container& container) {
@@ -164,20 +164,20 @@ void RequestedForwards::leave_container(const Container& container, RemovalReaso
   book_.remove_of(container.id);
 }
 
-void RequestedForwards::dismiss(TiedForward& tied) {
+void RequestedForwards::dismiss(ListedForward& listed) {
   for (const DeclaredForward& declared : declarations_.all()) {
     const bool ended = std::ranges::any_of(book_, [&](const ForwardRequest& r) {
-      return r.forward_id == tied.forward->id() && same_tie(r, declared);
+      return r.forward_id == listed.forward->id() && is_request_for(r, declared);
     });
     if (ended) dismissed_.push_back(declared);
   }
-  end(tied, "unforwarded");
+  end(listed, "unforwarded");
 }
 
 void RequestedForwards::make_declared() {
   if (!std::exchange(due_, false)) return;
   reconcile_declared();
-  treat_waiting();
+  update_waiting();
 }
 
 Answer<std::string> RequestedForwards::insert(ContainerAccess* access, ForwardRequest request) {
@@ -186,13 +186,13 @@ Answer<std::string> RequestedForwards::insert(ContainerAccess* access, ForwardRe
     request.spec.container = access->container().name;
   }
   if (request.origin == Origin::Manual) {
-    if (auto room = book_.has_room_by_hand(); !room) return std::unexpected(room.error());
+    if (auto room = book_.check_manual_limit(); !room) return std::unexpected(room.error());
   }
   const ForwardKey key =
       access != nullptr ? key_in(access->container(), request.spec) : away_key(request.spec);
-  if (TiedForward* there = forwards_.find(key)) {
+  if (ListedForward* there = forwards_.find(key)) {
     if (there->forward->origin() != Origin::Auto) {
-      return refuse(Kind::InvalidArgument, in_the_way(request, *there->forward));
+      return refuse(Kind::InvalidArgument, already_forwarded_text(request, *there->forward));
     }
     if (serves(*there->forward, request)) {
       request.forward_id = there->forward->id();
@@ -216,7 +216,7 @@ Answer<std::string> RequestedForwards::make(ContainerAccess* access, const Forwa
   const Container* container = access != nullptr ? &access->container() : nullptr;
   if (container != nullptr) mark_(container->id);
   make_waiting(kept, key, container);
-  TiedForward& made = *forwards_.find(key);
+  ListedForward& made = *forwards_.find(key);
   const bool wants_port = kept.spec.host_port && made.forward->on_host() != nullptr;
   const bool answered = kept.origin == Origin::Manual && !kept.restored;
   if (wants_port && answered && made.forward->state() == ForwardState::Conflict) {
@@ -226,7 +226,7 @@ Answer<std::string> RequestedForwards::make(ContainerAccess* access, const Forwa
     return std::unexpected(std::move(refusal));
   }
   if (forwards_.notify_created(made)) {
-    TiedForward* added = &made;
+    ListedForward* added = &made;
     forwards_.notify_added({&added, 1});
   }
   return kept.forward_id;
@@ -235,26 +235,26 @@ Answer<std::string> RequestedForwards::make(ContainerAccess* access, const Forwa
 /// Creates the forward of a request, which waits until a reconcile step assigns listeners.
 void RequestedForwards::make_waiting(const ForwardRequest& request, const ForwardKey& key,
                                      const Container* container) {
-  TiedForward& tied =
+  ListedForward& listed =
       forwards_.create(key, {{}, &request, treatment_of(policy_(), request, container, {})});
   if (container != nullptr) {
-    (void)tied.forward->describe(*container);
+    (void)listed.forward->describe(*container);
   } else {
-    tied.forward->describe_missing(request.spec.container);
+    listed.forward->describe_missing(request.spec.container);
   }
-  forwards_.bind(*tied.forward);
-  if (HostForward* forward = tied.forward->on_host()) (void)forward->wait(settings_.host.linger);
+  forwards_.bind(*listed.forward);
+  if (HostForward* forward = listed.forward->on_host()) (void)forward->wait(settings_.host.linger);
 }
 
-void RequestedForwards::end(TiedForward& tied, std::string_view reason) {
-  book_.remove(tied.forward->id());
-  forwards_.withdraw(tied, reason);
+void RequestedForwards::end(ListedForward& listed, std::string_view reason) {
+  book_.remove(listed.forward->id());
+  forwards_.withdraw(listed, reason);
 }
 
-void RequestedForwards::replace(TiedForward& tied) {
-  const std::string id = tied.forward->id();
-  const Direction direction = tied.forward->key().direction;
-  forwards_.withdraw(tied, "replaced");
+void RequestedForwards::replace(ListedForward& listed) {
+  const std::string id = listed.forward->id();
+  const Direction direction = listed.forward->key().direction;
+  forwards_.withdraw(listed, "replaced");
   if (ForwardRequest* request = book_.find(id))
     request->forward_id = forwards_.ids().next(direction);
 }
@@ -263,8 +263,8 @@ void RequestedForwards::reconcile_declared() {
   const std::vector<DeclaredForward> all = declarations_.all();
   std::vector<std::pair<std::string, std::string_view>> ended;
   for (ForwardRequest& request : book_) {
-    const auto declared =
-        std::ranges::find_if(all, [&](const DeclaredForward& d) { return same_tie(request, d); });
+    const auto declared = std::ranges::find_if(
+        all, [&](const DeclaredForward& d) { return is_request_for(request, d); });
     const Forward& forward = *forwards_.find_id(request.forward_id)->forward;
     const bool at_home =
         forward.on_host() == nullptr ||
@@ -280,22 +280,23 @@ void RequestedForwards::reconcile_declared() {
   }
   for (const auto& [id, why] : ended) end(*forwards_.find_id(id), why);
   std::erase_if(dismissed_, [&](const DeclaredForward& d) {
-    return std::ranges::none_of(all, [&](const DeclaredForward& a) { return same_tie(a, d); });
+    return std::ranges::none_of(all,
+                                [&](const DeclaredForward& a) { return is_request_for(a, d); });
   });
   for (const DeclaredForward& declared : all) {
-    const bool there =
-        std::ranges::any_of(book_, [&](const ForwardRequest& r) { return same_tie(r, declared); });
+    const bool there = std::ranges::any_of(
+        book_, [&](const ForwardRequest& r) { return is_request_for(r, declared); });
     const bool dismissed = std::ranges::any_of(
-        dismissed_, [&](const DeclaredForward& d) { return same_tie(d, declared); });
+        dismissed_, [&](const DeclaredForward& d) { return is_request_for(d, declared); });
     if (!there && !dismissed) declare(declared);
   }
 }
 
 void RequestedForwards::declare(const DeclaredForward& declared) {
   ForwardRequest request = declared_request(declared);
-  ContainerAccess* access = named_(declared.container);
-  TiedForward* there = forwards_.find(access != nullptr ? key_in(access->container(), declared)
-                                                        : away_key(request.spec));
+  ContainerAccess* access = find_watched_(declared.container);
+  ListedForward* there = forwards_.find(access != nullptr ? key_in(access->container(), declared)
+                                                          : away_key(request.spec));
   const bool by_hand = there != nullptr && there->forward->origin() != Origin::Auto;
   if (by_hand && declared.by_container) return;
   if (by_hand) end(*there, "replaced");      // configuration overrides manual requests
@@ -303,28 +304,28 @@ void RequestedForwards::declare(const DeclaredForward& declared) {
 }
 
 /// Applies the treatment of forwards without a container, which no reconcile step reaches.
-void RequestedForwards::treat_waiting() {
+void RequestedForwards::update_waiting() {
   for (const ForwardRequest& request : book_) {
     if (!request.container_id.empty()) continue;
     const ForwardKey key = away_key(request.spec);
-    TiedForward* tied = forwards_.find(key);
-    assert(tied != nullptr);
+    ListedForward* listed = forwards_.find(key);
+    assert(listed != nullptr);
     const Treatment treatment = treatment_of(policy_(), request, nullptr, {});
-    if (forwards_.host_ports().misplaced(*tied->forward, treatment)) {
-      replace(*tied);
+    if (forwards_.host_ports().misplaced(*listed->forward, treatment)) {
+      replace(*listed);
       make_waiting(request, key, nullptr);
-      tied = forwards_.find(key);
-      if (forwards_.notify_created(*tied)) forwards_.notify_added({&tied, 1});
-    } else if (forwards_.treat(*tied->forward, treatment)) {
-      forwards_.notify_changed(*tied);
+      listed = forwards_.find(key);
+      if (forwards_.notify_created(*listed)) forwards_.notify_added({&listed, 1});
+    } else if (forwards_.apply_treatment(*listed->forward, treatment)) {
+      forwards_.notify_changed(*listed);
     }
   }
 }
 
 /// Renames waiting requests from the metadata of a container that was made again under another
 /// name, so that adopt() finds them.
-void RequestedForwards::inherit(const Container& container) {
-  for (const std::string& name : wishes().predecessors(container)) {
+void RequestedForwards::rename_waiting(const Container& container) {
+  for (const std::string& name : metadata_policy().predecessors(container)) {
     if (name == container.name) continue;
     for (ForwardRequest& request : book_) {
       const bool waits = request.by_container && request.container_id.empty();
@@ -341,24 +342,24 @@ void RequestedForwards::inherit(const Container& container) {
 /// Assigns the requests that wait for a container of this name to the container.
 void RequestedForwards::adopt(const Container& container) {
   for (ForwardRequest& request : book_) {
-    if (!request.meant(container)) continue;
+    if (!request.waits_for(container)) continue;
     const ForwardKey key = key_in(container, request.spec);
-    if (TiedForward* there = forwards_.find(key)) end(*there, "replaced");
+    if (ListedForward* there = forwards_.find(key)) end(*there, "replaced");
     request.container_id = container.id;
-    TiedForward& tied = forwards_.rekey(away_key(request.spec), key);
-    (void)tied.forward->describe(container);
-    forwards_.notify_changed(tied);
+    ListedForward& listed = forwards_.rekey(away_key(request.spec), key);
+    (void)listed.forward->describe(container);
+    forwards_.notify_changed(listed);
   }
 }
 
 /// Makes a request and its forward wait for the next container of the name. @param reason of
 /// PortRemoved, if the forward no longer listens
 void RequestedForwards::release(ForwardRequest& request, std::string_view reason) {
-  TiedForward& tied = forwards_.rekey(
+  ListedForward& listed = forwards_.rekey(
       {request.container_id, request.spec.direction, request.spec.target}, away_key(request.spec));
   request.container_id.clear();
   const Treatment treatment = treatment_of(policy_(), request, nullptr, {});  // no rule matches
-  forwards_.leave_container(tied, request.spec.container, treatment, reason);
+  forwards_.leave_container(listed, request.spec.container, treatment, reason);
 }
 
 /// Releases the declared forwards of a container that was renamed.
@@ -378,12 +379,12 @@ std::vector<DeclaredForward> Declarations::all() const {
                            published_.contains({declared.container, declared.target});
     if (!by_engine) all.push_back(declared);
   }
-  for (DeclaredForward& wish : wishes_.declared()) {
+  for (DeclaredForward& from_metadata : metadata_policy_.declared()) {
     const bool said = std::ranges::any_of(all, [&](const DeclaredForward& d) {
-      return d.container == wish.container && d.target == wish.target &&
-             d.direction == wish.direction;
+      return d.container == from_metadata.container && d.target == from_metadata.target &&
+             d.direction == from_metadata.direction;
     });
-    if (!said) all.push_back(std::move(wish));
+    if (!said) all.push_back(std::move(from_metadata));
   }
   return all;
 }

@@ -31,7 +31,7 @@ class RequestBook {
       : on_persistent_changed_(std::move(on_persistent_changed)) {}
 
   /// Checks whether one more request by hand is permitted; the refusal names the remedy.
-  [[nodiscard]] Answer<void> has_room_by_hand() const;
+  [[nodiscard]] Answer<void> check_manual_limit() const;
   /// @param request with the id of its forward @return the added one, valid until it is removed
   ForwardRequest& add(ForwardRequest request);
   /// Removes the request for a forward, if there is one.
@@ -64,10 +64,10 @@ class Declarations {
  public:
   /// @param settings borrowed
   Declarations(const Settings& settings, const Clock& clock)
-      : settings_(settings), wishes_(clock) {}
+      : settings_(settings), metadata_policy_(clock) {}
 
-  [[nodiscard]] ContainerWishes& wishes() { return wishes_; }
-  [[nodiscard]] const ContainerWishes& wishes() const { return wishes_; }
+  [[nodiscard]] MetadataPolicy& metadata_policy() { return metadata_policy_; }
+  [[nodiscard]] const MetadataPolicy& metadata_policy() const { return metadata_policy_; }
 
   /// The forwards of the configuration, without those that an engine serves, and then those of
   /// metadata, without those that the configuration declares.
@@ -80,7 +80,7 @@ class Declarations {
 
  private:
   const Settings& settings_;
-  ContainerWishes wishes_;
+  MetadataPolicy metadata_policy_;
   /// Container names and declared ports that an engine serves, until it serves one no longer for a
   /// container of the name.
   std::set<std::pair<std::string, Target>> published_;
@@ -93,7 +93,7 @@ class RequestedForwards {
     ForwardSet& forwards;
     std::function<PolicyContext()> policy;
     /// A watched container of this name; null if there is none.
-    std::function<ContainerAccess*(const std::string& name)> named;
+    std::function<ContainerAccess*(const std::string& name)> find_watched;
     /// Marks a container to be reconciled.
     std::function<void(const std::string& container_id)> mark;
     std::function<void()> on_persistent_changed;  ///< book() has something new to save
@@ -102,26 +102,28 @@ class RequestedForwards {
   RequestedForwards(Parts parts, const Settings& settings, const Clock& clock)
       : forwards_(parts.forwards),
         policy_(std::move(parts.policy)),
-        named_(std::move(parts.named)),
+        find_watched_(std::move(parts.find_watched)),
         mark_(std::move(parts.mark)),
         settings_(settings),
         declarations_(settings, clock),
         book_(std::move(parts.on_persistent_changed)) {}
 
   [[nodiscard]] const RequestBook& book() const { return book_; }
-  [[nodiscard]] ContainerWishes& wishes() { return declarations_.wishes(); }
-  [[nodiscard]] const ContainerWishes& wishes() const { return declarations_.wishes(); }
+  [[nodiscard]] MetadataPolicy& metadata_policy() { return declarations_.metadata_policy(); }
+  [[nodiscard]] const MetadataPolicy& metadata_policy() const {
+    return declarations_.metadata_policy();
+  }
 
   /// Adds a request and creates its forward, or takes over a detected one. The container is marked,
   /// not reconciled. @param access to the container; null while it is away @return the forward's id
   Answer<std::string> insert(ContainerAccess* access, ForwardRequest request);
   /// Ends a forward, and the request for it if there is one.
-  void end(TiedForward& tied, std::string_view reason);
+  void end(ListedForward& listed, std::string_view reason);
   /// The same at the user's request. A declared one stays away until the settings are read again or
   /// it is no longer declared.
-  void dismiss(TiedForward& tied);
+  void dismiss(ListedForward& listed);
   /// Ends a forward that is to be created again. A request for it gets a new forward id.
-  void replace(TiedForward& tied);
+  void replace(ListedForward& listed);
 
   /// Must be called when the settings were read again.
   void on_settings_changed() {
@@ -136,7 +138,7 @@ class RequestedForwards {
 
   /// Must be called for a new container and when its name, labels, state or published ports
   /// changed.
-  void follow_container(ContainerAccess& access);
+  void update_container(ContainerAccess& access);
   /// Must be called for each watched container after the settings changed; see Declarations.
   void note_published(const Container& container);
   /// Must be called before a container is removed. Requests that may wait for the next container of
@@ -150,15 +152,15 @@ class RequestedForwards {
                     const Container* container);
   void reconcile_declared();
   void declare(const DeclaredForward& declared);
-  void treat_waiting();
-  void inherit(const Container& container);
+  void update_waiting();
+  void rename_waiting(const Container& container);
   void adopt(const Container& container);
   void release(ForwardRequest& request, std::string_view reason);
   void release_misnamed(const Container& container);
 
   ForwardSet& forwards_;
   std::function<PolicyContext()> policy_;
-  std::function<ContainerAccess*(const std::string&)> named_;
+  std::function<ContainerAccess*(const std::string&)> find_watched_;
   std::function<void(const std::string&)> mark_;
   const Settings& settings_;
   Declarations declarations_;

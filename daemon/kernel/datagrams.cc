@@ -228,12 +228,12 @@ void switch_on(int socket, int level, int option) {
 DatagramReceiver::DatagramReceiver() : memory_(std::make_unique_for_overwrite<Memory>()) {
   for (std::size_t slot = 0; slot < kMessages; ++slot) {
     parts_[slot] = {memory_->data() + slot * kLargest, kLargest};
-    offer(slot);
+    reset_header(slot);
   }
 }
 
 /// Restores the buffer sizes in the header, which a receive call overwrites.
-void DatagramReceiver::offer(std::size_t slot) {
+void DatagramReceiver::reset_header(std::size_t slot) {
   msghdr& header = headers_[slot].msg_hdr;
   header.msg_iov = &parts_[slot];
   header.msg_iovlen = 1;
@@ -243,7 +243,7 @@ void DatagramReceiver::offer(std::size_t slot) {
   header.msg_controllen = kControl;
 }
 
-void DatagramReceiver::note(std::size_t slot) {
+void DatagramReceiver::store_message(std::size_t slot) {
   assert(slot < kMessages && headers_[slot].msg_len <= kLargest);
   msghdr& header = headers_[slot].msg_hdr;
   Datagrams& out = received_[slot];
@@ -264,8 +264,8 @@ Result<ReceivedDatagrams> DatagramReceiver::receive(int socket) {
   if (got < 0 && errno != EAGAIN) return fail("recvmmsg");
   const auto count = static_cast<std::size_t>(std::max(got, 0));
   for (std::size_t slot = 0; slot < count; ++slot) {
-    note(slot);
-    offer(slot);
+    store_message(slot);
+    reset_header(slot);
   }
   return ReceivedDatagrams{std::span(received_).first(count), std::span(ends_).first(count),
                            count < kMessages};
@@ -280,7 +280,7 @@ void receive_together(int socket) {
   switch_on(socket, SOL_UDP, UDP_GRO);
 }
 
-void tell_arrival_address(int socket, Family family) {
+void enable_arrival_address(int socket, Family family) {
   if (family == Family::V4) {
     switch_on(socket, IPPROTO_IP, IP_PKTINFO);
   } else {

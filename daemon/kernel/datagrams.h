@@ -35,7 +35,7 @@ struct Datagrams {
   }
 };
 
-/// The source of a message, and its local destination if tell_arrival_address() was called.
+/// The source of a message, and its local destination if enable_arrival_address() was called.
 struct Arrived {
   Endpoint from;
   std::optional<IpAddress> at;
@@ -64,8 +64,8 @@ class DatagramReceiver {
  private:
   static constexpr std::size_t kControl = 128;  ///< bytes; room for two small control messages
   using Memory = std::array<std::byte, kMessages * kLargest>;
-  void offer(std::size_t slot);
-  void note(std::size_t slot);
+  void reset_header(std::size_t slot);
+  void store_message(std::size_t slot);
 
   std::unique_ptr<Memory> memory_;  ///< pages that were never written take no memory
   std::array<mmsghdr, kMessages> headers_{};
@@ -96,6 +96,6 @@ DatagramsSent send_datagrams(int socket, std::span<const Datagrams> messages,
 /// Makes the socket receive datagrams of one size that arrive together as one message.
 void receive_together(int socket);
 /// Makes received messages carry the local address that they were sent to. Source: ip(7), ipv6(7).
-void tell_arrival_address(int socket, Family family);
+void enable_arrival_address(int socket, Family family);
 
 }  // namespace portfwd

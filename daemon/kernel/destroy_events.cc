@@ -61,7 +61,7 @@ std::vector<sock_filter> destroy_filter(std::span<const Port> ports) {
 }
 
 /// Binds the socket, since multicast silently skips sockets without an address of their own.
-/// Test: DestroyFacts.ASocketWithoutAnAddressOfItsOwnHearsNothing
+/// Test: DestroyFacts.AnUnboundSocketReceivesNothing
 DestroyEvents::DestroyEvents(UniqueFd socket) : socket_(std::move(socket)) {
   sockaddr_nl any{};
   any.nl_family = AF_NETLINK;
@@ -109,7 +109,7 @@ void DestroyEvents::leave() {
 }
 
 /// A sample may be of any socket.
-void DestroyEvents::note(netlink::Bytes payload, Batch& batch) const {
+void DestroyEvents::add_closed_socket(netlink::Bytes payload, Batch& batch) const {
   const auto gone = parse_diag_socket(payload);
   if (gone && gone->remote.port == 0 && passes(gone->local.port)) {
     batch.cookies.push_back(gone->cookie);
@@ -120,13 +120,13 @@ void DestroyEvents::note(netlink::Bytes payload, Batch& batch) const {
 void DestroyEvents::read_event(netlink::Bytes bytes, Batch& batch) const {
   if (bytes.size() == kSampleBytes) {
     batch.closes += kSampled;
-    return note(bytes.subspan(NLMSG_HDRLEN), batch);
+    return add_closed_socket(bytes.subspan(NLMSG_HDRLEN), batch);
   }
   netlink::Messages messages(bytes);
   while (const auto message = messages.next()) {
     if (message->header.nlmsg_type != SOCK_DIAG_BY_FAMILY) continue;
     ++batch.closes;
-    note(message->payload, batch);
+    add_closed_socket(message->payload, batch);
   }
   batch.lost |= messages.malformed();
 }

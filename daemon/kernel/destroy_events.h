@@ -63,7 +63,7 @@ class DestroyEvents {
   static constexpr int kBatch = 64;
   Result<void> change_groups(int option, bool udp);
   void read_event(netlink::Bytes bytes, Batch& batch) const;
-  void note(netlink::Bytes payload, Batch& batch) const;
+  void add_closed_socket(netlink::Bytes payload, Batch& batch) const;
 
   UniqueFd socket_;
   std::vector<Port> ports_;  ///< of the filter, ascending

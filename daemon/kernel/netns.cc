@@ -104,21 +104,22 @@ Result<uid_t> owner_of_userns(int userns) {
   return uid;
 }
 
-Result<Gate> gate_of(int fd) {
+Result<EntryUserns> entry_userns_of(int fd) {
   const auto ours = inode_of_path("/proc/self/ns/user");
   if (!ours) return std::unexpected(ours.error());
   auto owner = owning_userns(fd);
   if (!owner) return std::unexpected(owner.error());
   const auto inode = namespace_inode(owner->get());
   if (!inode) return std::unexpected(inode.error());
-  if (*inode == *ours) return Gate{{}, *ours, ::geteuid(), privileged_here()};
+  if (*inode == *ours) return EntryUserns{{}, *ours, ::geteuid(), privileged_here()};
 
   auto child = direct_child(std::move(*owner), *ours);
   if (!child) return std::unexpected(child.error());
   const auto child_inode = namespace_inode(child->get());
   const auto uid = owner_of_userns(child->get());
   if (!child_inode || !uid) return fail("NS_GET_OWNER_UID", EIO);
-  return Gate{std::move(*child), *child_inode, *uid, *uid == ::geteuid() || privileged_here()};
+  return EntryUserns{std::move(*child), *child_inode, *uid,
+                     *uid == ::geteuid() || privileged_here()};
 }
 
 bool privileged_here() {

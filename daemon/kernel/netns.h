@@ -65,7 +65,7 @@ class Netns {
 [[nodiscard]] Result<uid_t> owner_of_userns(int userns);
 
 /// The user namespace through which this process enters a namespace.
-struct Gate {
+struct EntryUserns {
   /// The child of this process's user namespace that is or contains the owner; invalid: its own.
   UniqueFd userns;
   std::uint64_t inode = 0;  ///< of `userns`, or of our own user namespace
@@ -74,7 +74,7 @@ struct Gate {
 };
 /// @param fd a namespace of any type but user
 /// @return EPERM when its owner is neither our user namespace nor below it
-[[nodiscard]] Result<Gate> gate_of(int fd);
+[[nodiscard]] Result<EntryUserns> entry_userns_of(int fd);
 
 /// Whether CAP_SYS_ADMIN is effective in our own user namespace.
 [[nodiscard]] bool privileged_here();

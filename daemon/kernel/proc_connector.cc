@@ -32,7 +32,7 @@ std::uint32_t word_at(std::span<const std::byte> bytes, std::size_t at) {
   return value;
 }
 
-Result<void> ask(int fd) {
+Result<void> subscribe(int fd) {
   std::array<std::byte, kEventAt + sizeof(Request)> bytes{};
   nlmsghdr header{};
   header.nlmsg_len = static_cast<std::uint32_t>(bytes.size());
@@ -71,7 +71,7 @@ Result<ProcConnector> ProcConnector::open() {
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return fail("bind");
   }
-  if (auto asked = ask(fd.get()); !asked) return std::unexpected(asked.error());
+  if (auto asked = subscribe(fd.get()); !asked) return std::unexpected(asked.error());
   return ProcConnector(std::move(fd));
 }
 

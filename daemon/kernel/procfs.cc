@@ -322,7 +322,7 @@ std::map<std::uint64_t, pid_t> ProcDir::socket_owners(std::span<const pid_t> pid
     const UniqueFd dir(
         ::openat(fd_.get(), PathBuffer(pid, "fd").get(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!dir.valid()) continue;
-    const auto look = [&](const char* name, std::uint64_t) {
+    const auto match_link = [&](const char* name, std::uint64_t) {
       if (max_links == 0 || inodes.empty()) return false;
       --max_links;
       std::array<char, 40> buffer{};
@@ -331,7 +331,7 @@ std::map<std::uint64_t, pid_t> ProcDir::socket_owners(std::span<const pid_t> pid
       if (inode && inodes.erase(*inode) > 0) owners[*inode] = pid;
       return true;
     };
-    (void)for_each_entry(dir.get(), look);
+    (void)for_each_entry(dir.get(), match_link);
   }
   return owners;
 }
@@ -377,7 +377,7 @@ struct Search {
 
 bool is_below(Search& search, DIR* folder, int depth);
 
-bool is_there(Search& search, int parent, const char* name, int depth) {
+bool matches_or_contains(Search& search, int parent, const char* name, int depth) {
   struct stat st {};
   if (search.left == 0) return false;
   --search.left;
@@ -396,7 +396,7 @@ bool is_below(Search& search, DIR* folder, int depth) {
   while (const dirent* entry = ::readdir(folder)) {
     const std::string_view name = entry->d_name;
     if (entry->d_type != DT_DIR || name == "." || name == "..") continue;
-    if (is_there(search, ::dirfd(folder), entry->d_name, depth)) return true;
+    if (matches_or_contains(search, ::dirfd(folder), entry->d_name, depth)) return true;
   }
   return false;
 }
@@ -410,7 +410,7 @@ std::uint64_t cgroup_id_of(const std::string& folder) {
 
 bool cgroup_holds(const std::string& folder, std::uint64_t id) {
   Search search{id};
-  return id != 0 && !folder.empty() && is_there(search, AT_FDCWD, folder.c_str(), 0);
+  return id != 0 && !folder.empty() && matches_or_contains(search, AT_FDCWD, folder.c_str(), 0);
 }
 }  // namespace portfwd
 

@@ -108,7 +108,7 @@ class ProcDir {
   /// read it, it is the same for all processes of a namespace, and it differs from every
   /// namespace's inode, since the kernel takes both from one pool. Source: fs/proc/generic.c,
   /// proc_alloc_inum.
-  /// Fact: ProcNetFacts.EachNamespaceHasFilesOfItsOwn
+  /// Fact: ProcNetFacts.NetFilesHaveAnInodePerNamespace
   [[nodiscard]] Result<std::uint64_t> net_files(pid_t pid) const;
   [[nodiscard]] Result<Netns> open_netns(pid_t pid) const;
   /// Owner of /proc/PID: the process's effective uid, or root (of its user namespace) when the
@@ -148,7 +148,7 @@ class ProcDir {
 
 /// The id of the cgroup at `folder`: the folder's inode, which is INET_DIAG_CGROUP_ID of the
 /// sockets that its processes create. 0 when it does not exist. Fact:
-/// CgroupFacts.TheIdOfASocketsCgroupIsTheInodeOfItsMakersFolder
+/// CgroupFacts.CgroupIdOfASocketIsTheInodeOfTheCgroupFolder
 [[nodiscard]] std::uint64_t cgroup_id_of(const std::string& folder);
 
 /// Whether the cgroup with this id is `folder` or one below it, such as a container's own systemd

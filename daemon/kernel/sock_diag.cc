@@ -15,8 +15,8 @@
 namespace portfwd {
 
 DiagModules::DiagModules(EventLoop& loop, Probe probe)
-    : probe_(std::move(probe)), again_(loop, [this] { look(); }) {
-  look();
+    : probe_(std::move(probe)), again_(loop, [this] { probe_modules(); }) {
+  probe_modules();
 }
 
 std::string DiagModules::trouble(Protocol protocol) const {
@@ -27,7 +27,7 @@ std::string DiagModules::trouble(Protocol protocol) const {
       of(protocol).error().text(), name_of(protocol), name_of(protocol));
 }
 
-void DiagModules::look() {
+void DiagModules::probe_modules() {
   bool missing = false;
   bool changed = false;
   for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp}) {
@@ -233,7 +233,7 @@ Result<std::vector<DiagSocket>> SockDiag::connected_datagrams() {
 
 /// For UDP the kernel takes the request's "source" for that of a datagram to the socket; for TCP it
 /// is the socket's own end. The answer always describes the socket from its own end.
-/// Test: UdpSockDiagFacts.AUdpLookupFindsWhoWouldGetTheAnswer
+/// Test: UdpSockDiagFacts.AUdpLookupFindsTheReceiverOfTheAnswer
 Result<std::optional<SocketOwner>> SockDiag::lookup(const Endpoint& local, const Endpoint& remote,
                                                     Protocol protocol) {
   const bool tcp = protocol == Protocol::Tcp;

@@ -147,7 +147,7 @@ class DiagModules {
   [[nodiscard]] std::string trouble(Protocol protocol) const;
 
  private:
-  void look();
+  void probe_modules();
 
   Probe probe_;
   std::function<void()> on_change_ = [] {};

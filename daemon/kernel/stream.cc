@@ -135,8 +135,8 @@ std::unique_ptr<Pipe> PipePool::take_idle() {
   return pipe;
 }
 
-/// After a pipe that was too small none is made for kRefusals leases: making one costs as much as
-/// copying 64 KiB.
+/// After a pipe that was too small none is made for kLeasesUntilRetry leases: making one costs as
+/// much as copying 64 KiB.
 std::unique_ptr<Pipe> PipePool::make_large_enough() {
   if (refusals_left_ > 0) {
     --refusals_left_;
@@ -144,12 +144,12 @@ std::unique_ptr<Pipe> PipePool::make_large_enough() {
   }
   auto made = Pipe::make(leased_ < kMostLarge ? kLarge : kSmall);
   if (made && made->capacity() >= kLeast) return std::make_unique<Pipe>(std::move(*made));
-  refusals_left_ = kRefusals;
+  refusals_left_ = kLeasesUntilRetry;
   return nullptr;
 }
 
 /// Large pipes are kept, not the small ones that a burst of connections has left.
-void PipePool::take_back(std::unique_ptr<Pipe> pipe) {
+void PipePool::return_pipe(std::unique_ptr<Pipe> pipe) {
   assert(pipe != nullptr && leased_ > 0);
   --leased_;
   if (pipe->empty() && pipe->capacity() >= kLarge && idle_.size() < kMostIdle) {

@@ -112,11 +112,12 @@ class PipePool {
   static constexpr std::size_t kLarge = 1024 * 1024;  ///< bytes
   static constexpr std::size_t kSmall = 256 * 1024;   ///< bytes
   static constexpr std::size_t kLeast = 64 * 1024;    ///< bytes; smaller pipes are not leased
-  static constexpr std::size_t kRefusals = 256;       ///< failed leases before a pipe is made again
+  static constexpr std::size_t kLeasesUntilRetry =
+      256;  ///< failed leases before a pipe is made again
 
   struct Return {
     PipePool* pool = nullptr;
-    void operator()(Pipe* pipe) const { pool->take_back(std::unique_ptr<Pipe>(pipe)); }
+    void operator()(Pipe* pipe) const { pool->return_pipe(std::unique_ptr<Pipe>(pipe)); }
   };
   /// Returns the pipe when it is destroyed. A pipe that still holds bytes is closed, never leased
   /// again.
@@ -140,7 +141,7 @@ class PipePool {
  private:
   [[nodiscard]] std::unique_ptr<Pipe> take_idle();
   [[nodiscard]] std::unique_ptr<Pipe> make_large_enough();
-  void take_back(std::unique_ptr<Pipe> pipe);
+  void return_pipe(std::unique_ptr<Pipe> pipe);
 
   std::vector<std::unique_ptr<Pipe>> idle_;
   std::size_t leased_ = 0;

@@ -36,12 +36,12 @@ bool have_common(const std::vector<std::string>& some, const std::vector<std::st
 
 }  // namespace
 
-const PortMetadata& ContainerWishes::Known::metadata() const {
+const PortMetadata& MetadataPolicy::Known::metadata() const {
   static const PortMetadata nothing;
   return said ? *said : nothing;
 }
 
-bool ContainerWishes::update(const Container& container) {
+bool MetadataPolicy::update(const Container& container) {
   const auto before = declared();
   if (!container.labels.empty() || container.metadata) {
     const std::vector<std::string> names = lasting_names(container);
@@ -70,7 +70,7 @@ bool ContainerWishes::update(const Container& container) {
   return declared() != before;
 }
 
-std::vector<std::string> ContainerWishes::predecessors(const Container& container) const {
+std::vector<std::string> MetadataPolicy::predecessors(const Container& container) const {
   const std::vector<std::string> names = lasting_names(container);
   std::vector<std::string> out;
   for (const auto& [id, known] : known_) {
@@ -79,14 +79,14 @@ std::vector<std::string> ContainerWishes::predecessors(const Container& containe
   return out;
 }
 
-void ContainerWishes::gone(const Container& container, TimePoint now) {
+void MetadataPolicy::gone(const Container& container, TimePoint now) {
   const auto known = known_.find(container.id);
   if (known == known_.end()) return;
   known->second.gone = now;
   if (known->second.metadata().wanted.empty() && known->second.service.empty()) known_.erase(known);
 }
 
-std::optional<TimePoint> ContainerWishes::forget_at() const {
+std::optional<TimePoint> MetadataPolicy::forget_at() const {
   std::optional<TimePoint> next;
   for (const auto& [id, known] : known_) {
     if (known.gone) next = std::min(next.value_or(TimePoint::max()), *known.gone + kReplacement);
@@ -94,7 +94,7 @@ std::optional<TimePoint> ContainerWishes::forget_at() const {
   return next;
 }
 
-bool ContainerWishes::forget(TimePoint now) {
+bool MetadataPolicy::forget(TimePoint now) {
   const auto before = declared();
   std::erase_if(known_, [&](const auto& entry) {
     return entry.second.gone && *entry.second.gone + kReplacement <= now;
@@ -102,8 +102,8 @@ bool ContainerWishes::forget(TimePoint now) {
   return declared() != before;
 }
 
-const ContainerWishes::Known* ContainerWishes::service_of(const Known& of,
-                                                          const std::string& service) const {
+const MetadataPolicy::Known* MetadataPolicy::service_of(const Known& of,
+                                                        const std::string& service) const {
   if (service.empty() || service == of.service) return &of;
   if (of.project.empty()) return nullptr;
   const auto found = std::ranges::find_if(known_, [&](const auto& entry) {
@@ -112,7 +112,7 @@ const ContainerWishes::Known* ContainerWishes::service_of(const Known& of,
   return found == known_.end() ? nullptr : &found->second;
 }
 
-std::vector<DeclaredForward> ContainerWishes::declared() const {
+std::vector<DeclaredForward> MetadataPolicy::declared() const {
   std::vector<DeclaredForward> out;
   std::set<std::pair<std::string, Target>> there;
   for (const auto& [id, known] : known_) {
@@ -140,8 +140,8 @@ std::vector<DeclaredForward> ContainerWishes::declared() const {
 
 /// The attributes from its own metadata, else from that of another container of its compose project
 /// for its service.
-const PortAttributes* ContainerWishes::find(const Container& container, Port port,
-                                            const std::string& command) const {
+const PortAttributes* MetadataPolicy::find(const Container& container, Port port,
+                                           const std::string& command) const {
   const auto self = known_.find(container.id);
   if (self == known_.end()) return nullptr;
   const Known& known = self->second;
@@ -156,8 +156,8 @@ const PortAttributes* ContainerWishes::find(const Container& container, Port por
   return nullptr;
 }
 
-const PortAttributes* ContainerWishes::find_own(const Known& known, Port port,
-                                                const std::string& command) const {
+const PortAttributes* MetadataPolicy::find_own(const Known& known, Port port,
+                                               const std::string& command) const {
   const PortMetadata& metadata = known.metadata();
   if (command.empty() || !devcontainer::depends_on_command(metadata, port)) {
     return devcontainer::attributes_for(metadata, known.service, true, port, "");
@@ -178,13 +178,13 @@ const PortAttributes* ContainerWishes::find_own(const Known& known, Port port,
   return found;
 }
 
-Attributes ContainerWishes::attributes(const Container& container) {
+Attributes MetadataPolicy::attributes(const Container& container) {
   const auto label = container.labels.find("portfwd");
   if (label == container.labels.end() || label->second != "off") return {};
   return {.on_auto_forward = "ignore", .source = "the container's label portfwd=off excludes it"};
 }
 
-Attributes ContainerWishes::attributes(const Container& container, const Listener& listener) const {
+Attributes MetadataPolicy::attributes(const Container& container, const Listener& listener) const {
   if (Attributes whole = attributes(container); whole.on_auto_forward) return whole;
   if (listener.opted_out) {
     return {.on_auto_forward = "ignore",

@@ -37,11 +37,11 @@ struct Attributes {
   std::string source;      ///< a clause that names the source; "" if there is none
 };
 
-class ContainerWishes {
+class MetadataPolicy {
  public:
   static constexpr Duration kReplacement = std::chrono::minutes(1);
 
-  explicit ContainerWishes(const Clock& clock) : clock_(clock) {}
+  explicit MetadataPolicy(const Clock& clock) : clock_(clock) {}
 
   /// Must be called for a new or changed container. @return whether declared() has changed
   bool update(const Container& container);
@@ -70,7 +70,7 @@ class ContainerWishes {
     static constexpr double kMostSteps = 4e6;     // about 20 ms
     static constexpr double kStepsASecond = 2e6;  // about 1 % of a core
 
-    RecentMap<std::string, const devcontainer::PortAttributes*> known{kCommands};
+    LruMap<std::string, const devcontainer::PortAttributes*> known{kCommands};
     double steps = kMostSteps;
     TimePoint at{};
   };

@@ -19,7 +19,7 @@ using Wanted = Conditions;
 /// One condition of a rule: functions that evaluate it and that format the wanted and actual value.
 struct Condition {
   std::string_view key;
-  bool (*given)(const Wanted&);
+  bool (*is_set)(const Wanted&);
   bool (*holds)(const Wanted&, const Container&, const Listener&);  ///< only if given()
   std::string (*wanted)(const Wanted&);
   std::string (*seen)(const Wanted&, const Container&, const Listener&);
@@ -27,7 +27,7 @@ struct Condition {
 
 /// Matches a shell pattern; '*' includes slashes and leading dots. Source: fnmatch(3) without
 /// flags.
-bool like(const std::string& pattern, const std::string& text) {
+bool matches_pattern(const std::string& pattern, const std::string& text) {
   return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
 }
 
@@ -37,10 +37,10 @@ std::string in_quotes(std::string_view text) {
 
 /// A condition that is a shell pattern on a text of the container.
 template <auto Member, auto TextOf>
-constexpr Condition on_text(std::string_view key) {
+constexpr Condition text_condition(std::string_view key) {
   return {key, [](const Wanted& w) { return (w.*Member).has_value(); },
           [](const Wanted& w, const Container& c, const Listener&) {
-            return like(*(w.*Member), TextOf(c));
+            return matches_pattern(*(w.*Member), TextOf(c));
           },
           [](const Wanted& w) { return in_quotes(*(w.*Member)); },
           [](const Wanted&, const Container& c, const Listener&) {
@@ -64,7 +64,7 @@ std::string project_of(const Container& c) {
 bool labels_hold(const Wanted& w, const Container& c, const Listener&) {
   return std::ranges::all_of(w.labels, [&](const auto& wanted) {
     const auto label = c.labels.find(wanted.first);
-    return label != c.labels.end() && like(wanted.second, label->second);
+    return label != c.labels.end() && matches_pattern(wanted.second, label->second);
   });
 }
 
@@ -103,10 +103,10 @@ std::string ports_text(const Wanted& w) {
 }
 
 constexpr std::array kOnContainer{
-    on_text<&Conditions::container, name_of_container>("container"),
-    on_text<&Conditions::engine, engine_of>("engine"),
-    on_text<&Conditions::image, image_of>("image"),
-    on_text<&Conditions::project, project_of>("project"),
+    text_condition<&Conditions::container, name_of_container>("container"),
+    text_condition<&Conditions::engine, engine_of>("engine"),
+    text_condition<&Conditions::image, image_of>("image"),
+    text_condition<&Conditions::project, project_of>("project"),
     Condition{"labels", [](const Wanted& w) { return !w.labels.empty(); }, labels_hold,
               [](const Wanted& w) { return labels_text(w.labels); }, labels_seen},
 };
@@ -148,14 +148,14 @@ template <std::size_t N>
 bool all_hold(const std::array<Condition, N>& conditions, const Wanted& w, const Container& c,
               const Listener& l) {
   return std::ranges::all_of(
-      conditions, [&](const Condition& one) { return !one.given(w) || one.holds(w, c, l); });
+      conditions, [&](const Condition& one) { return !one.is_set(w) || one.holds(w, c, l); });
 }
 
 template <std::size_t N>
 void add_mismatches(const std::array<Condition, N>& conditions, const Wanted& w, const Container& c,
                     const Listener& l, std::string& out) {
   for (const Condition& one : conditions) {
-    if (!one.given(w) || one.holds(w, c, l)) continue;
+    if (!one.is_set(w) || one.holds(w, c, l)) continue;
     out += fmt::format("{}{} is {}, not {}", out.empty() ? "" : "; ", one.key, one.seen(w, c, l),
                        one.wanted(w));
   }
@@ -174,7 +174,7 @@ bool may_match(const Conditions& when, const Container& container) {
 
 bool matches_whole(const Conditions& when, const Container& container) {
   return may_match(when, container) &&
-         std::ranges::none_of(kOnListener, [&](const Condition& one) { return one.given(when); });
+         std::ranges::none_of(kOnListener, [&](const Condition& one) { return one.is_set(when); });
 }
 
 std::string mismatch_text(const Conditions& when, const Container& container,
@@ -325,12 +325,12 @@ Duration settle_of(const PolicyContext& context, const Rule* rule, Port port) {
 }
 
 /// The default treatment with what the container requests.
-Treatment wished_treatment(const Settings& settings, const Attributes& wished, Port port) {
+Treatment requested_treatment(const Settings& settings, const Attributes& requested, Port port) {
   Treatment out = default_treatment(settings);
-  out.on_auto_forward = wished.on_auto_forward.value_or(out.on_auto_forward);
-  out.label = wished.label;
-  out.scheme = wished.scheme.value_or(out.scheme);
-  if (wished.require_host_port && port >= kFirstHostPort) {
+  out.on_auto_forward = requested.on_auto_forward.value_or(out.on_auto_forward);
+  out.label = requested.label;
+  out.scheme = requested.scheme.value_or(out.scheme);
+  if (requested.require_host_port && port >= kFirstHostPort) {
     out.host_port = port;
     out.require_host_port = true;
   }
@@ -369,18 +369,18 @@ Decision decide(const PolicyContext& context, const Container& container,
   const Rule* rule = first_match(settings, container, listener);
   auto decided = by_detection(context, rule, listener);
   if (!decided) decided = by_rule(rule);
-  const Attributes wished = context.wishes.attributes(container, listener);
-  if (!decided) decided = by_attributes(rule, wished);
+  const Attributes requested = context.metadata_policy.attributes(container, listener);
+  if (!decided) decided = by_attributes(rule, requested);
   if (!decided) decided = by_tunnel(rule, listener);
   if (!decided) decided = by_engine(rule, container, listener);
   if (!decided) decided = by_ports(settings, rule, listener);
   decided->settle = settle_of(context, rule, listener.local.ip().port);
   const Port port = listener.local.ip().port;
-  decided->treatment = treatment_of(wished_treatment(settings, wished, port), rule, port);
-  if (decided->forward && wished.elevate && port < kFirstHostPort) {
+  decided->treatment = treatment_of(requested_treatment(settings, requested, port), rule, port);
+  if (decided->forward && requested.elevate && port < kFirstHostPort) {
     decided->because += kNeverElevated;
   }
-  if (decided->forward && wished.unmatched) decided->because += kNothingMatches;
+  if (decided->forward && requested.unmatched) decided->because += kNothingMatches;
   return std::move(*decided);
 }
 
@@ -410,7 +410,7 @@ std::string ignored_whole(const Settings& settings, const Container& container) 
     if (whole && !rule.on_auto_forward) break;  // the container's own request may decide
     return "";
   }
-  const Attributes attributes = ContainerWishes::attributes(container);
+  const Attributes attributes = MetadataPolicy::attributes(container);
   return ignores(attributes.on_auto_forward) ? attributes.source : "";
 }
 
@@ -489,8 +489,8 @@ std::string group_of(const Container& container, std::span<const Container* cons
   const auto outer = std::ranges::find_if(
       engines, [&](const Container* other) { return in_cgroup_of(container, *other); });
   if (outer != engines.end()) return group_of_engine(**outer);
-  const auto gate = container.netns_fd.valid() ? gate_of(container.netns_fd.get())
-                                               : Result<Gate>(fail("no namespace", ENOENT));
+  const auto gate = container.netns_fd.valid() ? entry_userns_of(container.netns_fd.get())
+                                               : Result<EntryUserns>(fail("no namespace", ENOENT));
   if (gate && gate->userns.valid()) return fmt::format("user namespace {}", gate->inode);
   return fmt::format("container {}", container.id);
 }
@@ -546,9 +546,9 @@ bool ForwardGroups::set_over(const std::string& container_id, bool over) {
     group.over.erase(container_id);
     return false;
   }
-  const bool news = group.over.empty();
+  const bool newly_over = group.over.empty();
   group.over.insert(container_id);
-  return news;
+  return newly_over;
 }
 
 }  // namespace portfwd

@@ -58,7 +58,7 @@ struct Decision {
 struct PolicyContext {
   const Settings& settings;
   PortRange ephemeral;  ///< net.ipv4.ip_local_port_range
-  const ContainerWishes& wishes;
+  const MetadataPolicy& metadata_policy;
 };
 
 [[nodiscard]] Decision decide(const PolicyContext& context, const Container& container,

@@ -8,7 +8,7 @@ namespace portfwd {
 
 namespace {
 
-constexpr Duration kCalm =
+constexpr Duration kNewShortageAfter =
     std::chrono::seconds(1);  ///< time without a shortage, after which one is another
 
 int lowest_free_descriptor() {
@@ -65,14 +65,14 @@ Shortage AcceptGate::shortage_with(int in_use) const {
 void AcceptGate::enter(Shortage shortage, const Error& error) {
   if (shortage <= shortage_) return;
   // While descriptors are short, they are measured every kRetry.
-  const bool another = loop_.now() - measured_at_ >= kCalm;
+  const bool another = loop_.now() - measured_at_ >= kNewShortageAfter;
   set_shortage(shortage);
   if (!std::exchange(reported_, true) && another) on_shortage_(error);
 }
 
 void AcceptGate::descriptor_freed() {
   if (measure_again_.armed()) {
-    measure_again_.arm_at(std::min(measure_again_.when(), measured_at_ + kSoon));
+    measure_again_.arm_at(std::min(measure_again_.when(), measured_at_ + kEarliestRetry));
   }
 }
 

@@ -70,7 +70,7 @@ class AcceptGate {
   static constexpr Duration kRetry = std::chrono::milliseconds(100);
   /// Least time between two retries when descriptors are freed, since re-arming costs a system call
   /// for every listener.
-  static constexpr Duration kSoon = std::chrono::milliseconds(10);
+  static constexpr Duration kEarliestRetry = std::chrono::milliseconds(10);
 
   /// Called once for each shortage, even if accepting pauses and resumes several times in it, with
   /// EMFILE (limit of this process), ENFILE (limit of the machine), ENOBUFS or ENOMEM.

@@ -24,10 +24,10 @@ class BridgeDialer::Attempt final : public Dial, private DialHandler, private So
         handler_(handler),
         proven_(owner.all_proven(addresses)),
         dialer_(owner.context_, *this),
-        nowhere_(owner.context_.loop(),
-                 [this] { handler_.on_dialled(std::unexpected(kNotInside)); }) {
+        fail_timer_(owner.context_.loop(),
+                    [this] { handler_.on_dialled(std::unexpected(kNotInside)); }) {
     if (addresses.empty()) {
-      nowhere_.arm_now();
+      fail_timer_.arm_now();
     } else {
       start(addresses, deadline);
     }
@@ -41,24 +41,26 @@ class BridgeDialer::Attempt final : public Dial, private DialHandler, private So
     auto [connected, attempt] = dialer_.dial(addresses, deadline, *this);
     dial_ = std::move(attempt);
     if (!connected.valid()) return;
-    if (!leads_inside(connected.get())) return nowhere_.arm_now();
+    if (!leads_inside(connected.get())) return fail_timer_.arm_now();
     connected_ = std::move(connected);
   }
 
-  UniqueFd take(Family family) override {
-    UniqueFd socket = owner_.sockets_.take(family);
-    if (socket.valid() && !proven_) bind_to_unseen_port(socket.get(), family);
+  UniqueFd acquire(Family family) override {
+    UniqueFd socket = owner_.sockets_.acquire(family);
+    if (socket.valid() && !proven_) bind_to_verified_port(socket.get(), family);
     return socket;
   }
-  void await(Family family, SocketTaker& taker) override { owner_.sockets_.await(family, taker); }
-  void withdraw(SocketTaker& taker) noexcept override { owner_.sockets_.withdraw(taker); }
+  void await(Family family, SocketWaiter& waiter) override {
+    owner_.sockets_.await(family, waiter);
+  }
+  void withdraw(SocketWaiter& waiter) noexcept override { owner_.sockets_.withdraw(waiter); }
 
-  void bind_to_unseen_port(int socket, Family family) {
+  void bind_to_verified_port(int socket, Family family) {
     const SockAddr any = to_sockaddr({IpAddress::any(family), 0});
     if (::bind(socket, any.get(), any.length) != 0) return;
     const auto own = local_endpoint(socket);
     if (own && !owner_.inside_.table.has_remote_port(own->port).value_or(true)) {
-      unseen_.push_back(own->port);
+      verified_ports_.push_back(own->port);
     }
   }
 
@@ -68,24 +70,24 @@ class BridgeDialer::Attempt final : public Dial, private DialHandler, private So
   }
 
   [[nodiscard]] bool leads_inside(int connected) const {
-    const auto ours = local_endpoint(connected);
-    const auto theirs = peer_endpoint(connected);
-    if (!ours || !theirs) return false;
-    if (owner_.proven_.contains(theirs->address)) return true;
-    if (std::ranges::count(unseen_, ours->port) == 0) return false;
-    const bool inside = owner_.inside_.table.has_connection(*theirs, *ours).value_or(false);
-    if (inside) owner_.proven_.insert(theirs->address);
+    const auto local_end = local_endpoint(connected);
+    const auto peer_end = peer_endpoint(connected);
+    if (!local_end || !peer_end) return false;
+    if (owner_.proven_.contains(peer_end->address)) return true;
+    if (std::ranges::count(verified_ports_, local_end->port) == 0) return false;
+    const bool inside = owner_.inside_.table.has_connection(*peer_end, *local_end).value_or(false);
+    if (inside) owner_.proven_.insert(peer_end->address);
     return inside;
   }
 
   BridgeDialer& owner_;
   DialHandler& handler_;
-  const bool proven_;         ///< all addresses to dial are
-  std::vector<Port> unseen_;  ///< our ports that had no connection inside before
+  const bool proven_;                 ///< all addresses to dial are
+  std::vector<Port> verified_ports_;  ///< our ports that had no connection inside before
   NetnsDialer dialer_;
   std::unique_ptr<Dial> dial_;
   UniqueFd connected_;
-  Timer nowhere_;  ///< no address to dial, or another machine answered
+  Timer fail_timer_;  ///< no address to dial, or another machine answered
 };
 
 Result<BridgeDialer::Inside> BridgeDialer::Inside::open(pid_t pid) {

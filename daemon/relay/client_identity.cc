@@ -16,7 +16,7 @@ namespace portfwd {
 namespace {
 
 /// Removes the text up to and including `mark`, or all of it. @return the text before `mark`
-std::string_view take_until(std::string_view& text, char mark) {
+std::string_view split_off_until(std::string_view& text, char mark) {
   const auto end = std::min(text.find(mark), text.size());
   const std::string_view head = text.substr(0, end);
   text.remove_prefix(std::min(end + 1, text.size()));
@@ -42,10 +42,10 @@ std::vector<UidRange> parse_subuids(std::string_view text, std::string_view user
   const std::string number = std::to_string(uid);
   std::vector<UidRange> ranges;
   while (!text.empty()) {
-    std::string_view line = take_until(text, '\n');
-    const std::string_view owner = take_until(line, ':');
+    std::string_view line = split_off_until(text, '\n');
+    const std::string_view owner = split_off_until(line, ':');
     if (owner.empty() || (owner != user && owner != number)) continue;
-    const auto first = parse_number(take_until(line, ':'));
+    const auto first = parse_number(split_off_until(line, ':'));
     const auto count = parse_number(line);
     if (first && count) ranges.push_back({*first, *count});
   }
@@ -60,9 +60,9 @@ bool Subuids::contains(uid_t uid) {
 void Subuids::refresh() {
   struct stat now {};
   if (::stat(file_.c_str(), &now) != 0) now = {};
-  if (same_file_state(now, seen_)) return;
+  if (same_file_state(now, file_when_read_)) return;
   ranges_ = parse_subuids(read_small_file(file_.string()).value_or(""), user_, uid_);
-  seen_ = now;
+  file_when_read_ = now;
 }
 
 namespace {
@@ -86,7 +86,7 @@ bool is_connected_state(std::uint8_t state) {
 }
 
 /// Cheaper than TCP_INFO, which gathers hundreds of bytes.
-/// Test: StreamFacts.OneWhosePeerHasResetHasNoPeerAnyMore
+/// Test: StreamFacts.ASocketHasNoPeerAfterAReset
 bool is_closed(int socket) {
   return !peer_endpoint(socket);
 }
@@ -112,37 +112,38 @@ ClientVerdict ClientIdentity::judge(Protocol protocol, const Endpoint& client,
   return {.kind = allowed ? Kind::Allowed : Kind::OtherUser, .uid = uid, .inode = owner->inode};
 }
 
-ClientVerdict ClientIdentity::counted(const ClientVerdict& verdict) {
+ClientVerdict ClientIdentity::count_refusal(const ClientVerdict& verdict) {
   refused_.other_user += verdict.kind == Kind::OtherUser ? 1 : 0;
   refused_.unidentified += verdict.kind == Kind::Unidentified ? 1 : 0;
   refused_.remote += verdict.kind == Kind::Remote ? 1 : 0;
   return verdict;
 }
 
-ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client, const Endpoint& ours,
-                                      const Admission& admission) {
-  return counted(judge(Protocol::Tcp, client, admission, [&] {
-    const bool wildcard = ours.address.is_any();
-    const Endpoint local = wildcard ? local_endpoint(accepted).value_or(ours) : ours;
+ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client,
+                                      const Endpoint& local_end, const Admission& admission) {
+  return count_refusal(judge(Protocol::Tcp, client, admission, [&] {
+    const bool wildcard = local_end.address.is_any();
+    const Endpoint local = wildcard ? local_endpoint(accepted).value_or(local_end) : local_end;
     return live_owner(accepted, client, local);
   }));
 }
 
-ClientVerdict ClientIdentity::examine_sender(const Endpoint& client, const Endpoint& ours,
+ClientVerdict ClientIdentity::examine_sender(const Endpoint& client, const Endpoint& local_end,
                                              const Admission& admission) {
-  return counted(judge_sender(client, ours, admission));
+  return count_refusal(judge_sender(client, local_end, admission));
 }
 
-bool ClientIdentity::is_still_allowed(const Endpoint& client, const Endpoint& ours,
+bool ClientIdentity::is_still_allowed(const Endpoint& client, const Endpoint& local_end,
                                       const Admission& admission, std::uint32_t inode) {
-  const ClientVerdict now = judge_sender(client, ours, admission);
+  const ClientVerdict now = judge_sender(client, local_end, admission);
   return now.allowed() && now.inode == inode;
 }
 
-ClientVerdict ClientIdentity::judge_sender(const Endpoint& client, const Endpoint& ours,
+ClientVerdict ClientIdentity::judge_sender(const Endpoint& client, const Endpoint& local_end,
                                            const Admission& admission) {
   if (is_forward_port(client)) return {.kind = Kind::Unidentified};
-  return judge(Protocol::Udp, client, admission, [&] { return owner_of_sender(client, ours); });
+  return judge(Protocol::Udp, client, admission,
+               [&] { return owner_of_sender(client, local_end); });
 }
 
 bool ClientIdentity::is_forward_port(const Endpoint& client) const {
@@ -152,8 +153,8 @@ bool ClientIdentity::is_forward_port(const Endpoint& client) const {
 }
 
 std::optional<SocketOwner> ClientIdentity::live_owner(int accepted, const Endpoint& client,
-                                                      const Endpoint& ours) {
-  const auto found = diag_.lookup(client, ours);
+                                                      const Endpoint& local_end) {
+  const auto found = diag_.lookup(client, local_end);
   if (!found || !*found) return std::nullopt;
   const SocketOwner& owner = **found;
   if (!is_connected_state(owner.state) || owner.inode == 0) return std::nullopt;
@@ -162,8 +163,8 @@ std::optional<SocketOwner> ClientIdentity::live_owner(int accepted, const Endpoi
 }
 
 std::optional<SocketOwner> ClientIdentity::owner_of_sender(const Endpoint& client,
-                                                           const Endpoint& ours) {
-  const auto found = diag_.lookup(client, ours, Protocol::Udp);
+                                                           const Endpoint& local_end) {
+  const auto found = diag_.lookup(client, local_end, Protocol::Udp);
   if (!found || !*found) return std::nullopt;
   const SocketOwner& owner = **found;
   if (owner.inode == 0 || owner.uid == kOverflowUid) return std::nullopt;

@@ -72,7 +72,7 @@ class Subuids {
   std::filesystem::path file_;
   std::string user_;
   uid_t uid_;
-  struct stat seen_ {};  ///< state of the file when it was read; all zero before
+  struct stat file_when_read_ {};  ///< state of the file when it was read; all zero before
   std::vector<UidRange> ranges_;
 };
 
@@ -113,16 +113,16 @@ class ClientIdentity {
   /// a few µs. Counts a refusal.
   /// @param client, ours both ends, from accept(2) and the listener: after a reset the socket no
   /// longer has them. If `ours` is a wildcard, the local address is looked up.
-  [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client, const Endpoint& ours,
-                                      const Admission& admission);
+  [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client,
+                                      const Endpoint& local_end, const Admission& admission);
   /// Examines the sender of a datagram, before it is relayed. Counts a refusal.
   /// @param ours the address and port that it was sent to
-  [[nodiscard]] ClientVerdict examine_sender(const Endpoint& client, const Endpoint& ours,
+  [[nodiscard]] ClientVerdict examine_sender(const Endpoint& client, const Endpoint& local_end,
                                              const Admission& admission);
   /// Examines a sender again that was allowed; for use at intervals. Does not count a refusal.
   /// @param inode ClientVerdict::inode of that time. Another socket is another client, even if the
   /// same user owns it.
-  [[nodiscard]] bool is_still_allowed(const Endpoint& client, const Endpoint& ours,
+  [[nodiscard]] bool is_still_allowed(const Endpoint& client, const Endpoint& local_end,
                                       const Admission& admission, std::uint32_t inode);
   /// Registers an address and UDP port to which a forward is bound, until remove_port().
   void add_port(const Endpoint& bound) {
@@ -144,14 +144,14 @@ class ClientIdentity {
   template <class LiveOwner>
   [[nodiscard]] ClientVerdict judge(Protocol protocol, const Endpoint& client,
                                     const Admission& admission, const LiveOwner& live_owner);
-  [[nodiscard]] ClientVerdict judge_sender(const Endpoint& client, const Endpoint& ours,
+  [[nodiscard]] ClientVerdict judge_sender(const Endpoint& client, const Endpoint& local_end,
                                            const Admission& admission);
-  ClientVerdict counted(const ClientVerdict& verdict);
+  ClientVerdict count_refusal(const ClientVerdict& verdict);
   [[nodiscard]] bool is_forward_port(const Endpoint& client) const;
   [[nodiscard]] std::optional<SocketOwner> live_owner(int accepted, const Endpoint& client,
-                                                      const Endpoint& ours);
+                                                      const Endpoint& local_end);
   [[nodiscard]] std::optional<SocketOwner> owner_of_sender(const Endpoint& client,
-                                                           const Endpoint& ours);
+                                                           const Endpoint& local_end);
 
   SockDiag diag_;
   Subuids subuids_;

@@ -24,7 +24,7 @@ DatagramSocket::DatagramSocket(EventLoop& loop, BoundSocket bound, IoHandler& ha
       fd_(std::move(bound.socket)),
       source_(loop, fd_.get(), handler) {
   receive_together(fd_.get());
-  if (endpoint_.address.is_any()) tell_arrival_address(fd_.get(), endpoint_.address.family());
+  if (endpoint_.address.is_any()) enable_arrival_address(fd_.get(), endpoint_.address.family());
   refuse();
 }
 
@@ -144,7 +144,7 @@ FlowRecord Flow::save() {
   end();
   return {.client = key.client,
           .at = key.at,
-          .via = via,
+          .socket_index = socket_index,
           .socket = std::move(socket_),
           .asked = asked_,
           .answered = answered_,
@@ -209,7 +209,7 @@ void Flow::count_answers(std::span<const Datagrams> messages) {
   for (const Datagrams& message : messages) answered_ += message.count();
 }
 
-DatagramsSent Flow::deliver_kept() {
+DatagramsSent Flow::send_kept_datagrams() {
   assert(connected());
   const auto kept = std::exchange(kept_, {});
   std::vector<Datagrams> messages;
@@ -316,7 +316,7 @@ void DatagramPort::restore(PortRecord record) {
   for (FlowRecord& saved : record.flows) {
     const FlowKey client{saved.client, saved.at};
     const TimePoint used = saved.used;
-    Flow& flow = flows_.add(std::make_unique<Flow>(*this, core_, client, saved.via), used);
+    Flow& flow = flows_.add(std::make_unique<Flow>(*this, core_, client, saved.socket_index), used);
     if (!saved.socket.valid()) ++unconnected_;
     if (flow.restore(std::move(saved))) {
       flows_.touch(flow, used);
@@ -335,7 +335,7 @@ void DatagramPort::enter(Mode mode) {
   assert(mode != Mode::Serving || core_.serving());
   mode_ = mode;
   mode_timeout_.disarm();
-  if (mode == Mode::Finishing) mode_timeout_.arm_after(kFinish);
+  if (mode == Mode::Finishing) mode_timeout_.arm_after(kFinishTimeout);
   if (mode == Mode::Refusing) {
     listener_.refuse();
   } else {
@@ -362,34 +362,34 @@ void DatagramPort::on_io(IoSource& source, std::uint32_t) {
     listener_.receive(false);
     return mode_timeout_.arm_after(core_.settings().hold);
   }
-  const std::size_t via = listener_.index_of(source);
+  const std::size_t socket_index = listener_.index_of(source);
   for (int round = 0; round < kRoundsPerTurn; ++round) {
     if (mode_ != Mode::Serving && mode_ != Mode::Finishing) return;
-    const auto received = core_.context().datagrams().receive(listener_[via].fd());
+    const auto received = core_.context().datagrams().receive(listener_[socket_index].fd());
     if (!received) return;
     const bool all = received->all;
-    relay_batch(via, *received);
+    relay_batch(socket_index, *received);
     if (all) return;
   }
 }
 
 /// Sends the datagrams of each client in one call, in their order; between clients no order is
 /// kept. Refusals are handled at the end, since that may use the receiver.
-void DatagramPort::relay_batch(std::size_t via, const ReceivedDatagrams& received) {
+void DatagramPort::relay_batch(std::size_t socket_index, const ReceivedDatagrams& received) {
   std::vector<FlowKey> refused;
   std::array<bool, DatagramReceiver::kMessages> done{};
   for (std::size_t first = 0; first < received.messages.size(); ++first) {
     if (done[first]) continue;
-    std::array<Datagrams, DatagramReceiver::kMessages> theirs;
+    std::array<Datagrams, DatagramReceiver::kMessages> client_messages;
     std::size_t count = 0;
     for (std::size_t i = first; i < received.messages.size(); ++i) {
       if (done[i] || received.ends[i] != received.ends[first]) continue;
       done[i] = true;
-      theirs[count++] = received.messages[i];
+      client_messages[count++] = received.messages[i];
     }
-    Flow* const flow = flow_of(via, received.ends[first]);
+    Flow* const flow = flow_of(socket_index, received.ends[first]);
     if (flow == nullptr) continue;
-    const DatagramsSent sent = flow->deliver(std::span(theirs).first(count));
+    const DatagramsSent sent = flow->deliver(std::span(client_messages).first(count));
     touch(*flow);
     core_.counters().bytes_in += sent.bytes;
     if (sent.error == ECONNREFUSED) refused.push_back(flow->key);
@@ -400,36 +400,36 @@ void DatagramPort::relay_batch(std::size_t via, const ReceivedDatagrams& receive
   }
 }
 
-Flow* DatagramPort::flow_of(std::size_t via, const Arrived& end) {
+Flow* DatagramPort::flow_of(std::size_t socket_index, const Arrived& end) {
   const FlowKey client{end.from, end.at};
   Flow* flow = flows_.find(client);
   if (flow != nullptr && authorize_again(*flow)) return flow;
   if (flow != nullptr) drop(*flow);
   const bool may_wait = mode_ == Mode::Finishing && core_.holds_clients();
-  return mode_ == Mode::Serving || may_wait ? admit(client, via) : nullptr;
+  return mode_ == Mode::Serving || may_wait ? admit(client, socket_index) : nullptr;
 }
 
-/// Authorizes the client again, at most once in kExamineAgain. Its port may now belong to another
-/// socket, possibly of another user, or to none.
+/// Authorizes the client again, at most once in kExamineInterval. Its port may now belong to
+/// another socket, possibly of another user, or to none.
 bool DatagramPort::authorize_again(Flow& flow) {
-  if (core_.now() < flow.examined + kExamineAgain) return true;
+  if (core_.now() < flow.examined + kExamineInterval) return true;
   flow.examined = core_.now();
   return core_.identity().is_still_allowed(flow.key.client,
-                                           listener_.local_end(flow.via, flow.key.at),
+                                           listener_.local_end(flow.socket_index, flow.key.at),
                                            core_.settings().admission, flow.client_inode);
 }
 
 /// Authorizes a new client and creates its flow. @return null if the client is refused, if there is
 /// no room, or if no socket could be connected
-Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
+Flow* DatagramPort::admit(const FlowKey& client, std::size_t socket_index) {
   const ClientVerdict verdict = core_.identity().examine_sender(
-      client.client, listener_.local_end(via, client.at), core_.settings().admission);
+      client.client, listener_.local_end(socket_index, client.at), core_.settings().admission);
   if (!core_.authorize(verdict, client.client) || unconnected_ >= kMostUnconnected) return nullptr;
   const std::size_t limit = core_.settings().max_connections;
   const bool room = flows_.size() < (limit == 0 ? kMostFlows : limit) && gate_member_.admitted();
   if (!room && flows_.empty()) return nullptr;
   if (!room) drop(flows_.to_evict());
-  Flow& flow = flows_.add(std::make_unique<Flow>(*this, core_, client, via), core_.now());
+  Flow& flow = flows_.add(std::make_unique<Flow>(*this, core_, client, socket_index), core_.now());
   flow.examined = core_.now();
   flow.client_inode = verdict.inode;
   ++core_.counters().total;
@@ -442,7 +442,7 @@ Flow* DatagramPort::admit(const FlowKey& client, std::size_t via) {
 
 std::vector<Flow*> DatagramPort::unconnected() const {
   if (unconnected_ == 0) return {};
-  return flows_.all_that([](const Flow& flow) { return !flow.connected(); });
+  return flows_.flows_where([](const Flow& flow) { return !flow.connected(); });
 }
 
 // ---- towards the client ------------------------------------------------------------------------
@@ -453,7 +453,7 @@ void DatagramPort::on_flow_connected(Flow& flow) {
   gate_member_.accepted(flow.socket());
   core_.notify_reached();
   if (flow.ended()) return;
-  const DatagramsSent sent = flow.deliver_kept();
+  const DatagramsSent sent = flow.send_kept_datagrams();
   core_.counters().bytes_in += sent.bytes;
   if (sent.error == ECONNREFUSED) end_refused(flow, {sent.error, "send"});
 }
@@ -483,7 +483,7 @@ Error DatagramPort::relay_answers(Flow& flow) {
     }
     if (received->messages.empty()) break;
     const bool all = received->all;
-    const auto sent = send_datagrams(listener_[flow.via].fd(), received->messages, &back);
+    const auto sent = send_datagrams(listener_[flow.socket_index].fd(), received->messages, &back);
     core_.counters().bytes_out += sent.bytes;
     flow.count_answers(received->messages);
     touch(flow);

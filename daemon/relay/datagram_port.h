@@ -4,16 +4,16 @@
 //   Serving ── the target refuses the last flow ──► Refusing ── kRefusal ──► Serving
 //      │ hold()
 //   Finishing: flows continue, in case the server returns; new ones wait for it
-//      │ the last flow has ended, or after kFinish: flows pin the container's namespace
+//      │ the last flow has ended, or after kFinishTimeout: flows pin the container's namespace
 //   Waiting ── `hold` after the first datagram ──► Refusing ── hold ──► Waiting
 //
 // With settings().hold of 0 it refuses instead of waiting. serve() leads to Serving from each mode,
 // and drain() and save() lead to Closed.
 //
-// A client is authorized before its first datagram is relayed, and again after kExamineAgain before
-// more is relayed in either direction. Datagrams are dropped when a queue is full, as a network
-// would do. The kernel does not report the end of a client, so a flow ends when it has been idle
-// for too long, when the target refuses it, when nothing listens, or when it is evicted: see
+// A client is authorized before its first datagram is relayed, and again after kExamineInterval
+// before more is relayed in either direction. Datagrams are dropped when a queue is full, as a
+// network would do. The kernel does not report the end of a client, so a flow ends when it has been
+// idle for too long, when the target refuses it, when nothing listens, or when it is evicted: see
 // FlowTable.
 #pragma once
 
@@ -179,7 +179,7 @@ class FlowTable {
   struct Place {
     FlowRank rank = FlowRank::Fleeting;
     typename Order::iterator at;
-    std::size_t* of_client = nullptr;  ///< number of flows of its client's address
+    std::size_t* flows_of_client = nullptr;  ///< number of flows of its client's address
   };
 
   static constexpr Duration kIdle = std::chrono::seconds(90);
@@ -197,14 +197,14 @@ class FlowTable {
     Order& order = orders_[index(FlowRank::Fleeting)];
     added.place = {FlowRank::Fleeting, order.insert(order.end(), std::move(flow)),
                    &clients_[added.key.client.address]};
-    ++*added.place.of_client;
+    ++*added.place.flows_of_client;
     return added;
   }
   [[nodiscard]] std::unique_ptr<Flow> remove(Flow& flow) {
     assert(find(flow.key) == &flow && flow.place.at->get() == &flow);
-    assert(*flow.place.of_client > 0);
+    assert(*flow.place.flows_of_client > 0);
     by_key_.erase(flow.key);
-    if (--*flow.place.of_client == 0) clients_.erase(flow.key.client.address);
+    if (--*flow.place.flows_of_client == 0) clients_.erase(flow.key.client.address);
     std::unique_ptr<Flow> out = std::move(*flow.place.at);
     order_of(flow).erase(flow.place.at);
     return out;
@@ -223,14 +223,15 @@ class FlowTable {
   [[nodiscard]] std::optional<TimePoint> next_expiry() const {
     std::optional<TimePoint> next;
     for (const Order& order : orders_) {
-      if (!order.empty()) next = std::min(next.value_or(TimePoint::max()), end_of(*order.front()));
+      if (!order.empty())
+        next = std::min(next.value_or(TimePoint::max()), expiry_of(*order.front()));
     }
     return next;
   }
   /// A flow that has expired, or null.
   [[nodiscard]] Flow* expired(TimePoint now) const {
     for (const Order& order : orders_) {
-      if (!order.empty() && end_of(*order.front()) <= now) return order.front().get();
+      if (!order.empty() && expiry_of(*order.front()) <= now) return order.front().get();
     }
     return nullptr;
   }
@@ -242,7 +243,7 @@ class FlowTable {
     const std::size_t share = size() / clients_.size();
     for (const Order& order : orders_) {
       for (const auto& flow : order) {
-        if (*flow->place.of_client >= share) return *flow;
+        if (*flow->place.flows_of_client >= share) return *flow;
       }
     }
     return any();  // not reached: not all addresses have less than the average
@@ -257,7 +258,7 @@ class FlowTable {
   }
   /// The flows for which `holds` returns true. Takes time linear in the number of flows.
   template <class Predicate>
-  [[nodiscard]] std::vector<Flow*> all_that(const Predicate& holds) const {
+  [[nodiscard]] std::vector<Flow*> flows_where(const Predicate& holds) const {
     std::vector<Flow*> out;
     for (const auto& [key, flow] : by_key_) {
       if (holds(*flow)) out.push_back(flow);
@@ -268,7 +269,7 @@ class FlowTable {
  private:
   static std::size_t index(FlowRank rank) { return static_cast<std::size_t>(rank); }
   [[nodiscard]] Order& order_of(const Flow& flow) { return orders_[index(flow.place.rank)]; }
-  static TimePoint end_of(const Flow& flow) {
+  static TimePoint expiry_of(const Flow& flow) {
     return flow.used + (flow.place.rank == FlowRank::Answered ? kBriefIdle : kIdle);
   }
 
@@ -294,7 +295,7 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
 
   /// @param port, core borrowed @param socket index of the host's socket that the client sends to
   Flow(DatagramPort& port, PortCore& core, const FlowKey& client, std::size_t socket)
-      : key(client), via(socket), port_(port), core_(core) {}
+      : key(client), socket_index(socket), port_(port), core_(core) {}
   Flow(const Flow&) = delete;
   Flow& operator=(const Flow&) = delete;
   ~Flow() override = default;
@@ -318,7 +319,7 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   /// @return what was sent within the call
   DatagramsSent deliver(std::span<const Datagrams> messages);
   /// Sends the datagrams that were kept. Must be connected.
-  DatagramsSent deliver_kept();
+  DatagramsSent send_kept_datagrams();
   /// Counts datagrams from the target.
   void count_answers(std::span<const Datagrams> messages);
   [[nodiscard]] bool connected() const { return socket_.valid(); }
@@ -328,8 +329,8 @@ class Flow final : public Retirable, private IoHandler, private DialHandler {
   [[nodiscard]] FlowRank rank() const { return flow_rank(asked_, answered_); }
 
   const FlowKey key;
-  const std::size_t via;  ///< index of the host's socket
-  TimePoint used{};       ///< the table's, like `place`
+  const std::size_t socket_index;  ///< index of the host's socket
+  TimePoint used{};                ///< the table's, like `place`
   FlowTable<Flow>::Place place;
   TimePoint examined{};            ///< the owner's: when the client was last authorized
   std::uint32_t client_inode = 0;  ///< the owner's: inode of the client's socket, when authorized
@@ -355,9 +356,9 @@ class DatagramPort final : public ForwardPort, private IoHandler {
  public:
   static constexpr std::size_t kMostFlows = 4096;       ///< with max_connections = 0
   static constexpr std::size_t kMostUnconnected = 256;  ///< flows that are not connected
-  static constexpr Duration kExamineAgain = std::chrono::milliseconds(250);
+  static constexpr Duration kExamineInterval = std::chrono::milliseconds(250);
   static constexpr Duration kRefusal = std::chrono::seconds(1);
-  static constexpr Duration kFinish = std::chrono::seconds(10);
+  static constexpr Duration kFinishTimeout = std::chrono::seconds(10);
 
   DatagramPort(const RelayServices& services, ForwardPortSettings settings,
                ForwardPortObserver& observer);
@@ -365,7 +366,8 @@ class DatagramPort final : public ForwardPort, private IoHandler {
   [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override {
     return listener_.bind(addresses);
   }
-  /// Flows continue for kFinish at most, unless the target refuses their datagrams. Never fails.
+  /// Flows continue for kFinishTimeout at most, unless the target refuses their datagrams. Never
+  /// fails.
   [[nodiscard]] std::expected<void, BindFailure> hold() override;
   /// Flows that are connected keep their previous target. Never fails.
   [[nodiscard]] std::expected<void, BindFailure> serve(
@@ -396,9 +398,9 @@ class DatagramPort final : public ForwardPort, private IoHandler {
   void enter(Mode mode);
   [[nodiscard]] Mode mode_without_listener() const;
   void on_mode_timeout();
-  void relay_batch(std::size_t via, const ReceivedDatagrams& received);
-  [[nodiscard]] Flow* flow_of(std::size_t via, const Arrived& end);
-  [[nodiscard]] Flow* admit(const FlowKey& client, std::size_t via);
+  void relay_batch(std::size_t socket_index, const ReceivedDatagrams& received);
+  [[nodiscard]] Flow* flow_of(std::size_t socket_index, const Arrived& end);
+  [[nodiscard]] Flow* admit(const FlowKey& client, std::size_t socket_index);
   void dial_unconnected();
   [[nodiscard]] std::vector<Flow*> unconnected() const;
   [[nodiscard]] bool authorize_again(Flow& flow);

@@ -63,7 +63,7 @@ void RefusalLog::write(TimePoint now, const std::string& id, const std::string& 
               {"PORTFWD_CLIENT_UID", verdict.uid ? std::to_string(*verdict.uid) : ""}});
 }
 
-std::string why_undialable(const Error& error) {
+std::string undialable_reason(const Error& error) {
   if (error.op == kLeadsBack.op) {
     return "the target leads back to this port: each connection to it causes another one, as with "
            "ssh -R N:localhost:N; clients are refused for a few seconds";

@@ -93,7 +93,7 @@ inline constexpr Error kLeadsBack{ELOOP, "follow the target"};
 }
 
 /// A clause for the user. @param error one that cannot_be_dialled()
-[[nodiscard]] std::string why_undialable(const Error& error);
+[[nodiscard]] std::string undialable_reason(const Error& error);
 
 class ForwardPort;
 struct PortRecord;

@@ -87,7 +87,7 @@ int start_listening(int fd) {
   return error;
 }
 
-bool no_descriptor(int error) {
+bool is_shortage(int error) {
   return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
@@ -184,7 +184,7 @@ void HostListener::update_interest() {
 /// previous one. A saturated loop may not report the listener in successive turns, so the limit
 /// does not apply there. Nor does it apply in states that end only when the queue is known to be
 /// empty.
-int HostListener::accepts_now(Socket& socket) const {
+int HostListener::accept_limit(Socket& socket) const {
   const EventLoop& loop = context_.loop();
   const bool in_succession = socket.turn + 1 == loop.turns();
   socket.turn = loop.turns();
@@ -198,7 +198,7 @@ int HostListener::accepts_now(Socket& socket) const {
 void HostListener::on_io(IoSource& source, std::uint32_t) {
   const auto socket = std::ranges::find(sockets_, &source, [](Socket& s) { return &s.source; });
   assert(socket != sockets_.end() && accepting_);
-  const int most = accepts_now(*socket);
+  const int most = accept_limit(*socket);
   for (int i = 0; i < most && source.mask() != 0; ++i) {
     SockAddr from;
     from.length = sizeof from.storage;
@@ -212,7 +212,7 @@ void HostListener::on_io(IoSource& source, std::uint32_t) {
     } else if (errno == EAGAIN) {
       socket->inherited = true;
       return gate_.set_queue_empty();
-    } else if (no_descriptor(errno)) {
+    } else if (is_shortage(errno)) {
       return gate_.close({errno, "accept"});
     }
   }

@@ -119,7 +119,7 @@ class HostListener final : private IoHandler {
 
   void on_io(IoSource& source, std::uint32_t events) override;
   void update_interest();
-  [[nodiscard]] int accepts_now(Socket& socket) const;
+  [[nodiscard]] int accept_limit(Socket& socket) const;
 
   RelayContext& context_;
   AcceptGate& gate_;

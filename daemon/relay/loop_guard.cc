@@ -11,8 +11,8 @@ LoopGuard::Step LoopGuard::on_client(TimePoint now, std::uint64_t from_target) {
     state_ = State::Counting;
   }
   const bool answered = from_target != from_target_;
-  if (answered || unfollowed_ == 0 || now - connected_ > kSoon) {
-    if (state_ != State::Counting) trust(now);
+  if (answered || unfollowed_ == 0 || now - connected_ > kMaxFollowDelay) {
+    if (state_ != State::Counting) suspend_detection(now);
     if (answered) found_ = false;
     start_burst(from_target);
     return Step::Dial;
@@ -33,9 +33,9 @@ LoopGuard::Step LoopGuard::on_client(TimePoint now, std::uint64_t from_target) {
   }
   if (++round_ < kHolds.size()) return hold(now);
   state_ = State::Refusing;
-  refused_until_ = now + kRefuse;
+  refused_until_ = now + kRefusalTime;
   found_ = true;
-  return Step::Cut;
+  return Step::ResetBurst;
 }
 
 LoopGuard::Step LoopGuard::hold(TimePoint now) {
@@ -52,7 +52,7 @@ void LoopGuard::on_connected(TimePoint now) {
 
 void LoopGuard::on_ended(TimePoint now) {
   if (state_ == State::Refusing) return;
-  if (state_ != State::Counting) trust(now);
+  if (state_ != State::Counting) suspend_detection(now);
   start_burst(from_target_);
 }
 
@@ -75,9 +75,9 @@ void LoopGuard::start_burst(std::uint64_t from_target) {
   from_target_ = from_target;
 }
 
-void LoopGuard::trust(TimePoint now) {
+void LoopGuard::suspend_detection(TimePoint now) {
   state_ = State::Counting;
-  trusted_until_ = now + kTrust;
+  trusted_until_ = now + kNoSuspicionTime;
 }
 
 }  // namespace portfwd

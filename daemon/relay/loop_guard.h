@@ -7,14 +7,18 @@
 // dialled for, and no byte is ever received, since there is no server at the end.
 //
 //   Counting   Clients are dialled for. Leads to Holding when kBurst clients in succession were
-//              each accepted within kSoon of a connection that no other client had followed, none
-//              of these connections has ended, and no byte was received from the target.
+//              each accepted within kMaxFollowDelay of a connection that no other client had
+//              followed, none of these connections has ended, and no byte was received from the
+//              target.
 //   Holding    Clients wait for a time that differs in each round. If a client connects that no
-//              connection explains, there is no loop: back to Counting, and no Holding for kTrust.
-//   Released   The clients that waited are dialled for. A client within kSoon leads to the next
+//              connection explains, there is no loop: back to Counting, and no Holding for
+//              kNoSuspicionTime.
+//   Released   The clients that waited are dialled for. A client within kMaxFollowDelay leads to
+//   the next
 //              round of Holding, or after the last round of kHolds to Refusing. A later client, or
 //              the end of a connection, leads back to Counting.
-//   Refusing   A loop was found: clients are refused for kRefuse. Then Counting, where kRepeated
+//   Refusing   A loop was found: clients are refused for kRefusalTime. Then Counting, where
+//   kRepeated
 //              clients are enough until a byte is received from the target.
 //
 // A client that opens its connections one after the other waits for bytes from the target, or does
@@ -35,18 +39,18 @@ class LoopGuard {
   static constexpr unsigned kBurst = 32;
   static constexpr unsigned kRepeated = 4;
   static constexpr unsigned kParallel = 8;  ///< concurrent loops that are distinguished
-  static constexpr Duration kSoon = std::chrono::milliseconds(50);
+  static constexpr Duration kMaxFollowDelay = std::chrono::milliseconds(50);
   static constexpr std::array<Duration, 4> kHolds{
       std::chrono::milliseconds(100), std::chrono::milliseconds(70), std::chrono::milliseconds(130),
       std::chrono::milliseconds(85)};
-  static constexpr Duration kTrust = std::chrono::seconds(1);
-  static constexpr Duration kRefuse = std::chrono::seconds(5);
+  static constexpr Duration kNoSuspicionTime = std::chrono::seconds(1);
+  static constexpr Duration kRefusalTime = std::chrono::seconds(5);
 
   enum class Step : std::uint8_t {
     Dial,
-    Hold,    ///< until held_until()
-    Refuse,  ///< reset this client
-    Cut,     ///< reset this client and all connections of burst()
+    Hold,        ///< until held_until()
+    Refuse,      ///< reset this client
+    ResetBurst,  ///< reset this client and all connections of burst()
   };
 
   /// Decides about a client that was accepted. Must be called only while the port serves.
@@ -74,7 +78,7 @@ class LoopGuard {
   enum class State : std::uint8_t { Counting, Holding, Released, Refusing };
 
   void start_burst(std::uint64_t from_target);
-  void trust(TimePoint now);
+  void suspend_detection(TimePoint now);
   [[nodiscard]] Step hold(TimePoint now);
 
   State state_ = State::Counting;

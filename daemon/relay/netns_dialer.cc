@@ -13,24 +13,24 @@
 
 namespace portfwd {
 
-UniqueFd HostSockets::take(Family family) {
+UniqueFd HostSockets::acquire(Family family) {
   UniqueFd fd(::socket(address_family(family), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (fd.valid()) context_.tune(fd.get());
   return fd;
 }
 
-void HostSockets::await(Family, SocketTaker& taker) {
-  assert(std::ranges::find(waiting_, &taker) == waiting_.end());
-  waiting_.push_back(&taker);
+void HostSockets::await(Family, SocketWaiter& waiter) {
+  assert(std::ranges::find(waiting_, &waiter) == waiting_.end());
+  waiting_.push_back(&waiter);
   refuse_.arm_now();
 }
 
 /// A taker that waits again from within its call is called in the next turn.
 void HostSockets::refuse_waiting() {
   for (std::size_t left = waiting_.size(); left > 0 && !waiting_.empty(); --left) {
-    SocketTaker& taker = *waiting_.front();
+    SocketWaiter& waiter = *waiting_.front();
     waiting_.pop_front();
-    taker.on_socket(fail("socket", EMFILE));
+    waiter.on_socket(fail("socket", EMFILE));
   }
 }
 
@@ -113,7 +113,7 @@ struct Trial {
 /// An attempt without an outcome yet. It waits for a handshake or for a socket, or, if all
 /// candidates have failed, for the next turn. Each candidate gets a socket of its own. The timer
 /// ends the attempt at the deadline.
-class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
+class NetnsDial final : public Dial, private IoHandler, private SocketWaiter {
  public:
   NetnsDial(EventLoop& loop, SocketSource& sockets, std::span<const Address> candidates,
             Trial&& trial, TimePoint deadline, DialHandler& handler)
@@ -158,7 +158,7 @@ class NetnsDial final : public Dial, private IoHandler, private SocketTaker {
   /// from within dial().
   void try_next() {
     while (trial_.tried < candidates_.size()) {
-      UniqueFd socket = sockets_.take(candidates_[trial_.tried].ip().address.family());
+      UniqueFd socket = sockets_.acquire(candidates_[trial_.tried].ip().address.family());
       if (!socket.valid()) return await_socket();
       if (try_with(std::move(socket))) return;
     }
@@ -237,7 +237,7 @@ DialStart NetnsDialer::dial(std::span<const Address> candidates, TimePoint deadl
   Trial trial;
   while (trial.tried < candidates.size() && !trial.socket.valid()) {
     const Endpoint& candidate = candidates[trial.tried].ip();
-    UniqueFd socket = sockets_.take(candidate.address.family());
+    UniqueFd socket = sockets_.acquire(candidate.address.family());
     if (!socket.valid()) break;
     ++trial.tried;
     const Connecting now = start_connecting(socket.get(), candidate);

@@ -26,16 +26,16 @@ class HostSockets final : public SocketSource {
   explicit HostSockets(RelayContext& context)
       : context_(context), refuse_(context.loop(), [this] { refuse_waiting(); }) {}
 
-  [[nodiscard]] UniqueFd take(Family family) override;
+  [[nodiscard]] UniqueFd acquire(Family family) override;
   /// Calls `taker` with EMFILE in the next turn: take() fails only if descriptors are short.
-  void await(Family family, SocketTaker& taker) override;
-  void withdraw(SocketTaker& taker) noexcept override { waiting_.remove(&taker); }
+  void await(Family family, SocketWaiter& waiter) override;
+  void withdraw(SocketWaiter& waiter) noexcept override { waiting_.remove(&waiter); }
 
  private:
   void refuse_waiting();
 
   RelayContext& context_;
-  std::list<SocketTaker*> waiting_;
+  std::list<SocketWaiter*> waiting_;
   Timer refuse_;
 };
 

@@ -35,9 +35,9 @@ struct ClientRecord {
 struct FlowRecord {
   Endpoint client;
   std::optional<IpAddress> at;
-  std::size_t via = 0;      ///< index in PortRecord::sockets
-  UniqueFd socket;          ///< connected to the target; invalid before that
-  std::uint64_t asked = 0;  ///< datagrams towards the target
+  std::size_t socket_index = 0;  ///< index in PortRecord::sockets
+  UniqueFd socket;               ///< connected to the target; invalid before that
+  std::uint64_t asked = 0;       ///< datagrams towards the target
   std::uint64_t answered = 0;
   TimePoint used{};
   TimePoint examined{};

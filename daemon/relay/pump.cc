@@ -19,19 +19,19 @@ PumpState state_without_output(Transfer::Outcome outcome) {
 
 }  // namespace
 
-PumpState Pump::run(const Way& way, std::size_t most) {
+PumpState Pump::run(const Streams& streams, std::size_t most) {
   std::size_t moved = 0;
   assert(!leftover_ || !pipe_);  // bytes wait in one place, which keeps their order
-  Stop stop = flush(way);
+  Stop stop = flush(streams);
   while (!stop) {
     if (moved >= most) {
       stop = PumpState::NeedsInput;
     } else {
-      stop = bulk_ ? splice_through(way, moved) : copy_through(way, moved);
+      stop = bulk_ ? splice_through(streams, moved) : copy_through(streams, moved);
     }
   }
   if (pipe_ && pipe_->empty()) pipe_.reset();
-  way.context.note_moved(bulk_);
+  streams.context.note_moved(bulk_);
   return *stop;
 }
 
@@ -60,71 +60,72 @@ void Pump::restore(RelayContext& context, PumpRecord record) {
   has_read_ = record.has_read;
 }
 
-Pump::Stop Pump::flush(const Way& way) {
-  if (leftover_) return flush_leftover(way);
-  return flush_pipe(way);
+Pump::Stop Pump::flush(const Streams& streams) {
+  if (leftover_) return flush_leftover(streams);
+  return flush_pipe(streams);
 }
 
-Pump::Stop Pump::flush_leftover(const Way& way) {
+Pump::Stop Pump::flush_leftover(const Streams& streams) {
   assert(leftover_->sent < leftover_->bytes.size());
   while (leftover_->sent < leftover_->bytes.size()) {
-    const Transfer out = send_some(way.sink, std::span(leftover_->bytes).subspan(leftover_->sent));
+    const Transfer out =
+        send_some(streams.sink, std::span(leftover_->bytes).subspan(leftover_->sent));
     if (!out.moved()) return state_without_output(out.outcome);
     leftover_->sent += out.bytes;
-    way.delivered += out.bytes;
+    streams.delivered += out.bytes;
   }
   leftover_.reset();
   return std::nullopt;
 }
 
-Pump::Stop Pump::flush_pipe(const Way& way) {
+Pump::Stop Pump::flush_pipe(const Streams& streams) {
   while (pipe_ && !pipe_->empty()) {
-    const Transfer out = pipe_->drain_to(way.sink);
+    const Transfer out = pipe_->drain_to(streams.sink);
     if (!out.moved()) return state_without_output(out.outcome);
-    way.delivered += out.bytes;
+    streams.delivered += out.bytes;
   }
   return std::nullopt;
 }
 
 /// After a short read the source is empty, so no second call is made.
-Pump::Stop Pump::copy_through(const Way& way, std::size_t& moved) {
+Pump::Stop Pump::copy_through(const Streams& streams, std::size_t& moved) {
   assert(!leftover_ && (!pipe_ || pipe_->empty()));
-  const std::span<std::byte> buffer = way.context.buffer();
-  const Transfer in = receive_some(way.source, buffer);
+  const std::span<std::byte> buffer = streams.context.buffer();
+  const Transfer in = receive_some(streams.source, buffer);
   if (!in.moved()) return state_without_input(in.outcome);
   moved += in.bytes;
   has_read_ = true;
   if (in.bytes >= kBulkRead) bulk_ = true, small_splices_ = 0;
-  if (Stop stop = send_or_keep(way, buffer.first(in.bytes))) return stop;
+  if (Stop stop = send_or_keep(streams, buffer.first(in.bytes))) return stop;
   if (in.bytes < buffer.size()) return PumpState::NeedsInput;
   return std::nullopt;
 }
 
-Pump::Stop Pump::send_or_keep(const Way& way, std::span<const std::byte> bytes) {
+Pump::Stop Pump::send_or_keep(const Streams& streams, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const Transfer out = send_some(way.sink, bytes);
+    const Transfer out = send_some(streams.sink, bytes);
     if (!out.moved()) {
       if (out.outcome == WouldBlock) {
         leftover_ = std::make_unique<Leftover>(Leftover{{bytes.begin(), bytes.end()}, 0});
       }
       return state_without_output(out.outcome);
     }
-    way.delivered += out.bytes;
+    streams.delivered += out.bytes;
     bytes = bytes.subspan(out.bytes);
   }
   return std::nullopt;
 }
 
 /// After an End the next read copies, which distinguishes urgent data from the end of input.
-/// Test: StreamFacts.ASpliceStopsAtUrgentDataAndTakesItForTheEnd
-Pump::Stop Pump::splice_through(const Way& way, std::size_t& moved) {
+/// Test: StreamFacts.ASpliceReportsUrgentDataAsTheEnd
+Pump::Stop Pump::splice_through(const Streams& streams, std::size_t& moved) {
   assert(!leftover_ && (!pipe_ || pipe_->empty()));
-  if (!pipe_) pipe_ = way.context.pipes().lease();
+  if (!pipe_) pipe_ = streams.context.pipes().lease();
   if (!pipe_) {
     bulk_ = false;
     return std::nullopt;
   }
-  const Transfer in = pipe_->fill_from(way.source);
+  const Transfer in = pipe_->fill_from(streams.source);
   if (in.outcome == End) {
     bulk_ = false;
     return std::nullopt;
@@ -132,7 +133,7 @@ Pump::Stop Pump::splice_through(const Way& way, std::size_t& moved) {
   if (!in.moved()) return state_without_input(in.outcome);
   moved += in.bytes;
   note_splice(in.bytes);
-  return flush_pipe(way);
+  return flush_pipe(streams);
 }
 
 void Pump::note_splice(std::size_t bytes) {

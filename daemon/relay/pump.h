@@ -43,7 +43,7 @@ class Pump {
   static constexpr std::uint8_t kSmallSplicesToCopy = 4;
 
   /// The sockets of a pump. Always the same ones for one pump; borrowed during the call.
-  struct Way {
+  struct Streams {
     RelayContext& context;
     int source;  ///< a non-blocking stream socket, like `sink`
     int sink;
@@ -56,7 +56,7 @@ class Pump {
 
   /// Moves up to `most` bytes, exceeding it by less than one read. After NeedsInput, more input may
   /// already be available, which a level-triggered epoll reports.
-  [[nodiscard]] PumpState run(const Way& way, std::size_t most = kBytesPerTurn);
+  [[nodiscard]] PumpState run(const Streams& streams, std::size_t most = kBytesPerTurn);
   /// Whether there are bytes that were read and not written: at most one pipe or buffer full.
   [[nodiscard]] bool holds_bytes() const { return pipe_ != nullptr || leftover_ != nullptr; }
   [[nodiscard]] bool bulk() const { return bulk_; }
@@ -74,12 +74,12 @@ class Pump {
  private:
   using Stop = std::optional<PumpState>;  ///< nothing: continue
 
-  Stop flush(const Way& way);
-  Stop flush_leftover(const Way& way);
-  Stop flush_pipe(const Way& way);
-  Stop copy_through(const Way& way, std::size_t& moved);
-  Stop splice_through(const Way& way, std::size_t& moved);
-  Stop send_or_keep(const Way& way, std::span<const std::byte> bytes);
+  Stop flush(const Streams& streams);
+  Stop flush_leftover(const Streams& streams);
+  Stop flush_pipe(const Streams& streams);
+  Stop copy_through(const Streams& streams, std::size_t& moved);
+  Stop splice_through(const Streams& streams, std::size_t& moved);
+  Stop send_or_keep(const Streams& streams, std::span<const std::byte> bytes);
   void note_splice(std::size_t bytes);
 
   struct Leftover {

@@ -11,7 +11,7 @@ namespace {
 /// If the server resets the connection later, it had accepted it, and the client must be reset.
 constexpr Duration kTurnedAwayWithin = std::chrono::seconds(1);
 
-constexpr std::uint32_t kGone = EPOLLHUP | EPOLLERR;  // reported even if not requested
+constexpr std::uint32_t kHangUpEvents = EPOLLHUP | EPOLLERR;  // reported even if not requested
 
 }  // namespace
 
@@ -96,10 +96,10 @@ void Relay::on_io(IoSource& source, std::uint32_t events) {
   const bool wanted_input = end.state == PumpState::NeedsInput;
   const bool wanted_output = other.state == PumpState::NeedsOutput;
   if ((events & EPOLLPRI) != 0) end.pump.copy_next();
-  if (wanted_input && (events & (EPOLLIN | kGone)) != 0) advance(end, other);
+  if (wanted_input && (events & (EPOLLIN | kHangUpEvents)) != 0) advance(end, other);
   const bool still_wanted = other.state == PumpState::NeedsOutput;  // unless `end` is broken
-  if (still_wanted && (events & (EPOLLOUT | kGone)) != 0) advance(other, end);
-  if (!wanted_input && !wanted_output && (events & kGone) != 0) check_for_reset(end, other);
+  if (still_wanted && (events & (EPOLLOUT | kHangUpEvents)) != 0) advance(other, end);
+  if (!wanted_input && !wanted_output && (events & kHangUpEvents) != 0) check_for_reset(end, other);
   end_or_watch();
 }
 
@@ -189,7 +189,7 @@ bool Relay::was_turned_away() const {
          !target_.pump.has_read() && !client_.fin_sent && !target_.fin_sent;
 }
 
-UniqueFd Relay::take_turned_away() {
+UniqueFd Relay::release_turned_away() {
   return turned_away_ ? std::move(client_.fd) : UniqueFd();
 }
 

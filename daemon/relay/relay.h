@@ -99,7 +99,7 @@ class Relay final : public Retirable, private IoHandler {
   /// The client's socket, if the target has reset the connection soon after it was connected and
   /// before either side sent a byte: a server that closes does so with connections in its backlog,
   /// and the client can be dialled for again. Otherwise invalid. For use when the relay is over.
-  [[nodiscard]] UniqueFd take_turned_away();
+  [[nodiscard]] UniqueFd release_turned_away();
 
   std::uint32_t index = 0;     ///< the owner's; see SlotVector
   std::uint32_t burst = 0;     ///< the owner's; see LoopGuard
@@ -150,8 +150,8 @@ class Relay final : public Retirable, private IoHandler {
 /// What the relays of one owner share. A relay that is over no longer uses it.
 struct RelayGroup {
   Counters& counters;  ///< bytes_in: accepted by the target; bytes_out: by the client
-  /// The last call of a relay: its sockets are closed, except one that take_turned_away() returns.
-  /// May retire the relay, must not destroy it.
+  /// The last call of a relay: its sockets are closed, except one that release_turned_away()
+  /// returns. May retire the relay, must not destroy it.
   std::move_only_function<void(Relay& relay)> on_over;
 };
 

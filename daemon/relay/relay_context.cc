@@ -51,15 +51,15 @@ void RelayContext::tune(int socket) const {
 }
 
 void RelayContext::add_relay() {
-  most_ = std::max(most_, ++relays_);
+  most_relays_ = std::max(most_relays_, ++relays_);
 }
 
 void RelayContext::remove_relay() {
   assert(relays_ > 0);
-  if (--relays_ > most_ / 4 || most_ < kMany) return;
+  if (--relays_ > most_relays_ / 4 || most_relays_ < kTrimThreshold) return;
   loop_.release_memory();
   (void)::malloc_trim(0);
-  most_ = relays_;
+  most_relays_ = relays_;
 }
 
 }  // namespace portfwd

@@ -48,7 +48,7 @@ class RelayContext final : private WaitHook {
 
  private:
   /// Relays; with fewer, trimming costs more than it frees.
-  static constexpr std::size_t kMany = 512;
+  static constexpr std::size_t kTrimThreshold = 512;
 
   void before_wait() override;
 
@@ -57,10 +57,10 @@ class RelayContext final : private WaitHook {
   std::unique_ptr<DatagramReceiver> datagrams_;
   PipePool pipes_;
   std::size_t relays_ = 0;
-  std::size_t most_ = 0;        ///< most relays at a time since memory was last returned
-  bool prefer_reno_;            ///< read at construction
-  bool bulk_moved_ = false;     ///< in this turn
-  bool message_moved_ = false;  ///< in this turn
+  std::size_t most_relays_ = 0;  ///< most relays at a time since memory was last returned
+  bool prefer_reno_;             ///< read at construction
+  bool bulk_moved_ = false;      ///< in this turn
+  bool message_moved_ = false;   ///< in this turn
 };
 
 }  // namespace portfwd

@@ -113,7 +113,7 @@ UniqueFd WaitingClient::release() {
 
 void WaitingClient::on_io(IoSource&, std::uint32_t) {
   source_.disarm();
-  gone_ = true;
+  was_reset_ = true;
   port_.on_hold_over(*this);
 }
 
@@ -240,16 +240,16 @@ void StreamPort::on_client(Arrival arrival) {
   LoopGuard::Step step = LoopGuard::Step::Dial;
   if (core_.serving()) {
     step = guard_.on_client(core_.now(), core_.counters().bytes_out);
-    step == LoopGuard::Step::Cut ? cut_loop() : dial_suspects();
+    step == LoopGuard::Step::ResetBurst ? reset_loop() : dial_suspected();
   }
-  if (step == LoopGuard::Step::Refuse || step == LoopGuard::Step::Cut) {
+  if (step == LoopGuard::Step::Refuse || step == LoopGuard::Step::ResetBurst) {
     ++core_.counters().failed;
     return reset_on_close(arrival.socket.get());
   }
   WaitingClient& client =
       add_client(std::move(arrival.socket), arrival.arrived_at.address.family());
   if (step == LoopGuard::Step::Hold) {
-    client.suspected = suspects_ = true;
+    client.suspected = guard_may_hold_ = true;
     client.hold(guard_.held_until());
   } else {
     dial_or_hold(client);
@@ -264,21 +264,21 @@ WaitingClient& StreamPort::add_client(UniqueFd client, Family family) {
 }
 
 /// Dials for clients that the guard held, if it no longer holds clients.
-void StreamPort::dial_suspects() {
-  if (!suspects_ || guard_.holding()) return;
-  suspects_ = false;
+void StreamPort::dial_suspected() {
+  if (!guard_may_hold_ || guard_.holding()) return;
+  guard_may_hold_ = false;
   for (const auto& client : waiting_) {
     if (client->suspected) dial_in_next_turn(*client);
   }
 }
 
-void StreamPort::cut_loop() {
+void StreamPort::reset_loop() {
   std::vector<Relay*> loop;
   for (const auto& relay : relays_) {
     if (relay->burst == guard_.burst()) loop.push_back(relay.get());
   }
   log::warning("{} {}: {}; {} connections are reset", core_.settings().id, core_.settings().name,
-               why_undialable(kLeadsBack), loop.size());
+               undialable_reason(kLeadsBack), loop.size());
   for (Relay* relay : loop) {
     relay->abort();
     remove_relay(*relay);
@@ -344,7 +344,7 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
 
 void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
   core_.note_dial_failed(error);
-  wait_for_second_look(client, error);
+  hold_for_redial(client, error);
 }
 
 /// For a client after the target has reset its connection, before either side sent a byte. A server
@@ -354,16 +354,16 @@ void StreamPort::dial_again(UniqueFd socket, Family family, bool redialled) {
   WaitingClient& client = add_client(std::move(socket), family);
   client.redialled = redialled;
   if (!core_.serving() && core_.holds_clients()) return dial_or_hold(client);
-  wait_for_second_look(client, {ECONNRESET, "connect"});
+  hold_for_redial(client, {ECONNRESET, "connect"});
 }
 
 /// Holds a client for a second dial if the target has refused it for the first time; otherwise
 /// resets it. Notifies the observer.
-void StreamPort::wait_for_second_look(WaitingClient& client, const Error& error) {
+void StreamPort::hold_for_redial(WaitingClient& client, const Error& error) {
   const bool turned_away = error.code == ECONNREFUSED || error.code == ECONNRESET;
   if (turned_away && !client.redialled && core_.holds_clients()) {
     client.refused = true;
-    client.hold(core_.now() + std::min(kSecondLook, core_.settings().hold));
+    client.hold(core_.now() + std::min(kRedialDelay, core_.settings().hold));
   } else {
     ++core_.counters().failed;
     remove_client(client);
@@ -373,20 +373,20 @@ void StreamPort::wait_for_second_look(WaitingClient& client, const Error& error)
 
 void StreamPort::on_hold_over(WaitingClient& client) {
   if (client.suspected) {
-    if (client.gone()) {
+    if (client.was_reset()) {
       remove_client(client);
       guard_.on_ended(core_.now());
     } else {
       guard_.on_hold_over();
     }
-    return dial_suspects();
+    return dial_suspected();
   }
-  if (client.refused && !client.gone() && core_.serving()) {
+  if (client.refused && !client.was_reset() && core_.serving()) {
     client.refused = false;
     client.redialled = true;
     return dial(client);
   }
-  if (client.refused || !client.gone()) ++core_.counters().failed;
+  if (client.refused || !client.was_reset()) ++core_.counters().failed;
   remove_client(client);
 }
 
@@ -409,12 +409,12 @@ void StreamPort::remove_all_clients() {
 
 void StreamPort::on_relay_over(Relay& relay) {
   const bool of_the_burst = relay.burst == guard_.burst();
-  UniqueFd turned_away = relay.take_turned_away();
+  UniqueFd turned_away = relay.release_turned_away();
   remove_relay(relay);
   if (turned_away.valid()) dial_again(std::move(turned_away), relay.family, relay.redialled);
   if (!of_the_burst) return;
   guard_.on_ended(core_.now());
-  dial_suspects();
+  dial_suspected();
 }
 
 void StreamPort::remove_relay(Relay& relay) {

@@ -3,7 +3,7 @@
 //
 // A client is authorized or reset after accept(2), before a byte of it is read. Then it is dialled
 // for (PortCore::Phase::Serving) or held (Holding). If the target refuses, the client is held for
-// kSecondLook, since a listener that has just closed may return at once. If hold() or serve() is
+// kRedialDelay, since a listener that has just closed may return at once. If hold() or serve() is
 // called in this time, the client is held or dialled for like any other. Otherwise it is dialled
 // for once more, and reset if the target refuses again. With settings().hold of 0 it is reset at
 // the first refusal. The LoopGuard detects a target that leads back to this host port.
@@ -58,7 +58,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   [[nodiscard]] bool held() const { return hold_over_.armed(); }
   [[nodiscard]] TimePoint held_until() const { return hold_over_.when(); }
   /// Whether the client has reset the connection.
-  [[nodiscard]] bool gone() const { return gone_; }
+  [[nodiscard]] bool was_reset() const { return was_reset_; }
   [[nodiscard]] int socket() const { return client_.get(); }
   /// Returns the client's socket and no longer watches it. Must not be dialling.
   [[nodiscard]] UniqueFd release();
@@ -80,13 +80,13 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   IoSource source_;
   Timer hold_over_;
   std::unique_ptr<Dial> dial_;
-  bool gone_ = false;
+  bool was_reset_ = false;
 };
 
 /// Its destruction resets all clients and connections, except after save().
 class StreamPort final : public ForwardPort {
  public:
-  static constexpr Duration kSecondLook = std::chrono::milliseconds(100);
+  static constexpr Duration kRedialDelay = std::chrono::milliseconds(100);
 
   StreamPort(const RelayServices& services, ForwardPortSettings settings,
              ForwardPortObserver& observer);
@@ -127,13 +127,13 @@ class StreamPort final : public ForwardPort {
 
   WaitingClient& add_client(UniqueFd client, Family family);
   void dial_again(UniqueFd socket, Family family, bool redialled);
-  void wait_for_second_look(WaitingClient& client, const Error& error);
+  void hold_for_redial(WaitingClient& client, const Error& error);
   void dial_or_hold(WaitingClient& client);
   void dial(WaitingClient& client);
   void dial_in_next_turn(WaitingClient& client);
   void dial_waiting();
-  void dial_suspects();
-  void cut_loop();
+  void dial_suspected();
+  void reset_loop();
   void remove_client(WaitingClient& client);
   void remove_all_clients();
   void remove_relay(Relay& relay);
@@ -142,7 +142,7 @@ class StreamPort final : public ForwardPort {
 
   HostListener listener_;
   LoopGuard guard_;
-  bool suspects_ = false;  ///< clients may be held by the guard
+  bool guard_may_hold_ = false;  ///< clients may be held by the guard
   SlotVector<WaitingClient> waiting_;
   RelayGroup relay_group_;
   SlotVector<Relay> relays_;

@@ -59,7 +59,7 @@ ConfigSource::ConfigSource(EventLoop& loop, const Options& options)
                }),
       settled_(loop, [this] { check_files(); }) {
   (void)read_settings(options_, users_);  // resolves the users, since later lookups must not block
-  users_.stop_asking();
+  users_.stop_queries();
 }
 
 std::expected<Settings, Mistakes> ConfigSource::read() {

@@ -41,7 +41,7 @@ class Readiness final : private WaitHook {
 
  private:
   void before_wait() override {
-    if (patience_.armed() && controller_.settled()) end();
+    if (patience_.armed() && controller_.all_reported()) end();
   }
   void end() {
     patience_.disarm();

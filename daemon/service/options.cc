@@ -161,7 +161,7 @@ std::expected<Settings, Mistakes> read_settings(const Options& options, UserName
   return read_config(config_files(options.config, options.config_required), users);
 }
 
-bool tell_about(const Options& options) {
+bool print_information(const Options& options) {
   switch (options.action) {
     case Options::Action::Help:
       fmt::print("{}", kHelp);

@@ -37,6 +37,6 @@ struct Options {
                                                               UserNames& users);
 
 /// Prints the text of --help or --version. @return whether there is nothing else to do
-[[nodiscard]] bool tell_about(const Options& options);
+[[nodiscard]] bool print_information(const Options& options);
 
 }  // namespace portfwd

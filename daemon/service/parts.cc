@@ -16,7 +16,7 @@ namespace portfwd {
 namespace {
 
 /// Probes with a socket of its own, which is not kept for one probe every 30 s.
-Result<void> look_for_module(Protocol protocol) {
+Result<void> probe_module(Protocol protocol) {
   auto diag = SockDiag::open();
   if (!diag) return std::unexpected(diag.error());
   return diag->self_test(protocol);
@@ -37,7 +37,7 @@ void log_shortage(const Error& error) {
 RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
     : context_(loop),
       gate_(loop, log_shortage),
-      modules_(loop, look_for_module),
+      modules_(loop, probe_module),
       identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid()),
                 &modules_) {}
 
@@ -46,18 +46,19 @@ void DiscoveryParts::add_facts(Facts& facts_out) const {
   std::vector<const Reader*> readers = names.readers();
   readers.push_back(&files);
   readers.push_back(&reader);
-  std::int64_t silences = 0;
+  std::int64_t timeouts = 0;
   std::int64_t stuck = 0;
-  std::vector<std::string> silent;
+  std::vector<std::string> timed_out_subjects;
   for (const Reader* each : readers) {
-    silences += static_cast<std::int64_t>(each->silences());
+    timeouts += static_cast<std::int64_t>(each->timeouts());
     stuck += static_cast<std::int64_t>(each->stuck());
-    std::ranges::move(each->silent(kMostNamed), std::back_inserter(silent));
+    std::ranges::move(each->timed_out_subjects(kMostNamed), std::back_inserter(timed_out_subjects));
   }
-  if (silent.size() > kMostNamed) silent.erase(silent.begin(), silent.end() - kMostNamed);
-  facts_out["reader_silences"] = silences;
+  if (timed_out_subjects.size() > kMostNamed)
+    timed_out_subjects.erase(timed_out_subjects.begin(), timed_out_subjects.end() - kMostNamed);
+  facts_out["reader_silences"] = timeouts;
   facts_out["readers_stuck"] = stuck;
-  facts_out["not_read"] = std::move(silent);
+  facts_out["not_read"] = std::move(timed_out_subjects);
 }
 
 namespace {
@@ -81,6 +82,7 @@ AccessParts::AccessParts(const Parts& parts, const Options& options, const Setti
                .docker = parts.docker,
                .user = {login_name(), ::geteuid()},
                .engine_runs = [&proc = parts.proc] { return runs(proc, "dockerd"); }}),
-      reaches({parts.loop, brokers, helpers, parts.relay, parts.names, parts.modules}, settings) {}
+      access_set({parts.loop, brokers, helpers, parts.relay, parts.names, parts.modules},
+                 settings) {}
 
 }  // namespace portfwd

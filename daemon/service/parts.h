@@ -92,7 +92,7 @@ struct AccessParts {
 
   BrokerSet brokers;
   HelperContainers helpers;
-  AccessSet reaches;
+  AccessSet access_set;
 };
 
 }  // namespace portfwd

@@ -81,7 +81,7 @@ bool may_be_given(const IpAddress& address) {
 
 }  // namespace
 
-ContainerAddresses::Given ContainerAddresses::address_of(const std::string& container) {
+ContainerAddresses::Assignment ContainerAddresses::address_of(const std::string& container) {
   if (const IpAddress* known = addresses_.find(container)) {
     const IpAddress address = *known;
     (void)addresses_.put(container, address);

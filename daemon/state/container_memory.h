@@ -28,13 +28,13 @@ class ContainerAddresses {
  public:
   static constexpr std::size_t kKept = 1024;
 
-  struct Given {
+  struct Assignment {
     IpAddress address;
-    bool news = false;  ///< it was assigned just now
+    bool is_new = false;  ///< it was assigned just now
   };
   /// The container's address, assigned at first use. Never in 127.0.0.0/16, where the user's own
   /// servers are, nor in 127.255.0.0/16, and never with 0 or 255 at its end.
-  [[nodiscard]] Given address_of(const std::string& container);
+  [[nodiscard]] Assignment address_of(const std::string& container);
 
   [[nodiscard]] std::vector<ContainerAddress> all() const;
   /// Leaves out addresses that address_of() would not assign, and duplicates.
@@ -43,7 +43,7 @@ class ContainerAddresses {
  private:
   [[nodiscard]] bool taken(const IpAddress& address) const;
 
-  RecentMap<std::string, IpAddress> addresses_{kKept};
+  LruMap<std::string, IpAddress> addresses_{kKept};
 };
 
 // The host port that a container's port had last, so that a listener that returns gets it again.
@@ -62,9 +62,9 @@ class StickyPorts {
   }
   /// Stores the port under all of the names. @return whether one of them had another port, or none
   bool remember(const Names& names, const Target& target, Port port) {
-    bool news = false;
-    for (const std::string& name : names) news |= ports_.put(key(name, target), port);
-    return news;
+    bool is_new = false;
+    for (const std::string& name : names) is_new |= ports_.put(key(name, target), port);
+    return is_new;
   }
 
   [[nodiscard]] std::vector<StickyPort> all() const {
@@ -83,7 +83,7 @@ class StickyPorts {
     return {std::pmr::string(name), target};
   }
 
-  RecentMap<Key, Port> ports_{kKept};
+  LruMap<Key, Port> ports_{kKept};
 };
 
 }  // namespace portfwd

@@ -247,8 +247,8 @@ std::string read_list(const Json& document, const char* key, std::vector<Entry>&
 
 /// Leaves out invalid entries, and all beyond the first `most`.
 template <class Entry>
-void read_what_can_be(const Json& document, const char* key, std::size_t most,
-                      std::vector<Entry>& into) {
+void read_valid_entries(const Json& document, const char* key, std::size_t most,
+                        std::vector<Entry>& into) {
   const auto list = document.find(key);
   if (list == document.end() || !list->is_array()) return;
   constexpr bool kObjects = !std::is_same_v<Entry, std::string>;
@@ -331,9 +331,9 @@ Answer<State> parse_state(std::string_view text) {
   const auto instance = document.find("instance");
   const bool known = instance != document.end() && instance->is_object();
   if (!known || !read(*instance, state.instance)) state.instance = {};
-  read_what_can_be(document, "containers", State::kMostContainers, state.containers);
-  read_what_can_be(document, "forward_ids", State::kMostForwards, state.forward_ids);
-  read_what_can_be(document, "used_ids", State::kMostUsedIds, state.used_ids);
+  read_valid_entries(document, "containers", State::kMostContainers, state.containers);
+  read_valid_entries(document, "forward_ids", State::kMostForwards, state.forward_ids);
+  read_valid_entries(document, "used_ids", State::kMostUsedIds, state.used_ids);
   return state;
 }
 
@@ -399,17 +399,18 @@ std::string_view StateFile::remedy_for(int error) {
 Answer<State> StateFile::load() const {
   const auto text = read_small_file(path().string(), kMostBytes, Links::Refuse);
   if (!text && text.error().code == ENOENT) return {};
-  if (!text && is_damaged(text.error())) return set_aside(why_unreadable(text.error(), kMostBytes));
-  if (!text) return leave(text.error().text(), remedy_for(text.error().code));
+  if (!text && is_damaged(text.error()))
+    return move_to_backup(unreadable_reason(text.error(), kMostBytes));
+  if (!text) return refuse_to_load(text.error().text(), remedy_for(text.error().code));
   auto state = parse_state(*text);
   if (state) return std::move(*state);
   if (state.error().kind == Refusal::Kind::Inaccessible) {
-    return leave(state.error().text, "run that version, or move the file away");
+    return refuse_to_load(state.error().text, "run that version, or move the file away");
   }
-  return set_aside(state.error().text);
+  return move_to_backup(state.error().text);
 }
 
-Answer<State> StateFile::set_aside(std::string_view why) const {
+Answer<State> StateFile::move_to_backup(std::string_view why) const {
   const auto backup = free_backup(path());
   if (!backup) {
     warn(fmt::format(
@@ -419,15 +420,16 @@ Answer<State> StateFile::set_aside(std::string_view why) const {
     return {};
   }
   if (std::rename(path().c_str(), backup->c_str()) != 0) {
-    return leave(fmt::format("{}; {}", why, Error{errno, "rename"}.text()),
-                 "make its folder writable, or move the file away");
+    return refuse_to_load(fmt::format("{}; {}", why, Error{errno, "rename"}.text()),
+                          "make its folder writable, or move the file away");
   }
   warn(fmt::format("cannot use {}: {}; it is renamed to {}; saved host ports and forwards are lost",
                    path().string(), why, backup->string()));
   return {};
 }
 
-std::unexpected<Refusal> StateFile::leave(const std::string& why, std::string_view remedy) const {
+std::unexpected<Refusal> StateFile::refuse_to_load(const std::string& why,
+                                                   std::string_view remedy) const {
   std::string text =
       fmt::format("cannot read {}: {}; the file is left unchanged: {}, then restart portfwd",
                   path().string(), why, remedy);

@@ -117,9 +117,9 @@ class StateFile {
   [[nodiscard]] std::filesystem::path path() const { return folder_ / "state.json"; }
 
  private:
-  [[nodiscard]] Answer<State> set_aside(std::string_view why) const;
-  [[nodiscard]] std::unexpected<Refusal> leave(const std::string& why,
-                                               std::string_view remedy) const;
+  [[nodiscard]] Answer<State> move_to_backup(std::string_view why) const;
+  [[nodiscard]] std::unexpected<Refusal> refuse_to_load(const std::string& why,
+                                                        std::string_view remedy) const;
 
   std::filesystem::path folder_;
 };

@@ -29,6 +29,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto told = names::from_environment(words, "host");
   check(told.name);
   check(told.engine);
-  (void)names::is_plumbing(text);
+  (void)names::is_engine_process(text);
   return 0;
 }

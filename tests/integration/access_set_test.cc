@@ -46,8 +46,8 @@ struct AccessWithoutModules : AccessTest {
   UniqueFd server = ns.listen({kLoopback, 8080});
 };
 
-TEST_F(AccessWithoutModules, AContainerIsWatchedByTheKernelsWordOnceTheModuleIsThere) {
-  modules.set_observer([this] { reaches.follow_diag_modules(); });
+TEST_F(AccessWithoutModules, UsesSockDiagOnceTheModuleIsLoaded) {
+  modules.set_observer([this] { reaches.on_diag_modules_changed(); });
   ContainerAccess& web = add(container("web", ns.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.listeners().front().cookie, 0U) << "not read from /proc";
@@ -58,7 +58,7 @@ TEST_F(AccessWithoutModules, AContainerIsWatchedByTheKernelsWordOnceTheModuleIsT
   EXPECT_THAT(told, ElementsAre("web: 8080", "web: 8080")) << "it went away meanwhile";
 }
 
-TEST_F(AccessSetTest, OfAPodTheOneWhoseCgroupMadeTheListenerHasIt) {
+TEST_F(AccessSetTest, AssignsListenersOfAPodByCgroup) {
   ContainerAccess& infra = add(container("infra", ns.pid()));
   ASSERT_TRUE(listens_on(infra, 1));
   Container& second = container("db", ns.pid());
@@ -70,7 +70,7 @@ TEST_F(AccessSetTest, OfAPodTheOneWhoseCgroupMadeTheListenerHasIt) {
   EXPECT_THAT(told, ElementsAre("infra: 8080", "infra:", "db: 8080"));
 }
 
-TEST_F(AccessSetTest, AListenerThatNobodyClaimsBelongsToTheFirstAndThenToTheNext) {
+TEST_F(AccessSetTest, AssignsUnclaimedListenersToTheFirstContainerThenToTheNext) {
   Container& first = container("first", ns.pid());
   ContainerAccess& next = (add(first), add(container("next", ns.pid())));
   ASSERT_TRUE(listens_on(*reaches.find("first"), 1));
@@ -79,7 +79,7 @@ TEST_F(AccessSetTest, AListenerThatNobodyClaimsBelongsToTheFirstAndThenToTheNext
   EXPECT_THAT(told, ElementsAre("first: 8080", "next: 8080"));
 }
 
-TEST_F(AccessSetTest, ACgroupThatBecomesKnownLaterCountsFromThenOn) {
+TEST_F(AccessSetTest, ReassignsListenersWhenACgroupBecomesKnown) {
   ContainerAccess& first = add(container("first", ns.pid()));
   Container& late = container("late", ns.pid());
   ContainerAccess& second = add(late);
@@ -89,7 +89,7 @@ TEST_F(AccessSetTest, ACgroupThatBecomesKnownLaterCountsFromThenOn) {
   EXPECT_EQ(second.listeners().size(), 1U);
 }
 
-TEST_F(AccessSetTest, ACgroupBelowThatOfAContainerIsItsOwn) {
+TEST_F(AccessSetTest, AssignsListenersOfNestedCgroupsToTheContainer) {
   Container& first = container("first", ns.pid());
   first.engine_id = "f";
   first.cgroup_id = ~0UL;
@@ -104,7 +104,7 @@ TEST_F(AccessSetTest, ACgroupBelowThatOfAContainerIsItsOwn) {
   EXPECT_THAT(told, ElementsAre("systemd: 8080"));
 }
 
-TEST_F(AccessSetTest, OfAContainerInAContainerTheInnerOneHasTheListener) {
+TEST_F(AccessSetTest, AssignsListenersOfNestedContainersToTheInnerOne) {
   Container& outer = container("outer", ns.pid());
   outer.cgroup = cgroup2_root();
   add(outer);
@@ -114,7 +114,7 @@ TEST_F(AccessSetTest, OfAContainerInAContainerTheInnerOneHasTheListener) {
   EXPECT_TRUE(listens_on(reach, 1));
 }
 
-TEST_F(AccessSetTest, ItHasItWhicheverOfThemWasFoundFirst) {
+TEST_F(AccessSetTest, AssignsToTheInnerContainerInAnyOrderOfDiscovery) {
   Container& inner = container("inner", ns.pid());
   inner.cgroup = cgroup2_root() + "/.";
   ContainerAccess& reach = add(inner);
@@ -125,7 +125,7 @@ TEST_F(AccessSetTest, ItHasItWhicheverOfThemWasFoundFirst) {
   EXPECT_THAT(other.listeners(), IsEmpty());
 }
 
-TEST_F(AccessSetTest, OneOnTheHostsNetworkIsIgnoredAndSaysWhy) {
+TEST_F(AccessSetTest, IgnoresContainersOnTheHostNetworkWithAReason) {
   Container& host = container("host", ::getpid());
   host.on_host = true;
   host.inaccessible = "its network is the host's";
@@ -135,7 +135,7 @@ TEST_F(AccessSetTest, OneOnTheHostsNetworkIsIgnoredAndSaysWhy) {
   EXPECT_EQ(reach.reason(), "its network is the host's");
 }
 
-TEST_F(AccessSetTest, WhatAStrangerMadeInAPodWaitsForItsContainerToBeFound) {
+TEST_F(AccessSetTest, WithholdsListenersOfAnUnknownCgroupDuringTheGracePeriod) {
   Container& first = container("first", ns.pid());
   first.engine_id = "f";
   first.cgroup_id = ~0UL;
@@ -155,7 +155,7 @@ TEST_F(AccessSetTest, WhatAStrangerMadeInAPodWaitsForItsContainerToBeFound) {
   EXPECT_THAT(known.listeners(), IsEmpty());
 }
 
-TEST_F(AccessSetTest, WhatNobodyClaimsInTimeBelongsToTheFirst) {
+TEST_F(AccessSetTest, AssignsUnclaimedListenersToTheFirstContainerAfterTheGracePeriod) {
   Container& first = container("first", ns.pid());
   first.engine_id = "f";
   first.cgroup_id = ~0UL;
@@ -166,7 +166,7 @@ TEST_F(AccessSetTest, WhatNobodyClaimsInTimeBelongsToTheFirst) {
 }
 
 /// A container is undecided while its engine is asked for facts that affect its ports.
-TEST_F(AccessSetTest, OneThatIsUndecidedHasNoListenersUntilItIsDecided) {
+TEST_F(AccessSetTest, WithholdsListenersOfAnUndecidedContainer) {
   Container& late = container("late", ns.pid());
   late.undecided = true;
   ContainerAccess& reach = add(late);
@@ -179,7 +179,7 @@ TEST_F(AccessSetTest, OneThatIsUndecidedHasNoListenersUntilItIsDecided) {
   EXPECT_TRUE(listens_on(reach, 1));
 }
 
-TEST_F(AccessSetTest, ThoseOfOneNamespaceShareItsDialerAndOthersDoNot) {
+TEST_F(AccessSetTest, SharesADialerPerNamespace) {
   const TestNetns elsewhere;
   ContainerAccess& one = add(container("one", ns.pid()));
   ContainerAccess& other = add(container("other", ns.pid()));
@@ -188,7 +188,7 @@ TEST_F(AccessSetTest, ThoseOfOneNamespaceShareItsDialerAndOthersDoNot) {
   EXPECT_NE(&one.dialer(Protocol::Tcp), &stranger.dialer(Protocol::Tcp));
 }
 
-TEST_F(AccessSetTest, TheAccessOutlivesTheContainerThatOpenedIt) {
+TEST_F(AccessSetTest, KeepsTheNamespaceAccessAfterItsFirstContainerIsRemoved) {
   Container& first = container("first", ns.pid());
   ContainerAccess& next = (add(first), add(container("next", ns.pid())));
   remove(first);
@@ -196,7 +196,7 @@ TEST_F(AccessSetTest, TheAccessOutlivesTheContainerThatOpenedIt) {
   EXPECT_TRUE(listens_on(next, 2));
 }
 
-TEST_F(AccessSetTest, OneThatCannotBeEnteredSaysWhy) {
+TEST_F(AccessSetTest, ReportsWhyAContainerCannotBeEntered) {
   Container& broken = container("broken", ns.pid());
   broken.netns_fd = UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   const ContainerAccess& reach = add(broken);

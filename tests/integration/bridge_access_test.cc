@@ -38,7 +38,7 @@ TEST_F(BridgeAccessTest, AWildcardListenerIsReached) {
   EXPECT_THAT(web.listeners().front().unreachable, IsEmpty());
 }
 
-TEST_F(BridgeAccessTest, AListenerOnLoopbackIsSeenWithTheRemedy) {
+TEST_F(BridgeAccessTest, ReportsALoopbackListenerWithTheRemedy) {
   const Veth veth(box.pid(), 1);
   ASSERT_EQ(box.open({kLoopback4, 8080}), 0);
   ContainerAccess& web = add(sealed_container("web", box.pid()));
@@ -48,7 +48,7 @@ TEST_F(BridgeAccessTest, AListenerOnLoopbackIsSeenWithTheRemedy) {
   EXPECT_THAT(web.reason(), HasSubstr("listen on 0.0.0.0, or run the container rootless"));
 }
 
-TEST_F(BridgeAccessTest, APortOfOursInsideIsRefusedWithTheRemedy) {
+TEST_F(BridgeAccessTest, RejectsAnInsidePortWithTheRemedy) {
   const auto none =
       add(sealed_container("web", box.pid()))
           .listen_inside(5432, [](const Result<std::vector<BoundSocket>>&) { ADD_FAILURE(); });
@@ -57,14 +57,14 @@ TEST_F(BridgeAccessTest, APortOfOursInsideIsRefusedWithTheRemedy) {
               AllOf(HasSubstr("cannot enter"), HasSubstr("run the container rootless")));
 }
 
-TEST_F(BridgeAccessTest, AnEnginesResolverInsideIsNoReasonToComplain) {
+TEST_F(BridgeAccessTest, ReportsNoReasonForTheResolverOfAnEngine) {
   ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);
   ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.reason(), "");
 }
 
-TEST_F(BridgeAccessTest, AListenerIsReachedAsSoonAsTheContainerHasAnAddress) {
+TEST_F(BridgeAccessTest, ReachesAListenerOnceTheContainerHasAnAddress) {
   ASSERT_EQ(box.open({kAny4, 8080}), 0);
   ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
@@ -74,16 +74,16 @@ TEST_F(BridgeAccessTest, AListenerIsReachedAsSoonAsTheContainerHasAnAddress) {
   EXPECT_EQ(web.reason(), "");
 }
 
-TEST_F(BridgeAccessTest, AUdpSocketIsSeenAndNotReached) {
+TEST_F(BridgeAccessTest, ReportsAUdpSocketAsUnreachable) {
   const Veth veth(box.pid(), 1);
-  reaches.look_for({.wanted = true});
+  reaches.set_udp_interest({.wanted = true});
   ASSERT_EQ(box.open_datagrams({kAny4, 5353}), 0);
   ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_THAT(web.listeners().front().unreachable, HasSubstr("receives UDP"));
 }
 
-TEST_F(BridgeAccessTest, ListenersComeAndGo) {
+TEST_F(BridgeAccessTest, ReportsAddedAndRemovedListeners) {
   const Veth veth(box.pid(), 1);
   ContainerAccess& web = add(sealed_container("web", box.pid()));
   ASSERT_EQ(box.open({kAny4, 8080}), 0);
@@ -94,7 +94,7 @@ TEST_F(BridgeAccessTest, ListenersComeAndGo) {
 }
 
 /// As with a process that was executed into the container while it started.
-TEST_F(BridgeAccessTest, AListenerIsSeenThoughTheProcessThatWasFoundHasEnded) {
+TEST_F(BridgeAccessTest, ReportsListenersAfterTheFoundProcessHasExited) {
   const Box other = Box::beside(box);
   const Veth veth(box.pid(), 1);
   ContainerAccess& web = add(sealed_container("web", box.pid()));
@@ -110,7 +110,7 @@ TEST_F(BridgeAccessTest, ThoseOfOneNamespaceShareIt) {
   EXPECT_EQ(&one.dialer(Protocol::Tcp), &two.dialer(Protocol::Tcp));
 }
 
-TEST_F(BridgeAccessTest, OneWithoutAProcessCannotBeSeenInto) {
+TEST_F(BridgeAccessTest, HasNoAccessWithoutAProcess) {
   Container& named = sealed_container("named", 0);
   const ContainerAccess& reach = add(named);
   EXPECT_EQ(reach.state(), ContainerState::Inaccessible);

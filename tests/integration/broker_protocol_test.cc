@@ -81,13 +81,13 @@ struct BrokerProtocolTest : testing::Test {
   BrokerProcess process;
 };
 
-TEST_F(BrokerProtocolTest, BeforeItsJoinItDoesNothingElse) {
+TEST_F(BrokerProtocolTest, RejectsRequestsBeforeJoin) {
   EXPECT_EQ(answer_to(spoilt([](auto&) {})).error, EPROTO);
   join();
   expect_still_good();
 }
 
-TEST_F(BrokerProtocolTest, ItJoinsOnce) {
+TEST_F(BrokerProtocolTest, RejectsASecondJoin) {
   join();
   EXPECT_EQ(answer_to(spoilt([](auto& r) { r.op = broker::Op::Join; })).error, EALREADY);
   expect_still_good();
@@ -106,7 +106,7 @@ TEST_F(BrokerProtocolTest, ShortLongAndEmptyMessagesAreAnswered) {
   expect_still_good();
 }
 
-TEST_F(BrokerProtocolTest, WhatIsNoRequestIsRefusedWithItsId) {
+TEST_F(BrokerProtocolTest, RejectsInvalidRequestsWithTheirId) {
   join();
   const std::vector<std::function<void(broker::Request&)>> ways{
       [](auto& r) { r.version = 99; },
@@ -130,7 +130,7 @@ TEST_F(BrokerProtocolTest, WhatIsNoRequestIsRefusedWithItsId) {
   expect_still_good();
 }
 
-TEST_F(BrokerProtocolTest, WhatIsNoNetworkNamespaceIsNotEntered) {
+TEST_F(BrokerProtocolTest, RejectsADescriptorThatIsNotANetworkNamespace) {
   join();
   const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   const UniqueFd mounts(::open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
@@ -142,7 +142,7 @@ TEST_F(BrokerProtocolTest, WhatIsNoNetworkNamespaceIsNotEntered) {
   expect_still_good();
 }
 
-TEST_F(BrokerProtocolTest, AHelperThatStaysWhereItIsEntersNothing) {
+TEST_F(BrokerProtocolTest, RejectsEnteringNamespacesAtHomeHere) {
   broker::Request here;
   here.id = 1;
   here.home = broker::Home::Here;

@@ -102,7 +102,7 @@ TEST_F(BrokerTest, SocketsConnectToTheContainersOwnLoopback) {
   }
 }
 
-TEST_F(BrokerTest, AsManySocketsAsAMessageHoldsComeAtOnce) {
+TEST_F(BrokerTest, ReturnsAsManySocketsAsOneMessageHolds) {
   const TestNetns container;
   const UniqueFd netns = open_ns(container.pid(), "net");
   EXPECT_EQ(ask(netns, stream_sockets(Family::V6, broker::kMaxCount)).size(), broker::kMaxCount);
@@ -126,7 +126,7 @@ TEST_F(BrokerTest, AListenerInsideIsReachedFromInside) {
   EXPECT_TRUE(reaches(container.socket(AF_INET, SOCK_STREAM), made[0]));
 }
 
-TEST_F(BrokerTest, AListenerOnTheWildcardTakesIPv4UnlessItIsForIPv6Only) {
+TEST_F(BrokerTest, AcceptsIPv4OnAWildcardUnlessV6only) {
   const TestNetns container;
   const UniqueFd netns = open_ns(container.pid(), "net");
   const Endpoint any{IpAddress::any(Family::V6), 8080};
@@ -156,7 +156,7 @@ TEST_F(BrokerTest, AFailureNamesItsStep) {
   EXPECT_EQ(error.op, "bind");
 }
 
-TEST_F(BrokerTest, ContainersOfOneUserNamespaceShareABrokerNestedOnesToo) {
+TEST_F(BrokerTest, SharesABrokerPerUserNamespaceIncludingNestedOnes) {
   const Sandbox outer(Sandbox::kUserAndNet, [] {
     static const Sandbox nested;  // lives as long as the outer one
     return nested.pid();
@@ -174,7 +174,7 @@ TEST_F(BrokerTest, ContainersOfOneUserNamespaceShareABrokerNestedOnesToo) {
   EXPECT_EQ(::kill(outer.answer(), SIGKILL), 0);
 }
 
-TEST_F(BrokerTest, ANamespaceOfOurOwnUserNamespaceNeedsPrivilegeOverIt) {
+TEST_F(BrokerTest, NeedsPrivilegeForANamespaceOfTheDaemonsUserNamespace) {
   const Sandbox container(CLONE_NEWNET);
   const UniqueFd netns = open_ns(container.pid(), "net");
   const auto made = ask(netns, stream_sockets(Family::V4, 1));
@@ -194,7 +194,7 @@ TEST_F(BrokerTest, AnotherUsersNamespaceIsRefused) {
   EXPECT_TRUE(owner.enter(netns.get()).has_value());
 }
 
-TEST_F(BrokerTest, WhatIsNoNamespaceOrAboveUsIsRefused) {
+TEST_F(BrokerTest, RejectsNonNamespacesAndNamespacesAbove) {
   const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   EXPECT_EQ(brokers.enter(file.get()).error().code, ENOTTY);
   const UniqueFd above = open_ns(::getppid(), "net");
@@ -203,7 +203,7 @@ TEST_F(BrokerTest, WhatIsNoNamespaceOrAboveUsIsRefused) {
   }
 }
 
-TEST_F(BrokerTest, AProcessHasNothingThatItDoesNotNeed) {
+TEST_F(BrokerTest, DropsEverythingThatABrokerDoesNotNeed) {
   const TestNetns container;
   const UniqueFd netns = open_ns(container.pid(), "net");
   EXPECT_EQ(ask(netns, stream_sockets(Family::V4, 253)).size(), 253u);
@@ -251,7 +251,7 @@ TEST_F(BrokerTest, NoContainerIsPinnedBetweenRequests) {
   }
 }
 
-TEST_F(BrokerTest, KilledWhileItWorksItLosesTheCallAndNothingElse) {
+TEST_F(BrokerTest, LosesOnlyTheCallInFlightWhenKilled) {
   const TestNetns container;
   const UniqueFd listener = container.listen(kAnyPort);
   const UniqueFd netns = open_ns(container.pid(), "net");
@@ -270,7 +270,7 @@ TEST_F(BrokerTest, KilledWhileItWorksItLosesTheCallAndNothingElse) {
   EXPECT_EQ(enter(netns)->failures(), 1u);
 }
 
-TEST_F(BrokerTest, KilledWhileIdleItIsBackWhenNeeded) {
+TEST_F(BrokerTest, RestartsWhenNeededAfterAKillWhileIdle) {
   const TestNetns container;
   const UniqueFd netns = open_ns(container.pid(), "net");
   for (int i = 0; i < 3; ++i) {
@@ -280,7 +280,7 @@ TEST_F(BrokerTest, KilledWhileIdleItIsBackWhenNeeded) {
   }
 }
 
-TEST_F(BrokerTest, TheLastContainerTakesItsBrokerAlong) {
+TEST_F(BrokerTest, EndsTheBrokerWithItsLastContainer) {
   const TestNetns container;
   const UniqueFd netns = open_ns(container.pid(), "net");
   EXPECT_EQ(ask(netns, stream_sockets(Family::V4, 1)).size(), 1u);
@@ -291,7 +291,7 @@ TEST_F(BrokerTest, TheLastContainerTakesItsBrokerAlong) {
   EXPECT_EQ(::kill(pid, 0), -1) << "no zombie is left";
 }
 
-TEST_F(BrokerTest, AMissingProgramIsAnErrorOfTheCall) {
+TEST_F(BrokerTest, FailsTheCallWhenTheProgramIsMissing) {
   const TestNetns container;
   const UniqueFd netns = open_ns(container.pid(), "net");
   launcher = std::make_shared<SpawnLauncher>(loop, "/nonexistent/portfwd-broker");

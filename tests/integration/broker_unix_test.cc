@@ -71,7 +71,7 @@ TEST_F(BrokerUnixTest, ALinkInsideIsFollowedInside) {
   EXPECT_TRUE(somebody_came(server));
 }
 
-TEST_F(BrokerUnixTest, NoLinkLeadsToTheHostsSockets) {
+TEST_F(BrokerUnixTest, FollowsNoLinkToTheHostsSockets) {
   const UniqueFd host = listen_at(dir.path() + "/host/s");
   std::filesystem::create_symlink(dir.path() + "/host/s", inside("/absolute"));
   std::filesystem::create_symlink("../../../../../../.." + dir.path() + "/host/s",
@@ -83,7 +83,7 @@ TEST_F(BrokerUnixTest, NoLinkLeadsToTheHostsSockets) {
   EXPECT_FALSE(somebody_came(host));
 }
 
-TEST_F(BrokerUnixTest, NoMagicLinkLeadsToTheHostsSockets) {
+TEST_F(BrokerUnixTest, FollowsNoMagicLinkToTheHostsSockets) {
   const UniqueFd host = listen_at(dir.path() + "/host/s");
   const UniqueFd proc(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
   const std::string around = "/self/root" + dir.path() + "/host/s";  // the broker's, so permitted
@@ -91,7 +91,7 @@ TEST_F(BrokerUnixTest, NoMagicLinkLeadsToTheHostsSockets) {
   EXPECT_FALSE(somebody_came(host));
 }
 
-TEST_F(BrokerUnixTest, WithoutAServerTheErrorIsTheContainersOwn) {
+TEST_F(BrokerUnixTest, ReportsTheErrorOfConnectWithoutAServer) {
   EXPECT_EQ(error_of(root, to("/run/nothing")).code, ENOENT);
   { const UniqueFd ended = listen_at(inside("/run/s")); }
   const Error error = error_of(root, to("/run/s"));
@@ -111,14 +111,14 @@ TEST_F(BrokerUnixTest, AListenerInsideHasTheOwnerAndModeAskedFor) {
   EXPECT_TRUE(somebody_came(made[0]));
 }
 
-TEST_F(BrokerUnixTest, AListenerThatCannotBeGivenAwayLeavesNothingBehind) {
+TEST_F(BrokerUnixTest, RemovesThePathWhenItsOwnerCannotBeSet) {
   const Error error = error_of(root, at("/run/s", {12345, 12345, 0600}));  // an unmapped id
   EXPECT_EQ(error.code, EINVAL);
   EXPECT_EQ(error.op, "chown");
   EXPECT_FALSE(std::filesystem::exists(inside("/run/s")));
 }
 
-TEST_F(BrokerUnixTest, AListenerReplacesNothing) {
+TEST_F(BrokerUnixTest, ReplacesNoFileByAListener) {
   std::filesystem::create_symlink(dir.path() + "/host/new", inside("/run/link"));
   const UniqueFd server = listen_at(inside("/run/s"));
   for (const char* path : {"/run/link", "/run/s"}) {

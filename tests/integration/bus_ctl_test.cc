@@ -253,7 +253,7 @@ TEST_F(BusCtlTest, EventsSinceANumberATimeOrTheBeginning) {
       << lines.out;
 }
 
-TEST_F(BusCtlTest, FollowTellsThePastThenEachAsItComesUntilTheDaemonGoes) {
+TEST_F(BusCtlTest, FollowPrintsPastEventsThenNewOnesUntilTheDaemonEnds) {
   serve();
   control_.add(web_container());
   const auto follower = start({"--json", "events", "--follow", "--since", "#0"});
@@ -370,7 +370,7 @@ TEST_F(BusCtlTest, WithoutABusItIsStatusThree) {
   expect_failure(3, "DBUS_SESSION_BUS_ADDRESS", {"list"});
 }
 
-TEST_F(BusCtlTest, ADaemonThatDoesNotAnswerIsNotWaitedForLongerThanAsked) {
+TEST_F(BusCtlTest, TimesOutWhenTheDaemonDoesNotAnswer) {
   serve();
   EventLoop other(clock_);  // the loop of the service does not turn
   const Program program(other, {PORTFWDCTL_PATH, "--timeout", "0.2", "list"});

@@ -38,7 +38,7 @@ struct DiscoverTest : testing::Test {
   Finder finder;
 };
 
-TEST_F(DiscoverTest, WhatIsThereAtTheStartIsKnownAfterIt) {
+TEST_F(DiscoverTest, FindsExistingContainersAtTheStart) {
   const Sandbox sandbox;
   finder.start();
   const Container* container = finder.by_netns(sandbox.netns());
@@ -49,7 +49,7 @@ TEST_F(DiscoverTest, WhatIsThereAtTheStartIsKnownAfterIt) {
   EXPECT_TRUE(container->netns_fd.valid());
 }
 
-TEST_F(DiscoverTest, ASandboxThatBeginsLaterIsFoundWithoutAHint) {
+TEST_F(DiscoverTest, FindsALaterSandboxWithoutAHint) {
   finder.start();
   const Sandbox sandbox;
   const Container* container = finder.wait_for(sandbox.netns());
@@ -57,7 +57,7 @@ TEST_F(DiscoverTest, ASandboxThatBeginsLaterIsFoundWithoutAHint) {
   EXPECT_EQ(finder.log.added(sandbox.netns()), 1);
 }
 
-TEST_F(DiscoverTest, KeepsContainersAndNamesWhileThereIsNoDescriptor) {
+TEST_F(DiscoverTest, KeepsContainersAndNamesWhileDescriptorsAreShort) {
   Sandbox sandbox;
   finder.start();
   const Container* container = finder.by_netns(sandbox.netns());
@@ -120,7 +120,7 @@ TEST_F(DiscoverTest, BelievesNoKeeperThatRunsInASandbox) {
   EXPECT_TRUE(inner->name.starts_with("sleep-")) << inner->name;
 }
 
-TEST_F(DiscoverTest, AProcessThatUnsharesAfterItWasSeenIsFound) {
+TEST_F(DiscoverTest, FindsAProcessThatUnsharesAfterItsFirstCheck) {
   Sandbox late(0);
   finder.start();
   EXPECT_EQ(finder.by_netns(late.netns()), nullptr) << "it still is in our own namespace";
@@ -128,7 +128,7 @@ TEST_F(DiscoverTest, AProcessThatUnsharesAfterItWasSeenIsFound) {
   EXPECT_NE(finder.wait_for(late.netns()), nullptr);
 }
 
-TEST_F(DiscoverTest, TheEndOfTheLastProcessEndsTheContainerAtOnce) {
+TEST_F(DiscoverTest, RemovesAContainerWhenItsLastProcessExits) {
   Sandbox sandbox;
   finder.start();
   const std::uint64_t netns = sandbox.netns();
@@ -139,7 +139,7 @@ TEST_F(DiscoverTest, TheEndOfTheLastProcessEndsTheContainerAtOnce) {
   EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Gone);
 }
 
-TEST_F(DiscoverTest, AZombieHoldsNoContainer) {
+TEST_F(DiscoverTest, RemovesAContainerOfWhichOnlyAZombieIsLeft) {
   Sandbox sandbox;
   finder.start();
   const std::uint64_t netns = sandbox.netns();
@@ -147,7 +147,7 @@ TEST_F(DiscoverTest, AZombieHoldsNoContainer) {
   EXPECT_TRUE(finder.wait_gone(netns));
 }
 
-TEST_F(DiscoverTest, AContainerOutlivesItsFirstProcess) {
+TEST_F(DiscoverTest, KeepsAContainerWhenItsFirstProcessExits) {
   Sandbox sandbox;
   const int second = sandbox.tell(Sandbox::Do::Fork);
   finder.start();
@@ -162,7 +162,7 @@ TEST_F(DiscoverTest, AContainerOutlivesItsFirstProcess) {
   EXPECT_TRUE(finder.wait_gone(netns));
 }
 
-TEST_F(DiscoverTest, ASuccessorThatNoScanHasSeenYetIsFoundBeforeTheContainerIsGivenUp) {
+TEST_F(DiscoverTest, FindsANewAnchorThatNoScanHasSeen) {
   Sandbox sandbox;
   finder.start();
   const std::uint64_t netns = sandbox.netns();
@@ -172,7 +172,7 @@ TEST_F(DiscoverTest, ASuccessorThatNoScanHasSeenYetIsFoundBeforeTheContainerIsGi
   EXPECT_EQ(finder.log.removed(netns), 0);
 }
 
-TEST_F(DiscoverTest, ANamespaceBelowAnInnerUserNamespaceIsAContainerOfItsOwn) {
+TEST_F(DiscoverTest, AddsANamespaceBelowAnInnerUserNamespace) {
   const Sandbox outer(Sandbox::kUserAndNet, [] { return (new Sandbox)->pid(); });
   finder.start();
   EXPECT_NE(finder.by_netns(outer.netns()), nullptr);
@@ -181,7 +181,7 @@ TEST_F(DiscoverTest, ANamespaceBelowAnInnerUserNamespaceIsAContainerOfItsOwn) {
   EXPECT_EQ(inner->pid, outer.answer());
 }
 
-TEST_F(DiscoverTest, ManyThatEndTogetherCostFewScans) {
+TEST_F(DiscoverTest, ScansFewTimesWhenManyContainersEndTogether) {
   std::vector<std::unique_ptr<Sandbox>> many;
   std::set<std::uint64_t> inodes;
   for (int i = 0; i < 40; ++i) {
@@ -209,7 +209,7 @@ TEST_F(DiscoverTest, AnIdIsNeverUsedTwice) {
   }
 }
 
-TEST_F(DiscoverTest, AContainerThatLivesOnKeepsItsIdInTheNextLifeOfTheDaemon) {
+TEST_F(DiscoverTest, KeepsTheIdOfAContainerAcrossARestart) {
   const Sandbox same;
   const Sandbox other;  // the daemon knows an earlier container with this namespace's inode
   finder.start();
@@ -236,7 +236,7 @@ TEST_F(DiscoverTest, AContainerThatLivesOnKeepsItsIdInTheNextLifeOfTheDaemon) {
   EXPECT_EQ(next.registry.ids().former()[0].netns, other.netns());
 }
 
-TEST_F(DiscoverTest, TheNameFollowsTheProgramThatAYoungContainerStarts) {
+TEST_F(DiscoverTest, UpdatesTheNameWhenARecentContainerExecutesItsProgram) {
   Sandbox sandbox;
   finder.start();
   const Container* container = finder.by_netns(sandbox.netns());
@@ -246,19 +246,19 @@ TEST_F(DiscoverTest, TheNameFollowsTheProgramThatAYoungContainerStarts) {
   EXPECT_TRUE(finder.until([&] { return container->name == wanted; })) << container->name;
 }
 
-TEST_F(DiscoverTest, AProcessOfOurOwnMakesNoContainer) {
+TEST_F(DiscoverTest, AddsNoContainerForTheDaemonsProcesses) {
   const Sandbox sandbox;
   Finder other({.is_ours = [&](pid_t pid) { return pid == sandbox.pid(); }});
   other.start();
   EXPECT_EQ(other.by_netns(sandbox.netns()), nullptr);
 }
 
-TEST_F(DiscoverTest, OurOwnNamespaceIsNoContainer) {
+TEST_F(DiscoverTest, AddsNoContainerForTheDaemonsNamespace) {
   finder.start();
   EXPECT_EQ(finder.by_netns(testing_support::netns_of(::getpid())), nullptr);
 }
 
-TEST_F(DiscoverTest, WhoIsInANamespaceCanBeAsked) {
+TEST_F(DiscoverTest, ListsTheProcessesOfANamespace) {
   Sandbox sandbox;
   const int second = sandbox.tell(Sandbox::Do::Fork);
   finder.start();
@@ -266,7 +266,7 @@ TEST_F(DiscoverTest, WhoIsInANamespaceCanBeAsked) {
             (std::vector<pid_t>{sandbox.pid(), second}));
 }
 
-TEST_F(DiscoverTest, ADetachedContainerStaysAwayWhileItsNamespaceLives) {
+TEST_F(DiscoverTest, DoesNotAddADetachedContainerAgain) {
   Sandbox sandbox;
   finder.start();
   const std::uint64_t netns = sandbox.netns();
@@ -281,7 +281,7 @@ TEST_F(DiscoverTest, ADetachedContainerStaysAwayWhileItsNamespaceLives) {
   EXPECT_TRUE(finder.wait_gone(netns));
 }
 
-TEST_F(DiscoverTest, AnAttachedProcessIsAContainerUnderTheNameThatItWasGiven) {
+TEST_F(DiscoverTest, AttachesAProcessUnderTheGivenName) {
   const Sandbox sandbox;
   const auto attached = finder.attach.attach_pid(sandbox.pid(), "mine");
   ASSERT_TRUE(attached) << attached.error().text;
@@ -292,7 +292,7 @@ TEST_F(DiscoverTest, AnAttachedProcessIsAContainerUnderTheNameThatItWasGiven) {
   EXPECT_EQ(finder.log.added(sandbox.netns()), 1);
 }
 
-TEST_F(DiscoverTest, AnAttachedDescriptorLastsUntilItIsDetached) {
+TEST_F(DiscoverTest, KeepsAnAttachedDescriptorUntilItIsDetached) {
   Sandbox sandbox;
   UniqueFd fd = netns_fd(sandbox.pid());
   const std::uint64_t netns = sandbox.netns();
@@ -323,7 +323,7 @@ struct NamedNetnsTest : testing::Test {
   }
 };
 
-TEST_F(NamedNetnsTest, ANamedNamespaceIsAContainerWithoutAProcessUntilItsNameIsGone) {
+TEST_F(NamedNetnsTest, KeepsANamedNamespaceWithoutProcessesUntilItIsUnmounted) {
   Finder finder({.netns_folder = "/tmp"});
   finder.start();
   Sandbox sandbox;
@@ -342,7 +342,7 @@ TEST_F(NamedNetnsTest, ANamedNamespaceIsAContainerWithoutAProcessUntilItsNameIsG
   EXPECT_TRUE(finder.wait_gone(netns));
 }
 
-TEST_F(NamedNetnsTest, ANameThatIsThereAtTheStartIsFoundAndAProcessThatEntersIsNoticed) {
+TEST_F(NamedNetnsTest, FindsANamedNamespaceAtTheStartAndAProcessThatEntersIt) {
   Sandbox sandbox;
   const std::uint64_t netns = sandbox.netns();
   give_name(sandbox, "/tmp/blue");
@@ -358,7 +358,7 @@ TEST_F(NamedNetnsTest, ANameThatIsThereAtTheStartIsFoundAndAProcessThatEntersIsN
   ::umount("/tmp/blue");
 }
 
-TEST_F(NamedNetnsTest, AnAttachedDescriptorGetsThePathThatItIsMountedOn) {
+TEST_F(NamedNetnsTest, FindsThePathOfAnAttachedDescriptor) {
   Finder finder({.netns_folder = "/nowhere"});
   finder.start();
   Sandbox sandbox;
@@ -373,7 +373,7 @@ TEST_F(NamedNetnsTest, AnAttachedDescriptorGetsThePathThatItIsMountedOn) {
   EXPECT_TRUE(finder.wait_gone(netns)) << "it lasts until its path is gone";
 }
 
-TEST_F(DiscoverTest, AContainerIsResolvedByNameIdOrTheBeginningOfAnId) {
+TEST_F(DiscoverTest, ResolvesAContainerByNameIdOrPrefixOfAnId) {
   const Sandbox one, two, three;
   Registry& registry = finder.registry;
   AttachRequests& attach = finder.attach;
@@ -389,7 +389,7 @@ TEST_F(DiscoverTest, AContainerIsResolvedByNameIdOrTheBeginningOfAnId) {
   EXPECT_EQ((*registry.resolve(id))->netns, one.netns()) << "an id is always clear";
 }
 
-TEST_F(DiscoverTest, WhatCannotBeAttachedIsRefusedWithAReason) {
+TEST_F(DiscoverTest, RejectsInvalidAttachRequestsWithAReason) {
   Sandbox gone;
   const pid_t pid = gone.pid();
   gone.end();

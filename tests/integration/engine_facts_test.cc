@@ -67,7 +67,7 @@ struct EngineFactsTest : testing::Test {
   Sandbox sandbox;
 };
 
-TEST_F(EngineFactsTest, AContainerGetsItsEnginesWordOnce) {
+TEST_F(EngineFactsTest, AppliesTheAnswerOfTheEngineOnce) {
   serve(answer("web"));
   const KeptProcess process(sandbox, kId, "");
   sandbox.end();
@@ -86,7 +86,7 @@ TEST_F(EngineFactsTest, AContainerGetsItsEnginesWordOnce) {
   EXPECT_EQ(server->requests().size(), 1U);
 }
 
-TEST_F(EngineFactsTest, WithoutAnEngineWhatProcShowsStays) {
+TEST_F(EngineFactsTest, KeepsTheFactsFromProcWithoutAnEngine) {
   const KeptProcess process(sandbox, kId, "from-conmon");
   sandbox.end();
   finder.start();
@@ -95,7 +95,7 @@ TEST_F(EngineFactsTest, WithoutAnEngineWhatProcShowsStays) {
   EXPECT_EQ(container()->name, "from-conmon");
 }
 
-TEST_F(EngineFactsTest, ThatItPublishesPortsIsSeenBeforeTheEngineSaysWhich) {
+TEST_F(EngineFactsTest, KnowsThatPortsArePublishedBeforeTheEngineAnswers) {
   std::filesystem::copy_file("/bin/sleep", folder.path() + "/rootlessport-child");
   const KeptProcess port_child(sandbox, "", "", folder.path() + "/rootlessport-child 1000");
   const KeptProcess process(sandbox, kId, "from-conmon");
@@ -106,7 +106,7 @@ TEST_F(EngineFactsTest, ThatItPublishesPortsIsSeenBeforeTheEngineSaysWhich) {
   EXPECT_TRUE(finder.until([&] { return !container()->publishes_unknown; })) << "nobody says which";
 }
 
-TEST_F(EngineFactsTest, ASilentEngineDoesNotKeepTheContainerFromBeingFound) {
+TEST_F(EngineFactsTest, AddsAContainerOfASilentEngine) {
   server.emplace(finder.loop, socket, [](const std::string&) {
     return HttpReply{"", HttpReply::Then::Stay};
   });
@@ -116,7 +116,7 @@ TEST_F(EngineFactsTest, ASilentEngineDoesNotKeepTheContainerFromBeingFound) {
   EXPECT_TRUE(until_name_is("from-conmon"));
 }
 
-TEST_F(EngineFactsTest, PodmansStorageTellsNameAndImageBeforeTheContainerIsAnnounced) {
+TEST_F(EngineFactsTest, ReadsNameAndImageFromPodmansStorageBeforeNotifying) {
   const std::string store = folder.path() + "/overlay-containers";
   std::filesystem::create_directory(store);
   std::ofstream(store + "/containers.json")
@@ -130,7 +130,7 @@ TEST_F(EngineFactsTest, PodmansStorageTellsNameAndImageBeforeTheContainerIsAnnou
   EXPECT_EQ(announced().image, "localhost/nginx:1");
 }
 
-TEST_F(EngineFactsTest, AContainerIsUndecidedUntilItsEngineHasAnswered) {
+TEST_F(EngineFactsTest, MarksAContainerUndecidedUntilItsEngineAnswers) {
   serve(answer("web"));
   const KeptProcess process(sandbox, kId, "from-conmon");
   sandbox.end();
@@ -140,7 +140,7 @@ TEST_F(EngineFactsTest, AContainerIsUndecidedUntilItsEngineHasAnswered) {
   EXPECT_EQ(container()->labels.size(), 2U);
 }
 
-TEST_F(EngineFactsTest, AContainerIsDecidedOnThoughItsEngineIsSilent) {
+TEST_F(EngineFactsTest, EndsUndecidedAfterATimeout) {
   server.emplace(finder.loop, socket, [](const std::string&) {
     return HttpReply{"", HttpReply::Then::Stay};
   });
@@ -152,7 +152,7 @@ TEST_F(EngineFactsTest, AContainerIsDecidedOnThoughItsEngineIsSilent) {
   EXPECT_EQ(container()->labels.size(), 0U);
 }
 
-TEST_F(EngineFactsTest, ARenameThatPodmanWroteDownIsFollowed) {
+TEST_F(EngineFactsTest, AppliesARenameFromPodmansEvents) {
   serve(answer("web"));
   std::ofstream(folder.path() + "/events.log") << "{}\n";
   const KeptProcess process(sandbox, kId, "");
@@ -165,7 +165,7 @@ TEST_F(EngineFactsTest, ARenameThatPodmanWroteDownIsFollowed) {
   EXPECT_TRUE(until_name_is("web2"));
 }
 
-TEST_F(EngineFactsTest, ARenameIsSeenInPodmansStorageWhereverItsEventsGo) {
+TEST_F(EngineFactsTest, AppliesARenameFromPodmansStorage) {
   const std::string store = folder.path() + "/vfs-containers";
   std::filesystem::create_directory(store);
   std::filesystem::create_directory(folder.path() + "/overlay-containers");
@@ -182,7 +182,7 @@ TEST_F(EngineFactsTest, ARenameIsSeenInPodmansStorageWhereverItsEventsGo) {
   EXPECT_TRUE(until_name_is("renamed-since"));
 }
 
-TEST_F(EngineFactsTest, PodmansStorageTellsWhatComposeMakesAnew) {
+TEST_F(EngineFactsTest, ReportsAReplacementFromPodmansStorage) {
   const std::string store = folder.path() + "/overlay-containers";
   std::filesystem::create_directory(store);
   const auto write = [&](const std::string& containers) {
@@ -204,7 +204,7 @@ TEST_F(EngineFactsTest, PodmansStorageTellsWhatComposeMakesAnew) {
   EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Replaced);
 }
 
-TEST_F(EngineFactsTest, EventsTwiceOrOfNobodyOrOutOfOrderDoNoHarm) {
+TEST_F(EngineFactsTest, IgnoresDuplicateUnknownAndLateEvents) {
   std::ofstream(folder.path() + "/events.log") << "{}\n";
   const KeptProcess process(sandbox, kId, "from-conmon");
   sandbox.end();
@@ -223,7 +223,7 @@ TEST_F(EngineFactsTest, EventsTwiceOrOfNobodyOrOutOfOrderDoNoHarm) {
   EXPECT_EQ(finder.log.removed(container()->netns), 0) << "what lives is seen, not told";
 }
 
-TEST_F(EngineFactsTest, WhatComposeMakesAnewReplacesTheOldOne) {
+TEST_F(EngineFactsTest, ReportsAReplacementByCompose) {
   std::ofstream(folder.path() + "/events.log") << "{}\n";
   KeptProcess process(sandbox, kId, "from-conmon");
   sandbox.end();
@@ -239,7 +239,7 @@ TEST_F(EngineFactsTest, WhatComposeMakesAnewReplacesTheOldOne) {
   EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Replaced);
 }
 
-TEST_F(EngineFactsTest, ANamePeopleGaveIsKept) {
+TEST_F(EngineFactsTest, KeepsANameGivenByTheUser) {
   serve(answer("web"));
   const KeptProcess process(sandbox, kId, "");
   sandbox.end();
@@ -255,7 +255,7 @@ std::string answer_with_folder(const std::string& folder) {
          R"({"devcontainer.local_folder":")" + folder + R"("}}])";
 }
 
-TEST_F(EngineFactsTest, TheFileOfItsFolderIsThereWithItsEnginesWord) {
+TEST_F(EngineFactsTest, AppliesTheWorkspaceFileTogetherWithTheFacts) {
   std::filesystem::create_directory(folder.path() + "/.devcontainer");
   std::ofstream(folder.path() + "/shared.json") << R"({"forwardPorts": [3000]})";
   std::filesystem::create_symlink("../shared.json",
@@ -271,7 +271,7 @@ TEST_F(EngineFactsTest, TheFileOfItsFolderIsThereWithItsEnginesWord) {
   EXPECT_EQ(container()->metadata->wanted.front().port, 3000);
 }
 
-TEST_F(EngineFactsTest, AFileOutsideOfItsFolderIsRefusedWithAReason) {
+TEST_F(EngineFactsTest, RejectsAWorkspaceFileOutsideOfItsFolder) {
   std::filesystem::create_symlink("/etc", folder.path() + "/.devcontainer");
   serve(answer_with_folder(folder.path()));
   const KeptProcess process(sandbox, kId, "");
@@ -284,7 +284,7 @@ TEST_F(EngineFactsTest, AFileOutsideOfItsFolderIsRefusedWithAReason) {
               ElementsAre(testing::HasSubstr("link leads out of " + folder.path())));
 }
 
-TEST_F(EngineFactsTest, WhoHasJoinedAnothersNetworkHasItsPublishedPorts) {
+TEST_F(EngineFactsTest, SharesPublishedPortsWithinAJoinedNetwork) {
   const std::string other(64, 'd');
   const KeptProcess owner(sandbox, other, "owner"), joined(sandbox, kId, "joined");
   sandbox.end();
@@ -297,7 +297,7 @@ TEST_F(EngineFactsTest, WhoHasJoinedAnothersNetworkHasItsPublishedPorts) {
   EXPECT_THAT(container()->published, ElementsAre(ports)) << "in whichever order they are told";
 }
 
-TEST_F(EngineFactsTest, AnEngineElsewhereIsListedAsOutOfReach) {
+TEST_F(EngineFactsTest, ListsAnEngineOnAnotherMachineAsInaccessible) {
   EngineSockets sockets;
   sockets.elsewhere = {{EngineKind::Docker, "DOCKER_HOST", "ssh://me@far"}};
   const EngineFacts other(finder.loop, finder.registry, http, sockets, {}, files);

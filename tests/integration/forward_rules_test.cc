@@ -155,7 +155,7 @@ TEST_F(ForwardTableTest, AForwardForOtherMachinesLastsAsLongAsTheyAreAllowed) {
   EXPECT_EQ(table->forwards().size(), 2U);
   for (const ForwardInfo& forward : table->forwards().infos()) {
     EXPECT_EQ(forward.state, ForwardState::Conflict);
-    EXPECT_EQ(forward.error, kNotForOthers);
+    EXPECT_EQ(forward.error, kRemoteForbidden);
   }
 }
 

@@ -58,7 +58,7 @@ TEST_F(HelperAccessTest, AListenerOnLoopbackIsReachedThroughAHelper) {
   EXPECT_EQ(dial(web, 8080), (Endpoint{kLoopback, 8080}));
 }
 
-TEST_F(HelperAccessTest, OneHelperServesAllThatComesLater) {
+TEST_F(HelperAccessTest, ServesLaterListenersByTheSameHelper) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   ContainerAccess& web = add_container();
   ASSERT_TRUE(becomes(web, AccessKind::Helper));
@@ -68,7 +68,7 @@ TEST_F(HelperAccessTest, OneHelperServesAllThatComesLater) {
   EXPECT_EQ(engine.asked("POST /v1.40/containers/create"), 1U);
 }
 
-TEST_F(HelperAccessTest, WithoutAListenerOnLoopbackThereIsNone) {
+TEST_F(HelperAccessTest, StartsNoHelperWithoutALoopbackListener) {
   ASSERT_EQ(box.open({kAny, 8080}), 0);
   ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);  // the engine's DNS resolver
   ContainerAccess& web = add_container();
@@ -78,7 +78,7 @@ TEST_F(HelperAccessTest, WithoutAListenerOnLoopbackThereIsNone) {
   EXPECT_EQ(engine.asked("POST "), 0U);
 }
 
-TEST_F(HelperAccessTest, TheHelperMayDoNothingAndIsRecognised) {
+TEST_F(HelperAccessTest, GivesTheHelperNoPrivilegesAndALabel) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   ASSERT_TRUE(becomes(add_container(), AccessKind::Helper));
   const nlohmann::json& host = engine.created["HostConfig"];
@@ -92,7 +92,7 @@ TEST_F(HelperAccessTest, TheHelperMayDoNothingAndIsRecognised) {
   EXPECT_EQ(host["Mounts"][0]["ReadOnly"], true);
 }
 
-TEST_F(HelperAccessTest, TheHelperGoesWithTheContainer) {
+TEST_F(HelperAccessTest, RemovesTheHelperWithTheContainer) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   ASSERT_TRUE(becomes(add_container(), AccessKind::Helper));
   EXPECT_EQ(engine.helpers(), 1U);
@@ -104,7 +104,7 @@ TEST_F(HelperAccessTest, TheHelperGoesWithTheContainer) {
               testing::Truly([](auto it) { return it == std::filesystem::directory_iterator(); }));
 }
 
-TEST_F(HelperAccessTest, AnEngineThatRefusesIsQuotedAndTheBridgeStays) {
+TEST_F(HelperAccessTest, KeepsTheBridgeAndQuotesAnEngineThatRejects) {
   engine.refuse_with = "no such image: sha256:1234";
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   ASSERT_EQ(box.open({kAny, 8081}), 0);
@@ -115,7 +115,7 @@ TEST_F(HelperAccessTest, AnEngineThatRefusesIsQuotedAndTheBridgeStays) {
   EXPECT_EQ(engine.asked("POST "), 1U);
 }
 
-TEST_F(HelperAccessTest, AnEngineThatDoesNotKnowTheContainerIsPassedOver) {
+TEST_F(HelperAccessTest, SkipsAnEngineThatDoesNotKnowTheContainer) {
   const HttpServer other(loop, folder.path() + "/other.sock", [](const std::string&) {
     return HttpReply::with(404, R"({"message":"No such container"})");
   });
@@ -123,7 +123,7 @@ TEST_F(HelperAccessTest, AnEngineThatDoesNotKnowTheContainerIsPassedOver) {
   EXPECT_TRUE(becomes(add_container(), AccessKind::Helper));
 }
 
-TEST_F(HelperAccessTest, WhatAKilledDaemonHasLeftIsRemoved) {
+TEST_F(HelperAccessTest, RemovesLeftoversOfAKilledDaemon) {
   engine.leftovers = R"([{"Id":"fedcba987654"},{"Id":"../images/x"}])";
   add_container();
   EXPECT_TRUE(
@@ -132,7 +132,7 @@ TEST_F(HelperAccessTest, WhatAKilledDaemonHasLeftIsRemoved) {
   EXPECT_EQ(engine.asked("GET /v1.40/containers/json?all=1&filters="), 1U);
 }
 
-TEST_F(HelperAccessTest, WhatAKilledDaemonHasLeftIsRemovedAtTheStartWhereAnEngineRuns) {
+TEST_F(HelperAccessTest, RemovesLeftoversAtTheStartIfAnEngineRuns) {
   engine.leftovers = R"([{"Id":"fedcba987654"}])";
   engine_runs = true;
   EXPECT_TRUE(
@@ -142,12 +142,12 @@ TEST_F(HelperAccessTest, WhatAKilledDaemonHasLeftIsRemovedAtTheStartWhereAnEngin
   EXPECT_EQ(engine.asked("GET /v1.40/containers/json?all=1"), 1U) << "once is enough";
 }
 
-TEST_F(HelperAccessTest, AnEngineThatDoesNotRunIsNotStartedByAsking) {
+TEST_F(HelperAccessTest, DoesNotStartAnEngineByARequest) {
   EXPECT_TRUE(loop.turn(0ms));
   EXPECT_EQ(http.calls(), 0U);
 }
 
-TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
+TEST_F(HelperAccessTest, MakesAnInsidePortByAHelper) {
   ContainerAccess& web = add_container();
   const auto port = web.listen_inside(5432, on_inside_port());
   ASSERT_TRUE(port) << port.error().text;
@@ -163,7 +163,7 @@ TEST_F(HelperAccessTest, APortOfOursInsideIsMadeByAHelper) {
   inside.reset();
 }
 
-TEST_F(HelperAccessTest, APortOfOursThatNoHelperCanMakeSaysWhy) {
+TEST_F(HelperAccessTest, ReportsWhyNoHelperCanMakeAnInsidePort) {
   engine.refuse_with = "no such image: sha256:1234";
   ContainerAccess& web = add_container();
   const auto asked = web.listen_inside(5432, on_inside_port());
@@ -177,7 +177,7 @@ TEST_F(HelperAccessTest, APortOfOursThatNoHelperCanMakeSaysWhy) {
   EXPECT_EQ(engine.asked("POST "), 1U);
 }
 
-TEST_F(HelperAccessTest, WithoutASocketThatWeMayUseItIsSeenFromOutside) {
+TEST_F(HelperAccessTest, StaysABridgeWithoutAUsableEngineSocket) {
   std::filesystem::remove(folder.path() + "/engine.sock");
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   ContainerAccess& web = add_container();
@@ -187,7 +187,7 @@ TEST_F(HelperAccessTest, WithoutASocketThatWeMayUseItIsSeenFromOutside) {
   EXPECT_FALSE(web.listen_inside(5432, on_inside_port()));
 }
 
-TEST_F(HelperAccessTest, OneOfAnEngineThatWeMayNotAskIsSeenFromOutside) {
+TEST_F(HelperAccessTest, StaysABridgeForAnEngineThatIsNotDocker) {
   ASSERT_EQ(box.open({kLoopback, 8080}), 0);
   Container& made = sealed_container("web", box.pid());
   made.engine = "podman";

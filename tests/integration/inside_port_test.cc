@@ -58,7 +58,7 @@ TEST_F(InsidePortTest, IsBoundOnBothLoopbacksAndReachedFromInside) {
 }
 
 /// The container's own listener is added later and reported; those of the daemon never are.
-TEST_F(InsidePortTest, IsNoListenerOfTheContainers) {
+TEST_F(InsidePortTest, IsNotReportedAsAListener) {
   take();
   for (const BoundSocket& bound : **outcome) EXPECT_EQ(::listen(bound.socket.get(), 8), 0);
   const UniqueFd theirs = ns.listen({IpAddress::loopback(Family::V4), 8080});
@@ -66,20 +66,20 @@ TEST_F(InsidePortTest, IsNoListenerOfTheContainers) {
   EXPECT_THAT(told, ElementsAre("web: 8080"));
 }
 
-TEST_F(InsidePortTest, ThatIsTakenSaysSo) {
+TEST_F(InsidePortTest, ReportsThatThePortIsTaken) {
   const UniqueFd theirs = ns.listen({IpAddress::any(Family::V4), kInside4.port});
   take();
   EXPECT_EQ(error(), EADDRINUSE);
 }
 
-TEST_F(InsidePortTest, ThatIsTakenInOneFamilyIsHadInNeither) {
+TEST_F(InsidePortTest, FailsInBothFamiliesWhenOneIsTaken) {
   const UniqueFd theirs = ns.listen(kInside6);
   take();
   EXPECT_EQ(error(), EADDRINUSE);
   EXPECT_TRUE(ns.listen(kInside4).valid());
 }
 
-TEST_F(InsidePortTest, WhereLoHasNoIpv6ItIsBoundInIpv4Alone) {
+TEST_F(InsidePortTest, BindsIpv4OnlyWhenLoHasNoIpv6) {
   run(fmt::format("nsenter --net=/proc/{}/ns/net ip address del ::1/128 dev lo", ns.pid()));
   take();
   ASSERT_EQ(error(), 0) << outcome->error().text();
@@ -93,14 +93,14 @@ TEST_F(InsidePortTest, MayBePrivileged) {
   EXPECT_EQ(error(), 0);
 }
 
-TEST_F(InsidePortTest, GivenUpBeforeItIsThereIsGivenBack) {
+TEST_F(InsidePortTest, ReleasesThePortWhenCancelled) {
   ask(kInside4.port);
   port.reset();
   take();  // replies come in order, so the first one has been discarded
   EXPECT_EQ(error(), 0) << outcome->error().text();
 }
 
-TEST_F(InsidePortTest, OfAContainerThatCannotBeEnteredThereIsNone) {
+TEST_F(InsidePortTest, IsRejectedForAnInaccessibleContainer) {
   Container& closed = container("closed", ns.pid());
   closed.netns = 0;
   closed.inaccessible = "no way";

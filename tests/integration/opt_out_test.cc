@@ -52,7 +52,7 @@ struct OptOutTest : testing::Test {
 /// The runtime that becomes the program by exec has the same pid, and may have been read before.
 /// The exec may not be reported, and later scans of a young process wait for CPU time, which they
 /// never get here: the clock does not advance.
-TEST_F(OptOutTest, IsReadWhenTheContainerIsFoundThoughItsRuntimeWasReadBefore) {
+TEST_F(OptOutTest, IsReadAgainAfterTheRuntimeHasExecutedTheProgram) {
   fake.write(process.pid(), "environ", std::string("PATH=/bin\0", 10));
   finder.emplace(without_hints(), fake.path());
   ASSERT_TRUE(finder->until([&] { return finder->facts.of(process.pid()) != nullptr; }));

@@ -50,7 +50,7 @@ INSTANTIATE_TEST_SUITE_P(Streams, RelayRecordTest,
                                          Kinds{StreamKind::Unix, StreamKind::Unix}),
                          kinds_name);
 
-TEST_P(RelayRecordTest, CarriesBytesBothWaysAfterIt) {
+TEST_P(RelayRecordTest, CarriesBytesBothWaysAfterARestore) {
   write_all(rig.client, "before");
   EXPECT_EQ(rig.receive(rig.target, 6).text, "before");
   hand_over();
@@ -63,7 +63,7 @@ TEST_P(RelayRecordTest, CarriesBytesBothWaysAfterIt) {
 }
 
 /// The bytes are in a pipe: the direction is in bulk mode, and its sink accepts nothing.
-TEST_P(RelayRecordTest, DeliversThePipefulThatItHeld) {
+TEST_P(RelayRecordTest, DeliversBytesInThePipeAfterARestore) {
   const std::size_t written = rig.fill(rig.client);
   ASSERT_GT(rig.context.pipes().leased(), 0U);
   hand_over();
@@ -76,7 +76,7 @@ TEST_P(RelayRecordTest, DeliversThePipefulThatItHeld) {
 }
 
 /// The bytes are in memory: the direction copies, since all messages are small.
-TEST_P(RelayRecordTest, DeliversTheMessageThatItHeld) {
+TEST_P(RelayRecordTest, DeliversBytesInMemoryAfterARestore) {
   std::string sent;
   for (int blocked = 0; blocked < 50;) {
     const std::string message = random_text(Pump::kBulkRead / 2);
@@ -93,7 +93,7 @@ TEST_P(RelayRecordTest, DeliversTheMessageThatItHeld) {
   EXPECT_EQ(got.ending, Ending::Fin);
 }
 
-TEST_P(RelayRecordTest, KeepsTheEndOfOneDirection) {
+TEST_P(RelayRecordTest, KeepsAHalfClosedConnection) {
   write_all(rig.client, "request");
   ::shutdown(rig.client.get(), SHUT_WR);
   const Received request = rig.receive_to_end(rig.target);
@@ -106,7 +106,7 @@ TEST_P(RelayRecordTest, KeepsTheEndOfOneDirection) {
   EXPECT_TRUE(rig.until([&] { return rig.relay == nullptr; }));
 }
 
-TEST_P(RelayRecordTest, PassesOnAnEndThatCameMeanwhile) {
+TEST_P(RelayRecordTest, RelaysAnEndOfStreamThatArrivedBetweenSaveAndRestore) {
   RelayRecord record = rig.relay->save();
   rig.relay.reset();
   write_all(rig.target, "last words");
@@ -118,7 +118,7 @@ TEST_P(RelayRecordTest, PassesOnAnEndThatCameMeanwhile) {
   EXPECT_EQ(got.ending, Ending::Fin);
 }
 
-TEST_P(RelayRecordTest, ResetsBothSidesWhenItIsDropped) {
+TEST_P(RelayRecordTest, ResetsBothSidesWhenTheRecordIsDestroyed) {
   { const RelayRecord record = rig.relay->save(); }
   rig.relay.reset();
   const bool unix = GetParam().first == StreamKind::Unix;  // cannot be reset
@@ -128,7 +128,7 @@ TEST_P(RelayRecordTest, ResetsBothSidesWhenItIsDropped) {
 
 /// A RST must not discard what is in the send queue. Until that is empty, the relay is about to
 /// end.
-TEST(RelayRecord, KeepsAResetThatWaitsForTheSendQueue) {
+TEST(RelayRecord, KeepsAPendingResetAcrossARestore) {
   RelayRig rig({StreamKind::Tcp4, StreamKind::Tcp4});
   const std::size_t written = rig.fill(rig.client);
   reset(rig.client);
@@ -145,7 +145,7 @@ TEST(RelayRecord, KeepsAResetThatWaitsForTheSendQueue) {
 
 /// Streams in both directions at once, in parts of random size, with readers that are sometimes
 /// slow.
-TEST_P(RelayRecordTest, LosesNoByteOfABusyStreamHoweverOftenItIsHandedOver) {
+TEST_P(RelayRecordTest, LosesNoByteAcrossManyRestores) {
   const std::string text = random_text(4'000'000);
   std::array<std::size_t, 2> sent{};
   std::array<Received, 2> got;
@@ -197,7 +197,7 @@ struct PortRecordTest : testing::Test {
   std::unique_ptr<ForwardRig> rig = std::make_unique<ForwardRig>();
 };
 
-TEST_F(PortRecordTest, ConnectionsAndCountersGoOn) {
+TEST_F(PortRecordTest, KeepsConnectionsAndCounters) {
   rig->start();
   auto [one, one_inside] = rig->connect_through(kBoth[0]);
   auto [two, two_inside] = rig->connect_through(kBoth[1]);
@@ -215,7 +215,7 @@ TEST_F(PortRecordTest, ConnectionsAndCountersGoOn) {
 }
 
 /// The clients wait in the kernel's queue.
-TEST_F(PortRecordTest, ClientsThatConnectMeanwhileAreServed) {
+TEST_F(PortRecordTest, ServesClientsThatConnectBetweenSaveAndRestore) {
   rig->start();
   PortRecord record = rig->port->save();
   std::vector<UniqueFd> clients;
@@ -226,7 +226,7 @@ TEST_F(PortRecordTest, ClientsThatConnectMeanwhileAreServed) {
   EXPECT_TRUE(next.until([&] { return next.port->counters().active == clients.size(); }));
 }
 
-TEST_F(PortRecordTest, AClientThatIsHeldKeepsItsDeadline) {
+TEST_F(PortRecordTest, KeepsTheDeadlineOfAHeldClient) {
   ASSERT_TRUE(rig->bind() && rig->hold());
   const UniqueFd client = connect_to_port(kBoth[0]);
   ASSERT_TRUE(rig->until([&] { return rig->port->waiting() == 1; }));
@@ -249,7 +249,7 @@ TEST_F(PortRecordTest, AClientThatIsHeldKeepsItsDeadline) {
   EXPECT_EQ(last.receive(inside, 7).text, "at last");
 }
 
-TEST_F(PortRecordTest, AClientWhoseDialIsUnderWayIsDialledForAgain) {
+TEST_F(PortRecordTest, DialsAgainForAClientWithADialUnderWay) {
   rig->start();
   rig->sockets.run_dry();
   const UniqueFd client = connect_to_port(kBoth[0]);
@@ -261,7 +261,7 @@ TEST_F(PortRecordTest, AClientWhoseDialIsUnderWayIsDialledForAgain) {
   EXPECT_EQ(rig->receive(inside, 5).text, "hello");
 }
 
-TEST_F(PortRecordTest, APortThatRefusesGoesOnToRefuse) {
+TEST_F(PortRecordTest, KeepsRefusing) {
   ForwardRig refusing({.hold = 0s, .name = "test"});
   ASSERT_TRUE(refusing.bind() && refusing.hold());
   PortRecord record = refusing.port->save();
@@ -274,7 +274,7 @@ TEST_F(PortRecordTest, APortThatRefusesGoesOnToRefuse) {
   const auto [client, inside] = next.connect_through();
 }
 
-TEST_F(PortRecordTest, APortThatDrainsGoesOnToDrain) {
+TEST_F(PortRecordTest, KeepsDraining) {
   rig->start();
   auto [client, inside] = rig->connect_through();
   rig->port->drain(1h);
@@ -287,7 +287,7 @@ TEST_F(PortRecordTest, APortThatDrainsGoesOnToDrain) {
   EXPECT_TRUE(rig->until([&] { return rig->drained == 1; }));
 }
 
-TEST_F(PortRecordTest, ThePortIsFreeWhenTheRecordIsDropped) {
+TEST_F(PortRecordTest, ReleasesThePortWhenTheRecordIsDestroyed) {
   rig->start();
   auto [client, inside] = rig->connect_through();
   { const PortRecord record = rig->port->save(); }
@@ -310,7 +310,7 @@ struct DatagramRecordTest : testing::Test {
   std::unique_ptr<DatagramRig> rig = std::make_unique<DatagramRig>();
 };
 
-TEST_F(DatagramRecordTest, FlowsKeepTheirPortInsideAndTheDatagramsThatCameMeanwhile) {
+TEST_F(DatagramRecordTest, KeepsTheInnerPortOfFlowsAndQueuedDatagrams) {
   rig->start();
   const UniqueFd one = datagrams_to(kUdpEndpoints[0]);
   const UniqueFd two = datagrams_to(kUdpEndpoints[1]);
@@ -330,7 +330,7 @@ TEST_F(DatagramRecordTest, FlowsKeepTheirPortInsideAndTheDatagramsThatCameMeanwh
   EXPECT_EQ(next.take(two).text, "answer");
 }
 
-TEST_F(DatagramRecordTest, DatagramsOfAClientThatIsNotConnectedAreKept) {
+TEST_F(DatagramRecordTest, KeepsDatagramsOfAnUnconnectedFlow) {
   rig->start();
   rig->sockets.run_dry();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -343,7 +343,7 @@ TEST_F(DatagramRecordTest, DatagramsOfAClientThatIsNotConnectedAreKept) {
   EXPECT_EQ(rig->take(rig->target).text, "two");
 }
 
-TEST_F(DatagramRecordTest, APortThatRefusesGoesOnToRefuse) {
+TEST_F(DatagramRecordTest, KeepsRefusing) {
   ASSERT_TRUE(rig->port->bind(addresses(kUdpEndpoints)));
   PortRecord record = rig->port->save();
   EXPECT_TRUE(record.refusing);
@@ -356,7 +356,7 @@ TEST_F(DatagramRecordTest, APortThatRefusesGoesOnToRefuse) {
 }
 
 /// The same flow is evicted as without a restart.
-TEST_F(DatagramRecordTest, FlowsKeepTheirOrderOfUse) {
+TEST_F(DatagramRecordTest, KeepsTheLruOrderOfFlows) {
   rig->start();
   std::vector<UniqueFd> clients;
   for (int i = 0; i < 5; ++i) {

@@ -22,7 +22,7 @@ using testing::SizeIs;
 
 TEST_F(PortWatchTest, StaysDormantWhileNoSocketIsInUse) {
   Watched c(shared);
-  ASSERT_TRUE(c.until([&] { return c.watch.first_look_done(); }));
+  ASSERT_TRUE(c.until([&] { return c.watch.initial_scan_done(); }));
   const UniqueFd unused = c.ns.socket(AF_INET, SOCK_STREAM);
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(loop.turn(50ms));
   EXPECT_EQ(c.asked, 0);
@@ -30,10 +30,10 @@ TEST_F(PortWatchTest, StaysDormantWhileNoSocketIsInUse) {
   EXPECT_EQ(c.changes, 0);
 }
 
-TEST_F(PortWatchTest, FindsWhatWasOpenBeforeItBegan) {
+TEST_F(PortWatchTest, FindsListenersThatWereOpenBefore) {
   Watched c(shared);
   const UniqueFd early = c.ns.listen({kLoopback4, 0});
-  ASSERT_TRUE(c.until([&] { return c.watch.first_look_done(); }));
+  ASSERT_TRUE(c.until([&] { return c.watch.initial_scan_done(); }));
   EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(early)));
 }
 
@@ -56,7 +56,7 @@ TEST_F(PortWatchTest, ReportsEveryKindOfAddressAsBound) {
   EXPECT_EQ(c.endpoints(), bound);
 }
 
-TEST_F(PortWatchTest, TellsAV6onlyWildcardFromOneThatTakesIpv4) {
+TEST_F(PortWatchTest, DistinguishesAV6onlyWildcard) {
   Watched c(shared);
   const UniqueFd both = c.ns.listen({IpAddress::any(Family::V6), 20001}, false);
   const UniqueFd only = c.ns.listen({IpAddress::any(Family::V6), 20002}, true);
@@ -65,11 +65,11 @@ TEST_F(PortWatchTest, TellsAV6onlyWildcardFromOneThatTakesIpv4) {
   EXPECT_TRUE(c.watch.listeners()[1].v6only);
 }
 
-TEST_F(PortWatchTest, ANewListenerIsSeenSoonAndACloseAtOnce) {
+TEST_F(PortWatchTest, ReportsANewListenerSoonAndACloseAtOnce) {
   Watched c(shared);
   UniqueFd first = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
-  ASSERT_TRUE(c.watch.hears_closes());
+  ASSERT_TRUE(c.watch.receives_close_events());
   UniqueFd second = c.ns.listen({kLoopback4, 0});
   const TimePoint opened = loop.now();
   ASSERT_TRUE(c.until_listeners(2));
@@ -80,7 +80,7 @@ TEST_F(PortWatchTest, ANewListenerIsSeenSoonAndACloseAtOnce) {
   EXPECT_LT(loop.now() - closed, 60ms);
 }
 
-TEST_F(PortWatchTest, ACloseIsHeardOfWithoutLooking) {
+TEST_F(PortWatchTest, ReportsACloseWithoutPolling) {
   Watched c(shared);
   UniqueFd listener = c.ns.listen({kLoopback4, 0});
   const UniqueFd other = c.ns.listen({kLoopback6, 0});
@@ -94,7 +94,7 @@ TEST_F(PortWatchTest, ACloseIsHeardOfWithoutLooking) {
   EXPECT_EQ(c.watch.dumps(), before);
 }
 
-TEST_F(PortWatchTest, EventsThatWereLostAreMadeUpForByLooking) {
+TEST_F(PortWatchTest, DumpsWhenEventsWereLost) {
   Watched c(shared);
   UniqueFd events = c.ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
   const UniqueFd same(::dup(events.get()));
@@ -114,7 +114,7 @@ TEST_F(PortWatchTest, EventsThatWereLostAreMadeUpForByLooking) {
   EXPECT_TRUE(c.until_listeners(1));
 }
 
-TEST_F(PortWatchTest, TheSameSetIsNoNews) {
+TEST_F(PortWatchTest, DoesNotNotifyWhenNothingChanged) {
   Watched c(shared);
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
@@ -126,7 +126,7 @@ TEST_F(PortWatchTest, TheSameSetIsNoNews) {
   EXPECT_EQ(c.changes, before);
 }
 
-TEST_F(PortWatchTest, APortTakenOverByAnotherSocketIsNews) {
+TEST_F(PortWatchTest, NotifiesWhenAnotherSocketTakesOverAPort) {
   Watched c(shared);
   UniqueFd listener = c.ns.listen({kLoopback4, 20001});
   ASSERT_TRUE(c.until_listeners(1));
@@ -138,7 +138,7 @@ TEST_F(PortWatchTest, APortTakenOverByAnotherSocketIsNews) {
   }));
 }
 
-TEST_F(PortWatchTest, LookingFindsAListenerThatWasShutDownThoughNoEventSaysSo) {
+TEST_F(PortWatchTest, FindsAShutDownListenerByPolling) {
   Watched c(shared);
   const UniqueFd kept = c.ns.listen({kLoopback4, 0});
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
@@ -148,7 +148,7 @@ TEST_F(PortWatchTest, LookingFindsAListenerThatWasShutDownThoughNoEventSaysSo) {
 }
 
 /// After a client was refused, the listeners must be current before they are dialled again.
-TEST_F(PortWatchTest, LooksAtOnceOnEvidenceThoughTheBudgetIsUsedUp) {
+TEST_F(PortWatchTest, DumpsAtOnceOnEvidenceBeyondTheBudget) {
   Watched c(shared);
   const UniqueFd kept = c.ns.listen({kLoopback4, 0});
   const UniqueFd first = c.ns.listen({kLoopback4, 0});
@@ -168,7 +168,7 @@ TEST_F(PortWatchTest, LooksAtOnceOnEvidenceThoughTheBudgetIsUsedUp) {
   EXPECT_EQ(c.watch.dumps(), before + 1);
 }
 
-TEST_F(PortWatchTest, AListenerThatADuplicateHoldsOpenIsStillThere) {
+TEST_F(PortWatchTest, KeepsAListenerWhileADuplicateIsOpen) {
   Watched c(shared);
   UniqueFd listener = c.ns.listen({kLoopback4, 0});
   UniqueFd held(::dup(listener.get()));
@@ -180,7 +180,7 @@ TEST_F(PortWatchTest, AListenerThatADuplicateHoldsOpenIsStillThere) {
   EXPECT_TRUE(c.until_listeners(0));
 }
 
-TEST_F(PortWatchTest, SocketsOfOurOwnMakingAreNotReported) {
+TEST_F(PortWatchTest, IgnoresSocketsOfTheDaemon) {
   Watched c(shared);
   const UniqueFd ours = c.ns.listen({kLoopback4, 0});
   c.watch.ignore(*socket_inode(ours.get()));
@@ -189,7 +189,7 @@ TEST_F(PortWatchTest, SocketsOfOurOwnMakingAreNotReported) {
   EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(theirs)));
 }
 
-TEST_F(PortWatchTest, OneKnownAlreadyIsTakenBackWhenItTurnsOutToBeOurs) {
+TEST_F(PortWatchTest, RemovesAReportedSocketThatIsIgnoredLater) {
   Watched c(shared);
   const UniqueFd ours = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
@@ -200,7 +200,7 @@ TEST_F(PortWatchTest, OneKnownAlreadyIsTakenBackWhenItTurnsOutToBeOurs) {
   EXPECT_EQ(c.changes, before);
 }
 
-TEST_F(PortWatchTest, WithoutAProcessItIsWatchedByDumpsAlone) {
+TEST_F(PortWatchTest, DumpsAtEveryPollWithoutAProcess) {
   Watched c(shared, 0);
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
@@ -208,7 +208,7 @@ TEST_F(PortWatchTest, WithoutAProcessItIsWatchedByDumpsAlone) {
   ASSERT_TRUE(c.until([&] { return c.watch.dumps() > before + 3; }));
 }
 
-TEST_F(PortWatchTest, AFailedProviderIsAskedAgain) {
+TEST_F(PortWatchTest, RequestsASourceAgainAfterAFailure) {
   Watched c(shared);
   c.provide = [&] { c.asked < 3 ? c.watch.diag_failed({EPERM, "setns"}) : c.give(); };
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
@@ -216,19 +216,19 @@ TEST_F(PortWatchTest, AFailedProviderIsAskedAgain) {
   EXPECT_EQ(c.asked, 3);
 }
 
-TEST_F(PortWatchTest, ASlowProviderIsAskedOnce) {
+TEST_F(PortWatchTest, RequestsASourceOnce) {
   Watched c(shared);
   c.provide = {};
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until([&] { return c.asked == 1; }));
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(loop.turn(50ms));
   EXPECT_EQ(c.asked, 1);
-  EXPECT_FALSE(c.watch.first_look_done());
+  EXPECT_FALSE(c.watch.initial_scan_done());
   c.give();
   EXPECT_TRUE(c.until_listeners(1));
 }
 
-TEST_F(PortWatchTest, ProcfsServesWhereNoSocketCanBeHad) {
+TEST_F(PortWatchTest, ReadsProcWhenNoSocketCanBeMade) {
   Watched c(shared);
   c.provide = [&] { EXPECT_TRUE(c.watch.use_procfs()); };
   UniqueFd v4 = c.ns.listen({kLoopback4, 0});
@@ -247,7 +247,7 @@ struct PortWatchWithoutModules : PortWatchTest {
   }
 };
 
-TEST_F(PortWatchWithoutModules, LooksByTheKernelsWordOnceTheModuleIsThere) {
+TEST_F(PortWatchWithoutModules, SwitchesToSockDiagOnceTheModuleIsLoaded) {
   Watched c(shared);
   c.provide = [&] { modules.of(Protocol::Tcp) ? c.give() : (void)c.watch.use_procfs(); };
   modules.set_observer([&] { c.watch.renew_source(); });
@@ -261,12 +261,12 @@ TEST_F(PortWatchWithoutModules, LooksByTheKernelsWordOnceTheModuleIsThere) {
   look_at_modules();
   ASSERT_TRUE(c.until([&] { return c.watch.listeners().front().cookie != 0; }));
   EXPECT_EQ(c.asked, 2);
-  EXPECT_TRUE(c.watch.hears_closes());
+  EXPECT_TRUE(c.watch.receives_close_events());
   listener.reset();
   EXPECT_TRUE(c.until_listeners(1));
 }
 
-TEST_F(PortWatchWithoutModules, KeepsToProcWhileItsProviderFails) {
+TEST_F(PortWatchWithoutModules, KeepsReadingProcWhileItsProviderFails) {
   Watched c(shared);
   c.provide = [&] {
     c.asked == 1 ? (void)c.watch.use_procfs() : c.watch.diag_failed({EPERM, "setns"});
@@ -278,7 +278,7 @@ TEST_F(PortWatchWithoutModules, KeepsToProcWhileItsProviderFails) {
   const UniqueFd second = c.ns.listen({kLoopback4, 0});
   EXPECT_TRUE(c.until_listeners(2));
   c.provide = [&] { c.give(); };
-  EXPECT_TRUE(c.until([&] { return c.watch.hears_closes(); })) << "given up";
+  EXPECT_TRUE(c.until([&] { return c.watch.receives_close_events(); })) << "given up";
 }
 
 struct PortWatchWithoutUdpDiag : PortWatchTest {
@@ -286,7 +286,7 @@ struct PortWatchWithoutUdpDiag : PortWatchTest {
 };
 
 /// The kernel of the test has udp_diag, so a request would be answered, with a cookie.
-TEST_F(PortWatchWithoutUdpDiag, DoesNotAskForItUntilItIsThere) {
+TEST_F(PortWatchWithoutUdpDiag, DoesNotUseUdpDiagUntilItIsLoaded) {
   udp.wanted = true;
   Watched c(shared);
   const UniqueFd server = c.ns.socket(AF_INET, SOCK_DGRAM);
@@ -299,7 +299,7 @@ TEST_F(PortWatchWithoutUdpDiag, DoesNotAskForItUntilItIsThere) {
   EXPECT_TRUE(c.until([&] { return c.watch.listeners().front().cookie != 0; }));
 }
 
-TEST_F(PortWatchWithoutUdpDiag, GoesOnWhenAServerConnectsItsSocket) {
+TEST_F(PortWatchWithoutUdpDiag, KeepsAUdpListenerThatConnects) {
   udp.wanted = true;
   Watched c(shared);
   const UniqueFd server = c.ns.socket(AF_INET, SOCK_DGRAM);
@@ -313,7 +313,7 @@ TEST_F(PortWatchWithoutUdpDiag, GoesOnWhenAServerConnectsItsSocket) {
   }));
 }
 
-TEST_F(PortWatchTest, ABrokenSocketIsToldOnceAndRetriedWithPausesAndNothingIsForgotten) {
+TEST_F(PortWatchTest, KeepsListenersAndRetriesWithPausesWhenDumpsFail) {
   Watched c(shared);
   const UniqueFd listener = c.ns.listen({kLoopback4, 0});
   ASSERT_TRUE(c.until_listeners(1));
@@ -352,24 +352,26 @@ struct Connector {
   UniqueFd listener, client;
 };
 
-TEST_F(PortWatchTest, AStormOfConnectionsMakesEveryWatchLeaveTheGroupsAndCalmBringsThemBack) {
+TEST_F(PortWatchTest, LeavesTheGroupsWhileClosesExceedTheRateLimit) {
   Watched busy(shared), quiet(shared);
   Connector connector{busy.ns.listen({kLoopback4, 0}), busy.ns.socket(AF_INET, SOCK_STREAM)};
   const UniqueFd other = quiet.ns.listen({kLoopback4, 0});
-  ASSERT_TRUE(busy.until([&] { return busy.watch.hears_closes() && quiet.watch.hears_closes(); }));
+  ASSERT_TRUE(busy.until(
+      [&] { return busy.watch.receives_close_events() && quiet.watch.receives_close_events(); }));
   busy.limit_of_turn = 0ns;
   const auto nobody_hears = [&] {
     connector.run(200);
-    return !busy.watch.hears_closes() && !quiet.watch.hears_closes();
+    return !busy.watch.receives_close_events() && !quiet.watch.receives_close_events();
   };
   ASSERT_TRUE(busy.until(nobody_hears, 3 * kDeadline)) << "needs 5000 connections a second";
   EXPECT_TRUE(rate_limit.exceeded(loop.now()));
   rate_limit = CloseRateLimit();  // no longer exceeded
   busy.limit_of_turn = 100ms;
-  EXPECT_TRUE(busy.until([&] { return busy.watch.hears_closes() && quiet.watch.hears_closes(); }));
+  EXPECT_TRUE(busy.until(
+      [&] { return busy.watch.receives_close_events() && quiet.watch.receives_close_events(); }));
 }
 
-TEST_F(PortWatchTest, PortsThatComeAndGoAThousandTimesASecondStayWithinThriceTheBudget) {
+TEST_F(PortWatchTest, StaysWithinThriceTheBudgetForFlappingPorts) {
   Watched c(shared);
   const UniqueFd kept = c.ns.listen({kLoopback4, 20000});
   ASSERT_TRUE(c.until_listeners(1));

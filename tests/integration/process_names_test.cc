@@ -59,7 +59,7 @@ struct ProcessFinderTest : testing::Test {
                            PORTFWD_BROKER_PATH}};
 };
 
-TEST_F(ProcessFinderTest, FindsAServerThatWasForkedSinceTheLastLook) {
+TEST_F(ProcessFinderTest, FindsAServerForkedSinceTheLastScan) {
   const Box first;
   finder.start();
   const std::uint64_t netns = netns_of(first.pid());
@@ -72,13 +72,13 @@ TEST_F(ProcessFinderTest, FindsAServerThatWasForkedSinceTheLastLook) {
   EXPECT_EQ(found.begin()->second.name, "server");
 }
 
-TEST_F(ProcessFinderTest, LeavesOutWhatNobodyHas) {
+TEST_F(ProcessFinderTest, LeavesOutSocketsWithoutAProcess) {
   const Box box;
   finder.start();
   EXPECT_TRUE(find(netns_of(box.pid()), 1).empty());
 }
 
-TEST_F(ProcessFinderTest, AnswersForOthersWhileOneProcessCannotBeRead) {
+TEST_F(ProcessFinderTest, NamesOthersWhileAProcessCannotBeRead) {
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
   finder.start();
@@ -88,7 +88,7 @@ TEST_F(ProcessFinderTest, AnswersForOthersWhileOneProcessCannotBeRead) {
   const auto found = find_there(netns_of(box.pid()), socket_of(box.pid()));
   ASSERT_EQ(found.size(), 1U);
   EXPECT_EQ(found.begin()->second.pid, box.pid());
-  EXPECT_THAT(finder.reader.silent(16),
+  EXPECT_THAT(finder.reader.timed_out_subjects(16),
               testing::Contains(testing::HasSubstr(std::to_string(hanging.pid()))));
 }
 

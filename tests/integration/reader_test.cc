@@ -88,14 +88,14 @@ struct ReaderRig {
 
 struct ReaderTest : testing::Test, ReaderRig {};
 
-TEST_F(ReaderTest, TellsCommandLineAndEnvironmentOfAProcess) {
+TEST_F(ReaderTest, ReadsCommandLineAndEnvironmentOfAProcess) {
   const auto own = texts(::getpid());
   ASSERT_TRUE(own) << own.error().text();
   EXPECT_EQ(own->command, proc.read(::getpid(), "cmdline"));
   EXPECT_EQ(own->environment, *proc.read(::getpid(), "environ", broker::kEnvironmentLimit));
 }
 
-TEST_F(ReaderTest, SaysThatAProcessIsGone) {
+TEST_F(ReaderTest, ReportsThatAProcessHasExited) {
   EXPECT_EQ(texts(1 << 22).error().code, ESRCH);
 }
 
@@ -116,7 +116,7 @@ TEST_F(ReaderTest, FindsTheProcessThatHasASocketOpen) {
   EXPECT_EQ(owners->front().pid, other.pid()) << "it has a copy, and was asked first";
 }
 
-TEST_F(ReaderTest, CallsNobodyBackWhoHasCancelled) {
+TEST_F(ReaderTest, DoesNotCallBackCancelledRequests) {
   bool called = false;
   {
     const auto call = processes.read_texts(::getpid(), 1, [&](auto) { called = true; });
@@ -133,9 +133,9 @@ TEST_F(ReaderTest, KeepsReadingOthersWhenAProcessHangs) {
   EXPECT_TRUE(texts(::getpid())) << "asked after the other one";
   ASSERT_TRUE(hung);
   EXPECT_EQ(hung->error().code, ETIMEDOUT);
-  EXPECT_EQ(processes.silences(), 1U);
+  EXPECT_EQ(processes.timeouts(), 1U);
   EXPECT_EQ(texts(hanging.pid()).error().code, ETIMEDOUT);
-  EXPECT_EQ(processes.silences(), 1U) << "it is not read again";
+  EXPECT_EQ(processes.timeouts(), 1U) << "it is not read again";
 }
 
 /// The parameter is the errno that openat2(2) returns, from the kernel or a filter; 0: it succeeds.
@@ -233,7 +233,7 @@ TEST_P(ReaderFilesTest, FollowsNoMoreThanFortyLinks) {
   });
 }
 
-TEST_P(ReaderFilesTest, RefusesWhatIsNoRegularFileOfTheUser) {
+TEST_P(ReaderFilesTest, RejectsAllButRegularFilesOfTheUser) {
   run([](ReaderRig& r) {
     ASSERT_EQ(::mkfifo((r.folder.path() + "/pipe").c_str(), 0600), 0);
     r.make_folder("folder");
@@ -247,7 +247,7 @@ TEST_P(ReaderFilesTest, RefusesWhatIsNoRegularFileOfTheUser) {
   });
 }
 
-TEST_P(ReaderFilesTest, RefusesTheKernelsOwnFileSystems) {
+TEST_P(ReaderFilesTest, RejectsKernelFileSystems) {
   run([](ReaderRig& r) {
     EXPECT_FALSE(r.file_in("/proc/self", "environ"));
     EXPECT_EQ(r.file_in("/proc/self/root" + r.folder.path(), "x").error().code, ELOOP);
@@ -261,7 +261,7 @@ INSTANTIATE_TEST_SUITE_P(OfOpenat2, ReaderFilesTest, testing::Values(0, ENOSYS, 
                          });
 
 /// No signal ends a FUSE request that the server has received, so its reader stays.
-TEST_F(ReaderTest, GivesUpOnFilesWhenTooManyReadersHang) {
+TEST_F(ReaderTest, RejectsRequestsWhenTooManyReadersHang) {
   HangingFuse hanging(HangingFuse::What::Mount);
   const UniqueFd there(
       ::open(("/proc/" + std::to_string(hanging.pid()) + "/ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
@@ -274,7 +274,7 @@ TEST_F(ReaderTest, GivesUpOnFilesWhenTooManyReadersHang) {
   };
   EXPECT_EQ(ask("hang"), ETIMEDOUT);
   EXPECT_EQ(ask("hang"), ETIMEDOUT) << "not read again";
-  EXPECT_EQ(files.silences(), 1U);
+  EXPECT_EQ(files.timeouts(), 1U);
   for (const char* other : {"./hang", "././hang", "./././hang"}) EXPECT_EQ(ask(other), ETIMEDOUT);
   EXPECT_EQ(files.stuck(), Reader::kMostStuck);
   EXPECT_EQ(ask("f"), EBUSY);
@@ -286,20 +286,20 @@ TEST_F(ReaderTest, GivesUpOnFilesWhenTooManyReadersHang) {
   EXPECT_EQ(files.stuck(), 0U);
 }
 
-TEST_F(ReaderTest, RestsWithoutLeavingAChildAndComesBack) {
+TEST_F(ReaderTest, StopsWhenIdleAndRestarts) {
   EXPECT_TRUE(texts(::getpid()));
   const pid_t child = processes.pid();
-  processes.rest();
+  processes.stop_if_idle();
   const TimePoint limit = clock.now() + testing_support::kDeadline;
-  while (!processes.at_rest() && clock.now() < limit) EXPECT_TRUE(loop.turn(100ms));
-  EXPECT_TRUE(processes.at_rest());
+  while (!processes.is_stopped() && clock.now() < limit) EXPECT_TRUE(loop.turn(100ms));
+  EXPECT_TRUE(processes.is_stopped());
   EXPECT_EQ(::waitpid(child, nullptr, WNOHANG), -1);
   EXPECT_EQ(errno, ECHILD) << "it was waited for";
   EXPECT_TRUE(texts(::getpid()));
   EXPECT_NE(processes.pid(), child);
 }
 
-TEST_F(ReaderTest, ComesBackAfterItWasKilled) {
+TEST_F(ReaderTest, RestartsAfterItWasKilled) {
   ASSERT_TRUE(texts(::getpid()));
   const pid_t before = processes.pid();
   const auto pidfd = open_pidfd(before);

@@ -17,7 +17,7 @@ struct DatagramFlowTest : testing::Test {
   DatagramRig rig;
 };
 
-TEST_F(DatagramFlowTest, ATargetThatIsGoneIsToldToTheClient) {
+TEST_F(DatagramFlowTest, ReportsAClosedTargetToTheClient) {
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   (void)rig.ask(client, "there");
@@ -44,7 +44,7 @@ TEST_F(DatagramFlowTest, EndsAllFlowsThatAreRefusedAtOnce) {
   EXPECT_EQ(rig.counters().failed, clients.size());
 }
 
-TEST_F(DatagramFlowTest, AfterARefusalItSoonTriesAgain) {
+TEST_F(DatagramFlowTest, DialsAgainSoonAfterARefusal) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -58,7 +58,7 @@ TEST_F(DatagramFlowTest, AfterARefusalItSoonTriesAgain) {
   EXPECT_EQ(rig.ask(client, "back?").text, "back?");
 }
 
-TEST_F(DatagramFlowTest, ClientsThatGetAnswersAreLeftAloneWhenAnotherIsRefused) {
+TEST_F(DatagramFlowTest, KeepsOtherFlowsWhenOneIsRefused) {
   rig.start();
   const UniqueFd busy = datagrams_to(kUdpEndpoints[0]);
   const UniqueFd lonely = datagrams_to(kUdpEndpoints[0]);
@@ -73,7 +73,7 @@ TEST_F(DatagramFlowTest, ClientsThatGetAnswersAreLeftAloneWhenAnotherIsRefused) 
   EXPECT_EQ(rig.ask(busy, "3").text, "3");
 }
 
-TEST_F(DatagramFlowTest, WhatTheTargetSaidLastArrivesThoughItHasGone) {
+TEST_F(DatagramFlowTest, DeliversTheLastAnswerOfAClosedTarget) {
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   const Endpoint inside = rig.ask(client, "last words?").from;
@@ -83,7 +83,7 @@ TEST_F(DatagramFlowTest, WhatTheTargetSaidLastArrivesThoughItHasGone) {
   EXPECT_EQ(rig.take(client).text, "farewell");
 }
 
-TEST_F(DatagramFlowTest, AConversationGoesOnThoughTheServerHearsNobodyElse) {
+TEST_F(DatagramFlowTest, KeepsAFlowToAServerThatConnectedToItsClient) {
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   const UniqueFd stranger = datagrams_to(kUdpEndpoints[0]);
@@ -97,7 +97,7 @@ TEST_F(DatagramFlowTest, AConversationGoesOnThoughTheServerHearsNobodyElse) {
   EXPECT_EQ(rig.counters().bytes_in, 14U) << "the stranger waits";
 }
 
-TEST_F(DatagramFlowTest, AFlowOutlivesTheRestartOfItsServer) {
+TEST_F(DatagramFlowTest, KeepsAFlowAcrossARestartOfTheServer) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -109,17 +109,17 @@ TEST_F(DatagramFlowTest, AFlowOutlivesTheRestartOfItsServer) {
   EXPECT_EQ(rig.ask(client, "after").from, inside);
 }
 
-TEST_F(DatagramFlowTest, WithoutAListenerFlowsEndSoonAndLeaveTheNamespaceAlone) {
+TEST_F(DatagramFlowTest, EndsFlowsAfterATimeoutWithoutAListener) {
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   (void)rig.ask(client, "hello");
   ASSERT_TRUE(rig.port->hold());
   EXPECT_EQ(rig.counters().active, 1U);
-  rig.clock.advance(DatagramPort::kFinish);
+  rig.clock.advance(DatagramPort::kFinishTimeout);
   EXPECT_TRUE(rig.until([&] { return rig.counters().active == 0; }));
 }
 
-TEST_F(DatagramFlowTest, WhoFindsItGoneWaitsForTheNext) {
+TEST_F(DatagramFlowTest, HoldsDatagramsAfterTheLastFlowWasRefused) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -135,7 +135,7 @@ TEST_F(DatagramFlowTest, WhoFindsItGoneWaitsForTheNext) {
   EXPECT_EQ(rig.take(rig.target).text, "waits");
 }
 
-TEST_F(DatagramFlowTest, AQuestionAndItsAnswerLiveTenSecondsAConversationNinety) {
+TEST_F(DatagramFlowTest, ExpiresAnsweredFlowsSoonerThanOthers) {
   rig.start();
   const UniqueFd dns = datagrams_to(kUdpEndpoints[0]);
   const UniqueFd game = datagrams_to(kUdpEndpoints[0]);
@@ -150,7 +150,7 @@ TEST_F(DatagramFlowTest, AQuestionAndItsAnswerLiveTenSecondsAConversationNinety)
   ASSERT_TRUE(rig.until([&] { return rig.counters().active == 0; }));
 }
 
-TEST(DatagramFlowLimitTest, BeyondTheBoundTheOneUsedLongestAgoMakesRoom) {
+TEST(DatagramFlowLimitTest, EvictsTheLeastRecentlyUsedFlowAtTheLimit) {
   DatagramRig rig({.max_connections = 2, .name = "test"});
   rig.start();
   const UniqueFd one = datagrams_to(kUdpEndpoints[0]);
@@ -166,7 +166,7 @@ TEST(DatagramFlowLimitTest, BeyondTheBoundTheOneUsedLongestAgoMakesRoom) {
   EXPECT_NE(rig.ask(two, "2").from, second) << "its place was given away";
 }
 
-TEST(DatagramFlowLimitTest, AClientThatSendsFromAThousandPortsCostsNobodyHisConversation) {
+TEST(DatagramFlowLimitTest, KeepsAnEstablishedFlowWhenAClientUsesAThousandPorts) {
   DatagramRig rig({.max_connections = 8, .name = "test"});
   rig.start();
   const UniqueFd game = datagrams_to(kUdpEndpoints[0]);
@@ -185,7 +185,7 @@ TEST(DatagramFlowLimitTest, AClientThatSendsFromAThousandPortsCostsNobodyHisConv
   EXPECT_EQ(rig.ask(game, "still there?").from, inside);
 }
 
-TEST_F(DatagramFlowTest, DrainingGivesThePortUpAtOnce) {
+TEST_F(DatagramFlowTest, ReleasesThePortAtOnceWhenItDrains) {
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   (void)rig.ask(client, "hello");
@@ -194,7 +194,7 @@ TEST_F(DatagramFlowTest, DrainingGivesThePortUpAtOnce) {
   EXPECT_TRUE(rig.until([&] { return rig.drained; }));
 }
 
-TEST(DatagramPortWildcardTest, AnswersComeFromTheAddressThatWasAsked) {
+TEST(DatagramPortWildcardTest, AnswersFromTheAddressThatTheClientUsed) {
   const IpAddress asked = IpAddress::v4(127, 0, 0, 7);
   DatagramRig rig({.admission = {.restrict_to_user = false}, .name = "test"});
   const Endpoint anywhere{IpAddress::any(Family::V4), kUdpPort};
@@ -208,12 +208,12 @@ TEST(DatagramPortWildcardTest, AnswersComeFromTheAddressThatWasAsked) {
   EXPECT_EQ(answer.from, (Endpoint{asked, kUdpPort}));
 }
 
-TEST_F(DatagramFlowTest, AFlowEndsWithItsClientAndTheTargetIsTold) {
+TEST_F(DatagramFlowTest, EndsAFlowWhenItsClientHasClosedAndReportsItToTheTarget) {
   rig.start();
   UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   const Endpoint inside = rig.ask(client, "stream to me").from;
   client.reset();
-  rig.clock.advance(DatagramPort::kExamineAgain);
+  rig.clock.advance(DatagramPort::kExamineInterval);
   ASSERT_EQ(send_one_to(rig.target, "stream", inside), 0);
   ASSERT_TRUE(rig.until([&] { return rig.counters().active == 0; }));
   EXPECT_EQ(rig.counters().bytes_out, 0U);
@@ -223,7 +223,7 @@ TEST_F(DatagramFlowTest, AFlowEndsWithItsClientAndTheTargetIsTold) {
   EXPECT_EQ(take_one(rig.target).error, ECONNREFUSED);
 }
 
-TEST(DatagramPortLoopTest, WhatComesInTheNameOfAHostPortIsNobodys) {
+TEST(DatagramPortLoopTest, RefusesSendersWithTheAddressOfAHostPort) {
   DatagramRig rig({.admission = {.restrict_to_user = false}, .name = "test"});
   const Endpoint anywhere{IpAddress::any(Family::V4), kUdpPort};
   ASSERT_TRUE(rig.port->bind(addresses(anywhere)));
@@ -236,7 +236,7 @@ TEST(DatagramPortLoopTest, WhatComesInTheNameOfAHostPortIsNobodys) {
       rig.identity.is_still_allowed(forged, kUdpEndpoints[0], {.restrict_to_user = false}, 0));
 }
 
-TEST_F(DatagramFlowTest, ADialThatIsUnderWayEndsWithItsDialer) {
+TEST_F(DatagramFlowTest, CancelsDialsWhenTheDialerChanges) {
   rig.sockets.run_dry();
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -252,7 +252,7 @@ TEST_F(DatagramFlowTest, ADialThatIsUnderWayEndsWithItsDialer) {
   EXPECT_EQ(rig.take(rig.target).text, "early") << "nothing is lost";
 }
 
-TEST_F(DatagramFlowTest, WhoComesWhileOthersFinishWaitsForTheListener) {
+TEST_F(DatagramFlowTest, HoldsNewFlowsWhileOthersFinish) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   const UniqueFd one = datagrams_to(kUdpEndpoints[0]);
@@ -267,7 +267,7 @@ TEST_F(DatagramFlowTest, WhoComesWhileOthersFinishWaitsForTheListener) {
   EXPECT_EQ(rig.take(rig.target).text, "early");
 }
 
-TEST_F(DatagramFlowTest, ARefusalOfWhatWasKeptIsNoted) {
+TEST_F(DatagramFlowTest, CountsARefusalOfKeptDatagrams) {
   rig.sockets.run_dry();
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -280,7 +280,7 @@ TEST_F(DatagramFlowTest, ARefusalOfWhatWasKeptIsNoted) {
   EXPECT_TRUE(rig.is_refused(client));
 }
 
-TEST_F(DatagramFlowTest, ASenderWhoIsGoneIsNobody) {
+TEST_F(DatagramFlowTest, RefusesASenderThatHasClosed) {
   rig.start();
   UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   ASSERT_EQ(send_one(client, "hit and run"), 0);

@@ -28,7 +28,7 @@ TEST_F(DatagramPortTest, ClientsOfBothFamiliesReachTheTargetAndGetItsAnswers) {
   EXPECT_EQ(rig.counters(), (Counters{.active = 2, .total = 2, .bytes_in = 8, .bytes_out = 10}));
 }
 
-TEST_F(DatagramPortTest, EachClientIsAnotherOneInsideAndKeepsItsPlace) {
+TEST_F(DatagramPortTest, GivesEachClientItsOwnPortInside) {
   rig.start();
   const UniqueFd one = datagrams_to(kUdpEndpoints[0]);
   const UniqueFd two = datagrams_to(kUdpEndpoints[0]);
@@ -41,7 +41,7 @@ TEST_F(DatagramPortTest, EachClientIsAnotherOneInsideAndKeepsItsPlace) {
   EXPECT_EQ(take_one(one).error, EAGAIN);
 }
 
-TEST_F(DatagramPortTest, DatagramsOfEverySizeStayWhole) {
+TEST_F(DatagramPortTest, RelaysDatagramsOfEverySize) {
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   for (const std::size_t size : {0UL, 1UL, 1472UL, 9000UL, 65'507UL}) {
@@ -55,7 +55,7 @@ TEST_F(DatagramPortTest, DatagramsOfEverySizeStayWhole) {
   }
 }
 
-TEST_F(DatagramPortTest, ABurstOfMixedSizesKeepsItsOrderAndItsBoundaries) {
+TEST_F(DatagramPortTest, KeepsOrderAndBoundariesOfABurst) {
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
   const Endpoint inside = rig.ask(client, "begin").from;
@@ -69,7 +69,7 @@ TEST_F(DatagramPortTest, ABurstOfMixedSizesKeepsItsOrderAndItsBoundaries) {
   for (const std::string& one : sent) EXPECT_EQ(rig.take(client).text, one);
 }
 
-TEST_F(DatagramPortTest, WhatComesBeforeThereIsASocketInsideIsKept) {
+TEST_F(DatagramPortTest, KeepsDatagramsUntilThereIsASocketInside) {
   rig.sockets.run_dry();
   rig.start();
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -96,17 +96,17 @@ TEST_F(DatagramPortTest, BindsBothFamiliesOrNeither) {
   EXPECT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
 }
 
-TEST_F(DatagramPortTest, ATcpServerOnTheSameNumberIsNotInTheWay) {
+TEST_F(DatagramPortTest, BindsBesideATcpServerOnTheSamePort) {
   const UniqueFd tcp = listen_at(kUdpEndpoints[0]);
   EXPECT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
 }
 
-TEST_F(DatagramPortTest, BeforeItHoldsOrServesItRefuses) {
+TEST_F(DatagramPortTest, RefusesBeforeItHoldsOrServes) {
   ASSERT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
   for (const Endpoint& to : kUdpEndpoints) EXPECT_TRUE(rig.is_refused(datagrams_to(to)));
 }
 
-TEST_F(DatagramPortTest, WhoComesWhileNothingListensWaitsForTheListener) {
+TEST_F(DatagramPortTest, HoldsClientsUntilThereIsAListener) {
   ASSERT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
   ASSERT_TRUE(rig.port->hold());
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -116,7 +116,7 @@ TEST_F(DatagramPortTest, WhoComesWhileNothingListensWaitsForTheListener) {
   EXPECT_EQ(rig.take(rig.target).text, "early");
 }
 
-TEST_F(DatagramPortTest, WhoWaitedTooLongIsRefusedForAsLong) {
+TEST_F(DatagramPortTest, RefusesClientsAfterTheHoldTimeout) {
   ASSERT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
   ASSERT_TRUE(rig.port->hold());
   const UniqueFd client = datagrams_to(kUdpEndpoints[0]);
@@ -137,7 +137,7 @@ TEST_F(DatagramPortTest, WhoWaitedTooLongIsRefusedForAsLong) {
   EXPECT_EQ(rig.take(rig.target).text, "waits again");
 }
 
-TEST(DatagramPortHoldTest, WithoutHoldClientsAreRefusedWhileThePortStaysOurs) {
+TEST(DatagramPortHoldTest, RefusesWithoutHoldAndKeepsThePort) {
   DatagramRig rig({.hold = 0s, .name = "test"});
   ASSERT_TRUE(rig.port->bind(addresses(kUdpEndpoints)));
   ASSERT_TRUE(rig.port->hold());

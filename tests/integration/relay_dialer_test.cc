@@ -24,11 +24,11 @@ using namespace testing_support;
 
 /// Sockets of a new network namespace, like those of a container.
 struct ContainerSockets final : SocketSource {
-  [[nodiscard]] UniqueFd take(Family family) override {
+  [[nodiscard]] UniqueFd acquire(Family family) override {
     return ns->socket(address_family(family), type);
   }
-  void await(Family, SocketTaker&) override { ADD_FAILURE() << "never dry"; }
-  void withdraw(SocketTaker&) noexcept override {}
+  void await(Family, SocketWaiter&) override { ADD_FAILURE() << "never dry"; }
+  void withdraw(SocketWaiter&) noexcept override {}
   std::unique_ptr<TestNetns> ns = std::make_unique<TestNetns>();
   int type = SOCK_STREAM;
 };
@@ -78,7 +78,7 @@ struct DialerTest : testing::Test, DialHandler {
   bool dialling = false;
 };
 
-TEST_F(DialerTest, GivesAConnectedSocketOfTheHostWithNagleOff) {
+TEST_F(DialerTest, ReturnsAConnectedHostSocketWithNagleOff) {
   const UniqueFd listener = listen_on_loopback(Family::V4);
   HostSockets host(context);
   NetnsDialer to_host(context, host);
@@ -97,7 +97,7 @@ TEST_F(DialerTest, GivesAConnectedSocketOfTheHostWithNagleOff) {
   EXPECT_EQ(nodelay, 1);
 }
 
-TEST_F(DialerTest, ARefusalMakesRoomForTheNextCandidate) {
+TEST_F(DialerTest, TriesTheNextCandidateAfterARefusal) {
   const UniqueFd listener = listen_on_loopback(Family::V6);
   const Endpoint there = *portfwd::local_endpoint(listener.get());
   auto& got = dial({refusing(Family::V4), refusing(Family::V6), there});
@@ -105,7 +105,7 @@ TEST_F(DialerTest, ARefusalMakesRoomForTheNextCandidate) {
   EXPECT_EQ(peer_endpoint(got->get()), there);
 }
 
-TEST_F(DialerTest, WhenAllRefuseTheLastRefusalIsReported) {
+TEST_F(DialerTest, ReportsTheLastRefusalWhenAllRefuse) {
   auto& got = dial({refusing(Family::V4), refusing(Family::V6)});
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code, ECONNREFUSED);
@@ -126,7 +126,7 @@ TEST_F(DialerTest, AListenerThatDoesNotAnswerTimesOut) {
   EXPECT_EQ(got.error().code, ETIMEDOUT);
 }
 
-TEST_F(DialerTest, WaitsForASocketWhenNoneIsAtHand) {
+TEST_F(DialerTest, WaitsForASocketWhenNoneIsAvailable) {
   const UniqueFd listener = listen_on_loopback(Family::V4);
   sockets.run_dry();
   start({*portfwd::local_endpoint(listener.get())});
@@ -144,7 +144,7 @@ TEST_F(DialerTest, WaitingForASocketCountsAgainstTheDeadline) {
   EXPECT_EQ(sockets.waiting(), 0U);
 }
 
-TEST_F(DialerTest, AFamilyWithoutSocketsMakesRoomForTheOther) {
+TEST_F(DialerTest, TriesTheOtherFamilyWhenOneHasNoSockets) {
   const UniqueFd listener = listen_on_loopback(Family::V4);
   sockets.run_dry();
   start({{IpAddress::loopback(Family::V6), 1}, *portfwd::local_endpoint(listener.get())});
@@ -155,7 +155,7 @@ TEST_F(DialerTest, AFamilyWithoutSocketsMakesRoomForTheOther) {
   EXPECT_TRUE(*outcome);
 }
 
-TEST_F(DialerTest, NoSocketsAtAllIsAFailure) {
+TEST_F(DialerTest, FailsWithoutSockets) {
   sockets.run_dry();
   start({{IpAddress::loopback(Family::V4), 1}});
   sockets.fail_with(ESRCH);
@@ -176,16 +176,16 @@ TEST_F(DialerTest, ADestroyedDialIsCancelled) {
   EXPECT_FALSE(outcome);
 }
 
-TEST_F(DialerTest, ASocketThatMeetsItselfWasRefused) {
+TEST_F(DialerTest, TreatsAConnectionToItselfAsARefusal) {
   struct BoundSockets final : SocketSource {
-    UniqueFd take(Family family) override {
+    UniqueFd acquire(Family family) override {
       UniqueFd fd = new_socket(family);
       const SockAddr address = to_sockaddr({IpAddress::loopback(family), 9999});
       EXPECT_EQ(::bind(fd.get(), address.get(), address.length), 0);
       return fd;
     }
-    void await(Family, SocketTaker&) override {}
-    void withdraw(SocketTaker&) noexcept override {}
+    void await(Family, SocketWaiter&) override {}
+    void withdraw(SocketWaiter&) noexcept override {}
   } bound;
   NetnsDialer to_itself(context, bound);
   start_with(to_itself, addresses(Endpoint{IpAddress::loopback(Family::V4), 9999}));
@@ -194,7 +194,7 @@ TEST_F(DialerTest, ASocketThatMeetsItselfWasRefused) {
   EXPECT_EQ(outcome->error().code, ECONNREFUSED);
 }
 
-TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceAndFailsWhenThatIsGone) {
+TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceUntilItIsClosed) {
   ContainerSockets container;
   UniqueFd listener = container.ns->listen({IpAddress::loopback(Family::V4), 8080});
   NetnsDialer inwards(context, container);
@@ -205,13 +205,13 @@ TEST_F(DialerTest, ReachesLoopbackOfAnotherNamespaceAndFailsWhenThatIsGone) {
   EXPECT_TRUE(accept_from(listener).valid());
 
   outcome.reset();
-  const UniqueFd left_over = container.take(Family::V4);
+  const UniqueFd left_over = container.acquire(Family::V4);
   listener.reset();
   struct LastSocket final : SocketSource {
     explicit LastSocket(int f) : fd(f) {}
-    UniqueFd take(Family) override { return UniqueFd(::dup(fd)); }
-    void await(Family, SocketTaker&) override {}
-    void withdraw(SocketTaker&) noexcept override {}
+    UniqueFd acquire(Family) override { return UniqueFd(::dup(fd)); }
+    void await(Family, SocketWaiter&) override {}
+    void withdraw(SocketWaiter&) noexcept override {}
     int fd;
   } last(left_over.get());
   container.ns.reset();

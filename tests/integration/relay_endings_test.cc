@@ -28,7 +28,7 @@ struct PartingTest : testing::TestWithParam<Parting> {
   }
   /// Writes all of `text` while the relay runs, and waits until the relay or the peer has received
   /// it.
-  void send_off(const UniqueFd& fd, std::string_view text) {
+  void send_completely(const UniqueFd& fd, std::string_view text) {
     ASSERT_TRUE(rig.until([&] {
       const auto n = ::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
       if (n > 0) text.remove_prefix(static_cast<std::size_t>(n));
@@ -73,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(Tcp, ResetTest,
 INSTANTIATE_TEST_SUITE_P(TcpAndUnix, ResetTest,
                          testing::Values(Parting{kTcp4AndUnix, Beginner::Client}), parting_name);
 
-TEST_P(PartingTest, OneThatHasSaidAllStillListens) {
+TEST_P(PartingTest, DeliversToASideThatHasShutDownSending) {
   const std::string much = random_text(3'000'000);
   write_all(first, "all I have");
   Received got;
@@ -94,7 +94,7 @@ TEST_P(PartingTest, OneThatHasSaidAllStillListens) {
   EXPECT_TRUE(relay_is_over());
 }
 
-TEST_P(PartingTest, AnEndOfStreamIsToldWhileTheOtherStillTalks) {
+TEST_P(PartingTest, RelaysAnEndOfStreamWhileTheOtherSideSends) {
   ::shutdown(first.get(), SHUT_WR);
   EXPECT_EQ(rig.receive_to_end(last).ending, Ending::Fin);
   for (int i = 0; i < 3; ++i) {
@@ -104,7 +104,7 @@ TEST_P(PartingTest, AnEndOfStreamIsToldWhileTheOtherStillTalks) {
   EXPECT_TRUE(rig.relay);
 }
 
-TEST_P(PartingTest, AnEndBehindAClosedWindowArrivesAfterTheData) {
+TEST_P(PartingTest, DeliversTheEndOfStreamAfterTheDataOfAClosedWindow) {
   const std::size_t written = rig.fill(first);
   first.reset();
   rig.settle();
@@ -113,7 +113,7 @@ TEST_P(PartingTest, AnEndBehindAClosedWindowArrivesAfterTheData) {
   EXPECT_EQ(got.ending, Ending::Fin);
 }
 
-TEST_P(PartingTest, OneThatClosesWithBytesUnreadResetsTheOther) {
+TEST_P(PartingTest, ResetsTheOtherSideWhenOneClosesWithUnreadBytes) {
   write_all(last, "never read");
   ASSERT_TRUE(rig.until([&] { return wait_for(first.get(), POLLIN, 0); }));
   write_all(first, "rather this");
@@ -124,7 +124,7 @@ TEST_P(PartingTest, OneThatClosesWithBytesUnreadResetsTheOther) {
   EXPECT_TRUE(relay_is_over());
 }
 
-TEST_P(PartingTest, WhoWritesToOneThatIsGoneIsReset) {
+TEST_P(PartingTest, ResetsASideThatWritesToAClosedOne) {
   first.reset();
   EXPECT_EQ(rig.receive_to_end(last).ending, Ending::Fin) << "an ordinary end at first";
   rig.settle();  // a Unix socket reports EPOLLHUP from now on; the relay must not spin
@@ -136,9 +136,9 @@ TEST_P(PartingTest, WhoWritesToOneThatIsGoneIsReset) {
 
 /// What `last` sends is never read; if its relay socket were closed with unread bytes, the kernel
 /// would discard the data that it still has to send.
-TEST_P(PartingTest, WhatWasSentToOneThatHasSaidAllArrivesThoughItIsNotHeardOut) {
+TEST_P(PartingTest, DeliversAllDataWhileInputIsDiscarded) {
   const std::string answer = random_text(600'000);  // more than windows and buffers hold at once
-  send_off(first, answer);
+  send_completely(first, answer);
   first.reset();
   rig.settle();
   for (int i = 0; i < 3; ++i) {
@@ -153,14 +153,14 @@ TEST_P(PartingTest, WhatWasSentToOneThatHasSaidAllArrivesThoughItIsNotHeardOut) 
   EXPECT_TRUE(relay_is_over());
 }
 
-TEST_P(PartingTest, BothEndsMayVanishAtOnce) {
+TEST_P(PartingTest, EndsWhenBothSidesCloseAtOnce) {
   first.reset();
   last.reset();
   ASSERT_TRUE(rig.loop.turn(Duration::zero()));
   EXPECT_TRUE(relay_is_over());
 }
 
-TEST_P(PartingTest, BothEndsMayVanishAtOnceWithBytesUnderWay) {
+TEST_P(PartingTest, EndsWhenBothSidesResetWithBytesUnderWay) {
   rig.fill(first);
   rig.fill(last);
   reset(first);
@@ -178,7 +178,7 @@ TEST_P(PartingTest, AbortResetsBothSides) {
   EXPECT_EQ(rig.receive_to_end(last).ending, cut_off(last_kind));
 }
 
-TEST_P(ResetTest, AResetArrivesAfterTheDataBeforeIt) {
+TEST_P(ResetTest, DeliversAResetAfterTheDataBeforeIt) {
   for (const std::size_t size : {1UL, 4096UL, 100'000UL}) {
     SCOPED_TRACE(size);
     RelayRig own(std::get<Kinds>(GetParam()));
@@ -195,7 +195,7 @@ TEST_P(ResetTest, AResetArrivesAfterTheDataBeforeIt) {
 
 TEST_P(ResetTest, AResetWaitsForASlowReader) {
   const std::string text = random_text(1'500'000);
-  send_off(first, text);
+  send_completely(first, text);
   reset(first);
   rig.settle();
   const Received got = rig.receive_to_end(last);
@@ -204,7 +204,7 @@ TEST_P(ResetTest, AResetWaitsForASlowReader) {
   EXPECT_TRUE(relay_is_over());
 }
 
-TEST_P(ResetTest, AResetIsPassedOnEvenWhenNobodySaysAnythingAnyMore) {
+TEST_P(ResetTest, RelaysAResetAfterAHalfClose) {
   ::shutdown(first.get(), SHUT_WR);
   EXPECT_EQ(rig.receive_to_end(last).ending, Ending::Fin);
   reset(first);
@@ -214,7 +214,7 @@ TEST_P(ResetTest, AResetIsPassedOnEvenWhenNobodySaysAnythingAnyMore) {
 }
 
 /// The relay has all data in its own buffers: it can read nothing that would report the reset.
-TEST_P(ResetTest, AReaderThatIsResetIsNewsToOneThatHasNothingMoreToSay) {
+TEST_P(ResetTest, RelaysAResetOfTheReaderToAnIdleWriter) {
   const std::string some = random_text(50'000);
   std::size_t written = 0;
   while (written == delivered_back) {

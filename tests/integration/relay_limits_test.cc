@@ -14,7 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 using namespace testing_support;
 
-TEST(ForwardPortLimitTest, BeyondMaxConnectionsClientsWaitInTheQueue) {
+TEST(ForwardPortLimitTest, QueuesClientsBeyondMaxConnections) {
   ForwardRig rig({.max_connections = 2, .name = "test"});
   rig.start();
   auto [one, one_inside] = rig.connect_through();
@@ -31,7 +31,7 @@ TEST(ForwardPortLimitTest, BeyondMaxConnectionsClientsWaitInTheQueue) {
 
 /// The first turn accepts one client, since a client is usually alone in the backlog. Each
 /// following turn accepts twice as many as the previous one.
-TEST(ForwardPortLimitTest, SuccessiveTurnsAcceptTwiceAsManyEach) {
+TEST(ForwardPortLimitTest, DoublesTheAcceptLimitInSuccessiveTurns) {
   ForwardRig rig;
   rig.start();
   const StreamPair first = rig.connect_through();
@@ -44,7 +44,7 @@ TEST(ForwardPortLimitTest, SuccessiveTurnsAcceptTwiceAsManyEach) {
   }
 }
 
-TEST(ForwardPortLimitTest, OneTurnTakesInSoManyAndThenOthersHaveTheirs) {
+TEST(ForwardPortLimitTest, AcceptsALimitedNumberInOneTurn) {
   ForwardRig rig;
   rig.start();
   constexpr std::uint64_t kMost = HostListener::kAcceptsPerTurn;
@@ -57,7 +57,7 @@ TEST(ForwardPortLimitTest, OneTurnTakesInSoManyAndThenOthersHaveTheirs) {
 
 /// The daemon's side runs in a child process with few descriptors; clients and target are in the
 /// test.
-TEST(ForwardPortLimitTest, WithoutDescriptorsAcceptingPausesAndNobodyIsLost) {
+TEST(ForwardPortLimitTest, PausesWithoutDescriptorsAndLosesNoClient) {
   constexpr int kClients = 60;
   const UniqueFd target = listen_on_loopback(Family::V4);
   const Endpoint there = *local_endpoint(target.get());

@@ -31,7 +31,7 @@ struct LoopTest : testing::Test {
     return out;
   }
   /// Makes one more connection to the host port for each one that arrives inside, as `ssh -R` does.
-  void go_round() {
+  void extend_loop() {
     for (UniqueFd& inside : arrivals()) {
       loop.push_back(std::move(inside));
       loop.push_back(connect_to_port(kBoth[loop.size() / 2 % 2]));
@@ -41,7 +41,7 @@ struct LoopTest : testing::Test {
   void find_loop() {
     loop.push_back(connect_to_port(kBoth[0]));
     ASSERT_TRUE(rig.until([&] {
-      go_round();
+      extend_loop();
       return found();
     }));
   }
@@ -79,7 +79,7 @@ TEST_F(LoopTest, RefusesFurtherClients) {
   EXPECT_TRUE(arrivals().empty());
 }
 
-TEST_F(LoopTest, IsForgottenWithItsListener) {
+TEST_F(LoopTest, IsForgottenWhenTheListenerChanges) {
   ASSERT_NO_FATAL_FAILURE(find_loop());
   rig.target = listen_on_loopback(Family::V4);
   ASSERT_TRUE(rig.serve());
@@ -89,7 +89,7 @@ TEST_F(LoopTest, IsForgottenWithItsListener) {
 }
 
 /// The bytes that the client has sent pass through the loop as well.
-TEST_F(LoopTest, IsFoundThoughBytesGoRound) {
+TEST_F(LoopTest, IsFoundAlthoughBytesPassThroughIt) {
   loop.push_back(connect_to_port(kBoth[0]));
   write_all(loop.back(), "hello");
   ASSERT_TRUE(rig.until([&] {
@@ -109,7 +109,7 @@ TEST_F(LoopTest, LosesNoClientThatIsHeldWhenTheListenerGoes) {
         arrivals().empty()) {
       return true;
     }
-    go_round();
+    extend_loop();
     return false;
   }));
   ASSERT_TRUE(rig.hold());
@@ -120,13 +120,13 @@ TEST_F(LoopTest, LosesNoClientThatIsHeldWhenTheListenerGoes) {
   EXPECT_EQ(rig.receive(loop.back(), 8).text, "a server");
 }
 
-TEST_F(LoopTest, IsNoPoolThatIsOpenedAtOnce) {
+TEST_F(LoopTest, IsNotFoundInAPoolThatIsOpenedAtOnce) {
   while (clients_.size() < kPool) clients_.push_back(connect_to_port(kBoth[0]));
   expect_all_served(kPool);
 }
 
 /// The client connects as fast as the forward accepts.
-TEST_F(LoopTest, IsNoPoolThatIsOpenedOneByOne) {
+TEST_F(LoopTest, IsNotFoundInAPoolThatIsOpenedOneByOne) {
   while (clients_.size() < kPool) {
     clients_.push_back(connect_to_port(kBoth[0]));
     (void)rig.loop.turn(0ms);
@@ -136,7 +136,7 @@ TEST_F(LoopTest, IsNoPoolThatIsOpenedOneByOne) {
   expect_all_served(kPool);
 }
 
-TEST_F(LoopTest, IsNoPoolThatWaitsForEachGreeting) {
+TEST_F(LoopTest, IsNotFoundInAPoolThatWaitsForEachGreeting) {
   while (clients_.size() < kPool) {
     auto [client, inside] = rig.connect_through();
     write_all(inside, "220 ready");
@@ -147,7 +147,7 @@ TEST_F(LoopTest, IsNoPoolThatWaitsForEachGreeting) {
   expect_all_served(kPool);
 }
 
-TEST_F(LoopTest, IsNoPoolThatWaitsForEachAnswer) {
+TEST_F(LoopTest, IsNotFoundInAPoolThatWaitsForEachAnswer) {
   while (clients_.size() < kPool) {
     auto [client, inside] = rig.connect_through();
     write_all(client, "PING");
@@ -161,7 +161,7 @@ TEST_F(LoopTest, IsNoPoolThatWaitsForEachAnswer) {
 }
 
 /// Each attempt is caused by the previous one, without a byte from the target.
-TEST_F(LoopTest, IsNoClientThatTriesAgainWhenTheServerCloses) {
+TEST_F(LoopTest, IsNotFoundInAClientThatReconnects) {
   for (std::size_t attempts = 0; attempts < kPool; ++attempts) {
     auto [client, inside] = rig.connect_through();
     inside.reset();

@@ -59,14 +59,14 @@ const std::string& tape() {
 class FarEnd {
  public:
   FarEnd(UniqueFd socket, StreamKind kind, std::size_t place)
-      : fd_(std::move(socket)), kind_(kind), place_(place) {}
+      : fd_(std::move(socket)), kind_(kind), tape_offset_(place) {}
 
   /// Writes up to `size` bytes, as many as the socket accepts.
   void write(std::size_t size) {
-    while (size > 0 && fd_.valid() && !said_all_ && !told_by_write_) {
+    while (size > 0 && fd_.valid() && !fin_sent_ && !reset_seen_by_write_) {
       const std::string_view text = words(sent_, size);
       const ssize_t n = ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL);
-      told_by_write_ = n < 0 && errno != EAGAIN;
+      reset_seen_by_write_ = n < 0 && errno != EAGAIN;
       if (n < 0) return;
       sent_ += static_cast<std::size_t>(n);
       size -= static_cast<std::size_t>(n);
@@ -80,7 +80,7 @@ class FarEnd {
       const ssize_t n = ::recv(fd_.get(), buffer.data(), std::min(most, buffer.size()), 0);
       if (n < 0 && errno == EAGAIN) return;
       if (n < 0) ending_ = errno == ECONNRESET ? Ending::Reset : Ending::Other;
-      if (n == 0) ending_ = told_by_write_ ? Ending::Reset : Ending::Fin;  // reported once
+      if (n == 0) ending_ = reset_seen_by_write_ ? Ending::Reset : Ending::Fin;  // reported once
       if (n > 0) take({buffer.data(), static_cast<std::size_t>(n)}, other);
       most -= std::min(most, buffer.size());
     }
@@ -88,19 +88,19 @@ class FarEnd {
   void half_close() {
     if (!fd_.valid()) return;
     ::shutdown(fd_.get(), SHUT_WR);
-    said_all_ = true;
+    fin_sent_ = true;
   }
   void close(const FarEnd& other) {
     if (!fd_.valid()) return;
-    heard_all_ = ending_ == Ending::Fin || got_ == other.sent_;
+    received_all_ = ending_ == Ending::Fin || got_ == other.sent_;
     abrupt_ = unread() > 0;
-    said_all_ = said_all_ || !abrupt_;
+    fin_sent_ = fin_sent_ || !abrupt_;
     leave();
   }
   void reset() {
     if (!fd_.valid()) return;
     abrupt_ = kind_ != StreamKind::Unix || unread() > 0;
-    said_all_ = said_all_ || !abrupt_;
+    fin_sent_ = fin_sent_ || !abrupt_;
     reset_on_close(fd_.get());
     leave();
   }
@@ -119,19 +119,19 @@ class FarEnd {
       EXPECT_EQ(ending_, Ending::Fin);
       EXPECT_TRUE(whole);
     } else if (kind_ != StreamKind::Unix) {  // Unix sockets see no reset
-      EXPECT_TRUE(ending_ == Ending::Reset || (other.said_all_ && whole)) << "a part taken for all";
+      EXPECT_TRUE(ending_ == Ending::Reset || (other.fin_sent_ && whole)) << "a part taken for all";
     }
   }
 
   friend std::ostream& operator<<(std::ostream& out, const FarEnd& end) {
     return out << name_of(end.kind_) << ": sent " << end.sent_ << ", got " << end.got_ << ", saw "
-               << end.ending_ << (end.said_all_ ? ", had said all" : "")
-               << (end.gone_ ? end.abrupt_ ? ", was reset" : ", closed" : "");
+               << end.ending_ << (end.fin_sent_ ? ", had said all" : "")
+               << (end.left_ ? end.abrupt_ ? ", was reset" : ", closed" : "");
   }
 
  private:
   [[nodiscard]] std::string_view words(std::size_t from, std::size_t most) const {
-    return std::string_view(tape()).substr((place_ + from) % tape().size(), most);
+    return std::string_view(tape()).substr((tape_offset_ + from) % tape().size(), most);
   }
   void take(std::string_view text, const FarEnd& other) {
     while (!text.empty()) {
@@ -150,15 +150,15 @@ class FarEnd {
     int unacked = 0;
     if (kind_ != StreamKind::Unix) (void)::ioctl(fd_.get(), SIOCOUTQ, &unacked);
     left_behind_ = static_cast<std::size_t>(unacked);
-    gone_ = true;
+    left_ = true;
     fd_.reset();
   }
 
   /// Whether this end has ended so that `other` sees all data and an end of stream: it is still
   /// open, or had received everything when it closed.
   [[nodiscard]] bool orderly(const FarEnd& other) const {
-    if (!gone_) return true;
-    return !abrupt_ && heard_all_ && got_ == other.sent_;
+    if (!left_) return true;
+    return !abrupt_ && received_all_ && got_ == other.sent_;
   }
   /// Number of bytes that `other` must receive. A kernel discards unsent data when it sends a
   /// reset, or receives one because the other end has closed.
@@ -168,17 +168,17 @@ class FarEnd {
 
   UniqueFd fd_;
   StreamKind kind_;
-  std::size_t place_;  ///< offset in the tape
+  std::size_t tape_offset_;  ///< offset in the tape
   std::size_t sent_ = 0;
   std::size_t got_ = 0;
   std::size_t left_behind_ = 0;
   Ending ending_ = Ending::None;
   bool same_ = true;
-  bool said_all_ = false;  ///< it has sent a FIN
-  bool gone_ = false;
-  bool abrupt_ = false;         ///< its kernel has sent a RST
-  bool heard_all_ = false;      ///< at its close
-  bool told_by_write_ = false;  ///< a write has reported the reset
+  bool fin_sent_ = false;  ///< it has sent a FIN
+  bool left_ = false;
+  bool abrupt_ = false;               ///< its kernel has sent a RST
+  bool received_all_ = false;         ///< at its close
+  bool reset_seen_by_write_ = false;  ///< a write has reported the reset
 };
 
 /// Shared by all connections.
@@ -197,7 +197,7 @@ class Connection final {
       : Connection(place, client, target, stream_pair(client), stream_pair(target)) {}
 
   void step() {
-    Random& random = place_.random;
+    Random& random = tape_offset_.random;
     const std::size_t from = random.below(2);
     FarEnd& end = ends_[from];
     FarEnd& other = ends_[1 - from];
@@ -239,7 +239,7 @@ class Connection final {
 
  private:
   Connection(Place& place, StreamKind client, StreamKind target, StreamPair c, StreamPair t)
-      : place_(place),
+      : tape_offset_(place),
         ends_{FarEnd(std::move(c.first), client, place.random.below(tape().size())),
               FarEnd(std::move(t.first), target, place.random.below(tape().size()))} {
     for (const UniqueFd* inside : {&c.second, &t.second}) place.context.tune(inside->get());
@@ -248,12 +248,12 @@ class Connection final {
     EXPECT_TRUE(relay_->start());
   }
 
-  Place& place_;
+  Place& tape_offset_;
   std::array<FarEnd, 2> ends_;
   std::array<bool, 2> reads_{true, true};
-  RelayGroup group_{place_.counters, [this](Relay& over) {
+  RelayGroup group_{tape_offset_.counters, [this](Relay& over) {
                       EXPECT_EQ(&over, relay_.get());
-                      place_.loop.retire(std::move(relay_));
+                      tape_offset_.loop.retire(std::move(relay_));
                     }};
   std::unique_ptr<Relay> relay_;
   std::ostringstream log_;
@@ -296,7 +296,7 @@ void live_through(Place& place) {
   EXPECT_TRUE(until_all(place, all, [](Connection& one) { return one.over(); }));
 }
 
-TEST(RelayPropertyTest, EachEndSeesWhatTheOtherDid) {
+TEST(RelayPropertyTest, EachEndReceivesWhatTheOtherSent) {
   const std::uint64_t seed = 20260101U + static_cast<std::uint64_t>(GTEST_FLAG_GET(random_seed));
   Place place(seed);
   for (int round = 0; round < 150 && !HasFailure(); ++round) {

@@ -59,7 +59,7 @@ TEST_P(ForwardWithProxyHeader, TheTargetReadsItBeforeTheFirstByte) {
   EXPECT_EQ(rig.port->counters().bytes_in, 5U) << "what the client sent, and no more";
 }
 
-TEST_P(ForwardWithProxyHeader, AClientThatWaitsForTheTargetsGreetingIsIntroducedToo) {
+TEST_P(ForwardWithProxyHeader, SendsTheHeaderForAClientThatWaitsForAGreeting) {
   rig.start();
   auto [client, inside] = rig.connect_through(entry());
   const std::string header = header_for(client);
@@ -68,7 +68,7 @@ TEST_P(ForwardWithProxyHeader, AClientThatWaitsForTheTargetsGreetingIsIntroduced
   EXPECT_EQ(rig.receive(client, 7).text, "welcome");
 }
 
-TEST_P(ForwardWithProxyHeader, AClientThatResetWhileItWaitedReachesNobody) {
+TEST_P(ForwardWithProxyHeader, DropsAClientThatResetWhileItWaited) {
   ASSERT_TRUE(rig.bind() && rig.hold());
   UniqueFd client = connect_to_port(entry());
   ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 1; }));

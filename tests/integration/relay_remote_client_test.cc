@@ -22,7 +22,7 @@ struct ForwardForOtherMachines : testing::Test {
   ForwardRig rig;
 };
 
-TEST_F(ForwardForOtherMachines, LetsThemInWhenItMay) {
+TEST_F(ForwardForOtherMachines, AllowsRemoteClientsIfConfigured) {
   start({.allow_remote = true});
   const UniqueFd client = other.connect({OtherMachine::kHere, kHostPort});
   const UniqueFd inside = rig.accept_inside();
@@ -30,7 +30,7 @@ TEST_F(ForwardForOtherMachines, LetsThemInWhenItMay) {
   EXPECT_EQ(rig.receive(inside, 5).text, "hello");
 }
 
-TEST_F(ForwardForOtherMachines, ResetsThemWhenItMayNotWhateverElseItMay) {
+TEST_F(ForwardForOtherMachines, ResetsRemoteClientsWithoutAllowRemote) {
   start({.restrict_to_user = false});
   testing::internal::CaptureStderr();
   const UniqueFd client = other.connect({OtherMachine::kHere, kHostPort});

@@ -54,7 +54,7 @@ TEST_F(StreamPortTest, BindsBothFamiliesOrNeither) {
 }
 
 /// A SYN that arrives during shutdown(2) of the listener is lost, and sent again a second later.
-TEST_F(StreamPortTest, WhoConnectsWhileThePortIsTakenIsAnsweredAtOnce) {
+TEST_F(StreamPortTest, AnswersAtOnceWhileThePortIsBeingBound) {
   for (int taken = 0; taken < 300; ++taken) {
     ForwardRig passing;
     std::atomic<unsigned> refused = 0;
@@ -78,7 +78,7 @@ TEST_F(StreamPortTest, WhoConnectsWhileThePortIsTakenIsAnsweredAtOnce) {
   }
 }
 
-TEST_F(StreamPortTest, AFamilyThatThisHostLacksIsLeftOut) {
+TEST_F(StreamPortTest, LeavesOutAFamilyThatTheHostLacks) {
   const char* const knob = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
   ASSERT_TRUE(std::ofstream(knob) << 1 << std::flush);
   const auto bound = rig.port->bind(addresses(kBoth));
@@ -92,7 +92,7 @@ TEST_F(StreamPortTest, AFamilyThatThisHostLacksIsLeftOut) {
   EXPECT_EQ(nothing_left.error().error.code, EADDRNOTAVAIL);
 }
 
-TEST_F(StreamPortTest, AClientThatClosesAtOnceHasNoOwnerAndIsNotDialledFor) {
+TEST_F(StreamPortTest, RefusesAClientThatClosesAtOnce) {
   rig.start();
   UniqueFd client = connect_to_port(kBoth[0]);
   write_all(client, "fire and forget");
@@ -123,7 +123,7 @@ TEST_F(StreamPortTest, HeldClientsAreServedWhenThereIsATarget) {
   EXPECT_EQ(rig.receive(one, 6).text, "answer");
 }
 
-TEST(StreamPortHoldTest, AClientIsHeldNoLongerThanTold) {
+TEST(StreamPortHoldTest, ResetsAHeldClientAfterTheHoldTimeout) {
   ForwardRig rig({.hold = 30ms, .name = "test"});
   ASSERT_TRUE(rig.bind() && rig.hold());
   const TimePoint before = rig.loop.now();
@@ -135,7 +135,7 @@ TEST(StreamPortHoldTest, AClientIsHeldNoLongerThanTold) {
       << "the target did not answer";
 }
 
-TEST_F(StreamPortTest, AHeldClientThatResetsIsForgottenAtOnce) {
+TEST_F(StreamPortTest, RemovesAHeldClientThatResets) {
   ASSERT_TRUE(rig.bind() && rig.hold());
   UniqueFd client = connect_to_port(kBoth[0]);
   ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 1; }));
@@ -146,7 +146,7 @@ TEST_F(StreamPortTest, AHeldClientThatResetsIsForgottenAtOnce) {
   EXPECT_EQ(rig.port->counters(), (Counters{.total = 1}));
 }
 
-TEST(StreamPortHoldTest, WithoutHoldClientsAreRefusedWhileThePortStaysOurs) {
+TEST(StreamPortHoldTest, RefusesWithoutHoldAndKeepsThePort) {
   ForwardRig rig({.hold = 0s, .name = "test"});
   ASSERT_TRUE(rig.bind() && rig.hold());
   for (int round = 0; round < 2; ++round) {
@@ -163,7 +163,7 @@ TEST(StreamPortHoldTest, WithoutHoldClientsAreRefusedWhileThePortStaysOurs) {
   }
 }
 
-TEST_F(StreamPortTest, AClientBeingDialledForIsHeldAgainWhenTheTargetGoes) {
+TEST_F(StreamPortTest, HoldsAClientAgainWhenTheTargetClosesDuringADial) {
   ASSERT_TRUE(rig.bind());
   rig.sockets.run_dry();
   ASSERT_TRUE(rig.serve());
@@ -179,7 +179,7 @@ TEST_F(StreamPortTest, AClientBeingDialledForIsHeldAgainWhenTheTargetGoes) {
   EXPECT_EQ(rig.receive(client, 8).text, "patience");
 }
 
-TEST_F(StreamPortTest, TheRefusalHookMayHold) {
+TEST_F(StreamPortTest, AllowsTheObserverToHoldOnARefusal) {
   rig.start();
   rig.target.reset();
   rig.on_refusal = [&] { EXPECT_TRUE(rig.hold()); };
@@ -189,7 +189,7 @@ TEST_F(StreamPortTest, TheRefusalHookMayHold) {
   EXPECT_TRUE(rig.until([&] { return rig.port->waiting() == 1; }));
 }
 
-TEST_F(StreamPortTest, DrainingLetsLiveOnesFinishAndFreesThePortAtOnce) {
+TEST_F(StreamPortTest, KeepsConnectionsAndReleasesThePortWhenItDrains) {
   rig.start();
   auto [client, inside] = rig.connect_through();
   rig.port->drain(20s);
@@ -202,7 +202,7 @@ TEST_F(StreamPortTest, DrainingLetsLiveOnesFinishAndFreesThePortAtOnce) {
   EXPECT_TRUE(rig.until([&] { return rig.drained == 1; }));
 }
 
-TEST_F(StreamPortTest, DrainingEndsAtItsLimitWithAReset) {
+TEST_F(StreamPortTest, ResetsConnectionsAtTheDrainLimit) {
   rig.start();
   auto [client, inside] = rig.connect_through();
   rig.port->drain(20ms);
@@ -211,7 +211,7 @@ TEST_F(StreamPortTest, DrainingEndsAtItsLimitWithAReset) {
   EXPECT_EQ(rig.drained, 1);
 }
 
-TEST_F(StreamPortTest, DrainingResetsWhoWaitsAndTellsLater) {
+TEST_F(StreamPortTest, ResetsWaitingClientsWhenItDrainsAndNotifiesLater) {
   ASSERT_TRUE(rig.bind() && rig.hold());
   const UniqueFd client = connect_to_port(kBoth[0]);
   ASSERT_TRUE(rig.until([&] { return rig.port->waiting() == 1; }));
@@ -221,7 +221,7 @@ TEST_F(StreamPortTest, DrainingResetsWhoWaitsAndTellsLater) {
   EXPECT_TRUE(rig.until([&] { return rig.drained == 1; })) << "nothing to wait for";
 }
 
-TEST_F(StreamPortTest, ItsEndResetsEverybody) {
+TEST_F(StreamPortTest, ResetsAllClientsWhenItIsDestroyed) {
   rig.start();
   auto [client, inside] = rig.connect_through();
   rig.sockets.run_dry();

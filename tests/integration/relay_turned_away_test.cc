@@ -26,7 +26,7 @@ struct TurnedAwayTest : testing::TestWithParam<Family> {
   Endpoint entry{IpAddress::loopback(GetParam()), kHostPort};
 };
 
-TEST_P(TurnedAwayTest, ByAListenerThatHasGoneTheyWaitForTheNext) {
+TEST_P(TurnedAwayTest, AreHeldWhenTheListenerHasClosed) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   rig.target.reset();
@@ -34,13 +34,13 @@ TEST_P(TurnedAwayTest, ByAListenerThatHasGoneTheyWaitForTheNext) {
   ASSERT_TRUE(rig.until([&] { return rig.target_refusals == 1; }));
   ASSERT_TRUE(rig.hold()) << "its end has become known";
   Timer later(rig.loop, [] {});
-  later.arm_after(2 * StreamPort::kSecondLook);
+  later.arm_after(2 * StreamPort::kRedialDelay);
   ASSERT_TRUE(rig.until([&] { return !later.armed(); }));
   expect_served_by_the_next(client, there);
 }
 
 /// The kernel has completed the handshake, but the server closes before it accepts.
-TEST_P(TurnedAwayTest, ByAListenerThatDidNotAcceptTheyWaitForTheNext) {
+TEST_P(TurnedAwayTest, AreHeldWhenTheListenerClosedBeforeAccept) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   const UniqueFd client = connect_to_port(entry);
@@ -52,7 +52,7 @@ TEST_P(TurnedAwayTest, ByAListenerThatDidNotAcceptTheyWaitForTheNext) {
 }
 
 /// On a busy machine a server may close and return before the next poll of the watch.
-TEST_P(TurnedAwayTest, ByAListenerThatIsBackBeforeItsEndIsKnownTheyAreServed) {
+TEST_P(TurnedAwayTest, AreServedWhenTheListenerReturnsBeforeAPoll) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   rig.target.reset();
@@ -65,7 +65,7 @@ TEST_P(TurnedAwayTest, ByAListenerThatIsBackBeforeItsEndIsKnownTheyAreServed) {
   EXPECT_EQ(rig.port->counters().failed, 0U);
 }
 
-TEST_P(TurnedAwayTest, TwiceTheyAreReset) {
+TEST_P(TurnedAwayTest, AreResetAfterASecondRefusal) {
   rig.start();
   const Endpoint there = *local_endpoint(rig.target.get());
   rig.target.reset();
@@ -82,7 +82,7 @@ TEST_P(TurnedAwayTest, TwiceTheyAreReset) {
 }
 
 /// The server has accepted the connection, and resets it later.
-TEST_P(TurnedAwayTest, LaterTheyAreReset) {
+TEST_P(TurnedAwayTest, AreResetWhenTheTargetResetsLater) {
   rig.start();
   auto [client, inside] = rig.connect_through(entry);
   Timer later(rig.loop, [] {});
@@ -95,7 +95,7 @@ TEST_P(TurnedAwayTest, LaterTheyAreReset) {
   EXPECT_EQ(rig.port->waiting(), 0U);
 }
 
-TEST_P(TurnedAwayTest, ByANetworkThatIsOutOfReachTheyAreReset) {
+TEST_P(TurnedAwayTest, AreResetWhenTheNetworkIsUnreachable) {
   const auto nowhere = IpAddress::parse(GetParam() == Family::V4 ? "192.0.2.1" : "2001:db8::1");
   const ListenAddress there{{nowhere.value(), 80}, false};
   ASSERT_TRUE(rig.bind() && rig.port->serve(rig.dialer, std::span(&there, 1)));

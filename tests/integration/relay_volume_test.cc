@@ -13,9 +13,10 @@ namespace {
 using namespace testing_support;
 
 #ifdef PORTFWD_QUICK_BUILD
-constexpr std::size_t kMuch = 5'000'000'000;  ///< bytes each way: ten gigabytes through one relay
+constexpr std::size_t kVolume = 5'000'000'000;  ///< bytes each way: ten gigabytes through one relay
 #else
-constexpr std::size_t kMuch = 100'000'000;  ///< a build for debugging or with sanitizers is slower
+constexpr std::size_t kVolume =
+    100'000'000;  ///< a build for debugging or with sanitizers is slower
 #endif
 constexpr std::size_t kLess = 50'000'000;
 
@@ -84,7 +85,7 @@ TEST_P(VolumeTest, ManyBytesArriveUnchangedBothWays) {
 
 TEST(VolumeTest, TenGigabytesArriveUnchanged) {
   RelayRig rig({StreamKind::Tcp4, StreamKind::Tcp4});
-  carry(rig, kMuch);
+  carry(rig, kVolume);
 }
 
 }  // namespace

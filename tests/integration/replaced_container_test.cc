@@ -80,22 +80,22 @@ struct ReplacedContainer : testing::Test {
   std::function<void()> before_the_end = [] {};
 };
 
-TEST_F(ReplacedContainer, IsOneThatPodmanIsAboutToMakeAnew) {
+TEST_F(ReplacedContainer, IsReportedForPodmanRunReplace) {
   const PodmanCommand command({"run", "-d", "--replace", "--name", "web", "image"});
   EXPECT_EQ(end_of_web(), RemovalReason::Replaced);
 }
 
-TEST_F(ReplacedContainer, IsNotOneOfAnotherName) {
+TEST_F(ReplacedContainer, IsNotReportedForAnotherName) {
   const PodmanCommand command({"run", "-d", "--replace", "--name", "db", "image"});
   EXPECT_EQ(end_of_web(), RemovalReason::Gone);
 }
 
-TEST_F(ReplacedContainer, IsOneWhoseSuccessorItsEngineHasMadeAlready) {
+TEST_F(ReplacedContainer, IsReportedWhenTheSuccessorExists) {
   before_the_end = [this] { finder.registry.expect_successor("podman", id.substr(0, 12)); };
   EXPECT_EQ(end_of_web(), RemovalReason::Replaced);
 }
 
-TEST_F(ReplacedContainer, IsNotOneThatAnotherEngineNames) {
+TEST_F(ReplacedContainer, IsNotReportedForAnotherEngine) {
   before_the_end = [this] { finder.registry.expect_successor("docker", "web"); };
   EXPECT_EQ(end_of_web(), RemovalReason::Gone);
 }

@@ -20,7 +20,7 @@ struct UdpWatchTest : PortWatchTest {
   }
 };
 
-TEST_F(UdpWatchTest, FindsWhatIsBoundAndUnconnectedOfBothFamilies) {
+TEST_F(UdpWatchTest, FindsBoundUnconnectedSocketsOfBothFamilies) {
   Watched c(shared);
   const UniqueFd v4 = bind(c, {IpAddress::any(Family::V4), 7000});
   const UniqueFd v6 = bind(c, {kLoopback6, 7001});
@@ -35,7 +35,7 @@ TEST_F(UdpWatchTest, FindsWhatIsBoundAndUnconnectedOfBothFamilies) {
   EXPECT_EQ(c.watch.listeners()[1].protocol, Protocol::Udp);
 }
 
-TEST_F(UdpWatchTest, PortsThatClientsTakeCountOnlyWhenNamed) {
+TEST_F(UdpWatchTest, ReportsEphemeralPortsOnlyWhenNamed) {
   Watched c(shared);
   const UniqueFd resolver = bind(c, {IpAddress::any(Family::V4), 40000});
   const UniqueFd server = bind(c, {kLoopback4, 7000});
@@ -45,7 +45,7 @@ TEST_F(UdpWatchTest, PortsThatClientsTakeCountOnlyWhenNamed) {
   EXPECT_TRUE(c.until_listeners(2));
 }
 
-TEST_F(UdpWatchTest, IsTurnedOnAndOffWhileItRuns) {
+TEST_F(UdpWatchTest, CanBeEnabledAndDisabledAtRuntime) {
   udp.wanted = false;
   Watched c(shared);
   const UniqueFd tcp = c.ns.listen({kLoopback4, 7000});
@@ -57,7 +57,7 @@ TEST_F(UdpWatchTest, IsTurnedOnAndOffWhileItRuns) {
   EXPECT_TRUE(c.until_listeners(1));
 }
 
-TEST_F(UdpWatchTest, AServerThatConnectsToItsClientIsStillThere) {
+TEST_F(UdpWatchTest, KeepsAServerThatConnectsToItsClient) {
   Watched c(shared);
   UniqueFd server = bind(c, {IpAddress::any(Family::V4), 7000});
   ASSERT_TRUE(c.until_listeners(1));
@@ -69,33 +69,33 @@ TEST_F(UdpWatchTest, AServerThatConnectsToItsClientIsStillThere) {
   EXPECT_TRUE(c.until_listeners(0));
 }
 
-TEST_F(UdpWatchTest, ACloseIsToldAtOnce) {
+TEST_F(UdpWatchTest, ReportsACloseAtOnce) {
   Watched c(shared);
   UniqueFd server = bind(c, {kLoopback4, 7000});
   ASSERT_TRUE(c.until_listeners(1));
-  ASSERT_TRUE(c.watch.hears_closes());
+  ASSERT_TRUE(c.watch.receives_close_events());
   const auto looks = c.watch.dumps();
   server.reset();
   ASSERT_TRUE(c.until_listeners(0));
   EXPECT_EQ(c.watch.dumps(), looks) << "without looking";
 }
 
-TEST_F(UdpWatchTest, WhereSocketsCloseByTheThousandsNobodyListensForAWhile) {
+TEST_F(UdpWatchTest, LeavesTheGroupsForAWhileWhenManySocketsClose) {
   Watched c(shared);
   const UniqueFd server = bind(c, {kLoopback4, 7000});
   ASSERT_TRUE(c.until_listeners(1));
-  ASSERT_TRUE(c.watch.hears_closes());
+  ASSERT_TRUE(c.watch.receives_close_events());
   ASSERT_TRUE(c.until([&] {
     c.ns.churn(SOCK_DGRAM, 2000);
-    return !c.watch.hears_closes();
+    return !c.watch.receives_close_events();
   }));
   EXPECT_TRUE(rate_limit.exceeded(loop.now()));
   rate_limit = CloseRateLimit();  // no longer exceeded
-  ASSERT_TRUE(c.until([&] { return c.watch.hears_closes(); }));
+  ASSERT_TRUE(c.until([&] { return c.watch.receives_close_events(); }));
   EXPECT_THAT(c.endpoints(), ElementsAre(local_endpoint(server)));
 }
 
-TEST_F(UdpWatchTest, ProcfsDoesWhereNoSocketCanBeMade) {
+TEST_F(UdpWatchTest, ReadsProcWhenNoSocketCanBeMade) {
   Watched c(shared);
   c.provide = [&] { EXPECT_TRUE(c.watch.use_procfs()); };
   const UniqueFd server = bind(c, {kLoopback6, 7000});

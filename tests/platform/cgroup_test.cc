@@ -10,7 +10,7 @@
 namespace portfwd {
 namespace {
 
-TEST(CgroupFacts, TheIdOfASocketsCgroupIsTheInodeOfItsMakersFolder) {
+TEST(CgroupFacts, CgroupIdOfASocketIsTheInodeOfTheCgroupFolder) {
   const testing_support::TestNetns ns;
   const UniqueFd listener = ns.listen({IpAddress::loopback(Family::V4), 0});
   SockDiag diag{ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)};

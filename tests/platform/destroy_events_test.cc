@@ -81,7 +81,7 @@ TEST_F(DestroyFacts, TheLastCloseOfAListenerIsReportedByCookie) {
   EXPECT_THAT(events_until_marker(2), UnorderedElementsAre(first, second));
 }
 
-TEST_F(DestroyFacts, ASocketWithoutAnAddressOfItsOwnHearsNothing) {
+TEST_F(DestroyFacts, AnUnboundSocketReceivesNothing) {
   const UniqueFd deaf = ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
   const int group = SKNLGRP_INET_TCP_DESTROY;
   ASSERT_EQ(::setsockopt(deaf.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group), 0);
@@ -93,7 +93,7 @@ TEST_F(DestroyFacts, ASocketWithoutAnAddressOfItsOwnHearsNothing) {
   EXPECT_EQ(::poll(&ready, 1, 0), 0);
 }
 
-TEST_F(DestroyFacts, NothingIsSaidAfterShutdownNorWhileADuplicateIsOpen) {
+TEST_F(DestroyFacts, NothingIsReportedAfterShutdownNorWhileADuplicateIsOpen) {
   const UniqueFd shut = ns.listen({kLoopback4, 20001});
   UniqueFd held = ns.listen({kLoopback4, 20002});
   const UniqueFd duplicate(::dup(held.get()));
@@ -151,7 +151,7 @@ TEST_F(DestroyFacts, AFilterMayBeReplacedWhileJoined) {
   EXPECT_THAT(events_until_marker(1), ElementsAre(cookie));
 }
 
-TEST_F(DestroyFacts, AfterLeavingNothingComes) {
+TEST_F(DestroyFacts, NoEventsAfterLeavingTheGroup) {
   join_for({20001});
   events.leave();
   UniqueFd unseen = ns.listen({kLoopback4, 20001});
@@ -160,7 +160,7 @@ TEST_F(DestroyFacts, AfterLeavingNothingComes) {
   EXPECT_THAT(events.drain().cookies, IsEmpty());
 }
 
-TEST_F(DestroyFacts, OneCloseInManyIsToldWhateverItsPortAndStandsForThemAll) {
+TEST_F(DestroyFacts, TheFilterPassesASampleOfAllCloses) {
   join_for({});
   std::uint64_t closes = 0;
   for (int i = 0; i < 1000 && closes < 2 * kSampled; ++i) {
@@ -175,7 +175,7 @@ TEST_F(DestroyFacts, OneCloseInManyIsToldWhateverItsPortAndStandsForThemAll) {
   EXPECT_GE(closes, 2 * kSampled);
 }
 
-TEST_F(DestroyFacts, AnOverflowIsToldAndWhatFollowsIsHeardAgain) {
+TEST_F(DestroyFacts, AnOverflowIsReportedAndLaterEventsAreReceived) {
   const int tiny = 1;
   ::setsockopt(events.fd(), SOL_SOCKET, SO_RCVBUF, &tiny, sizeof tiny);
   join_for({20001});

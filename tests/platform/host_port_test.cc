@@ -58,7 +58,7 @@ TEST_F(HostPortFacts, AListenerThatIsShutDownKeepsItsPortAndRefuses) {
   EXPECT_EQ(connect_now(), 0);
 }
 
-TEST_F(HostPortFacts, TwoThatReuseTheAddressShareAPortOnWhichNobodyListens) {
+TEST_F(HostPortFacts, SocketsWithReuseShareAPortWithoutAListener) {
   const UniqueFd held = open(true);
   ASSERT_EQ(bind_to(held, kPort), 0);
   const UniqueFd other = open(true);
@@ -69,7 +69,7 @@ TEST_F(HostPortFacts, TwoThatReuseTheAddressShareAPortOnWhichNobodyListens) {
 
 /// The listen(2) is necessary on 5.10 and 6.1: until then the port keeps the SO_REUSEADDR that its
 /// owner had at bind(2). 6.12, 6.18 and 7.3 refuse without it as well.
-TEST_F(HostPortFacts, WithoutReuseNobodyElseGetsAPortThatIsOnlyHeld) {
+TEST_F(HostPortFacts, WithoutReuseAHeldPortIsExclusive) {
   const UniqueFd held = open(true);
   ASSERT_EQ(bind_to(held, kPort), 0);
   ASSERT_EQ(listen_on(held), 0);
@@ -80,7 +80,7 @@ TEST_F(HostPortFacts, WithoutReuseNobodyElseGetsAPortThatIsOnlyHeld) {
   EXPECT_EQ(listen_on(held), 0) << "without old connections no reuse is needed";
 }
 
-TEST_F(HostPortFacts, WhatWasAcceptedWithoutReuseBlocksThePortUntilItHasIt) {
+TEST_F(HostPortFacts, ConnectionsAcceptedWithoutReuseBlockThePort) {
   const UniqueFd before = open(false);
   ASSERT_EQ(bind_to(before, kPort), 0);
   ASSERT_EQ(listen_on(before), 0);
@@ -108,7 +108,7 @@ TEST_F(HostPortFacts, ListeningNeedsReuseAgainWhileOldConnectionsLast) {
   EXPECT_EQ(listen_on(before), 0);
 }
 
-TEST_F(HostPortFacts, WhoListensOnTheWildcardBlocksLoopback) {
+TEST_F(HostPortFacts, AListenerOnTheWildcardBlocksLoopback) {
   const UniqueFd wildcard = open(true);
   ASSERT_EQ(bind_to(wildcard, {IpAddress::any(Family::V4), kPort.port}), 0);
   ASSERT_EQ(listen_on(wildcard), 0);

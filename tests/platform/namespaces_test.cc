@@ -34,7 +34,7 @@ TEST(Namespaces, TheOwnerOfAUserNamespacePassesItsGate) {
   const Sandbox sandbox;
   const auto netns = Netns::open(net_path(sandbox.pid()));
   ASSERT_TRUE(netns);
-  const auto gate = gate_of(netns->fd());
+  const auto gate = entry_userns_of(netns->fd());
   ASSERT_TRUE(gate) << gate.error().text();
   EXPECT_TRUE(gate->userns.valid()) << "a user namespace below ours";
   EXPECT_EQ(gate->owner, ::geteuid());
@@ -51,8 +51,8 @@ TEST(Namespaces, AnInnerUserNamespaceIsEnteredThroughTheOuterOne) {
   const auto around = Netns::open(net_path(outer.pid()));
   ASSERT_TRUE(inner && around);
   EXPECT_NE(inner->inode(), around->inode());
-  const auto gate = gate_of(inner->fd());
-  const auto outer_gate = gate_of(around->fd());
+  const auto gate = entry_userns_of(inner->fd());
+  const auto outer_gate = entry_userns_of(around->fd());
   ASSERT_TRUE(gate && outer_gate);
   EXPECT_EQ(gate->inode, outer_gate->inode) << "one gate, one broker for both";
   EXPECT_TRUE(gate->open);
@@ -60,7 +60,8 @@ TEST(Namespaces, AnInnerUserNamespaceIsEnteredThroughTheOuterOne) {
 
 TEST(Namespaces, AnOwnerOutsideOurUserNamespaceIsHiddenByEPERM) {
   Sandbox inside(CLONE_NEWUSER, [] {  // the host's network namespace belongs to its parent
-    const auto gate = gate_of(UniqueFd(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)).get());
+    const auto gate =
+        entry_userns_of(UniqueFd(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)).get());
     return gate ? 0 : gate.error().code;
   });
   EXPECT_EQ(inside.answer(), EPERM);
@@ -69,7 +70,7 @@ TEST(Namespaces, AnOwnerOutsideOurUserNamespaceIsHiddenByEPERM) {
 TEST(Namespaces, OurOwnNamespaceHasOurUserNamespaceOrOneAboveAsItsOwner) {
   const auto own = Netns::open("/proc/self/ns/net");
   ASSERT_TRUE(own);
-  const auto gate = gate_of(own->fd());
+  const auto gate = entry_userns_of(own->fd());
   if (gate) {
     EXPECT_FALSE(gate->userns.valid());
     EXPECT_EQ(gate->open, privileged_here());
@@ -78,7 +79,7 @@ TEST(Namespaces, OurOwnNamespaceHasOurUserNamespaceOrOneAboveAsItsOwner) {
   }
 }
 
-TEST(Namespaces, WhatIsNoNetworkNamespaceIsRefusedWithEINVAL) {
+TEST(Namespaces, OtherFilesAreRejectedWithEINVAL) {
   EXPECT_EQ(Netns::open("/dev/null").error().code, EINVAL);
   EXPECT_EQ(Netns::open("/proc/self/ns/mnt").error().code, EINVAL);
   EXPECT_EQ(Netns::adopt(UniqueFd(::memfd_create("x", MFD_CLOEXEC))).error().code, EINVAL);
@@ -105,7 +106,7 @@ TEST(Namespaces, TheNamespaceOfAZombieCannotBeOpened) {
   EXPECT_EQ(netns_of(sandbox.pid()), 0U);
 }
 
-TEST(Namespaces, APidfdOfNobodyIsESRCH) {
+TEST(Namespaces, APidfdOfNoProcessIsESRCH) {
   Sandbox sandbox(0);
   const pid_t pid = sandbox.pid();
   sandbox.end();

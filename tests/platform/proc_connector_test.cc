@@ -43,7 +43,7 @@ bool reported(ProcConnector& connector, pid_t pid, int limit_ms) {
   return false;
 }
 
-TEST(ProcConnectorFacts, ItIsGrantedToEveryoneSince6_6AndToRootAloneBefore) {
+TEST(ProcConnectorFacts, IsPermittedToAllUsersSince6_6AndToRootBefore) {
   const auto connector = ProcConnector::open();
   if (since_6_6()) {
     EXPECT_TRUE(connector) << connector.error().text();
@@ -52,7 +52,7 @@ TEST(ProcConnectorFacts, ItIsGrantedToEveryoneSince6_6AndToRootAloneBefore) {
   }
 }
 
-TEST(ProcConnectorFacts, TheInitialNamespacesHearOfEveryExecWithTheHostsPid) {
+TEST(ProcConnectorFacts, TheInitialNamespacesReceiveEveryExecWithTheHostsPid) {
   auto connector = ProcConnector::open();
   Sandbox sandbox;
   sandbox.tell(Sandbox::Do::Exec);

@@ -58,7 +58,7 @@ int reuse_a_pid() {
   return second == 77 && after != 0 && after != before ? 0 : 5;
 }
 
-TEST(ProcFacts, TheFolderOfAReusedPidHasAnotherInodeInTheListing) {
+TEST(ProcFacts, TheFolderOfAReusedPidHasADifferentInode) {
   const Sandbox sandbox(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS, [] {
     const pid_t init = ::fork();
     if (init == 0) ::_exit(reuse_a_pid());
@@ -69,7 +69,7 @@ TEST(ProcFacts, TheFolderOfAReusedPidHasAnotherInodeInTheListing) {
   EXPECT_EQ(sandbox.answer(), 0) << "1: mount /proc, 2: clone3, 3-5: the inode";
 }
 
-TEST(ProcFacts, LoadavgTellsThatAPidWasGivenOut) {
+TEST(ProcFacts, LoadavgShowsTheLastPid) {
   const auto last = [] {
     const ProcDir proc;
     return procfs::parse_last_pid(read_text(AT_FDCWD, "/proc/loadavg", 128).value_or(""));
@@ -101,7 +101,7 @@ TEST(ProcFacts, AnotherUsersProcessHidesItsNamespacesButNotItsCgroup) {
   EXPECT_EQ(asker.answer(), 0);
 }
 
-TEST(ProcFacts, TheIdMapOfAnotherUserNamespaceIsAnother) {
+TEST(ProcFacts, TheIdMapDiffersBetweenUserNamespaces) {
   const Sandbox beside(0), below;
   const ProcDir proc;
   const auto own = proc.read(::getpid(), "uid_map");

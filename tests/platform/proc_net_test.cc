@@ -51,7 +51,7 @@ TEST_F(ProcNetFacts, ASocketThatIsOnlyMadeOrBoundIsNotInUse) {
   EXPECT_TRUE(in_use().none()) << "sockets made ahead must not look like the container's own";
 }
 
-TEST_F(ProcNetFacts, OneGoneAndOneComeLeaveTheCountersAsTheyWere) {
+TEST_F(ProcNetFacts, AReplacedListenerLeavesTheCountersUnchanged) {
   ASSERT_TRUE(counter);
   UniqueFd first = ns.listen({kLoopback4, 0});
   const auto before = in_use();
@@ -71,7 +71,7 @@ TEST(ProcNetLifetime, AnOpenFileOutlivesItsProcess) {
   EXPECT_EQ(*now, (SocketsInUse{1, 0}));
 }
 
-TEST_F(ProcNetFacts, APidThatIsElsewhereNowIsNotTakenForTheContainers) {
+TEST_F(ProcNetFacts, OpenFailsForAPidInAnotherNamespace) {
   struct stat st {};
   ASSERT_EQ(::stat(("/proc/" + std::to_string(ns.pid()) + "/ns/net").c_str(), &st), 0);
   EXPECT_TRUE(Sockstat::open(ns.pid(), st.st_ino));
@@ -112,7 +112,7 @@ TEST_F(ProcNetFacts, ATableOfManyRowsIsReadWhole) {
   EXPECT_EQ(table->listeners()->size(), open.size());
 }
 
-TEST_F(ProcNetFacts, EachNamespaceHasFilesOfItsOwn) {
+TEST_F(ProcNetFacts, NetFilesHaveAnInodePerNamespace) {
   const TestNetns other;
   const ProcDir proc;
   const auto of = [&](pid_t pid) { return proc.net_files(pid).value_or(0); };

@@ -56,7 +56,7 @@ TEST(UserNamespace, IsJoinedByASingleThreadedProcessOnly) {
             EINVAL);
 }
 
-TEST(UserNamespace, OnceJoinedThereIsNoWayBack) {
+TEST(UserNamespace, CannotBeLeftOnceJoined) {
   const TestNetns container;
   const UniqueFd userns = open_ns(container.pid(), "user");
   const UniqueFd own_userns = open_ns(::getpid(), "user");
@@ -87,7 +87,7 @@ TEST(UserNamespace, ANetworkNamespaceOfANestedOneIsEnteredFromTheOuterOne) {
   EXPECT_EQ(::kill(outer.answer(), SIGKILL), 0);
 }
 
-TEST(Socket, BelongsForLifeToTheNetworkNamespaceItWasMadeIn) {
+TEST(Socket, StaysInTheNetworkNamespaceWhereItWasMade) {
   UniqueFd socket;
   std::uint64_t before = 0;
   {

@@ -80,7 +80,7 @@ TEST_F(SockDiagFacts, AListenerThatWasShutDownLeavesTheDumpThoughItsFdIsOpen) {
   EXPECT_THAT(listeners(), IsEmpty());
 }
 
-TEST_F(SockDiagFacts, AnotherNamespaceIsNotSeen) {
+TEST_F(SockDiagFacts, ADumpDoesNotContainOtherNamespaces) {
   const TestNetns other;
   const UniqueFd there = other.listen({kLoopback4, 0});
   EXPECT_THAT(listeners(), IsEmpty());
@@ -94,7 +94,7 @@ TEST_F(SockDiagFacts, ADumpOfManyDatagramsIsComplete) {
   EXPECT_THAT(listeners(), testing::UnorderedElementsAreArray(wanted));
 }
 
-TEST_F(SockDiagFacts, TheDumpTellsTheCgroupThatMadeTheSocket) {
+TEST_F(SockDiagFacts, TheDumpContainsTheCgroupOfTheMaker) {
   const UniqueFd listener = ns.listen({kLoopback4, 0});
   const auto found = diag.listeners();
   ASSERT_TRUE(found && found->size() == 1);
@@ -121,7 +121,7 @@ TEST_F(SockDiagFacts, AnExactLookupWorksForIpv6) {
   EXPECT_EQ((*owner)->state, TCP_ESTABLISHED);
 }
 
-TEST_F(SockDiagFacts, AnIpv4LookupFindsAnIpv6SocketThatSpeaksIpv4) {
+TEST_F(SockDiagFacts, AnIpv4LookupFindsAnIpv6SocketWithAMappedAddress) {
   const UniqueFd listener = ns.listen({kLoopback4, 0});
   const UniqueFd client = ns.socket(AF_INET6, SOCK_STREAM);
   sockaddr_in6 mapped{};
@@ -135,7 +135,7 @@ TEST_F(SockDiagFacts, AnIpv4LookupFindsAnIpv6SocketThatSpeaksIpv4) {
   EXPECT_EQ((*owner)->state, TCP_ESTABLISHED);
 }
 
-TEST_F(SockDiagFacts, AClientThatClosedIsReportedWithoutInodeAndAsIfItWereRoots) {
+TEST_F(SockDiagFacts, AClosedClientHasNoInodeAndRootAsOwner) {
   const UniqueFd listener = ns.listen({kLoopback4, 0});
   UniqueFd client = ns.socket(AF_INET, SOCK_STREAM);
   connect_to(client, local_endpoint(listener));
@@ -187,7 +187,7 @@ TEST_F(SockDiagFacts, TheOldRequestDumpsBothFamiliesAtOnce) {
   EXPECT_THAT(families, UnorderedElementsAre(Family::V4, Family::V6));
 }
 
-TEST_F(SockDiagFacts, SomebodyElsesMessagesAreNotTakenForTheKernels) {
+TEST_F(SockDiagFacts, RejectsMessagesThatAreNotFromTheKernel) {
   UniqueFd victim = ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;

@@ -34,7 +34,7 @@ std::uint32_t events_now(int fd, std::uint32_t wanted) {
   return ::epoll_wait(epoll.get(), &got, 1, 0) == 1 ? got.events : 0U;
 }
 
-TEST_P(StreamFacts, WhatArrivedBeforeAResetCanStillBeRead) {
+TEST_P(StreamFacts, BytesBeforeAResetCanBeRead) {
   auto [ours, theirs] = tcp_pair(GetParam());
   write_all(theirs, "last words");
   reset(theirs);
@@ -45,7 +45,7 @@ TEST_P(StreamFacts, WhatArrivedBeforeAResetCanStillBeRead) {
 }
 
 /// Source: inet_getname in net/ipv4/af_inet.c (ENOTCONN in CLOSE)
-TEST_P(StreamFacts, OneWhosePeerHasResetHasNoPeerAnyMore) {
+TEST_P(StreamFacts, ASocketHasNoPeerAfterAReset) {
   auto [ours, theirs] = tcp_pair(GetParam());
   EXPECT_EQ(peer_endpoint(ours.get()), local_endpoint(theirs.get()));
   ::shutdown(theirs.get(), SHUT_WR);
@@ -56,7 +56,7 @@ TEST_P(StreamFacts, OneWhosePeerHasResetHasNoPeerAnyMore) {
   EXPECT_FALSE(peer_endpoint(ours.get()));
 }
 
-TEST_P(StreamFacts, WhatArrivedBeforeAResetCanStillBeSpliced) {
+TEST_P(StreamFacts, BytesBeforeAResetCanBeSpliced) {
   auto [ours, theirs] = tcp_pair(GetParam());
   write_all(theirs, "last words");
   reset(theirs);
@@ -76,7 +76,7 @@ TEST_P(StreamFacts, OnceAWriteHasReportedAResetReadingEndsLikeAFin) {
       << "so the relay must remember the reset";
 }
 
-TEST_P(StreamFacts, AResetIsReportedToWhoAsksForErrorsAlone) {
+TEST_P(StreamFacts, AResetIsReportedToAMaskOfErrorsOnly) {
   auto [ours, theirs] = tcp_pair(GetParam());
   EXPECT_EQ(events_now(ours.get(), EPOLLERR), 0U);
   reset(theirs);
@@ -93,7 +93,7 @@ TEST_P(StreamFacts, AFinIsNoHangUpUntilBothSidesHaveSentOne) {
   EXPECT_EQ(take_socket_error(ours.get()), 0);
 }
 
-TEST_P(StreamFacts, WritableCanMeanThatAllIsSent) {
+TEST_P(StreamFacts, ASocketCanBeWritableOnlyWhenAllIsSent) {
   auto [ours, theirs] = tcp_pair(GetParam());
   const std::string chunk(1 << 20, 'x');
   while (send_some(ours.get(), bytes_of(chunk)).moved()) {
@@ -110,7 +110,7 @@ TEST_P(StreamFacts, WritableCanMeanThatAllIsSent) {
 }
 
 /// Source: tcp_read_sock in net/ipv4/tcp.c.
-TEST_P(StreamFacts, ASpliceStopsAtUrgentDataAndTakesItForTheEnd) {
+TEST_P(StreamFacts, ASpliceReportsUrgentDataAsTheEnd) {
   auto [ours, theirs] = tcp_pair(GetParam());
   const int on = 1;
   ASSERT_EQ(::setsockopt(ours.get(), SOL_SOCKET, SO_OOBINLINE, &on, sizeof on), 0);
@@ -128,7 +128,7 @@ TEST_P(StreamFacts, ASpliceStopsAtUrgentDataAndTakesItForTheEnd) {
   EXPECT_EQ(events_now(ours.get(), EPOLLPRI) & EPOLLPRI, 0U);
 }
 
-TEST_P(StreamFacts, WhatIsAcceptedTakesUrgentDataAsItsListenerDoes) {
+TEST_P(StreamFacts, AcceptedSocketsInheritOobInline) {
   const UniqueFd listener = listen_on_loopback(GetParam());
   const int on = 1;
   ASSERT_EQ(::setsockopt(listener.get(), SOL_SOCKET, SO_OOBINLINE, &on, sizeof on), 0);
@@ -139,7 +139,7 @@ TEST_P(StreamFacts, WhatIsAcceptedTakesUrgentDataAsItsListenerDoes) {
   EXPECT_EQ(got.text, "!");
 }
 
-TEST_P(StreamFacts, WhatIsAcceptedHasSoReuseaddrAsItsListenerHad) {
+TEST_P(StreamFacts, AcceptedSocketsInheritSoReuseaddr) {
   const UniqueFd listener = listen_on_loopback(GetParam());
   const UniqueFd before = connect_to_port(*local_endpoint(listener.get()));
   const int on = 1;
@@ -172,7 +172,7 @@ TEST_P(StreamFacts, AHandshakeOnLoopbackIsOverWhenConnectReturns) {
   EXPECT_EQ(info_of(accepted).tcpi_segs_in, 1U) << "the answer to its SYN";
 }
 
-TEST_P(StreamFacts, ARefusalOnLoopbackIsThereWhenConnectReturns) {
+TEST_P(StreamFacts, ARefusalOnLoopbackIsPendingWhenConnectReturns) {
   const UniqueFd bound = new_socket(GetParam());
   const SockAddr any = to_sockaddr({IpAddress::loopback(GetParam()), 0});
   ASSERT_EQ(::bind(bound.get(), any.get(), any.length), 0);
@@ -226,7 +226,7 @@ TEST(PipeFacts, SplicingToAClosedSocketRaisesNoSignalThatMainDoesNotIgnore) {
   (void)std::signal(SIGPIPE, previous);
 }
 
-TEST(PipePoolTest, LendsNoMoreThanItsShareAndTakesBackOnlyEmptyPipes) {
+TEST(PipePoolTest, LeasesALimitedNumberAndReusesOnlyEmptyPipes) {
   PipePool pool;
   {
     std::vector<PipePool::Lease> leases;

@@ -55,7 +55,7 @@ TEST_P(UdpPortFacts, ASocketConnectedToItselfKeepsItsPortAndRefuses) {
   EXPECT_EQ(take_one(port).text, "after");
 }
 
-TEST_P(UdpPortFacts, NobodyCanShareAPortThatWasBoundWithoutReuse) {
+TEST_P(UdpPortFacts, APortBoundWithoutReuseCannotBeShared) {
   const UniqueFd port = bound(7000);
   const UniqueFd rival = ns.socket(address_family(GetParam()), SOCK_DGRAM);
   const int on = 1;
@@ -68,7 +68,7 @@ TEST_P(UdpPortFacts, NobodyCanShareAPortThatWasBoundWithoutReuse) {
   }
 }
 
-TEST_P(UdpPortFacts, ARefusalIsToldBeforeTheAnswersThatCameEarlier) {
+TEST_P(UdpPortFacts, ARefusalIsReportedBeforeEarlierAnswers) {
   UniqueFd server = bound();
   const UniqueFd client = connected(address_of(server));
   ASSERT_EQ(send_one(client, "?"), 0);
@@ -79,7 +79,7 @@ TEST_P(UdpPortFacts, ARefusalIsToldBeforeTheAnswersThatCameEarlier) {
   EXPECT_EQ(take_one(client).text, "answer");
 }
 
-TEST_P(UdpSockDiagFacts, ADumpOfUdpHasWhoHearsEverybodyAndNobodyElse) {
+TEST_P(UdpSockDiagFacts, ADumpOfUdpHasOnlyUnconnectedSockets) {
   const UniqueFd server = bound(7000);
   const UniqueFd client = connected(address_of(server));
   const UniqueFd unbound = ns.socket(address_family(GetParam()), SOCK_DGRAM);
@@ -93,7 +93,7 @@ TEST_P(UdpSockDiagFacts, ADumpOfUdpHasWhoHearsEverybodyAndNobodyElse) {
   EXPECT_EQ(found->front().inode, *socket_inode(server.get()));
 }
 
-TEST_P(UdpSockDiagFacts, AUdpLookupFindsWhoWouldGetTheAnswer) {
+TEST_P(UdpSockDiagFacts, AUdpLookupFindsTheReceiverOfTheAnswer) {
   const UniqueFd server = bound(7000);
   const UniqueFd client = connected(address_of(server));
   const UniqueFd free = bound();
@@ -108,7 +108,7 @@ TEST_P(UdpSockDiagFacts, AUdpLookupFindsWhoWouldGetTheAnswer) {
   EXPECT_FALSE(*owner);
 }
 
-TEST_P(UdpSockDiagFacts, TheEndOfAUdpSocketIsToldToTheGroup) {
+TEST_P(UdpSockDiagFacts, TheCloseOfAUdpSocketIsReportedToTheGroup) {
   DestroyEvents events(ns.socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG));
   UniqueFd server = bound(7000);
   const auto cookie = *socket_cookie(server.get());
@@ -120,7 +120,7 @@ TEST_P(UdpSockDiagFacts, TheEndOfAUdpSocketIsToldToTheGroup) {
   EXPECT_EQ(events.drain().cookies, std::vector{cookie});
 }
 
-TEST_P(UdpFacts, DatagramsSentTogetherArriveOneByOneWhereNobodyAsksForMore) {
+TEST_P(UdpFacts, DatagramsSentTogetherArriveOneByOneWithoutGro) {
   const UniqueFd server = bound();
   const UniqueFd client = connected(address_of(server));
   const std::string four = "aabbccd";
@@ -131,7 +131,7 @@ TEST_P(UdpFacts, DatagramsSentTogetherArriveOneByOneWhereNobodyAsksForMore) {
   for (const char* const one : {"aa", "bb", "cc", "d"}) EXPECT_EQ(take_one(server).text, one);
 }
 
-TEST_P(UdpFacts, AndTogetherWhereItDoes) {
+TEST_P(UdpFacts, DatagramsSentTogetherArriveTogetherWithGro) {
   const UniqueFd server = bound();
   receive_together(server.get());
   const UniqueFd client = connected(address_of(server));

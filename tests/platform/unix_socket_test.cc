@@ -89,7 +89,7 @@ TEST(UnixSocket, SurplusDescriptorsAreDroppedByTheKernel) {
   const UniqueFd close_it(received);
 }
 
-TEST(UnixSocket, AnEmptyMessageReadsLikeTheEndButCanBeAnswered) {
+TEST(UnixSocket, AnEmptyMessageIsReadLikeTheEndButCanBeAnswered) {
   SeqPacketPair pair;
   char byte = 0;
   ASSERT_EQ(::send(pair.ours.get(), &byte, 0, 0), 0);
@@ -102,7 +102,7 @@ TEST(UnixSocket, AnEmptyMessageReadsLikeTheEndButCanBeAnswered) {
   EXPECT_EQ(errno, EPIPE);
 }
 
-TEST(UnixSocket, ItsPathGetsTheSocketsOwnMode) {
+TEST(UnixSocket, ThePathGetsTheModeOfTheSocket) {
   const TempDir dir;
   const mode_t before = ::umask(0);
   const UniqueFd socket = unix_socket();

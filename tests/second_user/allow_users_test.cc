@@ -145,7 +145,7 @@ INSTANTIATE_TEST_SUITE_P(At, AllowUsers,
                                                     "127."}),
                          [](const auto& which) { return which.param.name; });
 
-TEST_P(AllowUsers, LetInWhomTheRuleNamesAndNobodyElse) {
+TEST_P(AllowUsers, AcceptsOnlyTheUsersThatTheRuleNames) {
   const Endpoint named = open(8080);
   const Endpoint other = open(8081);
   EXPECT_TRUE(named.address.text().starts_with(GetParam().address)) << named.text();
@@ -164,7 +164,7 @@ TEST_P(AllowUsers, LetInWhomTheRuleNamesAndNobodyElse) {
   EXPECT_EQ(forward_of(8081)["connections"]["refused"], 1);
 }
 
-TEST_P(AllowUsers, WhoIsRefusedIsCountedApartAndToldOnceASecondWithTheRemedy) {
+TEST_P(AllowUsers, CountsAndLogsRefusedClientsOnceASecondWithTheRemedy) {
   const Endpoint named = open(8080);
   const TimePoint began = loop_.now();
   for (int i = 0; i < 20; ++i) {

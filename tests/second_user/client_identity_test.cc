@@ -171,7 +171,7 @@ TEST_P(ClientIdentityTest, AnotherUserWhoSentAndClosedIsNotTakenForRoot) {
 
 /// A known cost of the rule. Kernels that keep the uid of a closed socket could avoid it, but then
 /// the same client would be accepted on one kernel and refused on another.
-TEST_P(ClientIdentityTest, OnesOwnClientThatSentAndClosedCannotBeTold) {
+TEST_P(ClientIdentityTest, RefusesAnOwnClientThatSentAndClosed) {
   UserProcess client(kDaemon);
   visit(client);
   EXPECT_EQ(client.close(), 0);
@@ -211,7 +211,7 @@ TEST_P(ClientIdentityTest, AnotherUserWhoseProcessIsGoneIsRefused) {
 /// The other user's connection waits in the backlog and is reset, and the victim's client gets the
 /// same port: the kernel now reports the victim as the owner of the addresses, while the bytes in
 /// the backlog are the other user's.
-TEST_P(ClientIdentityTest, APortTakenOverByTheUserDoesNotVouchForTheOneBefore) {
+TEST_P(ClientIdentityTest, RefusesAConnectionWhoseAddressesTheUserReuses) {
   UserProcess other(kOther);
   visit(other);
   const Port port_number = other.local_port();
@@ -267,7 +267,7 @@ TEST_P(ClientIdentityTest, WithoutRestrictionEverybodyIsLetIn) {
   expect_let_in();
 }
 
-TEST_P(ClientIdentityTest, AUserWhoIsNamedIsLetInAndNobodyElse) {
+TEST_P(ClientIdentityTest, AcceptsOnlyTheNamedUsers) {
   port.configure({.admission = {.allow_users = {kOther}}, .name = "test"});
   UserProcess stranger(kOther + 1);
   visit(stranger);
@@ -279,7 +279,7 @@ TEST_P(ClientIdentityTest, AUserWhoIsNamedIsLetInAndNobodyElse) {
 }
 
 /// At most one line a second, which names the forward and the setting that permits the client.
-TEST_P(ClientIdentityTest, WhoIsRefusedIsCountedApartAndToldWithTheRemedy) {
+TEST_P(ClientIdentityTest, CountsAndLogsRefusedClientsWithTheRemedy) {
   port.configure({.id = "f7", .name = "web:8080"});
   testing::internal::CaptureStderr();
   UserProcess foreign(kOther);

@@ -119,7 +119,7 @@ TEST_P(HeldPort, CannotBeBoundByAnotherUserWhileItsServerRestarts) {
 }
 
 /// Another socket has bound the port before the forward, without listening, so both can share it.
-TEST_P(HeldPort, ListensAtOnceSoThatWhoHadItBoundCannot) {
+TEST_P(HeldPort, PreventsAnEarlierBinderFromListening) {
   port.drain(Duration::zero());
   const UniqueFd before = new_socket(family);
   const int on = 1;

@@ -41,7 +41,7 @@ Outcome with_the_share_used_up() {
   PipePool pool;
   if (pool.lease() || pool.leased() != 0) return Outcome::LentASmallOne;
   others.clear();
-  for (std::size_t i = 0; i < PipePool::kRefusals; ++i) {
+  for (std::size_t i = 0; i < PipePool::kLeasesUntilRetry; ++i) {
     if (pool.lease()) return Outcome::LentASmallOne;  // it must not retry yet
   }
   const PipePool::Lease lease = pool.lease();

@@ -62,7 +62,7 @@ TEST(ReaderRights, FindsContainersBesideAProcessOfAnotherUserThatHangs) {
                       testing_support::Finder finder;
                       if (!finder.discovery.start()) return 1;
                       if (finder.wait_for(netns) == nullptr) return 2;
-                      return finder.reader.silences() == 0 ? 0 : 3;
+                      return finder.reader.timeouts() == 0 ? 0 : 3;
                     }),
             0)
       << "1: no start, 2: not found, 3: the other user's process was read";

@@ -86,13 +86,13 @@ TEST_P(UdpSenderTest, AnotherUsersAreRefused) {
   expect_refused();
 }
 
-TEST_P(UdpSenderTest, OnesOwnPortInAnotherUsersHandsIsRefused) {
+TEST_P(UdpSenderTest, RefusesAnotherUserOnTheSamePort) {
   UserProcess client(kDaemon);
   send_from(client, 40000);
   expect_let_in();
   ASSERT_EQ(client.close(), 0);
   UserProcess thief(kOther);
-  clock.advance(DatagramPort::kExamineAgain);
+  clock.advance(DatagramPort::kExamineInterval);
   send_from(thief, 40000);
   expect_refused();
   EXPECT_EQ(port.counters().active, 0U) << "nothing of the old flow is his either";
@@ -105,14 +105,14 @@ TEST_P(UdpSenderTest, ANewSocketOnTheSamePortIsAnotherClient) {
   send_from(client, 40000);  // closes the socket before
   expect_let_in();
   EXPECT_EQ(port.counters().total, 1U) << "it was not looked at again yet";
-  clock.advance(DatagramPort::kExamineAgain);
+  clock.advance(DatagramPort::kExamineInterval);
   ASSERT_EQ(client.send(), 0);
   expect_let_in();
   EXPECT_EQ(port.counters().total, 2U);
   EXPECT_EQ(port.counters().active, 1U);
 }
 
-TEST_P(UdpSenderTest, WhoeverGetsOnesOwnPortHearsNoAnswers) {
+TEST_P(UdpSenderTest, SendsNoAnswersToAnotherUserOnTheSamePort) {
   UserProcess client(kDaemon);
   send_from(client, 40000);
   Endpoint inside;
@@ -124,7 +124,7 @@ TEST_P(UdpSenderTest, WhoeverGetsOnesOwnPortHearsNoAnswers) {
   ASSERT_EQ(client.close(), 0);
   UserProcess thief(kOther);
   ASSERT_EQ(thief.connect(entry, 40000, Protocol::Udp), 0);
-  clock.advance(DatagramPort::kExamineAgain);
+  clock.advance(DatagramPort::kExamineInterval);
   ASSERT_EQ(send_one_to(target, "a secret", inside), 0);
   EXPECT_TRUE(until([&] { return port.counters().active == 0; }));
   EXPECT_EQ(port.counters().bytes_out, 0U);

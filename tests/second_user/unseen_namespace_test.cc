@@ -104,14 +104,14 @@ struct UnseenForAMomentTest : testing::Test {
   FinderBy<ManualClock> finder;
 };
 
-TEST_F(UnseenForAMomentTest, IsToldOfWhenItHasStayedSo) {
+TEST_F(UnseenForAMomentTest, IsReportedAfterAMinimumTime) {
   finder.start();
   const Process process = enter(netns);
   finder.discovery.hint();
   EXPECT_GE(time_until_listed(process), kStays);
 }
 
-TEST_F(UnseenForAMomentTest, IsNotToldOfWhenItWasSoTwiceForAMoment) {
+TEST_F(UnseenForAMomentTest, IsNotReportedAfterShortAppearances) {
   finder.start();
   for (int time = 0; time < 3; ++time) {
     Process process = enter(netns);
@@ -151,7 +151,7 @@ class DockerCgroup {
 };
 
 /// As with `docker run --user`: the namespace is root's, and can be seen but not entered.
-TEST_F(UnseenForAMomentTest, IsToldOfAtOnceWhenRootsEngineMadeIt) {
+TEST_F(UnseenForAMomentTest, IsReportedAtOnceWhenRootsEngineMadeIt) {
   finder.start();
   ASSERT_EQ(::seteuid(0), 0);
   const DockerCgroup cgroup;

@@ -16,12 +16,14 @@ namespace portfwd::testing_support {
 class SocketTap final : public SocketSource {
  public:
   explicit SocketTap(int type = SOCK_STREAM) : type_(type) {}
-  [[nodiscard]] UniqueFd take(Family family) override {
+  [[nodiscard]] UniqueFd acquire(Family family) override {
     return dry_ ? UniqueFd() : tuned_socket(family);
   }
-  void await(Family family, SocketTaker& taker) override { takers_.emplace_back(family, &taker); }
-  void withdraw(SocketTaker& taker) noexcept override {
-    std::erase_if(takers_, [&](const auto& waiting) { return waiting.second == &taker; });
+  void await(Family family, SocketWaiter& waiter) override {
+    takers_.emplace_back(family, &waiter);
+  }
+  void withdraw(SocketWaiter& waiter) noexcept override {
+    std::erase_if(takers_, [&](const auto& waiting) { return waiting.second == &waiter; });
   }
 
   void run_dry() { dry_ = true; }
@@ -36,9 +38,9 @@ class SocketTap final : public SocketSource {
   /// Fails all requests that are waiting now.
   void fail_with(int error) {
     for (auto left = takers_.size(); left > 0; --left) {
-      SocketTaker* taker = takers_.front().second;
+      SocketWaiter* waiter = takers_.front().second;
       takers_.pop_front();
-      taker->on_socket(std::unexpected(Error{error, "socket"}));
+      waiter->on_socket(std::unexpected(Error{error, "socket"}));
     }
   }
 
@@ -53,7 +55,7 @@ class SocketTap final : public SocketSource {
   }
 
   int type_;
-  std::deque<std::pair<Family, SocketTaker*>> takers_;
+  std::deque<std::pair<Family, SocketWaiter*>> takers_;
   bool dry_ = false;
 };
 

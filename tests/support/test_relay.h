@@ -14,12 +14,12 @@ namespace portfwd::testing_support {
 
 class LocalSockets final : public SocketSource {
  public:
-  UniqueFd take(Family family) override {
+  UniqueFd acquire(Family family) override {
     return UniqueFd(
         ::socket(address_family(family), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   }
-  void await(Family, SocketTaker&) override { ADD_FAILURE() << "take() always has one"; }
-  void withdraw(SocketTaker&) noexcept override {}
+  void await(Family, SocketWaiter&) override { ADD_FAILURE() << "take() always has one"; }
+  void withdraw(SocketWaiter&) noexcept override {}
 };
 
 struct TestRelay {

@@ -41,7 +41,7 @@ class SystemBrokerLoss : public SystemTest {
   int failures() { return json({"status"}).at("broker_failures"); }
 };
 
-TEST_F(SystemBrokerLoss, LiveConnectionsGoOnAndNewOnesWorkAgain) {
+TEST_F(SystemBrokerLoss, KeepsConnectionsAndAcceptsNewOnes) {
   start();
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
@@ -59,7 +59,7 @@ TEST_F(SystemBrokerLoss, LiveConnectionsGoOnAndNewOnesWorkAgain) {
   EXPECT_EQ(forward_of(8080)["connections"]["failed"], 0);
 }
 
-TEST_F(SystemBrokerLoss, WhoWaitsForItsAnswerWhenItDiesIsServedByTheNext) {
+TEST_F(SystemBrokerLoss, ServesWaitingClientsThroughTheNextBroker) {
   start();
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
@@ -140,7 +140,7 @@ struct Wrong {
 
 class SystemWrongBroker : public SystemBrokerLoss, public testing::WithParamInterface<Wrong> {};
 
-TEST_P(SystemWrongBroker, IsSurvivedToldOnceAndTriedAgainAtLeisure) {
+TEST_P(SystemWrongBroker, IsLoggedOnceAndRetriedAtALowRate) {
   std::optional<FakeBroker> fake(std::in_place, file("fake"), GetParam().script);
   const Box box;
   ASSERT_EQ(box.open(8080), 0);

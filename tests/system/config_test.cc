@@ -39,7 +39,7 @@ class SystemConfig : public SystemTest {
   UniqueFd client_;
 };
 
-TEST_F(SystemConfig, AFileThatIsSavedAppliesByItselfAndConnectionsGoOn) {
+TEST_F(SystemConfig, AppliesASavedFileAndKeepsConnections) {
   configure("");
   start_with_a_client();
   save("portfwd/config.toml", "[ports]\nexclude = [9090]\n[host]\nlinger = \"1s\"\n");
@@ -67,7 +67,7 @@ TEST_F(SystemConfig, FoldersAndFilesThatAppearLaterAreNoticed) {
   EXPECT_TRUE(wait_for_removed(9090, 2));
 }
 
-TEST_F(SystemConfig, ALinkIsFollowedToWhatItLeadsTo) {
+TEST_F(SystemConfig, WatchesTheTargetOfALink) {
   fs::create_directories(file("dotfiles"));
   fs::create_directories(file("portfwd"));
   std::ofstream(file("dotfiles/portfwd.toml")) << "";
@@ -96,7 +96,7 @@ TEST_F(SystemConfig, NoticesAFolderLinkThatIsSwitched) {
   EXPECT_TRUE(echoes(client_, "still here"));
 }
 
-TEST_F(SystemConfig, ABrokenFileLeavesTheOldOneInForceUntilItIsMended) {
+TEST_F(SystemConfig, KeepsTheOldSettingsWhileAFileHasErrors) {
   configure("[ports]\non_auto_forward = \"silent\"\n");
   start_with_a_client();
   save("portfwd/config.toml", "[ports]\nexclude = 9090\n[hots]\n");
@@ -110,7 +110,7 @@ TEST_F(SystemConfig, ABrokenFileLeavesTheOldOneInForceUntilItIsMended) {
   EXPECT_EQ(json({"status"}).at("configuration_errors").size(), 0U);
 }
 
-TEST_F(SystemConfig, ReportsWhatIsNoFileAndWaitsForNone) {
+TEST_F(SystemConfig, ReportsPipesAndDevicesWithoutBlocking) {
   configure("");
   start_with_a_client();
   fs::create_directories(file("portfwd/config.d"));
@@ -134,7 +134,7 @@ TEST_F(SystemConfig, RejectsAFolderInPlaceOfTheFile) {
   }
 }
 
-TEST_F(SystemConfig, WhatAPersonHasReadIsNotReadAgain) {
+TEST_F(SystemConfig, DoesNotReloadAgainAfterAManualReload) {
   configure("");
   start();
   save("portfwd/config.toml", "[ports]\nexclude = [1]\n");
@@ -145,7 +145,7 @@ TEST_F(SystemConfig, WhatAPersonHasReadIsNotReadAgain) {
   EXPECT_EQ(lines_with("configuration reloaded"), 2);
 }
 
-TEST_F(SystemConfig, ADeclaredForwardServesThoseWhoCameBeforeItsContainer) {
+TEST_F(SystemConfig, HoldsClientsOfADeclaredForwardUntilItsContainerStarts) {
   configure("[[forward]]\ncontainer = \"shop\"\ntarget = \"8080\"\nhost_port = 18080\n");
   start();
   const UniqueFd early = connect_to_port({kV4, 18080});
@@ -182,7 +182,7 @@ TEST_F(SystemConfig, RulesSeeTheProgramAndTheContainer) {
   EXPECT_EQ(container_of(box_.pid())["state"], "ignored");
 }
 
-TEST_F(SystemConfig, AProgramThatAsksForItIsLeftAloneUnlessARuleSaysOtherwise) {
+TEST_F(SystemConfig, IgnoresAProgramThatOptsOutUnlessARuleNamesIt) {
   configure("");
   start();
   const Program asks(

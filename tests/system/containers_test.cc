@@ -22,7 +22,7 @@ class SystemContainers : public SystemTest {
   }
 };
 
-TEST_F(SystemContainers, OneInAnotherIsAContainerOfItsOwn) {
+TEST_F(SystemContainers, TreatsANestedContainerAsAnother) {
   start();
   const Box outer;
   const Box inner = Box::nested_in(outer);
@@ -35,7 +35,7 @@ TEST_F(SystemContainers, OneInAnotherIsAContainerOfItsOwn) {
   EXPECT_EQ(greeting({kV6, 9090}), "9090 here\n");
 }
 
-TEST_F(SystemContainers, KeepsItsNameWhenItsProgramCallsItselfOtherwiseAfterItsFirstPort) {
+TEST_F(SystemContainers, KeepsItsNameWhenItsProgramIsRenamedAfterItsFirstPort) {
   start();
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
@@ -65,7 +65,7 @@ TEST_F(SystemContainers, ListenersOfAllItsProcessesCount) {
   EXPECT_EQ(forward_of(8081)["process"], "helper");
 }
 
-TEST_F(SystemContainers, TheEndOfItsFirstProcessIsNotItsEnd) {
+TEST_F(SystemContainers, SurvivesTheExitOfItsFirstProcess) {
   start();
   Box first;
   Box second = Box::beside(first);
@@ -124,7 +124,7 @@ TEST_F(SystemContainers, MayBeAttachedByPidAndForgotten) {
   EXPECT_TRUE(wait_for_added(8080, 2));
 }
 
-TEST_F(SystemContainers, OneWithoutProcessesMayBeAttachedByItsPathUntilThatIsGone) {
+TEST_F(SystemContainers, KeepsANamespaceAttachedByPathUntilThePathIsRemoved) {
   start();
   Box box;
   const std::string path = file("space");
@@ -161,7 +161,7 @@ struct Refused {
   std::string word;
 };
 
-TEST_F(SystemContainers, WhatCannotBeAttachedIsSaidInOneLine) {
+TEST_F(SystemContainers, RejectsAnAttachInOneLine) {
   start();
   const std::vector<Refused> all{
       {{"attach", "--pid", "4194304"}, "no such process"},

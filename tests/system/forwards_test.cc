@@ -55,7 +55,7 @@ int set_lo(BoxInside&, const BoxArgument& a) {
   return ::ioctl(fd.get(), SIOCSIFFLAGS, &lo) == 0 ? 0 : errno;
 }
 
-TEST_F(SystemForwards, APortThatOpensIsToldAndReachableOnBothLoopbacks) {
+TEST_F(SystemForwards, AnnouncesAPortAndServesItOnBothLoopbacks) {
   start();
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
@@ -92,7 +92,7 @@ TEST_F(SystemForwards, PortsThatWereOpenBeforeTheStartCount) {
   EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
 }
 
-TEST_F(SystemForwards, WhatOneLookShowsIsOneBatch) {
+TEST_F(SystemForwards, AnnouncesThePortsOfOnePollAsOneBatch) {
   const Box box;
   for (const Port port : std::array<Port, 3>{8080, 8081, 8082}) ASSERT_EQ(box.open(port), 0);
   start();
@@ -118,7 +118,7 @@ TEST_F(SystemForwards, APortThatClosesLingersAndIsThenRemoved) {
   EXPECT_EQ(forward_of(8080), nullptr);
 }
 
-TEST_F(SystemForwards, AServerThatRestartsKeepsItsForwardAndServesWhoWaited) {
+TEST_F(SystemForwards, HoldsClientsWhileAServerRestarts) {
   configure("[host]\nlinger = \"10s\"\nhold = \"10s\"\n");
   start();
   const Box box;
@@ -247,7 +247,7 @@ TEST_F(SystemForwards, ExplainsThatAContainerWasDetached) {
       << why.dump(1);
 }
 
-TEST_F(SystemForwards, TellsApartContainersOfOneName) {
+TEST_F(SystemForwards, DistinguishesContainersOfOneName) {
   start();
   const Box one;
   const Box two;
@@ -294,7 +294,7 @@ TEST_F(SystemForwards, ATakenPortMovesAndItsHolderIsNamed) {
   EXPECT_TRUE(refused({kV4, 8080})) << "both or neither";
 }
 
-TEST_F(SystemForwards, APortThatIsNeverFreeIsAConflictUntilItIs) {
+TEST_F(SystemForwards, StaysInConflictUntilAPortIsFree) {
   configure("[host]\nfallback_range = \"20000-20000\"\n");
   UniqueFd taken = listen_at({kV4, 8080});
   const UniqueFd fallback = listen_at({kV4, 20000});
@@ -332,7 +332,7 @@ TEST_F(SystemForwards, AForwardByHandWaitsAndServesAndMayBeEnded) {
   EXPECT_TRUE(refused({kV4, 19000}));
 }
 
-TEST_F(SystemForwards, AnEndedOneStaysAwayUntilItsListenerHasGoneAndComeBack) {
+TEST_F(SystemForwards, KeepsAnEndedForwardAwayUntilItsListenerReturns) {
   configure("[host]\nlinger = \"0s\"\n");
   start();
   const Box box;
@@ -348,7 +348,7 @@ TEST_F(SystemForwards, AnEndedOneStaysAwayUntilItsListenerHasGoneAndComeBack) {
   EXPECT_TRUE(wait_for_added(8080, 2));
 }
 
-TEST_F(SystemForwards, OneForAContainerThatComesLaterHoldsItsPort) {
+TEST_F(SystemForwards, HoldsThePortOfAForwardWithoutContainer) {
   start();
   ASSERT_EQ(ctl({"forward", "later", "9000", "--allow-missing"}).status, 0);
   EXPECT_EQ(forward_of(9000)["state"], "waiting");
@@ -362,7 +362,7 @@ TEST_F(SystemForwards, OneForAContainerThatComesLaterHoldsItsPort) {
   EXPECT_EQ(forward_of(9000)["container"]["name"], "later");
 }
 
-TEST_F(SystemForwards, OneThatIsTiedToItsCallersConnectionEndsWithIt) {
+TEST_F(SystemForwards, EndsAForwardWithItsCallersConnection) {
   start();
   const Box box;
   ASSERT_TRUE(wait_for_container(box.pid()));

@@ -128,7 +128,7 @@ TEST_F(SystemHostile, ClaimsAboutHostNameAndEngineAreShownHarmlessly) {
   expect_harmless_everywhere();
 }
 
-TEST_F(SystemHostile, WhatPeopleNameIsShownHarmlessly) {
+TEST_F(SystemHostile, ShowsNamesFromUsersHarmlessly) {
   start();
   const Box box;
   ASSERT_TRUE(wait_for_container(box.pid()));

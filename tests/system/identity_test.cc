@@ -63,7 +63,7 @@ class SystemIdentity : public SystemTest {
   }
 };
 
-TEST_F(SystemIdentity, AnOrderlyRestartKeepsIdsAndGoesOnWithTheNumbers) {
+TEST_F(SystemIdentity, KeepsIdsAndNumbersAcrossAnOrderlyRestart) {
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
   start();
@@ -101,7 +101,7 @@ TEST_F(SystemIdentity, AnOrderlyRestartKeepsIdsAndGoesOnWithTheNumbers) {
   EXPECT_THAT(forward_of(8081)["id"], testing::Not(AnyOf(forward["id"], kept["id"])));
 }
 
-TEST_F(SystemIdentity, ItIsSoAfterSIGKILLAndAGapIsTold) {
+TEST_F(SystemIdentity, KeepsIdsAcrossSIGKILLAndEmitsAGap) {
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
   start();
@@ -125,7 +125,7 @@ TEST_F(SystemIdentity, ItIsSoAfterSIGKILLAndAGapIsTold) {
 }
 
 /// Kills the daemon repeatedly, at different moments, also before anything is on the disk.
-TEST_F(SystemIdentity, NeitherANumberNorAnIdIsEverGivenOutTwice) {
+TEST_F(SystemIdentity, NeverReusesANumberOrAnId) {
   std::set<std::uint64_t> numbers;
   std::map<std::string, std::string> forwards;  // container and target of each id
   std::map<std::string, pid_t> containers;
@@ -161,7 +161,7 @@ TEST_F(SystemIdentity, NeitherANumberNorAnIdIsEverGivenOutTwice) {
   EXPECT_GE(numbers.size(), 12U);
 }
 
-TEST_F(SystemIdentity, AContainerThatEndedMeanwhileIsToldOf) {
+TEST_F(SystemIdentity, ReportsAContainerThatEndedMeanwhile) {
   Box box;
   ASSERT_EQ(box.open(8080), 0);
   start();
@@ -180,7 +180,7 @@ TEST_F(SystemIdentity, AContainerThatEndedMeanwhileIsToldOf) {
 }
 
 /// As after a reboot, which removes the runtime folder.
-TEST_F(SystemIdentity, WithoutItsNumbersItIsAnotherInstance) {
+TEST_F(SystemIdentity, StartsANewInstanceWithoutItsNumbers) {
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
   start();

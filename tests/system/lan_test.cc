@@ -12,7 +12,7 @@ class SystemLan : public SystemTest {
   OtherMachine other;
 };
 
-TEST_F(SystemLan, AForwardThatMayBeReachedFromOtherMachinesIs) {
+TEST_F(SystemLan, IsReachableFromOtherMachinesIfPermitted) {
   configure("[host]\nbind = \"0.0.0.0\"\nallow_remote = true\n");
   start();
   const Box box;
@@ -40,7 +40,7 @@ TEST_F(SystemLan, ARuleOpensOnePortAndNoOther) {
   EXPECT_EQ(forward_of(8081)["host_address"], "127.0.0.1");
 }
 
-TEST_F(SystemLan, OneByHandNeedsTheConfigurationsWord) {
+TEST_F(SystemLan, RejectsARemoteBindUnlessConfigured) {
   start();
   const Box box;
   ASSERT_TRUE(wait_for_container(box.pid()));
@@ -57,7 +57,7 @@ TEST_F(SystemLan, OneByHandNeedsTheConfigurationsWord) {
 }
 
 /// One forward with a container, and one that waits for its container.
-TEST_F(SystemLan, OneByHandIsWithdrawnWithTheConfigurationsWord) {
+TEST_F(SystemLan, WithdrawsARemoteBindThatIsNoLongerConfigured) {
   configure("[host]\nallow_remote = true\n");
   start();
   const Box box;

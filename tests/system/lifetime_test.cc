@@ -19,7 +19,7 @@ class SystemLifetime : public SystemTest {
   }
 };
 
-TEST_F(SystemLifetime, AWrongOptionIsOneLineAndStatus2) {
+TEST_F(SystemLifetime, RejectsAWrongOptionWithOneLineAndStatus2) {
   expect_one_line(run({PORTFWD_PATH, "--nonsense"}), 2, "--nonsense");
   expect_one_line(run({PORTFWD_PATH, "-x"}), 2, "-x");
   expect_one_line(run({PORTFWD_PATH, "--config"}), 2, "--config");
@@ -88,7 +88,7 @@ TEST_F(SystemLifetime, SaysSoWhenItHasTooFewDescriptorsToStart) {
   EXPECT_EQ(ended(), 0) << "it hears signals";
 }
 
-TEST_F(SystemLifetime, ASecondOneOnTheBusSaysSoAndEndsWithStatus4) {
+TEST_F(SystemLifetime, ExitsWithStatus4IfAnotherDaemonOwnsTheName) {
   start();
   expect_one_line(run({PORTFWD_PATH}), 4, "another portfwd owns org.portfwd1");
   EXPECT_EQ(ctl({"status"}).status, 0);
@@ -115,7 +115,7 @@ TEST_F(SystemLifetime, IgnoresSignalsThatMeanNothingToIt) {
 }
 
 /// Also after a restart: clients that start when the unit is ready find their ports.
-TEST_F(SystemLifetime, IsReadyWhenWhatWasOpenIsForwarded) {
+TEST_F(SystemLifetime, IsReadyWhenOpenPortsAreForwarded) {
   std::vector<std::unique_ptr<Box>> boxes;
   for (Port port = 8080; port < 8085; ++port) {
     boxes.push_back(std::make_unique<Box>());
@@ -131,7 +131,7 @@ TEST_F(SystemLifetime, IsReadyWhenWhatWasOpenIsForwarded) {
   }
 }
 
-TEST_F(SystemLifetime, AskedToEndItDrainsFirst) {
+TEST_F(SystemLifetime, DrainsAtTheFirstSIGTERM) {
   configure("[host]\ndrain = \"9s\"\n");
   start();
   const Box box;
@@ -154,7 +154,7 @@ TEST_F(SystemLifetime, AskedToEndItDrainsFirst) {
   EXPECT_EQ(ended(), 0);
 }
 
-TEST_F(SystemLifetime, AskedTwiceItEndsAtOnce) {
+TEST_F(SystemLifetime, ExitsAtOnceAtTheSecondSIGTERM) {
   configure("[host]\ndrain = \"60s\"\n");
   start();
   const Box box;
@@ -196,7 +196,7 @@ TEST_F(SystemLifetime, AConfigurationWithMistakesLeavesTheOldOneInForce) {
   EXPECT_TRUE(told("PortAdded", 8081).empty());
 }
 
-TEST_F(SystemLifetime, KilledItLeavesNothingBehindAndStartsAnew) {
+TEST_F(SystemLifetime, LeavesNothingBehindWhenKilled) {
   start();
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
@@ -211,7 +211,7 @@ TEST_F(SystemLifetime, KilledItLeavesNothingBehindAndStartsAnew) {
   EXPECT_EQ(greeting({kV4, 8080}), "8080 here\n");
 }
 
-TEST_F(SystemLifetime, AManagerThatDoesNotListenHoldsNothingUp) {
+TEST_F(SystemLifetime, DoesNotBlockOnASilentManager) {
   start();
   manager_listens_ = false;
   for (int i = 1; i <= 25; ++i) {  // each changes the status; the manager's queue holds ten

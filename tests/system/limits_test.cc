@@ -94,7 +94,7 @@ TEST_F(SystemLimits, GivesMemoryBackAfterHundredsOfContainers) {
 }
 #endif
 
-TEST_F(SystemLimits, APortThatOpensAndClosesAThousandTimesASecondCostsWhatWasPromised) {
+TEST_F(SystemLimits, LimitsTheCostOfAPortThatFlapsAThousandTimesASecond) {
   start();
   const Box quiet;
   ASSERT_EQ(quiet.open(8080), 0);
@@ -144,7 +144,7 @@ TEST_F(SystemLimits, WithoutDescriptorsConnectionsWaitAndAreServedLater) {
   EXPECT_TRUE(until([&] { return json({"status"})["descriptor_shortage"] == "none"; }));
 }
 
-TEST_F(SystemLimits, OneThatHasTakenMostDescriptorsLeavesSomeToTheOthersAndToDetection) {
+TEST_F(SystemLimits, ReservesDescriptorsForOthersAndForDetection) {
   start({"prlimit", "--nofile=1024:1024", PORTFWD_PATH});
   const Box busy;
   ASSERT_EQ(busy.open(8080), 0);
@@ -209,7 +209,7 @@ TEST_F(SystemLimits, SaysWhatIsWrongWhenThereIsNoDescriptorForAContainer) {
   }
 }
 
-TEST_F(SystemLimits, AForwardForWhichNoDescriptorIsLeftIsRefusedForWhatItIs) {
+TEST_F(SystemLimits, RejectsAForwardWithTheReasonWhenDescriptorsAreUsedUp) {
   start({"prlimit", "--nofile=64:64", PORTFWD_PATH});
   Said said{};
   for (int port = 18000; port < 18064 && said.status == 0; ++port) {

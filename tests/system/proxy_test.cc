@@ -50,7 +50,7 @@ frontend told
   std::unique_ptr<Program> server_;
 };
 
-TEST_P(SystemProxyProtocol, TheServerIsToldTheClientsAddressesOnTheHost) {
+TEST_P(SystemProxyProtocol, SendsTheClientsAddressToTheServer) {
   configure("[[rule]]\nports = [8080]\nproxy_protocol = \"" + std::string(GetParam().version) +
             "\"\n");
   start();

@@ -71,7 +71,7 @@ class SystemRestart : public SystemTest {
   Timer next_restart_{loop_, [this] { restart(); }};
 };
 
-TEST_F(SystemRestart, NobodyIsRefusedWhoCouldWait) {
+TEST_F(SystemRestart, HoldsEveryClientWhileTheServerIsDown) {
   configure("[host]\nlinger = \"30s\"\nhold = \"30s\"\n");
   start();
   ASSERT_EQ(box_.open(kPort), 0);

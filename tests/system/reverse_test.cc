@@ -99,7 +99,7 @@ TEST_F(SystemReverse, WithoutAServiceOnTheHostTheClientIsReset) {
   EXPECT_TRUE(until([&] { return forward_of(5432)["connections"]["failed"] == 1; }));
 }
 
-TEST_F(SystemReverse, ItEndsWithTheContainerAndComesBackWithTheNextOfThatName) {
+TEST_F(SystemReverse, ReopensInTheNextContainerOfTheName) {
   const UniqueFd service = listen_at({kV4, 15432});
   start();
   ASSERT_EQ(ctl({"forward", "shop", "5432:15432", "--reverse"}).status, 1) << "it is not there";
@@ -123,7 +123,7 @@ TEST_F(SystemReverse, ItEndsWithTheContainerAndComesBackWithTheNextOfThatName) {
   }
 }
 
-TEST_F(SystemReverse, OfOneWhoseContainerIsAwayItIsSaidWhatWouldBringIt) {
+TEST_F(SystemReverse, ExplainsAForwardWhoseContainerIsAway) {
   configure(
       "[[forward]]\ncontainer = \"db\"\ntarget = \"3306\"\nhost_port = 13306\n"
       "direction = \"reverse\"\n");
@@ -144,7 +144,7 @@ TEST_F(SystemReverse, OfOneWhoseContainerIsAwayItIsSaidWhatWouldBringIt) {
   EXPECT_EQ(declared["decision"], "declared at " + file("portfwd/config.toml") + ":1");
 }
 
-TEST_F(SystemReverse, AHostPortThatMeansTwoForwardsNamesBoth) {
+TEST_F(SystemReverse, ReportsBothForwardsOfAnAmbiguousHostPort) {
   start();
   ASSERT_EQ(ctl({"forward", "shop", "5432:16432", "--reverse", "--allow-missing"}).status, 0);
   const Said in = ctl({"forward", "shop", "5433:16432", "--allow-missing"});
@@ -159,7 +159,7 @@ TEST_F(SystemReverse, AHostPortThatMeansTwoForwardsNamesBoth) {
   EXPECT_EQ(json({"list"}).size(), 2U) << "and ended none";
 }
 
-TEST_F(SystemReverse, AnEndedOneLeavesThePortToTheContainer) {
+TEST_F(SystemReverse, FreesThePortInsideWhenItEnds) {
   start();
   const Box box;
   forward(box);
@@ -202,7 +202,7 @@ TEST_F(SystemReverse, TheConfigurationMayDeclareOne) {
   EXPECT_EQ(connect_inside(box, kInside4), ECONNREFUSED);
 }
 
-TEST_F(SystemReverse, TheAddressesAreNotForTheAskerToChoose) {
+TEST_F(SystemReverse, RejectsAddressesInARequest) {
   start();
   const Said said = ctl({"forward", "shop", "5432", "--reverse", "--bind", "::1"});
   EXPECT_EQ(said.status, 1);

@@ -69,7 +69,7 @@ int write_over_environment(BoxInside&, const BoxArgument& argument) {
   return 0;
 }
 
-TEST_F(SystemState, AnOptOutHoldsInTheNextLifeThoughATitleIsInItsPlace) {
+TEST_F(SystemState, KeepsAnOptOutAcrossARestartWhenATitleReplacesIt) {
   const auto text = [](std::string_view words) {
     BoxArgument argument;
     words.copy(argument.text.data(), argument.text.size() - 1);
@@ -141,7 +141,7 @@ TEST_F(SystemState, KeepsAFileOfANewerVersionAndTellsSo) {
 }
 
 /// A file takes the place of the folder, so that not even root can write there.
-TEST_F(SystemState, TellsThatNothingIsSavedUntilItIsAndReloadTriesAtOnce) {
+TEST_F(SystemState, ReportsAFailedSaveAndRetriesAtReload) {
   start();
   EXPECT_EQ(json({"status"}).at("state_file"), "ok");
   std::ofstream(file("state")) << "in the way";
@@ -157,7 +157,7 @@ TEST_F(SystemState, TellsThatNothingIsSavedUntilItIsAndReloadTriesAtOnce) {
   EXPECT_EQ(lines_with("cannot write"), 1) << daemon_->err();
 }
 
-TEST_F(SystemState, AForwardByHandThatIsToBeKeptIsThereAgain) {
+TEST_F(SystemState, RestoresAPersistentForward) {
   start();
   Box box;
   ASSERT_EQ(ctl({"attach", "--pid", std::to_string(box.pid()), "--name", "shop"}).status, 0);
@@ -211,7 +211,7 @@ TEST_F(SystemState, AKeptForwardWhoseHostPortIsTakenIsAConflictUntilItIsFree) {
   EXPECT_TRUE(until([&] { return forward_of(9000)["state"] == "waiting"; }));
 }
 
-TEST_F(SystemState, WhatEndsWithItsCallerCanNotBeKept) {
+TEST_F(SystemState, RejectsPersistWithWhileConnected) {
   start();
   const auto made = bus().manager("Forward", "ssa{sv}", "shop", "9000", 3, "persist", "b", 1,
                                   "while_connected", "b", 1, "allow_missing", "b", 1);
@@ -226,7 +226,7 @@ struct Step {
 
 class SystemStateStep : public SystemState, public testing::WithParamInterface<Step> {};
 
-TEST_P(SystemStateStep, KilledThenItLeavesTheOldStateOrTheNewOne) {
+TEST_P(SystemStateStep, LeavesTheOldOrTheNewStateWhenKilled) {
   const Box box;
   ASSERT_EQ(box.open(8080), 0);
   start();

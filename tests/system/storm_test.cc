@@ -45,7 +45,7 @@ struct SystemStorm : SystemTest {
   int connections() { return forward_of(8080)["connections"]["total"]; }
 };
 
-TEST_F(SystemStorm, OnOneForwardLeavesTimeForEverybodyElse) {
+TEST_F(SystemStorm, DoesNotDelayOtherForwards) {
   start();
   const Box stormy;
   ASSERT_EQ(stormy.open(8080), 0);

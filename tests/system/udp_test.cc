@@ -23,7 +23,7 @@ class SystemUdp : public SystemTest {
   }
 };
 
-TEST_F(SystemUdp, WhatIsBoundInsideIsForwardedIfAskedFor) {
+TEST_F(SystemUdp, ForwardsABoundSocketIfConfigured) {
   configure("[detect]\nudp = true\n");
   start();
   const Box box;
@@ -48,7 +48,7 @@ TEST_F(SystemUdp, WhatIsBoundInsideIsForwardedIfAskedFor) {
   EXPECT_EQ(json({"explain", "8053/udp"})["protocol"], "udp");
 }
 
-TEST_F(SystemUdp, ItIsNotByDefault) {
+TEST_F(SystemUdp, IsNotDetectedByDefault) {
   start();
   const Box box;
   ASSERT_EQ(box.open_datagrams({kV4, 8053}), 0);
@@ -72,7 +72,7 @@ TEST_F(SystemUdp, TcpAndUdpOfOneNumberAreTwoForwardsAtOneHostPort) {
   EXPECT_EQ(echo(datagrams_to({kV4, 8080}), "both"), "both");
 }
 
-TEST_F(SystemUdp, AForwardByHandWaitsForWhatIsToCome) {
+TEST_F(SystemUdp, KeepsAManualForwardWaitingForItsServer) {
   configure("[host]\nhold = \"0s\"\n");
   start();
   const Box box;

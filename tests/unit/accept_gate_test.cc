@@ -40,14 +40,14 @@ struct AcceptGateTest : testing::Test {
   Listener busy{gate}, quiet{gate};
 };
 
-TEST_F(AcceptGateTest, WithEnoughOfThemEverybodyIsAdmitted) {
+TEST_F(AcceptGateTest, AdmitsAllWithEnoughDescriptors) {
   busy.member.accepted(383);
   EXPECT_TRUE(busy.listens && quiet.listens);
   EXPECT_EQ(gate.shortage(), Shortage::None);
   EXPECT_EQ(shortages, 0);
 }
 
-TEST_F(AcceptGateTest, TheBusiestWaitsFirst) {
+TEST_F(AcceptGateTest, PausesTheBusiestFirst) {
   busy.member.set_connections(100);
   quiet.member.set_connections(10);
   busy.member.accepted(384);
@@ -60,7 +60,7 @@ TEST_F(AcceptGateTest, TheBusiestWaitsFirst) {
   EXPECT_EQ(shortages, 1);
 }
 
-TEST_F(AcceptGateTest, AClientThatWillNeedAFarEndCountsTwice) {
+TEST_F(AcceptGateTest, CountsAClientThatMustBeDialledForTwice) {
   busy.member.set_connections(100);
   {
     const AcceptGate::Claim one(gate);
@@ -75,20 +75,20 @@ TEST_F(AcceptGateTest, AClientThatWillNeedAFarEndCountsTwice) {
   EXPECT_EQ(gate.shortage(), Shortage::None);
 }
 
-TEST_F(AcceptGateTest, WithTheReserveAloneAllWait) {
+TEST_F(AcceptGateTest, PausesAllWithinTheReserve) {
   busy.member.set_connections(100);
   busy.member.accepted(448);
   EXPECT_FALSE(busy.listens || quiet.listens);
   EXPECT_EQ(gate.shortage(), Shortage::AllWait);
 }
 
-TEST_F(AcceptGateTest, WhoHasNobodyIsAdmittedWhileThereIsMoreThanTheReserve) {
+TEST_F(AcceptGateTest, AdmitsAListenerWithoutConnectionsAboveTheReserve) {
   busy.member.accepted(384);
   EXPECT_TRUE(busy.listens && quiet.listens) << "descriptors are short for other reasons";
   EXPECT_EQ(gate.shortage(), Shortage::BusiestWait);
 }
 
-TEST_F(AcceptGateTest, ItComesBackByItselfStepByStep) {
+TEST_F(AcceptGateTest, ResumesStepByStep) {
   busy.member.set_connections(100);
   few.use_up_to(448);
   gate.close({EMFILE, "accept"});
@@ -105,17 +105,17 @@ TEST_F(AcceptGateTest, ItComesBackByItselfStepByStep) {
   EXPECT_TRUE(busy.listens && quiet.listens);
 }
 
-TEST_F(AcceptGateTest, AConnectionThatEndsMakesItLookSoon) {
+TEST_F(AcceptGateTest, ResumesSoonAfterAConnectionHasEnded) {
   busy.member.set_connections(100);
   busy.member.accepted(384);
   gate.descriptor_freed();
-  clock.advance(AcceptGate::kSoon);
+  clock.advance(AcceptGate::kEarliestRetry);
   ASSERT_TRUE(loop.turn(0s));
   EXPECT_TRUE(busy.listens);
 }
 
 /// Hundreds of pauses belong to one shortage, which ends when no listener waits any longer.
-TEST_F(AcceptGateTest, AShortageIsToldOnce) {
+TEST_F(AcceptGateTest, ReportsAShortageOnce) {
   busy.member.set_connections(100);
   for (int i = 0; i < 100; ++i) {
     busy.member.accepted(384);

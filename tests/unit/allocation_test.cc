@@ -74,7 +74,7 @@ TEST(EventLog, NumbersWithoutGapsAndGivesWhatCameAfter) {
   EXPECT_TRUE(log.after(3).empty());
 }
 
-TEST(EventLog, SaysWhatItForgot) {
+TEST(EventLog, ReportsRemovedEvents) {
   EventLog log;
   for (std::size_t i = 0; i < EventLog::kKept + 5; ++i) log.append({});
   const auto all = log.after(0);
@@ -85,7 +85,7 @@ TEST(EventLog, SaysWhatItForgot) {
   EXPECT_EQ(log.after(5).front().type, Event::Type::PortAdded) << "nothing is missing after 5";
 }
 
-TEST(EventLog, GoesOnWithTheNumbersOfTheLifeBefore) {
+TEST(EventLog, ContinuesTheNumbersAcrossARestart) {
   EventLog log;
   log.resume(58, WallTime(std::chrono::seconds(3)));
   EXPECT_EQ(log.next(), 58U);

@@ -102,7 +102,7 @@ TEST_F(BrokerClientTest, MoreCallsThanFitInFlightAreAllAnswered) {
   for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.count, 2u);
 }
 
-TEST_F(BrokerClientTest, AnErrorIsAnAnswerAndTheBrokerLivesOn) {
+TEST_F(BrokerClientTest, KeepsTheBrokerAfterAnErrorReply) {
   Outcome outcome;
   const BrokerCall call = ask(outcome);
   turn();
@@ -173,7 +173,7 @@ TEST_F(BrokerClientTest, ASilentBrokerIsEndedAtTheDeadlineAndAllCallsFail) {
   EXPECT_EQ(fake->discarded, 1);
 }
 
-TEST_F(BrokerClientTest, TheNextOneStartsAfterAPauseThatDoublesUpToASecond) {
+TEST_F(BrokerClientTest, DoublesThePauseUpToASecond) {
   Outcome outcome;
   BrokerCall call = ask(outcome);
   turn();
@@ -193,7 +193,7 @@ TEST_F(BrokerClientTest, TheNextOneStartsAfterAPauseThatDoublesUpToASecond) {
   }
 }
 
-TEST_F(BrokerClientTest, OneThatDiedBeforeARequestCouldBeSentIsSaidToHaveDied) {
+TEST_F(BrokerClientTest, ReportsABrokerThatDiedBeforeARequestWasSent) {
   Outcome first, second;
   const BrokerCall served = ask(first);
   turn();
@@ -202,7 +202,7 @@ TEST_F(BrokerClientTest, OneThatDiedBeforeARequestCouldBeSentIsSaidToHaveDied) {
   const BrokerCall call = client->call(
       stream_sockets(Family::V4, 1), -1, [&](const Result<BrokerClient::Sockets>& answer) {
         ASSERT_FALSE(answer);
-        EXPECT_TRUE(BrokerClient::is_brokers_failure(answer.error())) << answer.error().text();
+        EXPECT_TRUE(BrokerClient::is_broker_failure(answer.error())) << answer.error().text();
         second.error = answer.error().code;
       });
   fake->theirs.reset();
@@ -249,7 +249,7 @@ TEST_F(BrokerClientTest, ARefusedJoinFailsTheCallsWithItsError) {
   EXPECT_EQ(fake->discarded, 1);
 }
 
-TEST_F(BrokerClientTest, ACancelledCallIsNeverHeardOf) {
+TEST_F(BrokerClientTest, DoesNotCallBackACancelledCall) {
   Outcome cancelled, other;
   BrokerCall first = ask(cancelled);
   turn();
@@ -264,7 +264,7 @@ TEST_F(BrokerClientTest, ACancelledCallIsNeverHeardOf) {
   EXPECT_EQ(other.count, 2u);
 }
 
-TEST_F(BrokerClientTest, ACallbackMayLetGoOfTheLastOwner) {
+TEST_F(BrokerClientTest, PermitsReleasingTheLastOwnerInACallback) {
   Outcome outcome;
   BrokerCall call;
   call = client->call(stream_sockets(Family::V4, 1), -1, [&](Result<BrokerClient::Sockets> s) {
@@ -278,7 +278,7 @@ TEST_F(BrokerClientTest, ACallbackMayLetGoOfTheLastOwner) {
   EXPECT_EQ(client, nullptr);
 }
 
-TEST_F(BrokerClientTest, ACallbackMayAskAgain) {
+TEST_F(BrokerClientTest, PermitsACallInACallback) {
   Outcome second;
   BrokerCall first_call, second_call;
   first_call =
@@ -311,7 +311,7 @@ class DescriptorLimit {
   rlimit before_{};
 };
 
-TEST_F(BrokerClientTest, OurOwnDescriptorLimitIsNotTheBrokersFault) {
+TEST_F(BrokerClientTest, KeepsTheBrokerAtTheDaemonsDescriptorLimit) {
   Outcome outcome, next;
   const BrokerCall call = ask(outcome, 100);
   turn();

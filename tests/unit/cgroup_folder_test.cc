@@ -29,13 +29,13 @@ TEST_F(CgroupFolder, HoldsItselfAndWhatIsBelowIt) {
   EXPECT_FALSE(cgroup_holds(service, cgroup_id_of(container)));
 }
 
-TEST_F(CgroupFolder, HoldsNothingOfItsNeighbours) {
+TEST_F(CgroupFolder, DoesNotHoldItsNeighbours) {
   const std::string one = make("one");
   const std::string other = make("other/below");
   EXPECT_FALSE(cgroup_holds(one, cgroup_id_of(other)));
 }
 
-TEST_F(CgroupFolder, ThatIsNotThereHoldsNothing) {
+TEST_F(CgroupFolder, HoldsNothingIfItDoesNotExist) {
   EXPECT_EQ(cgroup_id_of(folder.path() + "/nowhere"), 0U);
   EXPECT_FALSE(cgroup_holds(folder.path() + "/nowhere", 1));
   EXPECT_FALSE(cgroup_holds("", cgroup_id_of(folder.path())));
@@ -49,7 +49,7 @@ TEST_F(CgroupFolder, DoesNotFollowLinks) {
   EXPECT_FALSE(cgroup_holds(one, cgroup_id_of(other)));
 }
 
-TEST_F(CgroupFolder, IsNotSearchedWithoutEnd) {
+TEST_F(CgroupFolder, LimitsTheSearch) {
   std::string deep = "one";
   for (int i = 0; i < 40; ++i) deep += "/below";
   EXPECT_FALSE(cgroup_holds(folder.path() + "/one", cgroup_id_of(make(deep))));

@@ -153,7 +153,7 @@ allow_users = ["root"]
   EXPECT_EQ(read->rules[1].allow_users, std::vector<uid_t>{0});
 }
 
-TEST(Config, TwoForwardsCantHaveOneHostPortNorOnePortTwoForwards) {
+TEST(Config, RejectsDuplicateHostPortsAndTargets) {
   EXPECT_THAT(
       mistakes_of("[[forward]]\ncontainer = \"a\"\ntarget = \"80\"\nhost_port = 8000\n"
                   "[[forward]]\ncontainer = \"b\"\ntarget = \"80\"\nhost_port = 8000\n"
@@ -162,7 +162,7 @@ TEST(Config, TwoForwardsCantHaveOneHostPortNorOnePortTwoForwards) {
                   "c.toml:9:1: port 80 of b already has a [[forward]], at c.toml:5"));
 }
 
-TEST(Config, OfTcpAndOfUdpTheyCan) {
+TEST(Config, AllowsOneHostPortForTcpAndUdp) {
   const auto read = parse_config(
       "[[forward]]\ncontainer = \"a\"\ntarget = \"53\"\nhost_port = 8053\n"
       "[[forward]]\ncontainer = \"a\"\ntarget = \"53/udp\"\nhost_port = 8053\n",
@@ -194,14 +194,14 @@ TEST(Config, AForwardSaysWhatItTies) {
   EXPECT_EQ(read->forwards, std::vector{wanted});
 }
 
-TEST(Config, OtherMachinesAreLetInByTwoKeys) {
+TEST(Config, RequiresTwoKeysForRemoteBind) {
   EXPECT_THAT(
       mistakes_of("[host]\nhold = \"1s\"\nbind = \"0.0.0.0\"\n"),
       ElementsAre(AllOf(StartsWith("c.toml:3:1: [host] bind = \"0.0.0.0\" is not a loopback"),
                         HasSubstr("allow_remote = true"))));
 }
 
-TEST(Config, AContradictionIsToldWhereItStands) {
+TEST(Config, ReportsAContradictionAtItsPlace) {
   EXPECT_THAT(mistakes_of("[detect]\nudp = false\nmin_interval = \"2s\"\n"),
               ElementsAre("c.toml:3:1: [detect] min_interval is longer than max_interval"));
 }
@@ -283,7 +283,7 @@ TEST(Config, RejectsMoreForwardsThanThereCanBe) {
   EXPECT_THAT(said.front(), HasSubstr(fmt::format("c.toml:{}:", 3 * kMostDeclaredForwards + 1)));
 }
 
-TEST(Config, TellsEachTwinOnce) {
+TEST(Config, ReportsEachDuplicateOnce) {
   std::string text;
   for (int i = 0; i < 5; ++i) {
     text += "[[forward]]\ncontainer = \"c\"\ntarget = \"80\"\nhost_port = 80\n";

@@ -72,7 +72,7 @@ Settings settings_of(const std::string& toml) {
 /// The decision on an ordinary listener with these settings.
 Decision decision_of(const Settings& settings) {
   const SystemClock clock;
-  const ContainerWishes nobody_wishes(clock);
+  const MetadataPolicy nobody_wishes(clock);
   Container container;
   container.name = "web";
   Listener listener;

@@ -15,14 +15,14 @@ using testing::ElementsAre;
 TEST(ContainerAddresses, AreTheSameForTheSameNameEverywhere) {
   ContainerAddresses here;
   ContainerAddresses elsewhere;
-  EXPECT_TRUE(here.address_of("web").news);
-  EXPECT_FALSE(here.address_of("web").news);
+  EXPECT_TRUE(here.address_of("web").is_new);
+  EXPECT_FALSE(here.address_of("web").is_new);
   EXPECT_EQ(here.address_of("web").address, elsewhere.address_of("web").address);
   EXPECT_EQ(here.address_of("web").address.text(), "127.203.244.218")
       << "the result must not change between versions";
 }
 
-TEST(ContainerAddresses, AreOfNobodyElse) {
+TEST(ContainerAddresses, AreUnique) {
   ContainerAddresses addresses;
   std::set<std::string> seen;
   for (std::size_t i = 0; i < ContainerAddresses::kKept; ++i) {
@@ -34,7 +34,7 @@ TEST(ContainerAddresses, AreOfNobodyElse) {
   }
 }
 
-TEST(ContainerAddresses, WhoComesSecondToAnAddressGetsTheNext) {
+TEST(ContainerAddresses, ResolveACollisionByTheNextAddress) {
   const IpAddress first_choice = ContainerAddresses().address_of("web").address;
   ContainerAddresses addresses;
   addresses.restore({{"shop", first_choice}});
@@ -46,7 +46,7 @@ TEST(ContainerAddresses, WhoComesSecondToAnAddressGetsTheNext) {
   EXPECT_EQ(next_life.address_of("shop").address, first_choice);
 }
 
-TEST(ContainerAddresses, AreNotTakenFromAFileThatSaysOtherwise) {
+TEST(ContainerAddresses, AreNotRestoredFromAnInvalidFile) {
   ContainerAddresses addresses;
   addresses.restore({{"a", IpAddress::v4(127, 0, 0, 1)},
                      {"b", IpAddress::v4(127, 255, 0, 1)},

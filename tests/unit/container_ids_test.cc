@@ -20,7 +20,7 @@ KnownContainer sandbox() {
   return {.id = "n7", .netns = 4026532282, .pid = 20, .started = 200};
 }
 
-TEST(ContainerIds, AreTheBeginningOfTheEnginesIdOnce) {
+TEST(ContainerIds, AreAPrefixOfTheEngineIdOnce) {
   ContainerIds ids;
   EXPECT_EQ(ids.make(kEngineId), "a1b2c3d4e5f6");
   EXPECT_EQ(ids.make(""), "n1");
@@ -28,7 +28,7 @@ TEST(ContainerIds, AreTheBeginningOfTheEnginesIdOnce) {
   EXPECT_EQ(ids.make("no hex"), "n3");
 }
 
-TEST(ContainerIds, LastForTheSameEngineIdInTheSameNamespace) {
+TEST(ContainerIds, AreRecalledByEngineIdInTheSameNamespace) {
   ContainerIds ids;
   ids.restore({.containers = {engines(), sandbox()}}, true);
   KnownContainer again = engines();
@@ -39,7 +39,7 @@ TEST(ContainerIds, LastForTheSameEngineIdInTheSameNamespace) {
   EXPECT_EQ(ids.make(kEngineId), "a1b2c3d4e5f6-8");
 }
 
-TEST(ContainerIds, LastForTheSameAnchorInTheSameNamespace) {
+TEST(ContainerIds, AreRecalledByAnchorInTheSameNamespace) {
   ContainerIds ids;
   ids.restore({.containers = {sandbox(), engines()}}, true);
   KnownContainer other = sandbox();
@@ -57,7 +57,7 @@ TEST(ContainerIds, LastForTheSameAnchorInTheSameNamespace) {
   EXPECT_EQ(ids.recall(late), "a1b2c3d4e5f6");
 }
 
-TEST(ContainerIds, DoNotLastForTheInodeAlone) {
+TEST(ContainerIds, AreNotRecalledByTheInodeAlone) {
   ContainerIds ids;
   ids.restore({.containers = {{.id = "n7", .netns = 4026532282}}}, true);  // a path kept it
   EXPECT_EQ(ids.recall({.netns = 4026532282}), std::nullopt);
@@ -66,7 +66,7 @@ TEST(ContainerIds, DoNotLastForTheInodeAlone) {
   EXPECT_THAT(ids.former(), IsEmpty());
 }
 
-TEST(ContainerIds, AreNotUsedAgainInTheNextLife) {
+TEST(ContainerIds, AreNotReusedAfterARestart) {
   ContainerIds before;
   EXPECT_EQ(before.make(kEngineId), "a1b2c3d4e5f6");
   EXPECT_EQ(before.make(""), "n1");
@@ -79,13 +79,13 @@ TEST(ContainerIds, AreNotUsedAgainInTheNextLife) {
   EXPECT_THAT(ids.used(1), SizeIs(1));
 }
 
-TEST(ContainerIds, HaveANumberWhenItIsNotKnownWhichWereUsed) {
+TEST(ContainerIds, HaveANumberWhenUsedIdsAreUnknown) {
   ContainerIds ids;
   ids.restore({.next = 5}, false);
   EXPECT_EQ(ids.make(kEngineId), "a1b2c3d4e5f6-5");
 }
 
-TEST(ContainerIds, TakeNothingThatCouldBeGivenOutAgain) {
+TEST(ContainerIds, AreNotRestoredIfMakeCouldReuseThem) {
   std::vector<KnownContainer> saved;
   for (const char* id : {"n", "n-1", "nx", "m1", "", "a1b2c3d4e5f", "A1B2C3D4E5F6x",
                          "a1b2c3d4e5f6-", "a1b2c3d4e5f6_1", "n99999999999999999999",

@@ -56,7 +56,7 @@ struct ContainerQueryTest : testing::Test {
                        [this](const std::string&) { told.emplace_back("nothing"); }};
 };
 
-TEST_F(ContainerQueryTest, ContainersThatStartTogetherAreAskedForTogether) {
+TEST_F(ContainerQueryTest, QueriesContainersThatStartTogetherInOneRequest) {
   const auto one = serve("one", [](const std::string&) {
     return HttpReply::ok("[" + entry_of('a', "web") + "," + entry_of('b', "db") + "]");
   });
@@ -71,7 +71,7 @@ TEST_F(ContainerQueryTest, ContainersThatStartTogetherAreAskedForTogether) {
                         id_of('a') + "%22%2C%22" + id_of('b') + "%22%5D%7D HTTP/1.1\r\n"));
 }
 
-TEST_F(ContainerQueryTest, WhomTheFirstEngineDoesNotKnowTheNextIsAskedFor) {
+TEST_F(ContainerQueryTest, QueriesTheNextEngineForUnknownContainers) {
   const auto one = serve(
       "one", [](const std::string&) { return HttpReply::ok("[" + entry_of('a', "web") + "]"); });
   const auto two = serve(
@@ -83,7 +83,7 @@ TEST_F(ContainerQueryTest, WhomTheFirstEngineDoesNotKnowTheNextIsAskedFor) {
   EXPECT_EQ(two->requests()[0].find(id_of('a')), std::string::npos);
 }
 
-TEST_F(ContainerQueryTest, AnEngineThatKnowsItLaterIsAskedAgain) {
+TEST_F(ContainerQueryTest, RetriesUntilTheEngineKnowsTheContainer) {
   int asked = 0;
   const auto two = serve("two", [&](const std::string&) {
     return HttpReply::ok(++asked == 1 ? "[]" : "[" + entry_of('a', "web") + "]");
@@ -93,7 +93,7 @@ TEST_F(ContainerQueryTest, AnEngineThatKnowsItLaterIsAskedAgain) {
   EXPECT_THAT(told, ElementsAre("nothing", "web at two"));
 }
 
-TEST_F(ContainerQueryTest, WhereNoSocketIsNobodyIsAsked) {
+TEST_F(ContainerQueryTest, MakesNoRequestWithoutASocket) {
   query.request(id_of('a'));
   std::size_t calls = 0;
   ASSERT_TRUE(turn_until([&] {
@@ -104,7 +104,7 @@ TEST_F(ContainerQueryTest, WhereNoSocketIsNobodyIsAsked) {
   EXPECT_THAT(told, ElementsAre("nothing"));
 }
 
-TEST_F(ContainerQueryTest, WhereNoEngineIsNothingIsTriedAgain) {
+TEST_F(ContainerQueryTest, DoesNotRetryWithoutAnEngine) {
   for (const char* name : {"one", "two"}) std::ofstream(path(name)) << "left over";
   const TimePoint before = loop.now();
   query.request(id_of('a'));
@@ -113,7 +113,7 @@ TEST_F(ContainerQueryTest, WhereNoEngineIsNothingIsTriedAgain) {
   EXPECT_THAT(told, ElementsAre("nothing"));
 }
 
-TEST_F(ContainerQueryTest, ABrokenEngineDoesNotKeepAnotherFromAnswering) {
+TEST_F(ContainerQueryTest, QueriesTheNextEngineAfterABrokenOne) {
   for (const HttpReply& reply :
        {HttpReply::ok("nonsense"), HttpReply::with(500, "{}"), HttpReply{}, HttpReply{"garbage"}}) {
     told.clear();
@@ -126,7 +126,7 @@ TEST_F(ContainerQueryTest, ABrokenEngineDoesNotKeepAnotherFromAnswering) {
   }
 }
 
-TEST_F(ContainerQueryTest, AnAnswerOfOthersContainersIsPassedOver) {
+TEST_F(ContainerQueryTest, IgnoresContainersThatWereNotRequested) {
   const auto one = serve("one", [](const std::string&) {
     return HttpReply::ok("[" + entry_of('c', "other") + "," + entry_of('a', "web") + "]");
   });
@@ -135,7 +135,7 @@ TEST_F(ContainerQueryTest, AnAnswerOfOthersContainersIsPassedOver) {
   EXPECT_THAT(told, ElementsAre("web at one"));
 }
 
-TEST_F(ContainerQueryTest, WhoIsForgottenIsNotToldOf) {
+TEST_F(ContainerQueryTest, DoesNotReportForgottenContainers) {
   bool asked = false;
   const auto one = serve("one", [&](const std::string&) {
     asked = true;
@@ -150,7 +150,7 @@ TEST_F(ContainerQueryTest, WhoIsForgottenIsNotToldOf) {
   EXPECT_TRUE(told.empty());
 }
 
-TEST_F(ContainerQueryTest, FiftyAreAskedForInTwoCalls) {
+TEST_F(ContainerQueryTest, QueriesFiftyContainersInTwoRequests) {
   const auto one = serve("one", [](const std::string& request) {
     std::string all;
     for (auto at = request.find("%22", 50); at < request.find(" HTTP");
@@ -166,7 +166,7 @@ TEST_F(ContainerQueryTest, FiftyAreAskedForInTwoCalls) {
   EXPECT_EQ(one->requests().size(), 2U);
 }
 
-TEST_F(ContainerQueryTest, WhatIsNoIdIsNotAskedFor) {
+TEST_F(ContainerQueryTest, IgnoresInvalidIds) {
   query.request("web\" HTTP/1.1");
   query.request("");
   EXPECT_TRUE(query.idle());

@@ -78,7 +78,7 @@ TEST(CtlTextTest, ColourIsOnlyAddedWhenAsked) {
   EXPECT_NE(forwards_table(forwards, true).find("\x1b[32mactive\x1b[0m"), std::string::npos);
 }
 
-TEST(CtlTextTest, ANameDoesNotSpeakToTheTerminal) {
+TEST(CtlTextTest, ReplacesControlCharactersInNames) {
   EXPECT_EQ(printable("a\x1b[2Jb\tc\x7f"), "a?[2Jb?c?");
   EXPECT_EQ(printable("\xc2\x9b"
                       "31m"),
@@ -238,7 +238,7 @@ TEST(CtlJsonTest, AFactKeepsItsTypeAndAnUnknownOneIsNull) {
   EXPECT_EQ(to_json(facts).dump(), R"({"a":true,"b":0.5,"c":["x"],"d":null})");
 }
 
-TEST(CtlObjectsTest, AForwardIsMeantByIdThenHostPortThenContainerAndPort) {
+TEST(CtlObjectsTest, FindsAForwardByIdThenHostPortThenContainerAndPort) {
   const std::vector<Forward> forwards{forward("8080", "web", 80, 9000),
                                       forward("f2", "db", 5432, 8080)};
   EXPECT_EQ(pick_forward(forwards, "8080").id, "8080") << "an id comes first";
@@ -251,7 +251,7 @@ TEST(CtlObjectsTest, AForwardIsMeantByIdThenHostPortThenContainerAndPort) {
   EXPECT_NE(message_of([&] { static_cast<void>(pick_forward(forwards, ":80")); }), "");
 }
 
-TEST(CtlObjectsTest, AnAmbiguousWordNamesTheIds) {
+TEST(CtlObjectsTest, NamesTheIdsOfAnAmbiguousWord) {
   std::vector<Forward> forwards{forward("f1", "web", 80, 8080), forward("r1", "db", 5432, 8080)};
   forwards[1].direction = "reverse";
   EXPECT_EQ(message_of([&] { static_cast<void>(pick_forward(forwards, "8080")); }),
@@ -259,7 +259,7 @@ TEST(CtlObjectsTest, AnAmbiguousWordNamesTheIds) {
             "r1 (localhost:8080 <- db:5432)");
 }
 
-TEST(CtlObjectsTest, AContainerIsMeantByIdNameOrBeginningOfItsId) {
+TEST(CtlObjectsTest, FindsAContainerByIdNameOrPrefixOfItsId) {
   const std::vector<Container> containers{container("abc1", "web"), container("abd2", "abc1"),
                                           container("ffff", "web")};
   EXPECT_EQ(pick_container(containers, "abc1").id, "abc1");

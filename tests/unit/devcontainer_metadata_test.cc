@@ -29,7 +29,7 @@ TEST(PortMetadata, AppPortIsAPortOrHostAndContainerPort) {
                 {"", 80, Port{9000}, true}, {"", 3000, {}, true}, {"", 81, Port{9001}, true}}));
 }
 
-TEST(PortMetadata, APrivilegedHostPortIsNotForMetadataToTake) {
+TEST(PortMetadata, RejectsAPrivilegedHostPort) {
   const auto read = parse_port_metadata(R"({"appPort": "80:8080"})");
   EXPECT_EQ(read.wanted, (std::vector<WantedPort>{{"", 8080, {}, true}}));
   ASSERT_EQ(read.complaints.size(), 1U);
@@ -77,7 +77,7 @@ TEST(PortMetadata, LaterSnippetsOfALabelWin) {
   EXPECT_EQ(*read.others, (PortAttributes{{}, "other", {}}));
 }
 
-TEST(PortMetadata, WhatIsNotUnderstoodIsLeftOutAndSaid) {
+TEST(PortMetadata, SkipsAndReportsUnknownValues) {
   for (const char* text :
        {"", "null", "7", "\"text\"", "{", "[{]", "\xff\xfe", "{\"forwardPorts\": [1,,2]}"}) {
     const auto read = parse_port_metadata(text);

@@ -39,9 +39,11 @@ TEST(DevcontainerFile, ALabelCanNameNothingElse) {
 
 TEST(DevcontainerFile, ThatIsNotReadSaysWhyAndWhatWouldHelp) {
   const ConfigPlace place{"/src/app", ".devcontainer/devcontainer.json"};
-  EXPECT_THAT(why_not_read(place, {EXDEV, "reader"}), HasSubstr("link leads out of /src/app"));
-  EXPECT_THAT(why_not_read(place, {ETIMEDOUT, "reader"}), HasSubstr("did not answer"));
-  EXPECT_THAT(why_not_read(place, {EINVAL, "reader"}), HasSubstr("/src/app/.devcontainer/"));
+  EXPECT_THAT(describe_read_failure(place, {EXDEV, "reader"}),
+              HasSubstr("link leads out of /src/app"));
+  EXPECT_THAT(describe_read_failure(place, {ETIMEDOUT, "reader"}), HasSubstr("did not answer"));
+  EXPECT_THAT(describe_read_failure(place, {EINVAL, "reader"}),
+              HasSubstr("/src/app/.devcontainer/"));
 }
 
 }  // namespace

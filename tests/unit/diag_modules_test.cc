@@ -41,7 +41,7 @@ struct DiagModulesTest : testing::Test {
   std::optional<DiagModules> modules;
 };
 
-TEST_F(DiagModulesTest, AsksNoMoreOnceTheKernelHasBoth) {
+TEST_F(DiagModulesTest, StopsProbingWhenBothModulesAreAvailable) {
   const DiagModules& all = start();
   EXPECT_TRUE(all.of(Protocol::Tcp));
   EXPECT_TRUE(all.of(Protocol::Udp));
@@ -50,7 +50,7 @@ TEST_F(DiagModulesTest, AsksNoMoreOnceTheKernelHasBoth) {
   EXPECT_EQ(questions, 0);
 }
 
-TEST_F(DiagModulesTest, TellsThemApartAndNamesTheOneToLoad) {
+TEST_F(DiagModulesTest, NamesTheMissingModule) {
   has = {true, false};
   const DiagModules& tcp_alone = start();
   EXPECT_TRUE(tcp_alone.of(Protocol::Tcp));
@@ -59,7 +59,7 @@ TEST_F(DiagModulesTest, TellsThemApartAndNamesTheOneToLoad) {
   EXPECT_THAT(tcp_alone.trouble(Protocol::Udp), HasSubstr("modprobe udp_diag"));
 }
 
-TEST_F(DiagModulesTest, LooksAgainEachPauseWhileOneIsMissingAndTellsWhenItIsThere) {
+TEST_F(DiagModulesTest, ProbesAgainEachPauseWhileAModuleIsMissingAndNotifies) {
   has = {false, false};
   const DiagModules& none = start();
   pass(DiagModules::kPause - 1ms);

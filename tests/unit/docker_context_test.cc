@@ -31,14 +31,14 @@ struct DockerContextTest : testing::Test {
   testing_support::TempDir folder;
 };
 
-TEST_F(DockerContextTest, IsTheConfigurationsUnlessOneIsChosen) {
+TEST_F(DockerContextTest, IsReadFromTheConfigurationUnlessOneIsChosen) {
   EXPECT_EQ(host(), "far ssh://me@far");
   EXPECT_EQ(host("near"), "near unix:///run/near.sock");
   EXPECT_EQ(host("default"), "");
   EXPECT_EQ(host("nowhere"), "");
 }
 
-TEST_F(DockerContextTest, FilesOfAnyFormAreNoReasonToThrow) {
+TEST_F(DockerContextTest, DoesNotThrowForMalformedFiles) {
   for (const char* text : {"", "{", "[]", "7", R"({"currentContext":7})", "{\"a\":\"\xff\"}"}) {
     write("config.json", text);
     EXPECT_EQ(host(), "") << text;

@@ -30,7 +30,7 @@ std::vector<std::string> names_in(const std::string& file) {
   return names;
 }
 
-TEST(EngineAnswers, Podman43TellsItAll) {
+TEST(EngineAnswers, ReadsAllFactsOfPodman43) {
   const auto all = by_name("podman-4.3-libpod.json");
   const ContainerFacts& web = all.at("web");
   EXPECT_EQ(web.image, "localhost/bb:1");
@@ -45,7 +45,7 @@ TEST(EngineAnswers, Podman43TellsItAll) {
   EXPECT_THAT(all.at("nonet").published, IsEmpty());
 }
 
-TEST(EngineAnswers, ThePodOfAContainerAndItsInfraAreTold) {
+TEST(EngineAnswers, ReadsPodAndInfraContainer) {
   const auto all = by_name("podman-4.3-libpod.json");
   EXPECT_EQ(all.at("podweb").pod, "mypod");
   EXPECT_FALSE(all.at("podweb").infra);
@@ -55,13 +55,13 @@ TEST(EngineAnswers, ThePodOfAContainerAndItsInfraAreTold) {
       << "published by the pod";
 }
 
-TEST(EngineAnswers, PodmansCompatibleAnswerIsReadToo) {
+TEST(EngineAnswers, ReadsPodmansCompatibleAnswer) {
   const ContainerFacts web = by_name("podman-4.3-compat.json").at("web");
   EXPECT_EQ(web.project, "shop");
   EXPECT_EQ(web.published.size(), 2U);
 }
 
-TEST(EngineAnswers, Podman54IsRead) {
+TEST(EngineAnswers, ReadsPodman54) {
   EXPECT_THAT(names_in("podman-5.4-compat.json"), names_in("podman-5.4-libpod.json"));
   const auto all = by_name("podman-5.4-libpod.json");
   EXPECT_EQ(all.at("web").service, "web");
@@ -69,7 +69,7 @@ TEST(EngineAnswers, Podman54IsRead) {
   EXPECT_EQ(all.at("br").published.size(), 2U);
 }
 
-TEST(EngineAnswers, Docker2010TellsItAll) {
+TEST(EngineAnswers, ReadsAllFactsOfDocker2010) {
   const auto all = by_name("docker-20.10.json");
   const ContainerFacts& web = all.at("edweb");
   EXPECT_EQ(web.image, "bb:1");
@@ -85,11 +85,11 @@ TEST(EngineAnswers, Docker2010TellsItAll) {
   EXPECT_EQ(all.at("ehost").network_mode, "host");
 }
 
-TEST(EngineAnswers, Docker261IsRead) {
+TEST(EngineAnswers, ReadsDocker261) {
   EXPECT_THAT(names_in("docker-26.1.json"), ElementsAre("edweb", "eidle", "eside"));
 }
 
-TEST(EngineAnswers, ARenameIsRead) {
+TEST(EngineAnswers, ReadsARename) {
   const auto docker = parse_container_event(captured("engine/docker-20.10-rename.json"));
   ASSERT_TRUE(docker);
   EXPECT_EQ(docker->action, "rename");
@@ -101,7 +101,7 @@ TEST(EngineAnswers, ARenameIsRead) {
   EXPECT_EQ(podman->name, "bridged2");
 }
 
-TEST(EngineAnswers, WhatComposeMakesAnewNamesTheOldOne) {
+TEST(EngineAnswers, ReadsTheIdThatComposeReplaces) {
   const std::string docker =
       R"({"Type":"container","Action":"create","Actor":{"ID":"d","Attributes":
       {"com.docker.compose.replace":"web-1","name":"0123456789ab_shop-web-1"}}})";
@@ -111,7 +111,7 @@ TEST(EngineAnswers, WhatComposeMakesAnewNamesTheOldOne) {
   EXPECT_EQ(parse_container_event(podman)->replaces, "0123456789ab");
 }
 
-TEST(EngineAnswers, WhatElseIsMadeReplacesNothing) {
+TEST(EngineAnswers, ReadsNoReplacementFromOtherEvents) {
   for (const char* event :
        {R"({"Type":"container","Status":"create","ID":"p","Name":"0123456789ab_web"})",
         R"({"Type":"container","Status":"create","ID":"p","Name":"web",
@@ -124,7 +124,7 @@ TEST(EngineAnswers, WhatElseIsMadeReplacesNothing) {
   }
 }
 
-TEST(EngineAnswers, PodmansStorageTellsNames) {
+TEST(EngineAnswers, ReadsNamesFromPodmansStorage) {
   const auto list = parse_stored_containers(captured("engine/podman-4.3-containers.json"));
   ASSERT_EQ(list.size(), 2U);
   EXPECT_EQ(list.front().id.size(), 64U);
@@ -134,14 +134,14 @@ TEST(EngineAnswers, PodmansStorageTellsNames) {
   EXPECT_THAT(parse_stored_containers("{}"), IsEmpty());
 }
 
-TEST(EngineAnswers, WhatIsNoListIsNothing) {
+TEST(EngineAnswers, RejectsWhatIsNotAList) {
   for (const char* text : {"", "{}", "null", "[", "\"x\"", "nonsense", "[1,]", "\xff"}) {
     EXPECT_FALSE(parse_container_list(text)) << text;
     EXPECT_FALSE(parse_container_event(text)) << text;
   }
 }
 
-TEST(EngineAnswers, WhatIsOfAnotherTypeIsLeftOut) {
+TEST(EngineAnswers, IgnoresMembersOfAnotherType) {
   const auto list = parse_container_list(R"([1, [], {}, {"Id": 1}, {"Id": "a", "Names": "b",
       "Labels": {"k": 1, "l": "m"}, "Pid": "7", "PodName": null, "Ports": {"x": 1}, "IsInfra": 1,
       "HostConfig": [], "NetworkSettings": {"Networks": [1]}}])");
@@ -153,7 +153,7 @@ TEST(EngineAnswers, WhatIsOfAnotherTypeIsLeftOut) {
   EXPECT_THAT(list->front().labels, ElementsAre(testing::Pair("l", "m")));
 }
 
-TEST(EngineAnswers, PortsThatCannotBeAreLeftOut) {
+TEST(EngineAnswers, IgnoresInvalidPorts) {
   const auto list = parse_container_list(R"([{"Id": "a", "Ports": [
       {"PrivatePort": 80, "Type": "tcp"}, {"PrivatePort": 0, "PublicPort": 1, "Type": "tcp"},
       {"PrivatePort": 99999, "PublicPort": 1, "Type": "tcp"},
@@ -167,7 +167,7 @@ TEST(EngineAnswers, PortsThatCannotBeAreLeftOut) {
                                                    PublishedPorts{Protocol::Udp, "", 8080, 80, 1}));
 }
 
-TEST(EngineAnswers, DepthWithoutEndCostsNoMemory) {
+TEST(EngineAnswers, UsesNoMemoryForDeepNesting) {
   const std::string deep(1 << 20, '[');
   EXPECT_FALSE(parse_container_list(deep));
   const auto closed = parse_container_list("[{\"Id\":\"a\",\"Labels\":" + deep +
@@ -181,7 +181,7 @@ std::string with_member(const std::string& key, const std::string& value) {
   return fmt::format(R"([{{"Id": "a", "{}": {}}}])", key, value);
 }
 
-TEST(EngineAnswers, PortsThatAreOnlyExposedCostLinearTime) {  // in quadratic time: a minute
+TEST(EngineAnswers, SkipsExposedPortsInLinearTime) {  // in quadratic time: a minute
   std::string ports;
   for (int port = 1; port <= 60'000; ++port) {
     for (const char* type : {"tcp", "udp"}) {
@@ -195,7 +195,7 @@ TEST(EngineAnswers, PortsThatAreOnlyExposedCostLinearTime) {  // in quadratic ti
   EXPECT_THAT(list->front().published, ElementsAre(PublishedPorts{Protocol::Tcp, "", 8080, 80, 1}));
 }
 
-TEST(EngineAnswers, PublishedPortsThatFollowEachOtherAreOneRange) {
+TEST(EngineAnswers, JoinsAdjacentPublishedPorts) {
   std::string ports;
   for (int port = 20'000; port > 10'000; --port) {
     for (const char* address : {"0.0.0.0", "::"}) {
@@ -209,7 +209,7 @@ TEST(EngineAnswers, PublishedPortsThatFollowEachOtherAreOneRange) {
               ElementsAre(PublishedPorts{Protocol::Udp, "", 11'001, 10'001, 10'000}));
 }
 
-TEST(EngineAnswers, TheNumberOfPublishedRangesIsBounded) {
+TEST(EngineAnswers, LimitsPublishedRanges) {
   std::string ports;
   for (int port = 1; port <= 20'000; ++port) {
     ports += fmt::format(R"({}{{"PrivatePort":{},"PublicPort":{},"Type":"tcp"}})",
@@ -219,13 +219,13 @@ TEST(EngineAnswers, TheNumberOfPublishedRangesIsBounded) {
   EXPECT_EQ(list->front().published.size(), 1024U);
 }
 
-TEST(EngineAnswers, ListsBeyondReasonAreRefused) {
+TEST(EngineAnswers, RejectsListsThatAreTooLong) {
   std::string many = "[{}";
   for (int i = 0; i < 1'390'000; ++i) many += ",{}";
   EXPECT_FALSE(parse_container_list(many + "]"));
 }
 
-TEST(EngineAnswers, KeepsTheLabelsThatMatterOfTooMany) {
+TEST(EngineAnswers, KeepsOwnLabelsOfTooMany) {
   std::string labels;
   for (int i = 0; i < 60'000; ++i) labels += fmt::format(R"("a{:05}": "x",)", i);
   labels += R"("portfwd": "off", "com.docker.compose.service": "db",
@@ -253,7 +253,7 @@ TEST(EngineAnswers, LeavesOutLabelsThatAreTooLong) {
   EXPECT_EQ(labels("{" + many + "}").size(), 17U) << "64 KiB in all";
 }
 
-TEST(EngineAnswers, EscapesInKeysAndValuesAreRead) {
+TEST(EngineAnswers, ReadsEscapesInKeysAndValues) {
   const auto list = parse_container_list(
       R"([{"Id": "a", "Image": "\u00e9\"", "Labels": {"k\u0031": "\u003cb\u003e \ud83d\ude00"}}])");
   ASSERT_TRUE(list);

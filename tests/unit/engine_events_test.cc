@@ -43,7 +43,7 @@ struct EngineEventsTest : testing::Test {
 
 const HttpReply kStream{"HTTP/1.1 200 OK\r\n\r\n", HttpReply::Then::Stay};
 
-TEST_F(EngineEventsTest, ARenameComesThroughDockersStream) {
+TEST_F(EngineEventsTest, ReportsARenameFromDockersStream) {
   HttpServer server(loop, socket, [](const std::string&) { return kStream; });
   const DockerEvents events(loop, http, socket, note(), [] {});
   ASSERT_TRUE(turn_until([&] { return events.is_open(); }));
@@ -52,7 +52,7 @@ TEST_F(EngineEventsTest, ARenameComesThroughDockersStream) {
   EXPECT_THAT(names, ElementsAre("eside2"));
 }
 
-TEST_F(EngineEventsTest, TheStreamIsOpenedAgainAfterTheEngineWasRestarted) {
+TEST_F(EngineEventsTest, ReopensTheStreamAfterARestartOfTheEngine) {
   int missed = 0;
   auto server =
       std::make_unique<HttpServer>(loop, socket, [](const std::string&) { return kStream; });
@@ -66,7 +66,7 @@ TEST_F(EngineEventsTest, TheStreamIsOpenedAgainAfterTheEngineWasRestarted) {
   EXPECT_EQ(missed, 1) << "renames during the interruption are unknown";
 }
 
-TEST_F(EngineEventsTest, AnEngineThatEndsEachStreamAtOnceIsAskedLessAndLess) {
+TEST_F(EngineEventsTest, DoublesThePauseWhileStreamsEndAtOnce) {
   HttpServer server(loop, socket,
                     [](const std::string&) { return HttpReply{"HTTP/1.1 200 OK\r\n\r\n"}; });
   const DockerEvents events(loop, http, socket, note(), [] {});
@@ -81,7 +81,7 @@ struct PodmanEventsTest : EngineEventsTest {
   const std::string line = captured("engine/podman-4.3-rename.json");
 };
 
-TEST_F(PodmanEventsTest, ARenameIsReadFromPodmansFileOnce) {
+TEST_F(PodmanEventsTest, ReportsARenameFromPodmansFileOnce) {
   append(line);
   PodmanEvents events(loop, note());
   ASSERT_TRUE(events.start(path));
@@ -94,7 +94,7 @@ TEST_F(PodmanEventsTest, ARenameIsReadFromPodmansFileOnce) {
   ASSERT_TRUE(turn_until([&] { return names.size() == 2; }));
 }
 
-TEST_F(PodmanEventsTest, AFileThatBeginsAnewIsReadFromItsBeginning) {
+TEST_F(PodmanEventsTest, ReadsATruncatedFileFromItsBeginning) {
   append(std::string(10'000, 'x') + "\n");
   PodmanEvents events(loop, note());
   ASSERT_TRUE(events.start(path));
@@ -102,7 +102,7 @@ TEST_F(PodmanEventsTest, AFileThatBeginsAnewIsReadFromItsBeginning) {
   EXPECT_TRUE(turn_until([&] { return names.size() == 1; }));
 }
 
-TEST_F(PodmanEventsTest, AMissingFileIsToldAndALineWithoutEndIsDropped) {
+TEST_F(PodmanEventsTest, FailsWithoutAFileAndDropsALineWithoutEnd) {
   PodmanEvents events(loop, note());
   EXPECT_EQ(events.start(path).error().code, ENOENT);
   append("");

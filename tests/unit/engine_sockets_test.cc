@@ -9,7 +9,7 @@ namespace {
 
 using testing::ElementsAre;
 
-TEST(EngineSockets, AreTheUsersThenTheSystems) {
+TEST(EngineSockets, ListTheUsersBeforeTheSystems) {
   const auto found = engine_sockets({.runtime_dir = "/run/user/7"});
   EXPECT_THAT(found.podman,
               ElementsAre("/run/user/7/podman/podman.sock", "/run/podman/podman.sock"));
@@ -17,7 +17,7 @@ TEST(EngineSockets, AreTheUsersThenTheSystems) {
   EXPECT_TRUE(found.elsewhere.empty());
 }
 
-TEST(EngineSockets, AreTheEnvironmentsFirstAndNoneTwice) {
+TEST(EngineSockets, ListThoseOfTheEnvironmentFirstWithoutDuplicates) {
   const auto found = engine_sockets({.docker_host = "unix:///run/docker.sock",
                                      .container_host = "unix:///a/b",
                                      .runtime_dir = ""});
@@ -25,7 +25,7 @@ TEST(EngineSockets, AreTheEnvironmentsFirstAndNoneTwice) {
   EXPECT_THAT(found.docker, ElementsAre("/run/docker.sock"));
 }
 
-TEST(EngineSockets, OnOtherMachinesAreNamedAndNotAsked) {
+TEST(EngineSockets, ListEnginesOnOtherMachinesSeparately) {
   const auto found = engine_sockets(
       {.docker_host = "ssh://me@far", .container_host = "tcp://10.0.0.1:8080", .runtime_dir = ""});
   EXPECT_THAT(found.docker, ElementsAre("/run/docker.sock"));

@@ -26,7 +26,7 @@ struct ExplainTest : testing::Test {
     known.listeners.push_back(seen);
   }
   Fact fact(const std::string& key) {
-    return explain({settings, {32768, 60999}, wishes}, known).at(key);
+    return explain({settings, {32768, 60999}, metadata_policy}, known).at(key);
   }
   std::string text(const std::string& key) { return std::get<std::string>(fact(key)); }
   std::vector<std::string> list(const std::string& key) {
@@ -41,9 +41,9 @@ struct ExplainTest : testing::Test {
   }
   Settings settings;
   SystemClock clock;
-  ContainerWishes wishes{clock};
+  MetadataPolicy metadata_policy{clock};
   Container container;
-  Known known{.subject = &container};
+  PortState known{.subject = &container};
 };
 
 TEST_F(ExplainTest, SaysWhatWasSeenAndSinceWhen) {
@@ -90,7 +90,7 @@ TEST_F(ExplainTest, NamesTheFirstObstacleAndItsRemedy) {
   EXPECT_EQ(text("remedy"), "it is root's");
 }
 
-TEST_F(ExplainTest, TellsOfEachRuleForEachListenerWhatBecameOfIt) {
+TEST_F(ExplainTest, ListsTheResultOfEachRuleForEachListener) {
   rule("db");
   rule("web", "ignore");
   EXPECT_THAT(list("rules"),
@@ -207,7 +207,7 @@ TEST_F(ExplainTest, NamesWhatElseThanAnotherHolderCausesAConflict) {
   const Remedy change{Code::ChangeDeclaration};
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::ChooseHostPort},
                                       Remedy{Code::LowerUnprivilegedPort}, change));
-  forward.error = kNotForOthers;
+  forward.error = kRemoteForbidden;
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::AllowRemote}, change));
   forward.error = EMFILE;
   EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::RaiseDescriptorLimit}, change));
@@ -250,7 +250,7 @@ TEST_F(ExplainTest, SaysThatTheOtherProtocolIsOpen) {
                                       Remedy{Code::HoldPort, {"web", "8080"}}));
 }
 
-TEST_F(ExplainTest, OfADetachedContainerSaysHowItComesBack) {
+TEST_F(ExplainTest, SaysHowToAttachADetachedContainerAgain) {
   known.subject = nullptr;
   known.listeners.clear();
   known.ended.emplace().reason = "unforwarded";
@@ -266,7 +266,7 @@ TEST_F(ExplainTest, OfADetachedContainerSaysHowItComesBack) {
                                       Remedy{Code::HoldPortForMissing, {"web", "8080"}}));
 }
 
-TEST_F(ExplainTest, TellsWhereAForwardIsAndWhyThere) {
+TEST_F(ExplainTest, SaysWhereAForwardIsAndWhy) {
   ForwardInfo forward;
   forward.id = "f7";
   forward.host_addresses = {"127.0.0.1", "::1"};

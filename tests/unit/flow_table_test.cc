@@ -37,7 +37,7 @@ struct FlowTableTest : testing::Test {
   FlowTable<TestFlow> table;
 };
 
-TEST_F(FlowTableTest, FindsAFlowByClientAndByTheAddressItTalksTo) {
+TEST_F(FlowTableTest, FindsAFlowByClientAndHostAddress) {
   TestFlow& one = add(client(1, 1000));
   FlowKey elsewhere = client(1, 1000);
   elsewhere.at = IpAddress::v4(10, 0, 0, 9);
@@ -63,7 +63,7 @@ TEST_F(FlowTableTest, AFlowEndsNinetySecondsAfterItsLastUse) {
   EXPECT_EQ(table.next_expiry(), kStart + 140s);
 }
 
-TEST_F(FlowTableTest, AQuestionThatWasAnsweredEndsAfterTen) {
+TEST_F(FlowTableTest, ExpiresAnAnsweredRequestAfterTenSeconds) {
   add(client(1, 1));
   TestFlow& dns = add(client(1, 2));
   becomes(FlowRank::Answered, dns, kStart + 1s);
@@ -79,7 +79,7 @@ TEST_F(FlowTableTest, AnEmptyTableHasNothingToWaitFor) {
   EXPECT_EQ(table.expired(TimePoint::max()), nullptr);
 }
 
-TEST_F(FlowTableTest, WhoHasTheMostGivesUpWhatHeUsedLongestAgo) {
+TEST_F(FlowTableTest, EvictsTheLeastRecentFlowOfTheLargestOwner) {
   add(client(1, 1));
   TestFlow& oldest_of_many = add(client(2, 1));
   TestFlow& used_again = add(client(2, 2));
@@ -88,7 +88,7 @@ TEST_F(FlowTableTest, WhoHasTheMostGivesUpWhatHeUsedLongestAgo) {
   EXPECT_EQ(&table.to_evict(), &used_again);
 }
 
-TEST_F(FlowTableTest, WhoHasLessThanHisShareGivesUpNothing) {
+TEST_F(FlowTableTest, EvictsNoFlowOfAnOwnerBelowItsShare) {
   TestFlow& modest = add(client(1, 1));
   becomes(FlowRank::Answered, modest);
   for (Port port = 1; port <= 3; ++port) becomes(FlowRank::Established, add(client(2, port)));
@@ -97,7 +97,7 @@ TEST_F(FlowTableTest, WhoHasLessThanHisShareGivesUpNothing) {
   EXPECT_EQ(&table.to_evict(), &modest) << "the other flows are removed";
 }
 
-TEST_F(FlowTableTest, WhatHasCarriedLessIsGivenUpFirst) {
+TEST_F(FlowTableTest, EvictsTheFlowOfTheLowestRankFirst) {
   std::vector<TestFlow*> flows;
   for (const FlowRank rank :
        {FlowRank::Established, FlowRank::Young, FlowRank::Fleeting, FlowRank::Answered}) {

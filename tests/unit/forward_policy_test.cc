@@ -43,8 +43,8 @@ Settings read(const std::string& text) {
 
 Decision decide_in(const Settings& settings, const Container& c, const Listener& l) {
   const SystemClock clock;
-  const ContainerWishes wishes(clock);
-  return decide({settings, kEphemeral, wishes}, c, l);
+  const MetadataPolicy metadata_policy(clock);
+  return decide({settings, kEphemeral, metadata_policy}, c, l);
 }
 
 Listener of_udp(Port port) {

@@ -16,7 +16,7 @@ TEST(HelperMessages, PathsAreEncoded) {
   EXPECT_EQ(list_path("/run/a b").find(' '), std::string::npos);
 }
 
-TEST(HelperMessages, AFolderThatIsNoUtf8IsNoReasonToThrow) {
+TEST(HelperMessages, DoesNotThrowForAFolderThatIsNotUtf8) {
   EXPECT_NO_THROW((void)list_path("/run/\xff"));
   EXPECT_NO_THROW((void)creation({.container_id = "\xff",
                                   .image_id = {},
@@ -26,7 +26,7 @@ TEST(HelperMessages, AFolderThatIsNoUtf8IsNoReasonToThrow) {
                                   .life = {}}));
 }
 
-TEST(HelperMessages, AnswersOfAnyFormGiveWhatTheyHave) {
+TEST(HelperMessages, ParsesAnswersOfAnyForm) {
   EXPECT_EQ(image_of(R"({"Image":"sha256:12"})"), "sha256:12");
   EXPECT_EQ(id_of(R"({"Id":"ab","Warnings":null})"), "ab");
   EXPECT_EQ(message_of("{\"message\":\"no\\u0007 such\"}"), "no? such");
@@ -36,12 +36,12 @@ TEST(HelperMessages, AnswersOfAnyFormGiveWhatTheyHave) {
   }
 }
 
-TEST(HelperMessages, OnlyWhatIsAnIdIsTakenForOne) {
+TEST(HelperMessages, AcceptsOnlyValidIds) {
   EXPECT_THAT(ids_of(R"([{"Id":"0123456789ab"},{"Id":"/etc"},{"Name":"x"},7])", "1"),
               ElementsAre("0123456789ab"));
 }
 
-TEST(HelperMessages, OfAListThoseOfOurOwnLifeAreLeftOut) {
+TEST(HelperMessages, ListsOnlyHelpersOfOtherRuns) {
   EXPECT_THAT(ids_of(R"([{"Id":"0123456789ab","Labels":{"portfwd.life":"1"}},
                          {"Id":"0123456789ac","Labels":{"portfwd.life":"2"}},
                          {"Id":"0123456789ad","Labels":[]}])",

@@ -54,7 +54,7 @@ struct HttpClientTest : testing::Test {
   Result<HttpAnswer> answer_to(HttpRequest request) {
     std::optional<Result<HttpAnswer>> got;
     const HttpCall call =
-        client.ask(std::move(request), [&](auto answer) { got = std::move(answer); });
+        client.send_request(std::move(request), [&](auto answer) { got = std::move(answer); });
     EXPECT_FALSE(got) << "no callback from within ask()";
     EXPECT_TRUE(turn_until([&] { return got.has_value(); }));
     return got.value_or(fail("no answer", ETIME));
@@ -113,7 +113,7 @@ TEST_F(HttpClientTest, Deletes) {
   EXPECT_TRUE(server->requests().at(0).starts_with("DELETE /containers/a?force=1 HTTP/1.1\r\n"));
 }
 
-TEST_F(HttpClientTest, GivesAnUnhappyStatusWithItsBody) {
+TEST_F(HttpClientTest, ReturnsAnErrorStatusWithItsBody) {
   serve(HttpReply::with(404, R"({"message":"No such container"})"));
   const auto answer = answer_to(to_server());
   ASSERT_TRUE(answer);
@@ -133,7 +133,7 @@ TEST_F(HttpClientTest, FollowsNoRedirect) {
   EXPECT_EQ(answer_to(to_server())->status, 302);
 }
 
-TEST_F(HttpClientTest, SaysWhyThereIsNoConnection) {
+TEST_F(HttpClientTest, ReportsWhyItCannotConnect) {
   EXPECT_EQ(error_of(to_server()), ENOENT);
   HttpRequest refused = to_server();
   {
@@ -147,23 +147,23 @@ TEST_F(HttpClientTest, SaysWhyThereIsNoConnection) {
   EXPECT_EQ(error_of(refused), ENAMETOOLONG);
 }
 
-TEST_F(HttpClientTest, WaitsForNoOneWhoNeverAccepts) {
+TEST_F(HttpClientTest, TimesOutIfTheServerNeverAccepts) {
   serve(HttpServer::Script(), 0);
   HttpRequest request = to_server();
   request.deadline = 50ms;
   EXPECT_EQ(error_of(request), ETIMEDOUT);
-  const HttpCall fills_the_backlog = client.ask(to_server(), [](auto) {});
+  const HttpCall fills_the_backlog = client.send_request(to_server(), [](auto) {});
   EXPECT_NE(error_of(request), 0);
 }
 
-TEST_F(HttpClientTest, WaitsForNoOneWhoNeverAnswers) {
+TEST_F(HttpClientTest, TimesOutIfTheServerNeverAnswers) {
   serve(HttpReply{"", HttpReply::Then::Stay});
   HttpRequest request = to_server();
   request.deadline = 50ms;
   EXPECT_EQ(error_of(request), ETIMEDOUT);
 }
 
-TEST_F(HttpClientTest, WaitsForNoOneWhoDrips) {
+TEST_F(HttpClientTest, TimesOutIfTheAnswerIsTooSlow) {
   HttpReply drip = HttpReply::ok(std::string(100'000, 'a'));
   drip.then = HttpReply::Then::Drip;
   serve(drip);
@@ -172,14 +172,14 @@ TEST_F(HttpClientTest, WaitsForNoOneWhoDrips) {
   EXPECT_EQ(error_of(request), ETIMEDOUT);
 }
 
-TEST_F(HttpClientTest, TakesASlowAnswerInTime) {
+TEST_F(HttpClientTest, AcceptsASlowAnswerBeforeTheDeadline) {
   HttpReply drip = HttpReply::ok("slow");
   drip.then = HttpReply::Then::Drip;
   serve(drip);
   EXPECT_EQ(answer_to(to_server())->body, "slow");
 }
 
-TEST_F(HttpClientTest, NoticesAnAnswerThatEndsEarly) {
+TEST_F(HttpClientTest, FailsIfTheAnswerEndsEarly) {
   serve(HttpReply{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"});
   EXPECT_EQ(error_of(to_server()), ECONNRESET);
   server.reset();
@@ -187,12 +187,12 @@ TEST_F(HttpClientTest, NoticesAnAnswerThatEndsEarly) {
   EXPECT_EQ(error_of(to_server()), ECONNRESET);
 }
 
-TEST_F(HttpClientTest, TakesNoMoreThanTheAnswerSaidItIs) {
+TEST_F(HttpClientTest, IgnoresBytesBeyondTheContentLength) {
   serve(HttpReply{"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef"});
   EXPECT_EQ(answer_to(to_server())->body, "abc");
 }
 
-TEST_F(HttpClientTest, StopsAtTheLimitWhateverTheLengthSays) {
+TEST_F(HttpClientTest, StopsAtTheLimitWhateverTheContentLength) {
   for (const char* length : {"Content-Length: 1073741824\r\n", ""}) {
     server.reset();
     serve(HttpReply{std::string("HTTP/1.1 200 OK\r\n") + length + "\r\n", HttpReply::Then::Repeat});
@@ -204,12 +204,12 @@ TEST_F(HttpClientTest, StopsAtTheLimitWhateverTheLengthSays) {
   }
 }
 
-TEST_F(HttpClientTest, StopsAtAHeaderWithoutEnd) {
+TEST_F(HttpClientTest, StopsAtAnEndlessHeader) {
   serve(HttpReply{"HTTP/1.1 200 OK\r\n", HttpReply::Then::Repeat, "X-More: of the same\r\n"});
   EXPECT_EQ(error_of(to_server()), EMSGSIZE);
 }
 
-TEST_F(HttpClientTest, RefusesWhatIsNotHttp) {
+TEST_F(HttpClientTest, RejectsAnAnswerThatIsNotHttp) {
   serve(HttpReply{"SSH-2.0-OpenSSH_9.2\r\n"});
   EXPECT_NE(error_of(to_server()), 0);
   server.reset();
@@ -217,33 +217,34 @@ TEST_F(HttpClientTest, RefusesWhatIsNotHttp) {
   EXPECT_NE(error_of(to_server()), 0);
 }
 
-TEST_F(HttpClientTest, RefusesAPathThatWouldMakeAnotherRequest) {
+TEST_F(HttpClientTest, RejectsAPathWithAnInjectedRequest) {
   serve(HttpReply::ok(""));
   EXPECT_NE(error_of(to_server("/a HTTP/1.1\r\nX: y")), 0);
   EXPECT_TRUE(server->requests().empty());
 }
 
-TEST_F(HttpClientTest, ForgetsACallWhoseOwnerIsGone) {
+TEST_F(HttpClientTest, CancelsACallThatIsDestroyed) {
   serve(HttpReply{"", HttpReply::Then::Stay});
   {
     const HttpCall call =
-        client.ask(to_server(), [](auto) { FAIL() << "callback of a cancelled call"; });
+        client.send_request(to_server(), [](auto) { FAIL() << "callback of a cancelled call"; });
     ASSERT_TRUE(turn_until([&] { return server->connections() == 1; }));
   }
   EXPECT_EQ(client.calls(), 0U);
   EXPECT_TRUE(turn_until([&] { return server->connections() == 0; }));
 }
 
-TEST_F(HttpClientTest, LetsACallbackCancelOthersAndAskAgain) {
+TEST_F(HttpClientTest, AllowsACallbackToCancelAndBeginCalls) {
   serve(HttpReply::ok("x"));
   HttpCall others[3], again;
   bool done = false;
-  const HttpCall first = client.ask(to_server(), [&](auto) {
+  const HttpCall first = client.send_request(to_server(), [&](auto) {
     for (HttpCall& other : others) other.cancel();
-    again = client.ask(to_server(), [&](auto) { done = true; });
+    again = client.send_request(to_server(), [&](auto) { done = true; });
   });
   int answered = 0;
-  for (HttpCall& other : others) other = client.ask(to_server(), [&](auto) { ++answered; });
+  for (HttpCall& other : others)
+    other = client.send_request(to_server(), [&](auto) { ++answered; });
   EXPECT_TRUE(turn_until([&] { return done; }));
   EXPECT_LT(answered, 4);
   EXPECT_EQ(client.calls(), 0U);
@@ -261,7 +262,7 @@ TEST_F(HttpClientTest, AnswersFiftyAtOnceAndKeepsNoDescriptor) {
   int right = 0;
   for (int i = 0; i < 50; ++i) {
     const std::string path = "/" + std::to_string(100 + i);
-    calls.push_back(client.ask(to_server(path), [&right, path](auto answer) {
+    calls.push_back(client.send_request(to_server(path), [&right, path](auto answer) {
       right += answer && answer->body == path ? 1 : 0;
     }));
   }
@@ -269,7 +270,7 @@ TEST_F(HttpClientTest, AnswersFiftyAtOnceAndKeepsNoDescriptor) {
   EXPECT_EQ(open_fds(), before);
 }
 
-TEST_F(HttpClientTest, FollowsLinesAsTheyCome) {
+TEST_F(HttpClientTest, ReportsLinesOfAStreamAsTheyArrive) {
   serve(HttpReply{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n",
                   HttpReply::Then::Stay});
   const HttpCall call = client.stream(to_server("/events"), lines.callbacks());
@@ -286,7 +287,7 @@ TEST_F(HttpClientTest, FollowsLinesAsTheyCome) {
   EXPECT_EQ(lines.end->code, ENODATA);
 }
 
-TEST(HttpClientOnAManualClock, OpensAStreamThatHasNoLinesYetAndLetsItOutliveTheDeadline) {
+TEST(HttpClientOnAManualClock, OpensAStreamWithoutLinesAndIgnoresTheDeadlineAfterwards) {
   const TempDir folder;
   testing_support::ManualClock clock;
   EventLoop loop{clock};
@@ -335,7 +336,7 @@ TEST_F(HttpClientTest, EndsAStreamWhoseLineIsTooLongButNotALongOne) {
   EXPECT_EQ(lines.lines.size(), 100'000U);
 }
 
-TEST_F(HttpClientTest, LetsALineCancelItsOwnStream) {
+TEST_F(HttpClientTest, AllowsALineToCancelItsStream) {
   serve(HttpReply{"HTTP/1.1 200 OK\r\n\r\none\ntwo\n", HttpReply::Then::Stay});
   HttpCall call = client.stream(to_server("/events"), lines.callbacks());
   lines.then = [&] { call.cancel(); };
@@ -344,7 +345,7 @@ TEST_F(HttpClientTest, LetsALineCancelItsOwnStream) {
   EXPECT_FALSE(lines.end);
 }
 
-TEST_F(HttpClientTest, LetsOthersWorkWhileAnEngineFloodsIt) {
+TEST_F(HttpClientTest, ServesOtherHandlersWhileAnEngineFloodsIt) {
   const std::string line = std::string(65535, 'x') + "\n";
   serve(HttpReply{"HTTP/1.1 200 OK\r\n\r\n", HttpReply::Then::Repeat, line});
   const HttpCall call = client.stream(to_server(), lines.callbacks());

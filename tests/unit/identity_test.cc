@@ -73,14 +73,14 @@ struct IdentityTest : testing::Test {
   testing_support::TempDir cgroups;
 };
 
-TEST_F(IdentityTest, FlatpaksSandboxIsFlatpaksThoughBubblewrapKeepsIt) {
+TEST_F(IdentityTest, PrefersFlatpakToItsKeeperBubblewrap) {
   process(kKeeper, 1, "/app.slice/app-flatpak-org.example.App-99.scope", {"bwrap", "--args", "42"});
   inside(kProcess, kKeeper, "/app.slice/app-flatpak-org.example.App-99.scope", {"app"});
   EXPECT_EQ(identify().engine, "flatpak");
   EXPECT_EQ(identify().name, "org.example.App");
 }
 
-TEST_F(IdentityTest, WithoutAScopeItsEnvironmentTellsTheApp) {
+TEST_F(IdentityTest, ReadsTheAppFromTheEnvironmentWithoutAScope) {
   process(kKeeper, 1, "/", {"bwrap", "--args", "42"});
   inside(kProcess, kKeeper, "/", {"app"});
   EXPECT_EQ(identify().engine, "bubblewrap");
@@ -90,7 +90,7 @@ TEST_F(IdentityTest, WithoutAScopeItsEnvironmentTellsTheApp) {
   EXPECT_EQ(identify().name, "org.example.App");
 }
 
-TEST_F(IdentityTest, ConmonOfAnotherEngineIsToldByTheCgroup) {
+TEST_F(IdentityTest, DeterminesTheEngineOfConmonByTheCgroup) {
   process(kKeeper, 1, "/", {"conmon", "-c", id, "-n", "k8s_web"});
   inside(kProcess, kKeeper, "/kubepods.slice/crio-" + id + ".scope", {"web"});
   EXPECT_EQ(identify().engine, "kubernetes");
@@ -99,7 +99,7 @@ TEST_F(IdentityTest, ConmonOfAnotherEngineIsToldByTheCgroup) {
 }
 
 /// A rootless engine and its shims run in their own network namespace.
-TEST_F(IdentityTest, AShimKeepsNoContainerInItsOwnNetwork) {
+TEST_F(IdentityTest, IgnoresAShimInTheNetworkOfTheProcess) {
   process(kKeeper, 1, "/", {"containerd-shim-runc-v2", "-namespace", "moby", "-id", id});
   process(kProcess, kKeeper, "/", {"exe"});
   EXPECT_EQ(identify().engine_id, "");
@@ -108,14 +108,14 @@ TEST_F(IdentityTest, AShimKeepsNoContainerInItsOwnNetwork) {
   EXPECT_EQ(identify().engine, "docker");
 }
 
-TEST_F(IdentityTest, ACgroupOfTheRuntimesNamesNotTheEngine) {
+TEST_F(IdentityTest, IgnoresACgroupThatNamesOnlyTheRuntime) {
   process(kKeeper, 1, "/", {"containerd-shim-runc-v2", "-namespace", "moby", "-id", id});
   inside(kProcess, kKeeper, "/user.slice/runc-" + id + ".scope", {"web"});
   EXPECT_EQ(identify().engine, "docker");
   EXPECT_EQ(identify().name, id.substr(0, 12));
 }
 
-TEST_F(IdentityTest, AContainersFolderIsAboveTheCgroupsThatItMakesItself) {
+TEST_F(IdentityTest, FindsTheFolderAboveCgroupsMadeByTheContainer) {
   const std::string folder = "/user.slice/libpod-" + id + ".scope";
   inside(kProcess, kKeeper, folder + "/container/init.scope", {"systemd"});
   const Identity found = identify();
@@ -124,7 +124,7 @@ TEST_F(IdentityTest, AContainersFolderIsAboveTheCgroupsThatItMakesItself) {
   EXPECT_TRUE(cgroup_holds(found.cgroup, found.cgroup_id));
 }
 
-TEST_F(IdentityTest, ASandboxInAContainerDoesNotHaveItsFolder) {
+TEST_F(IdentityTest, SetsNoFolderForASandboxInAContainer) {
   inside(kKeeper, 1, folder_of_id, {"bwrap", "--unshare-net", "--hostname", "shop"});
   inside(kProcess, kKeeper, folder_of_id, {"sh"}, kInner);
   EXPECT_EQ(identify().engine, "bubblewrap");
@@ -135,7 +135,7 @@ TEST_F(IdentityTest, ASandboxInAContainerDoesNotHaveItsFolder) {
 }
 
 /// A container runs a program named conmon with the id of another one.
-TEST_F(IdentityTest, KeepsItsCgroupsIdWhenAProcessInsideCallsItselfAKeeperOfAnother) {
+TEST_F(IdentityTest, KeepsTheIdOfTheCgroupWhenAProcessForgesAKeeper) {
   process(kKeeper, 1, "/user.slice/libpod-conmon-" + id + ".scope",
           {"conmon", "-c", id, "-n", "evil"});
   inside(kProcess, kKeeper, folder_of_id + "/container", {"conmon", "-c", shop, "-n", "shop"});
@@ -153,7 +153,7 @@ TEST_F(IdentityTest, KeepsItsCgroupsIdWhenAProcessInsideCallsItselfAKeeperOfAnot
 }
 
 /// A folder below the container's own may have any name, if it was delegated.
-TEST_F(IdentityTest, KeepsItsIdWhenItMakesCgroupsNamedLikeAnothers) {
+TEST_F(IdentityTest, KeepsTheOutermostIdWhenAContainerForgesCgroups) {
   process(kKeeper, 1, "/", {"conmon", "-c", id, "-n", "evil"});
   const std::string lie = folder_of_id + "/container/libpod-" + shop + ".scope";
   inside(kProcess, kKeeper, lie, {"httpd"});
@@ -163,7 +163,7 @@ TEST_F(IdentityTest, KeepsItsIdWhenItMakesCgroupsNamedLikeAnothers) {
 }
 
 /// A container without its own cgroup is recognised by its keeper, if that is outside of it.
-TEST_F(IdentityTest, BelievesNoKeeperInTheSameNetworkOrInASandbox) {
+TEST_F(IdentityTest, IgnoresKeepersInTheSameNetworkOrInASandbox) {
   inside(kKeeper, 1, "/", {"conmon", "-c", shop, "-n", "shop"});
   inside(kProcess, kKeeper, "/", {"httpd"});
   EXPECT_EQ(identify().engine_id, "") << "the same network";
@@ -176,14 +176,14 @@ TEST_F(IdentityTest, BelievesNoKeeperInTheSameNetworkOrInASandbox) {
   EXPECT_EQ(identify().name, "shop");
 }
 
-TEST_F(IdentityTest, TakesNoIdFromAKeeperOfAnotherUser) {
+TEST_F(IdentityTest, IgnoresTheIdFromAKeeperOfAnotherUser) {
   process(kKeeper, 1, "/", {"conmon", "-c", shop, "-n", "shop"});
   proc.write(kKeeper, "status", fmt::format("Uid:\t{0}\t{0}\t{0}\t{0}\n", ::geteuid() + 7));
   inside(kProcess, kKeeper, "/", {"httpd"});
   EXPECT_EQ(identify().engine_id, "");
 }
 
-TEST_F(IdentityTest, OnTheHostsNetworkOnlyAFormBeyondDoubtCounts) {
+TEST_F(IdentityTest, RequiresACertainFormOnTheHostsNetwork) {
   const ProcDir dir(proc.path());
   Reader reader(loop, {.program = PORTFWD_BROKER_PATH, .folder = proc.path()});
   ProcessFactsCache facts(reader, dir);

@@ -25,7 +25,7 @@ std::vector<std::string> slices_of(std::string_view text) {
   return all;
 }
 
-TEST(JsonSlices, ElementsAndMembersAreAsWritten) {
+TEST(JsonSlices, ReturnsElementsAndMembersAsWritten) {
   EXPECT_THAT(slices_of(R"( [1, "a,]\"" , {"b": [2]},[],null ] )"),
               ElementsAre("1", R"("a,]\"")", R"({"b": [2]})", "[]", "null"));
   EXPECT_THAT(slices_of(R"({"a" : 1,"b\"":{"c": "}"}})"), ElementsAre("a=1", R"(b\"={"c": "}"})"));
@@ -33,7 +33,7 @@ TEST(JsonSlices, ElementsAndMembersAreAsWritten) {
   EXPECT_THAT(slices_of("{ }"), IsEmpty());
 }
 
-TEST(JsonSlices, WhatIsCutOffOrNoneIsNotComplete) {
+TEST(JsonSlices, IsNotCompleteForTruncatedOrMalformedTexts) {
   for (const char* text : {"", " ", "7", "\"a\"", "[", "{", "[,]", "[1 2]", "[1,]", "{1:2}",
                            "{\"a\"}", "{\"a\":}", "[[]", "[\"a]", "[]]", "{} x", "{\"a", "}"}) {
     const auto slices = slices_of(text);

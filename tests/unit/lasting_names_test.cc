@@ -16,12 +16,12 @@ std::vector<std::string> names_of(const std::map<std::string, std::string>& labe
   return lasting_names(container);
 }
 
-TEST(LastingNames, WithoutLabelsAreItsName) {
+TEST(LastingNames, AreTheNameWithoutLabels) {
   EXPECT_THAT(names_of({}), ElementsAre("quirky_morse"));
   EXPECT_THAT(names_of({{"maintainer", "me"}}), ElementsAre("quirky_morse"));
 }
 
-TEST(LastingNames, OfComposeAreProjectServiceAndNumber) {
+TEST(LastingNames, AreProjectServiceAndNumberForCompose) {
   EXPECT_THAT(names_of({{"com.docker.compose.project", "shop"},
                         {"com.docker.compose.service", "web"},
                         {"com.docker.compose.container-number", "2"},
@@ -35,7 +35,7 @@ TEST(LastingNames, OfComposeAreProjectServiceAndNumber) {
                   "quirky_morse"));
 }
 
-TEST(LastingNames, OfADevContainerAreFolderAndFile) {
+TEST(LastingNames, AreFolderAndFileForADevContainer) {
   EXPECT_THAT(names_of({{"devcontainer.local_folder", "/home/me/shop"},
                         {"devcontainer.config_file", "/home/me/shop/.devcontainer.json"}}),
               ElementsAre("{devcontainer.local_folder=/home/me/shop, "
@@ -43,7 +43,7 @@ TEST(LastingNames, OfADevContainerAreFolderAndFile) {
                           "quirky_morse"));
 }
 
-TEST(LastingNames, AreNotMadeOfLabelsThatTellNothing) {
+TEST(LastingNames, IgnoreLabelsThatIdentifyNothing) {
   EXPECT_THAT(names_of({{"com.docker.compose.project", "shop"}}), ElementsAre("quirky_morse"));
   EXPECT_THAT(names_of({{"devcontainer.local_folder", std::string(5000, 'x')}}),
               ElementsAre("quirky_morse"));

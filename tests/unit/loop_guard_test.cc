@@ -38,7 +38,7 @@ struct LoopGuardTest : testing::Test {
       EXPECT_EQ(go_round(), Step::Hold) << "round " << round;
     }
     end_hold();
-    EXPECT_EQ(go_round(), Step::Cut);
+    EXPECT_EQ(go_round(), Step::ResetBurst);
   }
 
   LoopGuard guard;
@@ -50,7 +50,7 @@ TEST_F(LoopGuardTest, FindsALoopAndRefusesForAWhile) {
   find_loop();
   EXPECT_TRUE(guard.found());
   EXPECT_EQ(client(), Step::Refuse);
-  now += LoopGuard::kRefuse - 1s;
+  now += LoopGuard::kRefusalTime - 1s;
   EXPECT_EQ(client(), Step::Refuse);
   now += 1s;
   EXPECT_EQ(client(), Step::Dial);
@@ -58,7 +58,7 @@ TEST_F(LoopGuardTest, FindsALoopAndRefusesForAWhile) {
 
 TEST_F(LoopGuardTest, FindsALoopSoonerWhenItWasFoundBefore) {
   find_loop();
-  now += LoopGuard::kRefuse;
+  now += LoopGuard::kRefusalTime;
   EXPECT_EQ(client(), Step::Dial);
   EXPECT_EQ(clients_until_held(), LoopGuard::kRepeated);
 }
@@ -77,7 +77,7 @@ TEST_F(LoopGuardTest, FindsTwoLoopsThroughOnePort) {
       const Step step = client();
       held += step == Step::Hold ? 1 : 0;
       dialled += step == Step::Dial ? 1 : 0;
-      found = found || step == Step::Cut;
+      found = found || step == Step::ResetBurst;
     }
     if (held > 0 && dialled > 0) {  // the dialled connections pass through the loop again
       for (std::size_t i = 0; i < dialled; ++i) connect();
@@ -89,7 +89,7 @@ TEST_F(LoopGuardTest, FindsTwoLoopsThroughOnePort) {
   EXPECT_TRUE(found);
 }
 
-TEST_F(LoopGuardTest, AcquitsWhenAClientComesThatNoConnectionExplains) {
+TEST_F(LoopGuardTest, EndsSuspicionForAnUnexplainedClient) {
   EXPECT_EQ(client(), Step::Dial);
   ASSERT_EQ(clients_until_held(), LoopGuard::kBurst);
   now += 1ms;
@@ -100,16 +100,16 @@ TEST_F(LoopGuardTest, AcquitsWhenAClientComesThatNoConnectionExplains) {
   }
 }
 
-TEST_F(LoopGuardTest, AcquitsWhenNobodyFollowsTheOneThatWasHeld) {
+TEST_F(LoopGuardTest, EndsSuspicionIfNoClientFollowsAHeldOne) {
   EXPECT_EQ(client(), Step::Dial);
   ASSERT_EQ(clients_until_held(), LoopGuard::kBurst);
   end_hold();
   EXPECT_FALSE(guard.holding());
-  EXPECT_EQ(go_round(LoopGuard::kSoon + 1ms), Step::Dial);
+  EXPECT_EQ(go_round(LoopGuard::kMaxFollowDelay + 1ms), Step::Dial);
 }
 
 /// If all holds had the same length, each client would be dialled for and followed by the next one.
-TEST_F(LoopGuardTest, AcquitsAClientWithAPeriodOfItsOwn) {
+TEST_F(LoopGuardTest, EndsSuspicionOfAPeriodicClient) {
   for (Duration period = 10ms; period <= 300ms; period += 1ms) {
     SCOPED_TRACE(period.count());
     guard = LoopGuard();
@@ -125,13 +125,13 @@ TEST_F(LoopGuardTest, AcquitsAClientWithAPeriodOfItsOwn) {
       }
       now = next;
       const Step step = client();
-      EXPECT_NE(step, Step::Cut);
+      EXPECT_NE(step, Step::ResetBurst);
       if (step == Step::Dial) connect();
     }
   }
 }
 
-TEST_F(LoopGuardTest, SuspectsNobodyWhomTheTargetAnswers) {
+TEST_F(LoopGuardTest, DoesNotSuspectClientsThatGetAnswers) {
   EXPECT_EQ(client(), Step::Dial);
   for (int i = 0; i < 500; ++i) {
     connect();
@@ -142,7 +142,7 @@ TEST_F(LoopGuardTest, SuspectsNobodyWhomTheTargetAnswers) {
 }
 
 /// Like a client that reconnects whenever the server closes.
-TEST_F(LoopGuardTest, SuspectsNobodyWhoseConnectionsEnd) {
+TEST_F(LoopGuardTest, DoesNotSuspectClientsThatReconnect) {
   EXPECT_EQ(client(), Step::Dial);
   for (int i = 0; i < 500; ++i) {
     connect();
@@ -152,7 +152,7 @@ TEST_F(LoopGuardTest, SuspectsNobodyWhoseConnectionsEnd) {
   }
 }
 
-TEST_F(LoopGuardTest, SuspectsNobodyWhoDoesNotWaitForTheDial) {
+TEST_F(LoopGuardTest, DoesNotSuspectClientsThatDoNotWaitForTheDial) {
   for (int turns = 0; turns < 50; ++turns) {
     for (unsigned i = 0; i <= LoopGuard::kParallel; ++i) EXPECT_EQ(client(), Step::Dial);
     for (unsigned i = 0; i <= LoopGuard::kParallel; ++i) connect();
@@ -160,7 +160,7 @@ TEST_F(LoopGuardTest, SuspectsNobodyWhoDoesNotWaitForTheDial) {
   }
 }
 
-TEST_F(LoopGuardTest, AcquitsWhenAConnectionEndsMeanwhile) {
+TEST_F(LoopGuardTest, EndsSuspicionIfAConnectionEnds) {
   EXPECT_EQ(client(), Step::Dial);
   ASSERT_EQ(clients_until_held(), LoopGuard::kBurst);
   guard.on_ended(now);
@@ -178,7 +178,7 @@ TEST_F(LoopGuardTest, ForgetsALoopWhenTheTargetIsAnotherOne) {
 
 TEST_F(LoopGuardTest, ForgetsALoopWhenTheTargetAnswers) {
   find_loop();
-  now += LoopGuard::kRefuse;
+  now += LoopGuard::kRefusalTime;
   ++from_target;
   EXPECT_EQ(client(), Step::Dial);
   EXPECT_FALSE(guard.found());

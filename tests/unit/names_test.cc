@@ -22,7 +22,7 @@ struct CgroupCase {
   std::string folder, below, engine, id, name;
 };
 
-TEST(NamesFromCgroup, EveryEnginesForm) {
+TEST(NamesFromCgroup, RecognisesTheFormsOfAllEngines) {
   const std::vector<CgroupCase> cases{
       {"/docker/" + kHex, "", "docker", kHex, ""},
       {"/docker/" + kHex, "/init.scope", "docker", kHex, ""},
@@ -74,7 +74,7 @@ TEST(NamesFromCgroup, EveryEnginesForm) {
   }
 }
 
-TEST(NamesFromCgroup, WhatIsNoContainerGivesNothing) {
+TEST(NamesFromCgroup, ReturnsNothingForOtherCgroups) {
   for (const std::string& path : std::vector<std::string>{
            "", "/", "/init.scope", "/user.slice/user-1000.slice/session-1.scope",
            "/user.slice/libpod-conmon-" + kHex + ".scope", "/system.slice/ssh.service",
@@ -85,7 +85,7 @@ TEST(NamesFromCgroup, WhatIsNoContainerGivesNothing) {
   }
 }
 
-TEST(NamesFromCgroup, FoldersBelowAContainersOwnNameNothing) {
+TEST(NamesFromCgroup, IgnoresFoldersBelowThatOfAContainer) {
   EXPECT_EQ(from_cgroup("/lxc.payload.box/docker/" + kHex)->engine, "lxc");
   const std::string other(64, 'a');
   const auto guess = from_cgroup(kUser + "/user.slice/libpod-" + kHex + ".scope/container/libpod-" +
@@ -94,20 +94,20 @@ TEST(NamesFromCgroup, FoldersBelowAContainersOwnNameNothing) {
   EXPECT_EQ(guess->cgroup, kUser + "/user.slice/libpod-" + kHex + ".scope");
 }
 
-TEST(NamesFromCgroup, AnAppsScopeDoesNotHideTheContainerThatWasStartedFromIt) {
+TEST(NamesFromCgroup, FindsAContainerBelowTheScopeOfAnApp) {
   const auto guess = from_cgroup(kUser + "/app.slice/app-flatpak-org.example.Terminal-7.scope/" +
                                  "user.slice/libpod-" + kHex + ".scope");
   EXPECT_EQ(guess->id, kHex);
 }
 
-TEST(NamesFromCgroup, AFormThatOthersMayUseIsNotCertain) {
+TEST(NamesFromCgroup, MarksAmbiguousFormsAsUncertain) {
   EXPECT_FALSE(from_cgroup("/mycontainer")->certain);
   EXPECT_FALSE(from_cgroup("/default/web")->certain);
   EXPECT_FALSE(from_cgroup("/machine.slice/machine-qemu\\x2d1\\x2dvm.scope")->certain);
   EXPECT_TRUE(from_cgroup("/docker/" + kHex)->certain);
 }
 
-TEST(NamesFromKeeper, ConmonTellsNameAndId) {
+TEST(NamesFromKeeper, ReadsNameAndIdFromConmon) {
   const auto guess = from_keeper(procfs::split_strings(captured("proc/cmdline_conmon")));
   ASSERT_TRUE(guess);
   EXPECT_EQ(guess->engine, "podman");
@@ -115,7 +115,7 @@ TEST(NamesFromKeeper, ConmonTellsNameAndId) {
   EXPECT_TRUE(is_hex_id(guess->id));
 }
 
-TEST(NamesFromKeeper, TheOtherEnginesPrograms) {
+TEST(NamesFromKeeper, ReadsTheKeepersOfOtherEngines) {
   using Words = std::vector<std::string>;
   const auto shim = from_keeper(Words{"/usr/bin/containerd-shim-runc-v2", "-namespace", "moby",
                                       "-id", kHex, "-address", "/run/x.sock"});
@@ -137,12 +137,12 @@ TEST(NamesFromKeeper, TheOtherEnginesPrograms) {
   EXPECT_FALSE(from_keeper(Words{}));
 }
 
-TEST(NamesFromKeeper, AnOptionWithoutItsValueIsNoName) {
+TEST(NamesFromKeeper, IgnoresAnOptionWithoutAValue) {
   EXPECT_EQ(from_keeper(std::vector<std::string>{"conmon", "-n"})->name, "");
   EXPECT_EQ(from_keeper(std::vector<std::string>{"conmon", "-c", "nonsense"})->id, "");
 }
 
-TEST(NamesToReplace, ArePodmansAlone) {
+TEST(NamesToReplace, AreReadFromPodmanCommandsOnly) {
   using Words = std::vector<std::string>;
   EXPECT_EQ(name_to_replace(Words{"podman", "run", "-d", "--replace", "--name", "web", "nginx"}),
             "web");
@@ -156,7 +156,7 @@ TEST(NamesToReplace, ArePodmansAlone) {
   EXPECT_EQ(name_to_replace(Words{}), "");
 }
 
-TEST(NamesFromEnvironment, FlatpakNamesTheApp) {
+TEST(NamesFromEnvironment, ReadsTheAppOfFlatpak) {
   const std::vector<std::string> words{"HOSTNAME=box", "FLATPAK_ID=org.example.App",
                                        "container=flatpak"};
   EXPECT_EQ(from_environment(words, "").engine, "flatpak");
@@ -165,14 +165,14 @@ TEST(NamesFromEnvironment, FlatpakNamesTheApp) {
   EXPECT_EQ(from_environment(inherited, "").name, "box");
 }
 
-TEST(NamesFromEnvironment, TheHostsOwnNameIsNoContainers) {
+TEST(NamesFromEnvironment, IgnoresTheNameOfTheHost) {
   const auto words = procfs::split_strings(captured("proc/environ_podman"));
   EXPECT_EQ(from_environment(words, "myhost").engine, "podman");
   EXPECT_TRUE(is_hex_id(from_environment(words, "myhost").name));
   EXPECT_EQ(from_environment(std::vector<std::string>{"HOSTNAME=myhost"}, "myhost").name, "");
 }
 
-TEST(NamesPrintable, ControlCharactersAndBrokenUtf8BecomeQuestionMarks) {
+TEST(NamesPrintable, ReplacesControlCharactersAndInvalidUtf8) {
   EXPECT_EQ(printable("a\nb\x1b[31mc\x7f"), "a?b?[31mc?");
   EXPECT_EQ(printable("h\xc3\xa9llo \xe2\x82\xac \xf0\x9f\x98\x80"),
             "h\xc3\xa9llo \xe2\x82\xac \xf0\x9f\x98\x80");
@@ -183,18 +183,18 @@ TEST(NamesPrintable, ControlCharactersAndBrokenUtf8BecomeQuestionMarks) {
   EXPECT_EQ(printable("\xf4\x90\x80\x80"), "????") << "beyond Unicode";
 }
 
-TEST(NamesPrintable, ALongNameIsCutBetweenCharacters) {
+TEST(NamesPrintable, CutsALongNameBetweenCharacters) {
   EXPECT_EQ(printable(std::string(100, 'x')).size(), 64U);
   EXPECT_EQ(printable(std::string(63, 'x') + "\xc3\xa9").size(), 63U);
 }
 
-TEST(NamesPlumbing, EnginesHelpersMakeNoContainer) {
+TEST(NamesPlumbing, RecognisesProcessesThatServeTheEngine) {
   for (const char* comm : {"slirp4netns", "pasta", "pasta.avx2", "aardvark-dns", "catatonit",
                            "pause", "runc:[2:INIT]", "crun", "portfwd-broker", "rootlessport-ch"}) {
-    EXPECT_TRUE(is_plumbing(comm)) << comm;
+    EXPECT_TRUE(is_engine_process(comm)) << comm;
   }
   for (const char* comm : {"nginx", "bash", "python3", "podman-init", ""}) {
-    EXPECT_FALSE(is_plumbing(comm)) << comm;
+    EXPECT_FALSE(is_engine_process(comm)) << comm;
   }
 }
 

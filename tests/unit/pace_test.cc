@@ -73,14 +73,14 @@ struct PaceTest : testing::Test {
   Pace pace{loop, settings, [this] { return cpu; }};
 };
 
-TEST_F(PaceTest, ANewSeatIsLookedAtInTheNextTurn) {
+TEST_F(PaceTest, PollsANewSlotInTheNextTurn) {
   Probe probe(*this);
   ASSERT_TRUE(loop.turn(0ns));
   EXPECT_EQ(probe.looks, 1);
   EXPECT_EQ(probe.fulls, 1);
 }
 
-TEST_F(PaceTest, TenIdleContainersAreLookedAtEveryMinIntervalWithinTheBudget) {
+TEST_F(PaceTest, PollsTenIdleContainersEachMinIntervalWithinTheBudget) {
   const auto all = probes(10);
   pass(16s);
   all.front()->longest = {};
@@ -89,7 +89,7 @@ TEST_F(PaceTest, TenIdleContainersAreLookedAtEveryMinIntervalWithinTheBudget) {
   EXPECT_EQ(pace.interval(), 20ms);
 }
 
-TEST_F(PaceTest, TwoHundredContainersAreEachLookedAtWithinASecondAndTheBudgetHolds) {
+TEST_F(PaceTest, PollsTwoHundredContainersWithinASecondAndTheBudget) {
   const auto all = probes(200);
   pass(16s);
   for (const auto& probe : all) probe->longest = {};
@@ -98,7 +98,7 @@ TEST_F(PaceTest, TwoHundredContainersAreEachLookedAtWithinASecondAndTheBudgetHol
   EXPECT_GT(pace.interval(), 100ms);
 }
 
-TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
+TEST_F(PaceTest, PollsSoonAndOftenAfterASignOfLife) {
   const auto all = probes(200);
   pass(20s);
   Probe& one = *all.front();
@@ -116,7 +116,7 @@ TEST_F(PaceTest, ASignOfLifeBringsLooksAfterMillisecondsAndThenOftenForAWhile) {
 }
 
 /// Servers that close one after another may return at once, but this must not last for seconds.
-TEST_F(PaceTest, LooksAfterClosesLeaveTheBudgetToTheNextServer) {
+TEST_F(PaceTest, LeavesBudgetToTheNextServerAfterCloses) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
@@ -124,7 +124,7 @@ TEST_F(PaceTest, LooksAfterClosesLeaveTheBudgetToTheNextServer) {
   for (std::size_t close = 0; close < 8; ++close) {
     Probe& closed = *all.at(1 + close);
     closed.looks = 0;
-    closed.slot.expect_return();
+    closed.slot.expect_reopen();
     pass(100ms);
     EXPECT_GE(closed.looks, 10) << "needed to find a server that reloads";
     pass(900ms);
@@ -143,7 +143,7 @@ TEST_F(PaceTest, AnExpectedReturnDoesNotCutTheTimeOfAProgramThatStarts) {
   Probe& one = *all.front();
   one.slot.expedite();
   pass(100ms);
-  one.slot.expect_return();
+  one.slot.expect_reopen();
   pass(300ms);
   one.longest = {};
   pass(500ms);
@@ -151,7 +151,7 @@ TEST_F(PaceTest, AnExpectedReturnDoesNotCutTheTimeOfAProgramThatStarts) {
 }
 
 /// A server that was executed begins to listen after some 100 ms.
-TEST_F(PaceTest, InTheFirstSecondAfterASignOfLifeLooksAreMillisecondsApart) {
+TEST_F(PaceTest, PollsEveryFewMillisecondsInTheFirstSecondAfterASignOfLife) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
@@ -167,7 +167,7 @@ TEST_F(PaceTest, InTheFirstSecondAfterASignOfLifeLooksAreMillisecondsApart) {
 }
 
 /// Servers are started in one sandbox after the other, and listen 100 ms later.
-TEST_F(PaceTest, KeepsTheFirstLooksAcrossStartsThatHaveBeenSeen) {
+TEST_F(PaceTest, KeepsTheFirstPollsAcrossKnownStarts) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
@@ -185,7 +185,7 @@ TEST_F(PaceTest, KeepsTheFirstLooksAcrossStartsThatHaveBeenSeen) {
 }
 
 /// Such as a poll of /proc/PID/net for a container of root.
-TEST_F(PaceTest, KeepsTheFirstLooksAcrossDearLooksOfOthers) {
+TEST_F(PaceTest, KeepsTheFirstPollsAcrossExpensivePollsOfOthers) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
@@ -201,7 +201,7 @@ TEST_F(PaceTest, KeepsTheFirstLooksAcrossDearLooksOfOthers) {
   EXPECT_GE(one.looks, 2);
 }
 
-TEST_F(PaceTest, KeepsTheBudgetWhenADearSeatHasNewsAllTheTime) {
+TEST_F(PaceTest, KeepsTheBudgetWhenAnExpensiveSlotChangesAllTheTime) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
@@ -213,7 +213,7 @@ TEST_F(PaceTest, KeepsTheBudgetWhenADearSeatHasNewsAllTheTime) {
 
 /// Such as a container of root with a second server, for which a helper with cheaper polls may be
 /// started.
-TEST_F(PaceTest, LooksTwiceAtADearSeatWithNewsBeforeItIsPutOff) {
+TEST_F(PaceTest, PollsAChangedExpensiveSlotTwiceBeforeItIsDelayed) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   Probe dear(*this, 4us, 9ms);
@@ -225,7 +225,7 @@ TEST_F(PaceTest, LooksTwiceAtADearSeatWithNewsBeforeItIsPutOff) {
     EXPECT_EQ(dear.fulls, 1) << "news " << news;
   }
   dear.full = 15us;
-  dear.slot.forget_costs();
+  dear.slot.reset_costs();
   for (int news = 1; news <= 9; ++news) {
     dear.fulls = 0;
     dear.slot.request_full_poll();
@@ -234,7 +234,7 @@ TEST_F(PaceTest, LooksTwiceAtADearSeatWithNewsBeforeItIsPutOff) {
   }
 }
 
-TEST_F(PaceTest, SignsOfLifeOfOthersDoNotPutOffTheFirstLooks) {
+TEST_F(PaceTest, DoesNotDelayTheFirstPollsForSignsOfLifeOfOthers) {
   settings.cpu_budget = 0.3;
   pace.configure(settings);
   const auto all = probes(10);
@@ -260,7 +260,7 @@ TEST_F(PaceTest, HintsWithoutEndStayWithinTheBudget) {
             0.65);
 }
 
-TEST_F(PaceTest, NewsWithoutEndStayWithinTheBudgetAndOthersAreLookedAtAllTheSame) {
+TEST_F(PaceTest, KeepsTheBudgetAndTheRoundDuringEndlessChanges) {
   const auto all = probes(10);
   pass(20s);
   Probe& noisy = *all.front();
@@ -273,7 +273,7 @@ TEST_F(PaceTest, NewsWithoutEndStayWithinTheBudgetAndOthersAreLookedAtAllTheSame
   EXPECT_LE(other.longest, 250ms);
 }
 
-TEST_F(PaceTest, NewsAreLookedAtAtOnceAndInFull) {
+TEST_F(PaceTest, PollsInFullAtOnceAfterAChange) {
   Probe probe(*this);
   pass(20s);
   probe.looks = probe.fulls = 0;
@@ -282,7 +282,7 @@ TEST_F(PaceTest, NewsAreLookedAtAtOnceAndInFull) {
   EXPECT_EQ(probe.fulls, 1);
 }
 
-TEST_F(PaceTest, NewsAreLookedAtAtOnceThoughManyContainersAreLookedAtOften) {
+TEST_F(PaceTest, PollsAtOnceAfterAChangeBesideManyQuickSlots) {
   const auto all = probes(200);
   pass(3s, [&] {
     for (const auto& p : all) p->slot.expedite();
@@ -291,7 +291,7 @@ TEST_F(PaceTest, NewsAreLookedAtAtOnceThoughManyContainersAreLookedAtOften) {
     pass(100ms, [&] {
       for (const auto& p : all) p->slot.expedite();
     });
-    EXPECT_TRUE(all.front()->slot.affordable());
+    EXPECT_TRUE(all.front()->slot.can_spend());
     all.front()->fulls = 0;
     all.front()->slot.request_full_poll();
     ASSERT_TRUE(loop.turn(0ns));
@@ -299,21 +299,21 @@ TEST_F(PaceTest, NewsAreLookedAtAtOnceThoughManyContainersAreLookedAtOften) {
   }
 }
 
-TEST_F(PaceTest, AnEmptyBucketPutsNewsOffButNotForGood) {
+TEST_F(PaceTest, DelaysChangesWhileTheBucketIsEmpty) {
   Probe probe(*this);
   pass(20s);
   probe.slot.charge(100ms);
-  EXPECT_FALSE(probe.slot.affordable());
+  EXPECT_FALSE(probe.slot.can_spend());
   probe.looks = probe.fulls = 0;
   probe.slot.request_full_poll();
   ASSERT_TRUE(loop.turn(0ns));
   EXPECT_EQ(probe.looks, 0);
   pass(60s);
-  EXPECT_TRUE(probe.slot.affordable());
+  EXPECT_TRUE(probe.slot.can_spend());
   EXPECT_GT(probe.fulls, 0);
 }
 
-TEST_F(PaceTest, FullLooksComeFromTimeToTimeWithoutAnyCause) {
+TEST_F(PaceTest, PollsInFullAtTimesWithoutACause) {
   Probe probe(*this);
   pass(16s);
   probe.fulls = 0;
@@ -322,7 +322,7 @@ TEST_F(PaceTest, FullLooksComeFromTimeToTimeWithoutAnyCause) {
   EXPECT_LE(probe.fulls, 41) << "at most every 250 ms";
 }
 
-TEST_F(PaceTest, FullLooksThatNothingCallsForAreSpreadOverTheRounds) {
+TEST_F(PaceTest, SpreadsFullPollsWithoutACauseOverTheRounds) {
   const auto all = probes(200);
   pass(20s);
   int most = 0;
@@ -336,7 +336,7 @@ TEST_F(PaceTest, FullLooksThatNothingCallsForAreSpreadOverTheRounds) {
   EXPECT_LE(most, 50);
 }
 
-TEST_F(PaceTest, AFixedIntervalIsKeptWhateverItCosts) {
+TEST_F(PaceTest, KeepsAFixedIntervalAtAnyCost) {
   settings.interval = 5ms;
   pace.configure(settings);
   Probe probe(*this, 1ms, 1ms);
@@ -357,7 +357,7 @@ TEST_F(PaceTest, AFixedIntervalIsKeptAfterASignOfLifeToo) {
   EXPECT_LE(probe.looks, 21);
 }
 
-TEST_F(PaceTest, ASeatMayLeaveFromWithinALook) {
+TEST_F(PaceTest, PermitsDestroyingASlotDuringAPoll) {
   auto all = probes(3);
   all[0]->then = [&] { all[1].reset(), all[2].reset(); };
   ASSERT_TRUE(loop.turn(0ns));
@@ -365,7 +365,7 @@ TEST_F(PaceTest, ASeatMayLeaveFromWithinALook) {
   EXPECT_GT(all[0]->looks, 1);
 }
 
-TEST_F(PaceTest, ASeatMayComeFromWithinALook) {
+TEST_F(PaceTest, PermitsAddingASlotDuringAPoll) {
   Probe first(*this);
   std::unique_ptr<Probe> second;
   first.then = [&] {
@@ -375,13 +375,13 @@ TEST_F(PaceTest, ASeatMayComeFromWithinALook) {
   EXPECT_GE(second->looks, 2);
 }
 
-TEST_F(PaceTest, WithoutSeatsTheTimerIsAtRest) {
+TEST_F(PaceTest, DisarmsTheTimerWithoutSlots) {
   probes(3).clear();
   pass(1s);
   EXPECT_EQ(pace.total_cost(), 0ns);
 }
 
-TEST_F(PaceTest, LooksOfSeatsThatCameAtDifferentTimesFallIntoOneWakeUp) {
+TEST_F(PaceTest, JoinsPollsOfDifferentSlotsInOneWakeUp) {
   std::vector<std::unique_ptr<Probe>> all;
   for (int i = 0; i < 8; ++i) {
     all.push_back(std::make_unique<Probe>(*this));

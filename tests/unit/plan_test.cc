@@ -45,7 +45,7 @@ struct PlanTest : testing::Test {
   }
   Plan make(TimePoint now = TimePoint(1h)) {
     ages.update(listeners, {TimePoint(1h), {}});
-    PlanInput input{.policy = {settings, kEphemeral, wishes},
+    PlanInput input{.policy = {settings, kEphemeral, metadata_policy},
                     .container = container,
                     .listeners = listeners,
                     .ages = ages,
@@ -65,7 +65,7 @@ struct PlanTest : testing::Test {
 
   Settings settings;
   SystemClock clock;
-  ContainerWishes wishes{clock};
+  MetadataPolicy metadata_policy{clock};
   Container container;
   std::vector<Listener> listeners;
   ListenerAges ages;

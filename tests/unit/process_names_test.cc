@@ -16,7 +16,7 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing_support::ManualClock;
 
-TEST(ProcessFacts, ACommandLineIsItsWordsAndOneSpaceBetween) {
+TEST(ProcessFacts, JoinTheArgumentsBySpaces) {
   EXPECT_EQ(command_text("node\0/app/vite\0--port\0"
                          "5173\0"s),
             "node /app/vite --port 5173");
@@ -25,7 +25,7 @@ TEST(ProcessFacts, ACommandLineIsItsWordsAndOneSpaceBetween) {
   EXPECT_EQ(command_text(""), "");
 }
 
-TEST(ProcessFacts, OptOutIsOneWholeVariableOfTheEnvironment) {
+TEST(ProcessFacts, ReadAnOptOutFromAWholeVariableOnly) {
   const auto opted_out = [](std::string_view environ) {
     return parse_process_facts("node\0"s, environ, "host").opted_out;
   };
@@ -35,7 +35,7 @@ TEST(ProcessFacts, OptOutIsOneWholeVariableOfTheEnvironment) {
 }
 
 /// As with redis and nginx: the title extends over the former environment and is followed by NULs.
-TEST(ProcessFacts, KeepWhatWasSaidBeforeATitleWasWrittenOverIt) {
+TEST(ProcessFacts, KeepFactsWhenATitleOverwritesTheEnvironment) {
   const auto before =
       parse_process_facts("redis-server\0"s, "PORTFWD=off\0HOSTNAME=box\0"s, "host");
   EXPECT_FALSE(before.environment_lost);
@@ -49,7 +49,7 @@ TEST(ProcessFacts, KeepWhatWasSaidBeforeATitleWasWrittenOverIt) {
   }
 }
 
-TEST(ProcessFacts, AreNotThoseOfTheProgramBefore) {
+TEST(ProcessFacts, AreReadAgainAfterAnExec) {
   const auto before = parse_process_facts("sh\0"s, "PORTFWD=off\0"s, "host");
   EXPECT_FALSE(parse_process_facts("node\0"s, "A=b\0"s, "host", before).opted_out);
 }
@@ -119,7 +119,7 @@ TEST_F(ListenerNamesTest, ShowsAListenerWhoseProgramIsNotFoundInTime) {
   EXPECT_TRUE(last[0].opted_out);
 }
 
-TEST_F(ListenerNamesTest, LooksAgainForWhatWasNotFound) {
+TEST_F(ListenerNamesTest, RetriesASearchThatFailed) {
   EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
   pass(0ms);
   source.say({});
@@ -128,7 +128,7 @@ TEST_F(ListenerNamesTest, LooksAgainForWhatWasNotFound) {
   EXPECT_THAT(source.asked, ElementsAre(1)) << "a failed search is not final";
 }
 
-TEST_F(ListenerNamesTest, AsksForEachSocketOnce) {
+TEST_F(ListenerNamesTest, RequestsEachSocketOnce) {
   EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
   pass(0ms);
   source.say({{1, {::getpid(), "nginx", "", false}}});
@@ -139,7 +139,7 @@ TEST_F(ListenerNamesTest, AsksForEachSocketOnce) {
   EXPECT_THAT(shown({listener(80, 3), listener(81, 2)}), ElementsAre(81)) << "80 is another socket";
 }
 
-TEST_F(ListenerNamesTest, LooksAgainWhenTheNamedProcessEnds) {
+TEST_F(ListenerNamesTest, SearchesAgainWhenTheFoundProcessExits) {
   const pid_t child = ::fork();
   if (child == 0) {
     for (;;) ::pause();

@@ -18,7 +18,7 @@ struct ProcessTableTest : testing::Test {
   using Known = ProcessTable::Known;
   void refresh(Known whom = Known::Recent) {
     ASSERT_TRUE(table.refresh(now, whom));
-    ASSERT_TRUE(table.continue_looks([] { return false; }));
+    ASSERT_TRUE(table.continue_checks([] { return false; }));
   }
   std::uint64_t netns(pid_t pid) { return table.find(pid) == nullptr ? 0 : table.find(pid)->netns; }
 
@@ -34,27 +34,27 @@ struct ProcessTableTest : testing::Test {
   TimePoint now{100s};
 };
 
-TEST_F(ProcessTableTest, ANewProcessIsLookedAtOnce) {
+TEST_F(ProcessTableTest, ChecksANewProcessOnce) {
   fake.start(5, 11);
   fake.start(40, 12);
   refresh();
-  EXPECT_THAT(table.looked_at(), ElementsAre(5, 40));
+  EXPECT_THAT(table.checked_pids(), ElementsAre(5, 40));
   EXPECT_EQ(netns(5), 11U);
   refresh();
-  EXPECT_THAT(table.looked_at(), IsEmpty());
+  EXPECT_THAT(table.checked_pids(), IsEmpty());
 }
 
-TEST_F(ProcessTableTest, AYoungOneIsLookedAtAgainAndSeenToMove) {
+TEST_F(ProcessTableTest, ChecksARecentProcessAgain) {
   fake.start(5, 11);
   refresh();
   fake.move(5, 12);
   now = table.recent_due();
   table.mark_due(now);
-  ASSERT_TRUE(table.continue_looks([] { return false; }));
+  ASSERT_TRUE(table.continue_checks([] { return false; }));
   EXPECT_EQ(netns(5), 12U);
 }
 
-TEST_F(ProcessTableTest, AnOldOneIsLookedAtInAFullLookOnly) {
+TEST_F(ProcessTableTest, ChecksAnOldProcessInAFullScanOnly) {
   fake.start(5, 11);
   refresh();
   now += 10s;
@@ -62,24 +62,24 @@ TEST_F(ProcessTableTest, AnOldOneIsLookedAtInAFullLookOnly) {
   EXPECT_EQ(table.recent_due(), TimePoint::max());
   fake.move(5, 12);
   refresh();
-  EXPECT_THAT(table.looked_at(), IsEmpty());
+  EXPECT_THAT(table.checked_pids(), IsEmpty());
   refresh(Known::All);
   EXPECT_EQ(netns(5), 12U);
 }
 
-TEST_F(ProcessTableTest, APidThatIsAnothersNowIsLookedAt) {
+TEST_F(ProcessTableTest, ChecksAReusedPid) {
   fake.start(5, 11);
   refresh();
   now += 10s;
   refresh();
   fake.replace(5, 13);
   refresh();
-  EXPECT_THAT(table.looked_at(), ElementsAre(5));
+  EXPECT_THAT(table.checked_pids(), ElementsAre(5));
   EXPECT_EQ(netns(5), 13U);
   EXPECT_TRUE(ProcessTable::is_recent(*table.find(5), now));
 }
 
-TEST_F(ProcessTableTest, WhoIsGoneIsForgotten) {
+TEST_F(ProcessTableTest, RemovesProcessesThatHaveExited) {
   fake.start(5, 11);
   fake.start(6, 11);
   fake.start(7, 11);
@@ -90,41 +90,41 @@ TEST_F(ProcessTableTest, WhoIsGoneIsForgotten) {
   EXPECT_EQ(table.find(6), nullptr);
 }
 
-TEST_F(ProcessTableTest, AHintAddsAProcessThatTheNextListingConfirms) {
+TEST_F(ProcessTableTest, AddsAHintedProcessBeforeItIsListed) {
   fake.start(5, 11);
   refresh();
   fake.start(6, 12);
-  ASSERT_NE(table.look_at(6, now), nullptr);
+  ASSERT_NE(table.check_now(6, now), nullptr);
   EXPECT_EQ(netns(6), 12U);
   refresh();
-  EXPECT_THAT(table.looked_at(), IsEmpty());
-  EXPECT_EQ(table.look_at(7, now), nullptr) << "it has exited";
+  EXPECT_THAT(table.checked_pids(), IsEmpty());
+  EXPECT_EQ(table.check_now(7, now), nullptr) << "it has exited";
 }
 
-TEST_F(ProcessTableTest, AProcessOfOurOwnIsInNoNamespace) {
+TEST_F(ProcessTableTest, AssignsNoNamespaceToTheDaemonsProcesses) {
   fake.start(999, 11);
   refresh();
   EXPECT_EQ(netns(999), 0U);
 }
 
-TEST_F(ProcessTableTest, LooksAtAllOfManyOverSeveralCalls) {
+TEST_F(ProcessTableTest, ChecksManyProcessesOverSeveralCalls) {
   constexpr int kMany = 100;
   for (int i = 1; i <= kMany; ++i) fake.start(i, 11);
   ASSERT_TRUE(table.refresh(now, Known::Recent));
   std::size_t looks = 0;
   int calls = 1;
-  for (; !table.continue_looks([] { return true; }); ++calls) {
+  for (; !table.continue_checks([] { return true; }); ++calls) {
     EXPECT_EQ(table.recent_due(), TimePoint::min());
-    looks += table.looked_at().size();
+    looks += table.checked_pids().size();
     ASSERT_TRUE(table.refresh(now, Known::Recent)) << "must not drop the unchecked ones";
     ASSERT_LT(calls, kMany);
   }
   EXPECT_GT(calls, 2);
-  EXPECT_EQ(looks + table.looked_at().size(), std::size_t{kMany});
+  EXPECT_EQ(looks + table.checked_pids().size(), std::size_t{kMany});
   EXPECT_EQ(netns(kMany), 11U);
 }
 
-TEST_F(ProcessTableTest, AnEmptyProcIsNoFailureButAMissingOneIs) {
+TEST_F(ProcessTableTest, FailsWithoutProcButNotIfItIsEmpty) {
   refresh();
   EXPECT_THAT(table.all(), IsEmpty());
   const ProcDir nowhere("/nowhere/proc");

@@ -12,7 +12,7 @@ namespace {
 using testing::ElementsAre;
 using testing_support::captured;
 
-TEST(ProcfsIdMap, TellsWhetherAnIdIsMapped) {
+TEST(ProcfsIdMap, ReportsWhetherAnIdIsMapped) {
   const char* map = "         0       1000          1\n         1     100000      65536\n";
   for (const std::uint32_t id : {1000U, 100000U, 165535U}) EXPECT_TRUE(maps_id(map, id)) << id;
   for (const std::uint32_t id : {0U, 999U, 1001U, 165536U}) EXPECT_FALSE(maps_id(map, id)) << id;
@@ -29,7 +29,7 @@ TEST(ProcfsIdMap, CountsTheIdsOfAllLines) {
   EXPECT_EQ(mapped_ids("0 0 x\n"), 0U);
 }
 
-TEST(ProcStat, TheNameEndsAtTheLastParenthesisWhateverItHolds) {
+TEST(ProcStat, EndsTheNameAtTheLastParenthesis) {
   const auto stat = parse_stat(captured("proc/stat_hostile_comm"));
   ASSERT_TRUE(stat);
   EXPECT_EQ(stat->pid, 30448);
@@ -38,7 +38,7 @@ TEST(ProcStat, TheNameEndsAtTheLastParenthesisWhateverItHolds) {
   EXPECT_EQ(stat->ppid, 30406);
 }
 
-TEST(ProcStat, ATextThatIsCutBeforeTheParentGivesNothing) {
+TEST(ProcStat, RejectsATextThatIsCutBeforeTheParent) {
   const std::string text = "12 (x) Z 34 ";
   for (std::size_t n = 0; n < std::string("12 (x) Z 3").size(); ++n) {
     EXPECT_FALSE(parse_stat(text.substr(0, n))) << n;
@@ -102,7 +102,7 @@ TEST(ProcMountinfo, ALineThatIsCutBeforeItsTypeGivesNothing) {
   EXPECT_EQ(parse_mount(line)->type, "tmpfs");
 }
 
-TEST(ProcMountinfo, AnEscapeThatIsNoneIsKept) {
+TEST(ProcMountinfo, KeepsInvalidEscapes) {
   EXPECT_EQ(parse_mount("1 2 0:3 / /a\\04 rw - x y z")->point, "/a\\04");
   EXPECT_EQ(parse_mount("1 2 0:3 / /a\\999 rw - x y z")->point, "/a\\999");
 }

@@ -85,7 +85,7 @@ TEST_F(RegistryTest, AddsAContainerOnce) {
   EXPECT_EQ(registry.containers().size(), 1U);
 }
 
-TEST_F(RegistryTest, KeepsAnOrphanUntilItIsKnownToBeDead) {
+TEST_F(RegistryTest, KeepsAnOrphanUntilRemoveDead) {
   Child child;
   const std::string id = add(child, kWeb, "web")->id;
   end(child);
@@ -128,7 +128,7 @@ TEST_F(RegistryTest, RemovesAContainerWithItsAnchorWithoutASearchForAnother) {
   EXPECT_THAT(registry.containers(), IsEmpty());
 }
 
-TEST_F(RegistryTest, KeepsADetachedContainerHiddenWhileItLives) {
+TEST_F(RegistryTest, HidesADetachedContainerUntilItsAnchorExits) {
   Child child, again;
   const std::string id = add(child, kWeb, "web")->id;
   ASSERT_TRUE(registry.detach(id));
@@ -156,7 +156,7 @@ TEST_F(RegistryTest, ReportsARemovalAsReplacedWhileASuccessorIsExpected) {
       << "the successor is expected for a minute only";
 }
 
-TEST_F(RegistryTest, GivesAProcessWithoutAnIdToTheFirstContainerOfItsNamespace) {
+TEST_F(RegistryTest, AssignsProcessesWithoutAnIdToTheFirstContainerOfTheNamespace) {
   Child db, web;
   ASSERT_NE(add(db, kDb, "db"), nullptr);
   ASSERT_NE(add(web, kWeb, "web"), nullptr);  // its id sorts before that of the first one
@@ -171,7 +171,7 @@ TEST_F(RegistryTest, GivesAProcessWithoutAnIdToTheFirstContainerOfItsNamespace) 
       << "a container that is not known";
 }
 
-TEST_F(RegistryTest, GivesARestartedContainerAnotherId) {
+TEST_F(RegistryTest, MakesANewIdForARestartedContainer) {
   Child first, second;
   const std::string id = add(first, kWeb, "web")->id;
   end(first);

@@ -15,18 +15,18 @@ struct ScanPaceTest : testing::Test {
   ScanPace pace{kBudget, now};
 };
 
-TEST_F(ScanPaceTest, TheFirstScanIsDueAtOnceAndIsFull) {
+TEST_F(ScanPaceTest, RequestsAFullScanAtTheStart) {
   EXPECT_LE(pace.due(now), now);
   EXPECT_LE(pace.full_due(), now);
 }
 
-TEST_F(ScanPaceTest, WithoutARequestOnlyTheFullScanIsDue) {
+TEST_F(ScanPaceTest, SchedulesOnlyFullScansWithoutARequest) {
   pace.begin_scan();
   pace.end_scan(now, 1ms, true);
   EXPECT_EQ(pace.due(now), now + 5s);
 }
 
-TEST_F(ScanPaceTest, ARequestedScanIsDueAfterTheGapAndSoonerWhileExpedited) {
+TEST_F(ScanPaceTest, SchedulesARequestedScanAfterTheGapAndSoonerWhileExpedited) {
   pace.end_scan(now, 100us, true);
   pace.request();
   EXPECT_EQ(pace.due(now), now + 100ms);
@@ -36,14 +36,14 @@ TEST_F(ScanPaceTest, ARequestedScanIsDueAfterTheGapAndSoonerWhileExpedited) {
   EXPECT_FALSE(pace.expedited(now + 1s));
 }
 
-TEST_F(ScanPaceTest, ARequestDuringAScanIsForTheNext) {
+TEST_F(ScanPaceTest, KeepsARequestDuringAScanForTheNext) {
   pace.begin_scan();
   pace.request();
   pace.end_scan(now, 100us, true);
   EXPECT_EQ(pace.due(now), now + 100ms);
 }
 
-TEST_F(ScanPaceTest, OverALongTimeItSpendsNoMoreThanItsBudgetBesideTheFullLooks) {
+TEST_F(ScanPaceTest, KeepsTheBudgetBesidesFullScans) {
   const TimePoint end = now + 60s;
   Duration paced{};
   while (now < end) {
@@ -57,52 +57,52 @@ TEST_F(ScanPaceTest, OverALongTimeItSpendsNoMoreThanItsBudgetBesideTheFullLooks)
   EXPECT_GE(paced, 60s * kBudget / 4) << "the budget is used";
 }
 
-TEST_F(ScanPaceTest, AnExpensiveScanDelaysTheNextByASecondAtMost) {
+TEST_F(ScanPaceTest, DelaysTheNextScanByAtMostASecond) {
   pace.end_scan(now, 1s, true);
   pace.request();
   EXPECT_EQ(pace.due(now), now + 1s);
 }
 
-TEST_F(ScanPaceTest, LooksAtSingleProcessesWaitForCreditOfTheirOwn) {
+TEST_F(ScanPaceTest, DelaysChecksByTheirOwnCredit) {
   pace.end_scan(now, Duration(), true);
   EXPECT_LE(pace.affordable_at(), now);
-  for (int i = 0; i < 20; ++i) pace.charge_look(now, 500us);  // and as many wake-ups: 10.5 ms
+  for (int i = 0; i < 20; ++i) pace.charge_checks(now, 500us);  // and as many wake-ups: 10.5 ms
   EXPECT_GT(pace.spare_at(false), now + 200ms);
   EXPECT_LE(pace.spare_at(false), now + 1s) << "the wait is limited to a second";
   EXPECT_EQ(pace.affordable_at(), now + ScanPace::kBatchInterval) << "hinted processes wait less";
   EXPECT_EQ(pace.spent(), 10500us);
   now = pace.spare_at(false);
   EXPECT_LE(pace.affordable_at(), now);
-  pace.charge_look(now, Duration());
+  pace.charge_checks(now, Duration());
   EXPECT_GT(pace.affordable_at(), now);
 }
 
-TEST_F(ScanPaceTest, AnExpensiveScanDoesNotDelayLooksAtHintedProcesses) {
+TEST_F(ScanPaceTest, DoesNotDelayChecksOfHintedProcessesByAScan) {
   pace.end_scan(now, 1s, true);
   EXPECT_LE(pace.affordable_at(), now);
 }
 
-TEST_F(ScanPaceTest, KeepsHalfOfTheCreditForLooksThatAHintNames) {
+TEST_F(ScanPaceTest, ReservesHalfOfTheCreditForHintedProcesses) {
   EXPECT_LE(pace.spare_at(true), now);
-  pace.charge_look(now, 6ms);
+  pace.charge_checks(now, 6ms);
   EXPECT_LE(pace.affordable_at(), now);
   EXPECT_LE(pace.spare_at(false), now);
   EXPECT_GT(pace.spare_at(true), now + 400ms);
   EXPECT_LE(pace.spare_at(true), now + 600ms);
   now = pace.spare_at(true);
-  pace.charge_look(now, Duration());
+  pace.charge_checks(now, Duration());
   EXPECT_GT(pace.spare_at(true), now);
 }
 
-TEST_F(ScanPaceTest, LooksAtSingleProcessesDoNotDelayTheScan) {
+TEST_F(ScanPaceTest, DoesNotDelayTheScanByChecks) {
   pace.begin_scan();
   pace.end_scan(now, Duration(), true);
-  pace.charge_look(now, 1s);
+  pace.charge_checks(now, 1s);
   pace.request();
   EXPECT_EQ(pace.due(now), now + 100ms);
 }
 
-TEST_F(ScanPaceTest, ABurstAfterACalmTimeIsScannedAtTheExpeditedGap) {
+TEST_F(ScanPaceTest, ScansABurstAtTheExpeditedGap) {
   pace.end_scan(now, Duration(), true);
   pace.expedite(now);
   for (int i = 0; i < 10; ++i) {

@@ -26,7 +26,7 @@ struct SmallFile : testing::Test {
   static int code(const std::string& path, std::size_t limit = kSmallFile) {
     const auto read = read_small_file(path, limit);
     if (read) return 0;
-    EXPECT_NE(why_unreadable(read.error(), limit), "");
+    EXPECT_NE(unreadable_reason(read.error(), limit), "");
     return read.error().code;
   }
   testing_support::TempDir folder;
@@ -42,7 +42,7 @@ TEST_F(SmallFile, ReadsAFileUpToItsLimit) {
   EXPECT_EQ(read_small_file(at("link"), kSmallFile, Links::Refuse).error().code, ELOOP);
 }
 
-TEST_F(SmallFile, ReadsAFileThatTellsNoSize) {
+TEST_F(SmallFile, ReadsAFileWithoutASize) {
   const auto status = read_small_file("/proc/self/status");
   ASSERT_TRUE(status) << status.error().text();
   EXPECT_NE(status->find("Threads:"), std::string::npos);
@@ -64,7 +64,7 @@ TEST_F(SmallFile, RejectsWhatIsNoRegularFile) {
   EXPECT_EQ(code(at("socket")), ENXIO);
 }
 
-TEST_F(SmallFile, TellsADanglingLinkFromNothing) {
+TEST_F(SmallFile, DistinguishesADanglingLinkFromAMissingFile) {
   EXPECT_EQ(code(at("nothing")), ENOENT);
   std::filesystem::create_symlink("nothing", at("link"));
   EXPECT_EQ(code(at("link")), ENOENT);
@@ -74,7 +74,7 @@ TEST_F(SmallFile, TellsADanglingLinkFromNothing) {
   EXPECT_EQ(code(at("loop")), ELOOP);
 }
 
-TEST_F(SmallFile, TellsAFileInThePlaceOfItsFolder) {
+TEST_F(SmallFile, RejectsAFileInPlaceOfTheFolder) {
   EXPECT_EQ(code(write("file", "") + "/config.toml"), ENOTDIR);
 }
 

@@ -16,7 +16,7 @@ using testing_support::FakeBroker;
 using testing_support::FewDescriptors;
 using testing_support::ManualClock;
 
-struct Taker final : SocketTaker {
+struct Taker final : SocketWaiter {
   void on_socket(Result<UniqueFd> result) override {
     ++calls;
     error = result ? 0 : result.error().code;
@@ -57,7 +57,7 @@ struct SocketPoolTest : testing::Test {
     turn();
   }
   void take_all() {
-    while (pool.stock(Family::V4) > 0) EXPECT_TRUE(pool.take(Family::V4).valid());
+    while (pool.stock(Family::V4) > 0) EXPECT_TRUE(pool.acquire(Family::V4).valid());
   }
 
   ManualClock clock;
@@ -66,7 +66,7 @@ struct SocketPoolTest : testing::Test {
   SocketPool pool{loop, std::make_shared<BrokerClient>(loop, fake, UniqueFd()), -1};
 };
 
-TEST_F(SocketPoolTest, NothingIsAskedForUntilAConnectionMayCome) {
+TEST_F(SocketPoolTest, RequestsNothingBeforePrepare) {
   turn();
   EXPECT_EQ(fake->launched, 0);
   pool.prepare(Family::V4);
@@ -75,19 +75,19 @@ TEST_F(SocketPoolTest, NothingIsAskedForUntilAConnectionMayCome) {
   EXPECT_EQ(pool.stock(Family::V6), 0u);
 }
 
-TEST_F(SocketPoolTest, AHalfEmptyShelfIsFilledUp) {
+TEST_F(SocketPoolTest, RefillsAHalfEmptyPool) {
   pool.prepare(Family::V4);
   serve();
   constexpr std::uint32_t kHalf = SocketPool::kFirstBatch / 2;
-  for (std::uint32_t i = 1; i < kHalf; ++i) EXPECT_TRUE(pool.take(Family::V4).valid());
+  for (std::uint32_t i = 1; i < kHalf; ++i) EXPECT_TRUE(pool.acquire(Family::V4).valid());
   EXPECT_EQ(serve(), 0u);
-  EXPECT_TRUE(pool.take(Family::V4).valid());
+  EXPECT_TRUE(pool.acquire(Family::V4).valid());
   EXPECT_EQ(serve(), kHalf);
   EXPECT_EQ(pool.stock(Family::V4), SocketPool::kFirstBatch);
 }
 
-TEST_F(SocketPoolTest, WhoFindsNothingIsServedInOrder) {
-  EXPECT_FALSE(pool.take(Family::V4).valid());
+TEST_F(SocketPoolTest, ServesWaitersInOrder) {
+  EXPECT_FALSE(pool.acquire(Family::V4).valid());
   Taker first, second;
   pool.await(Family::V4, first);
   pool.await(Family::V4, second);
@@ -97,16 +97,16 @@ TEST_F(SocketPoolTest, WhoFindsNothingIsServedInOrder) {
   EXPECT_EQ(first.calls + second.calls, 2);
 }
 
-TEST_F(SocketPoolTest, ABurstGrowsTheBatchUpToABoundAndAQuietTimeTakesItBack) {
+TEST_F(SocketPoolTest, GrowsTheBatchDuringABurstAndResetsItAfterwards) {
   std::uint32_t asked = 0;
   for (int i = 0; i < 5; ++i) {
     take_all();
-    Taker taker;
+    Taker waiter;
     serve();
     take_all();
-    pool.await(Family::V4, taker);
+    pool.await(Family::V4, waiter);
     asked = serve();
-    pool.withdraw(taker);
+    pool.withdraw(waiter);
   }
   EXPECT_LE(asked, 2 * SocketPool::kLargestBatch);
   EXPECT_LE(pool.stock(Family::V4), SocketPool::kLargestBatch);
@@ -119,10 +119,10 @@ TEST_F(SocketPoolTest, ABurstGrowsTheBatchUpToABoundAndAQuietTimeTakesItBack) {
 }
 
 TEST_F(SocketPoolTest, MoreTakersThanABatchAreAllServed) {
-  std::array<Taker, 300> takers;
-  for (Taker& taker : takers) pool.await(Family::V4, taker);
+  std::array<Taker, 300> waiters;
+  for (Taker& waiter : waiters) pool.await(Family::V4, waiter);
   for (int i = 0; i < 10; ++i) serve();
-  for (const Taker& taker : takers) EXPECT_TRUE(taker.socket.valid());
+  for (const Taker& waiter : waiters) EXPECT_TRUE(waiter.socket.valid());
 }
 
 struct ShortSocketPoolTest : SocketPoolTest {
@@ -130,22 +130,22 @@ struct ShortSocketPoolTest : SocketPoolTest {
   FewDescriptors few{kLimit};
   SocketPool short_pool{loop, std::make_shared<BrokerClient>(loop, fake, UniqueFd()), -1};
   std::uint32_t asked_for_one_taker() {
-    Taker taker;
-    while (short_pool.take(Family::V4).valid()) {
+    Taker waiter;
+    while (short_pool.acquire(Family::V4).valid()) {
     }
-    short_pool.await(Family::V4, taker);
+    short_pool.await(Family::V4, waiter);
     const std::uint32_t asked = serve();
-    EXPECT_TRUE(taker.socket.valid());
+    EXPECT_TRUE(waiter.socket.valid());
     return asked;
   }
 };
 
-TEST_F(ShortSocketPoolTest, WhileDescriptorsAreShortOnlyWhoWaitsIsServed) {
+TEST_F(ShortSocketPoolTest, ServesOnlyWaitersWhileDescriptorsAreShort) {
   few.use_up_to(400);
   short_pool.prepare(Family::V4);
   EXPECT_EQ(serve(), SocketPool::kFirstBatch) << "the first batch shows that descriptors are short";
   for (std::uint32_t i = 0; i < SocketPool::kFirstBatch; ++i) {
-    EXPECT_TRUE(short_pool.take(Family::V4).valid());
+    EXPECT_TRUE(short_pool.acquire(Family::V4).valid());
   }
   short_pool.prepare(Family::V4);
   EXPECT_EQ(serve(), 0U) << "no socket is made ahead";
@@ -156,7 +156,7 @@ TEST_F(ShortSocketPoolTest, WhileDescriptorsAreShortOnlyWhoWaitsIsServed) {
   EXPECT_EQ(serve(), SocketPool::kFirstBatch) << "the shortage is over: the pool is filled";
 }
 
-TEST_F(SocketPoolTest, WhoWithdrewIsNotCalled) {
+TEST_F(SocketPoolTest, DoesNotCallAWithdrawnWaiter) {
   Taker gone, stays;
   pool.await(Family::V4, gone);
   pool.await(Family::V4, stays);
@@ -166,11 +166,11 @@ TEST_F(SocketPoolTest, WhoWithdrewIsNotCalled) {
   EXPECT_EQ(stays.calls, 1);
 }
 
-TEST_F(SocketPoolTest, AFamilyThatTheContainerLacksIsRemembered) {
-  Taker taker, later;
-  pool.await(Family::V6, taker);
+TEST_F(SocketPoolTest, RemembersAnUnsupportedFamily) {
+  Taker waiter, later;
+  pool.await(Family::V6, waiter);
   refuse(EAFNOSUPPORT);
-  EXPECT_EQ(taker.error, EAFNOSUPPORT);
+  EXPECT_EQ(waiter.error, EAFNOSUPPORT);
   EXPECT_TRUE(pool.unsupported(Family::V6));
   EXPECT_FALSE(pool.unsupported(Family::V4));
   pool.await(Family::V6, later);
@@ -179,34 +179,34 @@ TEST_F(SocketPoolTest, AFamilyThatTheContainerLacksIsRemembered) {
   EXPECT_EQ(later.error, EAFNOSUPPORT);
 }
 
-TEST_F(SocketPoolTest, WhoWaitsWhileABrokerFailsIsServedByTheNext) {
-  Taker taker;
-  pool.await(Family::V4, taker);
+TEST_F(SocketPoolTest, ServesWaitersByTheNextBrokerAfterAFailure) {
+  Taker waiter;
+  pool.await(Family::V4, waiter);
   turn();
   fake->theirs.reset();
   turn();
-  EXPECT_EQ(taker.calls, 0);
+  EXPECT_EQ(waiter.calls, 0);
   clock.advance(BrokerClient::kShortestPause);
   serve();
-  EXPECT_TRUE(taker.socket.valid());
+  EXPECT_TRUE(waiter.socket.valid());
 }
 
-TEST_F(SocketPoolTest, ABrokerThatFailsAgainIsToldToTheTakersAndAskedAnewForOthers) {
-  Taker taker, later;
-  pool.await(Family::V4, taker);
+TEST_F(SocketPoolTest, FailsWaitersWhenTheBrokerFailsAgain) {
+  Taker waiter, later;
+  pool.await(Family::V4, waiter);
   for (int failures = 1; failures <= 2; ++failures) {
     turn();
     fake->theirs.reset();
     turn();
     clock.advance(BrokerClient::kLongestPause);
   }
-  EXPECT_EQ(taker.error, ECONNRESET);
+  EXPECT_EQ(waiter.error, ECONNRESET);
   pool.await(Family::V4, later);
   serve();
   EXPECT_TRUE(later.socket.valid());
 }
 
-TEST_F(SocketPoolTest, ADyingPoolTakesItsQuestionsBack) {
+TEST_F(SocketPoolTest, CancelsRequestsOnDestruction) {
   {
     SocketPool other(loop, std::make_shared<BrokerClient>(loop, fake, UniqueFd()), -1);
     other.prepare(Family::V4);

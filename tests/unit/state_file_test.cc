@@ -407,7 +407,7 @@ TEST_F(StateFileTest, CutAtAnyByteItIsWholeOrSetAside) {
   (void)testing::internal::GetCapturedStderr();
 }
 
-TEST_F(StateFileTest, ADamagedOneIsSaidOnce) {
+TEST_F(StateFileTest, ReportsADamagedFileOnce) {
   write("nonsense");
   testing::internal::CaptureStderr();
   EXPECT_EQ(file.load(), State{});

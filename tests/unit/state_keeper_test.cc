@@ -151,7 +151,7 @@ TEST_F(StateKeeperTest, GivesUpAWriterThatDoesNotAnswer) {
   keeper->changed();
   pass(StateKeeper::kDelay);
   ASSERT_TRUE(writer->busy());
-  pass(FileWriter::kPatience);
+  pass(FileWriter::kWriteTimeout);
   EXPECT_FALSE(writer->busy());
 }
 
@@ -218,7 +218,7 @@ TEST_F(StateKeeperWithoutFolder, WritesByItselfOnceItCan) {
   EXPECT_FALSE(writer->busy());
 }
 
-TEST_F(StateKeeperWithoutFolder, WritesAtOnceWhenItIsToldTo) {
+TEST_F(StateKeeperWithoutFolder, WritesAtOnceOnRetry) {
   mend();
   keeper->retry();
   ASSERT_TRUE(writer->busy());

@@ -10,7 +10,7 @@
 namespace portfwd {
 namespace {
 
-TEST(PasswdFile, TellsTheUidOfAWholeName) {
+TEST(PasswdFile, FindsTheUidOfAWholeName) {
   constexpr std::string_view kFile =
       "root:x:0:0:root:/root:/bin/sh\n# ann:x:1:1\n\nbad:x:12a:0::/:\nshort\n+::::::\n"
       "anna:x:1001:1001::/home/anna:/bin/sh\nann:x:1002:100";
@@ -27,15 +27,15 @@ struct UserNamesTest : testing::Test {
   UserNames users{folder.path() + "/passwd"};
 };
 
-TEST_F(UserNamesTest, KeepsWhatAServiceToldAndAsksNobodyLater) {
+TEST_F(UserNamesTest, KeepsResolvedNamesAndQueriesNoServiceLater) {
   EXPECT_EQ(users.find("root"), uid_t{0}) << "by a service: the file does not exist";
-  users.stop_asking();
+  users.stop_queries();
   EXPECT_EQ(users.find("root"), uid_t{0});
   EXPECT_EQ(users.find("daemon"), std::nullopt) << "services must not be queried any longer";
 }
 
-TEST_F(UserNamesTest, ReadsTheFileAnewEachTime) {
-  users.stop_asking();
+TEST_F(UserNamesTest, ReadsTheFileEachTime) {
+  users.stop_queries();
   write("ann:x:1001:1001::/:\n");
   EXPECT_EQ(users.find("ann"), uid_t{1001});
   write("ann:x:1002:1001::/:\n");

@@ -150,12 +150,12 @@ namespace {
 constexpr std::size_t kMostInFlight = 8;
 
 constexpr Error kDied{ECONNRESET, BrokerClient::kOwnOp};
-constexpr Error kSilent{ETIMEDOUT, BrokerClient::kOwnOp};
-constexpr Error kNonsense{EBADMSG, BrokerClient::kOwnOp};
+constexpr Error kTimedOut{ETIMEDOUT, BrokerClient::kOwnOp};
+constexpr Error kInvalidReply{EBADMSG, BrokerClient::kOwnOp};
 
 /// Whether the broker has closed its end. The loop may not have seen that yet when a request is
 /// sent.
-bool is_end_of_peer(const Error& error) {
+bool peer_closed(const Error& error) {
   return error.code == EPIPE || error.code == ECONNRESET;
 }
 
@@ -172,7 +172,7 @@ BrokerClient::BrokerClient(EventLoop& loop, std::shared_ptr<BrokerLauncher> laun
       userns_(std::move(userns)),
       home_(home),
       work_(loop, [this] { work(); }),
-      deadline_(loop, [this] { on_failure(kSilent); }) {}
+      deadline_(loop, [this] { on_failure(kTimedOut); }) {}
 
 BrokerClient::~BrokerClient() {
   if (!process_) return;
@@ -192,12 +192,12 @@ BrokerCall BrokerClient::call(const broker::Request& request, int fd, Done done)
 
 /// Keeps this object until the batch ends: a callback may release the last owner while a member
 /// function runs.
-void BrokerClient::stay_until_batch_ends() {
-  struct Stay final : Retirable {
-    explicit Stay(std::shared_ptr<BrokerClient> client) : client_(std::move(client)) {}
+void BrokerClient::keep_alive_until_batch_ends() {
+  struct KeepAlive final : Retirable {
+    explicit KeepAlive(std::shared_ptr<BrokerClient> client) : client_(std::move(client)) {}
     std::shared_ptr<BrokerClient> client_;
   };
-  loop_.retire(std::make_unique<Stay>(shared_from_this()));
+  loop_.retire(std::make_unique<KeepAlive>(shared_from_this()));
 }
 
 void BrokerClient::work() {
@@ -238,9 +238,9 @@ Result<void> BrokerClient::send_waiting() {
     const auto bytes = std::as_bytes(std::span(&call.request, 1));
     const std::span<const int> along(&call.fd, call.fd >= 0 ? 1 : 0);
     const auto sent = send_with_fds(process_->process.socket.get(), bytes, along);
-    if (!sent) return std::unexpected(is_end_of_peer(sent.error()) ? kDied : sent.error());
+    if (!sent) return std::unexpected(peer_closed(sent.error()) ? kDied : sent.error());
     const bool joins = call.request.op == broker::Op::Join;
-    call.deadline = loop_.now() + (joins ? launcher_->patience() : kDeadline);
+    call.deadline = loop_.now() + (joins ? launcher_->join_timeout() : kDeadline);
     ++in_flight_;
   }
   arm_deadline();
@@ -256,7 +256,7 @@ void BrokerClient::arm_deadline() {
 }
 
 void BrokerClient::on_io(IoSource&, std::uint32_t) {
-  stay_until_batch_ends();
+  keep_alive_until_batch_ends();
   while (process_ && receive_one()) {
   }
   if (!process_) return;
@@ -279,7 +279,7 @@ bool BrokerClient::receive_one() {
   // Only the descriptor limit of this process can truncate a reply: the buffer has room for as many
   // as one message can carry.
   const bool cut_off = reply && got.fds_cut_off && got.fds.size() < reply->count;
-  if (!complete && !cut_off) return on_failure(kNonsense), false;
+  if (!complete && !cut_off) return on_failure(kInvalidReply), false;
   complete_first(*reply, std::move(got.fds), cut_off);
   return true;
 }
@@ -307,7 +307,7 @@ void BrokerClient::on_joined() {
 }
 
 void BrokerClient::on_failure(Error error) {
-  stay_until_batch_ends();
+  keep_alive_until_batch_ends();
   ++failures_;
   const bool again = pause_ > Duration::zero();  // no success since the last failure
   log::write(again ? log::Level::Debug : log::Level::Warning,
@@ -347,7 +347,7 @@ BrokerSet::BrokerSet(EventLoop& loop, std::shared_ptr<BrokerLauncher> launcher,
     : loop_(loop), launcher_(std::move(launcher)), owner_(owner) {}
 
 Result<std::shared_ptr<BrokerClient>> BrokerSet::enter(int netns) {
-  auto gate = gate_of(netns);
+  auto gate = entry_userns_of(netns);
   if (!gate) return std::unexpected(gate.error());
   const bool is_owners = gate->userns.valid() && gate->owner == owner_.uid;
   if (!owner_.privileged && !is_owners) return fail("setns", EPERM);

@@ -103,7 +103,7 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   /// Errors of the broker itself have op "broker": ETIMEDOUT, ECONNRESET, EBADMSG. EMFILE: the
   /// descriptor limit is reached.
   using Done = std::move_only_function<void(Result<Sockets>)>;
-  [[nodiscard]] static bool is_brokers_failure(const Error& e) { return e.op == kOwnOp; }
+  [[nodiscard]] static bool is_broker_failure(const Error& e) { return e.op == kOwnOp; }
 
   /// Time for a reply, from the sending of the request or from the join, whichever is later.
   static constexpr Duration kDeadline = std::chrono::seconds(2);
@@ -154,7 +154,7 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   void on_failure(Error error);
   void cancel(std::uint32_t id);
   void arm_deadline();
-  void stay_until_batch_ends();
+  void keep_alive_until_batch_ends();
 
   EventLoop& loop_;
   std::shared_ptr<BrokerLauncher> launcher_;

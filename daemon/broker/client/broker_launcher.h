@@ -29,7 +29,7 @@ class BrokerLauncher {
   virtual ~BrokerLauncher() = default;
   [[nodiscard]] virtual Result<BrokerProcess> launch() = 0;
   /// Time for its first reply, from the launch.
-  [[nodiscard]] virtual Duration patience() const { return std::chrono::seconds(2); }
+  [[nodiscard]] virtual Duration join_timeout() const { return std::chrono::seconds(2); }
   /// Ends a process, whatever its state. Does not wait.
   virtual void discard(BrokerProcess process) = 0;
 };
@@ -40,14 +40,14 @@ class BrokerLauncher {
 class SpawnLauncher final : public BrokerLauncher {
  public:
   enum class Ending {
-    WhenAsked,  ///< no signal is blocked
-    WhenDone,   ///< SIGTERM, which systemd sends to all processes of the unit, SIGINT and
-                ///< SIGHUP are blocked
+    OnSignal,  ///< no signal is blocked
+    WhenDone,  ///< SIGTERM, which systemd sends to all processes of the unit, SIGINT and
+               ///< SIGHUP are blocked
   };
   /// @param program path of portfwd-broker
   /// @param argument its only argument, or ""
   SpawnLauncher(EventLoop& loop, std::string program, std::string argument = {},
-                Ending ending = Ending::WhenAsked);
+                Ending ending = Ending::OnSignal);
   ~SpawnLauncher() override;
 
   [[nodiscard]] Result<BrokerProcess> launch() override;

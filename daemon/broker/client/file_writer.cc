@@ -74,13 +74,13 @@ void FileWriter::replace(const std::string& path, std::string_view text, Done do
   if (!started) return done(std::unexpected(started.error()));
   IoHandler& self = *this;  // a private base: visible here, not in emplace()
   work_.emplace(loop_, std::move(*started), self, std::move(done));
-  auto begun = hand_over(path, text);
+  auto begun = send_request(path, text);
   if (begun) begun = work_->source.watch(EPOLLIN);
   if (!begun) return finish(begun);
-  deadline_.arm_after(kPatience);
+  deadline_.arm_after(kWriteTimeout);
 }
 
-Result<void> FileWriter::hand_over(const std::string& path, std::string_view text) const {
+Result<void> FileWriter::send_request(const std::string& path, std::string_view text) const {
   const auto memory = in_memory(text);
   if (!memory) return std::unexpected(memory.error());
   const auto bytes = std::as_bytes(std::span(path.c_str(), path.size() + 1));

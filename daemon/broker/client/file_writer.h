@@ -1,7 +1,7 @@
 // The daemon's side of a writer: has a process replace a file, since writing to a disk may take any
 // time, and calls back when the file is on disk. Owned by main. There is one writer at a time, so
-// that no two write the same temporary file. A writer that takes longer than kPatience is killed,
-// and every request fails until it has exited.
+// that no two write the same temporary file. A writer that takes longer than kWriteTimeout is
+// killed, and every request fails until it has exited.
 #pragma once
 
 #include <chrono>
@@ -19,7 +19,8 @@ namespace portfwd {
 
 class FileWriter final : private IoHandler {
  public:
-  static constexpr Duration kPatience = std::chrono::seconds(30);  ///< enough for a disk to spin up
+  static constexpr Duration kWriteTimeout =
+      std::chrono::seconds(30);  ///< enough for a disk to spin up
 
   using Done = std::move_only_function<void(Result<void>)>;
   /// @param program path of portfwd-broker
@@ -42,7 +43,7 @@ class FileWriter final : private IoHandler {
     IoSource source;
   };
 
-  [[nodiscard]] Result<void> hand_over(const std::string& path, std::string_view text) const;
+  [[nodiscard]] Result<void> send_request(const std::string& path, std::string_view text) const;
   void on_io(IoSource& source, std::uint32_t events) override;
   void finish(Result<void> result);
 

@@ -56,13 +56,13 @@ class Reader final : private IoHandler {
   };
 
   static constexpr Duration kDeadline = std::chrono::seconds(1);
-  /// Deadline for kWary after a reply was late: a user who can make one process hang can make many
-  /// hang.
-  static constexpr Duration kWaryDeadline = std::chrono::milliseconds(100);
-  static constexpr Duration kWary = std::chrono::minutes(1);
+  /// Deadline for kStrictPeriod after a reply was late: a user who can make one process hang can
+  /// make many hang.
+  static constexpr Duration kStrictDeadline = std::chrono::milliseconds(100);
+  static constexpr Duration kStrictPeriod = std::chrono::minutes(1);
   static constexpr std::size_t kMostStuck = 4;
   /// Limit of subjects that are not read again; the oldest are forgotten.
-  static constexpr std::size_t kMostSilent = 4096;
+  static constexpr std::size_t kMostTimedOut = 4096;
 
   struct Options {
     std::string program;  ///< path of portfwd-broker
@@ -102,19 +102,19 @@ class Reader final : private IoHandler {
   void wait(Duration limit);
 
   /// Ends the process, unless requests are in progress. The next request starts another one. If
-  /// this object is destroyed before at_rest(), a child remains that is not reaped.
-  void rest();
-  [[nodiscard]] bool at_rest() const { return !process_ && launcher_.dying() == 0; }
+  /// this object is destroyed before is_stopped(), a child remains that is not reaped.
+  void stop_if_idle();
+  [[nodiscard]] bool is_stopped() const { return !process_ && launcher_.dying() == 0; }
 
   [[nodiscard]] std::size_t waiting() const { return calls_.size(); }
   [[nodiscard]] std::size_t stuck() const { return launcher_.dying(); }
-  [[nodiscard]] std::uint64_t silences() const { return silences_; }  ///< late replies so far
+  [[nodiscard]] std::uint64_t timeouts() const { return timeouts_; }  ///< late replies so far
   /// The last `most` subjects that are not read again, for display.
-  [[nodiscard]] std::vector<std::string> silent(std::size_t most) const;
+  [[nodiscard]] std::vector<std::string> timed_out_subjects(std::size_t most) const;
   [[nodiscard]] pid_t pid() const { return process_ ? process_->process.pid : 0; }
 
  private:
-  struct Asked {
+  struct QueuedRead {
     broker::ReadRequest request;
     std::string payload;
     std::string subject;  ///< not read again if the reply is late; "" for Owners and Join
@@ -128,17 +128,17 @@ class Reader final : private IoHandler {
     IoSource source;
   };
 
-  [[nodiscard]] Call ask(Asked asked, Call::Raw done);
+  [[nodiscard]] Call enqueue(QueuedRead queued, Call::Raw done);
   void on_io(IoSource& source, std::uint32_t events) override;
   void work();
   [[nodiscard]] Result<void> start();
   [[nodiscard]] Result<void> send_waiting();
   [[nodiscard]] bool receive_one();
   void finish_first(Result<std::string> result, const broker::ReadReply& reply);
-  void on_silence();
-  void remember(const std::string& subject);
+  void on_timeout();
+  void exclude_subject(const std::string& subject);
   [[nodiscard]] std::string text_of(const std::string& subject) const;
-  void lose_reader(Error error);
+  void fail_reader(Error error);
   void end_process();
   void arm_deadline();
 
@@ -146,13 +146,13 @@ class Reader final : private IoHandler {
   SpawnLauncher launcher_;
   const Options options_;
   std::optional<Running> process_;
-  std::deque<Asked> calls_;  ///< the first in_flight_ of them have been sent
+  std::deque<QueuedRead> calls_;  ///< the first in_flight_ of them have been sent
   std::size_t in_flight_ = 0;
   std::uint32_t last_id_ = 0;
-  std::set<std::string, std::less<>> silent_;
-  std::deque<std::string> silent_in_order_;
-  std::uint64_t silences_ = 0;
-  TimePoint wary_until_ = TimePoint::min();
+  std::set<std::string, std::less<>> timed_out_;
+  std::deque<std::string> timed_out_in_order_;
+  std::uint64_t timeouts_ = 0;
+  TimePoint strict_until_ = TimePoint::min();
   Duration pause_{};  ///< before the next start; 0 since the last success
   TimePoint not_before_ = TimePoint::min();
   Timer work_;

@@ -33,7 +33,7 @@ void SocketPool::prepare(Family family) {
   refill(family);
 }
 
-UniqueFd SocketPool::take(Family family) {
+UniqueFd SocketPool::acquire(Family family) {
   FamilyPool& from = pool_of(family);
   UniqueFd socket;
   if (!from.stock.empty()) {
@@ -44,31 +44,32 @@ UniqueFd SocketPool::take(Family family) {
   return socket;
 }
 
-void SocketPool::await(Family family, SocketTaker& taker) {
+void SocketPool::await(Family family, SocketWaiter& waiter) {
   FamilyPool& at = pool_of(family);
-  assert(std::ranges::find(at.takers, &taker) == at.takers.end());  // at most one socket at a time
-  at.takers.push_back(&taker);
+  assert(std::ranges::find(at.waiters, &waiter) ==
+         at.waiters.end());  // at most one socket at a time
+  at.waiters.push_back(&waiter);
   if (at.unsupported) {
     fail_unsupported_.arm_now();
   } else {
-    if (!at.low_on_fds && !short_) at.batch = std::min(2 * at.batch, kLargestBatch);
+    if (!at.low_on_fds && !fd_shortage_) at.batch = std::min(2 * at.batch, kLargestBatch);
     refill(family);
   }
 }
 
-void SocketPool::withdraw(SocketTaker& taker) noexcept {
-  for (FamilyPool& each : pools_) std::erase(each.takers, &taker);
+void SocketPool::withdraw(SocketWaiter& waiter) noexcept {
+  for (FamilyPool& each : pools_) std::erase(each.waiters, &waiter);
 }
 
 void SocketPool::refill(Family family) {
   FamilyPool& at = pool_of(family);
   if (at.requested || at.unsupported) return;
   const TimePoint now = loop_.now();
-  if (now - at.requested_at > kQuiet && at.takers.empty()) at.batch = kFirstBatch;
-  const bool enough = short_ || at.stock.size() > at.batch / 2;
-  if (enough && at.takers.empty()) return;
-  const std::size_t ahead = short_ ? 0 : at.batch;
-  const std::size_t wanted = at.low_on_fds ? at.batch : std::max(ahead, at.takers.size());
+  if (now - at.requested_at > kQuiet && at.waiters.empty()) at.batch = kFirstBatch;
+  const bool enough = fd_shortage_ || at.stock.size() > at.batch / 2;
+  if (enough && at.waiters.empty()) return;
+  const std::size_t ahead = fd_shortage_ ? 0 : at.batch;
+  const std::size_t wanted = at.low_on_fds ? at.batch : std::max(ahead, at.waiters.size());
   const auto count =
       std::clamp<std::size_t>(wanted - std::min(at.stock.size(), wanted - 1), 1, broker::kMaxCount);
   assert(at.batch >= 1 && at.batch <= kLargestBatch);
@@ -85,13 +86,13 @@ void SocketPool::on_sockets(Family family, Result<BrokerClient::Sockets> sockets
   FamilyPool& at = pool_of(family);
   assert(at.requested);  // each request has one reply
   at.requested = false;
-  const bool failed = !sockets && BrokerClient::is_brokers_failure(sockets.error());
+  const bool failed = !sockets && BrokerClient::is_broker_failure(sockets.error());
   const bool failed_before = std::exchange(at.failed_before, failed);
   if (failed && !failed_before) {  // the next broker may serve the takers
-    if (!at.takers.empty()) refill(family);
+    if (!at.waiters.empty()) refill(family);
     return;
   }
-  if (!sockets && sockets.error().code == EMFILE && !at.takers.empty()) {
+  if (!sockets && sockets.error().code == EMFILE && !at.waiters.empty()) {
     at.low_on_fds = true;
     at.batch = std::max(at.batch / 2, 1U);
     return request_again_.arm_after(kLowOnFdsPause);
@@ -101,17 +102,17 @@ void SocketPool::on_sockets(Family family, Result<BrokerClient::Sockets> sockets
     fail_waiters(at, sockets.error());
     return;
   }
-  short_ = std::ranges::any_of(
+  fd_shortage_ = std::ranges::any_of(
       *sockets, [this](const UniqueFd& fd) { return fd.get() >= limits_.short_from; });
   std::ranges::move(*sockets, std::back_inserter(at.stock));
-  while (!at.takers.empty() && !at.stock.empty()) {
-    SocketTaker* taker = at.takers.front();
-    at.takers.pop_front();
+  while (!at.waiters.empty() && !at.stock.empty()) {
+    SocketWaiter* waiter = at.waiters.front();
+    at.waiters.pop_front();
     UniqueFd socket = std::move(at.stock.back());
     at.stock.pop_back();
-    taker->on_socket(std::move(socket));
+    waiter->on_socket(std::move(socket));
   }
-  at.low_on_fds = at.low_on_fds && !at.takers.empty();
+  at.low_on_fds = at.low_on_fds && !at.waiters.empty();
   refill(family);
 }
 
@@ -124,10 +125,10 @@ void SocketPool::request_again() {
 /// Fails the takers that wait now. A taker that awaits again from its callback waits for the next
 /// reply.
 void SocketPool::fail_waiters(FamilyPool& pool, Error error) {
-  for (std::size_t left = pool.takers.size(); left > 0 && !pool.takers.empty(); --left) {
-    SocketTaker* taker = pool.takers.front();
-    pool.takers.pop_front();
-    taker->on_socket(std::unexpected(error));
+  for (std::size_t left = pool.waiters.size(); left > 0 && !pool.waiters.empty(); --left) {
+    SocketWaiter* waiter = pool.waiters.front();
+    pool.waiters.pop_front();
+    waiter->on_socket(std::unexpected(error));
   }
 }
 

@@ -26,7 +26,7 @@
 namespace portfwd {
 
 /// Receiver of a socket of a SocketSource.
-class SocketTaker {
+class SocketWaiter {
  public:
   /// Called at most once for an await(), never from within it. It may await() again, and must not
   /// destroy the source.
@@ -34,7 +34,7 @@ class SocketTaker {
   virtual void on_socket(Result<UniqueFd> socket) = 0;
 
  protected:
-  ~SocketTaker() = default;
+  ~SocketWaiter() = default;
 };
 
 // Source of unconnected sockets for a dialer, one for each connection: made ahead of time in a
@@ -43,12 +43,12 @@ class SocketTaker {
 class SocketSource {
  public:
   /// @return invalid when none is ready: call await() then
-  [[nodiscard]] virtual UniqueFd take(Family family) = 0;
+  [[nodiscard]] virtual UniqueFd acquire(Family family) = 0;
   /// Waits for a socket. Takers are served in order.
   /// @param taker borrowed until called or withdrawn
-  virtual void await(Family family, SocketTaker& taker) = 0;
+  virtual void await(Family family, SocketWaiter& waiter) = 0;
   /// Cancels await(). Does nothing for a taker that does not wait.
-  virtual void withdraw(SocketTaker& taker) noexcept = 0;
+  virtual void withdraw(SocketWaiter& waiter) noexcept = 0;
 
  protected:
   ~SocketSource() = default;
@@ -71,12 +71,12 @@ class SocketPool final : public SocketSource {
   /// batch is ready.
   void prepare(Family family);
 
-  [[nodiscard]] UniqueFd take(Family family) override;
+  [[nodiscard]] UniqueFd acquire(Family family) override;
   /// While this process lacks descriptors takers wait: a few sockets are requested every
   /// kLowOnFdsPause. EAFNOSUPPORT: the container does not have the family. The errors of a broker
   /// as in BrokerClient, once the next broker has failed as well.
-  void await(Family family, SocketTaker& taker) override;
-  void withdraw(SocketTaker& taker) noexcept override;
+  void await(Family family, SocketWaiter& waiter) override;
+  void withdraw(SocketWaiter& waiter) noexcept override;
 
   [[nodiscard]] std::size_t stock(Family family) const { return pool_of(family).stock.size(); }
   [[nodiscard]] bool unsupported(Family family) const { return pool_of(family).unsupported; }
@@ -84,7 +84,7 @@ class SocketPool final : public SocketSource {
  private:
   struct FamilyPool {
     std::vector<UniqueFd> stock;
-    std::list<SocketTaker*> takers;  ///< mostly empty: an empty deque takes 576 bytes
+    std::list<SocketWaiter*> waiters;  ///< mostly empty: an empty deque takes 576 bytes
     std::uint32_t batch = kFirstBatch;
     TimePoint requested_at{};
     bool requested = false;
@@ -107,7 +107,7 @@ class SocketPool final : public SocketSource {
   int netns_;
   Protocol protocol_;
   DescriptorLimits limits_ = DescriptorLimits::read();
-  bool short_ = false;  ///< descriptors were short when sockets last arrived
+  bool fd_shortage_ = false;  ///< descriptors were short when sockets last arrived
   std::array<FamilyPool, 2> pools_;
   Timer fail_unsupported_;
   Timer request_again_;  ///< while a family is low_on_fds
