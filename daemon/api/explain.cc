@@ -31,7 +31,7 @@ std::string_view end_reason_text(std::string_view reason) {
   static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kReasons{{
       {"listener-closed", "its listener closed"},
       {"container-gone", "its container ended"},
-      {"unforwarded", "it was ended by hand"},
+      {"unforwarded", "it was ended by the user"},
       {"rule", "the configuration no longer forwards it"},
       {"replaced", "it was replaced"},
   }};
@@ -200,7 +200,7 @@ Verdict first_obstacle(const PolicyContext& policy, const PortState& known) {
   if (seen == nullptr) return nothing_listens(known, decision);
   const Remedy forward = for_port(Code::ForwardPort, known, known.target);
   if (known.suppressed) {
-    return {"it was ended by hand and its listener has not closed since", {forward}};
+    return {"it was ended by the user and its listener has not closed since", {forward}};
   }
   if (!decision.forward && !seen->listener.unreachable.empty()) {
     return {"the listener cannot be dialled",
@@ -214,7 +214,8 @@ Verdict first_obstacle(const PolicyContext& policy, const PortState& known) {
         {{Code::ExplainAgain}, {Code::SkipSettle}}};
   }
   if (known.auto_forwards >= policy.settings.host.max_forwards) {
-    return {fmt::format("the container has {} forwards already", known.auto_forwards),
+    return {fmt::format("the container and those that share its limit have {} forwards already",
+                        known.auto_forwards),
             {{Code::RaiseMaxForwards}, forward}};
   }
   return {"it is about to be forwarded", {{Code::ExplainAgain}}};
@@ -224,7 +225,7 @@ std::string decision_sentence(const PolicyContext& policy, const PortState& know
   if (!known.asked_by.empty()) return known.asked_by;
   if (known.forward->origin == Origin::Declared)
     return "a [[forward]] of the configuration declares it";
-  if (known.forward->origin == Origin::Manual) return "asked for by hand";
+  if (known.forward->origin == Origin::Manual) return "a manual request";
   if (known.listeners.empty()) return "its listener has just closed";
   return decide_port(policy, known).decision.because;
 }
@@ -450,7 +451,8 @@ PortState Explainer::present(const ContainerAccess& reach, const Target& target)
                   .target = target,
                   .listeners = std::move(seen.listeners),
                   .other_protocol = listens(reach, other_protocol(target)),
-                  .suppressed = seen.suppressed};
+                  .suppressed = seen.suppressed,
+                  .auto_forwards = seen.automatic};
   for (const ForwardInfo& f : forwards_of(target)) {
     if (f.container_id != container.id) continue;
     add_forward(f, known);
@@ -459,10 +461,6 @@ PortState Explainer::present(const ContainerAccess& reach, const Target& target)
   known.ended = ended(container.id, target);
   if (!known.ended)
     known.ended = ended(container.name, target);  // of an earlier container with this name
-  for (const ListedForward& listed : parts_.table.forwards().all()) {
-    const Forward& f = *listed.forward;
-    if (f.key().container == container.id && f.origin() == Origin::Auto) ++known.auto_forwards;
-  }
   return known;
 }
 

@@ -38,7 +38,7 @@ struct PortState {
   std::vector<std::string> tried;     ///< host addresses that are taken, with their holders
   bool detached = false;              ///< the user detached the container, which may still run
   bool suppressed = false;            ///< the user ended the forward and the listener still exists
-  std::size_t auto_forwards = 0;      ///< number of detected forwards of the container
+  std::size_t auto_forwards = 0;      ///< see SeenPort::automatic
 };
 
 /// The same port number with the other protocol.

@@ -300,7 +300,7 @@ void Journal::on_forward_changed(const ForwardInfo& f) {
 void Journal::on_limit(const Container& container, unsigned limit) {
   log::write(log::Level::Warning,
              fmt::format("{} has more open ports than max_forwards = {}: the others are not "
-                         "forwarded; raise [host] max_forwards, or forward them by hand",
+                         "forwarded; raise [host] max_forwards, or forward them manually",
                          container.name, limit),
              {{"MESSAGE_ID", std::string(log::message_id::kLimitReached)},
               {"PORTFWD_CONTAINER", container.name}});

@@ -143,6 +143,7 @@ SeenPort ForwardTable::seen(const Container& container, const Target& target) co
   const auto entry = entries_.find(container.id);
   if (entry == entries_.end()) return out;
   out.suppressed = entry->second.suppressed.contains(target);
+  out.automatic = groups_.automatic(container.id);
   for (const Listener& listener : entry->second.access->listeners()) {
     if (listener.target() != target) continue;
     const FirstSeen* first = entry->second.ages.find(listener);

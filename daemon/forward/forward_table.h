@@ -45,6 +45,8 @@ struct SeenPort {
   };
   std::vector<Seen> listeners;
   bool suppressed = false;  ///< the user ended the forward and its listener is still there
+  /// Detected forwards of all containers that share the limit [host] max_forwards with this one.
+  std::size_t automatic = 0;
 };
 
 /// The queue of containers to be reconciled, and the time of the next work. Owned by the

@@ -103,7 +103,7 @@ ForwardRequest declared_request(const DeclaredForward& declared) {
 }
 
 ForwardRequest restored_request(ForwardSpec kept) {
-  return {.spec = std::move(kept), .asked_by = "asked for by hand, persistent", .restored = true};
+  return {.spec = std::move(kept), .asked_by = "a persistent manual request", .restored = true};
 }
 
 Answer<void> check_count(std::ptrdiff_t by_hand) {

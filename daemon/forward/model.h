@@ -120,7 +120,7 @@ struct ForwardRequest {
   std::string lifeline;                        ///< bus name with which the forward ends; "": none
   Origin origin = Origin::Manual;              ///< or Declared
   bool by_container = false;                   ///< the container's own metadata asks for it
-  std::string asked_by = "asked for by hand";  ///< for `explain`
+  std::string asked_by = "a manual request";  ///< for `explain`
   /// From the daemon's last run: no caller waits for an answer, so a port that is taken is a
   /// conflict and not a refusal.
   bool restored = false;
@@ -140,7 +140,7 @@ struct ForwardRequest {
 /// A limit above what users need.
 inline constexpr std::ptrdiff_t kMostManualRequests = 256;
 
-/// Checks whether one more request by hand is permitted. @param by_hand how many there are
+/// Checks whether one more manual request is permitted. @param by_hand how many there are
 [[nodiscard]] Answer<void> check_count(std::ptrdiff_t by_hand);
 
 /// Most bytes of each text of a request (container, target, label, ...), since it is kept, shown

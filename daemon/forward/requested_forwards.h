@@ -1,4 +1,4 @@
-// The forwards that were requested: by hand, in the configuration, or by the metadata of
+// The forwards that were requested: manually, in the configuration, or by the metadata of
 // containers. Owned by the ForwardTable; its reconcile step assigns listeners to them.
 //
 // Every request has one forward. While the container exists, the forward has a key in it; while it
@@ -30,7 +30,7 @@ class RequestBook {
   explicit RequestBook(std::function<void()> on_persistent_changed)
       : on_persistent_changed_(std::move(on_persistent_changed)) {}
 
-  /// Checks whether one more request by hand is permitted; the refusal names the remedy.
+  /// Checks whether one more manual request is permitted; the refusal names the remedy.
   [[nodiscard]] Answer<void> check_manual_limit() const;
   /// @param request with the id of its forward @return the added one, valid until it is removed
   ForwardRequest& add(ForwardRequest request);

@@ -537,7 +537,8 @@ std::vector<std::string> ForwardGroups::count(const std::string& container_id, i
 }
 
 std::size_t ForwardGroups::automatic(const std::string& container_id) const {
-  return groups_.at(keys_.at(container_id)).automatic;
+  const auto key = keys_.find(container_id);
+  return key == keys_.end() ? 0 : groups_.at(key->second).automatic;
 }
 
 bool ForwardGroups::set_over(const std::string& container_id, bool over) {

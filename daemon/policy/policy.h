@@ -115,7 +115,7 @@ class ForwardGroups {
   /// Counts a detected forward that was created (1) or ended (-1). @return the containers that lack
   /// one and can have it now
   std::vector<std::string> count(const std::string& container_id, int change);
-  /// The number of detected forwards of the container's group.
+  /// The number of detected forwards of the container's group; 0 before join().
   [[nodiscard]] std::size_t automatic(const std::string& container_id) const;
   /// Notes whether the container lacks a forward because of the limit. @return whether the group
   /// has just become over the limit

@@ -174,6 +174,7 @@ TEST_F(ForwardCrowd, CountsSandboxesWithTheContainerThatTheyAreIn) {
                                        "+other:9021@9021 1/3", "+other:9022@9022 2/3"));
   show(web, {9030});
   EXPECT_THAT(told.take(), IsEmpty()) << "it was told once";
+  EXPECT_EQ(table->seen(web.container(), {Protocol::Tcp, 9030}).automatic, 3U);
   show(first, {});
   turn_until(
       [&] { return table->forwards().size() == 6; });  // lingers 20 ms; then the next follows

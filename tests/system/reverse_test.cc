@@ -136,7 +136,7 @@ TEST_F(SystemReverse, ExplainsAForwardWhoseContainerIsAway) {
         why["summary"],
         "port 5432 of shop is waiting: it leads to 127.0.0.1 and ::1, port 15432: its container "
         "does not exist");
-    EXPECT_EQ(why["decision"], "asked for by hand");
+    EXPECT_EQ(why["decision"], "a manual request");
     EXPECT_EQ(why["remedy"],
               "start container shop, or end the forward with `portfwdctl unforward r2`");
   }
