@@ -27,6 +27,8 @@ struct DatagramRig : ForwardPortObserver {
       : port(std::make_unique<DatagramPort>(RelayServices{context, gate, identity}, settings,
                                             static_cast<ForwardPortObserver&>(*this))) {}
 
+  virtual ~DatagramRig() = default;
+
   void on_target_refused(ForwardPort&, const Error& error) override {
     refusals.push_back(error.code);
     if (on_refusal) on_refusal();

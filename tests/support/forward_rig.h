@@ -26,6 +26,8 @@ struct ForwardRig : ForwardPortObserver {
       : port(std::make_unique<StreamPort>(RelayServices{context, gate, identity}, settings,
                                           static_cast<ForwardPortObserver&>(*this))) {}
 
+  virtual ~ForwardRig() = default;
+
   void on_target_refused(ForwardPort&, const Error& error) override {
     ++target_refusals;
     last_refusal = error;
