@@ -23,17 +23,18 @@ constexpr std::array kGlobal{
     Option{"--version", "", "show the version"},
 };
 
-constexpr std::array kList{Option{"--container", "C", "show only forwards of this container"}};
+constexpr std::array kList{
+    Option{"--container", "CONTAINER", "show only the forwards of this container"}};
 constexpr std::array kContainers{
     Option{"--all", "", "include containers without an engine that never had a listener"}};
 constexpr std::array kForward{
-    Option{"--host-port", "N", "use this host port or fail"},
+    Option{"--host-port", "HOSTPORT", "use this host port or fail"},
     Option{"--bind", "ADDR", "listen on localhost (both loopback addresses) or on one address",
            Offer::Words, "localhost 127.0.0.1 ::1"},
-    Option{"--label", "TEXT", "set a label, shown by list"},
+    Option{"--label", "TEXT", "set a label, which list shows"},
     Option{"--address", "ADDR", "connect to this address in the container"},
     Option{"--reverse", "", "listen in the container and connect to the host"},
-    Option{"--persist", "", "keep the forward across restarts of the daemon"},
+    Option{"--persist", "", "keep the forward when the container or the daemon ends"},
     Option{"--allow-missing", "", "accept a container that does not exist yet"},
 };
 constexpr std::array kAttach{
@@ -43,7 +44,7 @@ constexpr std::array kAttach{
     Option{"--name", "NAME", "set the name of the container"},
 };
 constexpr std::array kEvents{
-    Option{"--since", "WHEN", "start at a time (RFC 3339, -5min, now) or strictly after #17",
+    Option{"--since", "WHEN", "start at a time (RFC 3339, -5min, now) or after event #17",
            Offer::Words, "now -5min -1h"},
     Option{"--follow", "", "continue with new events as they happen"},
 };
@@ -58,14 +59,14 @@ constexpr std::array kCommands{
             "FORWARD",
             1,
             1,
-            "end a forward, given its id, host port or CONTAINER:PORT",
+            "end a forward, given its id, host port or CONTAINER:TARGET",
             {}},
     Command{"attach", "(--pid PID | --netns PATH)", 0, 0,
             "add a container that portfwd does not find itself", kAttach},
     Command{"detach", "CONTAINER", 1, 1, "remove a container and end its forwards", {}},
     Command{"events", "", 0, 0, "show recent events, at most the last 1000", kEvents},
-    Command{"explain", "[CONTAINER] PORT", 1, 2, "explain why a port is or is not forwarded", {}},
-    Command{"status", "", 0, 0, "show daemon status", {}},
+    Command{"explain", "[CONTAINER] TARGET", 1, 2, "explain why a port is or is not forwarded", {}},
+    Command{"status", "", 0, 0, "show the status of the daemon", {}},
     Command{"reload", "", 0, 0, "read the configuration again", {}},
     Command{"open", "FORWARD", 1, 1, "open a forward in the browser (xdg-open)", {}},
 };
@@ -206,7 +207,8 @@ std::chrono::microseconds parse_timeout(std::string_view seconds) {
   const auto [stop, error] = std::from_chars(seconds.data(), end, value);
   if (error != std::errc{} || stop != end || !(value >= 1e-6 && value <= kLongest)) {
     throw Failure(Status::Usage,
-                  fmt::format("--timeout needs seconds, such as 2.5, not '{}'", echo(seconds)));
+                  fmt::format("--timeout needs seconds, such as 2.5, at most 86400, not '{}'",
+                              echo(seconds)));
   }
   return std::chrono::microseconds(std::llround(value * 1e6));
 }

@@ -25,7 +25,7 @@ void open_in_browser(const std::string& url);
 [[nodiscard]] const client::Container& pick_container(
     const std::vector<client::Container>& containers, std::string_view word);
 
-/// Finds the forward with this id, host port, or CONTAINER:PORT. Throws Failure.
+/// Finds the forward with this id, host port, or CONTAINER:TARGET. Throws Failure.
 [[nodiscard]] const client::Forward& pick_forward(const std::vector<client::Forward>& forwards,
                                                   std::string_view word);
 
@@ -40,7 +40,7 @@ struct ForwardOperand {
 /// Throws Failure with Status::Usage, as the other parsers below.
 [[nodiscard]] ForwardOperand parse_forward_operand(std::string_view text);
 
-/// The operand PORT or CONTAINER:PORT.
+/// The operand TARGET or CONTAINER:TARGET.
 struct PortOperand {
   std::string container;  ///< empty for any
   std::string target;

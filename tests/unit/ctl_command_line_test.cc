@@ -69,7 +69,8 @@ TEST(CtlCommandLineTest, AMistakeIsToldWithWhereToLook) {
 }
 
 TEST(CtlCommandLineTest, RejectsAWordWhereATimeoutBelongs) {
-  EXPECT_EQ(mistake({"--timeout", "list"}), "--timeout needs seconds, such as 2.5, not 'list'");
+  EXPECT_EQ(mistake({"--timeout", "list"}),
+            "--timeout needs seconds, such as 2.5, at most 86400, not 'list'");
   EXPECT_EQ(mistake({"--timeout", "5"}), "no command given; see `portfwdctl --help`");
 }
 
