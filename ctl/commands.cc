@@ -48,7 +48,9 @@ void open_in_browser(const std::string& url) {
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    throw Failure(Status::Failed, fmt::format("cannot open {}: xdg-open failed", url));
+    throw Failure(
+        Status::Failed,
+        fmt::format("cannot open {}: xdg-open failed; open it in a browser yourself", url));
   }
 }
 
@@ -88,7 +90,7 @@ const Object* pick(const std::vector<Object>& objects, std::string_view word,
     if (found.size() == 1) return last;
     if (found.empty()) continue;
     std::ranges::sort(found);
-    throw Failure(Status::Failed, fmt::format("'{}' is ambiguous, use one of: {}", echo(word),
+    throw Failure(Status::Failed, fmt::format("'{}' is ambiguous; use one of: {}", echo(word),
                                               fmt::join(found, ", ")));
   }
   return nullptr;
@@ -126,26 +128,30 @@ const Container& pick_container(const std::vector<Container>& containers, std::s
                        [word](const Container& c) { return c.name == word; },
                        [word](const Container& c) { return is_beginning(c.id, word); }});
   if (found) return *found;
-  throw Failure(Status::Failed,
-                fmt::format("no container '{}'; see `portfwdctl containers --all`", echo(word)));
+  throw Failure(
+      Status::Failed,
+      fmt::format("there is no container '{}'; see `portfwdctl containers --all`", echo(word)));
 }
 
 const Forward& pick_forward(const std::vector<Forward>& forwards, std::string_view word) {
   if (const Forward* found = pick(forwards, word, forward_matchers(word))) return *found;
-  throw Failure(Status::Failed, fmt::format("no forward '{}'; see `portfwdctl list`", echo(word)));
+  throw Failure(Status::Failed,
+                fmt::format("there is no forward '{}'; see `portfwdctl list`", echo(word)));
 }
 
 Port parse_port_or_fail(std::string_view text) {
   if (const auto port = parse_port(text)) return *port;
-  throw Failure(Status::Usage, fmt::format("'{}' is not a port; ports are 1 to 65535", echo(text)));
+  throw Failure(Status::Usage,
+                fmt::format("'{}' is not a host port; give a number from 1 to 65535", echo(text)));
 }
 
 std::string parse_target_or_fail(std::string_view text) {
   if (text.starts_with("unix:") || text.starts_with("vsock:")) return std::string(text);
   if (const auto target = parse_target(text)) return target->text();
-  throw Failure(Status::Usage,
-                fmt::format("'{}' is not a port; give a number from 1 to 65535, or such as 53/udp",
-                            echo(text)));
+  throw Failure(
+      Status::Usage,
+      fmt::format("'{}' is not a port; give a number from 1 to 65535, such as 8080 or 53/udp",
+                  echo(text)));
 }
 
 /// The colon of "unix:/path" and "vsock:1024" is not a separator; the daemon checks these targets.
@@ -169,7 +175,9 @@ unsigned parse_pid_or_fail(std::string_view text) {
   unsigned pid = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
   if (error != std::errc{} || end != text.data() + text.size() || pid == 0) {
-    throw Failure(Status::Usage, fmt::format("'{}' is not a process id", echo(text)));
+    throw Failure(
+        Status::Usage,
+        fmt::format("'{}' is not a process id; give a number above 0, as ps shows it", echo(text)));
   }
   return pid;
 }
@@ -253,14 +261,16 @@ bool occupies_port(const Forward& forward, const client::ForwardRequest& request
          forward.target == request.target && forward.is_reverse() == request.reverse;
 }
 
-/// Adds to a refusal which command ends the forward that is in the way.
+/// Adds to a refusal that names the forward that is in the way which command ends it. A refusal for
+/// another cause, such as an invalid address, is not changed.
 std::optional<Forward> add_forward(Client& daemon, const client::ForwardRequest& request) {
   try {
     return daemon.add_forward(request);
   } catch (const client::Error& error) {
     if (error.name() != "org.portfwd1.Error.InvalidArgument") throw;
     for (const Forward& f : daemon.forwards()) {
-      if (!occupies_port(f, request)) continue;
+      const bool named = std::string_view(error.what()).contains(fmt::format("forward {} ", f.id));
+      if (!named || !occupies_port(f, request)) continue;
       throw Failure(Status::Failed,
                     fmt::format("{}; `portfwdctl unforward {}` ends it", error.what(), f.id));
     }
@@ -282,7 +292,9 @@ void forward(const Call& call) {
       .allow_missing = call.line.has("--allow-missing"),
   };
   if (const auto port = call.line.value("--host-port")) {
-    if (request.host_port) throw Failure(Status::Usage, "the host port is given twice");
+    if (request.host_port)
+      throw Failure(Status::Usage,
+                    "the host port is given twice; give either TARGET:HOSTPORT or --host-port");
     request.host_port = parse_port_or_fail(*port);
   }
   const std::optional<Forward> made = add_forward(call.daemon, request);
@@ -302,8 +314,8 @@ void unforward(const Call& call) {
 UniqueFd open_namespace(const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (const int error = errno; !fd.valid()) {
-    throw Failure(Status::Failed,
-                  fmt::format("cannot open {}: {}", echo(path), std::strerror(error)));
+    throw Failure(Status::Failed, fmt::format("cannot open network namespace '{}': {}", echo(path),
+                                              std::strerror(error)));
   }
   return fd;
 }
@@ -312,7 +324,8 @@ void attach(const Call& call) {
   const auto pid = call.line.value("--pid");
   const auto path = call.line.value("--netns");
   if (pid.has_value() == path.has_value()) {
-    throw Failure(Status::Usage, "attach needs either --pid PID or --netns PATH");
+    throw Failure(Status::Usage,
+                  "attach needs either --pid PID or --netns PATH; see `portfwdctl attach --help`");
   }
   const std::string name = call.line.value_or_empty("--name");
   const std::optional<Container> made = pid ? call.daemon.attach_pid(parse_pid_or_fail(*pid), name)

@@ -499,6 +499,21 @@ namespace {
 
 constexpr std::string_view kStartHint = "start it with `systemctl --user start portfwd`";
 
+/// What to do when no daemon answers: it was too slow, it could not be started, or it does not run.
+std::string_view no_answer_hint(std::string_view error) {
+  constexpr std::array<std::string_view, 3> kTimeouts{"org.freedesktop.DBus.Error.Timeout",
+                                                      "org.freedesktop.DBus.Error.TimedOut",
+                                                      "System.Error.ETIMEDOUT"};
+  if (std::ranges::find(kTimeouts, error) != kTimeouts.end()) {
+    return "wait longer with --timeout, or restart it with `systemctl --user restart portfwd`";
+  }
+  if (error.starts_with("org.freedesktop.DBus.Error.Spawn.") ||
+      error.starts_with("org.freedesktop.systemd1.")) {
+    return "`systemctl --user status portfwd` tells why";
+  }
+  return kStartHint;
+}
+
 /// A hint for a refusal, which the daemon words without command lines.
 struct Hint {
   std::string_view error;    ///< name of the D-Bus error
@@ -538,10 +553,10 @@ Failure failure_of(const client::Error& error, std::string_view command) {
               fmt::format("cannot connect to the session bus: {}; check DBUS_SESSION_BUS_ADDRESS",
                           error.what())};
     case client::Error::Kind::NoAnswer:
-      return {Status::NoDaemon,
-              fmt::format("the daemon does not answer: {}; {}", error.what(), kStartHint)};
+      return {Status::NoDaemon, fmt::format("the daemon does not answer: {}; {}", error.what(),
+                                            no_answer_hint(error.name()))};
     case client::Error::Kind::NotUtf8:
-      return {Status::Usage, fmt::format("'{}' is not UTF-8; a container can be named by its id",
+      return {Status::Usage, fmt::format("'{}' is not UTF-8; give UTF-8, or the id of a container",
                                          echo(error.what()))};
     case client::Error::Kind::Refused:
       return {Status::Failed, refusal_text(error, command)};

@@ -332,9 +332,12 @@ TEST_F(BusCtlTest, ARefusalNamesTheCommandThatEndsTheForwardInTheWay) {
   control_.all_forwards = {web_forward()};
   control_.all_forwards[0].origin = Origin::Manual;
   serve();
-  control_.refusal = {Refusal::Kind::InvalidArgument, "it is forwarded already"};
+  control_.refusal = {Refusal::Kind::InvalidArgument,
+                      "it is forwarded already: end forward f-1 first"};
   expect_failure(1, "`portfwdctl unforward f-1`", {"forward", "web", "8080"});
-  expect_failure(1, "already\n", {"forward", "web", "8081"});
+  expect_failure(1, "first\n", {"forward", "web", "8081"});
+  control_.refusal = {Refusal::Kind::InvalidArgument, "'x' is not an address"};
+  expect_failure(1, "address\n", {"forward", "web", "8080", "--bind", "x"});
 }
 
 TEST_F(BusCtlTest, WrongUsageIsStatusTwoWithOrWithoutADaemon) {

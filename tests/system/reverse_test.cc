@@ -153,7 +153,7 @@ TEST_F(SystemReverse, ReportsBothForwardsOfAnAmbiguousHostPort) {
   const std::string back = forward_of(5432)["id"];
   const Said said = ctl({"unforward", "16432"});
   EXPECT_EQ(said.status, 1);
-  EXPECT_EQ(said.err, "portfwdctl: '16432' is ambiguous, use one of: " + forth +
+  EXPECT_EQ(said.err, "portfwdctl: '16432' is ambiguous; use one of: " + forth +
                           " (localhost:16432 -> shop:5433), " + back +
                           " (localhost:16432 <- shop:5432)\n");
   EXPECT_EQ(json({"list"}).size(), 2U) << "and ended none";

@@ -1,4 +1,5 @@
 // Output of portfwdctl as text and as JSON, and the lookup of the object that an argument names.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/text.h"
@@ -12,6 +13,7 @@ using client::Container;
 using client::Event;
 using client::Facts;
 using client::Forward;
+using testing::HasSubstr;
 
 Forward forward(const std::string& id, const std::string& container, Port port, Port host_port) {
   Forward f;
@@ -195,6 +197,16 @@ TEST(CtlFailureTest, ARefusalGetsAHintForItsErrorAndCommand) {
   EXPECT_EQ(message("PortInUse", "forward"), "no");
 }
 
+TEST(CtlFailureTest, ADaemonThatIsSlowOrCannotBeStartedGetsAHintOfItsOwn) {
+  const auto message = [](const std::string& name) {
+    return std::string(failure_of({client::Error::Kind::NoAnswer, "no", name}, "list").what());
+  };
+  EXPECT_THAT(message("org.freedesktop.DBus.Error.ServiceUnknown"), HasSubstr("--user start"));
+  EXPECT_THAT(message("org.freedesktop.DBus.Error.Timeout"), HasSubstr("--timeout"));
+  EXPECT_THAT(message("System.Error.ETIMEDOUT"), HasSubstr("--timeout"));
+  EXPECT_THAT(message("org.freedesktop.DBus.Error.Spawn.ChildExited"), HasSubstr("--user status"));
+}
+
 TEST(CtlFactsTest, AShortageOfDescriptorsIsALine) {
   EXPECT_EQ(shortage_line({}), "");
   EXPECT_EQ(shortage_line({.descriptor_shortage = "none"}), "");
@@ -246,7 +258,7 @@ TEST(CtlObjectsTest, FindsAForwardByIdThenHostPortThenContainerAndPort) {
   EXPECT_EQ(pick_forward(forwards, "db:5432").id, "f2");
   EXPECT_EQ(pick_forward(forwards, "id-d:5432").id, "f2");
   EXPECT_EQ(message_of([&] { static_cast<void>(pick_forward(forwards, "db:80")); }),
-            "no forward 'db:80'; see `portfwdctl list`");
+            "there is no forward 'db:80'; see `portfwdctl list`");
   EXPECT_NE(message_of([&] { static_cast<void>(pick_forward(forwards, "")); }), "");
   EXPECT_NE(message_of([&] { static_cast<void>(pick_forward(forwards, ":80")); }), "");
 }
@@ -255,7 +267,7 @@ TEST(CtlObjectsTest, NamesTheIdsOfAnAmbiguousWord) {
   std::vector<Forward> forwards{forward("f1", "web", 80, 8080), forward("r1", "db", 5432, 8080)};
   forwards[1].direction = "reverse";
   EXPECT_EQ(message_of([&] { static_cast<void>(pick_forward(forwards, "8080")); }),
-            "'8080' is ambiguous, use one of: f1 (localhost:8080 -> web:80), "
+            "'8080' is ambiguous; use one of: f1 (localhost:8080 -> web:80), "
             "r1 (localhost:8080 <- db:5432)");
 }
 
