@@ -13,7 +13,9 @@ namespace {
 constexpr std::uint64_t kReleaseTimeout = 1'000'000;  // µs
 
 std::unexpected<Refusal> name_taken() {
-  return refuse(Refusal::Kind::AlreadyRunning, "another portfwd owns org.portfwd1 on this bus");
+  return refuse(Refusal::Kind::AlreadyRunning,
+                "another portfwd owns org.portfwd1 on this bus; stop it first, for example with "
+                "`systemctl --user stop portfwd`");
 }
 
 }  // namespace

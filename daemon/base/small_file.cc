@@ -41,7 +41,9 @@ std::string unreadable_reason(const Error& error, std::size_t limit) {
     case ENODEV:
       return "it is a device, not a regular file; put a file in its place";
     case ENXIO:
-      return "it is a socket, not a regular file; put a file in its place";
+      return "it is a socket or a device, not a regular file; put a file in its place";
+    case EACCES:
+      return fmt::format("{}; make it readable by this user", error.text());
     case EFBIG:
       return fmt::format("it is larger than {} KiB; make it smaller", limit >> 10);
     case ENOENT:

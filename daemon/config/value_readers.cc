@@ -453,8 +453,13 @@ void read_sections(MistakeCollector& complaints, const toml::table& root, Settin
     } else if (section == "forward") {
       read_all(complaints, section, value, kForwardKeys, {"container", "target"},
                settings.forwards);
-    } else {
+    } else if (value.is_table() || value.is_array_of_tables()) {
       complaints.unknown(name, "section", kSections);
+    } else {
+      complaints.add(place_of(name.source()),
+                     fmt::format("key \"{}\" is in no section; the sections are [detect], [host], "
+                                 "[ports], [[rule]] and [[forward]]",
+                                 section));
     }
   }
 }

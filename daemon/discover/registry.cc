@@ -426,7 +426,8 @@ std::vector<KnownContainer> Registry::known() const {
 }
 
 Answer<const Container*> Registry::resolve(std::string_view text) const {
-  if (text.empty()) return refuse(Kind::InvalidArgument, "no container given: use its id or name");
+  if (text.empty())
+    return refuse(Kind::InvalidArgument, "no container given: give a name or an id");
   if (const Container* exact = find(text)) return exact;
   std::vector<const Container*> named, prefixed;
   for (const auto& [key, entry] : index_) {

@@ -26,12 +26,12 @@ constexpr std::array kLong{
 
 constexpr std::string_view kHelp =
     "Usage: portfwd [OPTION]...\n"
-    "Makes every port that opens inside a container reachable on the host's loopback.\n"
-    "Usually run as a service: systemctl --user start portfwd\n\n"
+    "Make every port that opens in a container reachable on the host's loopback.\n"
+    "Usually run as a service: `systemctl --user enable --now portfwd`\n\n"
     "  --config FILE           read FILE instead of ~/.config/portfwd/config.toml\n"
-    "  --check-config [FILE]   check the configuration, show every mistake, and exit\n"
-    "  --bus session|system    offer the service on this bus (session)\n"
-    "  --log-level LEVEL       error, warning, notice, info or debug (info)\n"
+    "  --check-config [FILE]   check the configuration, show all errors, and exit\n"
+    "  --bus session|system    own the D-Bus name on this bus (default: session)\n"
+    "  --log-level LEVEL       error, warning, notice, info or debug (default: info)\n"
     "  --help, --version\n\n"
     "Exit status: 0 stopped on request, 1 failed, 2 usage or configuration error, 4 already "
     "running.\n"
@@ -103,8 +103,8 @@ Answer<void> from_environment(Options& options) {
 /// Message for a bad option. getopt_long(3) itself prints nothing, so that there is only this line.
 std::string bad_option(char* const* argv, int option) {
   const std::string what = echo(argv[optind - 1]);
-  if (option == ':') return fmt::format("{} needs a value; see portfwd --help", what);
-  return fmt::format("unknown option \"{}\"; see portfwd --help", what);
+  if (option == ':') return fmt::format("{} needs a value; see `portfwd --help`", what);
+  return fmt::format("unknown option \"{}\"; see `portfwd --help`", what);
 }
 
 }  // namespace
@@ -147,7 +147,7 @@ Answer<Options> parse_options(int argc, char* const* argv) {
   if (checks && !file_given && optind < argc) set_config(options, argv[optind++]);
   if (optind < argc) {
     return reject(
-        fmt::format("unexpected argument \"{}\"; see portfwd --help", echo(argv[optind])));
+        fmt::format("unexpected argument \"{}\"; see `portfwd --help`", echo(argv[optind])));
   }
   return options;
 }

@@ -88,6 +88,11 @@ TEST(Config, EveryMistakeOfAFileIsShownAtOnceWithItsPlace) {
                           "c.toml:4:2: unknown section \"prots\"; did you mean \"ports\"?"));
 }
 
+TEST(Config, AKeyOutsideOfASectionIsNotTakenForASection) {
+  EXPECT_THAT(mistakes_of("udp = true\n"),
+              ElementsAre(HasSubstr("c.toml:1:1: key \"udp\" is in no section")));
+}
+
 TEST(Config, ABrokenFileNamesLineAndColumn) {
   EXPECT_THAT(mistakes_of("[host\n"), ElementsAre(HasSubstr("c.toml:1:6: ")));
   EXPECT_THAT(mistakes_of("[[#"), ElementsAre(HasSubstr("c.toml:1:3: ")));
