@@ -132,10 +132,8 @@ TEST_F(DiscoverTest, RemovesAContainerWhenItsLastProcessExits) {
   Sandbox sandbox;
   finder.start();
   const std::uint64_t netns = sandbox.netns();
-  const TimePoint before = finder.clock.now();
   sandbox.end();
-  ASSERT_TRUE(finder.wait_gone(netns));
-  EXPECT_LT(finder.clock.now() - before, 150ms);  // three times the promised time
+  ASSERT_TRUE(finder.wait_gone(netns));  // how soon: tests/bench/latency_bench
   EXPECT_EQ(finder.log.lines.back().reason, RemovalReason::Gone);
 }
 
