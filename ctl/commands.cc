@@ -17,6 +17,7 @@
 #include <cstring>
 #include <functional>
 
+#include "base/text.h"
 #include "client/client.h"
 #include "client/subscription.h"
 #include "ctl/text.h"
@@ -300,7 +301,8 @@ void forward(const Call& call) {
   const std::optional<Forward> made = add_forward(call.daemon, request);
   if (call.out.json()) return call.out.document(made ? to_json(*made) : Json(nullptr));
   if (made) {
-    call.out.text(fmt::format("{}  ({}, {})\n", forward_text(*made), made->id, made->state));
+    const std::string why = made->state == "conflict" ? ": " + printable(made->reason) : "";
+    call.out.text(fmt::format("{}  ({}, {}{})\n", forward_text(*made), made->id, made->state, why));
   }
 }
 

@@ -321,9 +321,15 @@ void set(MistakeCollector& complaints, const toml::node& value, Section& section
   }
 }
 
+/// A rule's condition on labels, which has two names.
+void set_labels(MistakeCollector& complaints, const toml::node& value, Rule& rule) {
+  if (!rule.labels.empty()) return complaints.expect(value, "label or labels, not both");
+  set<&Rule::labels, read::labels>(complaints, value, rule);
+}
+
 /// A rule's `label`: a table is a condition, a string is the label that its forwards get.
 void set_label(MistakeCollector& complaints, const toml::node& value, Rule& rule) {
-  if (value.is_table()) return set<&Rule::labels, read::labels>(complaints, value, rule);
+  if (value.is_table()) return set_labels(complaints, value, rule);
   set<&Rule::label, read::text>(complaints, value, rule);
 }
 
@@ -362,7 +368,7 @@ constexpr std::array kRuleKeys{
     Key<Rule>{"image", set<&Rule::image, read::pattern>},
     Key<Rule>{"project", set<&Rule::project, read::pattern>},
     Key<Rule>{"label", set_label},
-    Key<Rule>{"labels", set<&Rule::labels, read::labels>},
+    Key<Rule>{"labels", set_labels},
     Key<Rule>{"protocol", set<&Rule::protocol, read::protocol>},
     Key<Rule>{"process", set<&Rule::process, read::regex>},
     Key<Rule>{"uid", set<&Rule::uid, read::uid>},

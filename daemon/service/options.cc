@@ -115,7 +115,7 @@ Answer<Options> parse_options(int argc, char* const* argv) {
   opterr = 0;
   optind = 1;
   bool file_given = false;  // for --check-config, after '=' or as a separate word
-  for (int c = 0; (c = ::getopt_long(argc, argv, ":", kLong.data(), nullptr)) != -1;) {
+  for (int c = 0; (c = ::getopt_long(argc, argv, ":h", kLong.data(), nullptr)) != -1;) {
     Answer<void> ok;
     switch (c) {
       case 'c':

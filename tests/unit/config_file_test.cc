@@ -296,6 +296,15 @@ TEST(Config, ReportsEachDuplicateOnce) {
   EXPECT_EQ(mistakes_of(text).size(), 4U);
 }
 
+TEST(Config, RejectsAConditionOnLabelsThatIsGivenTwice) {
+  for (const char* const text : {"[[rule]]\nlabel = {a = \"x\"}\nlabels = {b = \"y\"}\n",
+                                 "[[rule]]\nlabels = {b = \"y\"}\nlabel = {a = \"x\"}\n"}) {
+    EXPECT_THAT(mistakes_of(text), ElementsAre(HasSubstr("not both")));
+  }
+  EXPECT_THAT(mistakes_of("[[rule]]\nlabels = {b = \"y\"}\nlabel = \"the shop\"\n"),
+              testing::IsEmpty());
+}
+
 TEST(Config, TellsEveryMistakeOfALine) {
   EXPECT_EQ(mistakes_of("[ports]\nexclude = [0, 22, \"9-8\", \"x\"]\n").size(), 3U);
   EXPECT_EQ(mistakes_of("[[rule]]\nlabels = {a = 1, b = \"x\", c = \"\"}\n").size(), 2U);
