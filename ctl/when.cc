@@ -96,17 +96,18 @@ minutes offset(Scanner& in) {
   return east ? value : -value;
 }
 
-struct Unit {
+struct SpanUnit {
   std::string_view name;
   std::chrono::seconds length;
 };
 using namespace std::chrono_literals;
-constexpr std::array kUnits{
-    Unit{"s", 1s},          Unit{"sec", 1s},      Unit{"second", 1s},   Unit{"seconds", 1s},
-    Unit{"m", 60s},         Unit{"min", 60s},     Unit{"minute", 60s},  Unit{"minutes", 60s},
-    Unit{"h", 3600s},       Unit{"hour", 3600s},  Unit{"hours", 3600s}, Unit{"d", 86400s},
-    Unit{"day", 86400s},    Unit{"days", 86400s}, Unit{"w", 604800s},   Unit{"week", 604800s},
-    Unit{"weeks", 604800s},
+constexpr std::array kSpanUnits{
+    SpanUnit{"s", 1s},         SpanUnit{"sec", 1s},        SpanUnit{"second", 1s},
+    SpanUnit{"seconds", 1s},   SpanUnit{"m", 60s},         SpanUnit{"min", 60s},
+    SpanUnit{"minute", 60s},   SpanUnit{"minutes", 60s},   SpanUnit{"h", 3600s},
+    SpanUnit{"hour", 3600s},   SpanUnit{"hours", 3600s},   SpanUnit{"d", 86400s},
+    SpanUnit{"day", 86400s},   SpanUnit{"days", 86400s},   SpanUnit{"w", 604800s},
+    SpanUnit{"week", 604800s}, SpanUnit{"weeks", 604800s},
 };
 constexpr std::chrono::seconds kLongestSpan = std::chrono::hours(24 * 3653);
 
@@ -138,8 +139,8 @@ std::optional<Duration> parse_span(std::string_view text) {
   std::chrono::seconds sum{};
   do {
     const std::uint64_t count = in.number();
-    const auto unit = std::ranges::find(kUnits, in.letters(), &Unit::name);
-    if (!in.ok() || unit == kUnits.end()) return {};
+    const auto unit = std::ranges::find(kSpanUnits, in.letters(), &SpanUnit::name);
+    if (!in.ok() || unit == kSpanUnits.end()) return {};
     if (count > static_cast<std::uint64_t>(kLongestSpan / unit->length)) return {};
     sum += static_cast<std::int64_t>(count) * unit->length;
   } while (!in.empty());

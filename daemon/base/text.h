@@ -6,6 +6,7 @@
 
 #include <compare>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -50,6 +51,13 @@ class SharedText {
  private:
   std::shared_ptr<const std::string> text_;  ///< null: ""
 };
+
+/// FNV-1a of 64 bits: the same in every build and on every machine. Source: draft-eastlake-fnv.
+[[nodiscard]] constexpr std::uint64_t fnv1a(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3;
+  return hash;
+}
 
 /// Finds the known name that a mistyped word most likely means, for "did you mean" hints.
 /// @return the element of `known` with the smallest edit distance to `typed`; an element that

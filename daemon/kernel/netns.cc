@@ -35,7 +35,7 @@ bool has_exited(int pidfd) {
 
 namespace {
 
-constexpr int kDeepest = 33;  // the kernel nests user namespaces 32 deep; user_namespaces(7)
+constexpr int kMaxNamespaceDepth = 33;  // the kernel nests user namespaces 32 deep; user_namespaces(7)
 
 Result<UniqueFd> related(int fd, unsigned long request, std::string_view op) {
   const int got = ::ioctl(fd, request);
@@ -51,7 +51,7 @@ Result<std::uint64_t> inode_of_path(const char* path) {
 
 /// Walks up from `userns` to the one whose parent is `ours`.
 Result<UniqueFd> direct_child(UniqueFd userns, std::uint64_t ours) {
-  for (int level = 0; level < kDeepest; ++level) {
+  for (int level = 0; level < kMaxNamespaceDepth; ++level) {
     auto parent = parent_userns(userns.get());
     if (!parent) return std::unexpected(parent.error());
     const auto inode = namespace_inode(parent->get());

@@ -36,7 +36,7 @@ std::optional<Target> parse_vsock_target(std::string_view text) {
   return VsockTarget{port};
 }
 
-struct ToText {
+struct TargetToText {
   std::string operator()(const PortTarget& target) const {
     return std::to_string(target.port) + (target.protocol == Protocol::Udp ? "/udp" : "");
   }
@@ -50,7 +50,7 @@ struct ToText {
 }  // namespace
 
 std::string Target::text() const {
-  return std::visit(ToText(), *this);
+  return std::visit(TargetToText(), *this);
 }
 
 std::optional<Target> parse_target(std::string_view text) {

@@ -7,6 +7,8 @@
 #include <span>
 #include <string_view>
 
+#include "base/text.h"
+
 namespace portfwd {
 
 namespace {
@@ -55,13 +57,6 @@ std::vector<std::string> lasting_names(const Container& container) {
 
 namespace {
 
-/// FNV-1a of 64 bits: the same in every build and on every machine. Source: draft-eastlake-fnv.
-std::uint64_t hash_of(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3;
-  return hash;
-}
-
 constexpr std::uint64_t kAddresses = 254 * 256 * 254;
 
 /// The addresses in order, from 127.1.0.1 to 127.254.255.254.
@@ -87,7 +82,7 @@ ContainerAddresses::Assignment ContainerAddresses::address_of(const std::string&
     (void)addresses_.put(container, address);
     return {address, false};
   }
-  std::uint64_t place = hash_of(container);
+  std::uint64_t place = fnv1a(container);
   while (taken(address_at(place))) ++place;  // ends: there are far more addresses than kKept
   (void)addresses_.put(container, address_at(place));
   return {address_at(place), true};

@@ -19,6 +19,7 @@
 #include "base/json_reader.h"
 #include "base/log.h"
 #include "base/small_file.h"
+#include "base/text.h"
 
 namespace portfwd {
 
@@ -443,13 +444,6 @@ namespace {
 
 constexpr std::size_t kRecordSize = 320;  ///< of two ids of kLongestId and three numbers
 
-/// FNV-1a of 64 bits. Source: draft-eastlake-fnv.
-std::uint64_t hash_of(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001b3;
-  return hash;
-}
-
 Error last_error(const char* operation) {
   return {errno, operation};
 }
@@ -513,7 +507,7 @@ Resumed resume(State& saved, const std::optional<InstanceRecord>& record, const 
 
 InstanceFile::InstanceFile(const std::filesystem::path& folder,
                            const std::filesystem::path& state_folder)
-    : path_(folder / fmt::format("instance-{:016x}", hash_of(state_folder.native()))) {}
+    : path_(folder / fmt::format("instance-{:016x}", fnv1a(state_folder.native()))) {}
 
 std::optional<InstanceRecord> InstanceFile::open() {
   assert(!file_.valid());
