@@ -13,6 +13,8 @@
 
 namespace portfwd {
 
+class MistakeCollector;  // config/value_readers.h, which includes toml++
+
 /// Limit on the [[forward]] tables of all files together. Each has two sockets or more while the
 /// daemon runs, and is compared with all others whenever one is made.
 inline constexpr std::size_t kMostDeclaredForwards = 1024;

@@ -1,5 +1,6 @@
-// Readers of TOML values. Each returns a value as Settings has it, or reports what it expected,
-// range included, and returns nothing. read_sections() applies them to the keys of portfwd.toml(5).
+// Readers of TOML values, and what collects their mistakes. Each returns a value as Settings has
+// it, or reports what it expected, range included, and returns nothing. read_sections() applies
+// them to the keys of portfwd.toml(5).
 #pragma once
 
 #include <sys/types.h>
@@ -7,13 +8,17 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "config/mistakes.h"
 #include "config/settings.h"
+#include "config/toml.h"
+#include "config/user_names.h"
 
 namespace portfwd {
 
@@ -22,6 +27,41 @@ namespace portfwd {
 
 /// Parses "8080" or "5000-6000", first <= last.
 [[nodiscard]] std::optional<PortRange> parse_port_range(std::string_view text);
+
+/// The place where a part of a file begins.
+[[nodiscard]] Place place_of(const toml::source_region& region);
+
+// Collects the mistakes of a configuration while it is read, each at the place of its cause, and
+// the places of keys, for contradictions that show only when everything is read. It accompanies
+// every value that is read, so it also holds what resolves the names of users. Owned by the reader
+// of the configuration. Keys are not known here.
+class MistakeCollector {
+ public:
+  /// @param users borrowed
+  explicit MistakeCollector(UserNames& users) : users_(users) {}
+
+  [[nodiscard]] UserNames& users() const { return users_; }
+  /// @param text may quote the file; unprintable characters become '?'
+  void add(Place place, const std::string& text);
+  void expect(const toml::node& value, std::string_view expected);
+  /// @param what "key", "section" @param known names of which the nearest is suggested
+  void unknown(const toml::key& name, std::string_view what,
+               std::span<const std::string_view> known);
+
+  /// Stores where `section` has this key; a later file overrides an earlier one.
+  void record_place(std::string_view section, const toml::key& name);
+  /// The stored place; empty when no file has that key.
+  [[nodiscard]] Place place_of_key(std::string_view section, std::string_view key) const;
+
+  /// Returns and removes the mistakes, sorted by file and line.
+  [[nodiscard]] Mistakes release_mistakes();
+
+ private:
+  UserNames& users_;
+  std::map<std::pair<std::string, std::string>, Place> places_;  ///< by section and key
+  Mistakes mistakes_;
+};
+
 }  // namespace portfwd
 
 namespace portfwd::read {
