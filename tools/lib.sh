@@ -163,3 +163,36 @@ end_process() {
   wait "$1" 2>/dev/null || true
 }
 not() { ! "$@"; }
+
+# debian_mirror: the mirror of Debian that this machine's apt uses; DEBIAN_MIRROR names another one.
+debian_mirror() {
+  local mirror
+  mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' |
+    awk '$1 == "Debian" && $2 == "Debian" { print $3; exit }')}
+  echo "${mirror:-http://deb.debian.org/debian}"
+}
+
+# make_debian_root SUITE ROOT: a minimal Debian in the folder ROOT; one that is complete is used as it is.
+make_debian_root() {
+  is_root || die "needs root to make a Debian root: run it with sudo"
+  install_packages root
+  [ -e "$2/debootstrap" ] || [ ! -e "$2/etc/debian_version" ] || return 0  # the folder of an unfinished one
+  say "making $2 ($1)"
+  debootstrap --variant=minbase "$1" "$2" "$(debian_mirror)" >&2 ||
+    die "debootstrap failed; DEBIAN_MIRROR names another mirror"
+}
+
+# copy_sources FOLDER: the source tree as it is, without builds and history.
+copy_sources() {
+  mkdir -p "$1"
+  tar -C "$top" --exclude=./build --exclude=./.git -c . | tar -C "$1" -x
+}
+
+# in_debian_root ROOT COMMAND...: in a mount namespace of its own, so that nothing stays mounted in ROOT.
+in_debian_root() {
+  unshare --mount sh -ec '
+    root=$1
+    shift
+    for folder in proc sys dev; do mount --rbind "/$folder" "$root/$folder"; done
+    exec chroot "$root" "$@"' sh "$@"
+}
