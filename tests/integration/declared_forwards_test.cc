@@ -18,7 +18,7 @@ using testing::IsEmpty;
 struct DeclaredForwards : ForwardTableTest {
   void declare(std::vector<DeclaredForward> forwards) {
     settings.forwards = std::move(forwards);
-    table->apply_settings();
+    apply_settings();
   }
   static DeclaredForward web(Port host_port = 18080, std::string label = "") {
     return {{.container = "web",
@@ -63,7 +63,7 @@ TEST_F(DeclaredForwards, StayAwayAfterTheUserEndedThemUntilTheSettingsAreReadAga
   table->declare();  // as when metadata of a container changes
   reconcile();
   EXPECT_EQ(only().host_port, 19090);
-  table->apply_settings();
+  apply_settings();
   EXPECT_EQ(table->forwards().size(), 2U);
 }
 

@@ -111,7 +111,7 @@ TEST_F(DevcontainerForwards, NeverTakesAHostPortThatTheEnginePublishes) {
 TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesIsNotMade) {
   settings.forwards = {
       {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
-  table->apply_settings();
+  apply_settings();
   EXPECT_EQ(only().state, ForwardState::Waiting);
   auto& app = *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-app", "app"));
   app.set_published({{Protocol::Tcp, "127.0.0.1", 18086, 18085, 1}});
@@ -128,7 +128,7 @@ TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesIsNotMade) {
 TEST_F(DevcontainerForwards, ADeclaredForwardThatTheEnginePublishesElsewhereIsMade) {
   settings.forwards = {
       {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18087}, false, {}}};
-  table->apply_settings();
+  apply_settings();
   auto& app = *reaches.emplace_back(std::make_unique<TestAccess>(relay.context, "id-app", "app"));
   app.set_published({{Protocol::Tcp, "127.0.0.1", 18086, 18085, 1}});
   added(app);
@@ -149,7 +149,7 @@ TEST_F(DevcontainerForwards, OnAutoForwardIsObeyedForWantedPorts) {
 TEST_F(DevcontainerForwards, TheUsersOwnWordComesFirst) {
   settings.forwards = {
       {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
-  table->apply_settings();
+  apply_settings();
   devcontainer(R"({"forwardPorts": [18085], "portsAttributes": {"18085": {"label": "theirs"}}})");
   EXPECT_EQ(only().host_port, 18086);
 }
@@ -159,7 +159,7 @@ TEST_F(DevcontainerForwards, TheUsersOwnWordThatComesLaterEndsTheirForward) {
   told.take();
   settings.forwards = {
       {{.container = "app", .target = {Protocol::Tcp, 18085}, .host_port = 18086}, false, {}}};
-  table->apply_settings();
+  apply_settings();
   EXPECT_THAT(told.take(), ElementsAre("-app:18085 rule", "+app:18085@18086 0/1"));
 }
 
@@ -175,7 +175,7 @@ TEST_F(DevcontainerForwards, AttributesAreForDetectedPortsToo) {
 TEST_F(DevcontainerForwards, ItHasNoPrivilegedHostPortAndNoAddressBeyondLoopback) {
   settings.host.bind.only = IpAddress::v4(0, 0, 0, 0);
   settings.host.allow_remote = true;
-  table->apply_settings();
+  apply_settings();
   devcontainer(R"({"appPort": "80:18085"})");
   EXPECT_GE(only().host_port, 1024);
   for (const std::string& address : only().host_addresses) {

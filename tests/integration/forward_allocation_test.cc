@@ -60,7 +60,7 @@ TEST(HostPortHolder, NamesTheProgramWhoseSocketIsInTheWay) {
 struct WithAddressPerContainer : ForwardTableTest {
   WithAddressPerContainer() {
     settings.host.allocation = Allocation::PerContainer;
-    table->apply_settings();
+    apply_settings();
   }
   [[nodiscard]] std::string home_of(const std::string& name) const {
     for (const auto& [container, address] : table->state().addresses) {
@@ -118,7 +118,7 @@ TEST_F(WithAddressPerContainer, AContainerThatGetsAnotherNameMovesThere) {
 TEST_F(WithAddressPerContainer, BackToOnePortForAllTheyMove) {
   show(container("web"), {8080});
   settings.host.allocation = Allocation::SamePort;
-  table->apply_settings();
+  apply_settings();
   EXPECT_THAT(only().host_addresses, ElementsAre("127.0.0.1", "::1"));
 }
 

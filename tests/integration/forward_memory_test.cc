@@ -139,7 +139,7 @@ TEST_F(ForwardMemory, AnotherServiceOrFolderIsAnotherContainer) {
 
 TEST_F(ForwardMemory, WithoutStickyNothingIsRemembered) {
   settings.host.sticky = false;
-  table->apply_settings();
+  apply_settings();
   have_been_at_20000(compose);
   show(labelled("quirky_hugle", compose), {8080});
   EXPECT_EQ(only().host_port, 8080);

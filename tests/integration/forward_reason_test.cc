@@ -30,7 +30,7 @@ TEST_F(ForwardTableTest, AConflictForWantOfDescriptorsSaysSo) {
 TEST_F(ForwardTableTest, NamesTheBindAddressThatThisMachineLacks) {
   settings.host.bind.only = IpAddress::v4(192, 0, 2, 99);
   settings.host.allow_remote = true;
-  table->apply_settings();
+  apply_settings();
   show(container("web"), {8080});
   EXPECT_EQ(only().state, ForwardState::Conflict);
   EXPECT_EQ(only().error, EADDRNOTAVAIL);

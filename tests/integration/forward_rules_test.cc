@@ -20,7 +20,7 @@ TEST_F(ForwardTableTest, ARuleGivesHostPortsByOffsetAndTheSecondComerTheFallback
   rule.label = "the database";
   rule.scheme = "https";
   settings.rules = {rule};
-  table->apply_settings();
+  apply_settings();
   show(container("web"), {5003});
   show(container("api"), {5003});
   EXPECT_THAT(told.take(), ElementsAre("+web:5003@15003 0/1", "+api:5003@20000 0/1"));
@@ -37,7 +37,7 @@ TEST_F(ForwardTableTest, ARequiredHostPortThatIsTakenIsAConflictUntilItIsFree) {
   rule.host_port = 15000;
   rule.require_host_port = true;
   settings.rules = {rule};
-  table->apply_settings();
+  apply_settings();
   auto other = listen_on({IpAddress::loopback(Family::V4), 15000});
   show(container("web"), {8080});
   EXPECT_EQ(only().state, ForwardState::Conflict);
@@ -54,7 +54,7 @@ TEST_F(ForwardTableTest, ARequiredHostPortIsThePortsOwnNumberOrAConflict) {
   rule.require_host_port = true;
   settings.rules = {rule};
   settings.host.avoid = {{8080, 8080}};
-  table->apply_settings();
+  apply_settings();
   show(container("web"), {80, 8080});
   const auto infos = table->forwards().infos();
   ASSERT_EQ(infos.size(), 2U);
@@ -71,10 +71,10 @@ TEST_F(ForwardTableTest, AReloadThatMovesAForwardReplacesItAndLeavesTheOthers) {
   rule.ports = {{8080, 8080}};
   rule.host_port = 15000;
   settings.rules = {rule};
-  table->apply_settings();
+  apply_settings();
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 replaced", "+web:8080@15000 0/1"));
   settings.rules[0].label = "renamed";
-  table->apply_settings();
+  apply_settings();
   EXPECT_THAT(told.take(), IsEmpty()) << "a label is no reason to move";
   EXPECT_EQ(table->forwards().infos().front().label, "renamed");
   EXPECT_EQ(table->forwards().infos().back().id, stays);
@@ -84,7 +84,7 @@ TEST_F(ForwardTableTest, AListenerThatHasToSettleIsForwardedOnlyIfItLives) {
   Rule rule;
   rule.settle = 50ms;
   settings.rules = {rule};
-  table->apply_settings();
+  apply_settings();
   TestAccess& web = container("web");
   show(web, {8080, 9090});
   EXPECT_EQ(table->forwards().size(), 0U);
@@ -98,14 +98,14 @@ TEST_F(ForwardTableTest, AListenerThatHasToSettleIsForwardedOnlyIfItLives) {
 
 TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
   settings.host.linger = 1min;
-  table->apply_settings();
+  apply_settings();
   TestAccess& web = container("web");
   show(web, {8080, 9090});
   show(web, {});
   told.take();
   settings.ports.exclude = {{9090, 9090}};
   settings.ports.on_auto_forward = "silent";
-  table->apply_settings();
+  apply_settings();
   EXPECT_THAT(told.take(), ElementsAre("-web:9090 rule"));
   EXPECT_EQ(only().state, ForwardState::Lingering);
   EXPECT_EQ(only().on_auto_forward, "silent");
@@ -113,13 +113,13 @@ TEST_F(ForwardTableTest, AReloadReachesAForwardThatLingers) {
 
 TEST_F(ForwardTableTest, AReloadThatMovesAForwardThatLingersEndsIt) {
   settings.host.linger = 1min;
-  table->apply_settings();
+  apply_settings();
   TestAccess& web = container("web");
   show(web, {8080});
   show(web, {});
   told.take();
   settings.host.bind = Bind{IpAddress::v4(127, 0, 0, 9)};
-  table->apply_settings();
+  apply_settings();
   reconcile();
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 replaced"));
   EXPECT_EQ(table->forwards().size(), 0U) << "there is no listener that a new one would lead to";
@@ -127,7 +127,7 @@ TEST_F(ForwardTableTest, AReloadThatMovesAForwardThatLingersEndsIt) {
 
 TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
   settings.host.avoid = {{8080, 8080}};
-  table->apply_settings();
+  apply_settings();
   TestAccess& web = container("web");
   show(web, {8080});
   EXPECT_EQ(only().host_port, 20000);
@@ -140,16 +140,16 @@ TEST_F(ForwardTableTest, AHostPortThatIsToBeAvoidedIsForAPersonAlone) {
 /// container.
 TEST_F(ForwardTableTest, AForwardForOtherMachinesLastsAsLongAsTheyAreAllowed) {
   settings.host.allow_remote = true;
-  table->apply_settings();
+  apply_settings();
   const ForwardSpec everywhere{.bind = "0.0.0.0", .allow_missing = true};
   ASSERT_TRUE(ask(nullptr, 8080, everywhere, "later"));
   ASSERT_TRUE(ask(&container("web"), 9090, everywhere));
   EXPECT_THAT(told.take(), ElementsAre("+later:8080@8080 0/1", "+web:9090@9090 0/1"));
-  table->apply_settings();
+  apply_settings();
   reconcile();
   EXPECT_THAT(told.take(), IsEmpty());
   settings.host.allow_remote = false;
-  table->apply_settings();
+  apply_settings();
   reconcile();
   EXPECT_THAT(told.take(), ElementsAre("-later:8080 replaced", "-web:9090 replaced"));
   EXPECT_EQ(table->forwards().size(), 2U);
@@ -163,7 +163,7 @@ TEST_F(ForwardTableTest, ARuleMayBindAnotherLoopbackAddress) {
   Rule rule;
   rule.bind = Bind{IpAddress::v4(127, 0, 0, 9)};
   settings.rules = {rule};
-  table->apply_settings();
+  apply_settings();
   show(container("web"), {8080});
   EXPECT_THAT(only().host_addresses, ElementsAre("127.0.0.9"));
 }

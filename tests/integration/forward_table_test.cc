@@ -77,7 +77,7 @@ struct ForwardLeftovers : ForwardTableTest {
 
 TEST_F(ForwardLeftovers, KeepsAConnectionWhoseListenerClosed) {
   settings.host.drain = 0s;
-  table->apply_settings();
+  apply_settings();
   connect_and_close_the_listener();
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1", "-web:8080 listener-closed"));
   UniqueFd other(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -97,7 +97,7 @@ TEST_F(ForwardLeftovers, KeepsAConnectionWhoseListenerClosed) {
 
 TEST_F(ForwardLeftovers, EndsThemAfterDrainWhenTheContainerEnds) {
   settings.host.drain = 0s;
-  table->apply_settings();
+  apply_settings();
   connect_and_close_the_listener();
   removed(web, RemovalReason::Gone);
   expect_reset();
@@ -105,7 +105,7 @@ TEST_F(ForwardLeftovers, EndsThemAfterDrainWhenTheContainerEnds) {
 
 TEST_F(ForwardLeftovers, EndsThemAfterDrainWhenTheDaemonStops) {
   settings.host.drain = 0s;
-  table->apply_settings();
+  apply_settings();
   connect_and_close_the_listener();
   table->stop();
   expect_reset();
@@ -179,7 +179,7 @@ TEST_F(ForwardTableTest, AListenerThatComesBackInTimeIsTheSameForward) {
 /// the forward.
 TEST_F(ForwardTableTest, AHostPortThatAProgramTookFromALingeringForwardIsReplaced) {
   settings.host.hold = 0s;  // clients are refused meanwhile
-  table->apply_settings();
+  apply_settings();
   TestAccess& web = container("web");
   show(web, {8080});
   show(web, {});
@@ -356,7 +356,7 @@ TEST_F(ForwardTableTest, AForwardIsFoundByItsLifeline) {
 
 TEST_F(ForwardTableTest, AFloodIsLimitedAndToldOnce) {
   settings.host.max_forwards = 3;
-  table->apply_settings();
+  apply_settings();
   TestAccess& web = container("web");
   std::vector<Port> flood;
   for (Port p = 10000; p < 15000; ++p) flood.push_back(p);
@@ -371,16 +371,16 @@ TEST_F(ForwardTableTest, AReloadWithdrawsWhatIsExcludedAndBringsWhatIsNot) {
   show(container("web"), {8080, 9090});
   settings.ports.exclude = {{9090, 9090}};
   told.take();
-  table->apply_settings();
+  apply_settings();
   EXPECT_THAT(told.take(), ElementsAre("-web:9090 rule"));
   settings.ports.exclude = {{8080, 8080}};
-  table->apply_settings();
+  apply_settings();
   EXPECT_THAT(told.take(), ElementsAre("-web:8080 rule", "+web:9090@9090 0/1"));
 }
 
 TEST_F(ForwardTableTest, WithoutAnyHostPortLeftItIsAConflictUntilOneIsFree) {
   settings.host.fallback_range = {20000, 20000};
-  table->apply_settings();
+  apply_settings();
   auto first = listen_on({IpAddress::loopback(Family::V4), 8080});
   auto second = listen_on({IpAddress::loopback(Family::V4), 20000});
   TestAccess& web = container("web");
@@ -396,7 +396,7 @@ TEST_F(ForwardTableTest, APersonMayAskForSoManyAndNoMore) {
   DeclaredForward& declared = settings.forwards.emplace_back();  // not a manual forward
   declared.container = "later";
   declared.target = {Protocol::Tcp, 80};
-  table->apply_settings();
+  apply_settings();
   for (std::ptrdiff_t i = 0; i < kMostManualRequests; ++i) {
     ASSERT_TRUE(ask(nullptr, static_cast<Port>(9000 + i), {.allow_missing = true}, "later"));
   }
@@ -409,7 +409,7 @@ TEST_F(ForwardTableTest, APersonMayAskForSoManyAndNoMore) {
 /// The forwards depend on the last state only, and a repeated report changes nothing.
 TEST_F(ForwardTableTest, AnyOrderOfEventsEndsInTheSameForwards) {
   settings.host.linger = 0s;
-  table->apply_settings();
+  apply_settings();
   std::mt19937 random(42);  // NOLINT: a fixed seed, so that failures are reproducible
   TestAccess& web = container("web");
   for (int round = 0; round < 50; ++round) {

@@ -117,7 +117,7 @@ TEST_F(ForwardTurns, SettingsThatAreAppliedAgainRetryConflicts) {
   EXPECT_EQ(only().state, ForwardState::Conflict);
   first.reset();
   table->apply_settings();
-  EXPECT_EQ(only().state, ForwardState::Active);
+  turn_until([&] { return only().state == ForwardState::Active; });
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1"));
 }
 

@@ -148,6 +148,10 @@ struct ForwardTableTest : testing::Test {
     table->on_access_removed(reach, reason);
     reconcile();
   }
+  void apply_settings() {
+    table->apply_settings();
+    reconcile();
+  }
   /// Reconciles everything that is marked, in as many turns as needed.
   void reconcile() {
     do table->reconcile_dirty();
