@@ -52,11 +52,15 @@ void RelayContext::tune(int socket) const {
 
 void RelayContext::add_relay() {
   most_relays_ = std::max(most_relays_, ++relays_);
+  had_many_ |= relays_ >= kTrimThreshold;
 }
 
 void RelayContext::remove_relay() {
   assert(relays_ > 0);
-  if (--relays_ > most_relays_ / 4 || most_relays_ < kTrimThreshold) return;
+  --relays_;
+  const bool most_ended = most_relays_ >= kTrimThreshold && relays_ <= most_relays_ / 4;
+  const bool all_ended = relays_ == 0 && std::exchange(had_many_, false);
+  if (!most_ended && !all_ended) return;
   loop_.release_memory();
   (void)::malloc_trim(0);
   most_relays_ = relays_;

@@ -58,6 +58,7 @@ class RelayContext final : private WaitHook {
   PipePool pipes_;
   std::size_t relays_ = 0;
   std::size_t most_relays_ = 0;  ///< most relays at a time since memory was last returned
+  bool had_many_ = false;        ///< kTrimThreshold relays existed since there were last none
   bool prefer_reno_;             ///< read at construction
   bool bulk_moved_ = false;      ///< in this turn
   bool message_moved_ = false;   ///< in this turn
