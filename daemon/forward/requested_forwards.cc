@@ -79,16 +79,14 @@ ForwardKey key_in(const Container& container, const ForwardSpec& spec) {
   return {container.id, spec.direction, spec.target};
 }
 
-/// Whether `request` is the one for `declared`. The label may differ.
-bool is_request_for(const ForwardRequest& request, const DeclaredForward& declared) {
-  return request.spec.direction == declared.direction && request.origin == Origin::Declared &&
-         request.spec.container == declared.container && request.spec.target == declared.target &&
-         request.spec.host_port == declared.host_port;
-}
-
-bool is_request_for(const DeclaredForward& a, const DeclaredForward& b) {
+/// Whether both are for the same port, and for the same host port. Labels may differ.
+bool same_place(const ForwardSpec& a, const ForwardSpec& b) {
   return a.container == b.container && a.direction == b.direction && a.target == b.target &&
          a.host_port == b.host_port;
+}
+
+bool is_request_for(const ForwardRequest& request, const DeclaredForward& declared) {
+  return request.origin == Origin::Declared && same_place(request.spec, declared);
 }
 
 std::string already_forwarded_text(const ForwardRequest& request, const Forward& forward) {
@@ -280,14 +278,13 @@ void RequestedForwards::reconcile_declared() {
   }
   for (const auto& [id, why] : ended) end(*forwards_.find_id(id), why);
   std::erase_if(dismissed_, [&](const DeclaredForward& d) {
-    return std::ranges::none_of(all,
-                                [&](const DeclaredForward& a) { return is_request_for(a, d); });
+    return std::ranges::none_of(all, [&](const DeclaredForward& a) { return same_place(a, d); });
   });
   for (const DeclaredForward& declared : all) {
     const bool there = std::ranges::any_of(
         book_, [&](const ForwardRequest& r) { return is_request_for(r, declared); });
     const bool dismissed = std::ranges::any_of(
-        dismissed_, [&](const DeclaredForward& d) { return is_request_for(d, declared); });
+        dismissed_, [&](const DeclaredForward& d) { return same_place(d, declared); });
     if (!there && !dismissed) declare(declared);
   }
 }
