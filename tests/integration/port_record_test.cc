@@ -176,14 +176,6 @@ TEST_P(RelayRecordTest, LosesNoByteAcrossManyRestores) {
 
 // ---- one TCP port -------------------------------------------------------------------------------
 
-int connect_outcome(const Endpoint& to) {
-  const UniqueFd fd = new_socket(to.address.family());
-  const int error = try_connect(fd, to);
-  if (error != EINPROGRESS) return error;
-  EXPECT_TRUE(wait_for(fd.get(), POLLOUT));
-  return take_socket_error(fd.get());
-}
-
 struct PortRecordTest : testing::Test {
   /// Replaces the port by a successor with a loop and services of its own, as in another process.
   void hand_over() {

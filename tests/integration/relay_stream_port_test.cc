@@ -15,14 +15,6 @@ namespace {
 using namespace std::chrono_literals;
 using namespace testing_support;
 
-int connect_outcome(const Endpoint& to) {
-  const UniqueFd fd = new_socket(to.address.family());
-  const int error = try_connect(fd, to);
-  if (error != EINPROGRESS) return error;
-  EXPECT_TRUE(wait_for(fd.get(), POLLOUT));
-  return take_socket_error(fd.get());
-}
-
 struct StreamPortTest : testing::Test {
   ForwardRig rig;
 };

@@ -20,6 +20,15 @@ inline constexpr Port kHostPort = 8080;
 inline constexpr std::array kBoth{Endpoint{IpAddress::loopback(Family::V4), kHostPort},
                                   Endpoint{IpAddress::loopback(Family::V6), kHostPort}};
 
+/// Connects and closes. @return 0, or why the connection failed
+inline int connect_outcome(const Endpoint& to) {
+  const UniqueFd fd = new_socket(to.address.family());
+  const int error = try_connect(fd, to);
+  if (error != EINPROGRESS) return error;
+  EXPECT_TRUE(wait_for(fd.get(), POLLOUT));
+  return take_socket_error(fd.get());
+}
+
 /// A forward whose target is a listener of the test.
 struct ForwardRig : ForwardPortObserver {
   explicit ForwardRig(ForwardPortSettings settings = {.name = "test"})
