@@ -53,8 +53,8 @@ void ListenerList::write(MessageWriter& writer) const {
     for (const Listener& l : listeners | std::views::take(max_bytes / kRow)) {
       writer.array("{sv}", [&] {
         writer.entry("Protocol", std::string(name_of(l.protocol)))
-            .entry("Address", l.local.ip().address.text())
-            .entry("Port", l.local.ip().port)
+            .entry("Address", l.ip_address() == nullptr ? "" : l.ip_address()->text())
+            .entry("Port", l.target().port_number())
             .entry("Process", bus_text(l.process))
             .entry("Uid", std::uint32_t{l.uid});
       });

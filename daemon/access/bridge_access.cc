@@ -18,20 +18,21 @@ bool has_family(const std::vector<IpAddress>& addresses, Family family) {
 
 /// Whether the host can dial the listener at one of the container's own addresses. Never for UDP:
 /// the daemon must know that the container receives a datagram before it sends one of a client, and
-/// nothing outside shows that. See BridgeDialer.
+/// nothing outside shows that. See BridgeDialer. Never for a Unix socket, which has no IP address.
 bool reachable_from_outside(const Listener& listener, const std::vector<IpAddress>& addresses) {
+  if (listener.protocol != Protocol::Tcp) return false;
   const IpAddress& bound = listener.local.ip().address;
-  if (listener.protocol == Protocol::Udp) return false;
   if (!bound.is_any()) return std::ranges::count(addresses, bound) != 0;
   const bool takes_v4 = bound.family() == Family::V4 || !listener.v6only;
   return has_family(addresses, bound.family()) || (takes_v4 && has_family(addresses, Family::V4));
 }
 
 std::string unreachable_reason(const Listener& listener) {
-  const IpAddress& bound = listener.local.ip().address;
+  if (listener.protocol == Protocol::Unix) return "cannot dial a Unix socket from outside";
   if (listener.protocol == Protocol::Udp) {
     return "cannot verify from outside that the container receives UDP";
   }
+  const IpAddress& bound = listener.local.ip().address;
   if (bound.is_any()) return "the container has no address that the host can dial";
   return fmt::format("cannot dial {} inside the container", bound.text());
 }

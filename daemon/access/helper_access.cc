@@ -351,7 +351,8 @@ void HelperContainers::send_request(HttpRequest request,
 namespace {
 
 bool needs_helper(const Listener& listener) {
-  return !listener.unreachable.empty() && listener.local.ip().address != kEngineResolver;
+  const IpAddress* inside = listener.ip_address();
+  return !listener.unreachable.empty() && inside != nullptr && *inside != kEngineResolver;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Listeners of a container, as plain values: one listening socket, and the rule that decides which
-// UDP sockets count as servers.
+// UDP sockets count as servers. A listener is on an IP port or has the name of a Unix socket;
+// `target()` says which, and code that treats both works by the target.
 #pragma once
 
 #include <compare>
@@ -13,8 +14,11 @@
 
 namespace portfwd {
 
-/// One socket inside a container: a TCP socket in LISTEN state, or a UDP socket that is bound and
-/// not connected.
+/// One socket inside a container: a TCP or Unix socket in LISTEN state, or a UDP socket that is
+/// bound and not connected.
+///
+/// The name of a Unix socket is what its program gave to bind(2). It may be relative, and its file
+/// may have been renamed or removed since. The file is identified by `device` and `file_inode`.
 struct Listener {
   Protocol protocol = Protocol::Tcp;
   Address local;                ///< address that it is bound to inside
@@ -27,11 +31,28 @@ struct Listener {
   SharedText command;  ///< command line, words separated by spaces, first 4 KiB; empty when unknown
   bool opted_out = false;   ///< the environment of the program has PORTFWD=off
   std::string unreachable;  ///< why it cannot be dialled, with the remedy; "" when it can
+  // Of a Unix socket only:
+  SocketType type = SocketType::Stream;
+  std::uint32_t backlog = 0;     ///< clients that may wait to be accepted; 0 when unknown
+  std::uint64_t device = 0;      ///< of the file that bind(2) made; 0 if abstract or unknown
+  std::uint64_t file_inode = 0;  ///< of that file; 0 if abstract or unknown
 
-  /// Protocol and port, the name that users know it by.
-  [[nodiscard]] Target target() const { return {protocol, local.ip().port}; }
+  /// The name that users know it by: protocol and port, or the name of a Unix socket.
+  [[nodiscard]] Target target() const { return target_of(protocol, local); }
+  /// The IP address; null for a Unix socket.
+  [[nodiscard]] const IpAddress* ip_address() const {
+    return local.endpoint() == nullptr ? nullptr : &local.endpoint()->address;
+  }
   friend auto operator<=>(const Listener&, const Listener&) = default;
 };
+
+/// A listener of which only the target is known. @param ip its IP address, if the target is a port
+[[nodiscard]] inline Listener listener_at(const Target& target, const IpAddress& ip) {
+  Listener out;
+  out.protocol = target.protocol();
+  out.local = address_of(target, ip);
+  return out;
+}
 
 /// Which UDP sockets count as listeners. Owned by the AccessSet. Every watch borrows it and
 /// compares it with its own copy at each poll.

@@ -21,10 +21,12 @@ namespace {
 /// Must be longer than the time between two scans of discovery.
 constexpr Duration kOwnerGracePeriod = std::chrono::milliseconds(150);
 
+/// About ports only: which of the Unix sockets cannot be reached is said by each of them.
 std::string reason_for(const std::vector<Listener>& listeners) {
   for (const Listener& l : listeners) {
-    if (l.unreachable.empty() || l.local.ip().address == kEngineResolver) continue;
-    return fmt::format("cannot reach port {}: {}", l.local.ip().port, l.unreachable);
+    const Endpoint* at = l.local.endpoint();
+    if (l.unreachable.empty() || at == nullptr || at->address == kEngineResolver) continue;
+    return fmt::format("cannot reach port {}: {}", at->port, l.unreachable);
   }
   return {};
 }
@@ -240,6 +242,7 @@ void NetnsSockets::request_probe(Done done) {
 }
 
 NetnsSockets::PooledDialer& NetnsSockets::pooled_dialer(Protocol protocol) {
+  assert(protocol != Protocol::Unix);
   std::unique_ptr<PooledDialer>& pooled_dialer = protocol == Protocol::Tcp ? streams_ : datagrams_;
   if (!pooled_dialer)
     pooled_dialer = std::make_unique<PooledDialer>(relay_, broker_, netns_.get(), protocol);
@@ -248,6 +251,7 @@ NetnsSockets::PooledDialer& NetnsSockets::pooled_dialer(Protocol protocol) {
 
 void NetnsSockets::prepare(const std::vector<Listener>& listeners) {
   for (const Listener& listener : listeners) {
+    if (listener.ip_address() == nullptr) continue;  // the pools have IP sockets
     SocketPool& pool = pooled_dialer(listener.protocol).pool;
     pool.prepare(Family::V4);
     pool.prepare(Family::V6);

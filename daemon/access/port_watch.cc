@@ -124,8 +124,9 @@ Listener to_listener(Protocol protocol, const DiagSocket& socket) {
 
 std::vector<Port> ports_of(const std::vector<Listener>& listeners) {
   std::vector<Port> ports;
-  std::ranges::transform(listeners, std::back_inserter(ports),
-                         [](const Listener& l) { return l.local.ip().port; });
+  for (const Listener& l : listeners) {
+    if (const Endpoint* at = l.local.endpoint()) ports.push_back(at->port);
+  }
   std::ranges::sort(ports);
   ports.erase(std::ranges::unique(ports).begin(), ports.end());
   return ports;
@@ -154,7 +155,7 @@ std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
 
 bool ListenerFilter::accepts(const Listener& listener) const {
   if (std::ranges::count(ignored, listener.inode) != 0) return false;
-  if (listener.protocol == Protocol::Tcp) return true;
+  if (listener.protocol != Protocol::Udp) return true;
   return udp.covers(listener.local.ip().port) && !listener.local.ip().address.is_multicast();
 }
 

@@ -65,7 +65,7 @@ Sentences seen_now(const PortState& known) {
   if (known.listeners.empty()) {
     if (!known.other_protocol) return {"nothing listens on it inside"};
     return {fmt::format("nothing listens on it inside, but something listens on {}",
-                        other_protocol(known.target).text())};
+                        other_protocol(known.target)->text())};
   }
   Sentences out;
   for (const auto& [l, since, settling] : known.listeners) {
@@ -87,12 +87,8 @@ Sentences seen(const PortState& known) {
 /// on loopback, or on all addresses for a port that the engine publishes.
 Listener hypothetical_listener(const PortState& known) {
   const bool published = !published_at(known.subject->published, known.target).empty();
-  Listener listener;
-  listener.protocol = known.target.protocol();
-  listener.local =
-      Endpoint{published ? IpAddress::any(Family::V4) : IpAddress::loopback(Family::V4),
-               known.target.port_number()};
-  return listener;
+  return listener_at(known.target,
+                     published ? IpAddress::any(Family::V4) : IpAddress::loopback(Family::V4));
 }
 
 /// The rules that were tried for each listener, preceded by its address if there are several.
@@ -172,7 +168,7 @@ Verdict nothing_listens(const PortState& known, const Decision& decision) {
   const Remedy hold = for_port(Code::HoldPort, known, known.target);
   if (known.other_protocol) {
     return {"there is nothing to forward",
-            {for_port(Code::ExplainPort, known, other_protocol(known.target)), hold}};
+            {for_port(Code::ExplainPort, known, *other_protocol(known.target)), hold}};
   }
   if (decision.forward) return {"there is nothing to forward", {{Code::StartServer}, hold}};
   return {fmt::format("there is nothing to forward, and a server would not be forwarded: {}",
@@ -392,7 +388,7 @@ Answer<PortState> Explainer::known(std::string_view container, const Target& tar
     return present(*reach, target);
   }
   for (const ForwardInfo& f : forwards_of(target)) {
-    if (f.container_id.empty() && f.container_name == container) return missing(f);
+    if (f.container_id.empty() && f.container_name == container) return missing(f, target);
   }
   if (found.error().kind == Kind::NoSuchContainer) {
     if (auto was = past(container, target)) return std::move(*was);
@@ -409,13 +405,13 @@ Answer<PortState> Explainer::known_by_port(const Target& target) const {
     if (forwarded || listens(*reach, target)) all.push_back(present(*reach, target));
   }
   for (const ForwardInfo& f : forwards) {
-    if (f.container_id.empty()) all.push_back(missing(f));
+    if (f.container_id.empty()) all.push_back(missing(f, target));
   }
   if (all.empty()) {
     if (auto was = past("", target)) return std::move(*was);
-    const Target other = other_protocol(target);
-    return std::unexpected(is_open(other) ? open_with_other_protocol(target, other)
-                                          : not_open(target));
+    const auto other = other_protocol(target);
+    return std::unexpected(other && is_open(*other) ? open_with_other_protocol(target, *other)
+                                                    : not_open(target));
   }
   if (all.size() > 1) {
     return std::unexpected(open_in_several(target, all));
@@ -446,11 +442,12 @@ std::vector<ForwardInfo> Explainer::forwards_of(const Target& target) const {
 PortState Explainer::present(const ContainerAccess& reach, const Target& target) const {
   const Container& container = reach.container();
   SeenPort seen = parts_.table.seen(container, target);
+  const auto other = other_protocol(target);
   PortState known{.subject = &container,
                   .container = info_of(reach, parts_.settings),
                   .target = target,
                   .listeners = std::move(seen.listeners),
-                  .other_protocol = listens(reach, other_protocol(target)),
+                  .other_protocol = other && listens(reach, *other),
                   .suppressed = seen.suppressed,
                   .auto_forwards = seen.automatic};
   for (const ForwardInfo& f : forwards_of(target)) {
@@ -464,8 +461,8 @@ PortState Explainer::present(const ContainerAccess& reach, const Target& target)
   return known;
 }
 
-PortState Explainer::missing(const ForwardInfo& forward) const {
-  PortState known{.target = {forward.protocol, forward.container_port}};
+PortState Explainer::missing(const ForwardInfo& forward, const Target& target) const {
+  PortState known{.target = target};
   known.container.name = forward.container_name;
   add_forward(forward, known);
   return known;

@@ -41,9 +41,11 @@ struct PortState {
   std::size_t auto_forwards = 0;      ///< see SeenPort::automatic
 };
 
-/// The same port number with the other protocol.
-[[nodiscard]] inline Target other_protocol(const Target& target) {
-  return {target.protocol() == Protocol::Tcp ? Protocol::Udp : Protocol::Tcp, target.port_number()};
+/// The same port number with the other protocol; nothing for a target that is not a port.
+[[nodiscard]] inline std::optional<Target> other_protocol(const Target& target) {
+  const PortTarget* port = target.port();
+  if (port == nullptr) return std::nullopt;
+  return Target{port->protocol == Protocol::Tcp ? Protocol::Udp : Protocol::Tcp, port->port};
 }
 
 /// @return the facts that Control::explain names, and more
@@ -70,7 +72,7 @@ class Explainer {
   [[nodiscard]] Answer<PortState> known(std::string_view container, const Target& target) const;
   [[nodiscard]] Answer<PortState> known_by_port(const Target& target) const;
   [[nodiscard]] PortState present(const ContainerAccess& reach, const Target& target) const;
-  [[nodiscard]] PortState missing(const ForwardInfo& forward) const;
+  [[nodiscard]] PortState missing(const ForwardInfo& forward, const Target& target) const;
   /// The state of a port that was forwarded earlier, whether or not its container still exists.
   /// @return none when the event log has no such forward
   [[nodiscard]] std::optional<PortState> past(std::string_view container,

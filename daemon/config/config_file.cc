@@ -77,8 +77,8 @@ class DuplicateSearch {
       return;
     }
     if (forward.direction != Direction::In || !forward.host_port) return;
-    const auto [there, free] =
-        host_ports_.try_emplace({forward.target.protocol(), *forward.host_port}, forward.place);
+    const auto [there, free] = host_ports_.try_emplace(
+        {forward.target.host_port_protocol(), *forward.host_port}, forward.place);
     if (free) return;
     complaints_.add(forward.place,
                     fmt::format("host port {} is already used by the [[forward]] at {}",

@@ -62,6 +62,7 @@ std::vector<Event> EventLog::after(std::uint64_t seq) const {
 
 std::optional<Event> EventLog::last_removal(std::string_view container,
                                             const Target& target) const {
+  const std::string wanted = target.text();
   std::size_t at = bytes_.size();
   for (const std::uint32_t size : sizes_ | std::views::reverse) {
     at -= size;
@@ -70,7 +71,7 @@ std::optional<Event> EventLog::last_removal(std::string_view container,
     if (event.type != Event::Type::PortRemoved || f == nullptr) continue;
     const bool meant =
         container.empty() || f->container_id == container || f->container_name == container;
-    if (meant && Target{f->protocol, f->container_port} == target) return event;
+    if (meant && f->target == wanted) return event;
   }
   return std::nullopt;
 }

@@ -93,7 +93,7 @@ HostForward::HostForward(const RelayServices& relay, ForwardSet& owner, std::str
 }
 
 std::unique_ptr<ForwardPort> HostForward::make_port() {
-  return make_forward_port(protocol(), relay_, settings_, owner_);
+  return make_forward_port(host_port_protocol(), relay_, settings_, owner_);
 }
 
 ForwardInfo HostForward::info() const {
@@ -108,7 +108,7 @@ ForwardInfo HostForward::info() const {
     out.error = undialable_->code;
     out.reason = join_reasons(undialable_reason(*undialable_), out.reason);
   }
-  const std::string trouble = relay_.identity.trouble(protocol());
+  const std::string trouble = relay_.identity.trouble(host_port_protocol());
   if (!trouble.empty() && settings_.admission.restrict_to_user) {
     out.reason = join_reasons(out.reason, trouble);
   }
@@ -127,7 +127,7 @@ bool HostForward::holds(const Address& wanted) const {
 
 /// UDP has no URL: the scheme is that of a web server.
 std::string HostForward::url() const {
-  if (protocol() == Protocol::Udp || port_->addresses().empty()) return "";
+  if (host_port_protocol() == Protocol::Udp || port_->addresses().empty()) return "";
   Endpoint at = port_->addresses().front().ip();
   if (at.address.is_any()) at.address = IpAddress::loopback(at.address.family());
   return fmt::format("{}://{}/", treatment_.scheme, at.text());
@@ -215,7 +215,8 @@ bool HostForward::serve(Dialer& dialer, const std::vector<Listener>& listeners) 
     undialable_.reset();
   }
   listeners_ = listeners;
-  info_.container_address = last_.local.ip().address.text();
+  const IpAddress* inside = last_.ip_address();
+  info_.container_address = inside == nullptr ? "" : inside->text();
   info_.process = last_.process;
   return enter_bound(ForwardState::Active) || other;
 }
@@ -267,7 +268,8 @@ void add(Counters& sum, const Counters& more) {
 InsideForward::InsideForward(const RelayServices& relay, ForwardSet& owner, std::string id,
                              ForwardKey key, Origin origin, Dialer& host, Port host_port)
     : Forward(relay, owner, std::move(id), std::move(key), origin), host_(host) {
-  assert(key_.direction == Direction::Reverse && protocol() == Protocol::Tcp && host_port != 0);
+  assert(key_.direction == Direction::Reverse && host_port != 0);
+  assert(host_port_protocol() == Protocol::Tcp);
   info_.container_address = kLoopbacks.front().text();
   for (const IpAddress& address : kLoopbacks) info_.host_addresses.push_back(address.text());
   info_.host_port = host_port;

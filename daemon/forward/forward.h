@@ -49,6 +49,7 @@ class Forward : public Retirable {
  public:
   [[nodiscard]] const ForwardKey& key() const { return key_; }
   [[nodiscard]] Protocol protocol() const { return key_.target.protocol(); }
+  [[nodiscard]] Protocol host_port_protocol() const { return key_.target.host_port_protocol(); }
   [[nodiscard]] const std::string& id() const { return info_.id; }
   [[nodiscard]] Origin origin() const { return info_.origin; }
   [[nodiscard]] ForwardState state() const { return info_.state; }

@@ -146,14 +146,15 @@ bool HostPorts::remembered_elsewhere(const HostForward& forward) const {
   const bool chosen = forward.origin() == Origin::Auto && !forward.treatment().host_port;
   if (!chosen || !remembers() || forward.host_port() == 0) return false;
   const auto before = sticky_.recall(forward.names(), forward.key().target);
-  return before && *before != forward.host_port() && !held_.has(forward.protocol(), *before);
+  return before && *before != forward.host_port() &&
+         !held_.has(forward.host_port_protocol(), *before);
 }
 
 HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
   const Port container_port = forward.key().target.port_number();
   const Treatment& treatment = forward.treatment();
   const auto addresses = addresses_for(forward.container_name(), treatment.bind);
-  const FallbackCursors::Place place{forward.protocol(), addresses};
+  const FallbackCursors::Place place{forward.host_port_protocol(), addresses};
   HostPortPlan plan(
       settings_,
       {.container_port = container_port,
@@ -204,7 +205,7 @@ HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
 std::expected<void, BindFailure> HostPorts::try_port(HostForward& forward,
                                                      const std::vector<IpAddress>& addresses,
                                                      Port port) {
-  const Protocol protocol = forward.protocol();
+  const Protocol protocol = forward.host_port_protocol();
   for (const IpAddress& address : addresses) {
     const Endpoint endpoint{address, port};
     if (held_.holder(protocol, endpoint) == nullptr) continue;

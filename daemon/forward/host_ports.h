@@ -100,7 +100,7 @@ class HeldPorts {
  private:
   using Key = std::tuple<Protocol, Port, const HostForward*>;
   static Key key_of(const HostForward& forward) {
-    return {forward.protocol(), forward.host_port(), &forward};
+    return {forward.host_port_protocol(), forward.host_port(), &forward};
   }
 
   std::set<Key> held_;

@@ -183,8 +183,8 @@ std::vector<Listener> listeners_for(const ForwardRequest& request,
   for (Listener listener : all) {
     if (listener.target() != request.spec.target || !listener.unreachable.empty()) continue;
     if (address) {
-      if (listener.local.ip().address != *address && !listener.local.ip().address.is_any())
-        continue;
+      const IpAddress* bound = listener.ip_address();
+      if (bound == nullptr || (*bound != *address && !bound->is_any())) continue;
       listener.local.ip().address = *address;
     }
     meant.push_back(std::move(listener));

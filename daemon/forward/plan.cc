@@ -122,10 +122,9 @@ Treatment treatment_of(const PolicyContext& policy, const ForwardRequest& reques
   if (request.spec.direction == Direction::Reverse) {  // opens no host port
     return {.on_auto_forward = "silent", .label = request.spec.label};
   }
-  Listener listener;
-  listener.protocol = request.spec.target.protocol();
-  listener.local = Endpoint{IpAddress::loopback(Family::V4), request.spec.target.port_number()};
-  if (!listeners.empty()) listener = listeners.front();
+  const Listener listener = listeners.empty()
+                                ? listener_at(request.spec.target, IpAddress::loopback(Family::V4))
+                                : listeners.front();
   Treatment treatment = container == nullptr ? default_treatment(settings)
                                              : decide(policy, *container, listener).treatment;
   if (!request.spec.label.empty()) treatment.label = request.spec.label;

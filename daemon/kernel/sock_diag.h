@@ -151,7 +151,7 @@ class DiagModules {
 
   Probe probe_;
   std::function<void()> on_change_ = [] {};
-  std::array<Result<void>, 2> found_;  ///< by protocol
+  std::array<Result<void>, 3> found_;  ///< by protocol
   Timer again_;
 };
 

@@ -19,10 +19,16 @@ namespace portfwd {
 using Port = std::uint16_t;  ///< host byte order
 
 enum class Family : std::uint8_t { V4, V6 };
-enum class Protocol : std::uint8_t { Tcp, Udp };
+enum class Protocol : std::uint8_t { Tcp, Udp, Unix };
+/// Type of a Unix socket that accepts connections. A SEQPACKET keeps the boundaries of records.
+enum class SocketType : std::uint8_t { Stream, Seqpacket };
 
 [[nodiscard]] constexpr std::string_view name_of(Protocol p) {
-  return p == Protocol::Tcp ? "tcp" : "udp";
+  constexpr std::array<std::string_view, 3> kNames{"tcp", "udp", "unix"};
+  return kNames[static_cast<std::size_t>(p)];
+}
+[[nodiscard]] constexpr std::string_view name_of(SocketType t) {
+  return t == SocketType::Stream ? "stream" : "seqpacket";
 }
 [[nodiscard]] constexpr int address_family(Family f) {
   return f == Family::V4 ? AF_INET : AF_INET6;
@@ -134,6 +140,8 @@ class Address : public std::variant<Endpoint, UnixPath, AbstractName, VsockAddre
   /// Precondition: it is an Endpoint.
   [[nodiscard]] const Endpoint& ip() const;
   [[nodiscard]] Endpoint& ip();
+  /// Null if it is of another kind.
+  [[nodiscard]] const Endpoint* endpoint() const { return std::get_if<Endpoint>(this); }
   /// "127.0.0.1:80", "/run/app.sock", "@name", "vsock:3:1024"
   [[nodiscard]] std::string text() const;
   friend bool operator==(const Address& address, const Endpoint& endpoint) {

@@ -1,5 +1,9 @@
 #include "net/target.h"
 
+#include <linux/vm_sockets.h>
+#include <sys/socket.h>
+
+#include <cassert>
 #include <charconv>
 
 namespace portfwd {
@@ -36,6 +40,24 @@ std::optional<Target> parse_vsock_target(std::string_view text) {
   return VsockTarget{port};
 }
 
+struct AddressToTarget {
+  Protocol protocol;
+  Target operator()(const Endpoint& ip) const { return {protocol, ip.port}; }
+  Target operator()(const UnixPath& at) const { return at; }
+  Target operator()(const AbstractName& at) const { return at; }
+  Target operator()(const VsockAddress& at) const { return VsockTarget{at.port}; }
+};
+
+struct TargetToAddress {
+  IpAddress ip;
+  Address operator()(const PortTarget& target) const { return {ip, target.port}; }
+  Address operator()(const UnixPath& target) const { return target; }
+  Address operator()(const AbstractName& target) const { return target; }
+  Address operator()(const VsockTarget& target) const {
+    return VsockAddress{VMADDR_CID_ANY, target.port};
+  }
+};
+
 struct TargetToText {
   std::string operator()(const PortTarget& target) const {
     return std::to_string(target.port) + (target.protocol == Protocol::Udp ? "/udp" : "");
@@ -49,6 +71,11 @@ struct TargetToText {
 
 }  // namespace
 
+Protocol Target::protocol() const {
+  if (port() != nullptr) return port()->protocol;
+  return std::holds_alternative<VsockTarget>(*this) ? Protocol::Tcp : Protocol::Unix;
+}
+
 std::string Target::text() const {
   return std::visit(TargetToText(), *this);
 }
@@ -59,6 +86,15 @@ std::optional<Target> parse_target(std::string_view text) {
   if (text.starts_with(kUnix)) return parse_unix_target(text.substr(kUnix.size()));
   if (text.starts_with(kVsock)) return parse_vsock_target(text.substr(kVsock.size()));
   return parse_port_target(text);
+}
+
+Target target_of(Protocol protocol, const Address& address) {
+  assert((address.endpoint() != nullptr) == (protocol != Protocol::Unix));
+  return std::visit(AddressToTarget{protocol}, address);
+}
+
+Address address_of(const Target& target, const IpAddress& ip) {
+  return std::visit(TargetToAddress{ip}, target);
 }
 
 }  // namespace portfwd

@@ -31,10 +31,13 @@ class Target : public std::variant<PortTarget, UnixPath, AbstractName, VsockTarg
 
   /// Null if it is of another kind.
   [[nodiscard]] const PortTarget* port() const { return std::get_if<PortTarget>(this); }
+  /// Protocol of the listeners that it names. A vsock target counts as TCP: both are streams, and
+  /// nothing forwards the former yet.
+  [[nodiscard]] Protocol protocol() const;
   /// Protocol of a host port that leads to this target: UDP for a UDP port, TCP for everything
   /// else.
-  [[nodiscard]] Protocol protocol() const {
-    return port() == nullptr ? Protocol::Tcp : port()->protocol;
+  [[nodiscard]] Protocol host_port_protocol() const {
+    return protocol() == Protocol::Udp ? Protocol::Udp : Protocol::Tcp;
   }
   /// The IP port; 0 if it is of another kind.
   [[nodiscard]] Port port_number() const { return port() == nullptr ? Port{0} : port()->port; }
@@ -44,5 +47,12 @@ class Target : public std::variant<PortTarget, UnixPath, AbstractName, VsockTarg
 /// @return nothing for any other text, such as an invalid port or path, blanks, or an unknown
 /// protocol
 [[nodiscard]] std::optional<Target> parse_target(std::string_view text);
+
+/// The target that a listener with this protocol and address is known by: for an IP address, the
+/// protocol and the port.
+[[nodiscard]] Target target_of(Protocol protocol, const Address& address);
+
+/// The address of a listener that has this target. @param ip its IP address, if it is a port
+[[nodiscard]] Address address_of(const Target& target, const IpAddress& ip);
 
 }  // namespace portfwd

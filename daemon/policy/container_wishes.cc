@@ -190,11 +190,13 @@ Attributes MetadataPolicy::attributes(const Container& container, const Listener
     return {.on_auto_forward = "ignore",
             .source = "PORTFWD=off in its program's environment excludes it"};
   }
-  Attributes out = from_metadata(find(container, listener.local.ip().port, listener.command));
+  const Target target = listener.target();
+  if (target.port() == nullptr) return {};  // dev container metadata is about ports only
+  const Port port = target.port_number();
+  Attributes out = from_metadata(find(container, port, listener.command));
   const auto known = known_.find(container.id);
-  out.unmatched =
-      known != known_.end() && listener.command.empty() &&
-      devcontainer::depends_on_command(known->second.metadata(), listener.local.ip().port);
+  out.unmatched = known != known_.end() && listener.command.empty() &&
+                  devcontainer::depends_on_command(known->second.metadata(), port);
   return out;
 }
 

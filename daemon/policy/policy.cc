@@ -121,11 +121,13 @@ constexpr std::array kOnListener{
               }},
     Condition{"port", [](const Wanted& w) { return !w.ports.empty(); },
               [](const Wanted& w, const Container&, const Listener& l) {
-                return contains(w.ports, l.local.ip().port);
+                const Target target = l.target();
+                return target.port() != nullptr && contains(w.ports, target.port_number());
               },
               ports_text,
               [](const Wanted&, const Container&, const Listener& l) {
-                return std::to_string(l.local.ip().port);
+                const Target target = l.target();
+                return target.port() == nullptr ? "none" : std::to_string(target.port_number());
               }},
     Condition{"process", [](const Wanted& w) { return w.process.has_value(); }, process_holds,
               [](const Wanted& w) { return in_quotes(w.process->text()); }, process_seen},
@@ -136,11 +138,11 @@ constexpr std::array kOnListener{
         [](const Wanted&, const Container&, const Listener& l) { return std::to_string(l.uid); }},
     Condition{"address", [](const Wanted& w) { return w.address.has_value(); },
               [](const Wanted& w, const Container&, const Listener& l) {
-                return *w.address == l.local.ip().address;
+                return l.ip_address() != nullptr && *w.address == *l.ip_address();
               },
               [](const Wanted& w) { return w.address->text(); },
               [](const Wanted&, const Container&, const Listener& l) {
-                return l.local.ip().address.text();
+                return l.ip_address() == nullptr ? "none" : l.ip_address()->text();
               }},
 };
 
@@ -250,13 +252,15 @@ std::optional<Decision> by_tunnel(const Rule* rule, const Listener& listener) {
       false, fmt::format("sshd listens on it for its client (ssh -R), so it leads out of "
                          "the container and perhaps back to this host; a rule with ports = [{}] "
                          "forwards it nevertheless",
-                         listener.local.ip().port)};
+                         listener.target().port_number())};
 }
 
 /// A port that the engine publishes gets no second forward, unless a rule names the port.
 std::optional<Decision> by_engine(const Rule* rule, const Container& container,
                                   const Listener& listener) {
-  const bool may_be = container.publishes_unknown && !listener.local.ip().address.is_loopback();
+  const IpAddress* inside = listener.ip_address();
+  if (inside == nullptr) return std::nullopt;  // engines publish ports only
+  const bool may_be = container.publishes_unknown && !inside->is_loopback();
   if (may_be && !names_port(rule)) {
     return Decision{false,
                     "the engine publishes ports of the container and has not answered yet which"};
@@ -266,12 +270,14 @@ std::optional<Decision> by_engine(const Rule* rule, const Container& container,
   return Decision{false, fmt::format("{} publishes it itself, at {}; a rule with ports = [{}] "
                                      "forwards it nevertheless",
                                      container.engine.empty() ? "the engine" : container.engine,
-                                     published, listener.local.ip().port)};
+                                     published, listener.target().port_number())};
 }
 
 Decision by_ports(const Settings& settings, const Rule* rule, const Listener& listener) {
+  const Target target = listener.target();
+  if (target.port() == nullptr) return {false, "Unix sockets are listed, but not forwarded yet"};
   const Settings::Ports& ports = settings.ports;
-  const Port port = listener.local.ip().port;
+  const Port port = target.port_number();
   const bool asked = rule != nullptr && rule->on_auto_forward;
   if (!asked && ignores(ports.on_auto_forward)) {
     return {false, "[ports] on_auto_forward = \"ignore\""};
@@ -306,21 +312,25 @@ std::optional<Decision> by_detection(const PolicyContext& context, const Rule* r
                                      const Listener& listener) {
   const Settings& settings = context.settings;
   if (listener.protocol == Protocol::Udp) {
-    if (auto decided = by_udp_detection(context, rule, listener.local.ip().port)) return decided;
+    const Port port = listener.target().port_number();
+    if (auto decided = by_udp_detection(context, rule, port)) return decided;
   }
   const bool names_address = rule != nullptr && rule->address;
-  if (!names_address &&
-      std::ranges::count(settings.ports.ignore_addresses, listener.local.ip().address) > 0) {
+  const IpAddress* inside = listener.ip_address();
+  if (!names_address && inside != nullptr &&
+      std::ranges::count(settings.ports.ignore_addresses, *inside) > 0) {
     return Decision{false, fmt::format("it listens on {}, which is in [ports] ignore_addresses",
-                                       listener.local.ip().address.text())};
+                                       inside->text())};
   }
   if (!listener.unreachable.empty()) return Decision{false, listener.unreachable};
   return std::nullopt;
 }
 
-Duration settle_of(const PolicyContext& context, const Rule* rule, Port port) {
+Duration settle_of(const PolicyContext& context, const Rule* rule, const Target& target) {
   if (rule != nullptr && rule->settle) return *rule->settle;
-  if (names_port(rule) || !context.ephemeral.contains(port)) return Duration::zero();
+  const bool ephemeral =
+      target.port() != nullptr && context.ephemeral.contains(target.port_number());
+  if (names_port(rule) || !ephemeral) return Duration::zero();
   return kEphemeralSettle;
 }
 
@@ -344,6 +354,7 @@ Treatment treatment_of(Treatment out, const Rule* rule, Port port) {
   out.label = rule->label.value_or(out.label);
   out.scheme = rule->scheme.value_or(out.scheme);
   if (rule->host_port) {
+    assert(contains(rule->ports, port));  // host_port needs ports, and the rule matches
     out.host_port = static_cast<Port>(*rule->host_port + port - rule->ports.front().first);
   }
   out.require_host_port = rule->require_host_port.value_or(out.require_host_port);
@@ -374,8 +385,9 @@ Decision decide(const PolicyContext& context, const Container& container,
   if (!decided) decided = by_tunnel(rule, listener);
   if (!decided) decided = by_engine(rule, container, listener);
   if (!decided) decided = by_ports(settings, rule, listener);
-  decided->settle = settle_of(context, rule, listener.local.ip().port);
-  const Port port = listener.local.ip().port;
+  const Target target = listener.target();
+  decided->settle = settle_of(context, rule, target);
+  const Port port = target.port_number();
   decided->treatment = treatment_of(requested_treatment(settings, requested, port), rule, port);
   if (decided->forward && requested.elevate && port < kFirstHostPort) {
     decided->because += kNeverElevated;
@@ -464,9 +476,12 @@ std::optional<Port> published_on_loopback(const std::vector<PublishedPorts>& pub
 }
 
 std::string published_at(const Container& container, const Listener& listener) {
-  if (container.engine == "rootlesskit") return fmt::format("port {}", listener.local.ip().port);
-  if (listener.local.ip().address.is_loopback()) return {};
-  return published_at(container.published, listener.target());
+  const Target target = listener.target();
+  const IpAddress* inside = listener.ip_address();
+  if (inside == nullptr) return {};
+  if (container.engine == "rootlesskit") return fmt::format("port {}", target.port_number());
+  if (inside->is_loopback()) return {};
+  return published_at(container.published, target);
 }
 
 namespace {

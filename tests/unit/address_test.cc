@@ -60,6 +60,21 @@ TEST(Address, RejectsASockaddrThatIsCutOrUnnamed) {
   EXPECT_FALSE(address_from(other));
 }
 
+TEST(Address, HasAnEndpointOnlyIfItIsAnIpAddress) {
+  const Address port(IpAddress::loopback(Family::V4), 80);
+  ASSERT_NE(port.endpoint(), nullptr);
+  EXPECT_EQ(port.endpoint()->port, 80);
+  EXPECT_EQ(Address(UnixPath{"/run/app.sock"}).endpoint(), nullptr);
+}
+
+TEST(Protocol, HasTheNameThatUsersRead) {
+  EXPECT_EQ(name_of(Protocol::Tcp), "tcp");
+  EXPECT_EQ(name_of(Protocol::Udp), "udp");
+  EXPECT_EQ(name_of(Protocol::Unix), "unix");
+  EXPECT_EQ(name_of(SocketType::Stream), "stream");
+  EXPECT_EQ(name_of(SocketType::Seqpacket), "seqpacket");
+}
+
 TEST(Address, PrintsItsKind) {
   EXPECT_EQ(Address(IpAddress::loopback(Family::V6), 80).text(), "[::1]:80");
   EXPECT_EQ(Address(UnixPath{"/run/app.sock"}).text(), "/run/app.sock");

@@ -161,8 +161,10 @@ TEST(EventLog, GivesBackWhatItWasGiven) {
 TEST(EventLog, KeepsTheLastThousandOfMany) {
   EventLog log;
   for (int i = 1; i <= 5000; ++i) {
-    log.append({.type = Event::Type::PortRemoved,
-                .subject = ForwardInfo{.id = std::to_string(i), .container_port = Port(i)}});
+    log.append(
+        {.type = Event::Type::PortRemoved,
+         .subject = ForwardInfo{
+             .id = std::to_string(i), .target = std::to_string(i), .container_port = Port(i)}});
   }
   const auto all = log.after(4000);
   ASSERT_EQ(all.size(), EventLog::kKept);

@@ -53,6 +53,13 @@ Listener of_udp(Port port) {
   return l;
 }
 
+Listener on_path(const std::string& path) {
+  Listener l = listener();
+  l.protocol = Protocol::Unix;
+  l.local = UnixPath{path};
+  return l;
+}
+
 struct Case {
   const char* config;
   bool forward;
@@ -110,6 +117,16 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{IGNORE_IF("ports = [80, \"5000-6000\"]"), false, kIgnored},
                     Case{IGNORE_IF("ports = [80]"), true, kDefault},
                     Case{IGNORE_IF("container = \"db-*\"\nengine = \"docker\""), true, kDefault}));
+
+INSTANTIATE_TEST_SUITE_P(
+    UnixSockets, RuleCases,
+    testing::Values(
+        Case{"", false, "Unix sockets are listed, but not forwarded yet", on_path("/run/app.sock")},
+        Case{IGNORE_IF("container = \"db-*\""), false, kIgnored, on_path("/run/app.sock")},
+        Case{IGNORE_IF("ports = [5432]"), false, "Unix sockets are listed, but not forwarded yet",
+             on_path("/run/app.sock")},
+        Case{IGNORE_IF("address = \"0.0.0.0\""), false,
+             "Unix sockets are listed, but not forwarded yet", on_path("/run/app.sock")}));
 
 INSTANTIATE_TEST_SUITE_P(
     Order, RuleCases,

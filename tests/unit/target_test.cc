@@ -60,7 +60,33 @@ TEST(Target, HasAPortNumberOnlyIfItIsAPort) {
   const Target path = UnixPath{"/run/app.sock"};
   EXPECT_EQ(path.port(), nullptr);
   EXPECT_EQ(path.port_number(), 0);
-  EXPECT_EQ(path.protocol(), Protocol::Tcp);
+}
+
+TEST(Target, HasTheProtocolOfItsListenersAndThatOfAHostPort) {
+  struct Row {
+    Target target;
+    Protocol listeners;
+    Protocol host_port;
+  };
+  for (const auto& [target, listeners, host_port] :
+       {Row{Target(Protocol::Tcp, 80), Protocol::Tcp, Protocol::Tcp},
+        Row{Target(Protocol::Udp, 53), Protocol::Udp, Protocol::Udp},
+        Row{UnixPath{"/run/app.sock"}, Protocol::Unix, Protocol::Tcp},
+        Row{AbstractName{"app"}, Protocol::Unix, Protocol::Tcp},
+        Row{VsockTarget{1024}, Protocol::Tcp, Protocol::Tcp}}) {
+    EXPECT_EQ(target.protocol(), listeners) << target.text();
+    EXPECT_EQ(target.host_port_protocol(), host_port) << target.text();
+  }
+}
+
+TEST(Target, IsTheNameOfTheListenersAtItsAddress) {
+  const IpAddress ip = IpAddress::loopback(Family::V6);
+  for (const Target& target : {Target(Protocol::Tcp, 80), Target(Protocol::Udp, 53),
+                               Target(UnixPath{"/run/app.sock"}), Target(AbstractName{"app"})}) {
+    EXPECT_EQ(target_of(target.protocol(), address_of(target, ip)), target) << target.text();
+  }
+  EXPECT_EQ(address_of(Target(Protocol::Tcp, 80), ip), (Endpoint{ip, 80}));
+  EXPECT_EQ(target_of(Protocol::Unix, UnixPath{"relative"}), Target(UnixPath{"relative"}));
 }
 
 }  // namespace
