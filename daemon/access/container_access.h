@@ -36,7 +36,7 @@
 #include "access/listener.h"
 #include "discover/container.h"
 #include "relay/dialer.h"
-#include "relay/host_listener.h"
+#include "relay/stream_listener.h"
 
 namespace portfwd {
 

@@ -75,6 +75,14 @@ std::optional<Endpoint> peer_endpoint(int fd) {
   return endpoint_by(::getpeername, fd);
 }
 
+std::optional<uid_t> peer_uid(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return std::nullopt;
+  if (peer.uid == static_cast<uid_t>(-1)) return std::nullopt;  // not a connected Unix socket
+  return peer.uid;
+}
+
 Result<Pipe> Pipe::make(std::size_t wanted) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) return fail("pipe2");

@@ -2,6 +2,8 @@
 // it moved nothing. Used by pumps and dialers. Connections are not known here.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cassert>
 #include <cstddef>
 #include <memory>
@@ -71,6 +73,10 @@ class ResettingFd {
 /// One end of the connection; nothing for a socket that is not IP.
 [[nodiscard]] std::optional<Endpoint> local_endpoint(int fd);
 [[nodiscard]] std::optional<Endpoint> peer_endpoint(int fd);
+
+/// The user who connected a Unix socket; nothing for another kind of socket. Source: unix(7),
+/// SO_PEERCRED.
+[[nodiscard]] std::optional<uid_t> peer_uid(int fd);
 
 /// One pipe and the number of bytes in it.
 class Pipe {

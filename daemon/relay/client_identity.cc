@@ -106,10 +106,14 @@ ClientVerdict ClientIdentity::judge(Protocol protocol, const Endpoint& client,
   }
   const std::optional<SocketOwner> owner = live_owner();
   if (!owner) return {.kind = Kind::Unidentified};
-  const uid_t uid = owner->uid;
-  const bool allowed = uid == owner_ || uid == 0 || subuids_.contains(uid) ||
-                       std::ranges::count(admission.allow_users, uid) != 0;
-  return {.kind = allowed ? Kind::Allowed : Kind::OtherUser, .uid = uid, .inode = owner->inode};
+  return {.kind = admits(owner->uid, admission) ? Kind::Allowed : Kind::OtherUser,
+          .uid = owner->uid,
+          .inode = owner->inode};
+}
+
+bool ClientIdentity::admits(uid_t uid, const Admission& admission) {
+  return uid == owner_ || uid == 0 || subuids_.contains(uid) ||
+         std::ranges::count(admission.allow_users, uid) != 0;
 }
 
 ClientVerdict ClientIdentity::count_refusal(const ClientVerdict& verdict) {
@@ -119,13 +123,31 @@ ClientVerdict ClientIdentity::count_refusal(const ClientVerdict& verdict) {
   return verdict;
 }
 
-ClientVerdict ClientIdentity::examine(int accepted, const Endpoint& client,
-                                      const Endpoint& local_end, const Admission& admission) {
-  return count_refusal(judge(Protocol::Tcp, client, admission, [&] {
+ClientVerdict ClientIdentity::examine(int accepted, const Address& client, const Address& local_end,
+                                      const Admission& admission) {
+  const auto* from = std::get_if<Endpoint>(&client);
+  const auto* to = std::get_if<Endpoint>(&local_end);
+  const bool tcp = from != nullptr && to != nullptr;
+  return count_refusal(tcp ? judge_tcp(accepted, *from, *to, admission)
+                           : judge_unix(accepted, admission));
+}
+
+ClientVerdict ClientIdentity::judge_tcp(int accepted, const Endpoint& client,
+                                        const Endpoint& local_end, const Admission& admission) {
+  return judge(Protocol::Tcp, client, admission, [&] {
     const bool wildcard = local_end.address.is_any();
     const Endpoint local = wildcard ? local_endpoint(accepted).value_or(local_end) : local_end;
     return live_owner(accepted, client, local);
-  }));
+  });
+}
+
+/// The recorded uid is that at connect(2), whoever has the socket now. A uid that is not mapped in
+/// our user namespace reads as the overflow uid.
+ClientVerdict ClientIdentity::judge_unix(int accepted, const Admission& admission) {
+  if (!admission.restrict_to_user) return {.kind = Kind::Allowed};
+  const auto uid = peer_uid(accepted);
+  if (!uid || *uid == kOverflowUid) return {.kind = Kind::Unidentified};
+  return {.kind = admits(*uid, admission) ? Kind::Allowed : Kind::OtherUser, .uid = *uid};
 }
 
 ClientVerdict ClientIdentity::examine_sender(const Endpoint& client, const Endpoint& local_end,

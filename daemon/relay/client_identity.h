@@ -111,10 +111,11 @@ class ClientIdentity {
 
   /// Examines a client; for use directly after accept(2), before a byte is read. Synchronous, takes
   /// a few µs. Counts a refusal.
-  /// @param client, ours both ends, from accept(2) and the listener: after a reset the socket no
-  /// longer has them. If `ours` is a wildcard, the local address is looked up.
-  [[nodiscard]] ClientVerdict examine(int accepted, const Endpoint& client,
-                                      const Endpoint& local_end, const Admission& admission);
+  /// @param client, local_end both ends, from accept(2) and the listener: after a reset the socket
+  /// no longer has them. If `local_end` is a wildcard, the local address is looked up. For a Unix
+  /// socket neither is used: the kernel has recorded who connected it (SO_PEERCRED).
+  [[nodiscard]] ClientVerdict examine(int accepted, const Address& client, const Address& local_end,
+                                      const Admission& admission);
   /// Examines the sender of a datagram, before it is relayed. Counts a refusal.
   /// @param ours the address and port that it was sent to
   [[nodiscard]] ClientVerdict examine_sender(const Endpoint& client, const Endpoint& local_end,
@@ -136,7 +137,8 @@ class ClientIdentity {
 
   /// Why clients cannot be identified, with the remedy; "" if they can.
   [[nodiscard]] std::string trouble(Protocol protocol) const {
-    return modules_ == nullptr ? "" : modules_->trouble(protocol);
+    const bool asks = protocol != Protocol::Unix;  // a Unix socket has its client's uid
+    return asks && modules_ != nullptr ? modules_->trouble(protocol) : "";
   }
   [[nodiscard]] const RefusedClients& refused() const { return refused_; }
 
@@ -146,6 +148,10 @@ class ClientIdentity {
                                     const Admission& admission, const LiveOwner& live_owner);
   [[nodiscard]] ClientVerdict judge_sender(const Endpoint& client, const Endpoint& local_end,
                                            const Admission& admission);
+  [[nodiscard]] bool admits(uid_t uid, const Admission& admission);
+  [[nodiscard]] ClientVerdict judge_tcp(int accepted, const Endpoint& client,
+                                        const Endpoint& local_end, const Admission& admission);
+  [[nodiscard]] ClientVerdict judge_unix(int accepted, const Admission& admission);
   ClientVerdict count_refusal(const ClientVerdict& verdict);
   [[nodiscard]] bool is_forward_port(const Endpoint& client) const;
   [[nodiscard]] std::optional<SocketOwner> live_owner(int accepted, const Endpoint& client,

@@ -40,8 +40,8 @@
 #include "relay/accept_gate.h"
 #include "relay/dialer.h"
 #include "relay/forward_port.h"
-#include "relay/host_listener.h"
 #include "relay/relay_context.h"
+#include "relay/stream_listener.h"
 
 namespace portfwd {
 

@@ -30,11 +30,17 @@ std::vector<Address> dial_order(Family client, std::span<const ListenAddress> li
   const auto add = [&](Nearness nearness, const Endpoint& endpoint) {
     candidates.push_back({endpoint.address.family() != client, nearness, endpoint});
   };
+  std::vector<Address> order;
   for (const ListenAddress& listener : listeners) {
-    const auto& [address, port, interface] = listener.address.ip();
+    const auto* const ip = std::get_if<Endpoint>(&listener.address);
+    if (ip == nullptr) {  // no address is nearer than another
+      order.push_back(listener.address);
+      continue;
+    }
+    const auto& [address, port, interface] = *ip;
     const Nearness nearness = nearness_of(address);
     if (nearness != Nearness::Wildcard) {
-      add(nearness, listener.address.ip());
+      add(nearness, *ip);
       continue;
     }
     const auto dialled = [on = interface](Family family) {
@@ -45,7 +51,6 @@ std::vector<Address> dial_order(Family client, std::span<const ListenAddress> li
     if (takes_v4_too) add(nearness, {dialled(Family::V4), port, interface});
   }
   std::ranges::sort(candidates);
-  std::vector<Address> order;
   for (const Candidate& candidate : candidates) {
     if (std::ranges::find(order, candidate.address) == order.end()) {
       order.push_back(candidate.address);

@@ -26,14 +26,14 @@ struct Refused {
   std::string remedy;
 };
 
-Refused describe(const Endpoint& client, const ClientVerdict& verdict) {
+Refused describe(const Address& client, const ClientVerdict& verdict) {
   switch (verdict.kind) {
     case Kind::OtherUser:
       return {fmt::format("of user {}", verdict.uid.value_or(0)),
               "to allow that user, name it in allow_users; to allow every user of this machine, "
               "set restrict_to_user = false"};
     case Kind::Remote:
-      return {fmt::format("of another machine ({})", client.address.text()),
+      return {fmt::format("of another machine ({})", client.ip().address.text()),
               "to allow such clients, set allow_remote = true"};
     default:
       if (!verdict.trouble.empty()) return {"that cannot be identified", verdict.trouble};
@@ -46,7 +46,7 @@ Refused describe(const Endpoint& client, const ClientVerdict& verdict) {
 }  // namespace
 
 void RefusalLog::write(TimePoint now, const std::string& id, const std::string& name,
-                       const Endpoint& client, const ClientVerdict& verdict) {
+                       const Address& client, const ClientVerdict& verdict) {
   assert(!verdict.allowed());
   if (now < next_line_) {
     ++suppressed_;
@@ -86,6 +86,11 @@ void PortCore::serve(Dialer& dialer, std::span<const ListenAddress> listeners) {
   }
 }
 
+bool PortCore::dials_unix() const {
+  const auto& candidates = candidates_.front();
+  return serving() && !candidates.empty() && candidates.front().endpoint() == nullptr;
+}
+
 void PortCore::drain() {
   phase_ = Phase::Draining;
   dialer_ = nullptr;
@@ -99,7 +104,7 @@ DialStart PortCore::dial(Family client, DialHandler& handler) {
   return start;
 }
 
-bool PortCore::authorize(const ClientVerdict& verdict, const Endpoint& client) {
+bool PortCore::authorize(const ClientVerdict& verdict, const Address& client) {
   if (verdict.allowed()) return true;
   ++counters_.refused;
   refusals_.write(now(), settings_.id, settings_.name, client, verdict);
@@ -120,13 +125,13 @@ void PortCore::notify_drained() {
   observer_.on_drained(port_);
 }
 
-std::unique_ptr<ForwardPort> make_forward_port(Protocol protocol, const RelayServices& services,
+std::unique_ptr<ForwardPort> make_forward_port(Protocol listens, const RelayServices& services,
                                                const ForwardPortSettings& settings,
                                                ForwardPortObserver& observer) {
-  if (protocol == Protocol::Udp) {
+  if (listens == Protocol::Udp) {
     return std::make_unique<DatagramPort>(services, settings, observer);
   }
-  return std::make_unique<StreamPort>(services, settings, observer);
+  return std::make_unique<StreamPort>(services, settings, observer, listens);
 }
 
 }  // namespace portfwd

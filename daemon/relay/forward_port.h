@@ -18,23 +18,12 @@
 #include "config/settings.h"
 #include "relay/accept_gate.h"
 #include "relay/client_identity.h"
+#include "relay/connection.h"
 #include "relay/dialer.h"
-#include "relay/host_listener.h"
 #include "relay/relay_context.h"
+#include "relay/stream_listener.h"
 
 namespace portfwd {
-
-/// Numbers of clients and bytes of one forward. Owned by its ForwardPort.
-struct Counters {
-  std::uint64_t active = 0;    ///< connections or flows at present
-  std::uint64_t total = 0;     ///< clients that were authorized
-  std::uint64_t failed = 0;    ///< clients that the target refused or that could not be relayed
-  std::uint64_t refused = 0;   ///< clients that were not authorized
-  std::uint64_t bytes_in = 0;  ///< towards the container
-  std::uint64_t bytes_out = 0;
-
-  friend bool operator==(const Counters&, const Counters&) = default;
-};
 
 /// Logs which clients a forward has refused and which setting would allow them. A client can retry
 /// at any rate, so at most one line a second is written, with the number of refusals since the last
@@ -42,7 +31,7 @@ struct Counters {
 class RefusalLog {
  public:
   /// @param id, name those of the forward
-  void write(TimePoint now, const std::string& id, const std::string& name, const Endpoint& client,
+  void write(TimePoint now, const std::string& id, const std::string& name, const Address& client,
              const ClientVerdict& verdict);
 
  private:
@@ -55,6 +44,7 @@ struct RelayServices {
   RelayContext& context;
   AcceptGate& gate;
   ClientIdentity& identity;
+  UnixCarriers* unix_carriers = nullptr;  ///< null: no forward has a Unix socket on either side
 };
 
 struct ForwardPortSettings {
@@ -63,6 +53,7 @@ struct ForwardPortSettings {
   unsigned max_connections = 0;  ///< 0: limited by descriptors alone
   Admission admission = {};
   ProxyProtocol proxy_protocol = ProxyProtocol::Off;  ///< header sent to the target
+  std::string container;                              ///< its key, see UnixCarriers
   std::string id;                                     ///< of the forward, for the journal: "f1"
   std::string name;                                   ///< for log lines: "web:8080"
 };
@@ -105,6 +96,9 @@ class ForwardPortObserver {
   virtual void on_target_refused(ForwardPort& port, const Error& error) = 0;
   /// A client was connected to the target after an error that cannot_be_dialled().
   virtual void on_target_reached(ForwardPort&) {}
+  /// The place where the port listened cannot be bound again, so that clients are refused. May
+  /// retire the port, must not destroy it.
+  virtual void on_place_lost(ForwardPort&, const BindFailure&) {}
   /// drain() is complete. This is the last call. May retire the port, must not destroy it.
   virtual void on_drained(ForwardPort& port) = 0;
 
@@ -146,6 +140,13 @@ class PortCore {
 
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] bool serving() const { return phase_ == Phase::Serving; }
+  /// Whether a connection has a Unix socket at the target's side.
+  [[nodiscard]] bool dials_unix() const;
+  /// The carrier of connections with a Unix socket on either side.
+  [[nodiscard]] std::shared_ptr<Carrier> unix_carrier() const {
+    assert(services_.unix_carriers != nullptr);
+    return services_.unix_carriers->of(settings_.container);
+  }
   void hold();
   /// @param dialer borrowed until the next call of hold(), serve() or drain()
   /// @param listeners at least one
@@ -156,7 +157,7 @@ class PortCore {
   /// settings().connect_timeout. Must be serving.
   [[nodiscard]] DialStart dial(Family client, DialHandler& handler);
   /// Counts and logs a client that is not allowed. @return whether it is allowed
-  [[nodiscard]] bool authorize(const ClientVerdict& verdict, const Endpoint& client);
+  [[nodiscard]] bool authorize(const ClientVerdict& verdict, const Address& client);
 
   /// Records whether a failed dial means that the target cannot be dialled. Does not call the
   /// observer.
@@ -166,6 +167,7 @@ class PortCore {
   /// Must be called when a client was connected. Notifies the observer if the last dial failed with
   /// an error that cannot_be_dialled().
   void notify_reached();
+  void notify_lost(const BindFailure& failure) { observer_.on_place_lost(port_, failure); }
   void notify_drained();
 
  private:
@@ -225,7 +227,8 @@ class ForwardPort : public Retirable {
   PortCore core_;
 };
 
-[[nodiscard]] std::unique_ptr<ForwardPort> make_forward_port(Protocol protocol,
+/// @param listens the kind of its own sockets
+[[nodiscard]] std::unique_ptr<ForwardPort> make_forward_port(Protocol listens,
                                                              const RelayServices& services,
                                                              const ForwardPortSettings& settings,
                                                              ForwardPortObserver& observer);

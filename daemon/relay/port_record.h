@@ -19,8 +19,8 @@
 #include "base/clock.h"
 #include "net/address.h"
 #include "relay/forward_port.h"
-#include "relay/host_listener.h"
 #include "relay/relay.h"
+#include "relay/stream_listener.h"
 
 namespace portfwd {
 

@@ -26,14 +26,14 @@ Relay::Relay(RelayContext& context, RelayGroup& group, UniqueFd client, UniqueFd
 }
 
 Relay::Relay(RelayContext& context, RelayGroup& group, RelayRecord record)
-    : family(record.family),
-      redialled(record.redialled),
-      context_(context),
+    : context_(context),
       group_(group),
       client_(context, std::move(record.client), *this),
       target_(context, std::move(record.target), *this),
       began_(record.began) {
   assert(client_.fd.valid() && target_.fd.valid());
+  family = record.family;
+  redialled = record.redialled;
   context_.add_relay();
 }
 
@@ -52,9 +52,9 @@ RelayRecord::End Relay::End::save() {
   return {ResettingFd(std::move(fd)), pump.save(), state, broken, fin_sent, hung_up};
 }
 
-RelayRecord Relay::save() {
+std::optional<RelayRecord> Relay::save() {
   assert(client_.fd.valid() && target_.fd.valid());
-  return {client_.save(), target_.save(), began_, family, redialled};
+  return RelayRecord{client_.save(), target_.save(), began_, family, redialled};
 }
 
 Relay::~Relay() {

@@ -16,11 +16,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "event/event_loop.h"
 #include "net/address.h"
-#include "relay/forward_port.h"
+#include "relay/connection.h"
 #include "relay/pump.h"
 
 namespace portfwd {
@@ -58,8 +60,6 @@ class SlotVector {
   std::vector<std::unique_ptr<T>> elements_;
 };
 
-struct RelayGroup;
-
 /// The state of one relay, for its successor in a restarted daemon. See Relay::End.
 struct RelayRecord {
   struct End {
@@ -77,7 +77,7 @@ struct RelayRecord {
   bool redialled = false;
 };
 
-class Relay final : public Retirable, private IoHandler {
+class Relay final : public RelayedConnection, private IoHandler {
  public:
   /// @param context, group borrowed @param client, target connected, non-blocking
   Relay(RelayContext& context, RelayGroup& group, UniqueFd client, UniqueFd target);
@@ -85,26 +85,15 @@ class Relay final : public Retirable, private IoHandler {
   Relay(RelayContext& context, RelayGroup& group, RelayRecord record);
   ~Relay() override;
 
-  /// Starts to relay, at once with what the client has already sent: most clients send first. Must
-  /// be called once. on_over may be called from within, if the client has reset the connection.
-  /// Fails with the error of epoll_ctl(2); then the relay must be aborted.
-  Result<void> start();
+  /// Starts at once with what the client has already sent: most clients send first. on_over is
+  /// called from within if the client has reset the connection. Fails with the error of
+  /// epoll_ctl(2).
+  [[nodiscard]] Result<void> start() override;
   /// As start(), for a relay that was created from a record.
-  Result<void> resume();
-  /// Moves the connection into a record, without a call of on_over. Must not be over. The relay
-  /// must not be used afterwards.
-  [[nodiscard]] RelayRecord save();
-  /// Resets both sides at once, without a call of on_over.
-  void abort();
-  /// The client's socket, if the target has reset the connection soon after it was connected and
-  /// before either side sent a byte: a server that closes does so with connections in its backlog,
-  /// and the client can be dialled for again. Otherwise invalid. For use when the relay is over.
-  [[nodiscard]] UniqueFd release_turned_away();
-
-  std::uint32_t index = 0;     ///< the owner's; see SlotVector
-  std::uint32_t burst = 0;     ///< the owner's; see LoopGuard
-  Family family = Family::V4;  ///< the owner's: of the client
-  bool redialled = false;      ///< the owner's: see WaitingClient
+  [[nodiscard]] Result<void> resume();
+  [[nodiscard]] std::optional<RelayRecord> save() override;
+  void abort() override;
+  [[nodiscard]] UniqueFd release_turned_away() override;
 
  private:
   /// One side, and the pump that moves its input to the other side. The small members after the
@@ -139,7 +128,6 @@ class Relay final : public Retirable, private IoHandler {
   void finish();
   void close_both();
 
-  bool turned_away_ = false;
   RelayContext& context_;
   RelayGroup& group_;
   End client_;
@@ -147,12 +135,20 @@ class Relay final : public Retirable, private IoHandler {
   TimePoint began_;
 };
 
-/// What the relays of one owner share. A relay that is over no longer uses it.
-struct RelayGroup {
-  Counters& counters;  ///< bytes_in: accepted by the target; bytes_out: by the client
-  /// The last call of a relay: its sockets are closed, except one that release_turned_away()
-  /// returns. May retire the relay, must not destroy it.
-  std::move_only_function<void(Relay& relay)> on_over;
+/// Relays in this process.
+class LocalCarrier final : public Carrier {
+ public:
+  /// @param context borrowed
+  explicit LocalCarrier(RelayContext& context) : context_(context) {}
+
+  [[nodiscard]] std::unique_ptr<RelayedConnection> carry(RelayGroup& group, UniqueFd client,
+                                                         UniqueFd target) override {
+    return std::make_unique<Relay>(context_, group, std::move(client), std::move(target));
+  }
+  void discard(UniqueFd socket) override { reset_on_close(socket.get()); }
+
+ private:
+  RelayContext& context_;
 };
 
 static_assert(sizeof(Relay) <= 200, "an idle connection costs a quarter of a KiB");

@@ -65,6 +65,12 @@ bool send_proxy_header(ProxyProtocol version, int client, int target) {
   return send_some(target, std::as_bytes(std::span(header))).bytes == header.size();
 }
 
+/// Of a client that arrived there; a Unix client counts as one of IPv4.
+Family family_of(const Address& arrived_at) {
+  const auto* const ip = std::get_if<Endpoint>(&arrived_at);
+  return ip == nullptr ? Family::V4 : ip->address.family();
+}
+
 }  // namespace
 
 WaitingClient::WaitingClient(StreamPort& port, PortCore& core, UniqueFd client, Family family)
@@ -79,7 +85,7 @@ WaitingClient::WaitingClient(StreamPort& port, PortCore& core, UniqueFd client, 
 }
 
 WaitingClient::~WaitingClient() {
-  if (client_.valid()) reset_on_close(client_.get());
+  assert(!client_.valid());
 }
 
 /// Watches for EPOLLERR alone, that is for a reset; an empty mask would deregister.
@@ -128,15 +134,44 @@ void WaitingClient::on_dialled(Result<UniqueFd> connected) {
 }
 
 StreamPort::StreamPort(const RelayServices& services, ForwardPortSettings settings,
-                       ForwardPortObserver& observer)
+                       ForwardPortObserver& observer, Protocol listens)
     : ForwardPort(services, std::move(settings), observer),
-      listener_(core_.context(), core_.gate(),
-                [this](Arrival arrival) { on_client(std::move(arrival)); }),
-      relay_group_{core_.counters(), [this](Relay& over) { on_relay_over(over); }},
+      listens_(listens),
+      listener_(make_listener(listens)),
+      local_carrier_(std::make_shared<LocalCarrier>(core_.context())),
+      relay_group_{core_.counters(), [this](RelayedConnection& over) { on_connection_over(over); }},
       dial_waiting_(core_.loop(), [this] { dial_waiting(); }),
       drain_over_(core_.loop(), [this] { finish_drain(); }) {}
 
+std::unique_ptr<StreamListener> StreamPort::make_listener(Protocol listens) {
+  StreamListener::OnClient arrived = [this](Arrival arrival) { on_client(std::move(arrival)); };
+  if (listens == Protocol::Tcp) {
+    return std::make_unique<TcpListener>(core_.context(), core_.gate(), std::move(arrived));
+  }
+  assert(listens == Protocol::Unix);
+  return std::make_unique<UnixListener>(
+      core_.context(), core_.gate(), std::move(arrived),
+      [this](UniqueFd socket) { carrier()->discard(std::move(socket)); },
+      [this](const BindFailure& failure) { core_.notify_lost(failure); });
+}
+
+StreamPort::~StreamPort() {
+  for (const auto& client : waiting_) discard(*client);
+  listener_->close();
+}
+
+std::shared_ptr<Carrier> StreamPort::carrier() const {
+  const bool with_unix = listens_ == Protocol::Unix || core_.dials_unix();
+  return with_unix ? core_.unix_carrier() : local_carrier_;
+}
+
 // ---- commands ----------------------------------------------------------------------------------
+
+std::expected<void, BindFailure> StreamPort::bind(std::span<const Address> addresses) {
+  auto bound = bind_together(Protocol::Tcp, addresses);
+  if (!bound) return std::unexpected(bound.error());
+  return adopt(std::move(*bound));
+}
 
 std::expected<void, BindFailure> StreamPort::hold() {
   core_.hold();
@@ -147,10 +182,10 @@ std::expected<void, BindFailure> StreamPort::hold() {
       const bool held = client->held() && !client->refused && !client->suspected;
       if (!held) dial_or_hold(*client);
     }
-    return listener_.accept();
+    return listener_->accept();
   }
   remove_all_clients();
-  listener_.refuse();
+  listener_->refuse();
   return {};
 }
 
@@ -159,16 +194,16 @@ std::expected<void, BindFailure> StreamPort::serve(Dialer& dialer,
   core_.serve(dialer, listeners);
   guard_.reset();
   for (const auto& client : waiting_) dial_in_next_turn(*client);
-  return listener_.accept();
+  return listener_->accept();
 }
 
 void StreamPort::drain(Duration limit) {
   core_.drain();
   dial_waiting_.disarm();
-  listener_.close();
+  listener_->close();
   remove_all_clients();
   drain_over_.disarm();
-  if (relays_.empty()) {
+  if (connections_.empty()) {
     drain_over_.arm_now();
   } else if (limit < Duration::max()) {
     drain_over_.arm_after(limit);
@@ -176,9 +211,9 @@ void StreamPort::drain(Duration limit) {
 }
 
 void StreamPort::finish_drain() {
-  while (!relays_.empty()) {
-    relays_.last().abort();
-    core_.loop().retire(relays_.remove(relays_.last()));
+  while (!connections_.empty()) {
+    connections_.last().abort();
+    core_.loop().retire(connections_.remove(connections_.last()));
   }
   core_.counters().active = 0;
   core_.gate().descriptor_freed();
@@ -186,7 +221,7 @@ void StreamPort::finish_drain() {
 }
 
 PortRecord StreamPort::save() {
-  PortRecord record{.counters = core_.counters(), .sockets = listener_.save()};
+  PortRecord record{.counters = core_.counters(), .sockets = listener_->save()};
   for (; !waiting_.empty(); (void)waiting_.remove(waiting_.last())) {
     WaitingClient& client = waiting_.last();
     ClientRecord& saved = record.clients.emplace_back();
@@ -196,8 +231,8 @@ PortRecord StreamPort::save() {
     client.stop();
     saved.socket = ResettingFd(client.release());
   }
-  for (; !relays_.empty(); (void)relays_.remove(relays_.last())) {
-    record.relays.push_back(relays_.last().save());
+  for (; !connections_.empty(); (void)connections_.remove(connections_.last())) {
+    if (auto relay = connections_.last().save()) record.relays.push_back(std::move(*relay));
   }
   dial_waiting_.disarm();
   drain_over_.disarm();
@@ -205,23 +240,24 @@ PortRecord StreamPort::save() {
 }
 
 void StreamPort::restore(PortRecord record) {
-  assert(core_.phase() == PortCore::Phase::New && waiting_.empty() && relays_.empty());
+  assert(core_.phase() == PortCore::Phase::New && waiting_.empty() && connections_.empty());
   core_.counters() = record.counters;
-  listener_.restore(std::move(record.sockets));
+  listener_->restore(std::move(record.sockets));
   for (ClientRecord& saved : record.clients) {
     WaitingClient& client = add_client(saved.socket.release(), saved.family);
     if (saved.held_until) client.hold(*saved.held_until);
   }
   for (RelayRecord& saved : record.relays) {
-    Relay& relay =
-        relays_.add(std::make_unique<Relay>(core_.context(), relay_group_, std::move(saved)));
-    if (!relay.resume()) {
+    auto relay = std::make_unique<Relay>(core_.context(), relay_group_, std::move(saved));
+    Relay& resumed = *relay;
+    connections_.add(std::move(relay));
+    if (!resumed.resume()) {
       ++core_.counters().failed;
-      relay.abort();
-      remove_relay(relay);
+      resumed.abort();
+      remove_connection(resumed);
     }
   }
-  core_.counters().active = relays_.size();
+  core_.counters().active = connections_.size();
   update_connections();
 }
 
@@ -235,7 +271,8 @@ void StreamPort::configure(ForwardPortSettings settings) {
 void StreamPort::on_client(Arrival arrival) {
   const ClientVerdict verdict = core_.identity().examine(
       arrival.socket.get(), arrival.client, arrival.arrived_at, core_.settings().admission);
-  if (!core_.authorize(verdict, arrival.client)) return reset_on_close(arrival.socket.get());
+  if (!core_.authorize(verdict, arrival.client))
+    return carrier()->discard(std::move(arrival.socket));
   ++core_.counters().total;
   LoopGuard::Step step = LoopGuard::Step::Dial;
   if (core_.serving()) {
@@ -244,10 +281,9 @@ void StreamPort::on_client(Arrival arrival) {
   }
   if (step == LoopGuard::Step::Refuse || step == LoopGuard::Step::ResetBurst) {
     ++core_.counters().failed;
-    return reset_on_close(arrival.socket.get());
+    return carrier()->discard(std::move(arrival.socket));
   }
-  WaitingClient& client =
-      add_client(std::move(arrival.socket), arrival.arrived_at.address.family());
+  WaitingClient& client = add_client(std::move(arrival.socket), family_of(arrival.arrived_at));
   if (step == LoopGuard::Step::Hold) {
     client.suspected = guard_may_hold_ = true;
     client.hold(guard_.held_until());
@@ -273,15 +309,15 @@ void StreamPort::dial_suspected() {
 }
 
 void StreamPort::reset_loop() {
-  std::vector<Relay*> loop;
-  for (const auto& relay : relays_) {
-    if (relay->burst == guard_.burst()) loop.push_back(relay.get());
+  std::vector<RelayedConnection*> loop;
+  for (const auto& connection : connections_) {
+    if (connection->burst == guard_.burst()) loop.push_back(connection.get());
   }
   log::warning("{} {}: {}; {} connections are reset", core_.settings().id, core_.settings().name,
                undialable_reason(kLeadsBack), loop.size());
-  for (Relay* relay : loop) {
-    relay->abort();
-    remove_relay(*relay);
+  for (RelayedConnection* connection : loop) {
+    connection->abort();
+    remove_connection(*connection);
   }
   core_.note_dial_failed(kLeadsBack);
   core_.notify_refused(kLeadsBack);
@@ -324,21 +360,21 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
   if (!guard_.found()) core_.notify_reached();
   if (!send_proxy_header(core_.settings().proxy_protocol, client.socket(), target.get())) {
     ++core_.counters().failed;
-    reset_on_close(target.get());
+    carrier()->discard(std::move(target));
     return remove_client(client);
   }
   guard_.on_connected(core_.now());
-  Relay& relay = relays_.add(
-      std::make_unique<Relay>(core_.context(), relay_group_, client.release(), std::move(target)));
-  relay.burst = guard_.burst();
-  relay.family = client.family();
-  relay.redialled = client.redialled;
+  RelayedConnection& connection =
+      connections_.add(carrier()->carry(relay_group_, client.release(), std::move(target)));
+  connection.burst = guard_.burst();
+  connection.family = client.family();
+  connection.redialled = client.redialled;
   remove_client(client);
-  core_.counters().active = relays_.size();
-  if (!relay.start()) {
+  core_.counters().active = connections_.size();
+  if (!connection.start()) {
     ++core_.counters().failed;
-    relay.abort();
-    remove_relay(relay);
+    connection.abort();
+    remove_connection(connection);
   }
 }
 
@@ -350,7 +386,7 @@ void StreamPort::on_dial_failed(WaitingClient& client, const Error& error) {
 /// For a client after the target has reset its connection, before either side sent a byte. A server
 /// that closes does so with connections that it has not accepted.
 void StreamPort::dial_again(UniqueFd socket, Family family, bool redialled) {
-  if (core_.phase() == PortCore::Phase::Draining) return reset_on_close(socket.get());
+  if (core_.phase() == PortCore::Phase::Draining) return carrier()->discard(std::move(socket));
   WaitingClient& client = add_client(std::move(socket), family);
   client.redialled = redialled;
   if (!core_.serving() && core_.holds_clients()) return dial_or_hold(client);
@@ -390,43 +426,47 @@ void StreamPort::on_hold_over(WaitingClient& client) {
   remove_client(client);
 }
 
-/// Resets the client, unless it was released to a relay.
+void StreamPort::discard(WaitingClient& client) {
+  client.stop();
+  if (client.socket() >= 0) carrier()->discard(client.release());
+}
+
+/// Discards the client, unless it was released to a connection. Cancels a dial at once, not after
+/// the batch: its dialer may be destroyed next.
 void StreamPort::remove_client(WaitingClient& client) {
+  discard(client);
   core_.loop().retire(waiting_.remove(client));
   core_.gate().descriptor_freed();
   update_connections();
 }
 
-/// Cancels dials at once, not after the batch: their dialer may be destroyed next.
 void StreamPort::remove_all_clients() {
-  while (!waiting_.empty()) {
-    waiting_.last().stop();
-    remove_client(waiting_.last());
-  }
+  while (!waiting_.empty()) remove_client(waiting_.last());
 }
 
-// ---- relays ------------------------------------------------------------------------------------
+// ---- connections -------------------------------------------------------------------------------
 
-void StreamPort::on_relay_over(Relay& relay) {
-  const bool of_the_burst = relay.burst == guard_.burst();
-  UniqueFd turned_away = relay.release_turned_away();
-  remove_relay(relay);
-  if (turned_away.valid()) dial_again(std::move(turned_away), relay.family, relay.redialled);
+void StreamPort::on_connection_over(RelayedConnection& over) {
+  const bool of_the_burst = over.burst == guard_.burst();
+  UniqueFd turned_away = over.release_turned_away();
+  remove_connection(over);
+  if (turned_away.valid()) dial_again(std::move(turned_away), over.family, over.redialled);
   if (!of_the_burst) return;
   guard_.on_ended(core_.now());
   dial_suspected();
 }
 
-void StreamPort::remove_relay(Relay& relay) {
-  core_.loop().retire(relays_.remove(relay));
-  core_.counters().active = relays_.size();
+void StreamPort::remove_connection(RelayedConnection& connection) {
+  core_.loop().retire(connections_.remove(connection));
+  core_.counters().active = connections_.size();
   core_.gate().descriptor_freed();
   update_connections();
-  if (core_.phase() == PortCore::Phase::Draining && relays_.empty()) drain_over_.arm_now();
+  if (core_.phase() == PortCore::Phase::Draining && connections_.empty()) drain_over_.arm_now();
 }
 
 void StreamPort::update_connections() {
-  listener_.set_connections(waiting_.size() + relays_.size(), core_.settings().max_connections);
+  listener_->set_connections(waiting_.size() + connections_.size(),
+                             core_.settings().max_connections);
 }
 
 }  // namespace portfwd

@@ -1,5 +1,5 @@
-// One TCP forward, from its host port to its target: a HostListener, the clients that wait, and the
-// relays.
+// One forward of streams, from the place where it listens to its target: a StreamListener, the
+// clients that wait, and the connections.
 //
 // A client is authorized or reset after accept(2), before a byte of it is read. Then it is dialled
 // for (PortCore::Phase::Serving) or held (Holding). If the target refuses, the client is held for
@@ -18,9 +18,9 @@
 #include "relay/accept_gate.h"
 #include "relay/dialer.h"
 #include "relay/forward_port.h"
-#include "relay/host_listener.h"
 #include "relay/loop_guard.h"
 #include "relay/relay.h"
+#include "relay/stream_listener.h"
 
 namespace portfwd {
 
@@ -42,7 +42,7 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
  public:
   /// @param port, core borrowed
   WaitingClient(StreamPort& port, PortCore& core, UniqueFd client, Family family);
-  /// Resets the client unless it was released.
+  /// Its socket must have been released.
   ~WaitingClient() override;
 
   /// Holds the client, at most until `deadline`. Cancels a dial under way.
@@ -83,20 +83,21 @@ class WaitingClient final : public Retirable, private IoHandler, private DialHan
   bool was_reset_ = false;
 };
 
-/// Its destruction resets all clients and connections, except after save().
+/// Its destruction discards all clients and resets all connections, except after save().
 class StreamPort final : public ForwardPort {
  public:
   static constexpr Duration kRedialDelay = std::chrono::milliseconds(100);
 
+  /// @param listens Tcp or Unix: the kind of its own sockets
   StreamPort(const RelayServices& services, ForwardPortSettings settings,
-             ForwardPortObserver& observer);
+             ForwardPortObserver& observer, Protocol listens = Protocol::Tcp);
+  ~StreamPort() override;
 
-  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override {
-    return listener_.bind(addresses);
-  }
-  /// As bind(), with sockets that are already bound, see HostListener::adopt.
+  [[nodiscard]] std::expected<void, BindFailure> bind(std::span<const Address> addresses) override;
+  /// As bind(), with sockets that are already bound, see StreamListener::adopt. Must be called
+  /// instead of bind() if the port listens at a Unix socket.
   [[nodiscard]] std::expected<void, BindFailure> adopt(std::vector<BoundSocket> sockets) {
-    return listener_.adopt(std::move(sockets));
+    return listener_->adopt(std::move(sockets));
   }
   /// Dials under way are cancelled, and their clients held or reset. Relays continue.
   [[nodiscard]] std::expected<void, BindFailure> hold() override;
@@ -109,7 +110,7 @@ class StreamPort final : public ForwardPort {
 
   void configure(ForwardPortSettings settings) override;
   [[nodiscard]] const std::vector<Address>& addresses() const override {
-    return listener_.addresses();
+    return listener_->addresses();
   }
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
@@ -123,8 +124,9 @@ class StreamPort final : public ForwardPort {
   /// The deadline of the hold has passed, or the client has reset the connection. A client that has
   /// only shut down its sending side still waits for an answer.
   void on_hold_over(WaitingClient& client);
-  void on_relay_over(Relay& relay);
+  void on_connection_over(RelayedConnection& over);
 
+  [[nodiscard]] std::unique_ptr<StreamListener> make_listener(Protocol listens);
   WaitingClient& add_client(UniqueFd client, Family family);
   void dial_again(UniqueFd socket, Family family, bool redialled);
   void hold_for_redial(WaitingClient& client, const Error& error);
@@ -134,18 +136,22 @@ class StreamPort final : public ForwardPort {
   void dial_waiting();
   void dial_suspected();
   void reset_loop();
+  void discard(WaitingClient& client);
   void remove_client(WaitingClient& client);
   void remove_all_clients();
-  void remove_relay(Relay& relay);
+  void remove_connection(RelayedConnection& connection);
+  [[nodiscard]] std::shared_ptr<Carrier> carrier() const;
   void update_connections();
   void finish_drain();
 
-  HostListener listener_;
+  const Protocol listens_;
+  std::unique_ptr<StreamListener> listener_;
   LoopGuard guard_;
   bool guard_may_hold_ = false;  ///< clients may be held by the guard
   SlotVector<WaitingClient> waiting_;
+  std::shared_ptr<Carrier> local_carrier_;
   RelayGroup relay_group_;
-  SlotVector<Relay> relays_;
+  SlotVector<RelayedConnection> connections_;
   Timer dial_waiting_;  ///< armed while serving and a client is neither held nor dialled for
   Timer drain_over_;
 };

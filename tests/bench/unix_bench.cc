@@ -39,7 +39,7 @@ class UnixRelay final : private IoHandler {
       UniqueFd target = make_socket(to_, SOCK_NONBLOCK);
       const SockAddr at = to_.sockaddr();
       if (::connect(target.get(), at.get(), at.length) != 0) continue;
-      Relay& relay = relays_.add(
+      RelayedConnection& relay = relays_.add(
           std::make_unique<Relay>(context_, group_, std::move(client), std::move(target)));
       if (!relay.start()) group_.on_over(relay);
     }
@@ -49,8 +49,8 @@ class UnixRelay final : private IoHandler {
   EventLoop loop_{clock_};
   RelayContext context_{loop_};
   Counters counters_;
-  RelayGroup group_{counters_, [this](Relay& relay) { loop_.retire(relays_.remove(relay)); }};
-  SlotVector<Relay> relays_;
+  RelayGroup group_{counters_, [this](RelayedConnection& relay) { loop_.retire(relays_.remove(relay)); }};
+  SlotVector<RelayedConnection> relays_;
   UniqueFd listener_;
   IoSource source_{loop_, listener_.get(), *this};
   Place to_;

@@ -25,7 +25,7 @@ using namespace testing_support;
 struct RelayRecordTest : testing::TestWithParam<Kinds> {
   /// Replaces the relay by one that is created from its record, with another RelayContext.
   void hand_over() {
-    RelayRecord record = rig.relay->save();
+    RelayRecord record = *rig.relay->save();
     rig.relay.reset();
     held = record.client.pump.bytes.size();
     successor.emplace(rig.loop);
@@ -107,7 +107,7 @@ TEST_P(RelayRecordTest, KeepsAHalfClosedConnection) {
 }
 
 TEST_P(RelayRecordTest, RelaysAnEndOfStreamThatArrivedBetweenSaveAndRestore) {
-  RelayRecord record = rig.relay->save();
+  RelayRecord record = *rig.relay->save();
   rig.relay.reset();
   write_all(rig.target, "last words");
   rig.target.reset();
@@ -119,7 +119,7 @@ TEST_P(RelayRecordTest, RelaysAnEndOfStreamThatArrivedBetweenSaveAndRestore) {
 }
 
 TEST_P(RelayRecordTest, ResetsBothSidesWhenTheRecordIsDestroyed) {
-  { const RelayRecord record = rig.relay->save(); }
+  { const RelayRecord record = *rig.relay->save(); }
   rig.relay.reset();
   const bool unix = GetParam().first == StreamKind::Unix;  // cannot be reset
   EXPECT_EQ(rig.receive_to_end(rig.client).ending, unix ? Ending::Fin : Ending::Reset);
@@ -134,7 +134,7 @@ TEST(RelayRecord, KeepsAPendingResetAcrossARestore) {
   reset(rig.client);
   rig.settle();
   ASSERT_NE(rig.relay, nullptr);
-  RelayRecord record = rig.relay->save();
+  RelayRecord record = *rig.relay->save();
   rig.relay = std::make_unique<Relay>(rig.context, rig.group, std::move(record));
   ASSERT_TRUE(rig.relay->resume());
   const Received got = rig.receive_to_end(rig.target);
@@ -161,7 +161,7 @@ TEST_P(RelayRecordTest, LosesNoByteAcrossManyRestores) {
     }
     ASSERT_TRUE(rig.loop.turn(round % 8 == 0 ? 1ms : 0ms));
     if (random() % 5 != 0) continue;
-    RelayRecord record = rig.relay->save();
+    RelayRecord record = *rig.relay->save();
     rig.relay.reset();
     auto& next = contexts[static_cast<std::size_t>(round) % 2];
     next.reset();

@@ -47,7 +47,7 @@ TEST(ForwardPortLimitTest, DoublesTheAcceptLimitInSuccessiveTurns) {
 TEST(ForwardPortLimitTest, AcceptsALimitedNumberInOneTurn) {
   ForwardRig rig;
   rig.start();
-  constexpr std::uint64_t kMost = HostListener::kAcceptsPerTurn;
+  constexpr std::uint64_t kMost = TcpListener::kAcceptsPerTurn;
   std::vector<UniqueFd> clients;
   while (clients.size() < 2 * kMost) clients.push_back(connect_to_port(kBoth[0]));
   ASSERT_TRUE(rig.loop.turn(20ms));

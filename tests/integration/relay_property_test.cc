@@ -251,7 +251,7 @@ class Connection final {
   Place& tape_offset_;
   std::array<FarEnd, 2> ends_;
   std::array<bool, 2> reads_{true, true};
-  RelayGroup group_{tape_offset_.counters, [this](Relay& over) {
+  RelayGroup group_{tape_offset_.counters, [this](RelayedConnection& over) {
                       EXPECT_EQ(&over, relay_.get());
                       tape_offset_.loop.retire(std::move(relay_));
                     }};

@@ -94,7 +94,7 @@ struct RelayRig {
   EventLoop loop{clock};
   RelayContext context{loop};
   Counters counters;
-  RelayGroup group{counters, [this](Relay& over) {
+  RelayGroup group{counters, [this](RelayedConnection& over) {
                      EXPECT_EQ(&over, relay.get()) << "called twice";
                      loop.retire(std::move(relay));
                    }};

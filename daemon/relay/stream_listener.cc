@@ -1,11 +1,12 @@
 
-#include "relay/host_listener.h"
+#include "relay/stream_listener.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 
 namespace portfwd {
 
@@ -93,89 +94,87 @@ bool is_shortage(int error) {
 
 }  // namespace
 
-HostListener::HostListener(RelayContext& context, AcceptGate& gate, OnClient on_client)
+StreamListener::StreamListener(RelayContext& context, AcceptGate& gate, OnClient on_client)
     : context_(context),
       gate_(gate),
       member_(gate, [this] { update_interest(); }),
       on_client_(std::move(on_client)) {}
 
-std::expected<void, BindFailure> HostListener::bind(std::span<const Address> addresses) {
-  auto bound = bind_together(Protocol::Tcp, addresses);
-  if (!bound) return std::unexpected(bound.error());
-  return adopt(std::move(*bound));
-}
-
-std::expected<void, BindFailure> HostListener::adopt(std::vector<BoundSocket> sockets) {
+std::expected<void, BindFailure> StreamListener::adopt(std::vector<BoundSocket> sockets) {
   assert(sockets_.empty() && !sockets.empty());
   for (BoundSocket& bound : sockets) {
-    const int fd = bound.socket.get();
-    context_.tune(fd);
-    if (const int error = start_listening(fd); error != 0) {
-      const BindFailure failure{Protocol::Tcp, bound.address, {error, "listen"}};
+    Socket& socket = sockets_.emplace_back(*this, std::move(bound));
+    addresses_.push_back(socket.address);
+    if (const int error = prepare(socket); error != 0) {
+      const BindFailure failure{Protocol::Tcp, socket.address, {error, "listen"}};
       close();
       return std::unexpected(failure);
     }
-    sockets_.emplace_back(*this, std::move(bound.socket), bound.address.ip());
-    addresses_.push_back(bound.address);
   }
   return {};
 }
 
-std::expected<void, BindFailure> HostListener::accept() {
+std::expected<void, BindFailure> StreamListener::accept() {
   if (accepting_) return {};
   assert(!sockets_.empty());
   for (Socket& socket : sockets_) {
-    if (const int error = start_listening(socket.fd.get()); error != 0) {
-      const BindFailure failure{Protocol::Tcp, socket.endpoint, {error, "listen"}};
+    if (const int error = start(socket); error != 0) {
+      const BindFailure failure{Protocol::Tcp, socket.address, {error, "listen"}};
       refuse();
       return std::unexpected(failure);
     }
-    socket.inherited = false;
   }
   accepting_ = true;
   update_interest();
   return {};
 }
 
-void HostListener::refuse() {
+void StreamListener::refuse() {
   accepting_ = false;
   update_interest();
-  for (Socket& socket : sockets_) stop_listening(socket.fd.get());
+  for (Socket& socket : sockets_) {
+    stop(socket);
+    socket.refuses = true;
+  }
 }
 
-void HostListener::close() {
+void StreamListener::close() {
   accepting_ = false;
+  for (Socket& socket : sockets_) {
+    socket.source.disarm();
+    if (socket.fd.valid()) close_socket(socket);
+  }
   sockets_.clear();
   addresses_.clear();
 }
 
-std::vector<BoundSocket> HostListener::save() {
+std::vector<BoundSocket> StreamListener::save() {
   std::vector<BoundSocket> saved;
   for (Socket& socket : sockets_) {
     socket.source.disarm();
-    saved.push_back({addresses_[saved.size()], std::move(socket.fd)});
+    saved.push_back({std::move(socket.address), std::move(socket.fd), std::move(socket.binding)});
   }
   close();
   return saved;
 }
 
-void HostListener::restore(std::vector<BoundSocket> sockets) {
+void StreamListener::restore(std::vector<BoundSocket> sockets) {
   assert(sockets_.empty());
   for (BoundSocket& bound : sockets) {
-    sockets_.emplace_back(*this, std::move(bound.socket), bound.address.ip());
     addresses_.push_back(bound.address);
+    sockets_.emplace_back(*this, std::move(bound));
   }
 }
 
-void HostListener::set_connections(std::size_t count, std::size_t most) {
+void StreamListener::set_connections(std::size_t count, std::size_t most) {
   member_.set_connections(count);
   paused_ = most != 0 && count >= most;
   update_interest();
 }
 
-void HostListener::update_interest() {
+void StreamListener::update_interest() {
   const std::uint32_t events = accepting_ && !paused_ && member_.admitted() ? EPOLLIN : 0U;
-  for (Socket& socket : sockets_) (void)socket.source.watch(events);
+  for (Socket& socket : sockets_) (void)socket.source.watch(socket.refuses ? 0U : events);
 }
 
 /// The number of clients to accept in this turn. An event means that the queue is not empty, not
@@ -184,7 +183,7 @@ void HostListener::update_interest() {
 /// previous one. A saturated loop may not report the listener in successive turns, so the limit
 /// does not apply there. Nor does it apply in states that end only when the queue is known to be
 /// empty.
-int HostListener::accept_limit(Socket& socket) const {
+int StreamListener::accept_limit(Socket& socket) const {
   const EventLoop& loop = context_.loop();
   const bool in_succession = socket.turn + 1 == loop.turns();
   socket.turn = loop.turns();
@@ -195,7 +194,7 @@ int HostListener::accept_limit(Socket& socket) const {
 
 /// Errors other than those of a shortage concern only the connection that was next in the queue.
 /// Source: accept(2), "Error handling".
-void HostListener::on_io(IoSource& source, std::uint32_t) {
+void StreamListener::on_io(IoSource& source, std::uint32_t) {
   const auto socket = std::ranges::find(sockets_, &source, [](Socket& s) { return &s.source; });
   assert(socket != sockets_.end() && accepting_);
   const int most = accept_limit(*socket);
@@ -205,9 +204,8 @@ void HostListener::on_io(IoSource& source, std::uint32_t) {
     UniqueFd client(::accept4(source.fd(), from.get(), &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client.valid()) {
       const int number = client.get();
-      if (!socket->inherited) set_reuse(number, true);
-      const Endpoint peer = from_sockaddr(from).value_or(Endpoint{});
-      on_client_({std::move(client), peer, socket->endpoint});
+      if (!socket->inherited) complete(number);
+      on_client_({std::move(client), address_from(from).value_or(UnixPath{}), socket->address});
       member_.accepted(number);
     } else if (errno == EAGAIN) {
       socket->inherited = true;
@@ -216,6 +214,66 @@ void HostListener::on_io(IoSource& source, std::uint32_t) {
       return gate_.close({errno, "accept"});
     }
   }
+}
+
+// ---- TCP ---------------------------------------------------------------------------------------
+
+/// Listens at once, see the three rules in the header.
+int TcpListener::prepare(Socket& socket) {
+  context_.tune(socket.fd.get());
+  return start_listening(socket.fd.get());
+}
+
+int TcpListener::start(Socket& socket) {
+  const int error = start_listening(socket.fd.get());
+  if (error == 0) socket.refuses = socket.inherited = false;
+  return error;
+}
+
+void TcpListener::stop(Socket& socket) {
+  stop_listening(socket.fd.get());
+}
+
+void TcpListener::complete(int accepted) {
+  set_reuse(accepted, true);
+}
+
+// ---- Unix --------------------------------------------------------------------------------------
+
+int UnixListener::prepare(Socket& socket) {
+  assert(socket.binding != nullptr);
+  socket.inherited = true;
+  return 0;
+}
+
+int UnixListener::start(Socket& socket) {
+  if (!socket.refuses) return ::listen(socket.fd.get(), SOMAXCONN) == 0 ? 0 : errno;
+  socket.binding->renew([this, &socket](Result<UniqueFd> renewed) {
+    if (renewed) return replace(socket, std::move(*renewed));
+    on_lost_({Protocol::Unix, socket.address, renewed.error()});
+  });
+  return 0;
+}
+
+void UnixListener::replace(Socket& old, UniqueFd renewed) {
+  BoundSocket bound{std::move(old.address), std::move(renewed), std::move(old.binding)};
+  close_socket(old);
+  sockets_.remove_if([&old](const Socket& socket) { return &socket == &old; });
+  Socket& socket = sockets_.emplace_back(*this, std::move(bound));
+  (void)prepare(socket);
+  if (!accepting()) return;
+  if (::listen(socket.fd.get(), SOMAXCONN) != 0) {
+    return on_lost_({Protocol::Unix, socket.address, {errno, "listen"}});
+  }
+  update_interest();
+}
+
+void UnixListener::stop(Socket& socket) {
+  ::shutdown(socket.fd.get(), SHUT_RDWR);
+}
+
+void UnixListener::close_socket(Socket& socket) {
+  discard_(std::move(socket.fd));
 }
 
 }  // namespace portfwd
