@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <map>
 
 #include "discover/names.h"
-#include "kernel/netns.h"
 
 namespace portfwd {
 
@@ -482,89 +482,6 @@ std::string published_at(const Container& container, const Listener& listener) {
   if (container.engine == "rootlesskit") return fmt::format("port {}", target.port_number());
   if (inside->is_loopback()) return {};
   return published_at(container.published, target);
-}
-
-namespace {
-
-/// Whether the processes of `container` are in the cgroup of `outer`, or below it.
-bool in_cgroup_of(const Container& container, const Container& outer) {
-  if (container.cgroup_id != 0 && container.cgroup_id == outer.cgroup_id) return true;
-  if (outer.cgroup.empty()) return false;
-  return container.cgroup == outer.cgroup || container.cgroup.starts_with(outer.cgroup + "/");
-}
-
-std::string group_of_engine(const Container& container) {
-  return fmt::format("engine {}", container.engine_id);
-}
-
-}  // namespace
-
-std::string group_of(const Container& container, std::span<const Container* const> engines) {
-  if (!container.engine_id.empty()) return group_of_engine(container);
-  const auto outer = std::ranges::find_if(
-      engines, [&](const Container* other) { return in_cgroup_of(container, *other); });
-  if (outer != engines.end()) return group_of_engine(**outer);
-  const auto gate = container.netns_fd.valid() ? entry_userns_of(container.netns_fd.get())
-                                               : Result<EntryUserns>(fail("no namespace", ENOENT));
-  if (gate && gate->userns.valid()) return fmt::format("user namespace {}", gate->inode);
-  return fmt::format("container {}", container.id);
-}
-
-ForwardGroups::Group& ForwardGroups::group_of_member(const std::string& container_id) {
-  const auto key = keys_.find(container_id);
-  assert(key != keys_.end());
-  return groups_.at(key->second);
-}
-
-void ForwardGroups::join(const Container& container, std::span<const Container* const> engines,
-                         std::size_t automatic) {
-  std::string key = group_of(container, engines);
-  if (const auto known = keys_.find(container.id); known != keys_.end()) {
-    if (known->second == key) return;
-    take_out(container.id, automatic);
-  }
-  Group& group = groups_[key];
-  group.members.insert(container.id);
-  group.automatic += automatic;
-  keys_[container.id] = std::move(key);
-}
-
-void ForwardGroups::leave(const std::string& container_id) {
-  take_out(container_id, 0);
-  keys_.erase(container_id);
-}
-
-void ForwardGroups::take_out(const std::string& container_id, std::size_t automatic) {
-  Group& group = group_of_member(container_id);
-  assert(group.automatic >= automatic);
-  group.automatic -= automatic;
-  group.members.erase(container_id);
-  group.over.erase(container_id);
-  if (group.members.empty()) groups_.erase(keys_.at(container_id));
-}
-
-std::vector<std::string> ForwardGroups::count(const std::string& container_id, int change) {
-  Group& group = group_of_member(container_id);
-  assert(change > 0 || group.automatic > 0);
-  group.automatic += static_cast<std::size_t>(change);
-  if (change > 0) return {};
-  return {group.over.begin(), group.over.end()};
-}
-
-std::size_t ForwardGroups::automatic(const std::string& container_id) const {
-  const auto key = keys_.find(container_id);
-  return key == keys_.end() ? 0 : groups_.at(key->second).automatic;
-}
-
-bool ForwardGroups::set_over(const std::string& container_id, bool over) {
-  Group& group = group_of_member(container_id);
-  if (!over) {
-    group.over.erase(container_id);
-    return false;
-  }
-  const bool newly_over = group.over.empty();
-  group.over.insert(container_id);
-  return newly_over;
 }
 
 }  // namespace portfwd

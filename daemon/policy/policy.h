@@ -4,10 +4,7 @@
 // [ports]. Functions of settings, container and listener; nothing else decides.
 #pragma once
 
-#include <map>
 #include <optional>
-#include <set>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -96,49 +93,5 @@ struct PolicyContext {
 /// published. The listeners in rootlesskit's own namespace are the engine's port forwarders;
 /// rootlesskit listens on the host at the same port for each.
 [[nodiscard]] std::string published_at(const Container& container, const Listener& listener);
-
-// Groups of containers that share one `max_forwards` for their detected forwards: a container
-// of an engine with the sandboxes inside it, or all network namespaces below one user namespace,
-// since a process that can make one there can make any number. Owned by the ForwardTable.
-//
-// A group is within the limit, or over the limit while one of its containers lacks a forward
-// because of it. Observers are notified once each time that a group becomes over the limit.
-class ForwardGroups {
- public:
-  /// Adds a container to its group_of(), or moves it there. @param engines all containers of
-  /// engines
-  /// @param automatic the number of its detected forwards
-  void join(const Container& container, std::span<const Container* const> engines,
-            std::size_t automatic);
-  /// Removes a container, which must have no detected forwards; the last one removes the group.
-  void leave(const std::string& container_id);
-  /// Counts a detected forward that was created (1) or ended (-1). @return the containers that lack
-  /// one and can have it now
-  std::vector<std::string> count(const std::string& container_id, int change);
-  /// The number of detected forwards of the container's group; 0 before join().
-  [[nodiscard]] std::size_t automatic(const std::string& container_id) const;
-  /// Notes whether the container lacks a forward because of the limit. @return whether the group
-  /// has just become over the limit
-  bool set_over(const std::string& container_id, bool over);
-
- private:
-  struct Group {
-    std::set<std::string> members;  ///< ids of containers
-    std::set<std::string> over;     ///< those that lack a forward because of the limit
-    std::size_t automatic = 0;      ///< detected forwards of all members
-  };
-  [[nodiscard]] Group& group_of_member(const std::string& container_id);
-  void take_out(const std::string& container_id, std::size_t automatic);
-
-  std::map<std::string, Group> groups_;
-  std::map<std::string, std::string> keys_;  ///< of the group, by container id
-};
-
-/// The key of the container's group: the container of an engine that it is, or that has it in its
-/// cgroup; else the direct child of our user namespace that owns its network namespace, or contains
-/// the owner; else the container alone. A process inside cannot change any of these.
-/// @param engines all containers of engines
-[[nodiscard]] std::string group_of(const Container& container,
-                                   std::span<const Container* const> engines);
 
 }  // namespace portfwd
