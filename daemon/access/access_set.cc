@@ -112,6 +112,7 @@ void AccessSet::add_facts(Facts& facts) const {
   };
   facts["sock_diag"] = answers(Protocol::Tcp);
   facts["udp_diag"] = answers(Protocol::Udp);
+  facts["unix_diag"] = answers(Protocol::Unix);
   facts["poll_cost_usec"] = usec(pace_.mean_cost());
   facts["poll_cpu_usec"] = usec(pace_.total_cost());
   facts["brokers"] = static_cast<std::int64_t>(parts_.brokers.pids().size());

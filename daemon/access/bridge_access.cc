@@ -28,7 +28,9 @@ bool reachable_from_outside(const Listener& listener, const std::vector<IpAddres
 }
 
 std::string unreachable_reason(const Listener& listener) {
-  if (listener.protocol == Protocol::Unix) return "cannot dial a Unix socket from outside";
+  if (listener.protocol == Protocol::Unix) {
+    return "cannot dial an abstract name from outside its network";
+  }
   if (listener.protocol == Protocol::Udp) {
     return "cannot verify from outside that the container receives UDP";
   }
@@ -53,8 +55,7 @@ void BridgeView::mark_unreachable(std::vector<Listener>& listeners,
   bool lacks_address = false;
   std::string remedy;
   for (Listener& listener : listeners) {
-    assert(listener.unreachable.empty());
-    if (reachable_from_outside(listener, addresses)) continue;
+    if (!listener.unreachable.empty() || reachable_from_outside(listener, addresses)) continue;
     if (remedy.empty()) remedy = hint_();
     const bool tcp = listener.protocol == Protocol::Tcp;
     lacks_address |= tcp && !listener.local.ip().address.is_loopback();

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "access/netns_access.h"
@@ -15,6 +16,11 @@ namespace portfwd {
 
 /// Address of Docker's DNS resolver inside a container. It is not a server of the container.
 inline constexpr IpAddress kEngineResolver = IpAddress::v4(127, 0, 0, 11);
+
+/// Why the files of a container of root cannot be opened, with the remedy.
+inline constexpr std::string_view kNoFiles =
+    "its file cannot be opened: at most the network of the container can be entered; run the "
+    "container rootless";
 
 /// The part of a namespace that can be read and dialled without entering it. A member of a
 /// BridgeAccess, and of a HelperAccess, which uses it until its helper has started.
@@ -31,7 +37,7 @@ class BridgeView {
 
   [[nodiscard]] BridgeDialer& dialer() { return dialer_; }
   [[nodiscard]] Result<ProcNetSockets> table() const { return dialer_.table(); }
-  /// Sets `unreachable` of each listener that cannot be dialled from outside.
+  /// Sets `unreachable` of each listener that cannot be dialled from outside, unless it is set.
   /// @param trouble another failure to mention, as the beginning of a sentence, or ""
   void mark_unreachable(std::vector<Listener>& listeners, const std::string& failure_text = "");
   /// Why no socket can be made inside, with the remedy.
@@ -61,6 +67,7 @@ class BridgeAccess final : public NetnsAccess {
     (void)watch().use_procfs(view_.table());  // the watch requests again after a failure
   }
   void prepare_dialing(std::vector<Listener>& listeners) override {
+    mark_paths(listeners, kNoFiles);
     view_.mark_unreachable(listeners);
   }
 

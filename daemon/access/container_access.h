@@ -13,7 +13,7 @@
 //
 //   state         kind    listeners  can be dialled                   listen_inside
 //   watched       broker  all        every listener                   yes
-//   watched       helper  all        every listener                   yes
+//   watched       helper  all        ports and abstract names         yes
 //   watched       bridge  all        TCP at the container's addresses only once a helper is started
 //   inaccessible  none    none       none; dialer() must not be used  no
 //   ignored       none    none       none; dialer() must not be used  no; its ports are the host's

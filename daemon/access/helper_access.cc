@@ -355,6 +355,14 @@ bool needs_helper(const Listener& listener) {
   return !listener.unreachable.empty() && inside != nullptr && *inside != kEngineResolver;
 }
 
+/// A helper can dial abstract names. One is started when something is to be dialled, not because a
+/// name exists: most are never dialled.
+void clear_abstract_names(std::vector<Listener>& listeners) {
+  for (Listener& listener : listeners) {
+    if (std::holds_alternative<AbstractName>(listener.local)) listener.unreachable.clear();
+  }
+}
+
 }  // namespace
 
 HelperAccess::HelperAccess(const Parts& parts, RelayContext& relay, Entry entry)
@@ -387,8 +395,10 @@ void HelperAccess::on_source_needed() {
 }
 
 void HelperAccess::prepare_dialing(std::vector<Listener>& listeners) {
+  mark_paths(listeners, kNoFiles);
   if (entered_) return sockets_->prepare(listeners);
   view_.mark_unreachable(listeners, failure_text_);
+  if (failure_text_.empty()) clear_abstract_names(listeners);
   if (std::ranges::any_of(listeners, needs_helper)) start_helper();
 }
 

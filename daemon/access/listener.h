@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "config/settings.h"
+#include "kernel/sock_diag.h"
 #include "net/address.h"
 #include "net/target.h"
 
@@ -24,7 +25,7 @@ struct Listener {
   Address local;                ///< address that it is bound to inside
   bool v6only = false;          ///< an IPv6 wildcard that does not accept IPv4 clients
   std::uint64_t cookie = 0;     ///< identifies the socket for its lifetime; 0 when unknown
-  std::uint32_t uid = 0;        ///< owner, as seen inside the container
+  std::uint32_t uid = 0;        ///< owner, as seen inside the container; or kUnknownUid
   std::uint32_t inode = 0;      ///< of the socket, as shown in /proc/PID/fd
   std::uint64_t cgroup_id = 0;  ///< inode of the cgroup that made it; 0 when unknown
   SharedText process;           ///< name of the program (comm); empty when unknown

@@ -33,6 +33,26 @@ std::string reason_for(const std::vector<Listener>& listeners) {
 
 }  // namespace
 
+namespace {
+
+/// Why no process can dial a listener by its name; "" if one can.
+struct NameTrouble {
+  std::string operator()(const UnixPath& at) const {
+    if (!at.path.starts_with('/')) {
+      return "its path is relative to the folder that its program was in; let the server bind an "
+             "absolute path";
+    }
+    if (at.path.size() <= kLongestUnixName) return "";
+    return fmt::format(
+        "its path is too long for clients; let the server bind one of at most {} "
+        "bytes",
+        kLongestUnixName);
+  }
+  std::string operator()(const auto&) const { return ""; }
+};
+
+}  // namespace
+
 NetnsAccess::NetnsAccess(const Parts& parts, pid_t pid, std::uint64_t netns)
     : observer_(parts.observer),
       modules_(parts.watching.modules),
@@ -68,9 +88,17 @@ bool NetnsAccess::all_reported() const {
 void NetnsAccess::update_listeners() {
   std::vector<Listener> now = names_.name(watch_.listeners());
   assert(std::ranges::is_sorted(now));
+  for (Listener& listener : now) listener.unreachable = std::visit(NameTrouble(), listener.local);
   prepare_dialing(now);
   listeners_ = std::move(now);
   distribute_listeners();
+}
+
+void NetnsAccess::mark_paths(std::vector<Listener>& listeners, std::string_view why) {
+  for (Listener& listener : listeners) {
+    const bool path = std::holds_alternative<UnixPath>(listener.local);
+    if (path && listener.unreachable.empty()) listener.unreachable = why;
+  }
 }
 
 void NetnsAccess::distribute_listeners() {
@@ -266,6 +294,7 @@ std::unique_ptr<InsidePort> NetnsSockets::listen_inside(Port port, OnInsidePort 
 BrokerAccess::BrokerAccess(const Parts& parts, RelayContext& relay, Entry entry)
     : NetnsAccess(parts, entry.pid, entry.netns),
       name_(std::move(entry.name)),
+      has_files_(entry.pid != 0),
       sockets_(relay, std::move(entry.broker), std::move(entry.netns_fd), watch()) {}
 
 void BrokerAccess::on_source_needed() {
@@ -274,6 +303,15 @@ void BrokerAccess::on_source_needed() {
     return;
   }
   request_diag();
+}
+
+void BrokerAccess::prepare_dialing(std::vector<Listener>& listeners) {
+  if (!has_files_) {
+    mark_paths(listeners,
+               "no process of the container is known, through which its files could be "
+               "opened; attach it by the pid of one");
+  }
+  sockets_.prepare(listeners);
 }
 
 void BrokerAccess::request_diag() {

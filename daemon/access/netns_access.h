@@ -4,9 +4,11 @@
 // namespace, so it is destroyed with its last member.
 //
 // Each listener belongs to the member whose cgroup, or a cgroup below it, made its socket; if there
-// is none, to the first member. A server may listen before discovery has found its container. So in
-// a namespace of an engine's container, a listener made by an unknown cgroup is withheld for at
-// most kOwnerGracePeriod, once for each cgroup: its container may be found meanwhile.
+// is none, to the first member. The kernel does not show the cgroup of a Unix socket: that of the
+// program that has it open counts instead. A server may listen before discovery has found its
+// container. So in a namespace of an engine's container, a listener made by an unknown cgroup is
+// withheld for at most kOwnerGracePeriod, once for each cgroup: its container may be found
+// meanwhile.
 #pragma once
 
 #include <functional>
@@ -15,6 +17,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "access/container_access.h"
@@ -65,9 +68,11 @@ class NetnsAccess {
 
   /// Gives the watch a source; see PortWatch::Callbacks.
   virtual void on_source_needed() = 0;
-  /// Sets `unreachable` of listeners that cannot be dialled, and makes sockets ready for the
-  /// others.
+  /// Sets `unreachable` of listeners that cannot be dialled, unless it is set already, and makes
+  /// sockets ready for the others.
   virtual void prepare_dialing(std::vector<Listener>& listeners) = 0;
+  /// Sets `unreachable` of all Unix sockets with a path, unless it is set already.
+  static void mark_paths(std::vector<Listener>& listeners, std::string_view why);
   /// Must be called when the set of listeners that can be dialled may have changed.
   void update_listeners();
   [[nodiscard]] PortWatch& watch() { return watch_; }
@@ -202,11 +207,12 @@ class BrokerAccess final : public NetnsAccess {
 
  private:
   void on_source_needed() override;
-  void prepare_dialing(std::vector<Listener>& listeners) override { sockets_.prepare(listeners); }
+  void prepare_dialing(std::vector<Listener>& listeners) override;
   void request_diag();
   void on_failure(const Error& error);
 
   std::string name_;
+  bool has_files_;  ///< a process was known when it was opened, by which files can be reached
   bool failure_logged_ = false;  ///< since the last success
   NetnsSockets sockets_;
 };

@@ -122,6 +122,20 @@ Listener to_listener(Protocol protocol, const DiagSocket& socket) {
   return out;
 }
 
+Listener to_listener(const DiagUnixSocket& socket) {
+  Listener out;
+  out.protocol = Protocol::Unix;
+  out.local = socket.name;
+  out.cookie = socket.cookie;
+  out.uid = socket.uid;
+  out.inode = socket.inode;
+  out.type = socket.type;
+  out.backlog = socket.backlog;
+  out.device = socket.device;
+  out.file_inode = socket.file_inode;
+  return out;
+}
+
 std::vector<Port> ports_of(const std::vector<Listener>& listeners) {
   std::vector<Port> ports;
   for (const Listener& l : listeners) {
@@ -132,12 +146,25 @@ std::vector<Port> ports_of(const std::vector<Listener>& listeners) {
   return ports;
 }
 
+/// Whether a listener on a port was added. Both lists are ordered.
+bool has_new_port(const std::vector<Listener>& before, const std::vector<Listener>& now) {
+  return std::ranges::any_of(now, [&](const Listener& l) {
+    return l.ip_address() != nullptr && !std::ranges::binary_search(before, l);
+  });
+}
+
 template <class Socket>
 std::vector<std::uint64_t> cookies_of(const std::vector<Socket>& sockets) {
   std::vector<std::uint64_t> cookies;
   std::ranges::transform(sockets, std::back_inserter(cookies), &Socket::cookie);
   std::ranges::sort(cookies);
   return cookies;
+}
+
+std::optional<ProcNetUnix> open_unix_table(pid_t pid, std::uint64_t netns) {
+  if (pid == 0) return std::nullopt;
+  auto table = ProcNetUnix::open(pid, netns);
+  return table ? std::optional(std::move(*table)) : std::nullopt;
 }
 
 std::optional<Sockstat> open_counter(pid_t pid, std::uint64_t netns) {
@@ -159,21 +186,55 @@ bool ListenerFilter::accepts(const Listener& listener) const {
   return udp.covers(listener.local.ip().port) && !listener.local.ip().address.is_multicast();
 }
 
-Result<std::vector<Listener>> ListenerSource::read(const ListenerFilter& filter,
+ListenerSource::ListenerSource(const DiagModules& modules, pid_t pid, std::uint64_t netns)
+    : modules_(modules), pid_(pid), netns_(netns), unix_(open_unix_table(pid, netns)) {}
+
+Result<std::vector<Listener>> ListenerSource::read(ListenerKinds kinds,
+                                                   const ListenerFilter& filter,
                                                    const std::vector<Listener>& known) {
-  assert(exists());
+  assert(exists() && kinds.any());
   std::vector<Listener> out;
-  if (auto tcp = add_listeners(Protocol::Tcp, filter, out); !tcp) {
-    return std::unexpected(tcp.error());
+  std::ranges::copy_if(known, std::back_inserter(out),
+                       [&](const Listener& l) { return !kinds.include(l); });
+  if (kinds.ports) {
+    if (auto ports = add_ports(filter, known, out); !ports) return std::unexpected(ports.error());
   }
-  if (!filter.udp.wanted) return out;
-  if (auto udp = add_listeners(Protocol::Udp, filter, out); !udp) {
-    return std::unexpected(udp.error());
-  }
-  if (auto connected = add_connected(known, out); !connected) {
-    return std::unexpected(connected.error());
+  if (kinds.unix_sockets) {
+    if (auto added = add_unix_sockets(filter, out); !added) return std::unexpected(added.error());
   }
   return out;
+}
+
+Result<void> ListenerSource::add_ports(const ListenerFilter& filter,
+                                       const std::vector<Listener>& known,
+                                       std::vector<Listener>& out) {
+  auto done = add_listeners(Protocol::Tcp, filter, out);
+  if (done && filter.udp.wanted) done = add_listeners(Protocol::Udp, filter, out);
+  if (done && filter.udp.wanted) done = add_connected(known, out);
+  return done;
+}
+
+/// Reads from sock_diag, or from /proc where that is the source or unix_diag is missing.
+Result<void> ListenerSource::add_unix_sockets(const ListenerFilter& filter,
+                                              std::vector<Listener>& out) {
+  auto* const diag = std::get_if<SockDiag>(&tcp_);
+  const bool by_diag = diag != nullptr && modules_.of(Protocol::Unix);
+  if (!by_diag && !unix_) return {};  // nothing shows them
+  const auto found = by_diag ? diag->unix_listeners() : unix_->listeners();
+  if (!found) return std::unexpected(found.error());
+  for (const DiagUnixSocket& socket : *found) {
+    Listener listener = to_listener(socket);
+    if (filter.accepts(listener)) out.push_back(std::move(listener));
+  }
+  return {};
+}
+
+bool ListenerSource::has_unix_listener(const ListenerFilter& filter) const {
+  if (!unix_) return true;  // perhaps
+  const auto found = unix_->listeners();
+  return !found || std::ranges::any_of(*found, [&](const DiagUnixSocket& socket) {
+    return filter.accepts(to_listener(socket));
+  });
 }
 
 /// Reads from sock_diag, or from /proc where that is the source or the diag module of the protocol
@@ -254,7 +315,7 @@ void PortWatch::use_diag(UniqueFd dumps, UniqueFd events) {
     closes_.emplace(loop_, rate_limit_, std::move(events), [this] { on_closes(); });
     update_close_watch();
   }
-  stale_ = true;
+  stale_ = kAllListeners;
   slot_.request_full_poll();
 }
 
@@ -270,7 +331,7 @@ Result<void> PortWatch::use_procfs(Result<ProcNetSockets> table) {
   requested_ = renew_ = false;
   request_backoff_.reset();
   source_.use_procfs(std::move(*table));
-  stale_ = true;
+  stale_ = kAllListeners;
   slot_.request_full_poll();
   return {};
 }
@@ -306,16 +367,22 @@ Pollable::Depth PortWatch::poll(Depth depth) {
     closes_->resume();
     apply_closes();
   }
-  if (closes_ && closes_->refresh_membership()) stale_ = true;
-  if (!dump_backoff_.over(loop_.now()) || !needs_dump(depth)) return Depth::Quick;
+  if (closes_ && closes_->refresh_membership()) stale_.ports = true;
+  if (!dump_backoff_.over(loop_.now())) return Depth::Quick;
+  const ListenerKinds kinds = due(depth);
+  if (!kinds.any()) return Depth::Quick;
+  if (dormant() && !kinds.ports && !source_.has_unix_listener(filter_)) {
+    drop(kinds);
+    return Depth::Full;
+  }
   if (dormant() || renew_) request_source();
   if (dormant()) return Depth::Quick;
-  dump();
+  dump(kinds);
   return Depth::Full;
 }
 
 void PortWatch::poll_now() {
-  stale_ = true;
+  stale_ = kAllListeners;
   slot_.expect_reopen();
   if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
 }
@@ -325,55 +392,78 @@ void PortWatch::poll_on_evidence() {
   evidence_due_ = loop_.now() + kEvidenceGap;
   if (!source_.is_diag() || !dump_backoff_.over(loop_.now())) return;
   const Duration before = pace_.cpu_time();
-  dump();
+  dump(kAllListeners);
   slot_.charge(pace_.cpu_time() - before);
 }
 
-/// Whether to dump. A listener counts as a socket in use from listen() until it is closed or shut
-/// down. The counters are read before the dump, so a change during the dump is found by the next
-/// poll. If one socket has closed and another was opened since the last poll, the counters are the
-/// same; hence the occasional full polls.
-bool PortWatch::needs_dump(Depth depth) {
+/// What to dump. A listener on a port counts as a socket in use from listen() until it is closed or
+/// shut down. The counters are read before the dump, so a change during the dump is found by the
+/// next poll. If one socket has closed and another was opened since the last poll, the counters are
+/// the same; hence the occasional full polls.
+ListenerKinds PortWatch::due(Depth depth) {
   if (filter_.udp != wanted_udp_) {
     filter_.udp = wanted_udp_;
-    stale_ = true;
+    stale_.ports = true;
   }
-  if (!counter_) return true;
+  if (!counter_) return kAllListeners;
   const auto now = counter_->read(filter_.udp.wanted);
-  if (!now) return true;
-  const bool moved = *now != seen_;
-  seen_ = *now;
-  if (now->none()) {
-    initial_scan_done_ = true;
-    stale_ = false;
-    set_listeners({});
-    return false;
+  if (!now) return kAllListeners;
+  const SocketsInUse before = std::exchange(seen_, *now);
+  stale_.ports |= !now->same_ports(before);
+  if (now->others != before.others) {
+    stale_.unix_sockets = true;
+    unix_again_ = loop_.now() + kListenDelay;
+  } else if (loop_.now() >= unix_again_) {
+    stale_.unix_sockets = true;
+    unix_again_ = TimePoint::max();
   }
-  stale_ |= moved;
-  return stale_ || depth == Depth::Full;
+  drop({.ports = now->no_ports(), .unix_sockets = now->others == 0});
+  ListenerKinds kinds = stale_;
+  if (depth == Depth::Full) {
+    kinds.ports |= !now->no_ports();
+    const bool rested = renew_ || loop_.now() >= unix_dumped_ + kUnixPause;
+    kinds.unix_sockets |= now->others != 0 && rested;
+  }
+  return kinds;
 }
 
-void PortWatch::dump() {
+/// Notes that there are no listeners of these kinds.
+void PortWatch::drop(ListenerKinds kinds) {
+  if (!kinds.any()) return;
+  if (kinds.ports) stale_.ports = false;
+  if (kinds.unix_sockets) stale_.unix_sockets = false;
+  if (kinds.unix_sockets) unix_dumped_ = loop_.now();
+  initial_scan_done_ |= !stale_.any();
+  if (std::ranges::none_of(listeners_, [&](const Listener& l) { return kinds.include(l); })) return;
+  std::vector<Listener> others;
+  std::ranges::copy_if(listeners_, std::back_inserter(others),
+                       [&](const Listener& l) { return !kinds.include(l); });
+  set_listeners(std::move(others));
+}
+
+void PortWatch::dump(ListenerKinds kinds) {
   assert(!dormant());
   ++dumps_;
-  auto now = source_.read(filter_, listeners_);
-  if (!now) return dump_failed(now.error());
+  auto now = source_.read(kinds, filter_, listeners_);
+  if (!now) return dump_failed(kinds, now.error());
   dump_backoff_.reset();
-  stale_ = false;
+  if (kinds.ports) stale_.ports = false;
+  if (kinds.unix_sockets) stale_.unix_sockets = false;
+  if (kinds.unix_sockets) unix_dumped_ = loop_.now();
   initial_scan_done_ = true;
   std::ranges::sort(*now);
   now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may repeat some
-  if (!std::ranges::includes(listeners_, *now)) slot_.slow_down();
+  if (has_new_port(listeners_, *now)) slot_.slow_down();
   set_listeners(std::move(*now));
 }
 
 /// Keeps the listeners: a failed dump does not mean that they have closed.
-void PortWatch::dump_failed(const Error& error) {
+void PortWatch::dump_failed(ListenerKinds kinds, const Error& error) {
   if (!dump_backoff_.failing()) {
     log::debug("watch: cannot dump listeners of pid {}: {}; will retry", pid_, error.text());
   }
   dump_backoff_.fail(error, loop_.now());
-  stale_ = true;
+  stale_ |= kinds;
 }
 
 void PortWatch::update_close_watch() {
@@ -421,7 +511,7 @@ void PortWatch::apply_closes() {
   assert(closes_);
   DestroyEvents::Batch batch = closes_->read_events();
   if (batch.lost) {
-    stale_ = true;
+    stale_.ports = true;
     slot_.request_full_poll();
   }
   std::ranges::sort(batch.cookies);
@@ -431,7 +521,7 @@ void PortWatch::apply_closes() {
   if (std::ranges::none_of(listeners_, closed)) return;
   std::vector<Listener> left;
   std::ranges::remove_copy_if(listeners_, std::back_inserter(left), closed);
-  stale_ = true;  // a server that restarts leaves the counters unchanged
+  stale_.ports = true;  // a server that restarts leaves the counters unchanged
   slot_.expect_reopen();
   set_listeners(std::move(left));
 }

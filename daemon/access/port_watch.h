@@ -1,13 +1,18 @@
 // Current listeners of one network namespace. They are kept current by three means: a quick poll of
 // the namespace's socket counters as often as the Pace permits; a dump when the counters have
-// changed or enough time has passed; and close events of the kernel. Owned by the NetnsAccess. Its
-// open files pin the namespace. It knows neither brokers nor forwards.
+// changed or enough time has passed; and close events of the kernel, for ports only. Owned by the
+// NetnsAccess. Its open files pin the namespace. It knows neither brokers nor forwards.
 //
-// States. *Dormant*: only the counters are open, as most sandboxes never open a socket. When a
-// socket is in use, or at once where there are no counters, the watch requests a source from its
-// owner: once, and again after each diag_failed(), with growing pauses. *Reading sock_diag* or
-// *reading /proc*: it has a source; renew_source() requests another one, and the old one serves
-// meanwhile.
+// Ports and Unix sockets are dumped separately, each when its own counters have changed. The
+// counter of Unix sockets counts everything that is not in use as a port, and it changes when a
+// socket is made, which is before listen(2). Hence a change causes two dumps: at once, and again
+// kListenDelay later.
+//
+// States. *Dormant*: only the counters are open, as most sandboxes never listen. When a port is in
+// use, a Unix socket accepts connections, or at once where there are no counters, the watch
+// requests a source from its owner: once, and again after each diag_failed(), with growing pauses.
+// *Reading sock_diag* or *reading /proc*: it has a source; renew_source() requests another one, and
+// the old one serves meanwhile.
 #pragma once
 
 #include <sys/types.h>
@@ -105,26 +110,50 @@ struct ListenerFilter {
   [[nodiscard]] bool accepts(const Listener& listener) const;
 };
 
+/// The two kinds of listeners, which are dumped separately.
+struct ListenerKinds {
+  bool ports = false;
+  bool unix_sockets = false;
+
+  [[nodiscard]] bool any() const { return ports || unix_sockets; }
+  [[nodiscard]] bool include(const Listener& listener) const {
+    return listener.ip_address() != nullptr ? ports : unix_sockets;
+  }
+  ListenerKinds& operator|=(const ListenerKinds& other) {
+    ports |= other.ports;
+    unix_sockets |= other.unix_sockets;
+    return *this;
+  }
+};
+inline constexpr ListenerKinds kAllListeners{true, true};
+
 // Source of the listeners of one network namespace: none yet, sock_diag, or the files of /proc,
-// which are hundreds of times more expensive. Owned by the port watch.
+// which are hundreds of times more expensive for ports. Owned by the port watch.
 class ListenerSource {
  public:
   /// @param pid, netns see PortWatch
-  ListenerSource(const DiagModules& modules, pid_t pid, std::uint64_t netns)
-      : modules_(modules), pid_(pid), netns_(netns) {}
+  ListenerSource(const DiagModules& modules, pid_t pid, std::uint64_t netns);
 
   void use_diag(UniqueFd socket) { tcp_.emplace<SockDiag>(std::move(socket)); }
   void use_procfs(ProcNetSockets table) { tcp_ = std::move(table); }
   [[nodiscard]] bool exists() const { return !std::holds_alternative<std::monostate>(tcp_); }
   [[nodiscard]] bool is_diag() const { return std::holds_alternative<SockDiag>(tcp_); }
 
-  /// Reads the listeners; those of UDP if the filter wants them. Must be called only if exists().
-  /// @param known the result of the last read
-  /// @return unordered; a listener may occur twice
-  [[nodiscard]] Result<std::vector<Listener>> read(const ListenerFilter& filter,
+  /// Reads the listeners of these kinds; those of UDP if the filter wants them. Must be called only
+  /// if exists(). @param known the result of the last read
+  /// @return those of the other kinds as they are known; unordered; a listener may occur twice
+  [[nodiscard]] Result<std::vector<Listener>> read(ListenerKinds kinds,
+                                                   const ListenerFilter& filter,
                                                    const std::vector<Listener>& known);
+  /// Whether a Unix socket accepts connections, as far as /proc shows. Needs no source.
+  [[nodiscard]] bool has_unix_listener(const ListenerFilter& filter) const;
 
  private:
+  [[nodiscard]] Result<void> add_ports(const ListenerFilter& filter,
+                                       const std::vector<Listener>& known,
+                                       std::vector<Listener>& out);
+  [[nodiscard]] Result<void> add_unix_sockets(const ListenerFilter& filter,
+                                              std::vector<Listener>& out);
   [[nodiscard]] Result<std::vector<DiagSocket>> read_sockets(Protocol protocol);
   [[nodiscard]] Result<void> add_listeners(Protocol protocol, const ListenerFilter& filter,
                                            std::vector<Listener>& out);
@@ -136,6 +165,7 @@ class ListenerSource {
   const std::uint64_t netns_;
   std::variant<std::monostate, SockDiag, ProcNetSockets> tcp_;  ///< SockDiag: for UDP too
   std::optional<ProcNetSockets> udp_;                           ///< where tcp_ cannot read UDP
+  std::optional<ProcNetUnix> unix_;  ///< nothing where there is no process to open it by
 };
 
 // Pauses between attempts, growing while the attempts fail. Owned by the port watch.
@@ -208,6 +238,10 @@ class PortWatch final : private Pollable {
   /// often.
   void poll_now();
   static constexpr Duration kEvidenceGap = std::chrono::milliseconds(50);
+  /// Time in which a program that makes a Unix socket usually listens on it.
+  static constexpr Duration kListenDelay = std::chrono::milliseconds(10);
+  /// Least time between two dumps of Unix sockets without a cause.
+  static constexpr Duration kUnixPause = std::chrono::seconds(1);
 
   /// Excludes a socket of the daemon's own from the listeners, until stop_ignoring().
   /// @param inode of the socket, as in sock_diag and /proc
@@ -226,11 +260,12 @@ class PortWatch final : private Pollable {
   Depth poll(Depth depth) override;
   void on_closes();
   void apply_closes();
-  [[nodiscard]] bool needs_dump(Depth depth);
+  [[nodiscard]] ListenerKinds due(Depth depth);
+  void drop(ListenerKinds kinds);
   void request_source();
   void poll_on_evidence();
-  void dump();
-  void dump_failed(const Error& error);
+  void dump(ListenerKinds kinds);
+  void dump_failed(ListenerKinds kinds, const Error& error);
   void update_close_watch();
   void set_listeners(std::vector<Listener> now);
 
@@ -243,8 +278,11 @@ class PortWatch final : private Pollable {
   const std::uint64_t netns_;
 
   std::optional<Sockstat> counter_;
-  SocketsInUse seen_;       ///< as of the last poll that read the counters
-  bool stale_ = true;       ///< a dump is needed, whatever the counters show
+  SocketsInUse seen_;  ///< as of the last poll that read the counters
+  /// A dump of these is needed, whatever the counters show.
+  ListenerKinds stale_ = kAllListeners;
+  TimePoint unix_again_ = TimePoint::max();  ///< the second dump after a change
+  TimePoint unix_dumped_ = TimePoint::min();
   bool requested_ = false;  ///< a source; the owner has not answered yet
   bool renew_ = false;      ///< request another source
   Backoff request_backoff_;

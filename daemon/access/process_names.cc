@@ -91,7 +91,12 @@ class FoundProcessNames::Task : public std::enable_shared_from_this<Task> {
     call_ = owner_.parts_.facts.read(of, by, [this, pid, of, by, depth](const ProcessFacts& facts) {
       const ProcDir& proc = owner_.parts_.proc;
       ListeningProgram& program = programs_[pid];
-      if (of == pid) program = {pid, names::printable(proc.comm(pid)), facts.command};
+      if (of == pid) {
+        program = {.pid = pid,
+                   .name = names::printable(proc.comm(pid)),
+                   .command = facts.command,
+                   .cgroup_id = owner_.parts_.discovery.cgroup_of(pid)};
+      }
       program.opted_out = facts.opted_out;
       if (facts.environment_lost && depth < kAncestors) {
         const pid_t parent = proc.parent(of);
@@ -241,6 +246,7 @@ std::vector<Listener> ListenerNames::name(std::vector<Listener> now) {
     listener.process = known.program.name;
     listener.command = known.program.command;
     listener.opted_out = known.program.opted_out;
+    if (listener.cgroup_id == 0) listener.cgroup_id = known.program.cgroup_id;
     shown.push_back(std::move(listener));
   }
   std::erase_if(known_, [](const auto& each) { return !each.second.seen; });

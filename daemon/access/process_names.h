@@ -32,6 +32,7 @@ struct ListeningProgram {
   SharedText name;     ///< comm, printable
   SharedText command;  ///< as Listener::command
   bool opted_out = false;
+  std::uint64_t cgroup_id = 0;  ///< of the process; 0 when unknown
 };
 
 class ProcessNames {
@@ -114,7 +115,7 @@ class ListenerNames {
                 std::function<void()> on_change);
   ~ListenerNames();
 
-  /// Fills in the programs.
+  /// Fills in the programs, and the cgroup of a program where that of the socket is not known.
   /// @param now all listeners that exist
   /// @return the listeners that may be reported, in the same order
   [[nodiscard]] std::vector<Listener> name(std::vector<Listener> now);

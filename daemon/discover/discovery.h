@@ -258,6 +258,8 @@ class Discovery final {
   [[nodiscard]] std::vector<pid_t> processes_in(std::uint64_t netns) const {
     return table_.pids_in(netns);
   }
+  /// The id of the process's cgroup (see cgroup_id_of); 0 when unknown.
+  [[nodiscard]] std::uint64_t cgroup_of(pid_t pid) const { return identifier_.cgroup_of(pid); }
   [[nodiscard]] DiscoveryFigures figures() const;
   [[nodiscard]] OptOuts& opt_outs() { return facts_.opt_outs(); }
 

@@ -201,6 +201,11 @@ bool Identifier::is_foreign(pid_t pid) const {
 
 /// Set the cgroup's id and folder. A sandbox inside an engine's container is in the cgroup of that
 /// container, so the folder is not its own and is not set.
+std::uint64_t Identifier::cgroup_of(pid_t pid) const {
+  const auto path = procfs::parse_unified_cgroup(proc_.read(pid, "cgroup").value_or(""));
+  return path && !cgroup_root_.empty() ? cgroup_id_of(cgroup_root_ + *path) : 0;
+}
+
 void Identifier::add_cgroup(pid_t pid, Identity& identity) const {
   const auto path = procfs::parse_unified_cgroup(proc_.read(pid, "cgroup").value_or(""));
   if (!path || cgroup_root_.empty()) return;

@@ -62,6 +62,8 @@ class Identifier {
   [[nodiscard]] std::optional<std::string> engine_id_of(pid_t pid) const;
   /// The engine's id by the process's cgroup alone, "" if there is none. Reads one file.
   [[nodiscard]] std::string engine_id_by_cgroup(pid_t pid) const;
+  /// The id of the process's cgroup (see cgroup_id_of); 0 when unknown. Reads one file.
+  [[nodiscard]] std::uint64_t cgroup_of(pid_t pid) const;
 
   /// The pids for which identify() has returned an incomplete identity since the last call.
   [[nodiscard]] std::set<pid_t> take_incomplete() const { return std::exchange(incomplete_, {}); }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <linux/if_addr.h>
 #include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -41,12 +42,12 @@ Result<std::string_view> read(int fd, std::span<char> buffer) {
   return std::string_view(buffer.data(), filled);
 }
 
-Result<std::string> read_all(int fd) {
+Result<std::string> read_all(int fd, std::size_t most) {
   std::string text(16384, '\0');
   while (true) {
     const auto got = read(fd, text);
     if (!got) return std::unexpected(got.error());
-    if (got->size() < text.size()) {
+    if (got->size() < text.size() || text.size() >= most) {
       text.resize(got->size());
       return text;
     }
@@ -238,23 +239,90 @@ Result<bool> ProcNetSockets::has_remote_port(Port port) const {
 
 namespace {
 
+constexpr std::size_t kMostUnixText = std::size_t{4} << 20;
+constexpr std::uint32_t kAcceptsClients = 0x10000;  // __SO_ACCEPTCON of linux/net.h
+
+std::optional<SocketType> socket_type(std::string_view word) {
+  const auto type = proc_net::number<std::uint32_t>(word, 16);
+  if (type == std::uint32_t{SOCK_STREAM}) return SocketType::Stream;
+  if (type == std::uint32_t{SOCK_SEQPACKET}) return SocketType::Seqpacket;
+  return std::nullopt;
+}
+
+std::optional<Address> parse_unix_name(std::string_view name) {
+  if (name.starts_with('@')) {
+    name.remove_prefix(1);
+    if (name.empty() || name.size() > kLongestUnixName) return std::nullopt;
+    return AbstractName{std::string(name)};
+  }
+  if (name.empty() || name.size() > kLongestUnixName + 1) return std::nullopt;
+  return UnixPath{std::string(name)};
+}
+
+/// Columns: address references protocol flags type state inode name. One blank precedes the name,
+/// which may begin with blanks.
+std::optional<DiagUnixSocket> parse_unix_row(std::string_view line) {
+  std::array<std::string_view, 7> column;
+  for (std::string_view& word : column) word = proc_net::next_word(line);
+  const auto flags = proc_net::number<std::uint32_t>(column[3], 16);
+  const auto type = socket_type(column[4]);
+  const auto inode = proc_net::number<std::uint32_t>(column[6]);
+  if (!column[0].ends_with(':') || !flags || !type || !inode || *inode == 0) return std::nullopt;
+  if ((*flags & kAcceptsClients) == 0 || !line.starts_with(' ')) return std::nullopt;
+  auto name = parse_unix_name(line.substr(1));
+  if (!name) return std::nullopt;
+  DiagUnixSocket out;
+  out.name = std::move(*name);
+  out.type = *type;
+  out.uid = kUnknownUid;
+  out.inode = *inode;
+  return out;
+}
+
+}  // namespace
+
+std::vector<DiagUnixSocket> parse_unix_table(std::string_view text) {
+  std::vector<DiagUnixSocket> found;
+  while (!text.empty() && found.size() < kMostUnixListeners) {
+    if (auto row = parse_unix_row(proc_net::next_line(text))) found.push_back(std::move(*row));
+  }
+  return found;
+}
+
+Result<ProcNetUnix> ProcNetUnix::open(pid_t pid, std::uint64_t netns) {
+  auto file = proc_net::open(pid, "unix");
+  if (!file) return std::unexpected(file.error());
+  if (!proc_net::is_in(pid, netns)) return fail("/proc/PID/net/unix", ESRCH);
+  return ProcNetUnix(std::move(*file));
+}
+
+Result<std::vector<DiagUnixSocket>> ProcNetUnix::listeners() const {
+  const auto text = proc_net::read_all(file_.get(), kMostUnixText);
+  if (!text) return std::unexpected(text.error());
+  return parse_unix_table(*text);
+}
+
+namespace {
+
 constexpr std::size_t kEnough = 192;  // bytes: the lines that are read are among the first three
 
-/// Counts of the one address family of the file.
+/// Counts of one file. All sockets of the namespace are in that of IPv4.
 struct InUse {
   std::uint32_t tcp = 0;
   std::uint32_t udp = 0;
+  std::uint32_t all = 0;
 };
 
-Result<InUse> in_use(const UniqueFd& fd, std::string_view tcp, std::string_view udp) {
+Result<InUse> in_use(const UniqueFd& fd, bool v6) {
   std::array<char, kEnough> buffer;
   const ssize_t n = ::pread(fd.get(), buffer.data(), buffer.size(), 0);
   if (n < 0) return fail("pread(sockstat)");
   const std::string_view text(buffer.data(), static_cast<std::size_t>(n));
-  const auto streams = parse_in_use(text, tcp);
-  const auto datagrams = udp.empty() ? std::optional(0U) : parse_in_use(text, udp);
-  if (!streams || !datagrams) return fail("sockstat", EBADMSG);
-  return InUse{*streams, *datagrams};
+  const auto streams = parse_in_use(text, v6 ? "TCP6" : "TCP");
+  const auto datagrams = parse_in_use(text, v6 ? "UDP6" : "UDP");
+  const auto all = v6 ? std::optional(0U) : parse_in_use(text, "sockets");
+  if (!streams || !datagrams || !all) return fail("sockstat", EBADMSG);
+  return InUse{*streams, *datagrams, *all};
 }
 
 }  // namespace
@@ -266,7 +334,9 @@ std::optional<std::uint32_t> parse_in_use(std::string_view text, std::string_vie
     std::string_view name = proc_net::next_word(line);
     if (!whole || !name.ends_with(':')) continue;
     name.remove_suffix(1);
-    if (name != label || proc_net::next_word(line) != "inuse") continue;
+    if (name != label) continue;
+    const std::string_view counted = proc_net::next_word(line);
+    if (counted != "inuse" && counted != "used") continue;
     return proc_net::number<std::uint32_t>(proc_net::next_word(line));
   }
   return std::nullopt;
@@ -282,12 +352,14 @@ Result<Sockstat> Sockstat::open(pid_t pid, std::uint64_t netns) {
 }
 
 Result<SocketsInUse> Sockstat::read(bool udp) const {
-  const auto v4 = in_use(v4_, "TCP", udp ? "UDP" : "");
+  const auto v4 = in_use(v4_, false);
   if (!v4) return std::unexpected(v4.error());
-  if (!v6_.valid()) return SocketsInUse{v4->tcp, 0, v4->udp, 0};
-  const auto v6 = in_use(v6_, "TCP6", udp ? "UDP6" : "");
+  const auto v6 = v6_.valid() ? in_use(v6_, true) : InUse{};
   if (!v6) return std::unexpected(v6.error());
-  return SocketsInUse{v4->tcp, v6->tcp, v4->udp, v6->udp};
+  const std::uint64_t ports = std::uint64_t{v4->tcp} + v4->udp + v6->tcp + v6->udp;
+  const std::uint64_t all = std::max<std::uint64_t>(v4->all, ports);
+  return SocketsInUse{v4->tcp, v6->tcp, udp ? v4->udp : 0, udp ? v6->udp : 0,
+                      static_cast<std::uint32_t>(all - ports)};
 }
 
 }  // namespace portfwd

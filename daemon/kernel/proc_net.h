@@ -31,8 +31,8 @@ namespace portfwd::proc_net {
 /// @return the beginning of the file, as much as fits into `buffer`
 [[nodiscard]] Result<std::string_view> read(int fd, std::span<char> buffer);
 
-/// Reads the whole file, whatever its length.
-[[nodiscard]] Result<std::string> read_all(int fd);
+/// Reads the whole file, or the beginning of a file that is longer than `most` bytes.
+[[nodiscard]] Result<std::string> read_all(int fd, std::size_t most = std::string::npos);
 
 /// Removes the next line from `text` and returns it without its newline.
 [[nodiscard]] std::string_view next_line(std::string_view& text);
@@ -108,18 +108,46 @@ class ProcNetSockets {
   std::uint8_t listening_;  ///< the state of listeners, and of UDP sockets without a peer
 };
 
+/// The rows of /proc/PID/net/unix that accept connections, at most kMostUnixListeners; malformed
+/// lines are skipped. Owner, cookie, file and backlog are not shown there. The names are hints: the
+/// kernel writes '@' for each NUL byte, so a path that begins with '@' looks like an abstract name,
+/// and a name with a newline looks like two rows.
+[[nodiscard]] std::vector<DiagUnixSocket> parse_unix_table(std::string_view text);
+
+// Unix listeners from /proc/PID/net/unix, where no sock_diag socket is available, or not yet: every
+// user may read it, and no broker is needed. Reads at most 4 MiB, or some 50000 sockets.
+// Source: proc(5), net/unix/af_unix.c (unix_seq_show).
+class ProcNetUnix {
+ public:
+  /// @param netns see Sockstat::open
+  [[nodiscard]] static Result<ProcNetUnix> open(pid_t pid, std::uint64_t netns = 0);
+  [[nodiscard]] Result<std::vector<DiagUnixSocket>> listeners() const;
+
+ private:
+  explicit ProcNetUnix(UniqueFd file) : file_(std::move(file)) {}
+  UniqueFd file_;
+};
+
 /// Number of sockets that a network namespace has in use. TCP: listeners and connections, except
 /// those in TIME_WAIT. IPv4 clients of an IPv6 wildcard count as IPv6.
 struct SocketsInUse {
   std::uint32_t tcp = 0;
   std::uint32_t tcp6 = 0;
-  std::uint32_t udp = 0;  ///< bound, connected or not
+  std::uint32_t udp = 0;  ///< bound, connected or not; 0 when not asked for
   std::uint32_t udp6 = 0;
-  [[nodiscard]] bool none() const { return *this == SocketsInUse{}; }
+  /// All other sockets of the namespace: those of other families, Unix above all, and IP sockets
+  /// that have been made only. Nearly exact while sockets close.
+  std::uint32_t others = 0;
+
+  [[nodiscard]] bool same_ports(const SocketsInUse& other) const {
+    return tcp == other.tcp && tcp6 == other.tcp6 && udp == other.udp && udp6 == other.udp6;
+  }
+  [[nodiscard]] bool no_ports() const { return same_ports({}); }
   friend bool operator==(const SocketsInUse&, const SocketsInUse&) = default;
 };
 
-/// The number in the line "LABEL: inuse N ...". @param label such as "TCP" or "UDP6"
+/// The number in the line "LABEL: inuse N ...", or "sockets: used N". @param label such as "TCP",
+/// "UDP6" or "sockets"
 [[nodiscard]] std::optional<std::uint32_t> parse_in_use(std::string_view text,
                                                         std::string_view label);
 

@@ -3,12 +3,17 @@
 #include <fmt/format.h>
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cassert>
+#include <cstring>
 #include <iterator>
+#include <string_view>
 
 #include "base/log.h"
 
@@ -21,6 +26,12 @@ DiagModules::DiagModules(EventLoop& loop, Probe probe)
 
 std::string DiagModules::trouble(Protocol protocol) const {
   if (of(protocol)) return "";
+  if (protocol == Protocol::Unix) {
+    return fmt::format(
+        "cannot query Unix sockets: {}; they are read from /proc, without their backlog, until the "
+        "module unix_diag is loaded (modprobe unix_diag)",
+        of(protocol).error().text());
+  }
   return fmt::format(
       "cannot identify clients: {}; every client is refused until the module {}_diag is loaded "
       "(modprobe {}_diag) or restrict_to_user = false is set",
@@ -30,15 +41,14 @@ std::string DiagModules::trouble(Protocol protocol) const {
 void DiagModules::probe_modules() {
   bool missing = false;
   bool changed = false;
-  for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp}) {
+  for (const Protocol protocol : {Protocol::Tcp, Protocol::Udp, Protocol::Unix}) {
     Result<void>& known = found_[static_cast<std::size_t>(protocol)];
     const bool had_it = known.has_value();
     known = probe_(protocol);
     missing |= !known;
     changed |= known.has_value() != had_it;
     if (known && !had_it) {
-      log::info("the kernel module {}_diag is available again: clients can be identified",
-                name_of(protocol));
+      log::info("the kernel module {}_diag is available again", name_of(protocol));
     } else if (!known && had_it) {
       log::warning("{}: {}", name_of(protocol), trouble(protocol));
     }
@@ -56,6 +66,7 @@ std::uint8_t listening_state(Protocol protocol) {
 }
 
 std::uint8_t number_of(Protocol protocol) {
+  assert(protocol != Protocol::Unix);
   return protocol == Protocol::Tcp ? std::uint8_t{IPPROTO_TCP} : std::uint8_t{IPPROTO_UDP};
 }
 
@@ -63,8 +74,19 @@ Family family_of(std::uint8_t address_family) {
   return address_family == AF_INET ? Family::V4 : Family::V6;
 }
 
-/// Opens a socket on a free port of 127.0.0.1.
+/// Opens a Unix socket with an abstract name that the kernel chooses. Source: unix(7), autobind.
+Result<UniqueFd> open_unix_listener() {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return fail("socket");
+  const sockaddr unnamed{.sa_family = AF_UNIX, .sa_data = {}};
+  if (::bind(fd.get(), &unnamed, sizeof unnamed.sa_family) != 0) return fail("bind");
+  if (::listen(fd.get(), 1) != 0) return fail("listen");
+  return fd;
+}
+
+/// Opens a socket on a free port of 127.0.0.1, or with an abstract name.
 Result<UniqueFd> open_listener(Protocol protocol) {
+  if (protocol == Protocol::Unix) return open_unix_listener();
   const bool tcp = protocol == Protocol::Tcp;
   UniqueFd fd(::socket(AF_INET, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return fail("socket");
@@ -111,6 +133,89 @@ std::optional<DiagSocket> parse_diag_socket(netlink::Bytes payload) {
   return out;
 }
 
+namespace {
+
+/// The attributes of a Unix socket that are read.
+struct UnixAttributes {
+  netlink::Bytes name;
+  std::optional<unix_diag_vfs> file;
+  unix_diag_rqlen queues{};
+  std::uint32_t uid = 0;
+  std::uint8_t shut_down = 0;
+};
+
+UnixAttributes unix_attributes(netlink::Bytes bytes) {
+  UnixAttributes out;
+  netlink::Attributes attributes(bytes);
+  while (const auto attribute = attributes.next()) {
+    const netlink::Bytes value = attribute->payload;
+    switch (attribute->type) {
+      case UNIX_DIAG_NAME:
+        out.name = value;
+        break;
+      case UNIX_DIAG_VFS:
+        out.file = netlink::copy_header<unix_diag_vfs>(value);
+        break;
+      case UNIX_DIAG_RQLEN:
+        out.queues = netlink::copy_header<unix_diag_rqlen>(value).value_or(unix_diag_rqlen{});
+        break;
+      case UNIX_DIAG_UID:
+        out.uid = netlink::copy_header<std::uint32_t>(value).value_or(0);
+        break;
+      case UNIX_DIAG_SHUTDOWN:
+        out.shut_down = netlink::copy_header<std::uint8_t>(value).value_or(0);
+        break;
+      default:
+        break;
+    }
+  }
+  return out;
+}
+
+/// @param bytes of sun_path; a path may end with a NUL byte, an abstract name begins with one
+std::optional<Address> unix_name(netlink::Bytes bytes) {
+  std::string_view name(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (name.empty() || name.size() > kLongestUnixName + 2) return std::nullopt;
+  if (name.front() != '\0') return UnixPath{std::string(name.substr(0, name.find('\0')))};
+  name.remove_prefix(1);
+  if (name.empty() || name.size() > kLongestUnixName) return std::nullopt;
+  return AbstractName{std::string(name)};
+}
+
+/// The kernel's own encoding of a device number to that of stat(2). Source: linux/kdev_t.h.
+std::uint64_t user_device(std::uint32_t device) {
+  return makedev(device >> 20, device & 0xfffff);
+}
+
+constexpr std::uint8_t kNoMoreClients = 1;  // RCV_SHUTDOWN of net/sock.h
+
+}  // namespace
+
+/// A socket that was shut down stays in LISTEN state and refuses all clients.
+/// Test: UnixDiagFacts.AListenerThatWasShutDownStaysInTheDump
+std::optional<DiagUnixSocket> parse_diag_unix_socket(netlink::Bytes payload) {
+  const auto diag = netlink::copy_header<unix_diag_msg>(payload);
+  if (!diag || diag->udiag_family != AF_UNIX || diag->udiag_state != TCP_LISTEN)
+    return std::nullopt;
+  if (diag->udiag_type != SOCK_STREAM && diag->udiag_type != SOCK_SEQPACKET) return std::nullopt;
+  const UnixAttributes attributes = unix_attributes(payload.subspan(sizeof *diag));
+  if ((attributes.shut_down & kNoMoreClients) != 0) return std::nullopt;
+  auto name = unix_name(attributes.name);
+  if (!name) return std::nullopt;
+  DiagUnixSocket out;
+  out.name = std::move(*name);
+  out.type = diag->udiag_type == SOCK_STREAM ? SocketType::Stream : SocketType::Seqpacket;
+  out.uid = attributes.uid;
+  out.inode = diag->udiag_ino;
+  out.cookie = std::uint64_t{diag->udiag_cookie[1]} << 32 | diag->udiag_cookie[0];
+  if (attributes.file) {
+    out.device = user_device(attributes.file->udiag_vfs_dev);
+    out.file_inode = attributes.file->udiag_vfs_ino;
+  }
+  out.backlog = attributes.queues.udiag_wqueue;
+  return out;
+}
+
 Result<SockDiag> SockDiag::open() {
   auto socket = netlink::open(NETLINK_SOCK_DIAG);
   if (!socket) return std::unexpected(socket.error());
@@ -133,8 +238,9 @@ Result<std::uint32_t> SockDiag::send(std::uint16_t type, std::uint16_t flags,
   return sequence_;
 }
 
-/// Reads the answer to `sequence` to its end.
-Result<void> SockDiag::collect(std::uint32_t sequence, std::uint8_t state, Dump& into) {
+/// Reads the answer to `sequence` to its end. @param add called with the payload of each socket
+template <class Socket, class Add>
+Result<void> SockDiag::collect(std::uint32_t sequence, Dump<Socket>& into, const Add& add) {
   netlink::Answers answers(socket_.get(), sequence);
   while (true) {
     const auto message = answers.next();
@@ -146,39 +252,51 @@ Result<void> SockDiag::collect(std::uint32_t sequence, std::uint8_t state, Dump&
       const int status = netlink::status_of(*message);
       return status == 0 ? Result<void>{} : fail("sock_diag dump", status);
     }
-    const auto socket = parse_diag_socket(message->payload);
-    if (socket && socket->state == state) into.sockets.push_back(*socket);
+    add(message->payload);
   }
 }
 
+namespace {
+
+/// A function that adds the IP sockets in this state to a list.
+auto in_state(std::uint8_t state, std::vector<DiagSocket>& list) {
+  return [state, &list](netlink::Bytes payload) {
+    const auto socket = parse_diag_socket(payload);
+    if (socket && socket->state == state) list.push_back(*socket);
+  };
+}
+
+}  // namespace
+
 /// The request of before Linux 3.3 accepts AF_UNSPEC and the new one does not; both return the
 /// attributes for v6only and cgroup. Test: SockDiagFacts.TheOldRequestDumpsBothFamiliesAtOnce
-Result<SockDiag::Dump> SockDiag::dump_all_families() {
+Result<SockDiag::IpDump> SockDiag::dump_all_families() {
   inet_diag_req request{};
   request.idiag_family = AF_UNSPEC;
   request.idiag_states = 1U << TCP_LISTEN;
   const auto sequence = send(TCPDIAG_GETSOCK, NLM_F_DUMP, request);
   if (!sequence) return std::unexpected(sequence.error());
-  Dump dump;
-  const auto done = collect(*sequence, TCP_LISTEN, dump);
+  IpDump dump;
+  const auto done = collect(*sequence, dump, in_state(TCP_LISTEN, dump.sockets));
   if (!done) return std::unexpected(done.error());
   return dump;
 }
 
-Result<SockDiag::Dump> SockDiag::dump_family(Protocol protocol, std::uint8_t state, Family family) {
+Result<SockDiag::IpDump> SockDiag::dump_family(Protocol protocol, std::uint8_t state,
+                                               Family family) {
   inet_diag_req_v2 request{};
   request.sdiag_family = static_cast<std::uint8_t>(address_family(family));
   request.sdiag_protocol = number_of(protocol);
   request.idiag_states = 1U << state;
   const auto sequence = send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request);
   if (!sequence) return std::unexpected(sequence.error());
-  Dump dump;
-  const auto done = collect(*sequence, state, dump);
+  IpDump dump;
+  const auto done = collect(*sequence, dump, in_state(state, dump.sockets));
   if (!done) return std::unexpected(done.error());
   return dump;
 }
 
-Result<SockDiag::Dump> SockDiag::dump_families(Protocol protocol, std::uint8_t state) {
+Result<SockDiag::IpDump> SockDiag::dump_families(Protocol protocol, std::uint8_t state) {
   auto all = dump_family(protocol, state, Family::V4);
   if (!all) return all;
   auto v6 = dump_family(protocol, state, Family::V6);
@@ -191,7 +309,7 @@ Result<SockDiag::Dump> SockDiag::dump_families(Protocol protocol, std::uint8_t s
 /// Uses the cheaper request where the kernel supports it, which is for TCP only. `one_pass_` is
 /// cleared only when the other request works: with tcp_diag missing both fail, and the module may
 /// be loaded later.
-Result<SockDiag::Dump> SockDiag::dump_listeners(Protocol protocol) {
+Result<SockDiag::IpDump> SockDiag::dump_listeners(Protocol protocol) {
   const bool tcp = protocol == Protocol::Tcp;
   if (tcp && one_pass_) {
     auto both = dump_all_families();
@@ -200,6 +318,23 @@ Result<SockDiag::Dump> SockDiag::dump_listeners(Protocol protocol) {
   auto all = dump_families(protocol, listening_state(protocol));
   if (all && tcp) one_pass_ = false;
   return all;
+}
+
+Result<SockDiag::Dump<DiagUnixSocket>> SockDiag::dump_unix_listeners() {
+  unix_diag_req request{};
+  request.sdiag_family = AF_UNIX;
+  request.udiag_states = 1U << TCP_LISTEN;
+  request.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_RQLEN | UDIAG_SHOW_UID;
+  std::ranges::fill(request.udiag_cookie, ~0U);  // any socket
+  const auto sequence = send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request);
+  if (!sequence) return std::unexpected(sequence.error());
+  Dump<DiagUnixSocket> dump;
+  const auto done = collect(*sequence, dump, [&](netlink::Bytes payload) {
+    if (dump.sockets.size() == kMostUnixListeners) return;
+    if (auto socket = parse_diag_unix_socket(payload)) dump.sockets.push_back(std::move(*socket));
+  });
+  if (!done) return std::unexpected(done.error());
+  return dump;
 }
 
 /// Discards what a failed request left in the queue, including the rest of a dump, which must be
@@ -211,9 +346,10 @@ void SockDiag::discard_queued() {
 }
 
 template <class Ask>
-Result<std::vector<DiagSocket>> SockDiag::dump_whole(const Ask& ask) {
+auto SockDiag::dump_whole(const Ask& ask)
+    -> Result<decltype(std::declval<Ask>()().value().sockets)> {
   for (int attempt = 0; attempt < kDumpAttempts; ++attempt) {
-    Result<Dump> result = ask();
+    auto result = ask();
     if (!result) {
       discard_queued();
       return std::unexpected(result.error());
@@ -225,6 +361,10 @@ Result<std::vector<DiagSocket>> SockDiag::dump_whole(const Ask& ask) {
 
 Result<std::vector<DiagSocket>> SockDiag::listeners(Protocol protocol) {
   return dump_whole([&] { return dump_listeners(protocol); });
+}
+
+Result<std::vector<DiagUnixSocket>> SockDiag::unix_listeners() {
+  return dump_whole([&] { return dump_unix_listeners(); });
 }
 
 Result<std::vector<DiagSocket>> SockDiag::connected_datagrams() {
@@ -263,10 +403,14 @@ Result<void> SockDiag::self_test(Protocol protocol) {
   if (!probe) return std::unexpected(probe.error());
   const auto cookie = socket_cookie(probe->get());
   if (!cookie) return std::unexpected(cookie.error());
-  const auto found = listeners(protocol);
-  if (!found) return std::unexpected(found.error());
-  if (std::ranges::count(*found, *cookie, &DiagSocket::cookie) == 1) return {};
-  return fail("sock_diag self-test", ENOENT);
+  const auto contains_it = [&](const auto& found) -> Result<void> {
+    if (!found) return std::unexpected(found.error());
+    const auto has_cookie = [&](const auto& socket) { return socket.cookie == *cookie; };
+    if (std::ranges::count_if(*found, has_cookie) == 1) return {};
+    return fail("sock_diag self-test", ENOENT);
+  };
+  return protocol == Protocol::Unix ? contains_it(unix_listeners())
+                                    : contains_it(listeners(protocol));
 }
 
 Result<std::uint32_t> socket_inode(int fd) {

@@ -1,6 +1,7 @@
 // Costs of the single polls that the daemon makes at rest, and of a turn of its loop. The figures
 // of one function show where time is spent; the other benchmarks show whether it matters.
 #include <benchmark/benchmark.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <vector>
@@ -56,6 +57,46 @@ void dump_of_listeners(benchmark::State& state) {
   tell_each(state, count);
 }
 BENCHMARK(dump_of_listeners)->Unit(benchmark::kMicrosecond)->Arg(10)->Arg(1000)->Arg(10'000);
+
+UniqueFd unix_listener() {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sa_family_t family = AF_UNIX;  // alone, it makes the kernel choose an abstract name
+  sockaddr unnamed{};
+  unnamed.sa_family = family;
+  (void)::bind(fd.get(), &unnamed, sizeof family);
+  (void)::listen(fd.get(), 1);
+  return fd;
+}
+
+void dump_of_unix_listeners(benchmark::State& state) {
+  const auto count = static_cast<std::size_t>(state.range(0));
+  std::vector<UniqueFd> listeners(count);
+  for (UniqueFd& one : listeners) one = unix_listener();
+  auto diag = SockDiag::open();
+  std::size_t seen = 0;
+  for (auto _ : state) seen = diag->unix_listeners()->size();
+  if (seen < count) state.SkipWithError("not all were seen");
+  tell_each(state, count);
+}
+BENCHMARK(dump_of_unix_listeners)->Unit(benchmark::kMicrosecond)->Arg(0)->Arg(10)->Arg(1000);
+
+/// The dump of one listener beside `count` Unix sockets that do not listen.
+void dump_beside_unix_sockets(benchmark::State& state) {
+  const UniqueFd listener = unix_listener();
+  std::vector<UniqueFd> others(static_cast<std::size_t>(state.range(0)));
+  for (UniqueFd& one : others) one = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  auto diag = SockDiag::open();
+  for (auto _ : state) benchmark::DoNotOptimize(diag->unix_listeners());
+}
+BENCHMARK(dump_beside_unix_sockets)->Unit(benchmark::kMicrosecond)->Arg(100)->Arg(10'000);
+
+void table_of_unix_sockets(benchmark::State& state) {
+  std::vector<UniqueFd> others(static_cast<std::size_t>(state.range(0)));
+  for (UniqueFd& one : others) one = unix_listener();
+  const auto table = ProcNetUnix::open(::getpid());
+  for (auto _ : state) benchmark::DoNotOptimize(table->listeners());
+}
+BENCHMARK(table_of_unix_sockets)->Unit(benchmark::kMicrosecond)->Arg(0)->Arg(100);
 
 /// Parses one datagram of a dump: the daemon's part of the above.
 void parse_of_a_dump(benchmark::State& state) {

@@ -23,6 +23,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!inside(message->payload, datagram) || ++count > size) std::abort();
     if (portfwd::netlink::status_of(*message) < 0) std::abort();
     (void)portfwd::parse_diag_socket(message->payload);
+    if (const auto listener = portfwd::parse_diag_unix_socket(message->payload)) {
+      if (listener->name.endpoint() != nullptr || listener->name.text().empty()) std::abort();
+      if (listener->name.text().size() > portfwd::kLongestUnixName + 1) std::abort();
+    }
     portfwd::netlink::Attributes attributes(message->payload);
     while (const auto attribute = attributes.next()) {
       if (!inside(attribute->payload, message->payload)) std::abort();

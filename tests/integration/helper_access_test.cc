@@ -68,6 +68,16 @@ TEST_F(HelperAccessTest, ServesLaterListenersByTheSameHelper) {
   EXPECT_EQ(engine.asked("POST /v1.40/containers/create"), 1U);
 }
 
+TEST_F(HelperAccessTest, StartsNoHelperForUnixSocketsAndSaysWhichItCouldDial) {
+  ASSERT_EQ(box.open_unix(folder.path() + "/app.sock"), 0);
+  ASSERT_EQ(box.open_unix("@app"), 0);
+  ContainerAccess& web = add_container();
+  ASSERT_TRUE(listens_on(web, 2));
+  EXPECT_EQ(web.kind(), AccessKind::Bridge);
+  EXPECT_THAT(web.listeners()[0].unreachable, HasSubstr("its file cannot be opened"));
+  EXPECT_EQ(web.listeners()[1].unreachable, "");
+}
+
 TEST_F(HelperAccessTest, StartsNoHelperWithoutALoopbackListener) {
   ASSERT_EQ(box.open({kAny, 8080}), 0);
   ASSERT_EQ(box.open({IpAddress::v4(127, 0, 0, 11), 40000}), 0);  // the engine's DNS resolver

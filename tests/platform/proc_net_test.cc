@@ -31,7 +31,7 @@ struct ProcNetFacts : testing::Test {
 
 TEST_F(ProcNetFacts, TheCountersFollowListenersOfEachFamily) {
   ASSERT_TRUE(counter);
-  EXPECT_TRUE(in_use().none());
+  EXPECT_TRUE(in_use().no_ports());
   UniqueFd v4 = ns.listen({kLoopback4, 0});
   EXPECT_EQ(in_use(), (SocketsInUse{1, 0}));
   const UniqueFd v6 = ns.listen({kLoopback6, 0});
@@ -39,7 +39,7 @@ TEST_F(ProcNetFacts, TheCountersFollowListenersOfEachFamily) {
   v4.reset();
   EXPECT_EQ(in_use(), (SocketsInUse{0, 1}));
   ::shutdown(v6.get(), SHUT_RDWR);
-  EXPECT_TRUE(in_use().none());
+  EXPECT_TRUE(in_use().no_ports());
 }
 
 TEST_F(ProcNetFacts, ASocketThatIsOnlyMadeOrBoundIsNotInUse) {
@@ -48,7 +48,7 @@ TEST_F(ProcNetFacts, ASocketThatIsOnlyMadeOrBoundIsNotInUse) {
   const UniqueFd bound = ns.socket(AF_INET, SOCK_STREAM);
   const SockAddr address = to_sockaddr({kLoopback4, 0});
   ASSERT_EQ(::bind(bound.get(), address.get(), address.length), 0);
-  EXPECT_TRUE(in_use().none()) << "sockets made ahead must not look like the container's own";
+  EXPECT_TRUE(in_use().no_ports()) << "sockets made ahead must not look like the container's own";
 }
 
 TEST_F(ProcNetFacts, AReplacedListenerLeavesTheCountersUnchanged) {

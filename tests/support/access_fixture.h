@@ -34,7 +34,7 @@ struct AccessTest : testing::Test, AccessObserver {
   void on_access_changed(ContainerAccess&) override {}
   void on_listeners(ContainerAccess& reach) override {
     std::string ports = reach.container().name + ":";
-    for (const Listener& l : reach.listeners()) ports += " " + std::to_string(l.local.ip().port);
+    for (const Listener& l : reach.listeners()) ports += " " + l.target().text();
     told.push_back(ports);
   }
   void on_access_removed(ContainerAccess&, RemovalReason) override {}

@@ -26,6 +26,7 @@
 #include <cstring>
 #include <list>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -54,6 +55,7 @@ struct BoxInside {
   };
   std::list<Listening> listeners;
   std::list<Listening> datagrams;  ///< UDP sockets
+  std::vector<UniqueFd> unix_listeners;
   std::vector<UniqueFd> clients;
   bool churning = false;  ///< opens and closes a port a thousand times a second
   Port churn_port = 0;
@@ -111,6 +113,20 @@ class Box {
   int open_datagrams(const Endpoint& at) const {
     return tell([](BoxInside& inside, const BoxArgument& a) { return bind_inside(inside, a.at); },
                 {at});
+  }
+  /// Opens a Unix listener: a path, or '@' and an abstract name. It accepts no client. @return
+  /// errno or 0
+  int open_unix(std::string_view name, int type = SOCK_STREAM) const {
+    BoxArgument argument{.number = type};
+    name.copy(argument.text.data(), argument.text.size() - 1);
+    return tell([](BoxInside& inside, const BoxArgument& a) { return open_unix_inside(inside, a); },
+                argument);
+  }
+  void close_unix() const {
+    tell([](BoxInside& inside, const BoxArgument&) {
+      inside.unix_listeners.clear();
+      return 0;
+    });
   }
   void close_datagrams() const {
     tell([](BoxInside& inside, const BoxArgument&) {
@@ -218,6 +234,19 @@ class Box {
     if (::bind(fd.get(), address.get(), address.length) != 0) return errno;
     if (::listen(fd.get(), SOMAXCONN) != 0) return errno;
     inside.listeners.push_back({at, std::move(fd)});
+    return 0;
+  }
+
+  static int open_unix_inside(BoxInside& inside, const BoxArgument& argument) {
+    const std::string name = argument.text.data();
+    const auto address = sockaddr_of(name.starts_with('@') ? Address(AbstractName{name.substr(1)})
+                                                           : Address(UnixPath{name}));
+    if (!address) return EINVAL;
+    UniqueFd fd(::socket(AF_UNIX, argument.number | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd.valid()) return errno;
+    if (::bind(fd.get(), address->get(), address->length) != 0) return errno;
+    if (::listen(fd.get(), 5) != 0) return errno;
+    inside.unix_listeners.push_back(std::move(fd));
     return 0;
   }
 

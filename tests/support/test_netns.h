@@ -77,6 +77,21 @@ class TestNetns {
     return fd;
   }
 
+  /// Opens a Unix listener. An abstract name is in the namespace; a path is that of the test.
+  [[nodiscard]] UniqueFd listen_unix(const Address& name, int type = SOCK_STREAM,
+                                     int backlog = 16) const {
+    UniqueFd fd = socket(AF_UNIX, type);
+    bind_unix(fd, name);
+    EXPECT_EQ(::listen(fd.get(), backlog), 0) << std::strerror(errno);
+    return fd;
+  }
+  static void bind_unix(const UniqueFd& fd, const Address& name) {
+    const auto address = sockaddr_of(name);
+    ASSERT_TRUE(address) << name.text();
+    EXPECT_EQ(::bind(fd.get(), address->get(), address->length), 0)
+        << name.text() << ": " << std::strerror(errno);
+  }
+
  private:
   struct Wanted {
     int family;

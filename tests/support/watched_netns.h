@@ -51,6 +51,11 @@ struct Watched {
     for (const Listener& l : watch.listeners()) out.push_back(l.local.ip());
     return out;
   }
+  [[nodiscard]] std::vector<std::string> names() const {
+    std::vector<std::string> out;
+    for (const Listener& l : watch.listeners()) out.push_back(l.local.text());
+    return out;
+  }
   /// Turns the loop until `condition` holds. @return whether it holds
   bool until(const std::function<bool()>& condition, Duration limit = kDeadline) {
     const TimePoint end = loop.now() + limit;
@@ -89,8 +94,8 @@ struct Watched {
 };
 
 struct PortWatchTest : testing::Test {
-  explicit PortWatchTest(bool tcp_diag = true, bool udp_diag = true)
-      : has_tcp_diag(tcp_diag), has_udp_diag(udp_diag) {}
+  explicit PortWatchTest(bool tcp_diag = true, bool udp_diag = true, bool unix_diag = true)
+      : has_tcp_diag(tcp_diag), has_udp_diag(udp_diag), has_unix_diag(unix_diag) {}
   /// Makes DiagModules probe again, with the modules that the test has set.
   void look_at_modules() {
     modules_clock.advance(DiagModules::kPause);
@@ -104,10 +109,13 @@ struct PortWatchTest : testing::Test {
   UdpInterest udp;
   bool has_tcp_diag;
   bool has_udp_diag;
+  bool has_unix_diag;
   ManualClock modules_clock;
   EventLoop modules_loop{modules_clock};
   DiagModules modules{modules_loop, [this](Protocol protocol) -> Result<void> {
-                        const bool there = protocol == Protocol::Tcp ? has_tcp_diag : has_udp_diag;
+                        const bool there = protocol == Protocol::Tcp   ? has_tcp_diag
+                                           : protocol == Protocol::Udp ? has_udp_diag
+                                                                       : has_unix_diag;
                         if (!there) return fail("sock_diag dump", ENOENT);
                         return {};
                       }};

@@ -35,45 +35,47 @@ struct DiagModulesTest : testing::Test {
 
   ManualClock clock;
   EventLoop loop{clock};
-  std::array<bool, 2> has{true, true};  ///< by protocol
+  std::array<bool, 3> has{true, true, true};  ///< by protocol
   int questions = 0;
   int changes = 0;
   std::optional<DiagModules> modules;
 };
 
-TEST_F(DiagModulesTest, StopsProbingWhenBothModulesAreAvailable) {
+TEST_F(DiagModulesTest, StopsProbingWhenAllModulesAreAvailable) {
   const DiagModules& all = start();
   EXPECT_TRUE(all.of(Protocol::Tcp));
   EXPECT_TRUE(all.of(Protocol::Udp));
+  EXPECT_TRUE(all.of(Protocol::Unix));
   EXPECT_EQ(all.trouble(Protocol::Tcp), "");
   pass(DiagModules::kPause);
   EXPECT_EQ(questions, 0);
 }
 
 TEST_F(DiagModulesTest, NamesTheMissingModule) {
-  has = {true, false};
+  has = {true, false, false};
   const DiagModules& tcp_alone = start();
   EXPECT_TRUE(tcp_alone.of(Protocol::Tcp));
   EXPECT_EQ(tcp_alone.of(Protocol::Udp).error().code, ENOENT);
   EXPECT_EQ(tcp_alone.trouble(Protocol::Tcp), "");
   EXPECT_THAT(tcp_alone.trouble(Protocol::Udp), HasSubstr("modprobe udp_diag"));
+  EXPECT_THAT(tcp_alone.trouble(Protocol::Unix), HasSubstr("modprobe unix_diag"));
 }
 
 TEST_F(DiagModulesTest, ProbesAgainEachPauseWhileAModuleIsMissingAndNotifies) {
-  has = {false, false};
+  has = {false, false, false};
   const DiagModules& none = start();
   pass(DiagModules::kPause - 1ms);
   EXPECT_EQ(questions, 0);
   pass(1ms);
-  EXPECT_EQ(questions, 2);
+  EXPECT_EQ(questions, 3);
   EXPECT_EQ(changes, 0);
-  has = {true, false};
+  has = {true, false, true};
   EXPECT_FALSE(none.of(Protocol::Tcp)) << "not before the next poll";
   pass(DiagModules::kPause);
   EXPECT_TRUE(none.of(Protocol::Tcp));
   EXPECT_FALSE(none.of(Protocol::Udp));
   EXPECT_EQ(changes, 1);
-  has = {true, true};
+  has = {true, true, true};
   pass(DiagModules::kPause);
   EXPECT_TRUE(none.of(Protocol::Udp));
   EXPECT_EQ(changes, 2);

@@ -3,13 +3,16 @@
 
 #include <gtest/gtest.h>
 #include <linux/inet_diag.h>
+#include <linux/unix_diag.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <string_view>
 
 #include "build_paths.h"
 #include "kernel/sock_diag.h"
@@ -257,6 +260,72 @@ TEST(Netlink, ReadsNoMoreThanABatchFromASocketThatIsNone) {
   char byte = 0;
   EXPECT_EQ(::recv(socket.get(), &byte, 1, 0), 1) << "the last one is still there";
   EXPECT_EQ(::recv(socket.get(), &byte, 1, 0), -1);
+}
+
+/// A message about a Unix socket in LISTEN state, as by the kernel.
+struct UnixBytes : Builder {
+  explicit UnixBytes(std::string_view name, std::uint8_t type = SOCK_STREAM,
+                     std::uint8_t state = TCP_LISTEN) {
+    unix_diag_msg message{};
+    message.udiag_family = AF_UNIX;
+    message.udiag_type = type;
+    message.udiag_state = state;
+    message.udiag_ino = 77;
+    message.udiag_cookie[0] = 5;
+    message.udiag_cookie[1] = 6;
+    put(message);
+    attribute(4 + name.size(), UNIX_DIAG_NAME);
+    for (const char c : name) put(c);
+    pad();
+    attribute(12, UNIX_DIAG_VFS).put(unix_diag_vfs{.udiag_vfs_ino = 9, .udiag_vfs_dev = 0x800001});
+    attribute(12, UNIX_DIAG_RQLEN).put(unix_diag_rqlen{.udiag_rqueue = 1, .udiag_wqueue = 128});
+    attribute(8, UNIX_DIAG_UID).put(std::uint32_t{70});
+  }
+};
+
+TEST(UnixDiag, ReadsEachPartOfAListener) {
+  using namespace std::string_view_literals;
+  const auto path = parse_diag_unix_socket(UnixBytes("/run/app.sock\0"sv).bytes);
+  ASSERT_TRUE(path);
+  EXPECT_EQ(path->name, Address(UnixPath{"/run/app.sock"}));
+  EXPECT_EQ(path->type, SocketType::Stream);
+  EXPECT_EQ(path->inode, 77U);
+  EXPECT_EQ(path->cookie, 0x600000005U);
+  EXPECT_EQ(path->uid, 70U);
+  EXPECT_EQ(path->backlog, 128U);
+  EXPECT_EQ(path->file_inode, 9U);
+  EXPECT_EQ(path->device, makedev(8, 1));
+  const auto name = parse_diag_unix_socket(UnixBytes("\0a\0\nb"sv, SOCK_SEQPACKET).bytes);
+  ASSERT_TRUE(name);
+  EXPECT_EQ(name->name, Address(AbstractName{std::string("a\0\nb", 4)}));
+  EXPECT_EQ(name->type, SocketType::Seqpacket);
+}
+
+TEST(UnixDiag, RejectsWhatAcceptsNoClientOrHasNoName) {
+  using namespace std::string_view_literals;
+  EXPECT_FALSE(parse_diag_unix_socket(UnixBytes("/run/a\0"sv, SOCK_DGRAM).bytes));
+  EXPECT_FALSE(parse_diag_unix_socket(UnixBytes("/run/a\0"sv, SOCK_STREAM, TCP_ESTABLISHED).bytes));
+  EXPECT_FALSE(parse_diag_unix_socket(UnixBytes(""sv).bytes));
+  EXPECT_FALSE(parse_diag_unix_socket(UnixBytes("\0"sv).bytes));
+  EXPECT_FALSE(parse_diag_unix_socket(UnixBytes(std::string(kLongestUnixName + 3, 'x')).bytes));
+  EXPECT_FALSE(parse_diag_unix_socket(
+      UnixBytes(std::string(1, '\0') + std::string(kLongestUnixName + 1, 'x')).bytes));
+  UnixBytes shut_down("/run/a\0"sv);
+  shut_down.attribute(5, UNIX_DIAG_SHUTDOWN).put(std::uint8_t{3}).pad();
+  EXPECT_FALSE(parse_diag_unix_socket(shut_down.bytes));
+  EXPECT_FALSE(parse_diag_unix_socket(DiagBytes(AF_INET).bytes));
+}
+
+TEST(UnixDiag, AMessageCutAnywhereIsAListenerOrNone) {
+  using namespace std::string_view_literals;
+  const UnixBytes whole("/run/app.sock\0"sv);
+  for (std::size_t length = 0; length < whole.bytes.size(); ++length) {
+    const auto found = parse_diag_unix_socket(Bytes(whole.bytes).first(length));
+    const bool has_name = length >= sizeof(unix_diag_msg) + 4 + 14;
+    EXPECT_EQ(found.has_value(), has_name) << length;
+    if (!found) continue;
+    EXPECT_EQ(found->name, Address(UnixPath{"/run/app.sock"}));
+  }
 }
 
 }  // namespace

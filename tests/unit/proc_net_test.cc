@@ -104,5 +104,44 @@ TEST(IfInet6, WhatMakesNoSenseIsSkipped) {
   EXPECT_THAT(parse_if_inet6("fd00000000000000000000000000000g 02 40 00 80 eth0\n"), IsEmpty());
 }
 
+constexpr std::string_view kUnixHead = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+
+std::string unix_row(std::string_view rest) {
+  return std::string("0000000000000000: 00000002 00000000 ").append(rest) + "\n";
+}
+
+TEST(UnixTable, ReadsTheListenersOnly) {
+  const auto found = parse_unix_table(
+      std::string(kUnixHead) + unix_row("00010000 0001 01 27481 /run/app.sock") +
+      unix_row("00010000 0005 01 27482 @name with blanks ") +
+      unix_row("00000000 0001 03 27483 /run/app.sock") +
+      unix_row("00000000 0002 01 27484 /run/datagrams") + unix_row("00010000 0001 01 27485"));
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[0].name, Address(UnixPath{"/run/app.sock"}));
+  EXPECT_EQ(found[0].type, SocketType::Stream);
+  EXPECT_EQ(found[0].inode, 27481U);
+  EXPECT_EQ(found[0].uid, kUnknownUid);
+  EXPECT_EQ(found[1].name, Address(AbstractName{"name with blanks "}));
+  EXPECT_EQ(found[1].type, SocketType::Seqpacket);
+}
+
+TEST(UnixTable, RejectsMalformedRows) {
+  for (const std::string_view rest :
+       {"00010000 0001 01 0 /run/a", "00010000 0001 01 -1 /run/a", "0001000g 0001 01 1 /run/a",
+        "00010000 0001 01 1 @", "00010000 0003 01 1 /run/a", "00010000 0001 01 99999999999 /run/a",
+        "00010000 0001 01 1 ", "00010000 0001"}) {
+    EXPECT_THAT(parse_unix_table(unix_row(rest)), IsEmpty()) << rest;
+  }
+  EXPECT_THAT(parse_unix_table("00000002 00000000 00010000 0001 01 1 /run/a\n"), IsEmpty())
+      << "the first column is missing, as after a newline in a name";
+  EXPECT_THAT(parse_unix_table(unix_row("00010000 0001 01 1 /" + std::string(120, 'x'))),
+              IsEmpty());
+}
+
+TEST(Sockstat, ReadsTheNumberOfAllSockets) {
+  EXPECT_EQ(parse_in_use(captured("sockstat"), "sockets"), 6U);
+  EXPECT_FALSE(parse_in_use("sockets: free 6\n", "sockets"));
+}
+
 }  // namespace
 }  // namespace portfwd

@@ -107,6 +107,19 @@ TEST_F(ListenerNamesTest, HoldsANewListenerBackUntilItsProgramIsKnown) {
   EXPECT_TRUE(last[0].opted_out);
 }
 
+/// So that a Unix socket, whose cgroup the kernel does not show, belongs to the right container.
+TEST_F(ListenerNamesTest, FillsInTheCgroupOfTheProgramWhereThatOfTheSocketIsNotKnown) {
+  Listener known = listener(81, 2);
+  known.cgroup_id = 5;
+  static_cast<void>(names.name({listener(80, 1), known}));
+  pass(0ms);
+  source.say({{1, {.pid = ::getpid(), .cgroup_id = 7}}, {2, {.pid = ::getpid(), .cgroup_id = 7}}});
+  const auto shown = names.name({listener(80, 1), known});
+  ASSERT_EQ(shown.size(), 2U);
+  EXPECT_EQ(shown[0].cgroup_id, 7U);
+  EXPECT_EQ(shown[1].cgroup_id, 5U);
+}
+
 TEST_F(ListenerNamesTest, ShowsAListenerWhoseProgramIsNotFoundInTime) {
   EXPECT_THAT(shown({listener(80, 1)}), IsEmpty());
   pass(0ms);
