@@ -40,6 +40,20 @@ void check_remote(MistakeCollector& complaints, const Settings& settings) {
   }
 }
 
+/// Checks that no rule has a condition on Unix sockets and one that holds for ports only.
+void check_unix_rules(MistakeCollector& complaints, const Settings& settings) {
+  for (const Rule& rule : settings.rules) {
+    if (rule.unix_names.empty()) continue;
+    const std::string_view other = !rule.ports.empty() ? "ports"
+                                   : rule.protocol     ? "protocol"
+                                   : rule.address      ? "address"
+                                                       : "";
+    if (other.empty()) continue;
+    complaints.add(rule.place,
+                   fmt::format("no listener has both unix and {}: make two rules of it", other));
+  }
+}
+
 /// Checks that all host ports of a rule exist: they keep the distances of the rule's ports.
 void check_host_ports(MistakeCollector& complaints, const Settings& settings) {
   for (const Rule& rule : settings.rules) {
@@ -117,6 +131,7 @@ void check_forwards(MistakeCollector& complaints, const std::vector<DeclaredForw
 void find_contradictions(MistakeCollector& complaints, const Settings& settings) {
   check_intervals(complaints, settings);
   check_remote(complaints, settings);
+  check_unix_rules(complaints, settings);
   check_host_ports(complaints, settings);
   check_forwards(complaints, settings.forwards);
 }

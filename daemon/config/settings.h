@@ -79,10 +79,11 @@ struct Conditions {
   std::optional<std::string> project;         ///< of compose
   std::map<std::string, std::string> labels;  ///< by name, a shell pattern each
   std::optional<Regex> process;               ///< matches its name or its command line
-  std::optional<uid_t> uid;          ///< of the listener, in the container's user namespace
-  std::optional<IpAddress> address;  ///< that the listener is bound to
-  std::optional<Protocol> protocol;  ///< Udp: detected even where [detect] does not
-  PortRanges ports;                  ///< empty: any
+  std::optional<uid_t> uid;             ///< of the listener, in the container's user namespace
+  std::optional<IpAddress> address;     ///< that the listener is bound to
+  std::optional<Protocol> protocol;     ///< Udp: detected even where [detect] does not
+  PortRanges ports;                     ///< empty: any
+  std::vector<std::string> unix_names;  ///< shell patterns as in [unix]; empty: any
   friend bool operator==(const Conditions&, const Conditions&) = default;
 };
 
@@ -152,6 +153,15 @@ struct Settings {
     std::string on_auto_forward = "notify";
     friend bool operator==(const Ports&, const Ports&) = default;
   } ports;
+
+  /// Unix sockets in containers. The patterns are for paths, in which '*' does not match '/', or
+  /// begin with '@' and are for abstract names.
+  struct Unix {
+    std::vector<std::string> include;
+    std::vector<std::string> exclude;
+    unsigned max_sockets = 16;  ///< that are forwarded, per container
+    friend bool operator==(const Unix&, const Unix&) = default;
+  } unix_sockets;
 
   std::vector<Rule> rules;  ///< the first that matches decides
   std::vector<DeclaredForward> forwards;

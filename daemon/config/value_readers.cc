@@ -260,6 +260,29 @@ std::optional<PortRanges> some_ports(MistakeCollector& c, const Node& v) {
          std::nullopt;
 }
 
+std::optional<std::string> unix_pattern(MistakeCollector& c, const Node& v) {
+  auto given = pattern(c, v);
+  if (!given) return given;
+  const bool named = given->front() == '/' || given->front() == '@';
+  if (named && given->size() > 1 && given->find('\0') == given->npos) return given;
+  c.expect(v,
+           "a path that begins with \"/\", such as \"/run/app/*.sock\", or an abstract name that "
+           "begins with \"@\"");
+  return std::nullopt;
+}
+
+std::optional<std::vector<std::string>> unix_patterns(MistakeCollector& c, const Node& v) {
+  return list(c, v, "a list of shell patterns such as [\"/run/app/*.sock\", \"@name\"]",
+              unix_pattern);
+}
+
+std::optional<std::vector<std::string>> some_unix_patterns(MistakeCollector& c, const Node& v) {
+  auto patterns = unix_patterns(c, v);
+  if (!patterns || !patterns->empty()) return patterns;
+  return c.expect(v, "at least one pattern; a rule without `unix` applies to all sockets"),
+         std::nullopt;
+}
+
 std::optional<Target> target(MistakeCollector& c, const Node& v) {
   std::optional<Target> parsed;
   if (const auto number = integer_in(v, 1, 65535)) {
@@ -342,6 +365,7 @@ namespace {
 using Detect = Settings::Detect;
 using Host = Settings::Host;
 using Ports = Settings::Ports;
+using Unix = Settings::Unix;
 
 template <class Section>
 struct Key {
@@ -401,6 +425,11 @@ constexpr std::array kPortsKeys{
     Key<Ports>{"ignore_addresses", set<&Ports::ignore_addresses, read::address_list>},
     Key<Ports>{"on_auto_forward", set<&Ports::on_auto_forward, read::on_auto_forward>},
 };
+constexpr std::array kUnixKeys{
+    Key<Unix>{"include", set<&Unix::include, read::unix_patterns>},
+    Key<Unix>{"exclude", set<&Unix::exclude, read::unix_patterns>},
+    Key<Unix>{"max_sockets", set<&Unix::max_sockets, read::count>},
+};
 constexpr std::array kRuleKeys{
     Key<Rule>{"container", set<&Rule::container, read::pattern>},
     Key<Rule>{"engine", set<&Rule::engine, read::pattern>},
@@ -413,6 +442,7 @@ constexpr std::array kRuleKeys{
     Key<Rule>{"uid", set<&Rule::uid, read::uid>},
     Key<Rule>{"address", set<&Rule::address, read::address>},
     Key<Rule>{"ports", set<&Rule::ports, read::some_ports>},
+    Key<Rule>{"unix", set<&Rule::unix_names, read::some_unix_patterns>},
     Key<Rule>{"on_auto_forward", set<&Rule::on_auto_forward, read::on_auto_forward>},
     Key<Rule>{"host_port", set<&Rule::host_port, read::port>},
     Key<Rule>{"require_host_port", set<&Rule::require_host_port, read::boolean>},
@@ -431,7 +461,8 @@ constexpr std::array kForwardKeys{
     Key<DeclaredForward>{"direction", set<&DeclaredForward::direction, read::direction>},
     Key<DeclaredForward>{"label", set<&DeclaredForward::label, read::text>},
 };
-constexpr std::array<std::string_view, 5> kSections{"detect", "host", "ports", "rule", "forward"};
+constexpr std::array<std::string_view, 6> kSections{"detect", "host", "ports",
+                                                    "unix",   "rule", "forward"};
 
 template <class Section, std::size_t N>
 void read_keys(MistakeCollector& complaints, std::string_view section, const toml::table& table,
@@ -493,6 +524,8 @@ void read_sections(MistakeCollector& complaints, const toml::table& root, Settin
       read_one(complaints, section, value, kHostKeys, settings.host);
     } else if (section == "ports") {
       read_one(complaints, section, value, kPortsKeys, settings.ports);
+    } else if (section == "unix") {
+      read_one(complaints, section, value, kUnixKeys, settings.unix_sockets);
     } else if (section == "rule") {
       read_all(complaints, section, value, kRuleKeys, {}, settings.rules);
     } else if (section == "forward") {
@@ -503,7 +536,7 @@ void read_sections(MistakeCollector& complaints, const toml::table& root, Settin
     } else {
       complaints.add(place_of(name.source()),
                      fmt::format("key \"{}\" is in no section; the sections are [detect], [host], "
-                                 "[ports], [[rule]] and [[forward]]",
+                                 "[ports], [unix], [[rule]] and [[forward]]",
                                  section));
     }
   }

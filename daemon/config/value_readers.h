@@ -87,6 +87,11 @@ std::optional<Port> port(MistakeCollector& c, const Node& v);
 std::optional<PortRange> port_range(MistakeCollector& c, const Node& v);
 std::optional<PortRanges> port_list(MistakeCollector& c, const Node& v);
 std::optional<PortRanges> some_ports(MistakeCollector& c, const Node& v);  ///< at least one
+/// Shell pattern of an absolute path, or of an abstract name if it begins with '@'.
+std::optional<std::string> unix_pattern(MistakeCollector& c, const Node& v);
+std::optional<std::vector<std::string>> unix_patterns(MistakeCollector& c, const Node& v);
+std::optional<std::vector<std::string>> some_unix_patterns(MistakeCollector& c,
+                                                           const Node& v);  ///< at least one
 std::optional<Target> target(MistakeCollector& c, const Node& v);
 std::optional<IpAddress> address(MistakeCollector& c, const Node& v);
 std::optional<std::vector<IpAddress>> address_list(MistakeCollector& c, const Node& v);

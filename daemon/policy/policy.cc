@@ -8,6 +8,7 @@
 #include <cassert>
 #include <map>
 
+#include "base/text.h"
 #include "discover/names.h"
 
 namespace portfwd {
@@ -96,6 +97,44 @@ std::string process_seen(const Wanted&, const Container&, const Listener& l) {
                      in_quotes(names::printable(l.command)));
 }
 
+/// The name of a Unix socket, as patterns have it. "" for everything that no pattern names: a port,
+/// a relative path, and a name with a NUL byte, which would end the text.
+struct UnixText {
+  std::string operator()(const PortTarget&) const { return ""; }
+  std::string operator()(const VsockTarget&) const { return ""; }
+  std::string operator()(const UnixPath& target) const {
+    return target.path.starts_with('/') ? target.path : "";
+  }
+  std::string operator()(const AbstractName& target) const {
+    return target.name.find('\0') == target.name.npos ? "@" + target.name : "";
+  }
+};
+
+/// Whether one of the patterns matches the name of a Unix socket. In a path, '*' does not match
+/// '/'; abstract names have no folders. Source: fnmatch(3).
+bool names_unix(const std::vector<std::string>& patterns, const Target& target) {
+  const std::string text = std::visit(UnixText(), target);
+  return !text.empty() && std::ranges::any_of(patterns, [&](const std::string& pattern) {
+    if (pattern.front() != text.front()) return false;  // a path or an abstract name
+    const int flags = text.front() == '/' ? FNM_PATHNAME : 0;
+    return ::fnmatch(pattern.c_str(), text.c_str(), flags) == 0;
+  });
+}
+
+/// For display: the name of a Unix socket in quotes.
+std::string unix_name_shown(const Target& target) {
+  assert(target.port() == nullptr);
+  return in_quotes(printable(address_of(target, {}).text()));
+}
+
+std::string patterns_text(const Wanted& w) {
+  std::string out;
+  for (const std::string& pattern : w.unix_names) {
+    out += (out.empty() ? "" : ", ") + in_quotes(pattern);
+  }
+  return out;
+}
+
 std::string ports_text(const Wanted& w) {
   std::string out;
   for (const PortRange& range : w.ports) out += (out.empty() ? "" : ", ") + range.text();
@@ -129,13 +168,25 @@ constexpr std::array kOnListener{
                 const Target target = l.target();
                 return target.port() == nullptr ? "none" : std::to_string(target.port_number());
               }},
+    Condition{"unix socket", [](const Wanted& w) { return !w.unix_names.empty(); },
+              [](const Wanted& w, const Container&, const Listener& l) {
+                return names_unix(w.unix_names, l.target());
+              },
+              patterns_text,
+              [](const Wanted&, const Container&, const Listener& l) {
+                const Target target = l.target();
+                return target.port() == nullptr ? unix_name_shown(target) : "none";
+              }},
     Condition{"process", [](const Wanted& w) { return w.process.has_value(); }, process_holds,
               [](const Wanted& w) { return in_quotes(w.process->text()); }, process_seen},
-    Condition{
-        "uid", [](const Wanted& w) { return w.uid.has_value(); },
-        [](const Wanted& w, const Container&, const Listener& l) { return *w.uid == l.uid; },
-        [](const Wanted& w) { return std::to_string(*w.uid); },
-        [](const Wanted&, const Container&, const Listener& l) { return std::to_string(l.uid); }},
+    Condition{"uid", [](const Wanted& w) { return w.uid.has_value(); },
+              [](const Wanted& w, const Container&, const Listener& l) {
+                return l.uid != kUnknownUid && *w.uid == l.uid;
+              },
+              [](const Wanted& w) { return std::to_string(*w.uid); },
+              [](const Wanted&, const Container&, const Listener& l) {
+                return l.uid == kUnknownUid ? "unknown" : std::to_string(l.uid);
+              }},
     Condition{"address", [](const Wanted& w) { return w.address.has_value(); },
               [](const Wanted& w, const Container&, const Listener& l) {
                 return l.ip_address() != nullptr && *w.address == *l.ip_address();
@@ -195,6 +246,8 @@ constexpr const char* kNeverElevated =
     "; elevateIfNeeded is ignored, since portfwd has no more rights than you: `sysctl "
     "net.ipv4.ip_unprivileged_port_start=80` lets every user bind such ports";
 
+constexpr const char* kListedOnly = "this version lists Unix sockets and does not forward them";
+
 constexpr const char* kNothingMatches =
     "; its program is unknown, so no regular expression of the dev container's portsAttributes "
     "matches it: use the port number there";
@@ -210,12 +263,18 @@ std::string name_of(const Rule& rule) {
   return fmt::format("the rule at {}", rule.place.text());
 }
 
-bool names_port(const Rule* rule) {
-  return rule != nullptr && !rule->ports.empty();
+bool names_target(const Rule* rule) {
+  return rule != nullptr && (!rule->ports.empty() || !rule->unix_names.empty());
 }
 
 bool ignores(const std::optional<std::string>& on_auto_forward) {
   return on_auto_forward == "ignore";
+}
+
+/// The condition of a rule that names this target alone.
+std::string naming_condition(const Target& target) {
+  if (target.port() != nullptr) return fmt::format("ports = [{}]", target.port_number());
+  return fmt::format("unix = [{}]", unix_name_shown(target));
 }
 
 /// Like each by_* function: nothing if it does not decide, so that the next one is tried.
@@ -246,13 +305,13 @@ bool listens_for_ssh_client(const Listener& listener) {
 /// If such an ssh client runs on this host, the forward could lead back to its own host port, and
 /// each connection would open the next one.
 std::optional<Decision> by_tunnel(const Rule* rule, const Listener& listener) {
-  if (names_port(rule) || (rule != nullptr && rule->on_auto_forward)) return std::nullopt;
+  if (names_target(rule) || (rule != nullptr && rule->on_auto_forward)) return std::nullopt;
   if (!listens_for_ssh_client(listener)) return std::nullopt;
   return Decision{
       false, fmt::format("sshd listens on it for its client (ssh -R), so it leads out of "
-                         "the container and perhaps back to this host; a rule with ports = [{}] "
-                         "forwards it nevertheless",
-                         listener.target().port_number())};
+                         "the container and perhaps back to this host; a rule with {} forwards it "
+                         "nevertheless",
+                         naming_condition(listener.target()))};
 }
 
 /// A port that the engine publishes gets no second forward, unless a rule names the port.
@@ -261,36 +320,58 @@ std::optional<Decision> by_engine(const Rule* rule, const Container& container,
   const IpAddress* inside = listener.ip_address();
   if (inside == nullptr) return std::nullopt;  // engines publish ports only
   const bool may_be = container.publishes_unknown && !inside->is_loopback();
-  if (may_be && !names_port(rule)) {
+  if (may_be && !names_target(rule)) {
     return Decision{false,
                     "the engine publishes ports of the container and has not answered yet which"};
   }
   const std::string published = published_at(container, listener);
-  if (published.empty() || names_port(rule)) return std::nullopt;
+  if (published.empty() || names_target(rule)) return std::nullopt;
   return Decision{false, fmt::format("{} publishes it itself, at {}; a rule with ports = [{}] "
                                      "forwards it nevertheless",
                                      container.engine.empty() ? "the engine" : container.engine,
                                      published, listener.target().port_number())};
 }
 
-Decision by_ports(const Settings& settings, const Rule* rule, const Listener& listener) {
-  const Target target = listener.target();
-  if (target.port() == nullptr) return {false, "Unix sockets are listed, but not forwarded yet"};
-  const Settings::Ports& ports = settings.ports;
-  const Port port = target.port_number();
-  const bool asked = rule != nullptr && rule->on_auto_forward;
-  if (!asked && ignores(ports.on_auto_forward)) {
-    return {false, "[ports] on_auto_forward = \"ignore\""};
+/// The last word, if nothing before decides: [ports] on ports, [unix] on Unix sockets.
+class BySection {
+ public:
+  BySection(const Settings& settings, const Rule* rule) : settings_(settings), rule_(rule) {}
+
+  Decision operator()(const PortTarget& target) const {
+    const Settings::Ports& ports = settings_.ports;
+    const bool asked = rule_ != nullptr && rule_->on_auto_forward;
+    if (!asked && ignores(ports.on_auto_forward)) {
+      return {false, "[ports] on_auto_forward = \"ignore\""};
+    }
+    if (names_target(rule_)) return {true, name_of(*rule_) + " names it"};
+    if (contains(ports.exclude, target.port)) {
+      return {false, fmt::format("[ports] exclude names port {}", target.port)};
+    }
+    if (!contains(ports.include, target.port)) {
+      return {false, fmt::format("[ports] include does not name port {}", target.port)};
+    }
+    return {true, "[ports] include names it and nothing excludes it"};
   }
-  if (names_port(rule)) return {true, name_of(*rule) + " names it"};
-  if (contains(ports.exclude, port)) {
-    return {false, fmt::format("[ports] exclude names port {}", port)};
+  Decision operator()(const UnixPath& target) const { return decide_unix(target); }
+  Decision operator()(const AbstractName& target) const { return decide_unix(target); }
+  Decision operator()(const VsockTarget&) const { return {false, "vsock ports are not forwarded"}; }
+
+ private:
+  [[nodiscard]] Decision decide_unix(const Target& target) const {
+    if (names_target(rule_)) return {true, name_of(*rule_) + " names it"};
+    const std::string shown = unix_name_shown(target);
+    if (names_unix(settings_.unix_sockets.exclude, target)) {
+      return {false, fmt::format("[unix] exclude names {}", shown)};
+    }
+    if (!names_unix(settings_.unix_sockets.include, target)) {
+      return {false, fmt::format("[unix] include does not name {}", shown)};
+    }
+    return {true, "[unix] include names it and nothing excludes it"};
   }
-  if (!contains(ports.include, port)) {
-    return {false, fmt::format("[ports] include does not name port {}", port)};
-  }
-  return {true, "[ports] include names it and nothing excludes it"};
-}
+
+  const Settings& settings_;
+  const Rule* rule_;
+};
 
 /// Applies the limits of UdpInterest to this listener. Its port may be watched because of another
 /// container's rule or forward.
@@ -300,7 +381,7 @@ std::optional<Decision> by_udp_detection(const PolicyContext& context, const Rul
   if (!context.settings.detect.udp && !asked) {
     return Decision{false, "UDP is not detected: [detect] udp = false"};
   }
-  if (names_port(rule) || !context.ephemeral.contains(port)) return std::nullopt;
+  if (names_target(rule) || !context.ephemeral.contains(port)) return std::nullopt;
   return Decision{false,
                   fmt::format("UDP clients take their ports from {}; a rule with ports = [{}] "
                               "forwards it nevertheless",
@@ -330,7 +411,7 @@ Duration settle_of(const PolicyContext& context, const Rule* rule, const Target&
   if (rule != nullptr && rule->settle) return *rule->settle;
   const bool ephemeral =
       target.port() != nullptr && context.ephemeral.contains(target.port_number());
-  if (names_port(rule) || !ephemeral) return Duration::zero();
+  if (names_target(rule) || !ephemeral) return Duration::zero();
   return kEphemeralSettle;
 }
 
@@ -384,8 +465,9 @@ Decision decide(const PolicyContext& context, const Container& container,
   if (!decided) decided = by_attributes(rule, requested);
   if (!decided) decided = by_tunnel(rule, listener);
   if (!decided) decided = by_engine(rule, container, listener);
-  if (!decided) decided = by_ports(settings, rule, listener);
   const Target target = listener.target();
+  if (!decided) decided = std::visit(BySection(settings, rule), target);
+  if (decided->forward && target.port() == nullptr) decided = Decision{false, kListedOnly};
   decided->settle = settle_of(context, rule, target);
   const Port port = target.port_number();
   decided->treatment = treatment_of(requested_treatment(settings, requested, port), rule, port);

@@ -1,7 +1,7 @@
 // The policy: whether a listener is forwarded, how, and why. decide() tries in this order: whether
 // the listener is detected and can be dialled, the first rule that matches, what the container
 // requests, whether it is the end of an ssh tunnel, whether the engine publishes the port, and
-// [ports]. Functions of settings, container and listener; nothing else decides.
+// [ports] or [unix]. Functions of settings, container and listener; nothing else decides.
 #pragma once
 
 #include <optional>

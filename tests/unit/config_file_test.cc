@@ -68,9 +68,16 @@ include = ["1-65535"]
 exclude = [22]
 ignore_addresses = ["::1"]
 on_auto_forward = "silent"
+[unix]
+include = ["/run/*.sock", "@app"]
+exclude = ["/run/admin.sock"]
+max_sockets = 32
 )",
                                  "c.toml");
   ASSERT_TRUE(read) << read.error().front().message();
+  EXPECT_EQ(read->unix_sockets.include, (std::vector<std::string>{"/run/*.sock", "@app"}));
+  EXPECT_EQ(read->unix_sockets.exclude, std::vector<std::string>{"/run/admin.sock"});
+  EXPECT_EQ(read->unix_sockets.max_sockets, 32U);
   EXPECT_EQ(read->detect.interval, 250ms);
   EXPECT_EQ(read->detect.cpu_budget, 1.0);
   EXPECT_EQ(read->host.bind.only, IpAddress::v4(127, 0, 0, 5));
@@ -130,6 +137,17 @@ TEST(Config, RefusesValuesOutOfRange) {
                            "[[rule]]\nlabels = {a = 1}",
                            "[[rule]]\nsettle = 300",
                            "[[rule]]\nbind = \"::\"",
+                           "[unix]\ninclude = \"/run/a\"",
+                           "[unix]\ninclude = [\"run/a\"]",
+                           "[unix]\ninclude = [\"@\"]",
+                           "[unix]\ninclude = [\"/a\\u0000b\"]",
+                           "[unix]\nexclude = [1]",
+                           "[unix]\nmax_sockets = -1",
+                           "[[rule]]\nunix = []",
+                           "[[rule]]\nunix = [\"/a\"]\nports = [1]",
+                           "[[rule]]\nunix = [\"/a\"]\nprotocol = \"tcp\"",
+                           "[[rule]]\nunix = [\"/a\"]\naddress = \"::1\"",
+                           "[[rule]]\nunix = [\"/a\"]\nhost_port = 1",
                            "[detect]\nmin_interval = \"2s\"\nmax_interval = \"1s\""}) {
     EXPECT_EQ(mistakes_of(text).size(), 1U) << text;
   }

@@ -88,13 +88,13 @@ TEST(ConfigManPage, PrintsTheDefaults) {
 
 TEST(ConfigManPage, SaysOfEachKeyOfASectionWhatHoldsWithoutIt) {
   std::size_t keys = 0;
-  for (const std::string section : {"[detect]", "[host]", "[ports]"}) {
+  for (const std::string section : {"[detect]", "[host]", "[ports]", "[unix]"}) {
     for (const auto& [key, value] : documented_defaults(section)) {
       EXPECT_EQ(settings_of(fmt::format("{}\n{} = {}\n", section, key, value)), Settings{}) << key;
       ++keys;
     }
   }
-  EXPECT_GE(keys, 22U);
+  EXPECT_GE(keys, 25U);
 }
 
 TEST(ConfigManPage, SaysOfEachKeyOfARuleWhatHoldsWithoutIt) {
