@@ -78,7 +78,10 @@ struct Listener {
   std::string address;
   Port port = 0;
   std::string process;
-  std::uint32_t uid = 0;  ///< as seen in the container
+  std::uint32_t uid = 0;      ///< as seen in the container
+  std::string path;           ///< of a Unix socket, or "@" and its abstract name; empty for a port
+  std::string type;           ///< of a Unix socket: "stream" or "seqpacket"; empty for a port
+  std::uint32_t backlog = 0;  ///< of a Unix socket: clients that may wait; 0 if not known
 };
 
 /// Ports that the container's engine forwards itself.
@@ -148,6 +151,9 @@ inline constexpr std::tuple kListenerFields{
     Field{"Port", "port", &Listener::port},
     Field{"Process", "process", &Listener::process},
     Field{"Uid", "uid", &Listener::uid},
+    Field{"Path", "path", &Listener::path},
+    Field{"Type", "type", &Listener::type},
+    Field{"Backlog", "backlog", &Listener::backlog},
 };
 inline constexpr std::tuple kPublishedFields{
     Field{"Protocol", "protocol", &PublishedPorts::protocol},

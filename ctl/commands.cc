@@ -165,6 +165,10 @@ ForwardOperand parse_forward_operand(std::string_view text) {
 }
 
 PortOperand parse_port_operand(std::string_view text) {
+  if (text.starts_with("unix:")) return {"", parse_target_or_fail(text)};
+  if (const auto socket = text.find(":unix:"); socket != text.npos) {  // the name may have colons
+    return {std::string(text.substr(0, socket)), parse_target_or_fail(text.substr(socket + 1))};
+  }
   const std::size_t colon = text.rfind(':');
   const std::string_view before = text.substr(0, colon);
   const bool alone = colon == text.npos || before.empty() || before == "unix" || before == "vsock";

@@ -128,11 +128,19 @@ std::string port_text(Port port, std::string_view protocol) {
   return fmt::format("{}{}", port, protocol == "tcp" ? "" : "/udp");
 }
 
+constexpr std::size_t kShownSockets = 4;  // of the Unix sockets of a container, in a table
+
+/// The ports, then the first Unix sockets.
 std::string listeners_text(const std::vector<client::Listener>& listeners) {
   std::string out;
+  std::size_t sockets = 0;
   for (const client::Listener& l : listeners) {
-    out += fmt::format("{}{}", out.empty() ? "" : " ", port_text(l.port, l.protocol));
+    if (!l.path.empty() && ++sockets > kShownSockets) continue;
+    out +=
+        fmt::format("{}{}", out.empty() ? "" : " ",
+                    l.path.empty() ? port_text(l.port, l.protocol) : "unix:" + printable(l.path));
   }
+  if (sockets > kShownSockets) out += fmt::format(" (+{})", sockets - kShownSockets);
   return out;
 }
 
@@ -333,6 +341,7 @@ constexpr std::array<RemedyWords, kRemedyCodes> kRemedyWords{{
     {RemedyCode::ChangeConfiguration, ""},
     {RemedyCode::ChangeDeclaration, ""},
     {RemedyCode::IgnorePort, ""},
+    {RemedyCode::IncludeSocket, ""},
     {RemedyCode::SkipSettle, ""},
     {RemedyCode::AllowFallback, ""},
     {RemedyCode::WidenFallbackRange, ""},

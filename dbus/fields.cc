@@ -48,15 +48,37 @@ void PublishedList::write(MessageWriter& writer) const {
   });
 }
 
+namespace {
+
+constexpr std::size_t kUnixRow = 320;  ///< as kRow, of a Unix socket with the longest name
+
+/// Writes the entries that depend on the kind of address.
+struct AddressEntries {
+  MessageWriter& writer;
+  const Listener& listener;
+
+  void operator()(const Endpoint& at) const {
+    writer.entry("Address", at.address.text()).entry("Port", at.port);
+  }
+  void operator()(const auto&) const {
+    writer.entry("Path", bus_text(listener.local.text()))
+        .entry("Type", std::string(name_of(listener.type)))
+        .entry("Backlog", std::uint32_t{listener.backlog});
+  }
+};
+
+}  // namespace
+
 void ListenerList::write(MessageWriter& writer) const {
+  std::size_t bytes = 0;
   writer.array("a{sv}", [&] {
-    for (const Listener& l : listeners | std::views::take(max_bytes / kRow)) {
+    for (const Listener& l : listeners) {
+      bytes += l.ip_address() == nullptr ? kUnixRow : kRow;
+      if (bytes > max_bytes) break;
       writer.array("{sv}", [&] {
-        writer.entry("Protocol", std::string(name_of(l.protocol)))
-            .entry("Address", l.ip_address() == nullptr ? "" : l.ip_address()->text())
-            .entry("Port", l.target().port_number())
-            .entry("Process", bus_text(l.process))
-            .entry("Uid", std::uint32_t{l.uid});
+        writer.entry("Protocol", std::string(name_of(l.protocol)));
+        std::visit(AddressEntries{writer, l}, l.local);
+        writer.entry("Process", bus_text(l.process)).entry("Uid", std::uint32_t{l.uid});
       });
     }
   });

@@ -257,10 +257,10 @@ Answer<Facts> Controller::explain(std::string_view container, std::string_view t
   if (auto named = check_length("the container's name", container); !named) {
     return std::unexpected(named.error());
   }
-  const auto port = check_target(target);
-  if (!port) return std::unexpected(port.error());
+  const auto meant = check_explained_target(target);
+  if (!meant) return std::unexpected(meant.error());
   return Explainer({parts_.registry, parts_.access_set, table_, parts_.notifier.log(), settings_})
-      .explain(container, *port);
+      .explain(container, *meant);
 }
 
 Answer<void> Controller::reload() {
@@ -348,7 +348,11 @@ void Controller::on_access_changed(ContainerAccess& reach) {
 }
 
 void Controller::on_listeners(ContainerAccess& reach) {
-  if (!reach.listeners().empty()) parts_.discovery.fix_name(reach.container().id);
+  // A Unix socket does not count: a sandbox may have one long before its server is started.
+  const auto has_port = [](const Listener& l) { return l.target().port() != nullptr; };
+  if (std::ranges::any_of(reach.listeners(), has_port)) {
+    parts_.discovery.fix_name(reach.container().id);
+  }
   notify_changed(parts_.notifier, reach, settings_);
   table_.on_listeners(reach);
 }

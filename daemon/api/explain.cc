@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "api/controller.h"
+#include "base/text.h"
 #include "policy/policy.h"
 
 namespace portfwd {
@@ -25,6 +26,30 @@ std::string clock_text(WallTime time) {
 
 bool is_reverse(const PortState& known) {
   return known.forward && known.forward->direction == Direction::Reverse;
+}
+
+/// The name of a target in a sentence: "port 8080", "socket /run/app.sock". Printable.
+struct TargetWords {
+  std::string operator()(const UnixPath& target) const {
+    return "socket " + printable(target.path);
+  }
+  std::string operator()(const AbstractName& target) const {
+    return "socket @" + printable(target.name);
+  }
+  std::string operator()(const auto& port) const { return "port " + Target(port).text(); }
+};
+
+std::string words_of(const Target& target) {
+  return std::visit(TargetWords(), target);
+}
+
+/// What else is known of a listener, as the end of "listens on ADDRESS".
+std::string details(const Listener& l) {
+  const std::string uid =
+      l.uid == kUnknownUid ? "uid unknown" : fmt::format("uid {} inside", l.uid);
+  if (l.target().port() != nullptr) return uid;
+  return fmt::format("{}, {}{}", name_of(l.type), uid,
+                     l.backlog == 0 ? "" : fmt::format(", backlog {}", l.backlog));
 }
 
 std::string_view end_reason_text(std::string_view reason) {
@@ -71,8 +96,8 @@ Sentences seen_now(const PortState& known) {
   for (const auto& [l, since, settling] : known.listeners) {
     const std::string_view who =
         l.process.empty() ? unknown_program(known.container.reach) : std::string_view(l.process);
-    out.push_back(fmt::format("{} listens on {} (uid {} inside), seen since {}", who,
-                              l.local.text(), l.uid, clock_text(since)));
+    out.push_back(fmt::format("{} listens on {} ({}), seen since {}", who,
+                              printable(l.local.text()), details(l), clock_text(since)));
   }
   return out;
 }
@@ -100,8 +125,9 @@ Sentences rules(const PolicyContext& policy, const PortState& known) {
   Sentences out;
   for (const SeenPort::Seen& seen : known.listeners) {
     for (const std::string& rule : rules_tried(policy.settings, *known.subject, seen.listener)) {
-      const std::string whose = known.listeners.size() > 1 ? seen.listener.local.text() + ": " : "";
-      out.push_back(whose + rule);
+      const bool several = known.listeners.size() > 1;
+      const std::string at = several ? printable(seen.listener.local.text()) + ": " : "";
+      out.push_back(at + rule);
     }
   }
   return out;
@@ -154,10 +180,24 @@ PortDecision decide_port(const PolicyContext& policy, const PortState& known) {
 using Code = RemedyCode;
 using Remedies = std::vector<Remedy>;
 
-/// A remedy that takes the container and the port as its arguments.
+/// A remedy that takes the container and the target as its arguments.
 Remedy for_port(Code code, const PortState& known, const Target& target) {
-  return {code, {known.container.name, target.text()}};
+  return {code, {known.container.name, printable(target.text())}};
 }
+
+/// The remedies for a listener that the configuration does not forward: the change of it, and a
+/// manual forward.
+struct ConfigureTarget {
+  Remedy forward;
+  Remedies operator()(const UnixPath& target) const { return include(target.path); }
+  Remedies operator()(const AbstractName& target) const { return include("@" + target.name); }
+  Remedies operator()(const auto&) const { return {{Code::ChangeConfiguration}, forward}; }
+
+ private:
+  [[nodiscard]] static Remedies include(const std::string& name) {
+    return {{Code::IncludeSocket, {printable(name)}}};
+  }
+};
 
 struct Verdict {
   std::string decision;
@@ -165,6 +205,13 @@ struct Verdict {
 };
 
 Verdict nothing_listens(const PortState& known, const Decision& decision) {
+  const Remedies configure = std::visit(ConfigureTarget{{}}, known.target);
+  if (known.target.port() == nullptr) {
+    if (decision.forward) return {"there is nothing to forward", {{Code::StartServer}}};
+    return {fmt::format("there is nothing to forward, and a server would not be forwarded: {}",
+                        decision.because),
+            configure};
+  }
   const Remedy hold = for_port(Code::HoldPort, known, known.target);
   if (known.other_protocol) {
     return {"there is nothing to forward",
@@ -202,7 +249,9 @@ Verdict first_obstacle(const PolicyContext& policy, const PortState& known) {
     return {"the listener cannot be dialled",
             {{Code::MakeReachable, {seen->listener.unreachable}}}};
   }
-  if (!decision.forward) return {decision.because, {{Code::ChangeConfiguration}, forward}};
+  if (!decision.forward) {
+    return {decision.because, std::visit(ConfigureTarget{forward}, known.target)};
+  }
   if (seen->settling > Duration::zero()) {
     return {
         fmt::format("{}, but its listener must exist for {} ms first", decision.because,
@@ -283,37 +332,48 @@ void add_forward(const PolicyContext& policy, const PortState& known, Facts& fac
   facts["decision"] = decision_sentence(policy, known);
   add_remedies(remedies_for_forward(policy, known), facts);
   const bool at = f.direction == Direction::In && f.state != ForwardState::Conflict;
-  facts["summary"] =
-      fmt::format("port {} of {} is {}{}{}", known.target.text(), known.container.name,
-                  state_words(f.state), at ? " at " : ": ", host_sentence(f));
+  facts["summary"] = fmt::format("{} of {} is {}{}{}", words_of(known.target), known.container.name,
+                                 state_words(f.state), at ? " at " : ": ", host_sentence(f));
 }
 
 void add_verdict(Verdict verdict, const PortState& known, Facts& facts) {
   facts["forwarded"] = false;
   facts["host"] = std::string("no host port is held for it");
-  facts["summary"] = fmt::format("port {} of {} is not forwarded: {}", known.target.text(),
+  facts["summary"] = fmt::format("{} of {} is not forwarded: {}", words_of(known.target),
                                  known.container.name, verdict.decision);
   facts["decision"] = std::move(verdict.decision);
   add_remedies(std::move(verdict.remedies), facts);
 }
 
+/// The facts that every explanation has.
+Facts facts_of(const PortState& known) {
+  return {{"container", known.container.name},
+          {"port", std::int64_t{known.target.port_number()}},
+          {"protocol", std::string(name_of(known.target.protocol()))},
+          {"target", printable(known.target.text())}};
+}
+
 /// The explanation for a container that shares the network of the host, which is not polled.
 Facts explain_on_host(const PortState& known) {
-  const std::string port = known.target.text();
   const std::string& name = known.container.name;
-  Facts facts{{"container", name},
-              {"port", std::int64_t{known.target.port_number()}},
-              {"protocol", std::string(name_of(known.target.protocol()))},
-              {"seen", Sentences{"its listeners are those of the host, which are not polled"}},
-              {"rules", Sentences()},
-              {"tried", Sentences()},
-              {"reach", known.container.reason},
-              {"forwarded", false},
-              {"host", fmt::format("port {} itself, if {} listens on it", port, name)},
-              {"decision", std::string("a port of the host needs no forward")},
-              {"summary", fmt::format("port {} of {} is not forwarded: {}", port, name,
-                                      known.container.reason)}};
-  add_remedies({{Code::UseHostPort, {port}}, {Code::LeaveHostNetwork}}, facts);
+  const std::string what = words_of(known.target);
+  Facts facts = facts_of(known);
+  facts["seen"] = Sentences{"its listeners are those of the host, which are not polled"};
+  facts["rules"] = Sentences();
+  facts["tried"] = Sentences();
+  facts["reach"] = known.container.reason;
+  facts["forwarded"] = false;
+  facts["summary"] =
+      fmt::format("{} of {} is not forwarded: {}", what, name, known.container.reason);
+  if (known.target.port() == nullptr) {
+    facts["host"] = std::string("no host port is held for it");
+    facts["decision"] = std::string("the sockets of the host are not watched");
+    add_remedies({{Code::LeaveHostNetwork}}, facts);
+    return facts;
+  }
+  facts["host"] = fmt::format("{} itself, if {} listens on it", what, name);
+  facts["decision"] = std::string("a port of the host needs no forward");
+  add_remedies({{Code::UseHostPort, {known.target.text()}}, {Code::LeaveHostNetwork}}, facts);
   return facts;
 }
 
@@ -321,13 +381,11 @@ Facts explain_on_host(const PortState& known) {
 
 Facts explain(const PolicyContext& policy, const PortState& known) {
   if (known.subject != nullptr && known.subject->on_host) return explain_on_host(known);
-  Facts facts{{"container", known.container.name},
-              {"port", std::int64_t{known.target.port_number()}},
-              {"protocol", std::string(name_of(known.target.protocol()))},
-              {"seen", seen(known)},
-              {"rules", rules(policy, known)},
-              {"tried", known.tried},
-              {"reach", reach_sentence(known)}};
+  Facts facts = facts_of(known);
+  facts["seen"] = seen(known);
+  facts["rules"] = rules(policy, known);
+  facts["tried"] = known.tried;
+  facts["reach"] = reach_sentence(known);
   if (known.forward) {
     add_forward(policy, known, facts);
   } else {
@@ -346,14 +404,13 @@ bool listens(const ContainerAccess& reach, const Target& target) {
 }
 
 Refusal open_with_other_protocol(const Target& target, const Target& other) {
-  return {Kind::NoSuchContainer,
-          fmt::format("port {} is not open in any watched container, but {} is", target.text(),
-                      other.text())};
+  return {Kind::NoSuchContainer, fmt::format("{} is not open in any watched container, but {} is",
+                                             words_of(target), other.text())};
 }
 
 Refusal not_open(const Target& target) {
   return {Kind::NoSuchContainer,
-          fmt::format("port {} is not open in any watched container", target.text())};
+          fmt::format("{} is not open in any watched container", words_of(target))};
 }
 
 /// The name of a container, with its id if the name is ambiguous.
@@ -366,17 +423,34 @@ std::string name_with_id(const PortState& known, bool by_id) {
 /// @param all two or more
 Refusal open_in_several(const Target& target, const std::vector<PortState>& all) {
   const bool by_id = all[0].container.name == all[1].container.name;
-  return {Kind::Ambiguous, fmt::format("port {} is open in {} and in {}: name one of them{}",
-                                       target.text(), name_with_id(all[0], by_id),
+  return {Kind::Ambiguous, fmt::format("{} is open in {} and in {}: name one of them{}",
+                                       words_of(target), name_with_id(all[0], by_id),
                                        name_with_id(all[1], by_id), by_id ? " by its id" : "")};
 }
 
 }  // namespace
 
-Answer<Facts> Explainer::explain(std::string_view container, const Target& target) const {
+Answer<Facts> Explainer::explain(std::string_view container, const Target& asked) const {
+  const Target target = listed_as(asked);
   const auto gathered = container.empty() ? known_by_port(target) : known(container, target);
   if (!gathered) return std::unexpected(gathered.error());
   return portfwd::explain(parts_.table.policy(), *gathered);
+}
+
+/// The target of the listener that is displayed by this text, if no listener has the target itself:
+/// the name of a Unix socket may have bytes that are not displayed, or not sent over a bus.
+Target Explainer::listed_as(const Target& asked) const {
+  if (asked.port() != nullptr) return asked;
+  const std::string text = asked.text();
+  std::optional<Target> similar;
+  for (const ContainerAccess* reach : parts_.access_set.all()) {
+    for (const Listener& l : reach->listeners()) {
+      const Target target = l.target();
+      if (target == asked) return asked;
+      if (!similar && printable(target.text()) == text) similar = target;
+    }
+  }
+  return similar.value_or(asked);
 }
 
 /// A missing container is found by the forward that waits for it, or by the event log.

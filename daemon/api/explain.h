@@ -69,6 +69,7 @@ class Explainer {
   [[nodiscard]] Answer<Facts> explain(std::string_view container, const Target& target) const;
 
  private:
+  [[nodiscard]] Target listed_as(const Target& asked) const;
   [[nodiscard]] Answer<PortState> known(std::string_view container, const Target& target) const;
   [[nodiscard]] Answer<PortState> known_by_port(const Target& target) const;
   [[nodiscard]] PortState present(const ContainerAccess& reach, const Target& target) const;

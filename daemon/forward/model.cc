@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "base/text.h"
 #include "base/unique_fd.h"
 
 namespace portfwd {
@@ -130,16 +131,29 @@ Answer<void> check_lengths(const ForwardSpec& spec) {
   return {};
 }
 
+Answer<Target> check_explained_target(std::string_view text) {
+  constexpr std::string_view kUnix = "unix:";
+  if (auto ok = check_length("the target", text); !ok) return std::unexpected(ok.error());
+  auto target = parse_target(text);
+  if (target && !std::holds_alternative<VsockTarget>(*target)) return std::move(*target);
+  const bool relative = text.starts_with(kUnix) && text.size() > kUnix.size() &&
+                        text.size() <= kUnix.size() + kLongestUnixName && text[kUnix.size()] != '@';
+  if (relative) return UnixPath{std::string(text.substr(kUnix.size()))};
+  return refuse(Kind::InvalidArgument,
+                fmt::format("\"{}\" is neither a port nor a Unix socket: give a number from 1 to "
+                            "65535, such as 8080 or 53/udp, or unix:/PATH or unix:@NAME of at most "
+                            "{} bytes",
+                            printable(text), kLongestUnixName));
+}
+
 Answer<Target> check_target(std::string_view text) {
   if (auto ok = check_length("the port", text); !ok) return std::unexpected(ok.error());
-  const auto target = parse_target(text);
-  if (!target || target->port() == nullptr) {  // only ports can be forwarded yet
-    return refuse(
-        Kind::InvalidArgument,
-        fmt::format("\"{}\" is not a port: give a number from 1 to 65535, such as 8080 or 53/udp",
-                    text));
-  }
-  return *target;
+  auto target = parse_target(text);
+  if (target && target->port() != nullptr) return std::move(*target);
+  return refuse(
+      Kind::InvalidArgument,
+      fmt::format("\"{}\" is not a port: give a number from 1 to 65535, such as 8080 or 53/udp",
+                  text));
 }
 
 Answer<void> check(const ForwardRequest& request, bool allow_remote) {

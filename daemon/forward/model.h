@@ -116,10 +116,10 @@ struct Event {
 struct ForwardRequest {
   ForwardSpec spec;  ///< `container` is the name, once that is known
   std::string forward_id;
-  std::string container_id;                    ///< "" while the container is away
-  std::string lifeline;                        ///< bus name with which the forward ends; "": none
-  Origin origin = Origin::Manual;              ///< or Declared
-  bool by_container = false;                   ///< the container's own metadata asks for it
+  std::string container_id;                   ///< "" while the container is away
+  std::string lifeline;                       ///< bus name with which the forward ends; "": none
+  Origin origin = Origin::Manual;             ///< or Declared
+  bool by_container = false;                  ///< the container's own metadata asks for it
   std::string asked_by = "a manual request";  ///< for `explain`
   /// From the daemon's last run: no caller waits for an answer, so a port that is taken is a
   /// conflict and not a refusal.
@@ -151,8 +151,12 @@ inline constexpr std::size_t kLongestRequestText = 256;
 /// check_length() for all texts of a request.
 [[nodiscard]] Answer<void> check_lengths(const ForwardSpec& spec);
 
-/// Parses a target that the user gave, which must be a TCP or UDP port. Refusals name the remedy.
+/// Parses a target that the user wants forwarded, which must be a TCP or UDP port. Refusals name
+/// the remedy.
 [[nodiscard]] Answer<Target> check_target(std::string_view text);
+/// Parses a target that the user asks about: also a Unix socket, even one with a relative path,
+/// which cannot be forwarded.
+[[nodiscard]] Answer<Target> check_explained_target(std::string_view text);
 /// Checks the fields of a request and their combination. @param allow_remote whether the
 /// configuration permits host addresses that other machines can reach
 [[nodiscard]] Answer<void> check(const ForwardRequest& request, bool allow_remote);

@@ -68,14 +68,24 @@ TEST_F(BusCtlTest, ListHasTheKeysAndTheOrderOfTheContract) {
 }
 
 TEST_F(BusCtlTest, ContainersHasTheKeysAndTheOrderOfTheContract) {
-  control_.all_containers = {web_container()};
+  ContainerInfo web = web_container();
+  web.listeners.push_back({.protocol = Protocol::Unix,
+                           .local = UnixPath{"/run/a\nb.sock"},
+                           .uid = 70,
+                           .process = "nginx",
+                           .type = SocketType::Seqpacket,
+                           .backlog = 128});
+  control_.all_containers = {web};
   serve();
   const OrderedJson expected = OrderedJson::parse(R"([{
     "id":"c_1","name":"web","engine":"podman","uid":1000,"pid":4711,"netns":4026532281,
     "image":"docker.io/library/nginx","labels":{"project":"shop"},"state":"watched",
     "reach":"broker","reason":"","listeners":[
-      {"protocol":"tcp","address":"0.0.0.0","port":8080,"process":"nginx","uid":0}],
-    "listeners_total":1,"ever_listened":true,"attached":false,"pod":"back","project":"shop","service":"web",
+      {"protocol":"tcp","address":"0.0.0.0","port":8080,"process":"nginx","uid":0,
+       "path":"","type":"","backlog":0},
+      {"protocol":"unix","address":"","port":0,"process":"nginx","uid":70,
+       "path":"/run/a?b.sock","type":"seqpacket","backlog":128}],
+    "listeners_total":2,"ever_listened":true,"attached":false,"pod":"back","project":"shop","service":"web",
     "published":[{"protocol":"tcp","host_address":"127.0.0.1","host_port":8081,
       "container_port":80,"count":1}]}])");
   EXPECT_EQ(json({"containers"}).dump(2), expected.dump(2));

@@ -98,6 +98,9 @@ TEST(CtlCommandLineTest, APortOperandMayNameTheContainer) {
   EXPECT_EQ(read("web:80"), "web|80");
   EXPECT_EQ(read("a:b:53/udp"), "a:b|53/udp");
   EXPECT_EQ(read("unix:/run/x"), "|unix:/run/x");
+  EXPECT_EQ(read("unix:/run/x:1"), "|unix:/run/x:1");
+  EXPECT_EQ(read("web:unix:/run/x:1"), "web|unix:/run/x:1");
+  EXPECT_EQ(read("a:b:unix:@x"), "a:b|unix:@x");
   for (const char* wrong : {":80", "web:", "web:x", "web"}) {
     EXPECT_NE(usage_of([&] { static_cast<void>(parse_port_operand(wrong)); }).find("not a port"),
               std::string::npos)

@@ -224,6 +224,17 @@ TEST(CtlFactsTest, SizesAndSpansAreRounded) {
   EXPECT_EQ(span_text(200000), "2 d 7 h");
 }
 
+TEST(CtlTextTest, ATableShowsPortsAndTheFirstUnixSockets) {
+  Container web = container("c1", "web");
+  web.listeners = {{.protocol = "tcp", .port = 80}, {.protocol = "udp", .port = 53}};
+  for (int i = 0; i < 6; ++i) {
+    web.listeners.push_back({.protocol = "unix", .path = "/run/a\n" + std::to_string(i)});
+  }
+  const std::string table = containers_table({web}, false);
+  EXPECT_THAT(table, HasSubstr("80 53/udp unix:/run/a?0 unix:/run/a?1"));
+  EXPECT_THAT(table, HasSubstr("unix:/run/a?3 (+2)"));
+}
+
 TEST(CtlTextTest, AnEventIsOneLine) {
   const Event event{.seq = 3,
                     .type = "PortRemoved",

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/text.h"
+
 namespace portfwd {
 namespace {
 
@@ -290,6 +292,91 @@ TEST(Remedies, AreSentencesOfTheirArgumentsThatNameNoCommandLine) {
   EXPECT_EQ(remedy_code("of-a-newer-daemon"), std::nullopt);
   EXPECT_EQ(remedy_sentence({{Code::StartServer}, {Code::EndForward, {"f2"}}}),
             "start the server, or end forward f2");
+}
+
+struct ExplainUnixTest : ExplainTest {
+  ExplainUnixTest() { listen_on(UnixPath{"/run/app.sock"}); }
+  /// Replaces the listeners by one with this name.
+  void listen_on(const Address& name) {
+    known.target = target_of(Protocol::Unix, name);
+    SeenPort::Seen seen{.since = WallTime(std::chrono::seconds(1'700'000'000))};
+    seen.listener.protocol = Protocol::Unix;
+    seen.listener.local = name;
+    seen.listener.type = SocketType::Seqpacket;
+    seen.listener.backlog = 128;
+    seen.listener.uid = 70;
+    seen.listener.process = "postgres";
+    known.listeners = {seen};
+  }
+  std::vector<std::string> all_texts() {
+    std::vector<std::string> out;
+    for (const auto& [key, value] : explain({settings, {}, metadata_policy}, known)) {
+      if (const auto* one = std::get_if<std::string>(&value)) out.push_back(*one);
+      if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
+        out.insert(out.end(), list->begin(), list->end());
+      }
+      if (const auto* remedies = std::get_if<std::vector<Remedy>>(&value)) {
+        for (const Remedy& remedy : *remedies) {
+          out.insert(out.end(), remedy.arguments.begin(), remedy.arguments.end());
+        }
+      }
+    }
+    return out;
+  }
+};
+
+TEST_F(ExplainUnixTest, SaysWhatWasSeenWhichKeyDecidedAndWhatWouldForwardIt) {
+  EXPECT_THAT(list("seen"),
+              ElementsAre("postgres listens on /run/app.sock (seqpacket, uid 70 inside, backlog "
+                          "128), seen since 2023-11-14 22:13:20 UTC"));
+  EXPECT_EQ(text("target"), "unix:/run/app.sock");
+  EXPECT_EQ(text("protocol"), "unix");
+  EXPECT_EQ(std::get<std::int64_t>(fact("port")), 0);
+  EXPECT_THAT(text("decision"), HasSubstr("[unix] include"));
+  EXPECT_THAT(text("summary"), HasSubstr("socket /run/app.sock of web is not forwarded"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::IncludeSocket, {"/run/app.sock"}}));
+}
+
+TEST_F(ExplainUnixTest, SaysThatItsOwnerIsNotKnown) {
+  known.listeners[0].listener.uid = kUnknownUid;
+  known.listeners[0].listener.backlog = 0;
+  EXPECT_THAT(list("seen"), ElementsAre(HasSubstr("(seqpacket, uid unknown)")));
+}
+
+TEST_F(ExplainUnixTest, NamesTheReasonWhyItCannotBeDialled) {
+  known.listeners[0].listener.unreachable = "its path is relative";
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::MakeReachable, {"its path is relative"}}));
+}
+
+TEST_F(ExplainUnixTest, NamesTheRuleThatNamesIt) {
+  rule("web");
+  settings.rules[0].unix_names = {"/run/*"};
+  EXPECT_THAT(list("rules"), ElementsAre("the rule at c.toml:1 matches"));
+  settings.rules[0].unix_names = {"/tmp/*", "@x"};
+  EXPECT_THAT(list("rules"),
+              ElementsAre("the rule at c.toml:1 does not match: unix socket is \"/run/app.sock\", "
+                          "not \"/tmp/*\", \"@x\""));
+}
+
+TEST_F(ExplainUnixTest, SaysThatNothingListens) {
+  known.listeners.clear();
+  EXPECT_THAT(list("seen"), ElementsAre("nothing listens on it inside"));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::IncludeSocket, {"/run/app.sock"}}));
+}
+
+TEST_F(ExplainUnixTest, IsPrintableWhateverTheNameIs) {
+  rule("web");
+  settings.rules[0].unix_names = {"/tmp/*"};
+  for (const std::string name : {"/run/\n\x1b[31m", "/run/\xff\xfe", "/run/\xe2\x80\xae", "\x01",
+                                 "@", "/%s{}{0}", "/'\"`$(x)"}) {
+    for (const Address& at : {Address(UnixPath{name}), Address(AbstractName{name + '\0'})}) {
+      listen_on(at);
+      for (const bool listens : {true, false}) {
+        if (!listens) known.listeners.clear();
+        for (const std::string& one : all_texts()) EXPECT_EQ(one, printable(one));
+      }
+    }
+  }
 }
 
 }  // namespace
