@@ -387,12 +387,14 @@ void PortWatch::poll_now() {
   if (!evidence_.armed()) evidence_.arm_at(std::max(evidence_due_, loop_.now()));
 }
 
-/// Dumps at once, unless the source reads /proc, which is too expensive.
+/// Dumps at once, unless the source reads /proc, which is too expensive. Only ports: a dump of Unix
+/// sockets walks all of the namespace, of which a program can make any number, so it waits for the
+/// next poll, which the budget pays.
 void PortWatch::poll_on_evidence() {
   evidence_due_ = loop_.now() + kEvidenceGap;
   if (!source_.is_diag() || !dump_backoff_.over(loop_.now())) return;
   const Duration before = pace_.cpu_time();
-  dump(kAllListeners);
+  dump({.ports = true});
   slot_.charge(pace_.cpu_time() - before);
 }
 
@@ -450,7 +452,7 @@ void PortWatch::dump(ListenerKinds kinds) {
   if (kinds.ports) stale_.ports = false;
   if (kinds.unix_sockets) stale_.unix_sockets = false;
   if (kinds.unix_sockets) unix_dumped_ = loop_.now();
-  initial_scan_done_ = true;
+  initial_scan_done_ |= !stale_.any();
   std::ranges::sort(*now);
   now->erase(std::ranges::unique(*now).begin(), now->end());  // a long dump may repeat some
   if (has_new_port(listeners_, *now)) slot_.slow_down();

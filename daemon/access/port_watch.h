@@ -233,9 +233,9 @@ class PortWatch final : private Pollable {
   /// Notifies of a sign of life (an exec inside, a client that waits): polls soon and often for a
   /// while.
   void expedite() { slot_.expedite(); }
-  /// Notifies of evidence that listeners() is outdated. With sock_diag it dumps at once, even
-  /// beyond the CPU budget, but at most once in kEvidenceGap. Any other source is polled soon and
-  /// often.
+  /// Notifies of evidence that listeners() is outdated. With sock_diag it dumps ports at once, even
+  /// beyond the CPU budget, but at most once in kEvidenceGap. Unix sockets, and any other source,
+  /// are polled soon and often.
   void poll_now();
   static constexpr Duration kEvidenceGap = std::chrono::milliseconds(50);
   /// Time in which a program that makes a Unix socket usually listens on it.

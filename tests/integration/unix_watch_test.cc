@@ -120,6 +120,25 @@ TEST_F(UnixWatchTest, KeepsPortsAndUnixSocketsApart) {
   EXPECT_TRUE(c.until_listeners(0));
 }
 
+/// A program can make any number of Unix sockets, and a dump walks them all.
+TEST_F(UnixWatchTest, EvidenceDumpsOnlyPortsBeyondTheBudget) {
+  Watched c(shared);
+  const UniqueFd port = c.ns.listen({kLoopback4, 20080});
+  UniqueFd name = c.ns.listen_unix(AbstractName{"app"});
+  ASSERT_TRUE(c.until_listeners(2));
+  Settings::Detect never;
+  never.interval = 1h;
+  never.cpu_budget = 0.001;
+  pace.configure(never);
+  ::shutdown(port.get(), SHUT_RDWR);  // causes no event
+  name.reset();
+  c.watch.poll_now();
+  ASSERT_TRUE(c.until_listeners(1));
+  EXPECT_THAT(c.names(), ElementsAre("@app"));
+  pace.configure(Settings::Detect{});
+  EXPECT_TRUE(c.until_listeners(0));
+}
+
 TEST_F(UnixWatchTest, IgnoresSocketsOfTheDaemon) {
   Watched c(shared);
   const UniqueFd other = c.ns.listen_unix(AbstractName{"other"});
