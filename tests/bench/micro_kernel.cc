@@ -78,7 +78,7 @@ void dump_of_unix_listeners(benchmark::State& state) {
   if (seen < count) state.SkipWithError("not all were seen");
   tell_each(state, count);
 }
-BENCHMARK(dump_of_unix_listeners)->Unit(benchmark::kMicrosecond)->Arg(0)->Arg(10)->Arg(1000);
+BENCHMARK(dump_of_unix_listeners)->Unit(benchmark::kMicrosecond)->Arg(1)->Arg(10)->Arg(1000);
 
 /// The dump of one listener beside `count` Unix sockets that do not listen.
 void dump_beside_unix_sockets(benchmark::State& state) {
