@@ -1,54 +1,19 @@
 
 #include "event/event_loop.h"
 
-#include <cxxabi.h>
-#include <fmt/format.h>
 #include <sys/signalfd.h>
 
 #include <algorithm>
 #include <array>
 #include <cassert>
 #include <csignal>
-#include <cstdlib>
 #include <ctime>
 #include <limits>
 #include <utility>
 
 #include "base/log.h"
-#include "base/process_usage.h"
 
 namespace portfwd {
-
-namespace {
-
-constexpr Duration kSampleEvery = std::chrono::seconds(1);
-
-std::int64_t ms(Duration d) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
-}
-
-}  // namespace
-
-void SlowTurns::sample(TimePoint now) {
-  if (sampled_ != TimePoint::min() && now - sampled_ < kSampleEvery) return;
-  sampled_ = now;
-  cpu_ = thread_cpu_time();
-}
-
-void SlowTurns::report(TimePoint now, Duration took, std::string_view longest_step,
-                       Duration longest_step_took) {
-  const bool logged_recently = last_line_ != TimePoint::min() && now - last_line_ < kLineInterval;
-  if (logged_recently) {
-    ++left_out_;
-    return;
-  }
-  last_line_ = now;
-  const unsigned more = std::exchange(left_out_, 0);
-  log::warning("a turn took {} ms, {} ms of it in {}; {} ms of CPU in the last {} ms{}", ms(took),
-               ms(longest_step_took), longest_step, ms(thread_cpu_time() - cpu_),
-               ms(now - sampled_),
-               more == 0 ? "" : fmt::format("; {} more since the last such line", more));
-}
 
 namespace {
 
@@ -66,28 +31,6 @@ int to_milliseconds(Duration d) {
   const auto most = std::chrono::milliseconds(std::numeric_limits<int>::max());
   if (d >= most) return static_cast<int>(most.count());
   return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(d).count());
-}
-
-/// A class name without its namespaces. @param name as spelled by g++ or __cxa_demangle()
-std::string_view without_namespace(std::string_view name) {
-  for (const std::string_view outer : {"portfwd::", "{anonymous}::", "(anonymous namespace)::"}) {
-    if (name.starts_with(outer)) name.remove_prefix(outer.size());
-  }
-  return name;
-}
-
-/// The class of a member function. @param function as in std::source_location, such as
-/// "portfwd::Discovery::Discovery(const Parts&, Options)" @return such as "Discovery"
-std::string class_of(std::string function) {
-  const std::string_view unnamed =
-      "(anonymous namespace)::";  // clang's spelling, which contains a "("
-  if (const auto at = function.find(unnamed); at != function.npos) {
-    function.erase(at, unnamed.size());
-  }
-  std::string_view name = std::string_view(function).substr(0, function.find('('));
-  if (const std::size_t type = name.rfind(' '); type != name.npos) name.remove_prefix(type + 1);
-  const std::size_t member = name.rfind("::");
-  return std::string(without_namespace(member == name.npos ? name : name.substr(0, member)));
 }
 
 }  // namespace
@@ -228,7 +171,7 @@ Result<void> EventLoop::turn(Duration limit) {
   dispatching_ = false;
   if (!retired_.empty()) {
     std::exchange(retired_, {}).clear();  // here, and nowhere else while the loop runs
-    end_step({.kind = Step::Kind::Release});
+    end_step({.kind = LoopStep::Kind::Release});
   }
   return {};
 }
@@ -251,40 +194,22 @@ void EventLoop::run_hooks() {
     WaitHook& hook = *hooks_[i];
     const std::type_info& type = typeid(hook);
     hook.before_wait();
-    end_step({.kind = Step::Kind::Hook, .handler = &type});
+    end_step({.kind = LoopStep::Kind::Hook, .handler = &type});
   }
 }
 
-void EventLoop::end_step(Step step) {
+void EventLoop::end_step(LoopStep step) {
   const TimePoint now = clock_.now();
   step.took = now - std::exchange(step_ended_, now);
   if (step.took > longest_step_.took) longest_step_ = step;
 }
 
 void EventLoop::end_turn(TimePoint now) {
-  const Step longest = std::exchange(longest_step_, {});
+  const LoopStep longest = std::exchange(longest_step_, {});
   if (wait_ended_ == TimePoint::min()) return;
   const Duration took = now - wait_ended_;
   if (took > longest_turn_.took) longest_turn_ = {took, longest};
-  if (took > SlowTurns::kSlow) slow_turns_.report(now, took, longest.text(), longest.took);
-}
-
-std::string EventLoop::Step::text() const {
-  switch (kind) {
-    case Kind::None:
-      return "nothing";
-    case Kind::Release:
-      return "freeing retired objects";
-    case Kind::Timer:
-      return fmt::format("a timer of {}", class_of(owner.function_name()));
-    case Kind::Io:
-    case Kind::Hook:
-      break;
-  }
-  int failed = 0;
-  const std::unique_ptr<char, decltype(&std::free)> name(
-      abi::__cxa_demangle(handler->name(), nullptr, nullptr, &failed), std::free);
-  return std::string(failed == 0 ? without_namespace(name.get()) : handler->name());
+  if (took > SlowTurns::kSlow) slow_turns_.report(now, took, longest);
 }
 
 Duration EventLoop::wait_limit(TimePoint now, Duration limit) const {
@@ -304,7 +229,7 @@ void EventLoop::expire_timers() {
     const std::source_location owner = timer->owner_;  // the callback may be the timer's last
     timer->disarm();
     timer->callback_();
-    end_step({.kind = Step::Kind::Timer, .owner = owner});
+    end_step({.kind = LoopStep::Kind::Timer, .owner = owner});
   }
   expiring_ = TimePoint::min();
 }
@@ -317,7 +242,7 @@ void EventLoop::dispatch(std::span<const epoll_event> batch) {
     IoHandler& handler = source->handler_;
     const std::type_info& type = typeid(handler);  // before the call, in which it may finish
     handler.on_io(*source, ev.events);
-    end_step({.kind = Step::Kind::Io, .handler = &type});
+    end_step({.kind = LoopStep::Kind::Io, .handler = &type});
   }
 }
 

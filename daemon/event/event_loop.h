@@ -37,8 +37,19 @@
 
 namespace portfwd {
 
+/// One step of a turn of the loop, for the log.
+struct LoopStep {
+  enum class Kind : std::uint8_t { None, Io, Timer, Hook, Release };
+  Kind kind = Kind::None;
+  const std::type_info* handler = nullptr;  ///< for Io and Hook
+  std::source_location owner{};             ///< for Timer
+  Duration took{};
+  /// The class of a handler, or of the owner of a timer.
+  [[nodiscard]] std::string text() const;
+};
+
 // Logs turns of the loop that took long, since all other handlers wait for a turn to end. Owned by
-// the loop.
+// the loop. portfwd-relay, which has no log, is linked with an empty implementation.
 class SlowTurns {
  public:
   static constexpr Duration kSlow = std::chrono::milliseconds(250);
@@ -48,9 +59,7 @@ class SlowTurns {
   /// for the kernel or a processor. Must be called in each turn, after the wait.
   void sample(TimePoint now);
   /// Writes a line, at most one in ten seconds; the next one says how many turns were left out.
-  /// @param mostly the longest step of the turn @param longest_step_took its duration
-  void report(TimePoint now, Duration took, std::string_view longest_step,
-              Duration longest_step_took);
+  void report(TimePoint now, Duration took, const LoopStep& longest_step);
 
  private:
   TimePoint sampled_ = TimePoint::min();
@@ -197,18 +206,9 @@ class EventLoop {
  private:
   friend class IoSource;
   friend class Timer;
-  /// One step of a turn, for the log.
-  struct Step {
-    enum class Kind : std::uint8_t { None, Io, Timer, Hook, Release };
-    Kind kind = Kind::None;
-    const std::type_info* handler = nullptr;  ///< for Io and Hook
-    std::source_location owner{};             ///< for Timer
-    Duration took{};
-    [[nodiscard]] std::string text() const;
-  };
   struct Turn {
     Duration took{};
-    Step longest_step;
+    LoopStep longest_step;
   };
   /// One registration with the kernel.
   struct Entry {
@@ -226,7 +226,7 @@ class EventLoop {
   void expire_timers();
   void run_hooks();
   /// Ends a step, which began at the end of the previous one.
-  void end_step(Step step);
+  void end_step(LoopStep step);
   void end_turn(TimePoint now);
   [[nodiscard]] Duration wait_limit(TimePoint now, Duration limit) const;
   [[nodiscard]] int wait(std::span<epoll_event> events, Duration limit);
@@ -245,7 +245,7 @@ class EventLoop {
   TimePoint wait_ended_ = TimePoint::min();  ///< end of the last wait; min(): none yet
   TimePoint last_io_ = TimePoint::min();
   TimePoint step_ended_{};  ///< the end of the last step
-  Step longest_step_;       ///< of this turn
+  LoopStep longest_step_;   ///< of this turn
   Turn longest_turn_;
   SlowTurns slow_turns_;
   bool stopping_ = false;

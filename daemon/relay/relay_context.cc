@@ -1,14 +1,15 @@
 #include "relay/relay_context.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cassert>
-#include <fstream>
-#include <string>
 #include <string_view>
 #include <utility>
 
@@ -17,9 +18,10 @@ namespace portfwd {
 namespace {
 
 bool default_congestion_control_is_bbr() {
-  std::ifstream file("/proc/sys/net/ipv4/tcp_congestion_control");
-  std::string name;
-  return file >> name && name == "bbr";
+  const UniqueFd file(::open("/proc/sys/net/ipv4/tcp_congestion_control", O_RDONLY | O_CLOEXEC));
+  std::array<char, 16> name{};  // TCP_CA_NAME_MAX
+  const ssize_t size = ::read(file.get(), name.data(), name.size());
+  return size > 0 && std::string_view(name.data(), static_cast<std::size_t>(size)) == "bbr\n";
 }
 
 }  // namespace
