@@ -76,34 +76,26 @@ class Attributes {
 
 }  // namespace
 
-/// A discarded child, until it has exited.
-class SpawnLauncher::Dying final : public Retirable, private IoHandler {
- public:
-  Dying(SpawnLauncher& launcher, UniqueFd pidfd)
-      : launcher_(launcher),
-        pidfd_(std::move(pidfd)),
-        source_(launcher.loop_, pidfd_.get(), *this) {}
+DyingChild::DyingChild(EventLoop& loop, BrokerProcess process, Done done)
+    : done_(std::move(done)),
+      pid_(process.pid),
+      pidfd_(std::move(process.pidfd)),
+      source_(loop, pidfd_.get(), *this) {
+  assert(pidfd_.valid());
+  kill_by(pidfd_);
+}
 
-  Result<void> watch() { return source_.watch(EPOLLIN); }
+bool DyingChild::reap() {
+  siginfo_t info{};
+  const auto id = static_cast<id_t>(pidfd_.get());
+  return ::waitid(P_PIDFD, id, &info, WEXITED | WNOHANG) != 0 || info.si_pid != 0;
+}
 
-  /// @return false while it still runs
-  bool reap() {
-    siginfo_t info{};
-    const auto id = static_cast<id_t>(pidfd_.get());
-    return ::waitid(P_PIDFD, id, &info, WEXITED | WNOHANG) != 0 || info.si_pid != 0;
-  }
-
- private:
-  void on_io(IoSource&, std::uint32_t) override {
-    if (!reap()) return;
-    source_.disarm();
-    launcher_.reaped(*this);
-  }
-
-  SpawnLauncher& launcher_;
-  UniqueFd pidfd_;
-  IoSource source_;
-};
+void DyingChild::on_io(IoSource&, std::uint32_t) {
+  if (!reap()) return;
+  source_.disarm();
+  done_(pid_);
+}
 
 SpawnLauncher::SpawnLauncher(EventLoop& loop, std::string program, std::string argument,
                              Ending ending)
@@ -120,12 +112,12 @@ Result<BrokerProcess> SpawnLauncher::launch() {
   const UniqueFd theirs(ends[1]);
   const FileActions actions(theirs.get());
   const Attributes attributes(ending_);
-  std::array<char, 15> name{"portfwd-broker"};
+  std::string name = program_.substr(program_.rfind('/') + 1);
   std::array<char*, 3> argv{name.data(), argument_.empty() ? nullptr : argument_.data(), nullptr};
   std::array<char*, 1> environment{nullptr};
   const int error = ::posix_spawn(&started.pid, program_.c_str(), actions.get(), attributes.get(),
                                   argv.data(), environment.data());
-  if (error != 0) return fail("start of portfwd-broker", error);
+  if (error != 0) return fail("start of its program", error);
   started.pidfd = pidfd_open(started.pid);
   if (started.pidfd.valid()) return started;
   const int why = errno;
@@ -136,16 +128,14 @@ Result<BrokerProcess> SpawnLauncher::launch() {
 
 void SpawnLauncher::discard(BrokerProcess process) {
   if (!process.pidfd.valid()) return;
-  kill_by(process.pidfd);
-  auto child = std::make_unique<Dying>(*this, std::move(process.pidfd));
+  auto child = std::make_unique<DyingChild>(loop_, std::move(process), [this](pid_t reaped) {
+    const auto it =
+        std::ranges::find(dying_, reaped, [](const auto& dying) { return dying->pid(); });
+    loop_.retire(std::move(*it));
+    dying_.erase(it);
+  });
   if (child->reap()) return;
   if (child->watch()) dying_.push_back(std::move(child));
-}
-
-void SpawnLauncher::reaped(Dying& child) {
-  const auto it = std::ranges::find(dying_, &child, &std::unique_ptr<Dying>::get);
-  loop_.retire(std::move(*it));
-  dying_.erase(it);
 }
 
 namespace {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -34,7 +35,30 @@ class BrokerLauncher {
   virtual void discard(BrokerProcess process) = 0;
 };
 
-/// Starts the static program and reaps it from the loop. The child gets its socket and no other
+/// A child that was killed, until it has exited and was reaped. A process can stay in this state
+/// for long: SIGKILL does not end a close(2) that waits for a file system.
+class DyingChild final : public Retirable, private IoHandler {
+ public:
+  using Done = std::move_only_function<void(pid_t reaped)>;
+  /// Kills the child.
+  /// @param done called once, from the loop; must retire this object
+  DyingChild(EventLoop& loop, BrokerProcess process, Done done);
+
+  /// Reaps the child if it has exited. @return false while it still runs
+  [[nodiscard]] bool reap();
+  [[nodiscard]] Result<void> watch() { return source_.watch(EPOLLIN); }
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  void on_io(IoSource& source, std::uint32_t events) override;
+
+  Done done_;
+  pid_t pid_;
+  UniqueFd pidfd_;
+  IoSource source_;
+};
+
+/// Starts a static program and reaps it from the loop. The child gets its socket and no other
 /// descriptor, an empty environment, no ignored signals, and a process group of its own: Ctrl-C at
 /// the daemon's terminal must not end it while connections drain.
 class SpawnLauncher final : public BrokerLauncher {
@@ -44,7 +68,7 @@ class SpawnLauncher final : public BrokerLauncher {
     WhenDone,  ///< SIGTERM, which systemd sends to all processes of the unit, SIGINT and
                ///< SIGHUP are blocked
   };
-  /// @param program path of portfwd-broker
+  /// @param program path of portfwd-broker or portfwd-relay
   /// @param argument its only argument, or ""
   SpawnLauncher(EventLoop& loop, std::string program, std::string argument = {},
                 Ending ending = Ending::OnSignal);
@@ -56,14 +80,11 @@ class SpawnLauncher final : public BrokerLauncher {
   [[nodiscard]] std::size_t dying() const { return dying_.size(); }
 
  private:
-  class Dying;
-  void reaped(Dying& child);
-
   EventLoop& loop_;
   std::string program_;
   std::string argument_;
   Ending ending_;
-  std::vector<std::unique_ptr<Dying>> dying_;
+  std::vector<std::unique_ptr<DyingChild>> dying_;
 };
 
 // Messages with descriptors over a SOCK_SEQPACKET socket. Never block. The caller owns the socket;
