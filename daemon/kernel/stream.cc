@@ -39,6 +39,18 @@ Transfer receive_some(int fd, std::span<std::byte> into) {
   return outcome_of(::recv(fd, into.data(), into.size(), MSG_DONTWAIT));
 }
 
+/// The kernel sets MSG_CTRUNC because there is no buffer for descriptors, and closes them.
+Transfer receive_unaccompanied(int fd, std::span<std::byte> into) {
+  iovec part{into.data(), into.size()};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  const Transfer in = outcome_of(::recvmsg(fd, &header, MSG_DONTWAIT));
+  if (in.moved() && (header.msg_flags & MSG_CTRUNC) != 0)
+    return {Transfer::Outcome::Descriptors, 0};
+  return in;
+}
+
 Transfer send_some(int fd, std::span<const std::byte> from) {
   return outcome_of(::send(fd, from.data(), from.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
 }

@@ -18,9 +18,9 @@
 
 namespace portfwd {
 
-/// The result of one non-blocking call. All outcomes but Failed are expected.
+/// The result of one non-blocking call. All outcomes but Failed and Descriptors are expected.
 struct Transfer {
-  enum class Outcome : std::uint8_t { Moved, WouldBlock, End, Failed };
+  enum class Outcome : std::uint8_t { Moved, WouldBlock, End, Failed, Descriptors };
   Outcome outcome = Outcome::WouldBlock;
   std::size_t bytes = 0;  ///< > 0 with Moved, else 0
 
@@ -30,6 +30,10 @@ struct Transfer {
 /// End: the peer has shut down its sending side and everything before it has been read.
 /// What arrived before a reset is read first. Source: tcp_recvmsg in net/ipv4/tcp.c, platform test.
 [[nodiscard]] Transfer receive_some(int fd, std::span<std::byte> into);
+/// As receive_some(), which closes descriptors that a Unix socket carries without a sign.
+/// @return Descriptors: the bytes came with descriptors; both are lost. Source: unix(7),
+/// MSG_CTRUNC.
+[[nodiscard]] Transfer receive_unaccompanied(int fd, std::span<std::byte> into);
 /// Never raises SIGPIPE.
 [[nodiscard]] Transfer send_some(int fd, std::span<const std::byte> from);
 /// Either `from` or `to` must be a pipe. May raise SIGPIPE, which the daemon ignores. Source:

@@ -4,7 +4,7 @@
 // A peer can make any process wait that reads, splices or closes a Unix socket: it attaches a
 // descriptor whose close(2) waits. So this process must not do any of these with a Unix socket
 // whose other end may be a container's. It passes the socket on instead, with carry() or discard().
-// Source: unix(7), SO_LINGER in socket(7); platform test UnixSocketFacts.
+// Source: unix(7), SO_LINGER in socket(7); platform test UnixDescriptors.
 #pragma once
 
 #include <cstdint>
@@ -64,6 +64,12 @@ struct RelayGroup {
   /// The last call of a connection: its sockets are closed, except one that release_turned_away()
   /// returns. May retire the connection, must not destroy it.
   std::move_only_function<void(RelayedConnection& over)> on_over;
+  std::uint64_t fds_refused = 0;  ///< connections that were reset because of descriptors
+};
+
+struct CarryOptions {
+  bool pass_fds = false;  ///< of Unix sockets: pass descriptors on; otherwise they are refused
+  bool without_pass_rights = false;  ///< act as on a kernel before Linux 6.16; for tests
 };
 
 /// Relays connections.
@@ -72,7 +78,8 @@ class Carrier {
   virtual ~Carrier() = default;
   /// @param group borrowed @param client, target connected, non-blocking
   [[nodiscard]] virtual std::unique_ptr<RelayedConnection> carry(RelayGroup& group, UniqueFd client,
-                                                                 UniqueFd target) = 0;
+                                                                 UniqueFd target,
+                                                                 const CarryOptions& options) = 0;
   /// Resets and closes the socket of a connection that will not be relayed.
   virtual void discard(UniqueFd socket) = 0;
 };

@@ -87,15 +87,24 @@ Pump::Stop Pump::flush_pipe(const Streams& streams) {
   return std::nullopt;
 }
 
+Transfer Pump::receive(const Streams& streams) {
+  if (descriptors_ == Descriptors::Lost) {
+    return receive_some(streams.source, streams.context.buffer());
+  }
+  const Transfer in = receive_unaccompanied(streams.source, streams.context.buffer());
+  if (in.outcome == Transfer::Outcome::Descriptors) descriptors_ = Descriptors::Refused;
+  return in;
+}
+
 /// After a short read the source is empty, so no second call is made.
 Pump::Stop Pump::copy_through(const Streams& streams, std::size_t& moved) {
   assert(!leftover_ && (!pipe_ || pipe_->empty()));
   const std::span<std::byte> buffer = streams.context.buffer();
-  const Transfer in = receive_some(streams.source, buffer);
+  const Transfer in = receive(streams);
   if (!in.moved()) return state_without_input(in.outcome);
   moved += in.bytes;
   has_read_ = true;
-  if (in.bytes >= kBulkRead) bulk_ = true, small_splices_ = 0;
+  if (in.bytes >= kBulkRead && descriptors_ == Descriptors::Lost) bulk_ = true, small_splices_ = 0;
   if (Stop stop = send_or_keep(streams, buffer.first(in.bytes))) return stop;
   if (in.bytes < buffer.size()) return PumpState::NeedsInput;
   return std::nullopt;

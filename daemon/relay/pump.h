@@ -7,6 +7,9 @@
 // leased while bytes are in it. kSmallSplicesToCopy splices in succession of less than kSmallSplice
 // end bulk mode, and so does a failure to lease a pipe. A splice reports urgent data as the end of
 // input, so only a read decides that the input has ended.
+//
+// Descriptors that a Unix socket carries are lost without a sign in either way. For a source whose
+// peer may send them, refuse_descriptors() makes the pump read in a third way, which notices them.
 #pragma once
 
 #include <cstdint>
@@ -64,6 +67,11 @@ class Pump {
   [[nodiscard]] bool has_read() const { return has_read_; }
   /// Makes the next read copy, because the source has urgent data, at which a splice stops.
   void copy_next() { bulk_ = false; }
+  /// Makes a message with descriptors break the source, so that no sink gets its bytes without
+  /// them. All bytes are copied. Must be called before run().
+  void refuse_descriptors() { descriptors_ = Descriptors::Checked; }
+  /// Whether the source was broken by such a message.
+  [[nodiscard]] bool has_refused() const { return descriptors_ == Descriptors::Refused; }
   /// Discards the bytes that were read and not written.
   void drop();
   /// Moves the state and the bytes that were not written into a record.
@@ -77,6 +85,7 @@ class Pump {
   Stop flush(const Streams& streams);
   Stop flush_leftover(const Streams& streams);
   Stop flush_pipe(const Streams& streams);
+  [[nodiscard]] Transfer receive(const Streams& streams);
   Stop copy_through(const Streams& streams, std::size_t& moved);
   Stop splice_through(const Streams& streams, std::size_t& moved);
   Stop send_or_keep(const Streams& streams, std::span<const std::byte> bytes);
@@ -92,6 +101,8 @@ class Pump {
   std::uint8_t small_splices_ = 0;      ///< in succession
   bool bulk_ = false;
   bool has_read_ = false;
+  enum class Descriptors : std::uint8_t { Lost, Checked, Refused };
+  Descriptors descriptors_ = Descriptors::Lost;
 };
 
 }  // namespace portfwd

@@ -6,8 +6,8 @@
 // opposite direction continues. A reset is not an end of input. When one side is reset, nothing
 // more is written to it, what it sent before is still delivered, and then the other side is reset
 // too, so that no program takes a truncated stream for a complete one. A Unix socket reports a
-// reset only if its peer has closed with unread bytes, and cannot be reset: it sees an end of
-// stream instead. Descriptors sent over a Unix socket are dropped.
+// reset only if its peer has closed with unread bytes. It can be reset only by closing it while it
+// has unread bytes; otherwise its peer sees an end of stream. Descriptors are never relayed.
 //
 // Each idle connection costs one relay, so a relay contains only what differs between connections.
 #pragma once
@@ -85,6 +85,15 @@ class Relay final : public RelayedConnection, private IoHandler {
   Relay(RelayContext& context, RelayGroup& group, RelayRecord record);
   ~Relay() override;
 
+  /// Makes a message with descriptors from that side reset the connection. For a Unix socket; see
+  /// Pump::refuse_descriptors(). Must be called before start().
+  void refuse_descriptors_of_client() { client_.pump.refuse_descriptors(); }
+  void refuse_descriptors_of_target() { target_.pump.refuse_descriptors(); }
+  /// Whether the connection was reset because of such a message.
+  [[nodiscard]] bool has_refused_descriptors() const {
+    return client_.pump.has_refused() || target_.pump.has_refused();
+  }
+
   /// Starts at once with what the client has already sent: most clients send first. on_over is
   /// called from within if the client has reset the connection. Fails with the error of
   /// epoll_ctl(2).
@@ -142,7 +151,8 @@ class LocalCarrier final : public Carrier {
   explicit LocalCarrier(RelayContext& context) : context_(context) {}
 
   [[nodiscard]] std::unique_ptr<RelayedConnection> carry(RelayGroup& group, UniqueFd client,
-                                                         UniqueFd target) override {
+                                                         UniqueFd target,
+                                                         const CarryOptions&) override {
     return std::make_unique<Relay>(context_, group, std::move(client), std::move(target));
   }
   void discard(UniqueFd socket) override { reset_on_close(socket.get()); }

@@ -365,7 +365,7 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
   }
   guard_.on_connected(core_.now());
   RelayedConnection& connection =
-      connections_.add(carrier()->carry(relay_group_, client.release(), std::move(target)));
+      connections_.add(carrier()->carry(relay_group_, client.release(), std::move(target), {}));
   connection.burst = guard_.burst();
   connection.family = client.family();
   connection.redialled = client.redialled;
