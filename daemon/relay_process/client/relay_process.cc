@@ -47,11 +47,14 @@ RelayProcess::RelayProcess(RelayProcesses& owner, EventLoop& loop, std::string k
       key_(std::move(key)),
       work_(loop, [this] { work(); }),
       stuck_(loop, [this] { on_failure(kStuck); }),
-      idle_(loop, [this] { end_process(); }) {}
+      idle_(loop, [this] { end_process(); }) {
+  loop_.add_hook(*this);
+}
 
 /// Sockets are left in the queue only when the daemon ends. Its exit closes them, which does not
 /// wait for SO_LINGER. Source: tcp_close and inet_release, PF_EXITING.
 RelayProcess::~RelayProcess() {
+  loop_.remove_hook(*this);
   end_process();
   for (Outgoing& left : queue_) {
     for (UniqueFd& fd : left.fds) (void)fd.release();
@@ -113,11 +116,12 @@ bool RelayProcess::is_idle() const {
 void RelayProcess::enqueue(Request request, std::vector<UniqueFd> fds) {
   queue_.push_back({request, std::move(fds)});
   idle_.disarm();
-  if (process_) {
-    send_waiting();
-  } else if (!work_.armed()) {
-    work_.arm_now();
-  }
+  is_new_ = true;
+  if (!process_ && !work_.armed()) work_.arm_now();
+}
+
+void RelayProcess::before_wait() {
+  if (std::exchange(is_new_, false)) send_waiting();
 }
 
 void RelayProcess::work() {

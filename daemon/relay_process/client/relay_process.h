@@ -60,7 +60,8 @@ class HandedRelay final : public RelayedConnection {
 class RelayProcess final : public Retirable,
                            public Carrier,
                            public std::enable_shared_from_this<RelayProcess>,
-                           private IoHandler {
+                           private IoHandler,
+                           private WaitHook {
  public:
   static constexpr Duration kIdle = std::chrono::seconds(1);
   static constexpr Duration kStuckAfter = std::chrono::seconds(2);
@@ -120,6 +121,8 @@ class RelayProcess final : public Retirable,
   };
 
   void on_io(IoSource& source, std::uint32_t events) override;
+  /// Sends what this turn has put into the queue, with one Released for all.
+  void before_wait() override;
   void work();
   [[nodiscard]] bool start();
   void send_waiting();
@@ -151,6 +154,7 @@ class RelayProcess final : public Retirable,
   std::uint32_t last_id_ = 0;              ///< of a relay
   std::uint32_t last_group_ = 0;
   std::size_t unaccepted_ = 0;  ///< messages with descriptors that were sent
+  bool is_new_ = false;         ///< something was put into the queue in this turn
   bool socket_full_ = false;
   bool release_due_ =
       false;             ///< Released must be sent before any other message without descriptors
