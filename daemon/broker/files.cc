@@ -29,10 +29,17 @@ UniqueFd failed_with(int error) {
 }
 
 UniqueFd open_by_kernel(int folder, const char* path, int flags, std::uint64_t resolve) {
+  // Below a folder or root ".." is refused with EAGAIN if any file of the machine is renamed at the
+  // same time. Source: openat2(2); fact: OpenInRoot.DotDotFailsWhileFilesAreRenamed.
+  constexpr int kMostTries = 1000;
   open_how how{};
   how.flags = static_cast<std::uint64_t>(flags);
   how.resolve = RESOLVE_NO_MAGICLINKS | resolve;
-  return UniqueFd(static_cast<int>(::syscall(SYS_openat2, folder, path, &how, sizeof how)));
+  long fd = -1;
+  for (int i = 0; i < kMostTries && fd < 0 && (i == 0 || errno == EAGAIN); ++i) {
+    fd = ::syscall(SYS_openat2, folder, path, &how, sizeof how);
+  }
+  return UniqueFd(static_cast<int>(fd));
 }
 
 /// Whether a seccomp filter rejected the call: filters answer with either of these, and the kernel
@@ -162,10 +169,7 @@ namespace {
 /// Opens a path inside the root. Magic links are not followed: /proc inside may lead to the root of
 /// any process. Source: openat2(2); facts: OpenInRoot.*.
 UniqueFd open_inside(int root, const char* path, std::uint64_t flags) {
-  open_how how{};
-  how.flags = flags | O_PATH | O_CLOEXEC;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  return UniqueFd(static_cast<int>(::syscall(SYS_openat2, root, path, &how, sizeof how)));
+  return open_by_kernel(root, path, static_cast<int>(flags) | O_PATH | O_CLOEXEC, RESOLVE_IN_ROOT);
 }
 
 UniqueFd stream_socket() {

@@ -8,11 +8,15 @@
 #include <sys/un.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "base/unique_fd.h"
+#include "support/deadline.h"
 #include "support/temp_dir.h"
 
 namespace portfwd {
@@ -143,6 +147,36 @@ TEST(OpenInRoot, AbsoluteLinksAndDotDotStayBelowTheRoot) {
     EXPECT_EQ(::syscall(SYS_openat2, root.get(), path, &how, sizeof how), -1) << path;
     EXPECT_EQ(errno, ENOENT) << path;
   }
+}
+
+/// Any rename(2) of the machine disturbs it, so that it must be repeated.
+TEST(OpenInRoot, DotDotFailsWhileFilesAreRenamed) {
+  const TempDir dir, elsewhere;
+  ASSERT_EQ(::mkdir((dir.path() + "/a").c_str(), 0700), 0);
+  const UniqueFd root(::open(dir.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  open_how how{};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT;
+  std::atomic<bool> ended = false;
+  std::thread other([&] {
+    const std::string a = elsewhere.path() + "/a", b = elsewhere.path() + "/b";
+    const UniqueFd file(::open(a.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    while (!ended) {
+      ::rename(a.c_str(), b.c_str());
+      ::rename(b.c_str(), a.c_str());
+    }
+  });
+  bool refused = false;
+  const auto limit = std::chrono::steady_clock::now() + testing_support::kDeadline;
+  while (!refused && std::chrono::steady_clock::now() < limit) {
+    const UniqueFd opened(
+        static_cast<int>(::syscall(SYS_openat2, root.get(), "/a/..", &how, sizeof how)));
+    EXPECT_TRUE(opened.valid() || errno == EAGAIN) << std::strerror(errno);
+    refused = !opened.valid();
+  }
+  ended = true;
+  other.join();
+  EXPECT_TRUE(refused);
 }
 
 TEST(OpenInRoot, MagicLinksAreRefused) {
