@@ -43,12 +43,19 @@ Raw receive(int socket, Message& message) {
 
 constexpr Outcome kInvalidRequest{EINVAL, Step::Request};
 
-bool needs_root(Op op) {
-  return op == Op::UnixConnect || op == Op::UnixListen;
-}
-
 bool path_is_sound(const Request& r) {
   return r.path[0] == '/' && ::memchr(r.path, '\0', sizeof r.path) != nullptr;
+}
+
+bool unix_is_sound(const Request& r, bool passed) {
+  if (r.op < Op::UnixConnect) return true;
+  const bool typed = r.type == SOCK_STREAM || r.type == SOCK_SEQPACKET;
+  if (r.op != Op::UnixRemove && !typed) return false;
+  if (r.flags > kAllFlags || r.bound.parents > kMostParents) return false;
+  if (r.op == Op::UnixListen && r.mode > 0777) return false;
+  if (r.name_size == 0) return passed && path_is_sound(r);
+  return r.op != Op::UnixRemove && r.name_size <= kLongestName &&
+         (r.flags & (kReplace | kMakeParents)) == 0;
 }
 
 }  // namespace
@@ -56,11 +63,10 @@ bool path_is_sound(const Request& r) {
 Outcome check(const Request& r, bool passed) {
   if (r.version != kVersion) return {EPROTONOSUPPORT, Step::Request};
   if (r.id == 0 || r.op < Op::Join || r.op > kLastOp) return kInvalidRequest;
-  if (r.op == Op::Join && r.home != Home::Private && r.home != Home::Here) return kInvalidRequest;
+  if (r.op == Op::Join && r.home > kLastHome) return kInvalidRequest;
   if (r.op == Op::Sockets && (r.count == 0 || r.count > kMaxCount)) return kInvalidRequest;
   if (r.op == Op::Listen && (r.port > 65535 || r.v6only > 1)) return kInvalidRequest;
-  if (r.op == Op::UnixListen && r.mode > 0777) return kInvalidRequest;
-  if (needs_root(r.op) && !(passed && path_is_sound(r))) return kInvalidRequest;
+  if (!unix_is_sound(r, passed)) return kInvalidRequest;
   return {};
 }
 
@@ -80,13 +86,16 @@ bool Channel::next(Message& message) const {
   }
 }
 
-bool Channel::answer(std::uint32_t id, Outcome outcome, const FdBatch& made) const {
+bool Channel::answer(std::uint32_t id, Outcome outcome, const FdBatch& made,
+                     const FileReport& file) const {
   const bool carries = outcome.ok() && made.size() > 0;
   Reply reply;
   reply.id = id;
   reply.error = outcome.error;
   reply.step = outcome.step;
   reply.count = carries ? static_cast<std::uint32_t>(made.size()) : 0;
+  reply.found = file.found;
+  reply.bound = file.bound;
   iovec part{&reply, sizeof reply};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxCount)];
   msghdr header{};

@@ -49,6 +49,12 @@ class FdBatch {
   std::size_t size_ = 0;
 };
 
+/// What a reply says about files. On the stack of one request.
+struct FileReport {
+  FileKind found = FileKind::None;
+  BoundFile bound;
+};
+
 struct Message {
   Request request;
   UniqueFd passed;  ///< invalid when the message had no descriptor
@@ -68,8 +74,10 @@ class Channel {
   [[nodiscard]] bool next(Message& message) const;
 
   /// @param made sent only with success; its owner closes the descriptors
+  /// @param file sent in any case
   /// @return false when the daemon has closed its end
-  bool answer(std::uint32_t id, Outcome outcome, const FdBatch& made) const;
+  bool answer(std::uint32_t id, Outcome outcome, const FdBatch& made,
+              const FileReport& file = {}) const;
 
  private:
   [[nodiscard]] bool refuse(std::uint32_t id, Outcome outcome) const;

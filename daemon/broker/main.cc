@@ -20,13 +20,13 @@ namespace {
 
 /// Answers requests up to the first Join; those before it are rejected.
 /// @return false when the daemon has closed its end or the join failed
-bool wait_for_join(const Channel& channel, UniqueFd& home) {
+bool wait_for_join(const Channel& channel, Joined& joined) {
   Message message;
   while (channel.next(message)) {
     const Request& request = message.request;
     const bool is_join = request.op == Op::Join;
     const Outcome outcome =
-        is_join ? join(request, std::move(message.passed), home) : Outcome{EPROTO, Step::Request};
+        is_join ? join(request, std::move(message.passed), joined) : Outcome{EPROTO, Step::Request};
     if (!channel.answer(request.id, outcome, FdBatch())) return false;
     if (is_join) return outcome.ok();
   }
@@ -49,9 +49,9 @@ int run(const char* path) {
   }
   const UniqueFd end = path != nullptr ? fetch_channel(path) : UniqueFd(kSocketFd);
   const Channel channel(end.get());
-  UniqueFd home;
-  if (!wait_for_join(channel, home)) return 1;
-  serve(channel, home.get());
+  Joined joined;
+  if (!wait_for_join(channel, joined)) return 1;
+  serve(channel, joined);
   return 0;
 }
 

@@ -13,10 +13,13 @@
 
 namespace portfwd::broker {
 
-inline constexpr std::uint32_t kVersion = 1;
-inline constexpr int kSocketFd = 3;              ///< where a broker finds its end of the pair
-inline constexpr std::uint32_t kMaxCount = 253;  ///< SCM_MAX_FD: most descriptors of one message
-inline constexpr std::size_t kPathSize = 256;    ///< including the NUL
+inline constexpr std::uint32_t kVersion = 2;
+inline constexpr int kSocketFd = 3;                 ///< where a broker finds its end of the pair
+inline constexpr std::uint32_t kMaxCount = 253;     ///< SCM_MAX_FD: most descriptors of one message
+inline constexpr std::size_t kPathSize = 256;       ///< including the NUL
+inline constexpr std::uint32_t kLongestName = 107;  ///< bytes of an abstract name
+inline constexpr std::uint32_t kMostParents = 8;    ///< folders that one UnixListen makes
+inline constexpr std::uint32_t kNoChange = 0xffffffff;  ///< as uid or gid: as created
 
 /// The operation. "fd" is the descriptor that the request carries.
 enum class Op : std::uint32_t {
@@ -25,16 +28,55 @@ enum class Op : std::uint32_t {
                 ///< TCP_NODELAY, SO_OOBINLINE, and reno instead of bbr. fd: the network namespace;
                 ///< none: that of the broker
   Listen,       ///< one socket bound to address and port; a stream also listens. fd: as Sockets
-  UnixConnect,  ///< one connected Unix stream socket. fd: the root in which `path` is looked up
-  UnixListen,   ///< one listening Unix stream socket at a new `path`. fd: as UnixConnect
+  UnixConnect,  ///< one Unix socket connected to a path or an abstract name. fd of a path: the root
+                ///< in which it is looked up; fd of a name: as Sockets
+  UnixListen,   ///< one Unix socket bound to a path or an abstract name. fd: as UnixConnect. A file
+                ///< at the path is not touched, unless it is the socket to replace
+  UnixRemove,   ///< removes a path that UnixListen has bound, and the folders that it has made if
+                ///< they are empty. fd: the root. Only files with the identities in `bound`
 };
-inline constexpr auto kLastOp = Op::UnixListen;
+inline constexpr auto kLastOp = Op::UnixRemove;
 
-/// Network namespace of a broker between requests.
+/// What a broker serves, where it is between requests, and its capabilities in the user namespace.
 enum class Home : std::uint32_t {
-  Private,  ///< an empty one of its own, so that it pins none of a container
-  Here,     ///< where it was started (a helper container); no capability kept, no other entered
+  Private,  ///< Sockets, Listen; in an empty network namespace of its own, so that it pins none of
+            ///< a container. CAP_SYS_ADMIN, CAP_NET_BIND_SERVICE
+  Here,     ///< Sockets, Listen, and Unix* with names; where it was started (a helper container),
+            ///< no other namespace is entered. No capability
+  Names,    ///< UnixConnect and UnixListen with abstract names and a network namespace; as
+            ///< Private. CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID
+  Paths,    ///< Unix* of a container, with paths, and with names of the network namespace where it
+            ///< was started; no other is entered. CAP_DAC_OVERRIDE, CAP_CHOWN, CAP_SETUID,
+            ///< CAP_SETGID
+  HostPaths,  ///< the same for the host. No capability
 };
+inline constexpr auto kLastHome = Home::HostPaths;
+
+/// The identity of a file, as in stat(2). Zero: none.
+struct FileId {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  friend bool operator==(const FileId&, const FileId&) = default;
+};
+
+/// What UnixListen has created: the socket's path, and those of the folders on it that were
+/// missing, the outermost first. The last of them is the folder of the socket.
+struct BoundFile {
+  FileId file;
+  std::uint32_t parents = 0;  ///< 0 ... kMostParents
+  std::uint32_t reserved = 0;
+  FileId made[kMostParents]{};
+  friend bool operator==(const BoundFile&, const BoundFile&) = default;
+};
+
+// Bits of Request::flags.
+inline constexpr std::uint32_t kSetPeer = 1;  ///< UnixConnect: look up and connect as uid and gid,
+                                              ///< with their permissions and without capabilities;
+                                              ///< supplementary groups stay those of the broker
+inline constexpr std::uint32_t kMakeParents = 2;  ///< UnixListen: make missing folders, mode 0755
+inline constexpr std::uint32_t kReplace = 4;      ///< UnixListen: replace the socket `bound.file`
+inline constexpr std::uint32_t kRefuseFds = 8;  ///< Unix*: SO_PASSRIGHTS 0, where the kernel has it
+inline constexpr std::uint32_t kAllFlags = 15;
 
 /// Fields that the Op does not use are ignored.
 struct Request {
@@ -43,17 +85,23 @@ struct Request {
   Op op = Op::Join;
   Home home = Home::Private;   ///< Join
   std::int32_t family = 0;     ///< Sockets, Listen: AF_INET, AF_INET6; Sockets also AF_NETLINK
-  std::int32_t type = 0;       ///< Sockets, Listen: SOCK_STREAM, SOCK_DGRAM, SOCK_RAW
+  std::int32_t type = 0;       ///< Sockets, Listen: SOCK_STREAM, SOCK_DGRAM, SOCK_RAW;
+                               ///< UnixConnect, UnixListen: SOCK_STREAM, SOCK_SEQPACKET
   std::int32_t protocol = 0;   ///< Sockets: 0, or NETLINK_SOCK_DIAG with AF_NETLINK, nothing else
   std::uint32_t count = 0;     ///< Sockets: 1 ... kMaxCount
   std::uint8_t address[16]{};  ///< Listen: network order; IPv4 uses the first four bytes
   std::uint32_t port = 0;      ///< Listen: host order, 0 for any
-  std::int32_t backlog = 0;    ///< Listen, UnixListen; negative with Listen: bind only
+  std::int32_t backlog = 0;    ///< Listen, UnixListen; negative: bind only
   std::uint32_t v6only = 0;    ///< Listen: 0 or 1
-  std::uint32_t uid = 0;   ///< UnixListen: owner of the path, in the user namespace of the broker
-  std::uint32_t gid = 0;   ///< UnixListen
-  std::uint32_t mode = 0;  ///< UnixListen: permission bits, 0 ... 0777
-  char path[kPathSize]{};  ///< Unix*: NUL-terminated, absolute in the root that is passed
+  std::uint32_t uid = 0;    ///< UnixListen: owner of the path, in the user namespace of the broker,
+                            ///< or kNoChange; UnixConnect: see kSetPeer
+  std::uint32_t gid = 0;    ///< as uid
+  std::uint32_t mode = 0;   ///< UnixListen: permission bits, 0 ... 0777
+  std::uint32_t flags = 0;  ///< Unix*
+  std::uint32_t name_size = 0;  ///< Unix*: size of an abstract name; 0: `path` is a path
+  BoundFile bound;              ///< UnixRemove; UnixListen: see kReplace
+  char path[kPathSize]{};  ///< Unix*: NUL-terminated, absolute in the root that is passed; or an
+                           ///< abstract name without the leading NUL
 };
 
 /// The step that failed, for error messages.
@@ -72,8 +120,16 @@ enum class Step : std::uint32_t {
   OpenPath,
   Connect,
   Chown,
+  MakeFolder,
+  Rename,
+  Unlink,
+  SetIds,
 };
-inline constexpr auto kLastStep = Step::Chown;
+inline constexpr auto kLastStep = Step::SetIds;
+
+/// The kind of a file.
+enum class FileKind : std::uint32_t { None, Socket, Regular, Folder, Link, Fifo, Device };
+inline constexpr auto kLastFileKind = FileKind::Device;
 
 /// Followed by `count` descriptors; none when `error` is set.
 struct Reply {
@@ -82,6 +138,9 @@ struct Reply {
   std::int32_t error = 0;  ///< 0 or a positive errno
   Step step = Step::None;
   std::uint32_t count = 0;
+  FileKind found = FileKind::None;  ///< UnixListen, UnixRemove that failed: another file is there;
+                                    ///< UnixConnect: the path is not a socket
+  BoundFile bound;                  ///< UnixListen with a path
 };
 
 // Protocol between the daemon and a reader, the process that reads what may block forever. It uses

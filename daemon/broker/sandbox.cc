@@ -37,16 +37,44 @@ Outcome drop_capabilities(Capabilities keep) {
   return {};
 }
 
-Outcome filter_system_calls() {
+bool set_effective_capabilities(bool all) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[2]{};
+  if (::syscall(SYS_capget, &header, sets) != 0) return false;
+  for (__user_cap_data_struct& set : sets) set.effective = all ? set.permitted : 0;
+  return ::syscall(SYS_capset, &header, sets) == 0;
+}
+
+Outcome filter_system_calls(Home home) {
   AllowList list;
   for (const long number :
        {SYS_recvmsg, SYS_sendmsg, SYS_close, SYS_setsockopt, SYS_getsockopt, SYS_bind, SYS_listen,
-        SYS_connect, SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fchmod, SYS_fchownat, SYS_unlinkat,
         SYS_restart_syscall, SYS_rt_sigreturn, SYS_exit_group}) {
     list.allow(number);
   }
-  list.allow_if(SYS_setns, 1, {CLONE_NEWNET});
-  list.allow_if(SYS_socket, 0, {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK});
+  const bool paths = home == Home::Paths || home == Home::HostPaths;
+  const bool internet = home == Home::Private || home == Home::Here;
+  if (home != Home::Private) list.allow(SYS_connect);
+  if (home == Home::Private) {
+    list.allow_if(SYS_socket, 0, {AF_INET, AF_INET6, AF_NETLINK});
+  } else if (internet) {
+    list.allow_if(SYS_socket, 0, {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK});
+  } else {
+    list.allow_if(SYS_socket, 0, {AF_UNIX});
+    for (const long number : {SYS_setresuid, SYS_setresgid, SYS_capget, SYS_capset}) {
+      list.allow(number);
+    }
+  }
+  if (paths) {
+    for (const long number :
+         {SYS_openat2, SYS_fstat, SYS_newfstatat, SYS_fchmod, SYS_fchownat, SYS_mkdirat,
+          SYS_renameat2, SYS_unlinkat, SYS_getdents64, SYS_getrandom}) {
+      list.allow(number);
+    }
+  }
+  if (home == Home::Private || home == Home::Names) {
+    list.allow_if(SYS_setns, 1, {CLONE_NEWNET});
+  }
   return lock(list);
 }
 

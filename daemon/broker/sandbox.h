@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "broker/channel.h"
+#include "broker/protocol.h"
 
 namespace portfwd::broker {
 
@@ -17,9 +18,14 @@ using Capabilities = std::uint64_t;
 /// to `keep`.
 Outcome drop_capabilities(Capabilities keep);
 
+/// Makes all permitted capabilities effective, or none.
+/// @return false with errno set
+bool set_effective_capabilities(bool all);
+
 /// Sets no_new_privs and installs the allow-list of a broker; any other call kills the process.
 /// Source: seccomp(2).
-Outcome filter_system_calls();
+/// @param home decides which requests, and so which calls, are permitted
+Outcome filter_system_calls(Home home);
 
 /// The flags with which a reader may call openat(2): none of them permits writing or creating.
 inline constexpr int kReadFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;

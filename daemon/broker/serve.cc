@@ -15,7 +15,6 @@
 #include <cstring>
 #include <string_view>
 
-#include "broker/files.h"
 #include "broker/sandbox.h"
 
 namespace portfwd::broker {
@@ -113,8 +112,21 @@ constexpr Capabilities bit(int capability) {
   return Capabilities{1} << capability;
 }
 
-/// Needed for setns() into network namespaces, ports below 1024, and chown of Unix sockets.
-constexpr Capabilities kNeeded = bit(CAP_SYS_ADMIN) | bit(CAP_NET_BIND_SERVICE) | bit(CAP_CHOWN);
+constexpr Capabilities capabilities_of(Home home) {
+  constexpr Capabilities kIds = bit(CAP_SETUID) | bit(CAP_SETGID);
+  switch (home) {
+    case Home::Private:
+      return bit(CAP_SYS_ADMIN) | bit(CAP_NET_BIND_SERVICE);
+    case Home::Names:
+      return bit(CAP_SYS_ADMIN) | kIds;
+    case Home::Paths:
+      return bit(CAP_DAC_OVERRIDE) | bit(CAP_CHOWN) | kIds;
+    case Home::Here:
+    case Home::HostPaths:
+      break;
+  }
+  return 0;
+}
 
 /// Makes an empty network namespace. It is owned by the user namespace just joined, so setns() back
 /// to it is permitted, which it would not be for the daemon's own.
@@ -127,17 +139,16 @@ Outcome make_home(UniqueFd& home) {
 
 }  // namespace
 
-Outcome join(const Request& request, UniqueFd userns, UniqueFd& home) {
+Outcome join(const Request& request, UniqueFd userns, Joined& joined) {
   if (userns.valid() && ::setns(userns.get(), CLONE_NEWUSER) != 0) return failed(Step::JoinUser);
-  const bool private_home = request.home == Home::Private;
-  if (private_home) {
-    if (const Outcome made = make_home(home); !made.ok()) return made;
+  const Home home = joined.home = request.home;
+  if (home == Home::Private || home == Home::Names) {
+    if (const Outcome made = make_home(joined.netns); !made.ok()) return made;
   }
   ::umask(0);  // UnixListen sets the exact mode
-  if (const auto dropped = drop_capabilities(private_home ? kNeeded : 0); !dropped.ok()) {
-    return dropped;
-  }
-  return filter_system_calls();
+  if (const auto dropped = drop_capabilities(capabilities_of(home)); !dropped.ok()) return dropped;
+  if (home != Home::Private && home != Home::Here) joined.ids = determine_ids();
+  return filter_system_calls(home);
 }
 
 UniqueFd fetch_channel(const char* path) {
@@ -168,55 +179,82 @@ UniqueFd fetch_channel(const char* path) {
   return UniqueFd(fd);
 }
 
+Outcome enter_netns(int netns, int home) {
+  if (home < 0) return {EPERM, Step::EnterNet};
+  return ::setns(netns, CLONE_NEWNET) == 0 ? Outcome() : failed(Step::EnterNet);
+}
+
+void go_home(int home) {
+  if (::setns(home, CLONE_NEWNET) != 0) ::_exit(1);
+}
+
 namespace {
 
 Outcome make_internet(const Request& request, FdBatch& made) {
   return request.op == Op::Sockets ? make_sockets(request, made) : make_listener(request, made);
 }
 
-/// Returns to the home namespace, or exits: the daemon starts another broker, and continuing in the
-/// wrong namespace would be worse.
-void go_home(int home) {
-  if (::setns(home, CLONE_NEWNET) != 0) ::_exit(1);
-}
-
 Outcome make_in(int netns, int home, const Request& request, FdBatch& made) {
-  if (home < 0) return {EPERM, Step::EnterNet};
-  if (::setns(netns, CLONE_NEWNET) != 0) return failed(Step::EnterNet);
+  if (const Outcome entered = enter_netns(netns, home); !entered.ok()) return entered;
   const Outcome outcome = make_internet(request, made);
   go_home(home);
   return outcome;
 }
 
-Outcome carry_out(const Message& message, int home, FdBatch& made) {
-  const Request& request = message.request;
-  const int passed = message.passed.get();
+/// Whether a broker that has joined in this way serves the request.
+bool serves(Home home, const Request& request, bool has_fd) {
+  const bool paths = home == Home::Paths || home == Home::HostPaths;
   switch (request.op) {
     case Op::Join:
-      return {EALREADY, Step::Request};
+    case Op::Sockets:
+    case Op::Listen:
+      return home == Home::Private || home == Home::Here;
+    case Op::UnixConnect:
+    case Op::UnixListen:
+      if (request.name_size == 0) return paths;
+      return has_fd ? home == Home::Names : paths || home == Home::Here;
+    case Op::UnixRemove:
+      return paths;
+  }
+  return false;
+}
+
+Outcome carry_out(const Message& message, const Joined& joined, FdBatch& made, FileReport& file) {
+  const Request& request = message.request;
+  const int passed = message.passed.get();
+  const int home = joined.netns.get();
+  if (request.op == Op::Join) return {EALREADY, Step::Request};
+  if (!serves(joined.home, request, passed >= 0)) return {EPERM, Step::Request};
+  const UnixSockets sockets(joined.ids, home);
+  switch (request.op) {
+    case Op::Join:
+      break;
     case Op::Sockets:
     case Op::Listen:
       return passed < 0 ? make_internet(request, made) : make_in(passed, home, request, made);
     case Op::UnixConnect:
-      return unix_connect(request, passed, made);
+      return sockets.connect(request, passed, made, file);
     case Op::UnixListen:
-      return unix_listen(request, passed, made);
+      return sockets.listen(request, passed, made, file);
+    case Op::UnixRemove:
+      return sockets.remove(request, passed, file);
   }
   return {EINVAL, Step::Request};
 }
 
-bool answer_one(const Channel& channel, const Message& message, int home) {
+bool answer_one(const Channel& channel, const Message& message, const Joined& joined) {
   FdBatch made;
-  const Outcome outcome = carry_out(message, home, made);
-  return channel.answer(message.request.id, outcome, made);
+  FileReport file;
+  const Outcome outcome = carry_out(message, joined, made, file);
+  return channel.answer(message.request.id, outcome, made, file);
 }
 
 }  // namespace
 
-void serve(const Channel& channel, int home) {
+void serve(const Channel& channel, const Joined& joined) {
   Message message;
   while (channel.next(message)) {
-    if (!answer_one(channel, message, home)) return;
+    if (!answer_one(channel, message, joined)) return;
   }
 }
 

@@ -1,13 +1,15 @@
 // The three roles of portfwd-broker, chosen by its arguments: broker, reader, writer. Each answers
 // requests of the daemon until the daemon closes its end of the socket. Called by main.
 //
-// A broker makes sockets in network namespaces. For each request it enters the namespace and
-// returns, so that between two requests it pins no container's namespace.
+// A broker makes sockets in network namespaces, or serves Unix sockets (unix_sockets.h); its Home
+// decides. For each request it enters the network namespace and returns, so that between two
+// requests it pins no container's namespace.
 #pragma once
 
 #include "base/unique_fd.h"
 #include "broker/channel.h"
 #include "broker/protocol.h"
+#include "broker/unix_sockets.h"
 
 namespace portfwd::broker {
 
@@ -20,13 +22,20 @@ Outcome make_sockets(const Request& request, FdBatch& made);
 /// with a negative backlog, are only bound.
 Outcome make_listener(const Request& request, FdBatch& made);
 
+/// What a broker is after Op::Join.
+struct Joined {
+  Home home = Home::Private;
+  UniqueFd netns;  ///< to return to from another one; invalid: no other can be entered
+  Ids ids;         ///< determined if the broker serves paths or names
+};
+
 /// Carries out Op::Join, the first request: enters `userns` if it is valid, makes or keeps the home
 /// namespace, and drops all privileges and system calls that a broker does not need. A broker that
 /// fails to join must exit.
-/// @param home set to the private network namespace, or left invalid for Home::Here
+/// @param joined set on success
 /// Source: setns(2): only a single-threaded process may join a user namespace, and it cannot
 /// return.
-Outcome join(const Request& request, UniqueFd userns, UniqueFd& home);
+Outcome join(const Request& request, UniqueFd userns, Joined& joined);
 
 /// Gets the broker's end of the daemon's socket pair in a helper container: connects to a socket of
 /// the daemon, which sends it.
@@ -35,10 +44,16 @@ Outcome join(const Request& request, UniqueFd userns, UniqueFd& home);
 /// descriptor
 [[nodiscard]] UniqueFd fetch_channel(const char* path);
 
-/// Serves as a broker until the daemon closes its end.
-/// @param home borrowed; the network namespace to return to, or -1: no other namespace can be
-/// entered
-void serve(const Channel& channel, int home);
+/// Serves as a broker until the daemon closes its end. A request for which it has not joined is
+/// answered with EPERM.
+void serve(const Channel& channel, const Joined& joined);
+
+/// Enters a network namespace for one request.
+/// @param home the namespace to return to; -1: EPERM
+Outcome enter_netns(int netns, int home);
+/// Returns to the home namespace, or exits: the daemon starts another broker, and continuing in the
+/// wrong namespace would be worse.
+void go_home(int home);
 
 /// Serves as a reader: reads /proc/PID/cmdline and environ, the sockets of processes, and files
 /// below folders that a container names. The daemon must not wait for these: another process may

@@ -1,12 +1,15 @@
 // Arbitrary requests of a daemon to a broker: really received, checked and executed, in namespaces
-// of the fuzzer. Input: messages, each as the descriptors to send with it (one byte: 0 none, 1 a
-// root, 2 a network namespace, 3 too many), a length (two bytes, little endian) and the bytes.
+// of the fuzzer. Input: the Home of the broker (one byte), then messages, each as the descriptors
+// to send with it (one byte: 0 none, 1 a root, 2 a network namespace, 3 too many), a length (two
+// bytes, little endian) and the bytes. A file of another owner is never replaced or removed.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +27,7 @@ using portfwd::UniqueFd;
 
 constexpr const char* kRoot = "/mnt";  // a fresh tmpfs in the fuzzer's own mount namespace
 constexpr int kMostMessages = 32;
+constexpr unsigned kHomes = static_cast<unsigned>(portfwd::broker::kLastHome) + 1;
 
 struct Things {
   UniqueFd root{::open(kRoot, O_PATH | O_DIRECTORY | O_CLOEXEC)};
@@ -45,9 +49,21 @@ void send_all(int socket, std::span<const std::uint8_t> input, const Things& thi
   }
 }
 
-void remove_sockets() {
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(kRoot)) {
-    if (entry.is_socket()) std::filesystem::remove(entry.path());
+constexpr const char* kKept[]{"folder", "folder/up", "folder/foreign", "up", "pipe"};
+
+/// Removes what the broker has made. What it did not make must still be there.
+void clean_up() {
+  const std::filesystem::path root(kRoot);
+  for (const char* kept : kKept) {
+    if (!std::filesystem::exists(std::filesystem::symlink_status(root / kept))) std::abort();
+  }
+  for (const auto& folder : {root, root / "folder"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const std::filesystem::path name = entry.path().lexically_relative(root);
+      if (std::ranges::find(kKept, name) == std::end(kKept)) {
+        std::filesystem::remove_all(entry.path());
+      }
+    }
   }
 }
 
@@ -64,19 +80,25 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
   std::filesystem::create_directory(root / "folder");
   std::filesystem::create_symlink("../../../..", root / "up");
   std::filesystem::create_symlink("../up", root / "folder" / "up");
-  return 0;
+  std::filesystem::create_directory(root / "folder" / "foreign");
+  return ::mkfifo((root / "pipe").c_str(), 0666) == 0 ? 0 : 1;
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const Things things;
+  if (size == 0) return 0;
+  portfwd::broker::Joined joined;
+  joined.home = static_cast<portfwd::broker::Home>(data[0] % kHomes);
+  joined.ids = {0, 0, true};
+  joined.netns = UniqueFd(::fcntl(things.netns.get(), F_DUPFD_CLOEXEC, 0));
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
     std::abort();
   }
   const UniqueFd ours(ends[0]);
   const UniqueFd theirs(ends[1]);
-  send_all(ours.get(), {data, size}, things);
-  portfwd::broker::serve(portfwd::broker::Channel(theirs.get()), things.netns.get());
-  remove_sockets();
+  send_all(ours.get(), {data + 1, size - 1}, things);
+  portfwd::broker::serve(portfwd::broker::Channel(theirs.get()), joined);
+  clean_up();
   return 0;
 }

@@ -153,6 +153,39 @@ TEST_F(BrokerProtocolTest, RejectsEnteringNamespacesAtHomeHere) {
   EXPECT_EQ(open_files(), 1u);
 }
 
+TEST_F(BrokerProtocolTest, ServesOnlyWhatItHasJoinedFor) {
+  const UniqueFd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd netns(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  const auto at_path = [](auto& r) {
+    r.op = broker::Op::UnixConnect, r.type = SOCK_STREAM, std::strcpy(r.path, "/nothing");
+  };
+  const auto at_name = [&](auto& r) { at_path(r), r.name_size = 8; };
+  const auto at_removal = [&](auto& r) { at_path(r), r.op = broker::Op::UnixRemove; };
+  struct Row {
+    broker::Home home;
+    bool sockets, paths, names, names_elsewhere;
+  };
+  for (const Row& row : {Row{broker::Home::Private, true, false, false, false},
+                         Row{broker::Home::Here, true, false, true, false},
+                         Row{broker::Home::Names, false, false, false, true},
+                         Row{broker::Home::Paths, false, true, true, false},
+                         Row{broker::Home::HostPaths, false, true, true, false}}) {
+    SCOPED_TRACE(static_cast<int>(row.home));
+    launcher.discard(std::move(process));
+    process = std::move(launcher.launch()).value();
+    broker::Request request;
+    request.id = 1;
+    request.home = row.home;
+    ASSERT_EQ(answer_to(request).error, 0);
+    EXPECT_EQ(answer_to(spoilt([](auto&) {})).error, row.sockets ? 0 : EPERM);
+    EXPECT_EQ(answer_to(spoilt(at_path), root.get()).error, row.paths ? ENOENT : EPERM);
+    EXPECT_EQ(answer_to(spoilt(at_removal), root.get()).error, row.paths ? ENOENT : EPERM);
+    EXPECT_EQ(answer_to(spoilt(at_name)).error, row.names ? ECONNREFUSED : EPERM);
+    EXPECT_EQ(answer_to(spoilt(at_name), netns.get()).error,
+              row.names_elsewhere ? ECONNREFUSED : EPERM);
+  }
+}
+
 TEST_F(BrokerProtocolTest, AThousandBadRequestsLeaveNoDescriptorBehind) {
   join();
   const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));

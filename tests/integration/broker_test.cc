@@ -209,9 +209,9 @@ TEST_F(BrokerTest, DropsEverythingThatABrokerDoesNotNeed) {
   EXPECT_EQ(ask(netns, stream_sockets(Family::V4, 253)).size(), 253u);
   ASSERT_EQ(brokers.pids().size(), 1u);
   const pid_t pid = brokers.pids().front();
-  constexpr const char* kSysAdminBindServiceChown = "0000000000200401";
-  EXPECT_EQ(status_of(pid, "CapPrm"), kSysAdminBindServiceChown);
-  EXPECT_EQ(status_of(pid, "CapEff"), kSysAdminBindServiceChown);
+  constexpr const char* kSysAdminBindService = "0000000000200400";
+  EXPECT_EQ(status_of(pid, "CapPrm"), kSysAdminBindService);
+  EXPECT_EQ(status_of(pid, "CapEff"), kSysAdminBindService);
   for (const char* set : {"CapInh", "CapBnd", "CapAmb"}) {
     EXPECT_EQ(status_of(pid, set), "0000000000000000") << set;
   }

@@ -1,145 +1,408 @@
-// Unix sockets at paths inside a container's root: paths are resolved as inside the container, and
-// never lead outside.
+// PathBroker with the real broker: Unix sockets of containers and of the host, by path and by
+// abstract name. What a broker does at paths is tested in unit/broker_unix_sockets_test.cc and
+// broker_unix_races_test.cc.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <linux/fs.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <array>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <thread>
 
-#include "support/broker_fixture.h"
+#include "broker/client/path_broker.h"
+#include "kernel/netns.h"
+#include "support/hanging_fuse.h"
+#include "support/manual_clock.h"
+#include "support/path_rig.h"
 #include "support/sandbox.h"
 #include "support/temp_dir.h"
+#include "support/test_netns.h"
 
 namespace portfwd {
 namespace {
 
-using testing_support::open_ns;
+using namespace std::chrono_literals;
+using broker::FileKind;
+using testing_support::place_of;
 using testing_support::Sandbox;
 using testing_support::TempDir;
+using testing_support::TestNetns;
 
-UniqueFd listen_at(const std::string& path) {
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strcpy(address.sun_path, path.c_str());
-  EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+/// Binds a socket and listens.
+UniqueFd listen_with(UniqueFd socket, const Address& address) {
+  const SockAddr local = sockaddr_of(address).value();
+  EXPECT_EQ(::bind(socket.get(), local.get(), local.length), 0) << std::strerror(errno);
   EXPECT_EQ(::listen(socket.get(), 4), 0);
   return socket;
 }
 
-bool somebody_came(const UniqueFd& listener) {
-  return UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)).valid();
+UniqueFd unix_socket(int type = SOCK_STREAM) {
+  return UniqueFd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
-/// A folder that acts as the root of a container, and one beside it that acts as the host.
-struct BrokerUnixTest : testing_support::BrokerTest {
-  BrokerUnixTest() {
-    std::filesystem::create_directories(inside("/run"));
-    std::filesystem::create_directory(dir.path() + "/host");
-    root = UniqueFd(::open(inside("").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    client = enter(open_ns(container.pid(), "net"));
-  }
-  [[nodiscard]] std::string inside(const std::string& path) const {
-    return dir.path() + "/root" + path;
-  }
-  [[nodiscard]] static broker::Request to(const std::string& path) {
-    return unix_connection(path).value();
-  }
-  [[nodiscard]] static broker::Request at(const std::string& path, UnixOwner owner = {}) {
-    return unix_listener(path, owner, 4).value();
-  }
+UniqueFd listen_at(const std::string& path) {
+  return listen_with(unix_socket(), UnixPath{path});
+}
 
+UniqueFd accept_on(const UniqueFd& listener) {
+  return UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+int connect_to(const UniqueFd& socket, const Address& address) {
+  const SockAddr remote = sockaddr_of(address).value();
+  return ::connect(socket.get(), remote.get(), remote.length) == 0 ? 0 : errno;
+}
+
+/// A line of /proc/PID/status.
+std::string status_of(pid_t pid, const std::string& key) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(key + ":\t")) return line.substr(key.size() + 2);
+  }
+  return "";
+}
+
+constexpr std::uint64_t bits(std::initializer_list<int> capabilities) {
+  std::uint64_t set = 0;
+  for (const int capability : capabilities) set |= std::uint64_t{1} << capability;
+  return set;
+}
+
+struct BrokerUnixTest : testing::Test, testing_support::PathRig {
   TempDir dir;
-  UniqueFd root;
-  Sandbox container{CLONE_NEWNET};  // the test's own user namespace, whose root is the test's uid
 };
 
-TEST_F(BrokerUnixTest, AServerInsideIsReached) {
-  const UniqueFd server = listen_at(inside("/run/s"));
-  const auto made = ask(root, to("/run/s"));
-  ASSERT_EQ(made.size(), 1u);
-  EXPECT_TRUE(somebody_came(server));
-  EXPECT_NE(::fcntl(made[0].get(), F_GETFL) & O_NONBLOCK, 0);
-  EXPECT_NE(::fcntl(made[0].get(), F_GETFD) & FD_CLOEXEC, 0);
+TEST_F(BrokerUnixTest, ReachesAServerAtAPathOfAContainer) {
+  const Sandbox container(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
+  const UniqueFd server = listen_at(dir.path() + "/s");
+  at(place_of(container.pid()));
+  const auto made = connect(UnixPath{dir.path() + "/s"});
+  ASSERT_TRUE(made) << made.error().error.text();
+  EXPECT_TRUE(accept_on(server).valid());
+  EXPECT_NE(::fcntl(made->get(), F_GETFL) & O_NONBLOCK, 0);
+  EXPECT_NE(::fcntl(made->get(), F_GETFD) & FD_CLOEXEC, 0);
+  EXPECT_EQ(error_of(connect(UnixPath{dir.path() + "/nothing"})).code, ENOENT);
 }
 
-TEST_F(BrokerUnixTest, ALinkInsideIsFollowedInside) {
-  const UniqueFd server = listen_at(inside("/run/s"));
-  std::filesystem::create_symlink("/run/s", inside("/run/link"));
-  EXPECT_EQ(ask(root, to("/run/link")).size(), 1u);
-  EXPECT_TRUE(somebody_came(server));
+/// The root of the container is a folder of its own, as with bubblewrap and engines.
+TEST_F(BrokerUnixTest, LooksUpPathsInTheRootOfTheContainer) {
+  const std::string root = dir.path() + "/root";
+  std::filesystem::create_directories(root + "/run");
+  const Sandbox container(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS,
+                          [&] { return ::chroot(root.c_str()); });
+  ASSERT_EQ(container.answer(), 0);
+  const UniqueFd host = listen_at(dir.path() + "/s");
+  std::filesystem::create_symlink(dir.path() + "/s", root + "/run/link");
+  at(place_of(container.pid()));
+  auto made = listen(UnixPath{"/run/s"}, {.backlog = 4});
+  ASSERT_TRUE(made) << made.error().error.text();
+  EXPECT_TRUE(std::filesystem::is_socket(root + "/run/s"));
+  EXPECT_TRUE(connect(UnixPath{"/run/s"}));
+  EXPECT_TRUE(accept_on(made->socket).valid());
+  EXPECT_EQ(error_of(connect(UnixPath{"/run/link"})).code, ENOENT);
+  EXPECT_EQ(error_of(connect(UnixPath{dir.path() + "/s"})).code, ENOENT);
+  EXPECT_FALSE(accept_on(host).valid());
+  EXPECT_EQ(remove(std::move(*made)), 0);
+  EXPECT_FALSE(std::filesystem::exists(root + "/run/s"));
+  EXPECT_EQ(discarded.size(), 1u) << "the listener";
 }
 
-TEST_F(BrokerUnixTest, FollowsNoLinkToTheHostsSockets) {
-  const UniqueFd host = listen_at(dir.path() + "/host/s");
-  std::filesystem::create_symlink(dir.path() + "/host/s", inside("/absolute"));
-  std::filesystem::create_symlink("../../../../../../.." + dir.path() + "/host/s",
-                                  inside("/upwards"));
-  std::filesystem::create_symlink(dir.path() + "/host", inside("/folder"));
-  for (const char* path : {"/absolute", "/upwards", "/folder/s", "/../host/s"}) {
-    EXPECT_EQ(error_of(root, to(path)).code, ENOENT) << path;
-  }
-  EXPECT_FALSE(somebody_came(host));
-}
-
+/// A folder below /proc of a container leads to the roots of other processes.
 TEST_F(BrokerUnixTest, FollowsNoMagicLinkToTheHostsSockets) {
-  const UniqueFd host = listen_at(dir.path() + "/host/s");
-  const UniqueFd proc(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  const std::string around = "/self/root" + dir.path() + "/host/s";  // the broker's, so permitted
-  EXPECT_EQ(error_of(proc, to(around)).code, ELOOP);
-  EXPECT_FALSE(somebody_came(host));
-}
-
-TEST_F(BrokerUnixTest, ReportsTheErrorOfConnectWithoutAServer) {
-  EXPECT_EQ(error_of(root, to("/run/nothing")).code, ENOENT);
-  { const UniqueFd ended = listen_at(inside("/run/s")); }
-  const Error error = error_of(root, to("/run/s"));
-  EXPECT_EQ(error.code, ECONNREFUSED);
-  EXPECT_EQ(error.op, "connect");
-}
-
-TEST_F(BrokerUnixTest, AListenerInsideHasTheOwnerAndModeAskedFor) {
-  const auto made = ask(root, at("/run/s", {::getuid(), ::getgid(), 0660}));
-  ASSERT_EQ(made.size(), 1u);
-  struct stat status {};
-  ASSERT_EQ(::lstat(inside("/run/s").c_str(), &status), 0);
-  EXPECT_TRUE(S_ISSOCK(status.st_mode));
-  EXPECT_EQ(status.st_mode & 07777, 0660u);
-  EXPECT_EQ(status.st_uid, ::getuid());
-  EXPECT_EQ(ask(root, to("/run/s")).size(), 1u);
-  EXPECT_TRUE(somebody_came(made[0]));
-}
-
-TEST_F(BrokerUnixTest, RemovesThePathWhenItsOwnerCannotBeSet) {
-  const Error error = error_of(root, at("/run/s", {12345, 12345, 0600}));  // an unmapped id
-  EXPECT_EQ(error.code, EINVAL);
-  EXPECT_EQ(error.op, "chown");
-  EXPECT_FALSE(std::filesystem::exists(inside("/run/s")));
-}
-
-TEST_F(BrokerUnixTest, ReplacesNoFileByAListener) {
-  std::filesystem::create_symlink(dir.path() + "/host/new", inside("/run/link"));
-  const UniqueFd server = listen_at(inside("/run/s"));
-  for (const char* path : {"/run/link", "/run/s"}) {
-    EXPECT_EQ(error_of(root, at(path)).code, EADDRINUSE) << path;
+  const Sandbox container(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
+  const UniqueFd host = listen_at(dir.path() + "/s");
+  std::filesystem::create_symlink("/proc/self/root" + dir.path(), dir.path() + "/link");
+  at(place_of(container.pid()));
+  for (const std::string& folder : {"/proc/self/root" + dir.path(), dir.path() + "/link"}) {
+    EXPECT_EQ(error_of(connect(UnixPath{folder + "/s"})).code, ELOOP);
+    EXPECT_EQ(error_of(listen(UnixPath{folder + "/new"})).code, ELOOP);
   }
-  EXPECT_FALSE(std::filesystem::exists(dir.path() + "/host/new"));
+  EXPECT_FALSE(accept_on(host).valid());
 }
 
-TEST_F(BrokerUnixTest, AListenersFolderIsFollowedInsideOnly) {
-  std::filesystem::create_symlink(dir.path() + "/host", inside("/folder"));
-  EXPECT_EQ(error_of(root, at("/folder/new")).code, ENOENT);
-  std::filesystem::create_symlink("/run", inside("/var"));
-  EXPECT_EQ(ask(root, at("/var/new")).size(), 1u);
-  EXPECT_TRUE(std::filesystem::exists(inside("/run/new")));
-}
-
-TEST_F(BrokerUnixTest, AListenersPathNamesAnEntryThatFits) {
-  for (const char* path : {"/", "/run/", "/run/.", "/run/.."}) {
-    EXPECT_EQ(error_of(root, at(path)).code, EINVAL) << path;
+TEST_F(BrokerUnixTest, ServesThePathsAndNamesOfTheHost) {
+  at(PathPlace::of_host().value());
+  for (const Address& address :
+       std::vector<Address>{UnixPath{dir.path() + "/s"}, AbstractName{"portfwd" + dir.path()}}) {
+    auto made = listen(address, {.type = SocketType::Seqpacket, .backlog = 4});
+    ASSERT_TRUE(made) << made.error().error.text();
+    EXPECT_EQ(connect_to(unix_socket(SOCK_SEQPACKET), address), 0);
+    EXPECT_TRUE(accept_on(made->socket).valid());
+    EXPECT_TRUE(connect(address, {.type = SocketType::Seqpacket}));
+    EXPECT_FALSE(connect(address)) << "a stream";
   }
-  EXPECT_EQ(error_of(root, at("/run/" + std::string(150, 'x'))).code, ENAMETOOLONG);
+  EXPECT_EQ(paths->pids().size(), 1u);
+}
+
+TEST_F(BrokerUnixTest, ServesAbstractNamesOfTheContainersNamespace) {
+  const TestNetns container;
+  const AbstractName name{std::string("na\0me", 5)};
+  const UniqueFd inside = listen_with(container.socket(AF_UNIX, SOCK_STREAM), name);
+  const UniqueFd host = listen_with(unix_socket(), name);
+  at(place_of(container.pid()));
+  EXPECT_TRUE(connect(name));
+  EXPECT_TRUE(accept_on(inside).valid());
+  EXPECT_FALSE(accept_on(host).valid());
+  EXPECT_EQ(error_of(listen(name)).code, EADDRINUSE);
+  const AbstractName longest{std::string(kLongestUnixName, 'x')};
+  const auto made = listen(longest, {.backlog = 4});
+  ASSERT_TRUE(made);
+  EXPECT_EQ(made->bound.made, broker::BoundFile{});
+  EXPECT_EQ(connect_to(unix_socket(), longest), ECONNREFUSED) << "outside";
+  EXPECT_EQ(connect_to(container.socket(AF_UNIX, SOCK_STREAM), longest), 0);
+  EXPECT_TRUE(accept_on(made->socket).valid());
+}
+
+TEST_F(BrokerUnixTest, KeepsOnlyTheCapabilitiesThatItNeeds) {
+  const Sandbox container(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
+  const auto expect_kept = [](pid_t pid, std::uint64_t kept) {
+    EXPECT_EQ(std::stoull("0" + status_of(pid, "CapPrm"), nullptr, 16), kept);
+    EXPECT_EQ(std::stoull("0" + status_of(pid, "CapEff"), nullptr, 16), kept);
+    EXPECT_EQ(std::stoull("0" + status_of(pid, "CapInh"), nullptr, 16), 0u);
+    EXPECT_EQ(std::stoull("0" + status_of(pid, "CapAmb"), nullptr, 16), 0u);
+    EXPECT_EQ(status_of(pid, "NoNewPrivs"), "1");
+    EXPECT_EQ(status_of(pid, "Seccomp"), "2");
+  };
+  at(place_of(container.pid()));
+  EXPECT_EQ(error_of(connect(UnixPath{"/nothing"})).code, ENOENT);
+  ASSERT_EQ(paths->pids().size(), 1u);
+  expect_kept(paths->pids()[0], bits({CAP_DAC_OVERRIDE, CAP_CHOWN, CAP_SETUID, CAP_SETGID}));
+  EXPECT_EQ(error_of(connect(AbstractName{"nothing"})).code, ECONNREFUSED);
+  ASSERT_EQ(paths->pids().size(), 2u);
+  expect_kept(paths->pids()[1], bits({CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID}));
+  EXPECT_NE(testing_support::netns_of(paths->pids()[1]), container.netns()) << "it pins none";
+  at(PathPlace::of_host().value());
+  EXPECT_EQ(error_of(connect(UnixPath{"/nothing"})).code, ENOENT);
+  expect_kept(paths->pids()[0], 0);
+}
+
+TEST_F(BrokerUnixTest, RejectsUsersThatAreNotMappedAndContinues) {
+  const Sandbox container(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
+  const UniqueFd server = listen_at(dir.path() + "/s");
+  at(place_of(container.pid()));
+  const UnixPath path{dir.path() + "/s"};
+  const Error unmapped = error_of(connect(path, {.peer = InnerUser{70, 70}}));
+  EXPECT_EQ(unmapped.code, EINVAL);
+  EXPECT_EQ(unmapped.op, "setresuid");
+  EXPECT_EQ(error_of(connect(path, {.peer = InnerUser{70, 0}})).code, EINVAL);
+  EXPECT_FALSE(accept_on(server).valid());
+  EXPECT_TRUE(connect(path, {.peer = InnerUser{0, 0}}));
+  const UnixPath other{dir.path() + "/new"};
+  const Error chown = error_of(listen(other, {.owner = InnerUser{70, 70}}));
+  EXPECT_EQ(chown.code, EINVAL);
+  EXPECT_EQ(chown.op, "chown");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1);
+  EXPECT_TRUE(listen(other, {.owner = InnerUser{0, 0}}));
+  EXPECT_EQ(paths->pids().size(), 1u);
+}
+
+TEST_F(BrokerUnixTest, CreatesNothingWithoutPermissionOnTheHost) {
+  std::filesystem::permissions(dir.path(), std::filesystem::perms{0500});
+  at(PathPlace::of_host().value());
+  EXPECT_EQ(error_of(listen(UnixPath{dir.path() + "/s"})).code, EACCES);
+  EXPECT_EQ(error_of(listen(UnixPath{dir.path() + "/a/s"}, {.make_parents = true})).code, EACCES);
+  EXPECT_EQ(error_of(connect(UnixPath{dir.path() + "/s"})).code, ENOENT);
+  std::filesystem::permissions(dir.path(), std::filesystem::perms{0000});
+  EXPECT_EQ(error_of(connect(UnixPath{dir.path() + "/s"})).code, EACCES);
+  std::filesystem::permissions(dir.path(), std::filesystem::perms{0700});
+}
+
+TEST_F(BrokerUnixTest, ReportsFileSystemsThatAreFullOrReadOnly) {
+  const std::string mount = dir.path() + "/mnt";
+  std::filesystem::create_directory(mount);
+  const Sandbox container(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS, [&] {
+    if (::mount("none", mount.c_str(), "tmpfs", 0, "nr_inodes=4") != 0) return errno;
+    for (const char* name : {"/full", "/ro"}) {
+      if (::mkdir((mount + name).c_str(), 0700) != 0) return errno;
+    }
+    const std::string ro = mount + "/ro";
+    if (::mount("none", ro.c_str(), "tmpfs", 0, nullptr) != 0) return errno;
+    return ::mount(nullptr, ro.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0 ? 0 : errno;
+  });
+  ASSERT_EQ(container.answer(), 0);
+  at(place_of(container.pid()));
+  EXPECT_EQ(error_of(listen(UnixPath{mount + "/ro/s"})).code, EROFS);
+  EXPECT_EQ(error_of(listen(UnixPath{mount + "/ro/a/s"}, {.make_parents = true})).code, EROFS);
+  EXPECT_EQ(error_of(listen(UnixPath{mount + "/full/s"})).code, ENOSPC);
+  EXPECT_EQ(error_of(listen(UnixPath{mount + "/full/a/s"}, {.make_parents = true})).code, ENOSPC);
+}
+
+TEST_F(BrokerUnixTest, SaysWhatIsInTheWay) {
+  const Sandbox container(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
+  at(place_of(container.pid()));
+  const UniqueFd live = listen_at(dir.path() + "/s");
+  std::ofstream(dir.path() + "/file");
+  const auto socket = listen(UnixPath{dir.path() + "/s"});
+  EXPECT_EQ(error_of(socket).code, EADDRINUSE);
+  EXPECT_EQ(socket.error().found, FileKind::Socket);
+  const auto file = listen(UnixPath{dir.path() + "/file"});
+  EXPECT_EQ(error_of(file).code, EEXIST);
+  EXPECT_EQ(file.error().found, FileKind::Regular);
+  const auto dialled = connect(UnixPath{dir.path() + "/file"});
+  EXPECT_EQ(error_of(dialled).code, ENOTSOCK);
+  EXPECT_EQ(dialled.error().found, FileKind::Regular);
+  EXPECT_EQ(connect_to(unix_socket(), UnixPath{dir.path() + "/s"}), 0);
+  EXPECT_TRUE(accept_on(live).valid());
+}
+
+/// Sends a descriptor. @return 0 or errno
+int send_descriptor(const UniqueFd& socket) {
+  const int fd = socket.get();
+  const auto sent = send_with_fds(fd, std::as_bytes(std::span("x", 1)), {&fd, 1});
+  return sent ? 0 : sent.error().code;
+}
+
+TEST_F(BrokerUnixTest, RefusesDescriptorsWhereTheKernelCan) {
+  constexpr int kPassRights = 83;  // SO_PASSRIGHTS
+  const int no = 0;
+  const bool known =
+      ::setsockopt(unix_socket().get(), SOL_SOCKET, kPassRights, &no, sizeof no) == 0;
+  at(PathPlace::of_host().value());
+  for (const bool refuse : {true, false}) {
+    const UnixPath path{dir.path() + (refuse ? "/refused" : "/accepted")};
+    const auto made = listen(path, {.backlog = 4, .refuse_fds = refuse});
+    ASSERT_TRUE(made);
+    const auto client = connect(path, {.refuse_fds = refuse});
+    ASSERT_TRUE(client);
+    const UniqueFd accepted = accept_on(made->socket);
+    const int expected = known && refuse ? EPERM : 0;
+    EXPECT_EQ(send_descriptor(accepted), expected);
+    EXPECT_EQ(send_descriptor(*client), expected);
+  }
+}
+
+/// The anchor process has exited, and another one of the container has taken its place.
+TEST_F(BrokerUnixTest, ContinuesWithAnotherProcessOfTheContainer) {
+  std::optional<Sandbox> first(std::in_place, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
+  const UniqueFd pidfd = open_pidfd(first->pid()).value();
+  const pid_t pid = first->pid();
+  const UniqueFd server = listen_at(dir.path() + "/s");
+  at(place_of(pid));
+  EXPECT_TRUE(connect(UnixPath{dir.path() + "/s"}));
+  first.reset();
+  EXPECT_TRUE(connect(UnixPath{dir.path() + "/s"})) << "the descriptors stay";
+  EXPECT_FALSE(PathPlace::of_container(pid, pidfd.get()));
+  const Sandbox second(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
+  paths->move_to(place_of(second.pid()));
+  EXPECT_TRUE(connect(UnixPath{dir.path() + "/s"}));
+}
+
+/// As NeverBindsOutsideWhileItsFolderIsExchanged in unit/, with the real process.
+TEST_F(BrokerUnixTest, NeverLeavesTheRootWhileItsFolderIsExchanged) {
+  const std::string root = dir.path() + "/root", host = dir.path() + "/host";
+  std::filesystem::create_directories(root + "/a");
+  std::filesystem::create_directory(host);
+  std::filesystem::create_directory_symlink(host, root + "/b");
+  const Sandbox container(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS,
+                          [&] { return ::chroot(root.c_str()); });
+  const UniqueFd live = listen_at(host + "/s");
+  at(place_of(container.pid()));
+  std::atomic<bool> ended = false;
+  std::thread attacker([&] {
+    const std::string a = root + "/a", b = root + "/b";
+    while (!ended) {
+      ::syscall(SYS_renameat2, AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE);
+    }
+  });
+  for (int i = 0; i < 300; ++i) {
+    auto made = listen(UnixPath{"/a/s"}, {.backlog = 4});
+    (void)connect(UnixPath{"/a/s"});
+    if (made) (void)remove(std::move(*made));
+  }
+  ended = true;
+  attacker.join();
+  EXPECT_FALSE(accept_on(live).valid());
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(host), {}), 1);
+}
+
+/// A container whose file system does not answer, with a clock that the test moves.
+struct StuckPathsTest : testing::Test {
+  StuckPathsTest() { log::set_level(log::Level::Error); }
+  ~StuckPathsTest() override {
+    paths.reset();
+    hanging.end();
+    turn_until([&] { return launcher->dying() == 0; });
+    log::set_level(log::Level::Info);
+  }
+  template <class Condition>
+  void turn_until(Condition condition) {
+    const SystemClock real;
+    const TimePoint limit = real.now() + testing_support::kDeadline;
+    while (!condition() && real.now() < limit) ASSERT_TRUE(loop.turn(10ms));
+    EXPECT_TRUE(condition());
+  }
+  PathCall connect(PathBroker& broker, const std::string& path) {
+    error.reset();
+    return broker.connect(UnixPath{path}, {}, [this](std::expected<UniqueFd, PathFailure> made) {
+      error = made ? Error{} : made.error().error;
+    });
+  }
+  /// Starts a look-up that is not answered, and lets its time pass.
+  void hang_once() {
+    ++hangs;
+    const auto call = connect(*paths, hanging.mount() + "/hang");
+    ASSERT_TRUE(loop.turn(0ms));
+    turn_until([&] { return paths->pids().size() == 1; });
+    if (hangs == 1) {
+      ASSERT_TRUE(hanging.wait_for_silence());
+    } else {  // for the first one, which holds the lock of the folder
+      turn_until([&] { return status_of(paths->pids()[0], "State").starts_with("D"); });
+    }
+    ASSERT_TRUE(loop.turn(10ms));
+    clock.advance(BrokerClient::kDeadline);
+    turn_until([&] { return error.has_value(); });
+    EXPECT_EQ(error->code, ETIMEDOUT);
+    EXPECT_TRUE(BrokerClient::is_broker_failure(*error));
+    clock.advance(BrokerClient::kLongestPause);
+  }
+
+  testing_support::ManualClock clock;
+  EventLoop loop{clock};
+  std::shared_ptr<SpawnLauncher> launcher =
+      std::make_shared<SpawnLauncher>(loop, PORTFWD_BROKER_PATH);
+  testing_support::HangingFuse hanging{testing_support::HangingFuse::What::Mount};
+  std::optional<PathBroker> paths{std::in_place, loop, launcher, place_of(hanging.pid())};
+  std::optional<Error> error;
+  int hangs = 0;
+};
+
+TEST_F(StuckPathsTest, KillsABrokerThatWaitsForAFileSystem) {
+  const TempDir dir;
+  const UniqueFd server = listen_at(dir.path() + "/s");
+  hang_once();
+  EXPECT_EQ(paths->stuck().size(), 1u) << "it waits for the server, which keeps it from exiting";
+  PathBroker other(loop, launcher, PathPlace::of_host().value());
+  auto call = connect(other, dir.path() + "/s");
+  turn_until([&] { return error.has_value(); });
+  EXPECT_EQ(error->code, 0) << "another place is not affected";
+  call = connect(*paths, dir.path() + "/s");
+  turn_until([&] { return error.has_value(); });
+  EXPECT_EQ(error->code, 0) << "nor are other paths of the container";
+  hanging.end();
+  turn_until([&] { return paths->stuck().empty(); });
+}
+
+TEST_F(StuckPathsTest, StartsNoMoreBrokersWhenSeveralDoNotExit) {
+  for (std::size_t i = 0; i < PathBroker::kMostStuck; ++i) hang_once();
+  ASSERT_EQ(paths->stuck().size(), PathBroker::kMostStuck);
+  auto call = connect(*paths, "/");
+  turn_until([&] { return error.has_value(); });
+  EXPECT_EQ(error->code, EBUSY);
+  hanging.end();
+  turn_until([&] { return paths->stuck().empty(); });
+  clock.advance(BrokerClient::kLongestPause);
+  call = connect(*paths, "/");
+  turn_until([&] { return error.has_value(); });
+  EXPECT_EQ(error->code, ENOTSOCK);
 }
 
 }  // namespace

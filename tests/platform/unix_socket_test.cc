@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -18,6 +19,7 @@
 #include "base/unique_fd.h"
 #include "support/deadline.h"
 #include "support/temp_dir.h"
+#include "support/test_netns.h"
 
 namespace portfwd {
 namespace {
@@ -133,6 +135,73 @@ TEST(UnixSocket, BindNeverFollowsALinkAtTheEndOfThePath) {
   EXPECT_EQ(bind_to(unix_socket(), dir.path() + "/s"), -1);
   EXPECT_EQ(errno, EADDRINUSE);
   EXPECT_NE(::access((dir.path() + "/elsewhere").c_str(), F_OK), 0);
+}
+
+TEST(UnixSocket, AFullBacklogIsAnsweredWithEAGAIN) {
+  const TempDir dir;
+  const UniqueFd listener = unix_socket();
+  ASSERT_EQ(bind_to(listener, dir.path() + "/s"), 0);
+  ASSERT_EQ(::listen(listener.get(), 0), 0);
+  const UniqueFd first(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const UniqueFd second(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(connect_to(first, dir.path() + "/s"), 0);
+  EXPECT_EQ(connect_to(second, dir.path() + "/s"), -1);
+  EXPECT_EQ(errno, EAGAIN);
+  const UniqueFd accepted(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_EQ(connect_to(second, dir.path() + "/s"), 0) << "the same socket may try again";
+}
+
+TEST(UnixSocket, ConnectOpensNoPipeAndNoFile) {
+  const TempDir dir;
+  ASSERT_EQ(::mkfifo((dir.path() + "/pipe").c_str(), 0666), 0);
+  EXPECT_EQ(connect_to(unix_socket(), dir.path() + "/pipe"), -1);
+  EXPECT_EQ(errno, ECONNREFUSED);
+}
+
+TEST(UnixSocket, ARenamedSocketKeepsItsIdentityAndIsReached) {
+  const TempDir dir;
+  const UniqueFd listener = unix_socket();
+  ASSERT_EQ(bind_to(listener, dir.path() + "/a"), 0);
+  ASSERT_EQ(::listen(listener.get(), 4), 0);
+  struct stat before {
+  }, after{};
+  ASSERT_EQ(::lstat((dir.path() + "/a").c_str(), &before), 0);
+  ASSERT_EQ(::rename((dir.path() + "/a").c_str(), (dir.path() + "/b").c_str()), 0);
+  ASSERT_EQ(::lstat((dir.path() + "/b").c_str(), &after), 0);
+  EXPECT_EQ(before.st_ino, after.st_ino);
+  EXPECT_EQ(connect_to(unix_socket(), dir.path() + "/b"), 0);
+}
+
+TEST(UnixSocket, ABoundSocketKeepsTheInodeNumberOfItsPathInUse) {
+  const TempDir dir;
+  const UniqueFd first = unix_socket();
+  ASSERT_EQ(bind_to(first, dir.path() + "/s"), 0);
+  struct stat before {
+  }, after{};
+  ASSERT_EQ(::lstat((dir.path() + "/s").c_str(), &before), 0);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ(::unlink((dir.path() + "/s").c_str()), 0);
+    ASSERT_EQ(bind_to(unix_socket(), dir.path() + "/s"), 0);
+    ASSERT_EQ(::lstat((dir.path() + "/s").c_str(), &after), 0);
+    ASSERT_NE(before.st_ino, after.st_ino);
+  }
+}
+
+/// The namespace of the process that binds or connects does not matter.
+TEST(UnixSocket, AnAbstractNameBelongsToTheNamespaceInWhichItsSocketWasMade) {
+  const testing_support::TestNetns other;
+  const UniqueFd listener = other.socket(AF_UNIX, SOCK_STREAM);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string name = "portfwd" + std::to_string(::getpid());
+  name.copy(address.sun_path + 1, name.size());
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
+  ASSERT_EQ(::bind(listener.get(), generic, size), 0);
+  ASSERT_EQ(::listen(listener.get(), 4), 0);
+  EXPECT_EQ(::connect(unix_socket().get(), generic, size), -1);
+  EXPECT_EQ(errno, ECONNREFUSED);
+  EXPECT_EQ(::connect(other.socket(AF_UNIX, SOCK_STREAM).get(), generic, size), 0);
 }
 
 TEST(OpenInRoot, AbsoluteLinksAndDotDotStayBelowTheRoot) {

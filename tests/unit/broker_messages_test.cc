@@ -5,6 +5,7 @@
 #include <string>
 
 #include "broker/client/broker_client.h"
+#include "broker/client/path_broker.h"
 
 namespace portfwd {
 namespace {
@@ -73,14 +74,60 @@ TEST_F(ReplyTest, AFailureNeedsAnErrnoAStepAndNoDescriptors) {
   EXPECT_FALSE(parse(reply, request));
 }
 
-TEST_F(ReplyTest, EveryOtherOperationMakesOneSocketAndAJoinNone) {
+TEST_F(ReplyTest, EveryOtherOperationMakesOneSocketAndAJoinOrRemovalNone) {
+  for (const auto op : {broker::Op::Listen, broker::Op::UnixConnect}) {
+    request.op = op;
+    reply.count = 1;
+    EXPECT_TRUE(parse(reply, request));
+    reply.count = 0;
+    EXPECT_FALSE(parse(reply, request));
+  }
+  for (const auto op : {broker::Op::Join, broker::Op::UnixRemove}) {
+    request.op = op;
+    reply.count = 0;
+    EXPECT_TRUE(parse(reply, request));
+    reply.count = 1;
+    EXPECT_FALSE(parse(reply, request));
+  }
+}
+
+TEST_F(ReplyTest, ABoundPathHasAnIdentityAndAFewFolders) {
+  request.op = broker::Op::UnixListen;
   reply.count = 1;
-  request.op = broker::Op::Listen;
-  EXPECT_TRUE(parse(reply, request));
-  request.op = broker::Op::Join;
   EXPECT_FALSE(parse(reply, request));
-  reply.count = 0;
+  reply.bound.file.inode = 5;
   EXPECT_TRUE(parse(reply, request));
+  reply.bound.parents = broker::kMostParents + 1;
+  EXPECT_FALSE(parse(reply, request));
+}
+
+TEST_F(ReplyTest, RejectsFilesThatWereNotRequested) {
+  reply.bound.file.inode = 5;
+  EXPECT_FALSE(parse(reply, request));
+  request.op = broker::Op::UnixListen;
+  request.name_size = 4;
+  reply.count = 1;
+  EXPECT_FALSE(parse(reply, request));
+  request.name_size = 0;
+  fails_with(EEXIST, broker::Step::Bind);
+  EXPECT_FALSE(parse(reply, request)) << "bound and failed";
+}
+
+TEST_F(ReplyTest, AFoundFileIsOfAKnownKindAndTheReasonOfAFailure) {
+  request.op = broker::Op::UnixListen;
+  fails_with(EEXIST, broker::Step::Bind);
+  reply.found = broker::kLastFileKind;
+  EXPECT_TRUE(parse(reply, request));
+  reply.found = static_cast<broker::FileKind>(7);
+  EXPECT_FALSE(parse(reply, request));
+  reply.found = broker::FileKind::Fifo;
+  request.op = broker::Op::Listen;
+  EXPECT_FALSE(parse(reply, request));
+  request.op = broker::Op::UnixConnect;
+  reply.count = 1;
+  reply.error = 0;
+  reply.step = broker::Step::None;
+  EXPECT_FALSE(parse(reply, request));
 }
 
 TEST(BrokerRequest, AListenerCarriesItsAddressInNetworkOrder) {
@@ -99,13 +146,67 @@ TEST(BrokerRequest, ABoundStreamDoesNotListenAndTakesItsOwnFamilyOnly) {
   EXPECT_EQ(request.v6only, 1u);
 }
 
+int error_of(const Result<broker::Request>& request) {
+  return request ? 0 : request.error().code;
+}
+
 TEST(BrokerRequest, APathIsAbsoluteWholeAndFitsWithItsEnd) {
-  EXPECT_EQ(unix_connection("relative").error().code, EINVAL);
-  EXPECT_EQ(unix_connection("").error().code, EINVAL);
-  EXPECT_EQ(unix_connection(std::string_view("/a\0b", 4)).error().code, EINVAL);
+  const auto error = [](std::string path) {
+    return error_of(unix_connection(UnixPath{std::move(path)}, {}));
+  };
+  EXPECT_EQ(error("relative"), EINVAL);
+  EXPECT_EQ(error(""), EINVAL);
+  EXPECT_EQ(error(std::string("/a\0b", 4)), EINVAL);
   const std::string longest = "/" + std::string(broker::kPathSize - 2, 'x');
-  EXPECT_TRUE(unix_connection(longest));
-  EXPECT_EQ(unix_connection(longest + "x").error().code, ENAMETOOLONG);
+  EXPECT_EQ(error(longest), 0);
+  EXPECT_EQ(error(longest + "x"), ENAMETOOLONG);
+  EXPECT_EQ(error("/\x01\n\xff"), 0);
+}
+
+TEST(BrokerRequest, AnAbstractNameMayHaveAnyBytesUpToTheLongest) {
+  const auto error = [](std::string name) {
+    return error_of(unix_connection(AbstractName{std::move(name)}, {}));
+  };
+  EXPECT_EQ(error(""), EINVAL);
+  EXPECT_EQ(error(std::string("\0/\xff", 3)), 0);
+  EXPECT_EQ(error(std::string(kLongestUnixName, '\0')), 0);
+  EXPECT_EQ(error(std::string(kLongestUnixName + 1, 'x')), ENAMETOOLONG);
+  static_assert(broker::kLongestName == kLongestUnixName);
+}
+
+TEST(BrokerRequest, RejectsOtherAddressesAndModes) {
+  EXPECT_EQ(error_of(unix_connection(Endpoint{}, {})), EAFNOSUPPORT);
+  EXPECT_EQ(error_of(unix_listener(VsockAddress{}, {})), EAFNOSUPPORT);
+  EXPECT_EQ(error_of(unix_listener(UnixPath{"/s"}, {.mode = 01777})), EINVAL);
+}
+
+TEST(BrokerRequest, AConnectionHasAPeerOnlyIfOneIsGiven) {
+  const auto plain = unix_connection(UnixPath{"/s"}, {}).value();
+  EXPECT_EQ(plain.flags, broker::kRefuseFds);
+  EXPECT_EQ(plain.type, SOCK_STREAM);
+  const auto as_user =
+      unix_connection(UnixPath{"/s"}, {SocketType::Seqpacket, InnerUser{70, 71}, false}).value();
+  EXPECT_EQ(as_user.flags, broker::kSetPeer);
+  EXPECT_EQ(as_user.type, SOCK_SEQPACKET);
+  EXPECT_EQ(as_user.uid, 70u);
+  EXPECT_EQ(as_user.gid, 71u);
+}
+
+TEST(BrokerRequest, AListenerIsOnlyBoundAndPrivateByDefault) {
+  const auto request = unix_listener(UnixPath{"/s"}, {}).value();
+  EXPECT_LT(request.backlog, 0);
+  EXPECT_EQ(request.mode, 0600u);
+  EXPECT_EQ(request.uid, broker::kNoChange);
+  EXPECT_EQ(request.gid, broker::kNoChange);
+  EXPECT_EQ(request.flags, broker::kRefuseFds);
+}
+
+TEST(BrokerRequest, ANameIsNeitherReplacedNorGivenFolders) {
+  const ListenOptions options{.make_parents = true, .replace = broker::FileId{1, 2}};
+  EXPECT_EQ(unix_listener(AbstractName{"n"}, options)->flags, broker::kRefuseFds);
+  const auto path = unix_listener(UnixPath{"/s"}, options).value();
+  EXPECT_EQ(path.flags, broker::kRefuseFds | broker::kReplace | broker::kMakeParents);
+  EXPECT_EQ(path.bound.file, (broker::FileId{1, 2}));
 }
 
 }  // namespace

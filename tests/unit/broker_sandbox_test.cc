@@ -27,15 +27,20 @@ int status_of_child(Body body) {
   return status;
 }
 
-/// Makes one system call under the broker's filter, which permits no other code than raw calls.
+/// Makes one system call under the filter of a broker, which permits no other code than raw calls.
 /// @return the wait status of the child
 template <class... Arguments>
-int status_behind_filter(long number, Arguments... arguments) {
+int status_at(Home home, long number, Arguments... arguments) {
   return status_of_child([&] {
-    if (!filter_system_calls().ok()) ::_exit(2);
+    if (!filter_system_calls(home).ok()) ::_exit(2);
     ::syscall(number, arguments...);
   });
 }
+template <class... Arguments>
+int status_behind_filter(long number, Arguments... arguments) {
+  return status_at(Home::Private, number, arguments...);
+}
+constexpr Home kAllHomes[]{Home::Private, Home::Here, Home::Names, Home::Paths, Home::HostPaths};
 
 bool killed(int status) {
   return WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
@@ -51,11 +56,42 @@ TEST(BrokerSandbox, WhatItsWorkNeedsIsAllowed) {
 }
 
 TEST(BrokerSandbox, AnyOtherCallEndsTheProcess) {
-  EXPECT_TRUE(killed(status_behind_filter(SYS_getpid)));
-  EXPECT_TRUE(killed(status_behind_filter(SYS_execve, nullptr, nullptr, nullptr)));
-  EXPECT_TRUE(killed(status_behind_filter(SYS_ptrace, 0, 0, 0, 0)));
-  EXPECT_TRUE(killed(status_behind_filter(SYS_unshare, CLONE_NEWNET)));
-  EXPECT_TRUE(killed(status_behind_filter(SYS_openat, -1, "/etc/passwd", 0)));
+  for (const Home home : kAllHomes) {
+    EXPECT_TRUE(killed(status_at(home, SYS_getpid)));
+    EXPECT_TRUE(killed(status_at(home, SYS_execve, nullptr, nullptr, nullptr)));
+    EXPECT_TRUE(killed(status_at(home, SYS_ptrace, 0, 0, 0, 0)));
+    EXPECT_TRUE(killed(status_at(home, SYS_unshare, CLONE_NEWNET)));
+    EXPECT_TRUE(killed(status_at(home, SYS_openat, -1, "/etc/passwd", 0)));
+    EXPECT_TRUE(killed(status_at(home, SYS_read, -1, nullptr, 0)));
+    EXPECT_TRUE(killed(status_at(home, SYS_write, -1, nullptr, 0)));
+    EXPECT_TRUE(killed(status_at(home, SYS_linkat, -1, "a", -1, "b", 0)));
+    EXPECT_TRUE(killed(status_at(home, SYS_setgroups, 0, nullptr)));
+  }
+}
+
+TEST(BrokerSandbox, OnlyABrokerForPathsUsesPaths) {
+  for (const Home home : kAllHomes) {
+    const bool paths = home == Home::Paths || home == Home::HostPaths;
+    const bool ids = paths || home == Home::Names;
+    SCOPED_TRACE(static_cast<int>(home));
+    EXPECT_EQ(lived(status_at(home, SYS_openat2, -1, "x", nullptr, 0)), paths);
+    EXPECT_EQ(lived(status_at(home, SYS_mkdirat, -1, "x", 0)), paths);
+    EXPECT_EQ(lived(status_at(home, SYS_renameat2, -1, "x", -1, "y", 0)), paths);
+    EXPECT_EQ(lived(status_at(home, SYS_unlinkat, -1, "x", 0)), paths);
+    EXPECT_EQ(lived(status_at(home, SYS_fchownat, -1, "x", 0, 0, 0)), paths);
+    EXPECT_EQ(lived(status_at(home, SYS_connect, -1, nullptr, 0)), home != Home::Private);
+    EXPECT_EQ(lived(status_at(home, SYS_setresuid, -1, -1, -1)), ids);
+    EXPECT_EQ(lived(status_at(home, SYS_socket, AF_UNIX, SOCK_STREAM, 0)), home != Home::Private);
+    EXPECT_EQ(lived(status_at(home, SYS_socket, AF_INET, SOCK_STREAM, 0)), !ids);
+  }
+}
+
+TEST(BrokerSandbox, OnlyABrokerWithANamespaceOfItsOwnEntersOthers) {
+  for (const Home home : kAllHomes) {
+    const bool enters = home == Home::Private || home == Home::Names;
+    EXPECT_EQ(lived(status_at(home, SYS_setns, -1, CLONE_NEWNET)), enters);
+    EXPECT_TRUE(killed(status_at(home, SYS_setns, -1, CLONE_NEWUSER)));
+  }
 }
 
 TEST(BrokerSandbox, OnlyNetworkNamespacesCanBeEntered) {

@@ -35,25 +35,24 @@ Request sockets(int family, int type, int protocol, std::uint32_t count) {
   return request;
 }
 
-Result<Request> with_path(Op op, std::string_view path) {
-  Request request;
-  request.op = op;
-  if (path.size() >= sizeof request.path) return fail("path", ENAMETOOLONG);
-  if (!path.starts_with('/') || path.find('\0') != std::string_view::npos) {
-    return fail("path", EINVAL);
-  }
-  std::memcpy(request.path, path.data(), path.size());
-  return request;
-}
-
 std::uint32_t expected_count(const Request& request) {
-  if (request.op == Op::Join) return 0;
+  if (request.op == Op::Join || request.op == Op::UnixRemove) return 0;
   return request.op == Op::Sockets ? request.count : 1;
 }
 
 bool is_failure(const Reply& r) {
   return r.error > 0 && r.error <= kLargestErrno && r.step > Step::None &&
          r.step <= broker::kLastStep && r.count == 0;
+}
+
+/// Whether what the reply says about files fits the request.
+bool files_are_sound(const Reply& r, const Request& request) {
+  const bool failed_at_path = r.error != 0 && request.op >= Op::UnixConnect;
+  if (r.found > broker::kLastFileKind) return false;
+  if (r.found != broker::FileKind::None && !failed_at_path) return false;
+  const bool bound_path = r.error == 0 && request.op == Op::UnixListen && request.name_size == 0;
+  if (!bound_path) return r.bound == broker::BoundFile{};
+  return r.bound.file != broker::FileId{} && r.bound.parents <= broker::kMostParents;
 }
 
 }  // namespace
@@ -86,20 +85,6 @@ Request bound_stream(const Endpoint& local) {
   return listener(Protocol::Tcp, local, -1, true);
 }
 
-Result<Request> unix_connection(std::string_view path) {
-  return with_path(Op::UnixConnect, path);
-}
-
-Result<Request> unix_listener(std::string_view path, const UnixOwner& owner, int backlog) {
-  auto request = with_path(Op::UnixListen, path);
-  if (!request) return request;
-  request->uid = owner.uid;
-  request->gid = owner.gid;
-  request->mode = owner.mode;
-  request->backlog = backlog;
-  return request;
-}
-
 std::optional<Reply> parse_reply(std::span<const std::byte> bytes, const Request& request) {
   Reply reply;
   if (bytes.size() != sizeof reply) return std::nullopt;
@@ -107,6 +92,7 @@ std::optional<Reply> parse_reply(std::span<const std::byte> bytes, const Request
   if (reply.version != broker::kVersion || reply.id != request.id) return std::nullopt;
   const bool success = reply.error == 0 && reply.step == Step::None;
   if (success ? reply.count != expected_count(request) : !is_failure(reply)) return std::nullopt;
+  if (!files_are_sound(reply, request)) return std::nullopt;
   return reply;
 }
 
@@ -140,6 +126,14 @@ std::string_view name_of(Step step) {
       return "connect";
     case Step::Chown:
       return "chown";
+    case Step::MakeFolder:
+      return "mkdir";
+    case Step::Rename:
+      return "rename";
+    case Step::Unlink:
+      return "unlink";
+    case Step::SetIds:
+      return "setresuid";
   }
   return "broker";
 }
@@ -181,6 +175,14 @@ BrokerClient::~BrokerClient() {
 }
 
 BrokerCall BrokerClient::call(const broker::Request& request, int fd, Done done) {
+  assert(done != nullptr);
+  return call(request, fd,
+              ReplyDone([done = std::move(done)](Result<Sockets> sockets, const Reply&) mutable {
+                done(std::move(sockets));
+              }));
+}
+
+BrokerCall BrokerClient::call(const broker::Request& request, int fd, ReplyDone done) {
   Call& added = calls_.emplace_back();
   added.request = request;
   added.request.id = ++last_id_ == 0 ? ++last_id_ : last_id_;
@@ -226,7 +228,7 @@ bool BrokerClient::start() {
   join.request.home = home_;
   join.request.id = ++last_id_ == 0 ? ++last_id_ : last_id_;
   join.fd = userns_.get();
-  join.done = [this](const Result<Sockets>& joined) {
+  join.done = [this](const Result<Sockets>& joined, const Reply&) {
     if (!joined) on_failure(joined.error());
   };
   return true;
@@ -297,7 +299,7 @@ void BrokerClient::complete_first(const broker::Reply& reply, Sockets sockets, b
   Result<Sockets> result = std::move(sockets);
   if (cut_off) result = fail("recvmsg", EMFILE);
   if (reply.error != 0) result = fail(name_of(reply.step), reply.error);
-  if (call.done) call.done(std::move(result));
+  if (call.done) call.done(std::move(result), reply);
 }
 
 /// Restarts the deadlines of requests that were sent after the join: the broker reads them only
@@ -324,7 +326,8 @@ void BrokerClient::on_failure(Error error) {
   in_flight_ = 0;
   deadline_.disarm();
   for (Call& call : std::exchange(calls_, {})) {
-    if (call.done && call.request.op != broker::Op::Join) call.done(std::unexpected(error));
+    if (!call.done || call.request.op == broker::Op::Join) continue;
+    call.done(std::unexpected(error), Reply());
   }
 }
 

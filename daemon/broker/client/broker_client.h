@@ -52,22 +52,10 @@ namespace portfwd {
 /// the address is IPv6.
 [[nodiscard]] broker::Request bound_stream(const Endpoint& local);
 
-/// @param path absolute in the container's root
-/// @return ENAMETOOLONG, EINVAL: the path cannot be used
-[[nodiscard]] Result<broker::Request> unix_connection(std::string_view path);
-
-struct UnixOwner {
-  uid_t uid = 0;  ///< in the user namespace of the broker
-  gid_t gid = 0;
-  mode_t mode = 0600;
-};
-[[nodiscard]] Result<broker::Request> unix_listener(std::string_view path, const UnixOwner& owner,
-                                                    int backlog);
-
 /// Parses a reply.
 /// @return nullopt unless the bytes are a valid reply to `request`: size, version, id, and either a
-/// failure with an errno and a step or the requested count. The caller must check the number of
-/// descriptors.
+/// failure with an errno and a step or the requested count, and nothing about files that were not
+/// part of the request. The caller must check the number of descriptors.
 [[nodiscard]] std::optional<broker::Reply> parse_reply(std::span<const std::byte> bytes,
                                                        const broker::Request& request);
 
@@ -126,6 +114,11 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   /// @param done never called from within this function
   [[nodiscard]] BrokerCall call(const broker::Request& request, int fd, Done done);
 
+  /// The same for a request whose reply contains more than descriptors. Also after a failure,
+  /// unless it is one of the broker itself; then the reply is empty.
+  using ReplyDone = std::move_only_function<void(Result<Sockets>, const broker::Reply&)>;
+  [[nodiscard]] BrokerCall call(const broker::Request& request, int fd, ReplyDone done);
+
   [[nodiscard]] pid_t pid() const { return process_ ? process_->process.pid : 0; }
   [[nodiscard]] std::uint64_t failures() const { return failures_; }  ///< of the broker, so far
 
@@ -134,7 +127,7 @@ class BrokerClient final : public std::enable_shared_from_this<BrokerClient>, pr
   struct Call {
     broker::Request request;
     int fd = -1;
-    Done done;  ///< empty once cancelled
+    ReplyDone done;  ///< empty once cancelled
     TimePoint deadline{};
   };
   struct Running {
