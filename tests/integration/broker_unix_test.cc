@@ -20,6 +20,7 @@
 
 #include "broker/client/path_broker.h"
 #include "kernel/netns.h"
+#include "relay/unix_dialer.h"
 #include "support/hanging_fuse.h"
 #include "support/manual_clock.h"
 #include "support/path_rig.h"
@@ -294,6 +295,46 @@ TEST_F(BrokerUnixTest, ContinuesWithAnotherProcessOfTheContainer) {
   const Sandbox second(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
   paths->move_to(place_of(second.pid()));
   EXPECT_TRUE(connect(UnixPath{dir.path() + "/s"}));
+}
+
+struct Dialled final : DialHandler {
+  void on_dialled(Result<UniqueFd> connected) override { result = std::move(connected); }
+  std::optional<Result<UniqueFd>> result;
+};
+
+TEST_F(BrokerUnixTest, DialsWhenThereIsRoomInTheBacklogAgain) {
+  at(PathPlace::of_host().value());
+  const Address address = UnixPath{dir.path() + "/s"};
+  const UniqueFd server = unix_socket();
+  const SockAddr local = sockaddr_of(address).value();
+  ASSERT_EQ(::bind(server.get(), local.get(), local.length), 0);
+  ASSERT_EQ(::listen(server.get(), 0), 0);
+  const UniqueFd first = unix_socket();
+  ASSERT_EQ(connect_to(first, address), 0);
+  UnixDialer dialer(loop, *paths);
+  Dialled dialled;
+  const auto start = dialer.dial({&address, 1}, clock.now() + testing_support::kDeadline, dialled);
+  const TimePoint limit = clock.now() + 50ms;
+  wait_until([&] { return clock.now() > limit; });
+  EXPECT_FALSE(dialled.result);
+  EXPECT_TRUE(accept_on(server).valid());
+  wait_until([&] { return dialled.result.has_value(); });
+  ASSERT_TRUE(dialled.result && *dialled.result);
+  EXPECT_TRUE(accept_on(server).valid());
+}
+
+TEST_F(BrokerUnixTest, DialsTheNextCandidate) {
+  at(PathPlace::of_host().value());
+  const UniqueFd server = listen_at(dir.path() + "/s");
+  UnixDialer dialer(loop, *paths);
+  Dialled dialled;
+  const std::vector<Address> candidates{UnixPath{dir.path() + "/nothing"},
+                                        AbstractName{"nothing" + dir.path()},
+                                        UnixPath{dir.path() + "/s"}};
+  const auto start = dialer.dial(candidates, clock.now() + testing_support::kDeadline, dialled);
+  wait_until([&] { return dialled.result.has_value(); });
+  EXPECT_TRUE(dialled.result && *dialled.result);
+  EXPECT_TRUE(accept_on(server).valid());
 }
 
 /// As NeverBindsOutsideWhileItsFolderIsExchanged in unit/, with the real process.

@@ -1,5 +1,5 @@
-// PathBroker against a broker that the test plays: what happens to sockets that come too late, and
-// when a process ends.
+// PathBroker and UnixDialer against a broker that the test plays: what happens to sockets that come
+// too late, when a process ends, and how a full backlog is retried.
 #include "broker/client/path_broker.h"
 
 #include <fcntl.h>
@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/log.h"
+#include "relay/unix_dialer.h"
 #include "support/fake_broker.h"
 #include "support/manual_clock.h"
 
@@ -282,6 +283,81 @@ TEST_F(PathBrokerTest, StartsAnotherBrokerInAnotherUserNamespace) {
   answer(*next());
   EXPECT_EQ(answers, 2);
   EXPECT_EQ(fake->launched, 2);
+}
+
+struct UnixDialerTest : PathBrokerTest, DialHandler {
+  void on_dialled(Result<UniqueFd> connected) override {
+    ++answers;
+    error = connected ? 0 : connected.error().code;
+    loop.retire(std::move(attempt));
+  }
+  void dial(std::vector<Address> candidates, Duration limit = 1s) {
+    auto start = dialer.dial(candidates, clock.now() + limit, *this);
+    EXPECT_FALSE(start.connected.valid());
+    attempt = std::move(start.attempt);
+  }
+  UnixDialer dialer{loop, *paths};
+  std::unique_ptr<Dial> attempt;
+};
+
+TEST_F(UnixDialerTest, TriesTheNextCandidateAfterAFailure) {
+  dial({UnixPath{"/a"}, UnixPath{"/b"}});
+  answer(*next(), failure(ENOENT, broker::Step::OpenPath));
+  const auto second = next();
+  ASSERT_TRUE(second);
+  EXPECT_STREQ(second->path, "/b");
+  answer(*second);
+  EXPECT_EQ(answers, 1);
+  EXPECT_EQ(error, 0);
+}
+
+TEST_F(UnixDialerTest, ReportsTheErrorOfTheLastCandidate) {
+  dial({UnixPath{"/a"}, UnixPath{"/b"}});
+  answer(*next(), failure(ENOENT, broker::Step::OpenPath));
+  answer(*next(), failure(ECONNREFUSED));
+  EXPECT_EQ(answers, 1);
+  EXPECT_EQ(error, ECONNREFUSED);
+}
+
+TEST_F(UnixDialerTest, RetriesAFullBacklogEverMoreSlowly) {
+  dial({kPath}, 10s);
+  for (const Duration pause : {5ms, 10ms, 20ms, 40ms, 80ms, 100ms, 100ms}) {
+    const auto request = next();
+    ASSERT_TRUE(request);
+    answer(*request, failure(EAGAIN));
+    clock.advance(pause - 1ms);
+    EXPECT_FALSE(next());
+    clock.advance(1ms);
+  }
+  answer(*next());
+  EXPECT_EQ(answers, 1);
+  EXPECT_EQ(error, 0);
+}
+
+TEST_F(UnixDialerTest, EndsAtTheDeadline) {
+  dial({kPath}, 7ms);
+  answer(*next(), failure(EAGAIN));
+  clock.advance(5ms);
+  const auto request = next();
+  ASSERT_TRUE(request);
+  clock.advance(2ms);
+  turn();
+  EXPECT_EQ(answers, 1);
+  EXPECT_EQ(error, ETIMEDOUT);
+  answer(*request);
+  EXPECT_EQ(answers, 1);
+  EXPECT_EQ(discarded.size(), 1u) << "connected too late";
+}
+
+TEST_F(UnixDialerTest, IsCancelledByItsDestruction) {
+  dial({kPath});
+  const auto request = next();
+  attempt.reset();
+  answer(*request);
+  clock.advance(2s);
+  turn();
+  EXPECT_EQ(answers, 0);
+  EXPECT_EQ(discarded.size(), 1u);
 }
 
 }  // namespace
