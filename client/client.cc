@@ -46,6 +46,12 @@ Properties options_of(const ForwardRequest& request) {
     if (value) options[key] = sdbus::Variant(true);
   };
   if (request.host_port) options["host_port"] = sdbus::Variant(*request.host_port);
+  text("host", request.host);
+  if (request.mode) options["mode"] = sdbus::Variant(*request.mode);
+  text("owner", request.owner);
+  if (request.peer_uid) options["peer_uid"] = sdbus::Variant(*request.peer_uid);
+  flag("create_parents", request.create_parents);
+  flag("pass_fds", request.pass_fds);
   text("bind", request.bind);
   text("container_address", request.container_address);
   text("label", request.label);

@@ -45,6 +45,12 @@ struct ForwardRequest {
   std::string container;
   std::string target;
   std::optional<Port> host_port = {};
+  std::string host = {};  ///< "unix:/PATH" on the host
+  std::optional<std::uint32_t> mode = {};
+  std::string owner = {};
+  std::optional<std::uint32_t> peer_uid = {};
+  bool create_parents = false;
+  bool pass_fds = false;
   std::string bind = {};
   std::string container_address = {};
   std::string label = {};

@@ -52,9 +52,12 @@ struct Forward {
   std::string target;
   std::string container_address;
   Port container_port = 0;
-  std::string host_address;  ///< the first of host_addresses
+  std::string container_path;  ///< of a Unix socket, or "@NAME"
+  std::string socket_type;     ///< "stream" or "seqpacket"
+  std::string host_address;    ///< the first of host_addresses
   std::vector<std::string> host_addresses;
   Port host_port = 0;
+  std::string host_path;
   std::string origin;
   std::string state;
   std::string reason;
@@ -144,6 +147,9 @@ inline constexpr std::tuple kForwardFields{
     Field{"BytesIn", "bytes.in", &Forward::bytes_in},
     Field{"BytesOut", "bytes.out", &Forward::bytes_out},
     Field{"OnAutoForward", "on_auto_forward", &Forward::on_auto_forward},
+    Field{"ContainerPath", "container_path", &Forward::container_path},
+    Field{"SocketType", "socket_type", &Forward::socket_type},
+    Field{"HostPath", "host_path", &Forward::host_path},
 };
 inline constexpr std::tuple kListenerFields{
     Field{"Protocol", "protocol", &Listener::protocol},

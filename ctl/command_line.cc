@@ -29,12 +29,29 @@ constexpr std::array kContainers{
     Option{"--all", "", "include containers without an engine that never had a listener"}};
 constexpr std::array kForward{
     Option{"--host-port", "HOSTPORT", "use this host port or fail"},
+    Option{"--host", "PLACE", "listen at this place on the host: unix:/PATH or a port",
+           Offer::Words, "unix:/"},
+    Option{"--mode", "MODE", "set the permission bits of the socket on the host (default 0600)"},
+    Option{"--owner", "OWNER", "set the owner of the socket on the host: UID:GID"},
+    Option{"--create-parents", "", "make the missing folders of the socket's path"},
+    Option{"--pass-fds", "", "pass on the descriptors that programs send through the socket"},
+    Option{"--as", "UID", "connect to the socket in the container as this user there"},
     Option{"--bind", "ADDR", "listen on localhost (both loopback addresses) or on one address",
            Offer::Words, "localhost 127.0.0.1 ::1"},
     Option{"--label", "TEXT", "set a label, which list shows"},
     Option{"--address", "ADDR", "connect to this address in the container"},
     Option{"--reverse", "", "listen in the container and connect to the host"},
     Option{"--persist", "", "keep the forward when the container or the daemon ends"},
+    Option{"--allow-missing", "", "accept a container that does not exist yet"},
+};
+constexpr std::array kShare{
+    Option{"--at", "PATH", "use this path in the container, or @NAME (default in /run/portfwd)"},
+    Option{"--owner", "OWNER",
+           "set its owner there, UID:GID (default: that of the container's program)"},
+    Option{"--mode", "MODE", "set its permission bits (default 0600)"},
+    Option{"--create-parents", "", "make the missing folders of PATH"},
+    Option{"--pass-fds", "", "pass on the descriptors that programs send through the socket"},
+    Option{"--persist", "", "keep it when the container or the daemon ends"},
     Option{"--allow-missing", "", "accept a container that does not exist yet"},
 };
 constexpr std::array kAttach{
@@ -54,7 +71,12 @@ constexpr std::array kCommands{
     Command{"containers", "", 0, 0, "show the containers, and why some cannot be entered",
             kContainers},
     Command{"forward", "CONTAINER TARGET[:HOSTPORT]", 2, 2,
-            "forward a port of a container, such as 8080 or 53/udp", kForward},
+            "forward a port of a container, such as 8080 or 53/udp, or a socket, unix:/PATH",
+            kForward},
+    Command{"share", "CONTAINER (PRESET | unix:PATH)", 2, 2,
+            "show a socket of the host in a container: dbus, docker, gpg-agent, pipewire, podman, "
+            "pulse, ssh-agent, wayland, or any by its path",
+            kShare},
     Command{"unforward",
             "FORWARD",
             1,

@@ -22,6 +22,7 @@
 #include "client/subscription.h"
 #include "ctl/text.h"
 #include "ctl/when.h"
+#include "net/presets.h"
 #include "net/target.h"
 
 namespace portfwd::ctl {
@@ -97,21 +98,31 @@ const Object* pick(const std::vector<Object>& objects, std::string_view word,
   return nullptr;
 }
 
+/// The colon in CONTAINER:TARGET; npos if there is none. "unix:" and "vsock:" begin a target, which
+/// may contain any colons.
+std::size_t target_colon(std::string_view word) {
+  for (const std::string_view kind : {":unix:", ":vsock:"}) {
+    if (const auto at = word.find(kind); at != word.npos) return at;
+  }
+  const bool alone = word.starts_with("unix:") || word.starts_with("vsock:");
+  return alone ? word.npos : word.rfind(':');
+}
+
 std::vector<Matcher<Forward>> forward_matchers(std::string_view word) {
   std::vector<Matcher<Forward>> matchers;
   matchers.emplace_back([word](const Forward& f) { return f.id == word; });
   if (const auto port = parse_port(word)) {
     matchers.emplace_back([port](const Forward& f) { return f.host_port == *port; });
   }
-  const std::size_t colon = word.rfind(':');
+  if (word.starts_with('/')) {
+    matchers.emplace_back([word](const Forward& f) { return f.host_path == word; });
+  }
+  const std::size_t colon = target_colon(word);
   if (colon == word.npos) return matchers;
-  const auto target = parse_target(word.substr(colon + 1));
-  if (target && target->port()) {
-    matchers.emplace_back(
-        [container = word.substr(0, colon), port = *target->port()](const Forward& f) {
-          return is_of_container(f, container) && f.container_port == port.port &&
-                 f.protocol == name_of(port.protocol);
-        });
+  if (const auto target = parse_target(word.substr(colon + 1))) {
+    matchers.emplace_back([container = word.substr(0, colon), target = *target](const Forward& f) {
+      return is_of_container(f, container) && f.target == target.text();
+    });
   }
   return matchers;
 }
@@ -155,25 +166,51 @@ std::string parse_target_or_fail(std::string_view text) {
                   echo(text)));
 }
 
-/// The colon of "unix:/path" and "vsock:1024" is not a separator; the daemon checks these targets.
+/// After the colon of "unix:" or "vsock:", only a colon before a port or an absolute path
+/// separates.
 ForwardOperand parse_forward_operand(std::string_view text) {
+  const std::size_t kind = text.find(':');
+  const bool own_colon = text.starts_with("unix:") || text.starts_with("vsock:");
   const std::size_t colon = text.rfind(':');
+  if (colon == text.npos || (own_colon && colon == kind)) return {parse_target_or_fail(text)};
   const std::string_view before = text.substr(0, colon);
-  const bool own_colon = before == "unix" || before == "vsock";
-  if (colon == text.npos || own_colon) return {parse_target_or_fail(text), {}};
-  return {parse_target_or_fail(before), parse_port_or_fail(text.substr(colon + 1))};
+  const std::string_view after = text.substr(colon + 1);
+  if (own_colon && after.starts_with('/')) {
+    return {parse_target_or_fail(before), {}, fmt::format("unix:{}", after)};
+  }
+  if (own_colon && !parse_port(after)) return {parse_target_or_fail(text)};
+  return {parse_target_or_fail(before), parse_port_or_fail(after)};
 }
 
 PortOperand parse_port_operand(std::string_view text) {
-  if (text.starts_with("unix:")) return {"", parse_target_or_fail(text)};
-  if (const auto socket = text.find(":unix:"); socket != text.npos) {  // the name may have colons
-    return {std::string(text.substr(0, socket)), parse_target_or_fail(text.substr(socket + 1))};
-  }
-  const std::size_t colon = text.rfind(':');
+  const std::size_t colon = target_colon(text);
   const std::string_view before = text.substr(0, colon);
-  const bool alone = colon == text.npos || before.empty() || before == "unix" || before == "vsock";
-  if (alone) return {"", parse_target_or_fail(text)};
+  if (colon == text.npos || before.empty()) return {"", parse_target_or_fail(text)};
   return {std::string(before), parse_target_or_fail(text.substr(colon + 1))};
+}
+
+std::optional<unsigned> parse_mode_or_fail(const std::optional<std::string>& text) {
+  if (!text) return {};
+  unsigned mode = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), mode, 8);
+  if (error != std::errc{} || end != text->data() + text->size() || mode > 0777) {
+    throw Failure(
+        Status::Usage,
+        fmt::format("'{}' is not a mode; give permission bits such as 0600", echo(*text)));
+  }
+  return mode;
+}
+
+std::optional<unsigned> parse_uid_or_fail(const std::optional<std::string>& text) {
+  if (!text) return {};
+  unsigned uid = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), uid);
+  if (error != std::errc{} || end != text->data() + text->size()) {
+    throw Failure(Status::Usage, fmt::format("'{}' is not a uid; give the number of a user inside, "
+                                             "such as 1000",
+                                             echo(*text)));
+  }
+  return uid;
 }
 
 unsigned parse_pid_or_fail(std::string_view text) {
@@ -289,6 +326,12 @@ void forward(const Call& call) {
       .container = call.line.operands[0],
       .target = operand.target,
       .host_port = operand.host_port,
+      .host = operand.host,
+      .mode = parse_mode_or_fail(call.line.value("--mode")),
+      .owner = call.line.value_or_empty("--owner"),
+      .peer_uid = parse_uid_or_fail(call.line.value("--as")),
+      .create_parents = call.line.has("--create-parents"),
+      .pass_fds = call.line.has("--pass-fds"),
       .bind = call.line.value_or_empty("--bind"),
       .container_address = call.line.value_or_empty("--address"),
       .label = call.line.value_or_empty("--label"),
@@ -296,6 +339,12 @@ void forward(const Call& call) {
       .persist = call.line.has("--persist"),
       .allow_missing = call.line.has("--allow-missing"),
   };
+  if (const auto host = call.line.value("--host")) {
+    if (request.host_port || !request.host.empty())
+      throw Failure(Status::Usage,
+                    "the place on the host is given twice; give it after TARGET or with --host");
+    request.host = *host;
+  }
   if (const auto port = call.line.value("--host-port")) {
     if (request.host_port)
       throw Failure(Status::Usage,
@@ -308,6 +357,68 @@ void forward(const Call& call) {
     const std::string why = made->state == "conflict" ? ": " + printable(made->reason) : "";
     call.out.text(fmt::format("{}  ({}, {}{})\n", forward_text(*made), made->id, made->state, why));
   }
+}
+
+/// What a share leads to, and where it appears.
+struct Shared {
+  const Preset* preset = nullptr;  ///< null: a path
+  std::string host;                ///< "unix:/PATH", possibly with variables
+  std::string inside;              ///< "unix:/PATH"
+};
+
+Shared parse_shared(const CommandLine& line) {
+  const std::string& what = line.operands[1];
+  const auto at = line.value("--at");
+  Shared out{.preset = find_preset(what)};
+  std::string_view file;
+  if (out.preset != nullptr) {
+    out.host = fmt::format("unix:{}", out.preset->host);
+    file = out.preset->file;
+  } else if (what.starts_with("unix:/")) {
+    out.host = what;
+    file = std::string_view(what).substr(what.rfind('/') + 1);
+  } else {
+    std::string names;
+    for (const Preset& preset : presets()) names += fmt::format("{}, ", preset.name);
+    throw Failure(Status::Usage, fmt::format("'{}' is no socket of the host; give one of {}or "
+                                             "unix: and an absolute path",
+                                             echo(what), names));
+  }
+  out.inside = fmt::format("unix:{}", at ? *at : fmt::format("{}/{}", kSharedFolder, file));
+  return out;
+}
+
+/// How a program inside finds the socket, and what that means.
+std::string share_hint(const Shared& shared, const Forward& made) {
+  if (shared.preset == nullptr) return "";
+  std::string out;
+  if (!shared.preset->variable.empty()) {
+    out += fmt::format("in the container: export {}={}{}\n", shared.preset->variable,
+                       shared.preset->prefix, printable(made.container_path));
+  }
+  return out + fmt::format("note: {}\n", shared.preset->gains);
+}
+
+void share(const Call& call) {
+  const Shared shared = parse_shared(call.line);
+  const std::optional<Forward> made = add_forward(
+      call.daemon, {.container = call.line.operands[0],
+                    .target = shared.inside,
+                    .host = shared.host,
+                    .mode = parse_mode_or_fail(call.line.value("--mode")),
+                    .owner = call.line.value_or_empty("--owner"),
+                    .create_parents = call.line.has("--create-parents") || !call.line.has("--at"),
+                    .pass_fds = call.line.has("--pass-fds") ||
+                                (shared.preset != nullptr && shared.preset->pass_fds),
+                    .label = shared.preset == nullptr ? "" : std::string(shared.preset->name),
+                    .reverse = true,
+                    .persist = call.line.has("--persist"),
+                    .allow_missing = call.line.has("--allow-missing")});
+  if (call.out.json()) return call.out.document(made ? to_json(*made) : Json(nullptr));
+  if (!made) return;
+  const std::string why = made->state == "conflict" ? ": " + printable(made->reason) : "";
+  call.out.text(fmt::format("{}  ({}, {}{})\n", forward_text(*made), made->id, made->state, why));
+  call.out.text(share_hint(shared, *made));
 }
 
 void unforward(const Call& call) {
@@ -442,12 +553,10 @@ struct Entry {
   void (*run)(const Call& call);
 };
 constexpr std::array kEntries{
-    Entry{"list", list},       Entry{"containers", containers},
-    Entry{"forward", forward}, Entry{"unforward", unforward},
-    Entry{"attach", attach},   Entry{"detach", detach},
-    Entry{"events", events},   Entry{"explain", explain},
-    Entry{"status", status},   Entry{"reload", reload},
-    Entry{"open", open},
+    Entry{"list", list},     Entry{"containers", containers}, Entry{"forward", forward},
+    Entry{"share", share},   Entry{"unforward", unforward},   Entry{"attach", attach},
+    Entry{"detach", detach}, Entry{"events", events},         Entry{"explain", explain},
+    Entry{"status", status}, Entry{"reload", reload},         Entry{"open", open},
 };
 
 }  // namespace

@@ -35,7 +35,8 @@ void open_in_browser(const std::string& url);
 /// The operand TARGET[:HOSTPORT].
 struct ForwardOperand {
   std::string target;
-  std::optional<Port> host_port;
+  std::optional<Port> host_port = {};
+  std::string host = {};  ///< "unix:/PATH"
 };
 /// Throws Failure with Status::Usage, as the other parsers below.
 [[nodiscard]] ForwardOperand parse_forward_operand(std::string_view text);
@@ -49,6 +50,8 @@ struct PortOperand {
 
 [[nodiscard]] Port parse_port_or_fail(std::string_view text);
 [[nodiscard]] std::string parse_target_or_fail(std::string_view text);
+[[nodiscard]] std::optional<unsigned> parse_mode_or_fail(const std::optional<std::string>& text);
+[[nodiscard]] std::optional<unsigned> parse_uid_or_fail(const std::optional<std::string>& text);
 [[nodiscard]] unsigned parse_pid_or_fail(std::string_view text);
 
 /// Runs the command of a line, which must have one. Prints to stdout. Throws Failure.

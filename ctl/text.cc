@@ -111,8 +111,10 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// "[::1]:80" or "127.0.0.1:80"; "localhost:80" for both loopback addresses.
+/// "[::1]:80" or "127.0.0.1:80"; "localhost:80" for both loopback addresses; or the path of a
+/// socket.
 std::string host_text(const Forward& forward) {
+  if (!forward.host_path.empty()) return printable(forward.host_path);
   const auto& addresses = forward.host_addresses;
   if (addresses.empty()) return "-";
   if (addresses.size() > 1) return fmt::format("localhost:{}", forward.host_port);
@@ -250,8 +252,7 @@ std::string three_digits(double value) {
 
 std::string forward_text(const Forward& f) {
   return fmt::format("{} {} {}:{}", host_text(f), f.is_reverse() ? "<-" : "->",
-                     name_or_id(f.container_name, f.container_id),
-                     port_text(f.container_port, f.protocol));
+                     name_or_id(f.container_name, f.container_id), printable(f.target));
 }
 
 std::string forwards_table(const std::vector<Forward>& forwards, bool colour) {
@@ -260,10 +261,10 @@ std::string forwards_table(const std::vector<Forward>& forwards, bool colour) {
       {"HOST", "CONTAINER", "PORT", "PROCESS", "STATE", "ORIGIN", "CONN", "LABEL", "ID", "NOTE"});
   for (const Forward& f : forwards) {
     table.add({host_text(f) + (f.is_reverse() ? " <-" : ""),
-               name_or_id(f.container_name, f.container_id),
-               port_text(f.container_port, f.protocol), printable(f.process), printable(f.state),
-               printable(f.origin), fmt::format("{}/{}", f.connections_active, f.connections_total),
-               printable(f.label), printable(f.id), printable(f.reason)});
+               name_or_id(f.container_name, f.container_id), printable(f.target),
+               printable(f.process), printable(f.state), printable(f.origin),
+               fmt::format("{}/{}", f.connections_active, f.connections_total), printable(f.label),
+               printable(f.id), printable(f.reason)});
   }
   return table.text(colour);
 }
@@ -346,6 +347,7 @@ constexpr std::array<RemedyWords, kRemedyCodes> kRemedyWords{{
     {RemedyCode::AllowFallback, ""},
     {RemedyCode::WidenFallbackRange, ""},
     {RemedyCode::RaiseMaxForwards, ""},
+    {RemedyCode::RaiseMaxSockets, ""},
     {RemedyCode::AllowRemote, "set allow_remote = true in [host] of config.toml, then run",
      "portfwdctl reload"},
     {RemedyCode::RaiseDescriptorLimit, ""},

@@ -25,7 +25,7 @@ int run(const Options& options, const Settings& settings) {
   RelayParts relay(loop, std::move(*diag));
   DiscoveryParts found(loop);
   AccessParts reach({loop, found.http, found.proc, engine_sockets(found.environment).docker,
-                     relay.context(), found.names, relay.modules()},
+                     relay.context(), found.names, relay.modules(), relay.processes()},
                     options, settings);
   found.registry.add_observer(reach.access_set);
   const HostPortHolder holders(found.proc, clock);
@@ -34,11 +34,11 @@ int run(const Options& options, const Settings& settings) {
   FileWriter writer(loop, broker_path().string());
   ConfigSource config(loop, options);
   Notifier notifier(clock);
-  Controller controller(
-      {loop, found.discovery, found.registry, found.attach, reach.access_set, relay.services(),
-       holders, notifier, state_file, instance_file, writer, [&] { return config.read(); },
-       [&](Facts& facts) { found.add_facts(facts); }},
-      settings);
+  Controller controller({loop, found.discovery, found.registry, found.attach, reach.access_set,
+                         relay.services(), holders, reach.host_path_parts, notifier, state_file,
+                         instance_file, writer, [&] { return config.read(); },
+                         [&](Facts& facts) { found.add_facts(facts), relay.add_facts(facts); }},
+                        settings);
   reach.access_set.set_observer(controller);
   relay.modules().set_observer([&] { controller.on_diag_modules_changed(); });
   Journal journal;
@@ -59,12 +59,12 @@ int run(const Options& options, const Settings& settings) {
   config.watch([&] { (void)controller.reload(); });
   if (auto started = controller.start(); !started) return fail_with(started.error());
   notifier.add(**bus);
+  reach.environment.use((*bus)->bus());
   if (auto published = (*bus)->publish(); !published) return fail_with(published.error());
   readiness.begin();
   const auto ran = loop.run();
   return ran ? shutdown.status() : fail_with(kFailed, ran.error().text());
 }
-
 }  // namespace
 }  // namespace portfwd
 

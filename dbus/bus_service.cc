@@ -73,10 +73,13 @@ void BusService::on_forward_added(const ForwardInfo& forward) {
 
 void BusService::on_forward_changed(const ForwardInfo& forward) {
   forwards_.update(forward_path(forward.id), forward);
+  if (live()) manager_->on_forward(forward);
 }
 
 void BusService::on_forward_removed(const ForwardInfo& forward) {
-  if (live()) forwards_.remove(forward_path(forward.id));
+  if (!live()) return;
+  forwards_.remove(forward_path(forward.id));
+  manager_->on_forward(forward);
 }
 
 void BusService::on_container_added(const ContainerInfo& container) {

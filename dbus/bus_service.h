@@ -39,6 +39,7 @@ class BusService final : public ControlObserver {
   /// Exports an object for each forward and container of Control, then requests the name.
   /// Notifications that arrive earlier are ignored, since publish() reads the state itself.
   Answer<void> publish();
+  [[nodiscard]] sd_bus* bus() const { return bus_.get(); }
 
  private:
   void on_forward_added(const ForwardInfo& forward) override;

@@ -89,11 +89,14 @@ inline constexpr std::tuple kForwardProperties{
     property("ContainerAddress", Change::Announced,
              [](F f) { return bus_text(f.container_address); }),
     property("ContainerPort", Change::Never, [](F f) { return f.container_port; }),
+    property("ContainerPath", Change::Never, [](F f) { return bus_text(f.container_path); }),
+    property("SocketType", Change::Announced, [](F f) { return bus_text(f.socket_type); }),
     property(
         "HostAddress", Change::Announced,
         [](F f) { return f.host_addresses.empty() ? "" : bus_text(f.host_addresses.front()); }),
     property("HostAddresses", Change::Announced, [](F f) { return bus_texts(f.host_addresses); }),
     property("HostPort", Change::Announced, [](F f) { return f.host_port; }),
+    property("HostPath", Change::Announced, [](F f) { return bus_text(f.host_path); }),
     property("Origin", Change::Announced, [](F f) { return std::string(name_of(f.origin)); }),
     property("State", Change::Announced, [](F f) { return std::string(name_of(f.state)); }),
     // In an event, `Reason` is the cause of the event.

@@ -56,6 +56,32 @@ Answer<void> apply_host_port(RequestedForward& request, OptionValue value) {
   return {};
 }
 
+Answer<void> apply_host(RequestedForward& request, OptionValue value) {
+  return read_host(value.read<const char*>('s'), request.spec);
+}
+
+Answer<void> apply_owner(RequestedForward& request, OptionValue value) {
+  return read_owner(value.read<const char*>('s'), request.spec.socket);
+}
+
+Answer<void> apply_mode(RequestedForward& request, OptionValue value) {
+  const auto mode = value.read<std::uint32_t>('u');
+  if (mode > 0777) return reject("option 'mode' must be 0 to 0777 (511): permission bits alone");
+  request.spec.socket.mode = mode;
+  return {};
+}
+
+Answer<void> apply_peer(RequestedForward& request, OptionValue value) {
+  request.spec.socket.peer_uid = value.read<std::uint32_t>('u');
+  return {};
+}
+
+template <auto Member>
+Answer<void> apply_socket_flag(RequestedForward& request, OptionValue value) {
+  value.into(request.spec.socket.*Member);
+  return {};
+}
+
 Answer<void> apply_direction(RequestedForward& request, OptionValue value) {
   const std::string_view name = value.read<const char*>('s');
   if (name != "in" && name != "reverse") {
@@ -78,6 +104,12 @@ Answer<void> apply_option(RequestedForward& request, OptionValue value) {
 
 constexpr std::array kOptions{
     Option{"host_port", "q", "a port", apply_host_port},
+    Option{"host", "s", "a string", apply_host},
+    Option{"owner", "s", "a string", apply_owner},
+    Option{"mode", "u", "a number", apply_mode},
+    Option{"create_parents", "b", "a boolean", apply_socket_flag<&SocketOptions::create_parents>},
+    Option{"pass_fds", "b", "a boolean", apply_socket_flag<&SocketOptions::pass_fds>},
+    Option{"peer_uid", "u", "a uid", apply_peer},
     Option{"bind", "s", "a string", apply_option<&ForwardSpec::bind>},
     Option{"container_address", "s", "a string", apply_option<&ForwardSpec::container_address>},
     Option{"label", "s", "a string", apply_option<&ForwardSpec::label>},
@@ -271,6 +303,23 @@ void ManagerObject::instance_id(MessageWriter& writer) const {
 
 // --- methods -------------------------------------------------------------------------------------
 
+/// Answers at once, unless the sockets of the forward are being made: then when they are.
+int ManagerObject::answer_forward(sd_bus_message* call, const Answer<std::string>& id,
+                                  sd_bus_error* error) {
+  if (!id || !control_.is_pending(*id)) return reply_path(call, id, forward_path, error);
+  waiting_calls_.emplace(*id, ::sd_bus_message_ref(call));
+  return 1;
+}
+
+void ManagerObject::on_forward(const ForwardInfo& forward) {
+  if (forward.pending) return;
+  for (auto call = waiting_calls_.find(forward.id); call != waiting_calls_.end();
+       call = waiting_calls_.find(forward.id)) {
+    (void)reply_path(call->second.get(), forward.id, forward_path, nullptr);
+    waiting_calls_.erase(call);
+  }
+}
+
 /// With `while_connected` the answer is sent after the bus has confirmed that the caller is still
 /// connected.
 int ManagerObject::forward(sd_bus_message* call, sd_bus_error* error) {
@@ -286,7 +335,7 @@ int ManagerObject::forward(sd_bus_message* call, sd_bus_error* error) {
   request.spec.container = container;
   request.spec.target = std::move(*checked);
   if (!request.while_connected) {
-    return reply_path(call, control_.forward(request.spec, ""), forward_path, error);
+    return answer_forward(call, control_.forward(request.spec, ""), error);
   }
   const std::string lifeline = ::sd_bus_message_get_sender(call);
   auto answer = [this, lifeline, spec = std::move(request.spec),
@@ -294,7 +343,7 @@ int ManagerObject::forward(sd_bus_message* call, sd_bus_error* error) {
     sd_bus_error refusal = SD_BUS_ERROR_NULL;
     const Answer<std::string> id =
         there ? control_.forward(spec, lifeline) : reject("the caller has left the bus");
-    if (reply_path(call.get(), id, forward_path, &refusal) < 0) {
+    if (answer_forward(call.get(), id, &refusal) < 0) {
       ::sd_bus_reply_method_error(call.get(), &refusal);
     }
     ::sd_bus_error_free(&refusal);

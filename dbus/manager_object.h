@@ -76,6 +76,8 @@ class ManagerObject {
   /// Registers the object and the object manager. Must be called once.
   Result<void> publish();
   void emit(const Event& event);
+  /// Must be called when a forward has changed or was removed: answers the calls that wait for it.
+  void on_forward(const ForwardInfo& forward);
   /// Sets the two counts and emits PropertiesChanged for those that changed.
   void set_counts(std::size_t containers, std::size_t forwards);
 
@@ -115,9 +117,12 @@ class ManagerObject {
     return writer.result();
   }
 
+  int answer_forward(sd_bus_message* call, const Answer<std::string>& id, sd_bus_error* error);
+
   sd_bus* bus_;
   Control& control_;
   Lifelines& lifelines_;
+  std::multimap<std::string, MessagePtr> waiting_calls_;  ///< of Forward, by the forward's id
   std::uint32_t containers_ = 0;
   std::uint32_t forwards_ = 0;
   SlotPtr object_;

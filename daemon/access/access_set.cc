@@ -65,12 +65,13 @@ class NoAccess final : public ContainerAccess {
   [[nodiscard]] const std::string& reason() const override { return reason_; }
   [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
   [[nodiscard]] bool ever_listened() const override { return false; }
-  [[nodiscard]] Dialer& dialer(Protocol) override {
+  [[nodiscard]] Dialer& dialer(const DialOptions&) override {
     assert(false);
     std::abort();
   }
   void expedite() override {}
-  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port, OnInsidePort) override {
+  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(const InsidePlace&,
+                                                                  OnInsidePort) override {
     return inaccessible(reason_);
   }
 
@@ -116,12 +117,15 @@ void AccessSet::add_facts(Facts& facts) const {
   facts["poll_cost_usec"] = usec(pace_.mean_cost());
   facts["poll_cpu_usec"] = usec(pace_.total_cost());
   facts["brokers"] = static_cast<std::int64_t>(parts_.brokers.pids().size());
+  facts["path_brokers_stuck"] = static_cast<std::int64_t>(parts_.path_brokers.stuck().size());
   facts["broker_failures"] = static_cast<std::int64_t>(parts_.brokers.failures());
 }
 
 AccessSet::Opened AccessSet::open(const Container& container) {
-  const NetnsAccess::Parts parts{
-      {parts_.loop, pace_, rate_limit_, udp_, parts_.modules}, parts_.names, *observer_};
+  const NetnsAccess::Parts parts{{parts_.loop, pace_, rate_limit_, udp_, parts_.modules},
+                                 parts_.names,
+                                 *observer_,
+                                 parts_.path_brokers};
   if (container.on_host) return inaccessible(container.inaccessible);
   if (!container.inaccessible.empty()) return open_from_outside(container, parts);
   auto broker = parts_.brokers.enter(container.netns_fd.get());

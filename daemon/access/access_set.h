@@ -30,6 +30,7 @@ class AccessSet final : public RegistryObserver {
     RelayContext& relay;
     ProcessNames& names;
     const DiagModules& modules;
+    PathBrokers& path_brokers;
   };
   AccessSet(const Parts& parts, const Settings& settings);
 
@@ -49,6 +50,8 @@ class AccessSet final : public RegistryObserver {
   /// cannot be known.
   [[nodiscard]] bool all_reported() const;
   void add_facts(Facts& facts) const;
+  /// Whether sockets that were bound in containers or on the host are being removed.
+  [[nodiscard]] bool removing_paths() const { return parts_.path_brokers.busy(); }
 
   void on_container_added(const Container& container) override;
   void on_container_changed(const Container& container) override;

@@ -48,13 +48,27 @@ enum class AccessKind : std::uint8_t { None, Broker, Helper, Bridge };
 
 [[nodiscard]] std::string_view how(AccessKind v);  ///< a phrase for `explain`
 
-/// Called once, never from within ContainerAccess::listen_inside(). It may destroy the InsidePort.
-/// The sockets are bound, not listening: 127.0.0.1, and ::1 where the container has it; or why the
-/// port cannot be opened: EADDRINUSE, EACCES, ... or the failure of the broker.
-using OnInsidePort = std::move_only_function<void(Result<std::vector<BoundSocket>> sockets)>;
+/// Why a port or socket inside cannot be opened.
+struct InsideFailure {
+  Error error;       ///< EADDRINUSE, EACCES, ... or the failure of the broker
+  std::string text;  ///< for the user, such as "a regular file is there"
+};
 
-/// A port inside a container that the daemon itself uses. While it lives, its sockets are not
-/// reported as listeners. Destroying it cancels a request under way. It must be
+using InsideSockets = std::expected<std::vector<BoundSocket>, InsideFailure>;
+
+/// Called once, never from within ContainerAccess::listen_inside(). It may destroy the InsidePort.
+/// The sockets are bound, not listening: of a port at 127.0.0.1, and at ::1 where the container has
+/// it; or why it cannot be opened.
+using OnInsidePort = std::move_only_function<void(InsideSockets sockets)>;
+
+/// Where the daemon listens inside a container.
+struct InsidePlace {
+  Target target;         ///< a TCP port, or a Unix socket
+  SocketOptions socket;  ///< of a Unix socket
+};
+
+/// A port or Unix socket inside a container that the daemon itself uses. While it lives, its
+/// sockets are not reported as listeners. Destroying it cancels a request under way. It must be
 /// destroyed before its ContainerAccess, and after the sockets.
 class InsidePort {
  public:
@@ -73,18 +87,18 @@ class ContainerAccess {
   /// Ordered; process names are filled in where they are known.
   [[nodiscard]] virtual const std::vector<Listener>& listeners() const = 0;
   [[nodiscard]] virtual bool ever_listened() const = 0;
-  /// Must be called only while state() is Watched.
-  [[nodiscard]] virtual Dialer& dialer(Protocol protocol) = 0;
+  /// Valid as long as this object. Must be called only while state() is Watched.
+  [[nodiscard]] virtual Dialer& dialer(const DialOptions& options) = 0;
   /// Notifies of a sign of life, such as a waiting client: polls soon and often for a while.
   virtual void expedite() = 0;
   /// Notifies of evidence that listeners() is outdated, such as a client that was refused. Polls in
   /// full at once, even beyond the CPU budget, if the listeners are read from sock_diag; else as
   /// soon as the budget permits.
   virtual void poll_now() { expedite(); }
-  /// Opens a port on the container's loopback for the daemon's own use.
+  /// Opens a port on the container's loopback, or a Unix socket, for the daemon's own use.
   /// @return the request, or why no socket can be made inside, with the remedy
   [[nodiscard]] virtual Answer<std::unique_ptr<InsidePort>> listen_inside(
-      Port /*port*/, OnInsidePort /*on_port*/) {
+      const InsidePlace& /*place*/, OnInsidePort /*on_port*/) {
     return refuse(Refusal::Kind::Inaccessible, "cannot make a socket in this container");
   }
 };

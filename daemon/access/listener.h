@@ -40,6 +40,10 @@ struct Listener {
 
   /// The name that users know it by: protocol and port, or the name of a Unix socket.
   [[nodiscard]] Target target() const { return target_of(protocol, local); }
+  /// "stream" or "seqpacket"; "" for a port.
+  [[nodiscard]] std::string_view type_name() const {
+    return protocol == Protocol::Unix ? name_of(type) : std::string_view();
+  }
   /// The IP address; null for a Unix socket.
   [[nodiscard]] const IpAddress* ip_address() const {
     return local.endpoint() == nullptr ? nullptr : &local.endpoint()->address;

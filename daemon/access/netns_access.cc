@@ -54,7 +54,9 @@ struct NameTrouble {
 }  // namespace
 
 NetnsAccess::NetnsAccess(const Parts& parts, pid_t pid, std::uint64_t netns)
-    : observer_(parts.observer),
+    : loop_(parts.watching.loop),
+      observer_(parts.observer),
+      path_brokers_(parts.path_brokers),
       modules_(parts.watching.modules),
       grace_period_(parts.watching.loop, [this] { end_grace_period(); }),
       names_(parts.watching.loop, parts.names, netns, [this] { update_listeners(); }),
@@ -103,6 +105,7 @@ void NetnsAccess::mark_paths(std::vector<Listener>& listeners, std::string_view 
 
 void NetnsAccess::distribute_listeners() {
   if (members_.empty()) return;
+  for (NetnsMember* member : members_) member->update_anchor();
   const Makers known = std::exchange(makers_, {});
   std::vector<std::vector<Listener>> by_container(members_.size());
   for (const Listener& listener : listeners_) {
@@ -220,7 +223,8 @@ class BrokerInsidePort final : public InsidePort {
   /// Called last: the callback may destroy this.
   void report(Result<std::vector<BoundSocket>> sockets) {
     OnInsidePort on_port = std::move(on_port_);
-    on_port(std::move(sockets));
+    if (sockets) return on_port(std::move(*sockets));
+    on_port(std::unexpected(InsideFailure{sockets.error(), sockets.error().text()}));
   }
 
   /// It does not listen yet, so no poll can have seen it before it is ignored.

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "access/container_access.h"
+#include "access/container_sockets.h"
 #include "access/port_watch.h"
 #include "access/process_names.h"
 #include "broker/client/broker_client.h"
@@ -37,6 +38,7 @@ class NetnsAccess {
     PortWatch::Shared watching;
     ProcessNames& names;
     AccessObserver& observer;  ///< only its on_listeners is called
+    PathBrokers& path_brokers;
   };
   NetnsAccess(const NetnsAccess&) = delete;
   NetnsAccess& operator=(const NetnsAccess&) = delete;
@@ -87,7 +89,9 @@ class NetnsAccess {
   [[nodiscard]] const NetnsMember* maker_of(std::uint64_t cgroup, const Makers& known);
   void end_grace_period();
 
+  EventLoop& loop_;
   AccessObserver& observer_;
+  PathBrokers& path_brokers_;
   const DiagModules& modules_;
   std::vector<NetnsMember*> members_;  ///< in the order in which they were added
   Makers makers_;                      ///< of the listeners that were distributed last
@@ -103,7 +107,10 @@ class NetnsAccess {
 class NetnsMember final : public ContainerAccess {
  public:
   NetnsMember(const Container& container, NetnsAccess& netns)
-      : container_(container), netns_(netns), reported_kind_(netns.kind()) {}
+      : container_(container),
+        netns_(netns),
+        sockets_(netns.loop_, netns.path_brokers_, container),
+        reported_kind_(netns.kind()) {}
   NetnsMember(const NetnsMember&) = delete;
   NetnsMember& operator=(const NetnsMember&) = delete;
   ~NetnsMember() override { netns_.remove(*this); }
@@ -116,13 +123,21 @@ class NetnsMember final : public ContainerAccess {
   [[nodiscard]] const std::string& reason() const override { return reason_; }
   [[nodiscard]] const std::vector<Listener>& listeners() const override { return listeners_; }
   [[nodiscard]] bool ever_listened() const override { return ever_listened_; }
-  [[nodiscard]] Dialer& dialer(Protocol protocol) override { return netns_.dialer(protocol); }
+  [[nodiscard]] Dialer& dialer(const DialOptions& options) override {
+    if (options.protocol == Protocol::Unix) return sockets_.dialer(options);
+    return netns_.dialer(options.protocol);
+  }
   void expedite() override { netns_.expedite(); }
   void poll_now() override { netns_.poll_now(); }
-  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(Port port,
+  [[nodiscard]] Answer<std::unique_ptr<InsidePort>> listen_inside(const InsidePlace& place,
                                                                   OnInsidePort on_port) override {
-    return netns_.listen_inside(port, std::move(on_port));
+    const PortTarget* const port = place.target.port();
+    if (port != nullptr) return netns_.listen_inside(port->port, std::move(on_port));
+    return sockets_.listen_inside(place, netns_.watch(), std::move(on_port));
   }
+
+  /// Must be called when the container's facts have changed.
+  void update_anchor() { sockets_.update_anchor(); }
 
   /// @param listeners ordered
   /// @return whether the listeners or the kind have changed
@@ -131,6 +146,7 @@ class NetnsMember final : public ContainerAccess {
  private:
   const Container& container_;
   NetnsAccess& netns_;
+  ContainerSockets sockets_;
   std::string reason_;
   std::vector<Listener> listeners_;
   AccessKind reported_kind_;

@@ -27,6 +27,9 @@ class Control {
   /// Creates a forward. @param spec with the container by name, id or unambiguous prefix of an id
   /// @param lifeline bus name with which the forward ends; "" for none @return the forward's id
   virtual Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) = 0;
+  /// Whether the sockets on which a forward will listen are being made. When they are, or could not
+  /// be, observers are notified of a change.
+  [[nodiscard]] virtual bool is_pending(std::string_view forward_id) const = 0;
   virtual Answer<void> unforward(std::string_view forward_id) = 0;
   virtual Answer<std::string> attach_pid(pid_t pid, std::string_view name) = 0;
   virtual Answer<std::string> attach_netns(UniqueFd netns, std::string_view name) = 0;

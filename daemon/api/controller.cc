@@ -151,6 +151,7 @@ Controller::Controller(Parts parts, Settings settings)
       table_({.loop = parts_.loop,
               .relay = parts_.relay,
               .holders = parts_.holders,
+              .host_paths = parts_.host_paths,
               .notifier = parts_.notifier,
               .on_state_changed = [this] { keeper_.changed(); }},
              settings_, last_run_),
@@ -229,6 +230,11 @@ Answer<std::string> Controller::forward(const ForwardSpec& spec, std::string_vie
   assert(reach != nullptr);  // the AccessSet has every container of the registry
   if (reach->state() != ContainerState::Watched) return refuse(Kind::Inaccessible, reach->reason());
   return table_.add(reach, std::move(request));
+}
+
+bool Controller::is_pending(std::string_view forward_id) const {
+  const Forward* forward = table_.forwards().find_id(forward_id);
+  return forward != nullptr && forward->info().pending;
 }
 
 Answer<void> Controller::unforward(std::string_view forward_id) {

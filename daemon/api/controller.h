@@ -37,6 +37,7 @@ class Controller final : public Control, public AccessObserver, private ControlO
     AccessSet& access_set;
     RelayServices relay;
     const PortHolder& holders;
+    HostPathParts host_paths;
     Notifier& notifier;
     const StateFile& state_file;            ///< read by the constructor
     InstanceFile& instance_file;            ///< opened by the constructor
@@ -61,10 +62,12 @@ class Controller final : public Control, public AccessObserver, private ControlO
   /// connection has ended and the state is written.
   void stop();
   [[nodiscard]] bool draining() const {
-    return !table_.forwards().draining().empty() || keeper_.finishing();
+    return !table_.forwards().draining().empty() || keeper_.finishing() ||
+           parts_.access_set.removing_paths();
   }
 
   Answer<std::string> forward(const ForwardSpec& spec, std::string_view lifeline) override;
+  [[nodiscard]] bool is_pending(std::string_view forward_id) const override;
   Answer<void> unforward(std::string_view forward_id) override;
   Answer<std::string> attach_pid(pid_t pid, std::string_view name) override;
   Answer<std::string> attach_netns(UniqueFd netns, std::string_view name) override;

@@ -28,21 +28,6 @@ bool is_reverse(const PortState& known) {
   return known.forward && known.forward->direction == Direction::Reverse;
 }
 
-/// The name of a target in a sentence: "port 8080", "socket /run/app.sock". Printable.
-struct TargetWords {
-  std::string operator()(const UnixPath& target) const {
-    return "socket " + printable(target.path);
-  }
-  std::string operator()(const AbstractName& target) const {
-    return "socket @" + printable(target.name);
-  }
-  std::string operator()(const auto& port) const { return "port " + Target(port).text(); }
-};
-
-std::string words_of(const Target& target) {
-  return std::visit(TargetWords(), target);
-}
-
 /// What else is known of a listener, as the end of "listens on ADDRESS".
 std::string details(const Listener& l) {
   const std::string uid =
@@ -194,8 +179,8 @@ struct ConfigureTarget {
   Remedies operator()(const auto&) const { return {{Code::ChangeConfiguration}, forward}; }
 
  private:
-  [[nodiscard]] static Remedies include(const std::string& name) {
-    return {{Code::IncludeSocket, {printable(name)}}};
+  [[nodiscard]] Remedies include(const std::string& name) const {
+    return {{Code::IncludeSocket, {printable(name)}}, forward};
   }
 };
 
@@ -205,13 +190,6 @@ struct Verdict {
 };
 
 Verdict nothing_listens(const PortState& known, const Decision& decision) {
-  const Remedies configure = std::visit(ConfigureTarget{{}}, known.target);
-  if (known.target.port() == nullptr) {
-    if (decision.forward) return {"there is nothing to forward", {{Code::StartServer}}};
-    return {fmt::format("there is nothing to forward, and a server would not be forwarded: {}",
-                        decision.because),
-            configure};
-  }
   const Remedy hold = for_port(Code::HoldPort, known, known.target);
   if (known.other_protocol) {
     return {"there is nothing to forward",
@@ -257,6 +235,11 @@ Verdict first_obstacle(const PolicyContext& policy, const PortState& known) {
         fmt::format("{}, but its listener must exist for {} ms first", decision.because,
                     std::chrono::duration_cast<std::chrono::milliseconds>(decision.settle).count()),
         {{Code::ExplainAgain}, {Code::SkipSettle}}};
+  }
+  if (known.full) {
+    return {fmt::format("{} of its sockets are forwarded already",
+                        policy.settings.unix_sockets.max_sockets),
+            {{Code::RaiseMaxSockets}, forward}};
   }
   if (known.auto_forwards >= policy.settings.host.max_forwards) {
     return {fmt::format("the container and those that share its limit have {} forwards already",
@@ -332,14 +315,14 @@ void add_forward(const PolicyContext& policy, const PortState& known, Facts& fac
   facts["decision"] = decision_sentence(policy, known);
   add_remedies(remedies_for_forward(policy, known), facts);
   const bool at = f.direction == Direction::In && f.state != ForwardState::Conflict;
-  facts["summary"] = fmt::format("{} of {} is {}{}{}", words_of(known.target), known.container.name,
+  facts["summary"] = fmt::format("{} of {} is {}{}{}", named(known.target), known.container.name,
                                  state_words(f.state), at ? " at " : ": ", host_sentence(f));
 }
 
 void add_verdict(Verdict verdict, const PortState& known, Facts& facts) {
   facts["forwarded"] = false;
   facts["host"] = std::string("no host port is held for it");
-  facts["summary"] = fmt::format("{} of {} is not forwarded: {}", words_of(known.target),
+  facts["summary"] = fmt::format("{} of {} is not forwarded: {}", named(known.target),
                                  known.container.name, verdict.decision);
   facts["decision"] = std::move(verdict.decision);
   add_remedies(std::move(verdict.remedies), facts);
@@ -356,7 +339,7 @@ Facts facts_of(const PortState& known) {
 /// The explanation for a container that shares the network of the host, which is not polled.
 Facts explain_on_host(const PortState& known) {
   const std::string& name = known.container.name;
-  const std::string what = words_of(known.target);
+  const std::string what = named(known.target);
   Facts facts = facts_of(known);
   facts["seen"] = Sentences{"its listeners are those of the host, which are not polled"};
   facts["rules"] = Sentences();
@@ -405,12 +388,12 @@ bool listens(const ContainerAccess& reach, const Target& target) {
 
 Refusal open_with_other_protocol(const Target& target, const Target& other) {
   return {Kind::NoSuchContainer, fmt::format("{} is not open in any watched container, but {} is",
-                                             words_of(target), other.text())};
+                                             named(target), other.text())};
 }
 
 Refusal not_open(const Target& target) {
   return {Kind::NoSuchContainer,
-          fmt::format("{} is not open in any watched container", words_of(target))};
+          fmt::format("{} is not open in any watched container", named(target))};
 }
 
 /// The name of a container, with its id if the name is ambiguous.
@@ -424,7 +407,7 @@ std::string name_with_id(const PortState& known, bool by_id) {
 Refusal open_in_several(const Target& target, const std::vector<PortState>& all) {
   const bool by_id = all[0].container.name == all[1].container.name;
   return {Kind::Ambiguous, fmt::format("{} is open in {} and in {}: name one of them{}",
-                                       words_of(target), name_with_id(all[0], by_id),
+                                       named(target), name_with_id(all[0], by_id),
                                        name_with_id(all[1], by_id), by_id ? " by its id" : "")};
 }
 
@@ -523,7 +506,8 @@ PortState Explainer::present(const ContainerAccess& reach, const Target& target)
                   .listeners = std::move(seen.listeners),
                   .other_protocol = other && listens(reach, *other),
                   .suppressed = seen.suppressed,
-                  .auto_forwards = seen.automatic};
+                  .auto_forwards = seen.automatic,
+                  .full = seen.full};
   for (const ForwardInfo& f : forwards_of(target)) {
     if (f.container_id != container.id) continue;
     add_forward(f, known);

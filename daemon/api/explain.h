@@ -39,6 +39,7 @@ struct PortState {
   bool detached = false;              ///< the user detached the container, which may still run
   bool suppressed = false;            ///< the user ended the forward and the listener still exists
   std::size_t auto_forwards = 0;      ///< see SeenPort::automatic
+  bool full = false;                  ///< see SeenPort::full
 };
 
 /// The same port number with the other protocol; nothing for a target that is not a port.

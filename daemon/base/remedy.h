@@ -53,6 +53,7 @@ enum class RemedyCode : std::uint8_t {
   AllowFallback,
   WidenFallbackRange,
   RaiseMaxForwards,
+  RaiseMaxSockets,
   AllowRemote,
   // For the machine.
   RaiseDescriptorLimit,
@@ -116,6 +117,7 @@ inline constexpr std::array<RemedyRow, kRemedyCodes> kRemedies{{
      "allow other host ports with require_host_port = false"},
     {RemedyCode::WidenFallbackRange, "widen-fallback-range", 0, "widen [host] fallback_range"},
     {RemedyCode::RaiseMaxForwards, "raise-max-forwards", 0, "raise [host] max_forwards"},
+    {RemedyCode::RaiseMaxSockets, "raise-max-sockets", 0, "raise [unix] max_sockets"},
     {RemedyCode::AllowRemote, "allow-remote", 0,
      "set allow_remote = true in [host] of config.toml and reload the configuration"},
     {RemedyCode::RaiseDescriptorLimit, "raise-descriptor-limit", 0, kMoreDescriptors},

@@ -11,6 +11,7 @@
 #include "base/small_file.h"
 #include "config/mistakes.h"
 #include "config/value_readers.h"
+#include "net/presets.h"
 
 namespace portfwd {
 
@@ -115,14 +116,45 @@ void check_forwards(MistakeCollector& complaints, const std::vector<DeclaredForw
   }
   DuplicateSearch twins(complaints);
   for (const DeclaredForward& forward : forwards) {
-    if (forward.direction == Direction::Reverse && !forward.host_port) {
+    const bool to_port = forward.target.port() != nullptr;
+    if (forward.direction == Direction::Reverse && !forward.host_port &&
+        forward.host_path.empty()) {
       complaints.add(forward.place,
-                     "a reverse [[forward]] needs host_port, the port that it leads to");
+                     "a reverse [[forward]] needs host_port or host, the place that it leads to");
+    }
+    if (to_port && !forward.host_path.empty()) {
+      complaints.add(forward.place,
+                     "only a Unix socket can be forwarded to a path; give host_port for a port");
+    }
+    if (forward.host_port && !forward.host_path.empty()) {
+      complaints.add(forward.place, "host and host_port name two places; give one of them");
+    }
+    if (forward.direction == Direction::In && has_variables(forward.host_path)) {
+      complaints.add(forward.place,
+                     "only the path of a reverse [[forward]] or a [[share]] may have variables");
     }
     if (forward.direction == Direction::Reverse && forward.target.protocol() == Protocol::Udp) {
       complaints.add(forward.place, "a reverse [[forward]] can only be TCP; remove /udp");
     }
     twins.add(forward);
+  }
+}
+
+void check_shares(MistakeCollector& complaints, const std::vector<Share>& shares) {
+  if (shares.size() > kMostDeclaredForwards) {
+    complaints.add(
+        shares[kMostDeclaredForwards].place,
+        fmt::format("too many [[share]] tables: at most {} are allowed, and there are {}",
+                    kMostDeclaredForwards, shares.size()));
+    return;
+  }
+  for (const Share& share : shares) {
+    if (share.preset.empty() == share.host.empty()) {
+      complaints.add(share.place, "a [[share]] needs either preset or host");
+    }
+    if (share.preset.empty() && share.inside.empty()) {
+      complaints.add(share.place, "a [[share]] with host needs inside, the path in the container");
+    }
   }
 }
 
@@ -134,6 +166,7 @@ void find_contradictions(MistakeCollector& complaints, const Settings& settings)
   check_unix_rules(complaints, settings);
   check_host_ports(complaints, settings);
   check_forwards(complaints, settings.forwards);
+  check_shares(complaints, settings.shares);
 }
 
 namespace {

@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -20,6 +21,28 @@
 namespace portfwd {
 
 enum class Direction : std::uint8_t { In, Reverse };
+
+/// The owner of a file, in the user namespace where it is made.
+struct FileOwner {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  friend bool operator==(const FileOwner&, const FileOwner&) = default;
+};
+
+/// Parses "UID:GID".
+[[nodiscard]] std::optional<FileOwner> parse_file_owner(std::string_view text);
+
+/// How the daemon makes the Unix socket on which a forward listens, and how it connects to the one
+/// at its target.
+struct SocketOptions {
+  std::optional<FileOwner>
+      owner;                      ///< nothing: the daemon's user; inside, that of its first process
+  mode_t mode = 0600;             ///< permission bits, 0 to 0777
+  bool create_parents = false;    ///< make missing folders of its path
+  bool pass_fds = false;          ///< pass descriptors on; otherwise they are refused
+  std::optional<uid_t> peer_uid;  ///< connect as this user inside; nothing: as the daemon does
+  friend bool operator==(const SocketOptions&, const SocketOptions&) = default;
+};
 
 /// A requested forward, whatever its source: the bus, the configuration, a container's own
 /// metadata, or the saved state. A value, the same from the bus to the forward table to the state
@@ -33,6 +56,8 @@ struct ForwardSpec {
   Direction direction = Direction::In;
   std::optional<Port> host_port;  ///< nothing: as for a detected one; with Reverse the target's own
   std::string bind;               ///< "" (as in [host]), "localhost" or one address of the host
+  std::string host_path;          ///< of a Unix socket on the host, in place of a host port; or ""
+  SocketOptions socket;
   std::string container_address;  ///< "" or the one address inside that is used
   std::string label;
   bool persist = false;        ///< also after a restart of the daemon
@@ -117,6 +142,18 @@ struct DeclaredForward : ForwardSpec {
   friend bool operator==(const DeclaredForward&, const DeclaredForward&) = default;
 };
 
+/// A [[share]]: a Unix socket of the host in every container whose name matches.
+struct Share {
+  std::string name;
+  std::string container;  ///< shell pattern
+  std::string preset;     ///< of net/presets.h; "": `host` is set
+  std::string host;       ///< path on the host, with variables
+  std::string inside;     ///< path; with a preset a folder, "" for kSharedFolder
+  SocketOptions socket;
+  Place place;
+  friend bool operator==(const Share&, const Share&) = default;
+};
+
 enum class Allocation : std::uint8_t { SamePort, PerContainer };
 
 struct Settings {
@@ -165,6 +202,7 @@ struct Settings {
 
   std::vector<Rule> rules;  ///< the first that matches decides
   std::vector<DeclaredForward> forwards;
+  std::vector<Share> shares;
 
   friend bool operator==(const Settings&, const Settings&) = default;
 };

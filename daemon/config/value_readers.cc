@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "net/presets.h"
 
 namespace portfwd {
 
@@ -40,6 +41,21 @@ std::optional<Duration> parse_duration(std::string_view text) {
     return count * known.length;
   }
   return std::nullopt;
+}
+
+std::optional<FileOwner> parse_file_owner(std::string_view text) {
+  const auto colon = text.find(':');
+  const auto number = [](std::string_view digits, std::uint32_t& id) {
+    const char* const end = digits.data() + digits.size();
+    const auto [stop, error] = std::from_chars(digits.data(), end, id);
+    return error == std::errc() && stop == end && id != static_cast<uid_t>(-1);
+  };
+  FileOwner owner;
+  if (colon == text.npos || !number(text.substr(0, colon), owner.uid) ||
+      !number(text.substr(colon + 1), owner.gid)) {
+    return std::nullopt;
+  }
+  return owner;
 }
 
 std::optional<PortRange> parse_port_range(std::string_view text) {
@@ -290,9 +306,85 @@ std::optional<Target> target(MistakeCollector& c, const Node& v) {
   } else if (const auto given = string_in(v)) {
     parsed = parse_target(*given);
   }
-  if (parsed && parsed->port() == nullptr) parsed.reset();  // other kinds cannot be forwarded yet
-  if (!parsed) c.expect(v, "a port in the container, such as \"8080\" or \"53/udp\"");
+  const bool usable = parsed && (parsed->port() != nullptr || !parsed->path().empty());
+  if (!usable) {
+    c.expect(v,
+             "a port or socket in the container, such as \"8080\", \"53/udp\" or "
+             "\"unix:/run/app.sock\"");
+    return std::nullopt;
+  }
   return parsed;
+}
+
+namespace {
+
+/// The path in "unix:/PATH". @param variables whether it may begin with one
+std::optional<std::string> path_of_unix(std::optional<std::string_view> given, bool variables) {
+  constexpr std::string_view kUnix = "unix:";
+  if (!given || !given->starts_with(kUnix)) return std::nullopt;
+  const std::string_view path = given->substr(kUnix.size());
+  const bool begins_well = path.starts_with('/') || (variables && path.starts_with('$'));
+  if (!begins_well || path.size() > kLongestUnixName) return std::nullopt;
+  return std::string(path);
+}
+
+}  // namespace
+
+std::optional<HostPlace> host_place(MistakeCollector& c, const Node& v) {
+  if (const auto number = integer_in(v, 1, 65535)) {
+    return HostPlace{static_cast<Port>(*number), ""};
+  }
+  auto path = path_of_unix(string_in(v), true);
+  if (!path) {
+    c.expect(v, "a port of the host, or a path such as \"unix:/run/user/1000/app.sock\"");
+    return std::nullopt;
+  }
+  return HostPlace{{}, std::move(*path)};
+}
+
+std::optional<std::string> preset(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  if (given && find_preset(*given) != nullptr) return std::string(*given);
+  std::string names;
+  for (const Preset& known : presets()) {
+    names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", known.name);
+  }
+  return c.expect(v, "one of " + names), std::nullopt;
+}
+
+std::optional<std::string> shared_socket(MistakeCollector& c, const Node& v) {
+  auto path = path_of_unix(string_in(v), true);
+  if (path && path->find_first_of("*?[") == path->npos) return path;
+  return c.expect(v,
+                  "the path of one socket of the host, such as \"unix:$XDG_RUNTIME_DIR/app.sock\""),
+         std::nullopt;
+}
+
+std::optional<std::string> inside_path(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  const bool usable = given && parse_target(fmt::format("unix:{}", *given)).has_value();
+  if (!usable) return c.expect(v, "a path in the container, or @NAME"), std::nullopt;
+  return std::string(*given);
+}
+
+std::optional<std::optional<FileOwner>> owner(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  if (given && given->empty()) return std::optional<FileOwner>();
+  if (const auto parsed = given ? parse_file_owner(*given) : std::nullopt) {
+    return std::optional<FileOwner>(parsed);
+  }
+  return c.expect(v, "an owner as numbers in the container, such as \"1000:1000\", or \"\""),
+         std::nullopt;
+}
+
+std::optional<mode_t> mode(MistakeCollector& c, const Node& v) {
+  const auto given = string_in(v);
+  mode_t bits = 0;
+  const char* const end = given ? given->data() + given->size() : nullptr;
+  const bool usable = given && !given->empty() && given->size() <= 4 &&
+                      std::from_chars(given->data(), end, bits, 8).ptr == end && bits <= 0777;
+  if (!usable) return c.expect(v, "permission bits such as \"0600\""), std::nullopt;
+  return bits;
 }
 
 std::optional<IpAddress> address(MistakeCollector& c, const Node& v) {
@@ -357,189 +449,3 @@ std::optional<std::string> scheme(MistakeCollector& c, const Node& v) {
   return i ? std::optional(std::string(kWords[*i])) : std::nullopt;
 }
 }  // namespace portfwd::read
-
-namespace portfwd {
-
-namespace {
-
-using Detect = Settings::Detect;
-using Host = Settings::Host;
-using Ports = Settings::Ports;
-using Unix = Settings::Unix;
-
-template <class Section>
-struct Key {
-  std::string_view name;
-  void (*read)(MistakeCollector&, const toml::node&, Section&);
-};
-
-template <auto Member, auto Read, class Section>
-void set(MistakeCollector& complaints, const toml::node& value, Section& section) {
-  auto read = Read(complaints, value);
-  if (!read) return;
-  if constexpr (std::is_same_v<std::decay_t<decltype(section.*Member)>, decltype(read)>) {
-    section.*Member = std::move(read);
-  } else {
-    section.*Member = *std::move(read);
-  }
-}
-
-/// A rule's condition on labels, which has two names.
-void set_labels(MistakeCollector& complaints, const toml::node& value, Rule& rule) {
-  if (!rule.labels.empty()) return complaints.expect(value, "label or labels, not both");
-  set<&Rule::labels, read::labels>(complaints, value, rule);
-}
-
-/// A rule's `label`: a table is a condition, a string is the label that its forwards get.
-void set_label(MistakeCollector& complaints, const toml::node& value, Rule& rule) {
-  if (value.is_table()) return set_labels(complaints, value, rule);
-  set<&Rule::label, read::text>(complaints, value, rule);
-}
-
-// tests/docs/reference reads the names from these tables.
-constexpr std::array kDetectKeys{
-    Key<Detect>{"interval", set<&Detect::interval, read::poll_interval>},
-    Key<Detect>{"min_interval", set<&Detect::min_interval, read::interval>},
-    Key<Detect>{"max_interval", set<&Detect::max_interval, read::interval>},
-    Key<Detect>{"cpu_budget", set<&Detect::cpu_budget, read::percentage>},
-    Key<Detect>{"udp", set<&Detect::udp, read::boolean>},
-};
-constexpr std::array kHostKeys{
-    Key<Host>{"bind", set<&Host::bind, read::bind>},
-    Key<Host>{"allow_remote", set<&Host::allow_remote, read::boolean>},
-    Key<Host>{"restrict_to_user", set<&Host::restrict_to_user, read::boolean>},
-    Key<Host>{"allocation", set<&Host::allocation, read::allocation>},
-    Key<Host>{"fallback_range", set<&Host::fallback_range, read::port_range>},
-    Key<Host>{"avoid", set<&Host::avoid, read::port_list>},
-    Key<Host>{"sticky", set<&Host::sticky, read::boolean>},
-    Key<Host>{"linger", set<&Host::linger, read::duration>},
-    Key<Host>{"hold", set<&Host::hold, read::duration>},
-    Key<Host>{"drain", set<&Host::drain, read::duration>},
-    Key<Host>{"connect_timeout", set<&Host::connect_timeout, read::interval>},
-    Key<Host>{"max_forwards", set<&Host::max_forwards, read::count>},
-    Key<Host>{"max_connections", set<&Host::max_connections, read::count>},
-};
-constexpr std::array kPortsKeys{
-    Key<Ports>{"include", set<&Ports::include, read::port_list>},
-    Key<Ports>{"exclude", set<&Ports::exclude, read::port_list>},
-    Key<Ports>{"ignore_addresses", set<&Ports::ignore_addresses, read::address_list>},
-    Key<Ports>{"on_auto_forward", set<&Ports::on_auto_forward, read::on_auto_forward>},
-};
-constexpr std::array kUnixKeys{
-    Key<Unix>{"include", set<&Unix::include, read::unix_patterns>},
-    Key<Unix>{"exclude", set<&Unix::exclude, read::unix_patterns>},
-    Key<Unix>{"max_sockets", set<&Unix::max_sockets, read::count>},
-};
-constexpr std::array kRuleKeys{
-    Key<Rule>{"container", set<&Rule::container, read::pattern>},
-    Key<Rule>{"engine", set<&Rule::engine, read::pattern>},
-    Key<Rule>{"image", set<&Rule::image, read::pattern>},
-    Key<Rule>{"project", set<&Rule::project, read::pattern>},
-    Key<Rule>{"label", set_label},
-    Key<Rule>{"labels", set_labels},
-    Key<Rule>{"protocol", set<&Rule::protocol, read::protocol>},
-    Key<Rule>{"process", set<&Rule::process, read::regex>},
-    Key<Rule>{"uid", set<&Rule::uid, read::uid>},
-    Key<Rule>{"address", set<&Rule::address, read::address>},
-    Key<Rule>{"ports", set<&Rule::ports, read::some_ports>},
-    Key<Rule>{"unix", set<&Rule::unix_names, read::some_unix_patterns>},
-    Key<Rule>{"on_auto_forward", set<&Rule::on_auto_forward, read::on_auto_forward>},
-    Key<Rule>{"host_port", set<&Rule::host_port, read::port>},
-    Key<Rule>{"require_host_port", set<&Rule::require_host_port, read::boolean>},
-    Key<Rule>{"settle", set<&Rule::settle, read::duration>},
-    Key<Rule>{"scheme", set<&Rule::scheme, read::scheme>},
-    Key<Rule>{"proxy_protocol", set<&Rule::proxy_protocol, read::proxy_protocol>},
-    Key<Rule>{"restrict_to_user", set<&Rule::restrict_to_user, read::boolean>},
-    Key<Rule>{"allow_users", set<&Rule::allow_users, read::users>},
-    Key<Rule>{"bind", set<&Rule::bind, read::bind>},
-    Key<Rule>{"allow_remote", set<&Rule::allow_remote, read::boolean>},
-};
-constexpr std::array kForwardKeys{
-    Key<DeclaredForward>{"container", set<&DeclaredForward::container, read::name>},
-    Key<DeclaredForward>{"target", set<&DeclaredForward::target, read::target>},
-    Key<DeclaredForward>{"host_port", set<&DeclaredForward::host_port, read::port>},
-    Key<DeclaredForward>{"direction", set<&DeclaredForward::direction, read::direction>},
-    Key<DeclaredForward>{"label", set<&DeclaredForward::label, read::text>},
-};
-constexpr std::array<std::string_view, 6> kSections{"detect", "host", "ports",
-                                                    "unix",   "rule", "forward"};
-
-template <class Section, std::size_t N>
-void read_keys(MistakeCollector& complaints, std::string_view section, const toml::table& table,
-               const std::array<Key<Section>, N>& keys, Section& out) {
-  std::array<std::string_view, N> names;
-  std::ranges::transform(keys, names.begin(), &Key<Section>::name);
-  for (const auto& [name, value] : table) {
-    const auto known = std::ranges::find(keys, name.str(), &Key<Section>::name);
-    if (known == keys.end()) {
-      complaints.unknown(name, "key", names);
-    } else {
-      complaints.record_place(section, name);
-      known->read(complaints, value, out);
-    }
-  }
-}
-
-/// Reads a [section].
-template <class Section, std::size_t N>
-void read_one(MistakeCollector& complaints, std::string_view section, const toml::node& value,
-              const std::array<Key<Section>, N>& keys, Section& out) {
-  if (const toml::table* table = value.as_table()) {
-    return read_keys(complaints, section, *table, keys, out);
-  }
-  complaints.expect(value, fmt::format("a table: [{}]", section));
-}
-
-/// Reads all [[section]]. @param required keys that each of them must have
-template <class Section, std::size_t N>
-void read_all(MistakeCollector& complaints, std::string_view section, const toml::node& value,
-              const std::array<Key<Section>, N>& keys,
-              std::initializer_list<std::string_view> required, std::vector<Section>& out) {
-  const toml::array* array = value.as_array();
-  if (array == nullptr) return complaints.expect(value, fmt::format("tables: [[{}]]", section));
-  for (const toml::node& entry : *array) {
-    const toml::table* table = entry.as_table();
-    if (table == nullptr) {
-      complaints.expect(entry, fmt::format("a table: [[{}]]", section));
-      continue;
-    }
-    out.emplace_back().place = place_of(table->source());
-    read_keys(complaints, section, *table, keys, out.back());
-    for (const std::string_view key : required) {
-      if (!table->contains(key)) {
-        complaints.add(out.back().place, fmt::format("[[{}]] needs {}", section, key));
-      }
-    }
-  }
-}
-
-}  // namespace
-
-void read_sections(MistakeCollector& complaints, const toml::table& root, Settings& settings) {
-  for (const auto& [name, value] : root) {
-    const std::string_view section = name.str();
-    if (section == "detect") {
-      read_one(complaints, section, value, kDetectKeys, settings.detect);
-    } else if (section == "host") {
-      read_one(complaints, section, value, kHostKeys, settings.host);
-    } else if (section == "ports") {
-      read_one(complaints, section, value, kPortsKeys, settings.ports);
-    } else if (section == "unix") {
-      read_one(complaints, section, value, kUnixKeys, settings.unix_sockets);
-    } else if (section == "rule") {
-      read_all(complaints, section, value, kRuleKeys, {}, settings.rules);
-    } else if (section == "forward") {
-      read_all(complaints, section, value, kForwardKeys, {"container", "target"},
-               settings.forwards);
-    } else if (value.is_table() || value.is_array_of_tables()) {
-      complaints.unknown(name, "section", kSections);
-    } else {
-      complaints.add(place_of(name.source()),
-                     fmt::format("key \"{}\" is in no section; the sections are [detect], [host], "
-                                 "[ports], [unix], [[rule]] and [[forward]]",
-                                 section));
-    }
-  }
-}
-
-}  // namespace portfwd

@@ -66,6 +66,12 @@ class MistakeCollector {
 
 namespace portfwd::read {
 
+/// A port, or the path of a Unix socket.
+struct HostPlace {
+  std::optional<Port> port;
+  std::string path;
+};
+
 using Node = toml::node;
 
 std::optional<bool> boolean(MistakeCollector& c, const Node& v);
@@ -93,6 +99,12 @@ std::optional<std::vector<std::string>> unix_patterns(MistakeCollector& c, const
 std::optional<std::vector<std::string>> some_unix_patterns(MistakeCollector& c,
                                                            const Node& v);  ///< at least one
 std::optional<Target> target(MistakeCollector& c, const Node& v);
+std::optional<HostPlace> host_place(MistakeCollector& c, const Node& v);  ///< a port or unix:/PATH
+std::optional<std::string> preset(MistakeCollector& c, const Node& v);
+std::optional<std::string> shared_socket(MistakeCollector& c, const Node& v);       ///< unix:/PATH
+std::optional<std::string> inside_path(MistakeCollector& c, const Node& v);         ///< or @NAME
+std::optional<std::optional<FileOwner>> owner(MistakeCollector& c, const Node& v);  ///< or ""
+std::optional<mode_t> mode(MistakeCollector& c, const Node& v);
 std::optional<IpAddress> address(MistakeCollector& c, const Node& v);
 std::optional<std::vector<IpAddress>> address_list(MistakeCollector& c, const Node& v);
 std::optional<Bind> bind(MistakeCollector& c, const Node& v);

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/text.h"
 
 namespace portfwd {
 
@@ -106,11 +107,13 @@ namespace {
 template <class Info>
 auto fields_of_forward(Info& info) {
   auto& [id, container_id, container_name, container_engine, protocol, direction, target,
-         container_address, container_port, host_addresses, host_port, origin, state, error, reason,
-         remapped, label, process, url, on_auto_forward, since, counters] = info;
+         container_address, container_port, host_addresses, host_port, host_path, container_path,
+         socket_type, origin, state, pending, error, reason, remapped, label, process, url,
+         on_auto_forward, since, counters] = info;
   return std::tie(id, container_id, container_name, container_engine, protocol, direction, target,
-                  container_address, container_port, host_addresses, host_port, origin, state,
-                  error, reason, remapped, label, process, url, on_auto_forward, since, counters);
+                  container_address, container_port, host_addresses, host_port, host_path,
+                  container_path, socket_type, origin, state, pending, error, reason, remapped,
+                  label, process, url, on_auto_forward, since, counters);
 }
 
 template <class Info>
@@ -240,11 +243,21 @@ log::Fields fields_of(const ContainerInfo& c, std::string_view message_id) {
           {"PORTFWD_ENGINE", c.engine}};
 }
 
+/// "port 8080", "socket /run/app.sock".
+std::string subject_of(const ForwardInfo& f) {
+  return f.container_path.empty() ? "port " + f.target : "socket " + printable(f.container_path);
+}
+
+/// Where it is on the host: an address with its port, or a path.
+std::string host_place(const ForwardInfo& f) {
+  if (!f.host_path.empty() || f.host_addresses.empty()) return f.host_path;
+  return fmt::format("{}:{}", f.host_addresses.front(), f.host_port);
+}
+
 /// "web port 8080 is at 127.0.0.1:8080", "web port 5432 leads to 127.0.0.1:5432".
 std::string sentence(const ForwardInfo& f, std::string_view in, std::string_view reverse) {
-  return fmt::format("{} port {} {} {}:{}", f.container_name, f.target,
-                     f.direction == Direction::In ? in : reverse, f.host_addresses.front(),
-                     f.host_port);
+  return fmt::format("{} {} {} {}", f.container_name, subject_of(f),
+                     f.direction == Direction::In ? in : reverse, host_place(f));
 }
 
 bool is_open_to_others(const ForwardInfo& f) {
@@ -291,9 +304,9 @@ void log_container(const ContainerInfo& c, bool added, std::string_view reason) 
 
 /// Logs conflicts alone: no event is emitted for a forward without a host port.
 void Journal::on_forward_changed(const ForwardInfo& f) {
-  if (f.state != ForwardState::Conflict) return;
+  if (f.state != ForwardState::Conflict || f.pending) return;
   log::write(log::Level::Warning,
-             fmt::format("{} port {} is not forwarded: {}; {}", f.container_name, f.target,
+             fmt::format("{} {} is not forwarded: {}; {}", f.container_name, subject_of(f),
                          f.reason, remedy_of_conflict(f)),
              fields_of(f, log::message_id::kPortConflict));
 }

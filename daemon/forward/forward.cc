@@ -23,6 +23,7 @@ Forward::Forward(const RelayServices& relay, ForwardSet& owner, std::string id, 
   info_.direction = key_.direction;
   info_.container_port = key_.target.port_number();
   info_.target = key_.target.text();
+  info_.container_path = key_.target.path();
   info_.state = ForwardState::Waiting;
   info_.since = relay.context.loop().clock().wall();
 }
@@ -51,6 +52,8 @@ void Forward::configure(const ForwardPortSettings& settings) {
   assert(port_ != nullptr);
   settings_ = adapt_settings(settings);
   settings_.id = info_.id;
+  settings_.container = key_.container;
+  settings_.pass_fds = treatment_.socket.pass_fds;
   settings_.name = fmt::format("{}:{}{}", info_.container_name, info_.target,
                                key_.direction == Direction::Reverse ? " (reverse)" : "");
   port_->configure(settings_);
@@ -85,21 +88,33 @@ std::string join_reasons(std::string_view first, std::string_view second) {
 }  // namespace
 
 HostForward::HostForward(const RelayServices& relay, ForwardSet& owner, std::string id,
-                         ForwardKey key, Origin origin)
+                         ForwardKey key, Origin origin, HostSide side)
     : Forward(relay, owner, std::move(id), std::move(key), origin),
+      side_(side),
       linger_(relay.context.loop(), [this] { owner_.on_linger_over(*this); }) {
   assert(key_.direction == Direction::In);
   port_ = make_port();
 }
 
+/// A port has no permission bits, unlike the Unix socket that it leads to: then no other user may
+/// connect, whatever the settings.
+ForwardPortSettings HostForward::adapt_settings(ForwardPortSettings settings) const {
+  if (side_.listens != key_.target.host_port_protocol() || key_.target.port() != nullptr) {
+    return settings;
+  }
+  settings.admission = {};
+  return settings;
+}
+
 std::unique_ptr<ForwardPort> HostForward::make_port() {
-  return make_forward_port(host_port_protocol(), relay_, settings_, owner_);
+  return make_forward_port(side_.listens, relay_, settings_, owner_);
 }
 
 ForwardInfo HostForward::info() const {
   assert(port_ != nullptr);  // not after withdraw()
   ForwardInfo out = info_;
   out.counters = counters();
+  out.pending = out.state == ForwardState::Conflict && out.error == EINPROGRESS;
   if (out.state == ForwardState::Waiting) {
     out.reason = join_reasons(out.container_id.empty() ? kNoContainer : kNoListener, out.reason);
   }
@@ -108,7 +123,7 @@ ForwardInfo HostForward::info() const {
     out.error = undialable_->code;
     out.reason = join_reasons(undialable_reason(*undialable_), out.reason);
   }
-  const std::string trouble = relay_.identity.trouble(host_port_protocol());
+  const std::string trouble = relay_.identity.trouble(side_.listens);
   if (!trouble.empty() && settings_.admission.restrict_to_user) {
     out.reason = join_reasons(out.reason, trouble);
   }
@@ -125,9 +140,9 @@ bool HostForward::holds(const Address& wanted) const {
   });
 }
 
-/// UDP has no URL: the scheme is that of a web server.
+/// Only a TCP port has a URL: the scheme is that of a web server.
 std::string HostForward::url() const {
-  if (host_port_protocol() == Protocol::Udp || port_->addresses().empty()) return "";
+  if (side_.listens != Protocol::Tcp || port_->addresses().empty()) return "";
   Endpoint at = port_->addresses().front().ip();
   if (at.address.is_any()) at.address = IpAddress::loopback(at.address.family());
   return fmt::format("{}://{}/", treatment_.scheme, at.text());
@@ -139,16 +154,30 @@ std::expected<void, BindFailure> HostForward::bind(const std::vector<IpAddress>&
   tried_ = addresses;
   std::vector<Address> endpoints;
   for (const IpAddress& address : addresses) endpoints.push_back(Endpoint{address, port});
-  auto bound = port_->bind(endpoints);
+  return note_bound(port_->bind(endpoints));
+}
+
+std::expected<void, BindFailure> HostForward::adopt(BoundSocket socket) {
+  assert(side_.listens == Protocol::Unix);
+  std::vector<BoundSocket> one;
+  one.push_back(std::move(socket));
+  return note_bound(static_cast<StreamPort&>(*port_).adopt(std::move(one)));
+}
+
+std::expected<void, BindFailure> HostForward::note_bound(std::expected<void, BindFailure> bound) {
   if (!bound) {
     note_failure(bound.error());
     return bound;
   }
   info_.host_addresses.clear();
   for (const Address& address : port_->addresses()) {
-    info_.host_addresses.push_back(address.ip().address.text());
+    if (const Endpoint* ip = address.endpoint()) {
+      info_.host_addresses.push_back(ip->address.text());
+      info_.host_port = ip->port;
+    } else {
+      info_.host_path = address.text();
+    }
   }
-  info_.host_port = port;
   info_.error = 0;
   info_.url = url();
   info_.state = ForwardState::Waiting;
@@ -177,9 +206,18 @@ bool HostForward::on_port_lost(const BindFailure& failure) {
   return true;
 }
 
+std::unique_ptr<ForwardPort> HostForward::lose_place(const BindFailure& failure) {
+  auto lost = std::exchange(port_, make_port());
+  configure(settings_);
+  mark_conflict(fmt::format("{}: {}", failure.address.text(), failure.error.text()),
+                failure.error.code);
+  listeners_.clear();
+  return lost;
+}
+
 bool HostForward::enter_bound(ForwardState state) {
   assert(state != ForwardState::Active || !listeners_.empty());
-  assert(info_.host_port != 0 && !info_.host_addresses.empty());
+  assert(!port_->addresses().empty());
   return enter_state(state);
 }
 
@@ -193,7 +231,12 @@ bool HostForward::note_dial(std::optional<Error> error) {
 
 bool HostForward::update(ContainerAccess& access, const std::vector<Listener>& listeners,
                          Duration linger) {
-  return listeners.empty() ? wait(linger) : serve(access.dialer(protocol()), listeners);
+  if (listeners.empty()) return wait(linger);
+  const DialOptions options{.protocol = protocol(),
+                            .type = listeners.front().type,
+                            .refuse_fds = !treatment_.socket.pass_fds,
+                            .peer_uid = treatment_.socket.peer_uid};
+  return serve(access.dialer(options), listeners);
 }
 
 std::unique_ptr<ForwardPort> HostForward::leave_container(Duration linger) {
@@ -218,6 +261,7 @@ bool HostForward::serve(Dialer& dialer, const std::vector<Listener>& listeners) 
   const IpAddress* inside = last_.ip_address();
   info_.container_address = inside == nullptr ? "" : inside->text();
   info_.process = last_.process;
+  info_.socket_type = last_.type_name();
   return enter_bound(ForwardState::Active) || other;
 }
 
@@ -266,18 +310,22 @@ void add(Counters& sum, const Counters& more) {
 }  // namespace
 
 InsideForward::InsideForward(const RelayServices& relay, ForwardSet& owner, std::string id,
-                             ForwardKey key, Origin origin, Dialer& host, Port host_port)
-    : Forward(relay, owner, std::move(id), std::move(key), origin), host_(host) {
-  assert(key_.direction == Direction::Reverse && host_port != 0);
-  assert(host_port_protocol() == Protocol::Tcp);
-  info_.container_address = kLoopbacks.front().text();
-  for (const IpAddress& address : kLoopbacks) info_.host_addresses.push_back(address.text());
-  info_.host_port = host_port;
+                             ForwardKey key, Origin origin, HostTarget host)
+    : Forward(relay, owner, std::move(id), std::move(key), origin), host_(std::move(host)) {
+  assert(key_.direction == Direction::Reverse && protocol() != Protocol::Udp);
+  assert(!host_.addresses.empty());
+  if (key_.target.port() != nullptr) info_.container_address = kLoopbacks.front().text();
+  for (const ListenAddress& there : host_.addresses) {
+    if (const Endpoint* ip = there.address.endpoint())
+      info_.host_addresses.push_back(ip->address.text());
+  }
+  info_.host_port = host_.port;
+  info_.host_path = host_.path;
   port_ = make_port();
 }
 
 std::unique_ptr<ForwardPort> InsideForward::make_port() const {
-  return std::make_unique<StreamPort>(relay_, settings_, owner_);
+  return std::make_unique<StreamPort>(relay_, settings_, owner_, protocol());
 }
 
 ForwardPortSettings InsideForward::adapt_settings(ForwardPortSettings settings) const {
@@ -298,8 +346,9 @@ ForwardInfo InsideForward::info() const {
   assert(port_ != nullptr);  // not after withdraw()
   ForwardInfo out = info_;
   out.counters = counters();
+  out.pending = out.state == ForwardState::Waiting && access_ != nullptr;
   if (out.state == ForwardState::Waiting) {
-    out.reason = access_ == nullptr ? kNoContainer : "its port inside is being opened";
+    out.reason = access_ == nullptr ? kNoContainer : "its socket inside is being made";
   }
   return out;
 }
@@ -308,9 +357,9 @@ bool InsideForward::update(ContainerAccess& access, const std::vector<Listener>&
   assert(access_ == nullptr || access_ == &access);
   if (inside_ != nullptr || access.state() != ContainerState::Watched) return false;
   const bool first = std::exchange(access_, &access) == nullptr;
-  auto taken = access.listen_inside(
-      info_.container_port,
-      [this](Result<std::vector<BoundSocket>> sockets) { on_inside_port(std::move(sockets)); });
+  auto taken =
+      access.listen_inside({key_.target, treatment_.socket},
+                           [this](InsideSockets sockets) { on_inside_port(std::move(sockets)); });
   if (taken) {
     inside_ = std::move(*taken);
   } else {
@@ -339,24 +388,23 @@ std::unique_ptr<ForwardPort> InsideForward::withdraw(Duration drain) {
   return std::move(port_);
 }
 
-void InsideForward::on_inside_port(Result<std::vector<BoundSocket>> sockets) {
+void InsideForward::on_inside_port(InsideSockets sockets) {
   if (!sockets) return enter_conflict(sockets.error());
+  const auto failed = [this](const BindFailure& failure) {
+    enter_conflict({failure.error, failure.error.text()});
+  };
   if (const auto adopted = stream().adopt(std::move(*sockets)); !adopted) {
-    return enter_conflict(adopted.error().error);
+    return failed(adopted.error());
   }
-  std::vector<ListenAddress> there;
-  for (const IpAddress& address : kLoopbacks) {
-    there.push_back({Endpoint{address, info_.host_port}, true});
-  }
-  if (const auto served = port_->serve(host_, there); !served) {
+  if (const auto served = port_->serve(host_.dialer, host_.addresses); !served) {
     port_ = make_port();
-    return enter_conflict(served.error().error);
+    return failed(served.error());
   }
   set_outcome(ForwardState::Active, "");
 }
 
-void InsideForward::enter_conflict(const Error& error) {
-  set_outcome(ForwardState::Conflict, conflict_text(error), error.code);
+void InsideForward::enter_conflict(const InsideFailure& failure) {
+  set_outcome(ForwardState::Conflict, conflict_text(failure), failure.error.code);
 }
 
 void InsideForward::set_outcome(ForwardState state, const std::string& reason, int error) {
@@ -367,16 +415,17 @@ void InsideForward::set_outcome(ForwardState state, const std::string& reason, i
   owner_.on_update_complete(*this, other_state || other_reason);
 }
 
-std::string InsideForward::conflict_text(const Error& error) const {
-  if (error.code != EADDRINUSE) {
-    return fmt::format("cannot open port {} inside: {}", info_.container_port, error.text());
+std::string InsideForward::conflict_text(const InsideFailure& failure) const {
+  const std::string target = named(key_.target);
+  if (failure.error.code != EADDRINUSE) {
+    return fmt::format("cannot open {} inside: {}", target, failure.text);
   }
   const auto& listeners = access_->listeners();
   const auto holder = std::ranges::find_if(listeners, [&](const Listener& l) {
     return l.target() == key_.target && !l.process.empty();
   });
   const std::string by = holder == listeners.end() ? "" : " by " + holder->process.str();
-  return fmt::format("port {} is taken inside{}", info_.container_port, by);
+  return fmt::format("{} is taken inside{}", target, by);
 }
 
 }  // namespace portfwd

@@ -44,6 +44,13 @@ struct ForwardKey {
 class Forward;
 class ForwardSet;
 class HostForward;
+class HostPlaces;
+
+/// The side of a forward that listens on the host.
+struct HostSide {
+  Protocol listens = Protocol::Tcp;  ///< the kind of its sockets
+  HostPlaces& places;
+};
 
 class Forward : public Retirable {
  public:
@@ -54,6 +61,7 @@ class Forward : public Retirable {
   [[nodiscard]] Origin origin() const { return info_.origin; }
   [[nodiscard]] ForwardState state() const { return info_.state; }
   [[nodiscard]] Port host_port() const { return info_.host_port; }
+  [[nodiscard]] const std::string& host_path() const { return info_.host_path; }
   [[nodiscard]] const std::string& container_name() const { return info_.container_name; }
   /// The lasting_names() of its container; while the container is away, its name alone.
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
@@ -130,9 +138,10 @@ class Forward : public Retirable {
 class HostForward final : public Forward {
  public:
   HostForward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
-              Origin origin);
+              Origin origin, HostSide side);
 
   using Forward::on_host;
+  [[nodiscard]] HostPlaces& places() const { return side_.places; }
   [[nodiscard]] HostForward* on_host() override { return this; }
   [[nodiscard]] bool listening() const override { return info_.state != ForwardState::Conflict; }
   [[nodiscard]] ForwardInfo info() const override;
@@ -143,6 +152,10 @@ class HostForward final : public Forward {
   /// Binds the host port at all addresses, or at none. update() or wait() must follow in the same
   /// turn of the loop. @return which address failed and why
   std::expected<void, BindFailure> bind(const std::vector<IpAddress>& addresses, Port port);
+  /// As bind(), with a socket that is bound to a path.
+  std::expected<void, BindFailure> adopt(BoundSocket socket);
+  /// Enters the conflict of a forward whose place is lost. @return its port, which must be retired
+  [[nodiscard]] std::unique_ptr<ForwardPort> lose_place(const BindFailure& failure);
   /// The addresses of the last search for a host port.
   [[nodiscard]] const std::vector<IpAddress>& tried_addresses() const { return tried_; }
   /// The first few failures since the last search began.
@@ -188,8 +201,11 @@ class HostForward final : public Forward {
   bool enter_bound(ForwardState state);
   bool on_port_lost(const BindFailure& failure);
   [[nodiscard]] std::unique_ptr<ForwardPort> make_port();
+  [[nodiscard]] ForwardPortSettings adapt_settings(ForwardPortSettings settings) const override;
+  std::expected<void, BindFailure> note_bound(std::expected<void, BindFailure> bound);
   [[nodiscard]] std::string url() const override;
 
+  HostSide side_;
   std::vector<IpAddress> tried_;
   std::vector<BindFailure> failures_;
   std::optional<Error> undialable_;  ///< why the target of an active forward cannot be dialled
@@ -199,21 +215,28 @@ class HostForward final : public Forward {
   bool last_poll_done_ = true;
 };
 
-// A reverse forward: it listens on a port of the container's own loopback and leads to a port of
-// the host's loopback.
+/// The side of a reverse forward that leads to the host.
+struct HostTarget {
+  Dialer& dialer;                        ///< borrowed
+  std::vector<ListenAddress> addresses;  ///< to dial
+  Port port = 0;                         ///< 0 if it is a path
+  std::string path;                      ///< "" if it is a port
+};
+
+// A reverse forward: it listens on a port of the container's own loopback, or on a Unix socket
+// inside, and leads to a port of the host's loopback or a Unix socket of the host.
 //
 //              port opened inside           container gone
 //   waiting ───────────────────────► active ──────────────► waiting
 //      └───── port cannot be opened ───► conflict, until a retry succeeds or the container is gone
 //
-// Every client inside may use it: the container controls access to its own loopback. update()
-// requests the port inside, which is opened later; ForwardSet::on_update_complete() is called
-// then.
+// Every client inside may use it: the container controls access to its own loopback and files.
+// update() requests the port inside, which is opened later; ForwardSet::on_update_complete() is
+// called then.
 class InsideForward final : public Forward {
  public:
-  /// @param host dials the host's loopback; borrowed @param host_port to dial there
   InsideForward(const RelayServices& relay, ForwardSet& owner, std::string id, ForwardKey key,
-                Origin origin, Dialer& host, Port host_port);
+                Origin origin, HostTarget host);
 
   [[nodiscard]] bool listening() const override { return info_.state == ForwardState::Active; }
   [[nodiscard]] ForwardInfo info() const override;
@@ -227,15 +250,15 @@ class InsideForward final : public Forward {
   [[nodiscard]] std::unique_ptr<ForwardPort> withdraw(Duration drain) override;
 
  private:
-  void on_inside_port(Result<std::vector<BoundSocket>> sockets);
+  void on_inside_port(InsideSockets sockets);
   [[nodiscard]] ForwardPortSettings adapt_settings(ForwardPortSettings settings) const override;
-  void enter_conflict(const Error& error);
+  void enter_conflict(const InsideFailure& failure);
   void set_outcome(ForwardState state, const std::string& reason, int error = 0);
-  [[nodiscard]] std::string conflict_text(const Error& error) const;
+  [[nodiscard]] std::string conflict_text(const InsideFailure& failure) const;
   [[nodiscard]] StreamPort& stream() { return static_cast<StreamPort&>(*port_); }
   [[nodiscard]] std::unique_ptr<ForwardPort> make_port() const;
 
-  Dialer& host_;
+  HostTarget host_;
   Counters past_counters_;             ///< of the ports before this one
   ContainerAccess* access_ = nullptr;  ///< null while the container is away
   std::unique_ptr<InsidePort>

@@ -9,12 +9,27 @@
 
 namespace portfwd {
 
+namespace {
+
+std::optional<HostSocketDialer> socket_dialer(const ForwardSet::Parts& parts, bool pass_fds) {
+  const auto& [broker, environment, folder] = parts.host_paths;
+  if (broker == nullptr || environment == nullptr) return std::nullopt;
+  return std::optional<HostSocketDialer>(std::in_place, parts.loop, *broker, *environment,
+                                         ConnectOptions{.refuse_fds = !pass_fds});
+}
+
+}  // namespace
+
 ForwardSet::ForwardSet(Parts parts, const Settings& settings)
     : parts_(std::move(parts)),
       settings_(settings),
       host_sockets_(parts_.relay.context),
       host_dialer_(parts_.relay.context, host_sockets_),
+      host_socket_dialers_{socket_dialer(parts_, false), socket_dialer(parts_, true)},
       host_ports_(settings, parts_.holders, parts_.on_ports_changed),
+      host_paths_(
+          parts_.host_paths, [this](const std::string& id) { on_place_ready(id); },
+          parts_.on_ports_changed),
       draining_(parts_.loop) {}
 
 // ---- ids ---------------------------------------------------------------------------------------
@@ -161,22 +176,38 @@ ForwardPortSettings port_settings(const Settings& settings, const Treatment& tre
 
 // ---- changing ----------------------------------------------------------------------------------
 
-/// @param request null for a detected forward
-std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const ForwardRequest* request) {
+std::unique_ptr<Forward> ForwardSet::make(const ForwardKey& key, const Wanted& wanted) {
   const RelayServices& relay = parts_.relay;
+  const ForwardRequest* request = wanted.request;
   std::string id = request == nullptr ? ids_.id_for(key) : request->forward_id;
   const Origin origin = request == nullptr ? Origin::Auto : request->origin;
   if (key.direction == Direction::In) {
-    return std::make_unique<HostForward>(relay, *this, std::move(id), key, origin);
+    const Protocol listens = host_side(key.target, wanted.treatment);
+    HostPlaces& places = listens == Protocol::Unix ? static_cast<HostPlaces&>(host_paths_)
+                                                   : static_cast<HostPlaces&>(host_ports_);
+    return std::make_unique<HostForward>(relay, *this, std::move(id), key, origin,
+                                         HostSide{listens, places});
   }
   assert(request != nullptr);
-  const Port host_port = request->spec.host_port.value_or(key.target.port_number());
-  return std::make_unique<InsideForward>(relay, *this, std::move(id), key, origin, host_dialer_,
-                                         host_port);
+  return std::make_unique<InsideForward>(relay, *this, std::move(id), key, origin,
+                                         host_target(request->spec));
+}
+
+HostTarget ForwardSet::host_target(const ForwardSpec& spec) {
+  if (!spec.host_path.empty()) {
+    auto& dialer = host_socket_dialers_[spec.socket.pass_fds ? 1 : 0];
+    assert(dialer);
+    return {*dialer, {{UnixPath{spec.host_path}}}, 0, spec.host_path};
+  }
+  HostTarget out{host_dialer_, {}, spec.host_port.value_or(spec.target.port_number()), ""};
+  for (const Family family : {Family::V4, Family::V6}) {
+    out.addresses.push_back({Endpoint{IpAddress::loopback(family), out.port}, true});
+  }
+  return out;
 }
 
 ListedForward& ForwardSet::create(const ForwardKey& key, const Wanted& wanted) {
-  ListedForward& listed = add(make(key, wanted.request));
+  ListedForward& listed = add(make(key, wanted));
   Forward& forward = *listed.forward;
   (void)apply_treatment(forward, wanted.treatment);
   if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, 1);
@@ -187,14 +218,16 @@ bool ForwardSet::bind(Forward& forward) {
   HostForward* host = forward.on_host();
   if (host == nullptr) return true;
   const TimePoint now = parts_.loop.now();
-  switch (host_ports_.bind(*host, now)) {
-    case HostPorts::Outcome::Bound:
+  switch (host->places().bind(*host, now)) {
+    case HostPlaces::Outcome::Bound:
       retries_.remove(forward.id());
       return true;
-    case HostPorts::Outcome::Unfinished:
+    case HostPlaces::Outcome::Unfinished:
       retries_.resume(forward.id(), now);
       break;
-    case HostPorts::Outcome::Conflict:
+    case HostPlaces::Outcome::Requested:
+      break;
+    case HostPlaces::Outcome::Conflict:
       retries_.add(forward.id(), now);
       break;
   }
@@ -216,6 +249,11 @@ void ForwardSet::update(ListedForward& listed, ContainerAccess& access, const Wa
 
 bool ForwardSet::apply_treatment(Forward& forward, const Treatment& treatment) {
   return forward.apply_treatment(treatment, port_settings(settings_, treatment));
+}
+
+bool ForwardSet::misplaced(const Forward& forward, const Treatment& treatment) {
+  const HostForward* host = forward.on_host();
+  return host != nullptr && host->places().misplaced(*host, treatment);
 }
 
 void ForwardSet::take_over(ListedForward& listed, Origin origin) {
@@ -251,7 +289,7 @@ void ForwardSet::remove(ListedForward& listed, std::string_view reason, Duration
   const ForwardKey& key = node.key();
   Forward& forward = *listed.forward;
   retries_.remove(forward.id());
-  if (const HostForward* host = forward.on_host()) host_ports_.release(*host);
+  if (const HostForward* host = forward.on_host()) host->places().release(*host);
   if (forward.origin() == Origin::Auto) parts_.on_automatic(key.container, -1);
   const ForwardInfo info = forward.info();
   auto port = forward.withdraw(drain);
@@ -324,6 +362,20 @@ void ForwardSet::on_update_complete(Forward& forward, bool changed) {
   }
   if (!retries_.contains(forward.id())) retries_.add(forward.id(), parts_.loop.now());
   parts_.on_conflict();
+}
+
+void ForwardSet::on_place_ready(const std::string& forward_id) {
+  retries_.resume(forward_id, parts_.loop.now());
+  parts_.on_conflict();
+}
+
+/// As after a bind(2) that failed: the retries bind it again.
+void ForwardSet::on_place_lost(ForwardPort& port, const BindFailure& failure) {
+  ListedForward* listed = owner_of(port, *this);
+  if (listed == nullptr) return;
+  parts_.loop.retire(listed->forward->on_host()->lose_place(failure));
+  notify_changed(*listed);
+  on_place_ready(listed->forward->id());
 }
 
 /// The listener may have closed: polls at once. For a reverse forward the port only counts the

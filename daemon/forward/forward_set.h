@@ -25,9 +25,11 @@
 #include "base/clock.h"
 #include "forward/events.h"
 #include "forward/forward.h"
+#include "forward/host_paths.h"
 #include "forward/host_ports.h"
 #include "forward/plan.h"
 #include "relay/forward_port.h"
+#include "relay/host_socket_dialer.h"
 #include "relay/netns_dialer.h"
 #include "state/state.h"
 
@@ -215,8 +217,9 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
     EventLoop& loop;
     RelayServices relay;
     const PortHolder& holders;
+    HostPathParts host_paths;
     Notifier& notifier;
-    std::function<void()> on_ports_changed;  ///< host_ports() has something new to save
+    std::function<void()> on_ports_changed;  ///< host_ports() or host_paths() has something to save
     /// Polls the listeners of a container at once. @return false if there is no such container
     std::function<bool(const std::string& container_id)> poll_container;
     /// The number of detected forwards of a container changed by 1 or -1.
@@ -228,6 +231,8 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
 
   [[nodiscard]] HostPorts& host_ports() { return host_ports_; }
   [[nodiscard]] const HostPorts& host_ports() const { return host_ports_; }
+  [[nodiscard]] HostPaths& host_paths() { return host_paths_; }
+  [[nodiscard]] const HostPaths& host_paths() const { return host_paths_; }
   [[nodiscard]] ConflictRetries& retries() { return retries_; }
 
   [[nodiscard]] ForwardIds& ids() { return ids_; }
@@ -248,6 +253,8 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
   /// Applies listeners and treatment, and notifies if anything shown changed.
   void update(ListedForward& listed, ContainerAccess& access, const Wanted& wanted);
   bool apply_treatment(Forward& forward, const Treatment& treatment);
+  /// See HostPlaces::misplaced(). False for a forward that does not listen on the host.
+  [[nodiscard]] static bool misplaced(const Forward& forward, const Treatment& treatment);
   /// Makes a detected forward one of `origin`, which must not be Auto.
   void take_over(ListedForward& listed, Origin origin);
   /// Makes a forward wait for the next container of that name. @param treatment without a container
@@ -267,6 +274,8 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
 
   // ---- what forwards report
   void on_linger_over(HostForward& forward);
+  /// The place that HostPlaces::bind() requested was made, or could not be.
+  void on_place_ready(const std::string& forward_id);
   /// What Forward::update() began is complete: the forward listens, or is in conflict with a
   /// reason.
   /// @param changed whether anything shown changed
@@ -278,19 +287,24 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
   }
 
  private:
-  [[nodiscard]] std::unique_ptr<Forward> make(const ForwardKey& key, const ForwardRequest* request);
+  [[nodiscard]] std::unique_ptr<Forward> make(const ForwardKey& key, const Wanted& wanted);
+  [[nodiscard]] HostTarget host_target(const ForwardSpec& spec);
   void remove(ListedForward& listed, std::string_view reason, Duration drain);
   void notify_removed(ListedForward& listed, const ForwardInfo& info, std::string_view reason);
 
   void on_target_refused(ForwardPort& port, const Error& error) override;
   void on_target_reached(ForwardPort& port) override;
+  void on_place_lost(ForwardPort& port, const BindFailure& failure) override;
   void on_drained(ForwardPort& port) override { draining_.remove(port); }
 
   Parts parts_;
   const Settings& settings_;
   HostSockets host_sockets_;
-  NetnsDialer host_dialer_;  ///< to services of the host
+  NetnsDialer host_dialer_;  ///< to ports of the host
+  /// To Unix sockets of the host: without and with descriptors.
+  std::array<std::optional<HostSocketDialer>, 2> host_socket_dialers_;
   HostPorts host_ports_;
+  HostPaths host_paths_;
   ForwardIds ids_;
   ConflictRetries retries_;
   DrainingPorts draining_;

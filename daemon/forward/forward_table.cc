@@ -33,17 +33,17 @@ ForwardKey key_of(const std::string& container_id, const ForwardPlace& place) {
 }
 
 /// To be called when a container gets other lasting names, or its first. A forward for which
-/// another host port is remembered under these names is withdrawn, so that it is created again at
-/// that port; the host ports of the others are remembered under the names.
-void move_to_remembered_ports(ForwardSet& forwards, const std::string& container_id) {
-  HostPorts& ports = forwards.host_ports();
+/// another host port or path is remembered under these names is withdrawn, so that it is created
+/// again there; the places of the others are remembered under the names.
+void move_to_remembered_places(ForwardSet& forwards, const std::string& container_id) {
   for (ListedForward* listed : forwards.of(container_id)) {
     const HostForward* forward = listed->forward->on_host();
     if (forward == nullptr) continue;
-    if (ports.remembered_elsewhere(*forward)) {
-      forwards.withdraw(*listed, "replaced");  // created again at that port
+    HostPlaces& places = forward->places();
+    if (places.remembered_elsewhere(*forward)) {
+      forwards.withdraw(*listed, "replaced");  // created again at that place
     } else {
-      ports.remember(*forward);
+      places.remember(*forward);
     }
   }
 }
@@ -76,6 +76,7 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
       forwards_({.loop = parts.loop,
                  .relay = parts.relay,
                  .holders = parts.holders,
+                 .host_paths = parts.host_paths,
                  .notifier = parts.notifier,
                  .on_ports_changed = parts.on_state_changed,
                  .poll_container =
@@ -103,12 +104,14 @@ ForwardTable::ForwardTable(const Parts& parts, const Settings& settings, const S
       settle_timer_(parts.loop, [this] { mark_settled(); }),
       metadata_expiry_(parts.loop, [this] { expire_metadata(); }) {
   forwards_.host_ports().restore(state);
+  forwards_.host_paths().restore(state);
   forwards_.ids().restore(state);
 }
 
 State ForwardTable::state() const {
   State state;
   forwards_.host_ports().save(state);
+  forwards_.host_paths().save(state);
   forwards_.save(state);
   requested_.book().save(state);
   return state;
@@ -145,6 +148,17 @@ SeenPort ForwardTable::seen(const Container& container, const Target& target) co
   if (entry == entries_.end()) return out;
   out.suppressed = entry->second.suppressed.contains(target);
   out.automatic = groups_.automatic(container.id);
+  if (const auto most = most_of_kind(settings_, target)) {
+    std::size_t there = 0;
+    for (const ListedForward& listed : forwards_.all()) {
+      const Forward& forward = *listed.forward;
+      there += forward.key().container == container.id && forward.origin() == Origin::Auto &&
+                       most_of_kind(settings_, forward.key().target)
+                   ? 1
+                   : 0;
+    }
+    out.full = there >= *most;
+  }
   for (const Listener& listener : entry->second.access->listeners()) {
     if (listener.target() != target) continue;
     const FirstSeen* first = entry->second.ages.find(listener);
@@ -245,7 +259,7 @@ void ForwardTable::apply_changes() {
     std::vector<std::string> names = lasting_names(entry.container());
     if (names == entry.names) continue;
     entry.names = std::move(names);
-    move_to_remembered_ports(forwards_, id);
+    move_to_remembered_places(forwards_, id);
   }
 }
 
@@ -279,7 +293,7 @@ void ForwardTable::mark_settled() {
 }
 
 void ForwardTable::retry(const std::string& id) {
-  const ListedForward* listed = forwards_.find_id(id);
+  ListedForward* listed = forwards_.find_id(id);
   if (listed == nullptr || listed->forward->state() != ForwardState::Conflict) {
     return forwards_.retries().remove(id);
   }
@@ -290,7 +304,11 @@ void ForwardTable::retry(const std::string& id) {
     if (entry != entries_.end()) reconcile(entry->second);
     return;
   }
-  if (!forwards_.bind(forward)) return;
+  const bool was_pending = forward.info().pending;
+  if (!forwards_.bind(forward)) {
+    if (was_pending) forwards_.notify_changed(*listed);  // why its place could not be made
+    return;
+  }
   if (entry != entries_.end()) reconcile(entry->second);
   ListedForward* now_there = forwards_.find_id(id);  // reconcile() may have removed it
   if (now_there == nullptr) return;
@@ -351,7 +369,7 @@ void ForwardTable::update_existing(Entry& entry, const Plan& plan) {
     const auto wanted = plan.forwards.find({key.direction, key.target});
     if (wanted == plan.forwards.end()) {
       forwards_.withdraw(*listed, "rule");
-    } else if (forwards_.host_ports().misplaced(*listed->forward, wanted->second.treatment)) {
+    } else if (forwards_.misplaced(*listed->forward, wanted->second.treatment)) {
       requested_.replace(*listed);
     } else {
       forwards_.update(*listed, *entry.access, wanted->second);

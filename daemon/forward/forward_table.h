@@ -45,6 +45,7 @@ struct SeenPort {
     Duration settling{};  ///< rest of its `settle` time; zero or less: it is over
   };
   std::vector<Seen> listeners;
+  bool full = false;        ///< the container has as many such forwards as most_of_kind() permits
   bool suppressed = false;  ///< the user ended the forward and its listener is still there
   /// Detected forwards of all containers that share the limit [host] max_forwards with this one.
   std::size_t automatic = 0;
@@ -187,6 +188,7 @@ class ForwardTable final : public AccessObserver {
     EventLoop& loop;
     RelayServices relay;
     const PortHolder& holders;
+    HostPathParts host_paths;
     Notifier& notifier;
     std::function<void()> on_state_changed;  ///< state() has changed
   };

@@ -118,9 +118,7 @@ void HostPorts::release(const HostForward& forward) {
   cursors_.port_freed(forward.host_port(), settings_.host.fallback_range);
 }
 
-bool HostPorts::misplaced(const Forward& any, const Treatment& treatment) {
-  if (any.on_host() == nullptr) return false;
-  const HostForward& forward = *any.on_host();
+bool HostPorts::misplaced(const HostForward& forward, const Treatment& treatment) {
   if (forward.origin() != Origin::Auto) {
     return !treatment.allow_remote && forward.state() != ForwardState::Conflict &&
            remote_address(forward.tried_addresses()) != nullptr;
@@ -129,6 +127,10 @@ bool HostPorts::misplaced(const Forward& any, const Treatment& treatment) {
   return std::tie(was.host_port, was.require_host_port) !=
              std::tie(treatment.host_port, treatment.require_host_port) ||
          forward.tried_addresses() != addresses_for(forward.container_name(), treatment.bind);
+}
+
+bool HostPorts::at_home(const HostForward& forward, const ForwardSpec& spec) {
+  return forward.tried_addresses() == addresses_for(spec.container, forward.treatment().bind);
 }
 
 /// A container with an address of its own needs no memory: every port number is free there.
@@ -145,24 +147,29 @@ void HostPorts::remember(const HostForward& forward) {
 bool HostPorts::remembered_elsewhere(const HostForward& forward) const {
   const bool chosen = forward.origin() == Origin::Auto && !forward.treatment().host_port;
   if (!chosen || !remembers() || forward.host_port() == 0) return false;
-  const auto before = sticky_.recall(forward.names(), forward.key().target);
-  return before && *before != forward.host_port() &&
+  const Port* before = sticky_.recall(forward.names(), forward.key().target);
+  return before != nullptr && *before != forward.host_port() &&
          !held_.has(forward.host_port_protocol(), *before);
 }
 
-HostPorts::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
+std::optional<Port> HostPorts::remembered_port(const HostForward& forward) const {
+  const Port* before =
+      remembers() ? sticky_.recall(forward.names(), forward.key().target) : nullptr;
+  return before == nullptr ? std::nullopt : std::optional(*before);
+}
+
+HostPlaces::Outcome HostPorts::bind(HostForward& forward, TimePoint now) {
   const Port container_port = forward.key().target.port_number();
   const Treatment& treatment = forward.treatment();
   const auto addresses = addresses_for(forward.container_name(), treatment.bind);
   const FallbackCursors::Place place{forward.host_port_protocol(), addresses};
   HostPortPlan plan(
-      settings_,
-      {.container_port = container_port,
-       .sticky = remembers() ? sticky_.recall(forward.names(), forward.key().target) : std::nullopt,
-       .asked = treatment.host_port,
-       .only_preferred = treatment.require_host_port,
-       .first_unprivileged = sysctl::first_unprivileged_port(),
-       .fallback_from = cursors_.position(place, settings_.host.fallback_range, now)});
+      settings_, {.container_port = container_port,
+                  .sticky = remembered_port(forward),
+                  .asked = treatment.host_port,
+                  .only_preferred = treatment.require_host_port,
+                  .first_unprivileged = sysctl::first_unprivileged_port(),
+                  .fallback_from = cursors_.position(place, settings_.host.fallback_range, now)});
   forward.begin_search(addresses);
   if (const IpAddress* remote = remote_address(addresses); remote && !treatment.allow_remote) {
     forward.mark_conflict(

@@ -18,6 +18,7 @@
 
 #include "config/settings.h"
 #include "forward/forward.h"
+#include "forward/host_places.h"
 #include "kernel/procfs.h"
 #include "kernel/sock_diag.h"
 #include "net/address.h"
@@ -143,14 +144,8 @@ class FallbackCursors {
   std::map<Place, Cursor> cursors_;
 };
 
-class HostPorts {
+class HostPorts final : public HostPlaces {
  public:
-  enum class Outcome : std::uint8_t {
-    Bound,
-    Unfinished,  ///< the tries of this turn are used up: in conflict until the search goes on
-    Conflict,    ///< no port could be bound; the forward's reason says why
-  };
-
   /// @param settings, holders borrowed @param on_remembered_changed there is something new to save
   HostPorts(const Settings& settings, const PortHolder& holders,
             std::function<void()> on_remembered_changed)
@@ -171,25 +166,21 @@ class HostPorts {
   /// Begins a turn in which `tries` ports may be tried.
   void begin_turn(unsigned tries) { tries_left_ = tries; }
   [[nodiscard]] bool turn_over() const { return tries_left_ == 0; }
-  /// Searches a host port for a forward and binds it. On failure the forward is in conflict.
-  [[nodiscard]] Outcome bind(HostForward& forward, TimePoint now);
-  /// Must be called when a forward releases its port.
-  void release(const HostForward& forward);
-
-  /// Whether the treatment requires other host addresses or another host port than the forward has.
-  /// A requested forward keeps its own, unless other machines can reach it and no longer may.
-  [[nodiscard]] bool misplaced(const Forward& any, const Treatment& treatment);
-  /// Whether another host port is remembered for a detected forward, and no forward has it now.
-  /// This occurs when a container is found before its engine has reported its name.
-  [[nodiscard]] bool remembered_elsewhere(const HostForward& forward) const;
-  /// Remembers the host port of a forward, under the lasting names of its container.
-  void remember(const HostForward& forward);
+  /// Unfinished: the tries of this turn are used up.
+  [[nodiscard]] Outcome bind(HostForward& forward, TimePoint now) override;
+  void release(const HostForward& forward) override;
+  /// By host addresses and host port.
+  [[nodiscard]] bool misplaced(const HostForward& forward, const Treatment& treatment) override;
+  [[nodiscard]] bool remembered_elsewhere(const HostForward& forward) const override;
+  void remember(const HostForward& forward) override;
+  [[nodiscard]] bool at_home(const HostForward& forward, const ForwardSpec& spec) override;
 
   /// For the user: why a bind failed, and which forward or program holds the port, if known.
   [[nodiscard]] std::string taken_sentence(const BindFailure& failure) const;
 
  private:
   [[nodiscard]] bool remembers() const;
+  [[nodiscard]] std::optional<Port> remembered_port(const HostForward& forward) const;
   [[nodiscard]] std::expected<void, BindFailure> try_port(HostForward& forward,
                                                           const std::vector<IpAddress>& addresses,
                                                           Port port);

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "base/unique_fd.h"
+#include "net/presets.h"
 
 namespace portfwd {
 
@@ -113,6 +114,24 @@ Answer<void> check_count(std::ptrdiff_t by_hand) {
                 fmt::format("there are {} manual forwards already: end some of them", by_hand));
 }
 
+namespace {
+
+struct TargetWords {
+  std::string operator()(const UnixPath& target) const {
+    return "socket " + printable(target.path);
+  }
+  std::string operator()(const AbstractName& target) const {
+    return "socket @" + printable(target.name);
+  }
+  std::string operator()(const auto& port) const { return "port " + Target(port).text(); }
+};
+
+}  // namespace
+
+std::string named(const Target& target) {
+  return std::visit(TargetWords(), target);
+}
+
 Answer<void> check_length(std::string_view what, std::string_view text) {
   if (text.size() <= kLongestRequestText) return {};
   return refuse(Kind::InvalidArgument, fmt::format("{} has {} bytes: give at most {}", what,
@@ -124,7 +143,8 @@ Answer<void> check_lengths(const ForwardSpec& spec) {
       {"the container's name", spec.container},
       {"the label", spec.label},
       {"the address to bind", spec.bind},
-      {"the address inside", spec.container_address}};
+      {"the address inside", spec.container_address},
+      {"the path on the host", spec.host_path}};
   for (const auto& [what, text] : texts) {
     if (auto ok = check_length(what, text); !ok) return ok;
   }
@@ -148,17 +168,86 @@ Answer<Target> check_explained_target(std::string_view text) {
 
 Answer<Target> check_target(std::string_view text) {
   if (auto ok = check_length("the port", text); !ok) return std::unexpected(ok.error());
-  auto target = parse_target(text);
-  if (target && target->port() != nullptr) return std::move(*target);
+  const auto target = parse_target(text);
+  if (!target || (target->port() == nullptr && target->path().empty())) {
+    return refuse(
+        Kind::InvalidArgument,
+        fmt::format("\"{}\" is neither a port nor a socket: give a number from 1 to 65535, "
+                    "such as 8080 or 53/udp, or unix:/PATH",
+                    text));
+  }
+  return *target;
+}
+
+Answer<void> read_host(std::string_view text, ForwardSpec& into) {
+  constexpr std::string_view kUnix = "unix:";
+  if (auto ok = check_length("the place on the host", text); !ok) return ok;
+  if (const auto port = parse_port(text)) {
+    into.host_port = *port;
+    return {};
+  }
+  const std::string_view path = text.starts_with(kUnix) ? text.substr(kUnix.size()) : "";
+  const bool begins_well = path.starts_with('/') || path.starts_with('$');
+  if (begins_well && path.size() <= kLongestUnixName && path.find('\0') == path.npos) {
+    into.host_path = path;
+    return {};
+  }
   return refuse(
       Kind::InvalidArgument,
-      fmt::format("\"{}\" is not a port: give a number from 1 to 65535, such as 8080 or 53/udp",
-                  text));
+      fmt::format("\"{}\" is neither a port of the host nor a path: give a number from 1 to "
+                  "65535, or unix: and an absolute path of at most {} bytes",
+                  text, kLongestUnixName));
 }
+
+Answer<void> read_owner(std::string_view text, SocketOptions& into) {
+  into.owner = parse_file_owner(text);
+  if (into.owner) return {};
+  return refuse(
+      Kind::InvalidArgument,
+      fmt::format("\"{}\" is not an owner: give UID:GID as numbers, such as 1000:1000", text));
+}
+
+namespace {
+
+/// The rules that concern Unix sockets.
+Answer<void> check_socket(const ForwardSpec& spec) {
+  const bool to_socket = !spec.target.path().empty();
+  if (!to_socket && (!spec.host_path.empty() || spec.socket != SocketOptions())) {
+    return refuse(
+        Kind::InvalidArgument,
+        fmt::format("{} is a port, and only a Unix socket can be forwarded to a path: give "
+                    "unix:/PATH as the target",
+                    spec.target.text()));
+  }
+  if (!to_socket) return {};
+  if (spec.direction == Direction::In && has_variables(spec.host_path)) {
+    return refuse(Kind::InvalidArgument,
+                  "only the path of a socket that is shared with a container may have variables: "
+                  "give the path itself");
+  }
+  const bool leads_nowhere =
+      spec.direction == Direction::Reverse && spec.host_path.empty() && !spec.host_port;
+  if (leads_nowhere) {
+    return refuse(Kind::InvalidArgument,
+                  "the socket inside must lead to a place on the host: give unix:/PATH or a port");
+  }
+  if (!spec.container_address.empty()) {
+    return refuse(Kind::InvalidArgument,
+                  "a Unix socket has no address: leave out the address inside");
+  }
+  if (!spec.host_path.empty() && (spec.host_port || !spec.bind.empty())) {
+    return refuse(Kind::InvalidArgument,
+                  "the forward cannot listen at a path and at a port: give one of them");
+  }
+  return {};
+}
+
+}  // namespace
 
 Answer<void> check(const ForwardRequest& request, bool allow_remote) {
   const ForwardSpec& spec = request.spec;
   if (auto lengths = check_lengths(spec); !lengths) return lengths;
+  if (auto socket = check_socket(spec); !socket) return socket;
   const bool reverse = spec.direction == Direction::Reverse;
   if (reverse && spec.target.protocol() == Protocol::Udp) {
     return refuse(Kind::InvalidArgument,

@@ -49,9 +49,13 @@ struct ForwardInfo {
   std::string container_address;  ///< dialled first; of a reverse forward, listened on
   Port container_port = 0;
   std::vector<std::string> host_addresses;  ///< the first is HostAddress; empty until bound
-  Port host_port = 0;                       ///< 0 until bound
+  Port host_port = 0;                       ///< 0 until bound, or if it listens at a path
+  std::string host_path;                    ///< of its Unix socket on the host; else ""
+  std::string container_path;               ///< of a Unix socket inside, or "@NAME"; else ""
+  std::string socket_type;                  ///< of a Unix socket inside; else ""
   Origin origin = Origin::Auto;
   ForwardState state = ForwardState::Active;
+  bool pending = false;  ///< the sockets on which it will listen are being made
   /// errno, or kRemoteForbidden: why it is in conflict, or why its listener cannot be dialled; 0:
   /// nothing failed.
   int error = 0;
@@ -137,6 +141,9 @@ struct ForwardRequest {
 /// The request for a persistent forward of the daemon's last run.
 [[nodiscard]] ForwardRequest restored_request(ForwardSpec kept);
 
+/// The name of a target in a sentence: "port 8080", "socket /run/app.sock". Printable.
+[[nodiscard]] std::string named(const Target& target);
+
 /// A limit above what users need.
 inline constexpr std::ptrdiff_t kMostManualRequests = 256;
 
@@ -157,6 +164,11 @@ inline constexpr std::size_t kLongestRequestText = 256;
 /// Parses a target that the user asks about: also a Unix socket, even one with a relative path,
 /// which cannot be forwarded.
 [[nodiscard]] Answer<Target> check_explained_target(std::string_view text);
+/// Reads where a forward is on the host: "unix:/PATH", or a port. @param into gets host_path or
+/// host_port
+[[nodiscard]] Answer<void> read_host(std::string_view text, ForwardSpec& into);
+/// Reads "UID:GID".
+[[nodiscard]] Answer<void> read_owner(std::string_view text, SocketOptions& into);
 /// Checks the fields of a request and their combination. @param allow_remote whether the
 /// configuration permits host addresses that other machines can reach
 [[nodiscard]] Answer<void> check(const ForwardRequest& request, bool allow_remote);

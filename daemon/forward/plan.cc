@@ -22,6 +22,11 @@ class Planner {
     by_target_.reserve(in_.listeners.size());
     for (const Listener& l : in_.listeners) by_target_.push_back({l.target(), &l});
     std::ranges::stable_sort(by_target_, {}, &Targeted::target);
+    limited_ = static_cast<std::size_t>(
+        std::ranges::count_if(in_.existing, [this](const PlanInput::Existing& forward) {
+          return forward.last_listener != nullptr &&
+                 most_of_kind(in_.policy.settings, forward.place.second).has_value();
+        }));
   }
 
   Plan run() {
@@ -60,14 +65,21 @@ class Planner {
     const ForwardPlace place(Direction::In, target);
     if (plan_.forwards.contains(place)) return;
     const bool there = exists(place);
-    if (!there && plan_.over_limit) return;  // no new forward is permitted
+    if (!there && (plan_.over_limit || is_full(target))) return;  // no new forward is permitted
     Wanted wanted = detected(group, there);
     if (wanted.listeners.empty()) return;
     if (!there && ++automatic_ > in_.policy.settings.host.max_forwards) {
       plan_.over_limit = true;
     } else {
+      if (!there && most_of_kind(in_.policy.settings, target)) ++limited_;
       plan_.forwards[place] = std::move(wanted);
     }
+  }
+
+  /// Whether the container has as many detected forwards of this kind as are permitted.
+  [[nodiscard]] bool is_full(const Target& target) const {
+    const auto most = most_of_kind(in_.policy.settings, target);
+    return most && limited_ >= *most;
   }
 
   /// The listeners of one target that are to be forwarded now. A listener that returns to an
@@ -84,7 +96,10 @@ class Planner {
         plan_.settled = std::min(plan_.settled, settled);
         continue;
       }
-      if (wanted.listeners.empty()) wanted.treatment = std::move(decision.treatment);
+      if (wanted.listeners.empty()) {
+        wanted.treatment = std::move(decision.treatment);
+        wanted.treatment.socket_type = listener->type;
+      }
       wanted.listeners.push_back(*listener);
     }
     return wanted;
@@ -106,6 +121,7 @@ class Planner {
 
   const PlanInput& in_;
   std::size_t automatic_;
+  std::size_t limited_ = 0;  ///< detected forwards to targets for which most_of_kind() has a limit
   std::vector<Targeted> by_target_;  ///< all listeners, sorted by target, else in their order
   Plan plan_;
 };
@@ -120,7 +136,8 @@ Treatment treatment_of(const PolicyContext& policy, const ForwardRequest& reques
                        const Container* container, std::span<const Listener> listeners) {
   const Settings& settings = policy.settings;
   if (request.spec.direction == Direction::Reverse) {  // opens no host port
-    return {.on_auto_forward = "silent", .label = request.spec.label};
+    return {
+        .on_auto_forward = "silent", .label = request.spec.label, .socket = request.spec.socket};
   }
   const Listener listener = listeners.empty()
                                 ? listener_at(request.spec.target, IpAddress::loopback(Family::V4))
@@ -135,6 +152,9 @@ Treatment treatment_of(const PolicyContext& policy, const ForwardRequest& reques
   }
   treatment.host_port = request.spec.host_port;
   treatment.require_host_port = request.spec.host_port.has_value();
+  treatment.host_path = request.spec.host_path;
+  treatment.socket = request.spec.socket;
+  if (!listeners.empty()) treatment.socket_type = listeners.front().type;
   treatment.bind.reset();
   if (request.by_container && settings.host.bind.is_remote()) treatment.bind = Bind{};
   if (!request.spec.bind.empty()) treatment.bind = Bind{IpAddress::parse(request.spec.bind)};

@@ -6,6 +6,7 @@
 #include <cassert>
 
 #include "base/unique_fd.h"
+#include "net/presets.h"
 #include "policy/policy.h"
 
 namespace portfwd {
@@ -82,7 +83,7 @@ ForwardKey key_in(const Container& container, const ForwardSpec& spec) {
 /// Whether both are for the same port, and for the same host port. Labels may differ.
 bool same_place(const ForwardSpec& a, const ForwardSpec& b) {
   return a.container == b.container && a.direction == b.direction && a.target == b.target &&
-         a.host_port == b.host_port;
+         a.host_port == b.host_port && a.host_path == b.host_path && a.socket == b.socket;
 }
 
 bool is_request_for(const ForwardRequest& request, const DeclaredForward& declared) {
@@ -90,19 +91,20 @@ bool is_request_for(const ForwardRequest& request, const DeclaredForward& declar
 }
 
 std::string already_forwarded_text(const ForwardRequest& request, const Forward& forward) {
+  const std::string what =
+      fmt::format("{} of {}", named(request.spec.target), request.spec.container);
   if (request.spec.direction == Direction::Reverse) {
-    return fmt::format("port {} of {} leads to the host already: end forward {} first",
-                       request.spec.target.text(), request.spec.container, forward.id());
+    return fmt::format("{} leads to the host already: end forward {} first", what, forward.id());
   }
+  const std::string place = forward.host_path().empty()
+                                ? fmt::format("host port {}", forward.host_port())
+                                : forward.host_path();
   if (forward.origin() == Origin::Declared) {
-    return fmt::format(
-        "port {} of {} is a [[forward]] of the configuration, at host port {}: "
-        "change it there",
-        request.spec.target.text(), request.spec.container, forward.host_port());
+    return fmt::format("{} is a [[forward]] of the configuration, at {}: change it there", what,
+                       place);
   }
-  return fmt::format(
-      "port {} of {} is forwarded manually already, to host port {}: end forward {} first",
-      request.spec.target.text(), request.spec.container, forward.host_port(), forward.id());
+  return fmt::format("{} is forwarded manually already, to {}: end forward {} first", what, place,
+                     forward.id());
 }
 
 /// Whether a request may wait for the next container of the name.
@@ -143,6 +145,7 @@ void RequestedForwards::update_container(ContainerAccess& access) {
   const Container& container = access.container();
   release_misnamed(container);
   if (access.state() != ContainerState::Watched) return;  // may be another user's
+  if (declarations_.note_present(container.name)) due_ = true;
   rename_waiting(container);
   note_published(container);
   adopt(container);
@@ -154,6 +157,7 @@ void RequestedForwards::note_published(const Container& container) {
 }
 
 void RequestedForwards::leave_container(const Container& container, RemovalReason reason) {
+  if (declarations_.note_absent(container.name)) due_ = true;
   for (ForwardRequest& request : book_) {
     if (request.container_id == container.id && may_wait(request, reason)) {
       release(request, reason == RemovalReason::Replaced ? "replaced" : "container-gone");
@@ -213,7 +217,9 @@ Answer<std::string> RequestedForwards::make(ContainerAccess* access, const Forwa
   const ForwardRequest& kept = book_.add(std::move(request));
   const Container* container = access != nullptr ? &access->container() : nullptr;
   if (container != nullptr) mark_(container->id);
-  make_waiting(kept, key, container);
+  const auto meant =
+      access != nullptr ? listeners_for(kept, access->listeners()) : std::vector<Listener>();
+  make_waiting(kept, key, container, meant);
   ListedForward& made = *forwards_.find(key);
   const bool wants_port = kept.spec.host_port && made.forward->on_host() != nullptr;
   const bool answered = kept.origin == Origin::Manual && !kept.restored;
@@ -232,9 +238,10 @@ Answer<std::string> RequestedForwards::make(ContainerAccess* access, const Forwa
 
 /// Creates the forward of a request, which waits until a reconcile step assigns listeners.
 void RequestedForwards::make_waiting(const ForwardRequest& request, const ForwardKey& key,
-                                     const Container* container) {
+                                     const Container* container,
+                                     std::span<const Listener> listeners) {
   ListedForward& listed =
-      forwards_.create(key, {{}, &request, treatment_of(policy_(), request, container, {})});
+      forwards_.create(key, {{}, &request, treatment_of(policy_(), request, container, listeners)});
   if (container != nullptr) {
     (void)listed.forward->describe(*container);
   } else {
@@ -264,10 +271,8 @@ void RequestedForwards::reconcile_declared() {
     const auto declared = std::ranges::find_if(
         all, [&](const DeclaredForward& d) { return is_request_for(request, d); });
     const Forward& forward = *forwards_.find_id(request.forward_id)->forward;
-    const bool at_home =
-        forward.on_host() == nullptr ||
-        forward.on_host()->tried_addresses() ==
-            forwards_.host_ports().addresses_for(request.spec.container, forward.treatment().bind);
+    const HostForward* host = forward.on_host();
+    const bool at_home = host == nullptr || host->places().at_home(*host, request.spec);
     if (declared != all.end() && at_home) {
       request.spec.label = declared->label;
       request.asked_by = declared_request(*declared).asked_by;
@@ -308,9 +313,9 @@ void RequestedForwards::update_waiting() {
     ListedForward* listed = forwards_.find(key);
     assert(listed != nullptr);
     const Treatment treatment = treatment_of(policy_(), request, nullptr, {});
-    if (forwards_.host_ports().misplaced(*listed->forward, treatment)) {
+    if (forwards_.misplaced(*listed->forward, treatment)) {
       replace(*listed);
-      make_waiting(request, key, nullptr);
+      make_waiting(request, key, nullptr, {});
       listed = forwards_.find(key);
       if (forwards_.notify_created(*listed)) forwards_.notify_added({&listed, 1});
     } else if (forwards_.apply_treatment(*listed->forward, treatment)) {
@@ -376,6 +381,7 @@ std::vector<DeclaredForward> Declarations::all() const {
                            published_.contains({declared.container, declared.target});
     if (!by_engine) all.push_back(declared);
   }
+  std::ranges::move(shares(), std::back_inserter(all));
   for (DeclaredForward& from_metadata : metadata_policy_.declared()) {
     const bool said = std::ranges::any_of(all, [&](const DeclaredForward& d) {
       return d.container == from_metadata.container && d.target == from_metadata.target &&
@@ -384,6 +390,34 @@ std::vector<DeclaredForward> Declarations::all() const {
     if (!said) all.push_back(std::move(from_metadata));
   }
   return all;
+}
+
+std::vector<DeclaredForward> Declarations::shares() const {
+  std::vector<DeclaredForward> out;
+  for (const Share& share : settings_.shares) {
+    const Preset* preset = find_preset(share.preset);
+    std::string inside = share.inside;
+    if (preset != nullptr) {
+      inside = fmt::format("{}/{}", inside.empty() ? kSharedFolder : inside, preset->file);
+    }
+    const auto target = parse_target("unix:" + inside);
+    if (!target) continue;  // the configuration was checked: a preset without a name
+    DeclaredForward forward;
+    forward.target = *target;
+    forward.direction = Direction::Reverse;
+    forward.host_path = preset != nullptr ? std::string(preset->host) : share.host;
+    forward.socket = share.socket;
+    forward.socket.pass_fds |= preset != nullptr && preset->pass_fds;
+    forward.socket.create_parents |= share.inside.empty();
+    forward.label = share.name.empty() ? share.preset : share.name;
+    forward.place = share.place;
+    for (const std::string& name : present_) {
+      if (!matches_pattern(share.container, name)) continue;
+      forward.container = name;
+      out.push_back(forward);
+    }
+  }
+  return out;
 }
 
 bool Declarations::note_published(const Container& container) {

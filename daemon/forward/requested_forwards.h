@@ -8,6 +8,7 @@
 #include <functional>
 #include <list>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,17 +70,28 @@ class Declarations {
   [[nodiscard]] MetadataPolicy& metadata_policy() { return metadata_policy_; }
   [[nodiscard]] const MetadataPolicy& metadata_policy() const { return metadata_policy_; }
 
-  /// The forwards of the configuration, without those that an engine serves, and then those of
-  /// metadata, without those that the configuration declares.
+  /// The forwards of the configuration, without those that an engine serves; one for each share and
+  /// present container; and then those of metadata, without those that the configuration declares.
   [[nodiscard]] std::vector<DeclaredForward> all() const;
   /// Notes which forwards of the configuration the container's engine serves: it publishes the port
   /// on the host's loopback, at the declared host port if there is one. This stays noted while the
   /// container is away, since the engine needs the host port for the next container of this name.
   /// @return whether all() changed
   bool note_published(const Container& container);
+  /// Notes that there is a watched container of this name, for the shares of the configuration.
+  /// @return whether all() may have changed
+  bool note_present(const std::string& container) {
+    return present_.insert(container).second && !settings_.shares.empty();
+  }
+  bool note_absent(const std::string& container) {
+    return present_.erase(container) != 0 && !settings_.shares.empty();
+  }
 
  private:
+  [[nodiscard]] std::vector<DeclaredForward> shares() const;
+
   const Settings& settings_;
+  std::set<std::string> present_;  ///< names of watched containers
   MetadataPolicy metadata_policy_;
   /// Container names and declared ports that an engine serves, until it serves one no longer for a
   /// container of the name.
@@ -149,7 +161,7 @@ class RequestedForwards {
  private:
   Answer<std::string> make(ContainerAccess* access, const ForwardKey& key, ForwardRequest request);
   void make_waiting(const ForwardRequest& request, const ForwardKey& key,
-                    const Container* container);
+                    const Container* container, std::span<const Listener> listeners);
   void reconcile_declared();
   void declare(const DeclaredForward& declared);
   void update_waiting();

@@ -76,15 +76,28 @@ std::optional<Stat> parse_stat(std::string_view text) {
   return Stat{*pid, std::string(text.substr(open + 2, close - open - 2)), state[0], *ppid, started};
 }
 
-std::optional<uid_t> parse_status_uid(std::string_view text) {
+namespace {
+
+/// The effective id in a line "KEY\treal\teffective\tsaved\tfilesystem".
+std::optional<std::uint32_t> effective_id(std::string_view text, std::string_view key) {
   while (!text.empty()) {
     std::string_view line = cut(text, '\n');
-    if (!line.starts_with("Uid:\t")) continue;
-    line.remove_prefix(5);
+    if (!line.starts_with(key)) continue;
+    line.remove_prefix(key.size());
     cut(line, '\t');
-    return number<uid_t>(cut(line, '\t'));
+    return number<std::uint32_t>(cut(line, '\t'));
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<uid_t> parse_status_uid(std::string_view text) {
+  return effective_id(text, "Uid:\t");
+}
+
+std::optional<gid_t> parse_status_gid(std::string_view text) {
+  return effective_id(text, "Gid:\t");
 }
 
 std::uint64_t mapped_ids(std::string_view text) {
@@ -100,17 +113,21 @@ std::uint64_t mapped_ids(std::string_view text) {
 }
 
 bool maps_id(std::string_view text, std::uint32_t id) {
+  return inner_id(text, id).has_value();
+}
+
+std::optional<std::uint32_t> inner_id(std::string_view text, std::uint32_t id) {
   const auto next = [](std::string_view& line) {
     line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
     return number<std::uint32_t>(cut(line, ' '));
   };
   while (!text.empty()) {
     std::string_view line = cut(text, '\n');
-    (void)next(line);
-    const auto outside = next(line), count = next(line);
-    if (outside && count && id >= *outside && id - *outside < *count) return true;
+    const auto inside = next(line), outside = next(line), count = next(line);
+    if (!inside || !outside || !count || id < *outside || id - *outside >= *count) continue;
+    return *inside + (id - *outside);
   }
-  return false;
+  return std::nullopt;
 }
 
 std::optional<pid_t> parse_last_pid(std::string_view text) {

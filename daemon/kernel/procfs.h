@@ -35,12 +35,17 @@ struct Stat {
 /// Effective uid in /proc/PID/status: "Uid: real effective saved filesystem".
 [[nodiscard]] std::optional<uid_t> parse_status_uid(std::string_view text);
 
+/// Likewise the group.
+[[nodiscard]] std::optional<gid_t> parse_status_gid(std::string_view text);
+
 /// Number of ids that /proc/PID/uid_map maps: lines of "inside outside count"; user_namespaces(7).
 /// 0 when nothing is mapped or a line is malformed.
 [[nodiscard]] std::uint64_t mapped_ids(std::string_view text);
 
 /// Whether /proc/PID/uid_map maps this id of the reader's user namespace.
 [[nodiscard]] bool maps_id(std::string_view text, std::uint32_t id);
+/// The id in the process's user namespace; nothing if it is not mapped.
+[[nodiscard]] std::optional<std::uint32_t> inner_id(std::string_view text, std::uint32_t id);
 
 /// The last field of /proc/loadavg: the last pid assigned in our pid namespace. While it is
 /// unchanged, no process was started.

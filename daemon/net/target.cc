@@ -76,6 +76,20 @@ Protocol Target::protocol() const {
   return std::holds_alternative<VsockTarget>(*this) ? Protocol::Tcp : Protocol::Unix;
 }
 
+namespace {
+
+struct TargetToPath {
+  std::string operator()(const UnixPath& target) const { return target.path; }
+  std::string operator()(const AbstractName& target) const { return "@" + target.name; }
+  std::string operator()(const auto&) const { return ""; }
+};
+
+}  // namespace
+
+std::string Target::path() const {
+  return std::visit(TargetToPath(), *this);
+}
+
 std::string Target::text() const {
   return std::visit(TargetToText(), *this);
 }

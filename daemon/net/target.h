@@ -39,6 +39,8 @@ class Target : public std::variant<PortTarget, UnixPath, AbstractName, VsockTarg
   [[nodiscard]] Protocol host_port_protocol() const {
     return protocol() == Protocol::Udp ? Protocol::Udp : Protocol::Tcp;
   }
+  /// The path of a Unix socket, or "@NAME" for an abstract name; "" if it is of another kind.
+  [[nodiscard]] std::string path() const;
   /// The IP port; 0 if it is of another kind.
   [[nodiscard]] Port port_number() const { return port() == nullptr ? Port{0} : port()->port; }
   [[nodiscard]] std::string text() const;  ///< in the form that parse_target() accepts

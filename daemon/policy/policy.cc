@@ -13,6 +13,10 @@
 
 namespace portfwd {
 
+bool matches_pattern(const std::string& pattern, const std::string& text) {
+  return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
+}
+
 namespace {
 
 using Wanted = Conditions;
@@ -25,12 +29,6 @@ struct Condition {
   std::string (*wanted)(const Wanted&);
   std::string (*seen)(const Wanted&, const Container&, const Listener&);
 };
-
-/// Matches a shell pattern; '*' includes slashes and leading dots. Source: fnmatch(3) without
-/// flags.
-bool matches_pattern(const std::string& pattern, const std::string& text) {
-  return ::fnmatch(pattern.c_str(), text.c_str(), 0) == 0;
-}
 
 std::string in_quotes(std::string_view text) {
   return fmt::format("\"{}\"", text);
@@ -246,8 +244,6 @@ constexpr const char* kNeverElevated =
     "; elevateIfNeeded is ignored, since portfwd has no more rights than you: `sysctl "
     "net.ipv4.ip_unprivileged_port_start=80` lets every user bind such ports";
 
-constexpr const char* kListedOnly = "this version lists Unix sockets and does not forward them";
-
 constexpr const char* kNothingMatches =
     "; its program is unknown, so no regular expression of the dev container's portsAttributes "
     "matches it: use the port number there";
@@ -449,6 +445,11 @@ Treatment treatment_of(Treatment out, const Rule* rule, Port port) {
 
 }  // namespace
 
+std::optional<unsigned> most_of_kind(const Settings& settings, const Target& target) {
+  if (target.path().empty()) return std::nullopt;
+  return settings.unix_sockets.max_sockets;
+}
+
 Treatment default_treatment(const Settings& settings) {
   return {.on_auto_forward = settings.ports.on_auto_forward,
           .restrict_to_user = settings.host.restrict_to_user,
@@ -467,7 +468,6 @@ Decision decide(const PolicyContext& context, const Container& container,
   if (!decided) decided = by_engine(rule, container, listener);
   const Target target = listener.target();
   if (!decided) decided = std::visit(BySection(settings, rule), target);
-  if (decided->forward && target.port() == nullptr) decided = Decision{false, kListedOnly};
   decided->settle = settle_of(context, rule, target);
   const Port port = target.port_number();
   decided->treatment = treatment_of(requested_treatment(settings, requested, port), rule, port);

@@ -15,6 +15,10 @@
 
 namespace portfwd {
 
+/// Matches a shell pattern; '*' includes slashes and leading dots. Source: fnmatch(3) without
+/// flags.
+[[nodiscard]] bool matches_pattern(const std::string& pattern, const std::string& text);
+
 /// Whether all conditions hold. A condition on a program or label that is unknown does not.
 [[nodiscard]] bool matches(const Conditions& when, const Container& container,
                            const Listener& listener);
@@ -36,13 +40,28 @@ struct Treatment {
   std::string scheme = "http";
   std::optional<Port> host_port;   ///< to try first; nothing: HostPortPlan chooses
   bool require_host_port = false;  ///< no other host port than the first choice
-  std::optional<Bind> bind;        ///< nothing: as in [host]
+  /// Where a forward that listens at a path does so; "": HostPaths chooses.
+  std::string host_path;
+  SocketOptions socket;
+  std::optional<SocketType> socket_type;  ///< of its listener; nothing: it has none
+  std::optional<Bind> bind;               ///< nothing: as in [host]
   bool restrict_to_user = true;
   bool allow_remote = false;
   std::vector<uid_t> allow_users;
   ProxyProtocol proxy_protocol = ProxyProtocol::Off;
   friend bool operator==(const Treatment&, const Treatment&) = default;
 };
+
+/// The limit on detected forwards of one container to targets of this kind; nothing if only [host]
+/// max_forwards counts.
+[[nodiscard]] std::optional<unsigned> most_of_kind(const Settings& settings, const Target& target);
+
+/// The kind of socket with which a forward to this target listens on the host: a Unix socket if the
+/// target is one, unless a host port is asked for.
+[[nodiscard]] inline Protocol host_side(const Target& target, const Treatment& treatment) {
+  const bool path = target.protocol() == Protocol::Unix && !treatment.host_port;
+  return path ? Protocol::Unix : target.host_port_protocol();
+}
 
 struct Decision {
   bool forward = false;

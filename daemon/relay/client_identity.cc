@@ -141,8 +141,8 @@ ClientVerdict ClientIdentity::judge_tcp(int accepted, const Endpoint& client,
   });
 }
 
-/// The recorded uid is that at connect(2), whoever has the socket now. A uid that is not mapped in
-/// our user namespace reads as the overflow uid.
+/// The recorded uid is that at connect(2), even if another process has the socket now. A uid that
+/// is not mapped in our user namespace reads as the overflow uid.
 ClientVerdict ClientIdentity::judge_unix(int accepted, const Admission& admission) {
   if (!admission.restrict_to_user) return {.kind = Kind::Allowed};
   const auto uid = peer_uid(accepted);

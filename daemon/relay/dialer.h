@@ -3,7 +3,10 @@
 // that were created in the container's namespace, BridgeDialer the container's own addresses.
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,6 +32,16 @@ struct ListenAddress {
 /// is bound to an interface is dialled as a wildcard, since it is not reached at loopback.
 [[nodiscard]] std::vector<Address> dial_order(Family client,
                                               std::span<const ListenAddress> listeners);
+
+/// What a dialer connects to, and how.
+struct DialOptions {
+  Protocol protocol = Protocol::Tcp;
+  SocketType type = SocketType::Stream;  ///< of a Unix socket
+  bool refuse_fds = true;                ///< of a Unix socket: no descriptors can be sent to it
+  std::optional<uid_t> peer_uid;         ///< whom a Unix server sees, in its user namespace;
+                                         ///< nothing: the daemon's user there
+  friend bool operator==(const DialOptions&, const DialOptions&) = default;
+};
 
 class DialHandler {
  public:

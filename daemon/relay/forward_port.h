@@ -53,6 +53,7 @@ struct ForwardPortSettings {
   unsigned max_connections = 0;  ///< 0: limited by descriptors alone
   Admission admission = {};
   ProxyProtocol proxy_protocol = ProxyProtocol::Off;  ///< header sent to the target
+  bool pass_fds = false;                              ///< see CarryOptions
   std::string container;                              ///< its key, see UnixCarriers
   std::string id;                                     ///< of the forward, for the journal: "f1"
   std::string name;                                   ///< for log lines: "web:8080"

@@ -364,8 +364,8 @@ void StreamPort::on_connected(WaitingClient& client, UniqueFd target) {
     return remove_client(client);
   }
   guard_.on_connected(core_.now());
-  RelayedConnection& connection =
-      connections_.add(carrier()->carry(relay_group_, client.release(), std::move(target), {}));
+  RelayedConnection& connection = connections_.add(carrier()->carry(
+      relay_group_, client.release(), std::move(target), {.pass_fds = core_.settings().pass_fds}));
   connection.burst = guard_.burst();
   connection.family = client.family();
   connection.redialled = client.redialled;

@@ -39,7 +39,12 @@ RelayParts::RelayParts(EventLoop& loop, SockDiag diag)
       gate_(loop, log_shortage),
       modules_(loop, probe_module),
       identity_(std::move(diag), ::geteuid(), Subuids("/etc/subuid", login_name(), ::geteuid()),
-                &modules_) {}
+                &modules_),
+      processes_(loop, std::make_shared<SpawnLauncher>(loop, relay_path())) {}
+
+void RelayParts::add_facts(Facts& facts_out) const {
+  facts_out["relay_processes_stuck"] = static_cast<std::int64_t>(processes_.stuck().size());
+}
 
 void DiscoveryParts::add_facts(Facts& facts_out) const {
   constexpr std::size_t kMostNamed = 8;
@@ -63,6 +68,14 @@ void DiscoveryParts::add_facts(Facts& facts_out) const {
 
 namespace {
 
+/// Without a root no path is found, and each request fails.
+PathPlace host_place() {
+  auto place = PathPlace::of_host();
+  if (place) return std::move(*place);
+  log::warning("cannot open the root folder: {}", place.error().text());
+  return {};
+}
+
 bool runs(const ProcDir& proc, std::string_view program) {
   std::vector<ProcDir::Entry> processes;
   (void)proc.list(processes);
@@ -73,8 +86,8 @@ bool runs(const ProcDir& proc, std::string_view program) {
 }  // namespace
 
 AccessParts::AccessParts(const Parts& parts, const Options& options, const Settings& settings)
-    : brokers(parts.loop, std::make_shared<SpawnLauncher>(parts.loop, broker_path()),
-              NamespaceOwner::this_process()),
+    : launcher(std::make_shared<SpawnLauncher>(parts.loop, broker_path())),
+      brokers(parts.loop, launcher, NamespaceOwner::this_process()),
       helpers({.loop = parts.loop,
                .http = parts.http,
                .folder = options.runtime_folder,
@@ -82,7 +95,12 @@ AccessParts::AccessParts(const Parts& parts, const Options& options, const Setti
                .docker = parts.docker,
                .user = {login_name(), ::geteuid()},
                .engine_runs = [&proc = parts.proc] { return runs(proc, "dockerd"); }}),
-      access_set({parts.loop, brokers, helpers, parts.relay, parts.names, parts.modules},
-                 settings) {}
+      path_brokers(parts.loop, launcher, parts.carriers),
+      access_set(
+          {parts.loop, brokers, helpers, parts.relay, parts.names, parts.modules, path_brokers},
+          settings),
+      host_paths(path_brokers.make(host_place(), "")),
+      environment(parts.loop),
+      host_path_parts{host_paths.get(), &environment, options.runtime_folder} {}
 
 }  // namespace portfwd

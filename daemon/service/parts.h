@@ -8,12 +8,15 @@
 #include "access/process_names.h"
 #include "base/error.h"
 #include "base/facts.h"
+#include "dbus/user_environment.h"
 #include "discover/discovery.h"
 #include "discover/engine_facts.h"
 #include "engine/http_client.h"
+#include "forward/host_paths.h"
 #include "relay/accept_gate.h"
 #include "relay/forward_port.h"
 #include "relay/relay_context.h"
+#include "relay_process/client/relay_process.h"
 #include "service/lifecycle.h"
 #include "service/options.h"
 #include "service/process_setup.h"
@@ -29,13 +32,16 @@ class RelayParts final {
 
   [[nodiscard]] RelayContext& context() { return context_; }
   [[nodiscard]] DiagModules& modules() { return modules_; }
-  [[nodiscard]] RelayServices services() { return {context_, gate_, identity_}; }
+  [[nodiscard]] RelayServices services() { return {context_, gate_, identity_, &processes_}; }
+  [[nodiscard]] RelayProcesses& processes() { return processes_; }
+  void add_facts(Facts& facts_out) const;
 
  private:
   RelayContext context_;
   AcceptGate gate_;
   DiagModules modules_;
   ClientIdentity identity_;
+  RelayProcesses processes_;
 };
 
 // Discovery with its dependencies: this machine's /proc, the registry that it fills, the engines,
@@ -87,12 +93,18 @@ struct AccessParts {
     RelayContext& relay;
     ProcessNames& names;
     const DiagModules& modules;
+    UnixCarriers& carriers;
   };
   AccessParts(const Parts& parts, const Options& options, const Settings& settings);
 
+  std::shared_ptr<BrokerLauncher> launcher;
   BrokerSet brokers;
   HelperContainers helpers;
+  PathBrokers path_brokers;
   AccessSet access_set;
+  PathBrokers::Lease host_paths;   ///< of the host, for forwards of Unix sockets
+  ManagerEnvironment environment;  ///< for their paths
+  HostPathParts host_path_parts;   ///< both, and the folder of portfwd
 };
 
 }  // namespace portfwd

@@ -68,13 +68,26 @@ std::string login_name() {
   return entry == nullptr ? "" : entry->pw_name;
 }
 
-std::filesystem::path broker_path() {
+namespace {
+
+/// @param folder in a build tree
+std::filesystem::path program_path(std::string_view folder, std::string_view name) {
   namespace fs = std::filesystem;
   std::error_code error;
   const fs::path here = fs::read_symlink("/proc/self/exe", error).parent_path();
-  fs::path installed = here.parent_path() / "libexec/portfwd/portfwd-broker";
+  fs::path installed = here.parent_path() / "libexec/portfwd" / name;
   if (fs::exists(installed, error)) return installed;
-  return here / "broker/portfwd-broker";
+  return here / folder / name;
+}
+
+}  // namespace
+
+std::filesystem::path broker_path() {
+  return program_path("broker", "portfwd-broker");
+}
+
+std::filesystem::path relay_path() {
+  return program_path("relay_process", "portfwd-relay");
 }
 
 }  // namespace portfwd

@@ -31,7 +31,8 @@ void set_up_process();
 /// The login name of this user; "" when it is unknown.
 [[nodiscard]] std::string login_name();
 
-/// The broker that belongs to this program: installed (bin/ and libexec/), or in a build tree.
+// The programs that belong to this one: installed (bin/ and libexec/), or in a build tree.
 [[nodiscard]] std::filesystem::path broker_path();
+[[nodiscard]] std::filesystem::path relay_path();
 
 }  // namespace portfwd

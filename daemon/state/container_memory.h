@@ -46,35 +46,38 @@ class ContainerAddresses {
   LruMap<std::string, IpAddress> addresses_{kKept};
 };
 
-// The host port that a container's port had last, so that a listener that returns gets it again.
-// Owned by HostPorts; its entries are saved in the State.
-class StickyPorts {
+// The place on the host that the forward of a container's port or socket had last, so that a
+// listener that returns gets it again. Its entries are saved in the State.
+template <class Entry, auto PlaceOf>
+class StickyPlaces {
  public:
   static constexpr std::size_t kKept = 2048;
   using Names = std::vector<std::string>;  ///< see lasting_names()
+  using Place = std::remove_cvref_t<decltype(std::declval<Entry>().*PlaceOf)>;
 
-  /// @return the port stored under the first known of the names
-  [[nodiscard]] std::optional<Port> recall(const Names& names, const Target& target) const {
+  /// @return the place stored under the first known of the names; null if none is
+  [[nodiscard]] const Place* recall(const Names& names, const Target& target) const {
     for (const std::string& name : names) {
-      if (const Port* port = ports_.find(key(name, target))) return *port;
+      if (const Place* place = places_.find(key(name, target))) return place;
     }
-    return std::nullopt;
+    return nullptr;
   }
-  /// Stores the port under all of the names. @return whether one of them had another port, or none
-  bool remember(const Names& names, const Target& target, Port port) {
+  /// Stores the place under all of the names. @return whether one of them had another, or none
+  bool remember(const Names& names, const Target& target, const Place& place) {
     bool is_new = false;
-    for (const std::string& name : names) is_new |= ports_.put(key(name, target), port);
+    for (const std::string& name : names) is_new |= places_.put(key(name, target), place);
     return is_new;
   }
 
-  [[nodiscard]] std::vector<StickyPort> all() const {
-    std::vector<StickyPort> out;
-    for (const auto& [key, port] : ports_.entries())
-      out.push_back({std::string(key.first), key.second, port});
+  [[nodiscard]] std::vector<Entry> all() const {
+    std::vector<Entry> out;
+    for (const auto& [key, place] : places_.entries())
+      out.push_back({std::string(key.first), key.second, place});
     return out;
   }
-  void restore(const std::vector<StickyPort>& ports) {
-    for (const StickyPort& p : ports) (void)remember({p.container}, p.target, p.host_port);
+  void restore(const std::vector<Entry>& entries) {
+    for (const Entry& entry : entries)
+      (void)remember({entry.container}, entry.target, entry.*PlaceOf);
   }
 
  private:
@@ -83,7 +86,9 @@ class StickyPorts {
     return {std::pmr::string(name), target};
   }
 
-  LruMap<Key, Port> ports_{kKept};
+  LruMap<Key, Place> places_{kKept};
 };
+using StickyPorts = StickyPlaces<StickyPort, &StickyPort::host_port>;  ///< owned by HostPorts
+using StickyPaths = StickyPlaces<StickyPath, &StickyPath::at>;         ///< owned by HostPaths
 
 }  // namespace portfwd

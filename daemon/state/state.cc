@@ -33,6 +33,14 @@ Json json_of(const StickyPort& p) {
   return {{"container", p.container}, {"port", p.target.text()}, {"host_port", p.host_port}};
 }
 
+Json json_of(const StickyPath& p) {
+  return {{"container", p.container},
+          {"target", p.target.text()},
+          {"path", p.at.path},
+          {"device", p.at.device},
+          {"inode", p.at.inode}};
+}
+
 Json json_of(const ContainerAddress& a) {
   return {{"container", a.container}, {"address", a.address.text()}};
 }
@@ -45,6 +53,16 @@ Json json_of(const ForwardSpec& f) {
               {"address", f.container_address},
               {"label", f.label}};
   if (f.host_port) object["host_port"] = *f.host_port;
+  if (!f.host_path.empty()) object["host_path"] = f.host_path;
+  const SocketOptions& socket = f.socket;
+  if (socket.owner) {
+    object["owner_uid"] = socket.owner->uid;
+    object["owner_gid"] = socket.owner->gid;
+  }
+  if (socket.mode != SocketOptions().mode) object["mode"] = socket.mode;
+  if (socket.create_parents) object["create_parents"] = true;
+  if (socket.pass_fds) object["pass_fds"] = true;
+  if (socket.peer_uid) object["peer_uid"] = *socket.peer_uid;
   return object;
 }
 
@@ -92,6 +110,7 @@ class MemberReader {
  public:
   explicit MemberReader(const Json& object) : object_(object) {}
 
+  [[nodiscard]] bool has(const char* key) const { return object_.contains(key); }
   std::string text(const char* key) {
     const auto* value = member<Json::string_t>(key);
     return value == nullptr ? "" : *value;
@@ -104,7 +123,7 @@ class MemberReader {
   }
   /// Nothing when the member is missing.
   std::optional<Port> optional_port(const char* key) {
-    return object_.contains(key) ? std::optional(port(key)) : std::nullopt;
+    return has(key) ? std::optional(port(key)) : std::nullopt;
   }
   std::uint64_t number(const char* key, std::uint64_t most) {
     const auto* value = member<Json::number_unsigned_t>(key);
@@ -162,10 +181,33 @@ bool read(const Json& object, StickyPort& into) {
   return reader.good();
 }
 
+bool read(const Json& object, StickyPath& into) {
+  constexpr std::uint64_t kAny = std::numeric_limits<std::uint64_t>::max();
+  MemberReader reader(object);
+  into = {reader.text("container"),
+          reader.target("target"),
+          {reader.text("path"), reader.number("device", kAny), reader.number("inode", kAny)}};
+  return reader.good();
+}
+
 bool read(const Json& object, ContainerAddress& into) {
   MemberReader reader(object);
   into = {reader.text("container"), reader.address("address")};
   return reader.good();
+}
+
+SocketOptions read_socket_options(MemberReader& reader) {
+  constexpr std::uint64_t kMostId = std::numeric_limits<uid_t>::max() - 1;
+  SocketOptions out;
+  if (reader.has("owner_uid")) {
+    out.owner = FileOwner{static_cast<uid_t>(reader.number("owner_uid", kMostId)),
+                          static_cast<gid_t>(reader.number("owner_gid", kMostId))};
+  }
+  if (reader.has("mode")) out.mode = static_cast<mode_t>(reader.number("mode", 0777));
+  out.create_parents = reader.has("create_parents") && reader.flag("create_parents");
+  out.pass_fds = reader.has("pass_fds") && reader.flag("pass_fds");
+  if (reader.has("peer_uid")) out.peer_uid = static_cast<uid_t>(reader.number("peer_uid", kMostId));
+  return out;
 }
 
 bool read(const Json& object, ForwardSpec& into) {
@@ -175,6 +217,8 @@ bool read(const Json& object, ForwardSpec& into) {
           .direction = reader.flag("reverse") ? Direction::Reverse : Direction::In,
           .host_port = reader.optional_port("host_port"),
           .bind = reader.text("bind"),
+          .host_path = reader.has("host_path") ? reader.text("host_path") : "",
+          .socket = read_socket_options(reader),
           .container_address = reader.text("address"),
           .label = reader.text("label"),
           .persist = true};
@@ -297,16 +341,17 @@ std::string to_text(const State& state, std::size_t most) {
                                    ? std::string()
                                    : ",\n\"instance\":" + dump(json_of(state.instance));
   constexpr std::size_t kOthers = 32;  // values outside of lists
-  Room room{most - std::min(most, 8 * kFrame + instance.size()), kMostJsonValues - kOthers};
+  Room room{most - std::min(most, 9 * kFrame + instance.size()), kMostJsonValues - kOthers};
   const std::string forwards = text_of_list("forwards", state.forwards, room);  // kept longest
   const std::string opt_outs = text_of_list("opt_outs", state.opt_outs, room);
   const std::string used_ids = text_of_list("used_ids", state.used_ids, room);
   const std::string containers = text_of_list("containers", state.containers, room);
   const std::string forward_ids = text_of_list("forward_ids", state.forward_ids, room);
   const std::string addresses = text_of_list("addresses", state.addresses, room);
+  const std::string paths = text_of_list("paths", state.paths, room);
   const std::string ports = text_of_list("ports", state.ports, room);
-  return fmt::format("{{\"version\":{}{}{}{}{}{}{}{}{}}}\n", kVersion, instance, ports, addresses,
-                     forwards, opt_outs, containers, forward_ids, used_ids);
+  return fmt::format("{{\"version\":{}{}{}{}{}{}{}{}{}{}}}\n", kVersion, instance, ports, paths,
+                     addresses, forwards, opt_outs, containers, forward_ids, used_ids);
 }
 
 Answer<State> parse_state(std::string_view text) {
@@ -332,110 +377,11 @@ Answer<State> parse_state(std::string_view text) {
   const auto instance = document.find("instance");
   const bool known = instance != document.end() && instance->is_object();
   if (!known || !read(*instance, state.instance)) state.instance = {};
+  read_valid_entries(document, "paths", State::kMostForwards, state.paths);
   read_valid_entries(document, "containers", State::kMostContainers, state.containers);
   read_valid_entries(document, "forward_ids", State::kMostForwards, state.forward_ids);
   read_valid_entries(document, "used_ids", State::kMostUsedIds, state.used_ids);
   return state;
-}
-
-namespace {
-
-namespace fs = std::filesystem;
-
-void warn(const std::string& text) {
-  log::write(log::Level::Warning, text, {{"MESSAGE_ID", std::string(log::message_id::kState)}});
-}
-
-/// Whether the file cannot be a State that is merely out of reach for now.
-bool is_damaged(const Error& why) {
-  switch (why.code) {
-    case EISDIR:
-    case ESPIPE:
-    case ENODEV:
-    case ENXIO:
-    case EFBIG:
-    case ELOOP:  // a symbolic link
-      return true;
-    default:
-      return false;
-  }
-}
-
-/// The first unused name for a backup; nothing when there are enough backups. No other program
-/// makes any, so the name is still unused when the backup is made.
-std::optional<fs::path> free_backup(const fs::path& path) {
-  for (int number = 0; number < StateFile::kMostBackups; ++number) {
-    fs::path backup = path.string() + ".damaged";
-    if (number != 0) backup += fmt::format(".{}", number);
-    std::error_code failed;
-    if (fs::symlink_status(backup, failed).type() == fs::file_type::not_found) return backup;
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
-std::string_view StateFile::remedy_for(int error) {
-  switch (error) {
-    case EMFILE:
-      return "allow more descriptors (LimitNOFILE=)";
-    case ENFILE:
-    case ENOMEM:
-      return "free memory or descriptors";
-    case ENOSPC:
-    case EDQUOT:
-      return "free disk space";
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return "make it and its folder accessible to this user";
-    case ENOTDIR:
-      return "a part of its path is a file; name another folder by STATE_DIRECTORY or "
-             "XDG_STATE_HOME";
-    default:
-      return "fix the cause";
-  }
-}
-
-Answer<State> StateFile::load() const {
-  const auto text = read_small_file(path().string(), kMostBytes, Links::Refuse);
-  if (!text && text.error().code == ENOENT) return {};
-  if (!text && is_damaged(text.error()))
-    return move_to_backup(unreadable_reason(text.error(), kMostBytes));
-  if (!text) return refuse_to_load(text.error().text(), remedy_for(text.error().code));
-  auto state = parse_state(*text);
-  if (state) return std::move(*state);
-  if (state.error().kind == Refusal::Kind::Inaccessible) {
-    return refuse_to_load(state.error().text, "run that version, or move the file away");
-  }
-  return move_to_backup(state.error().text);
-}
-
-Answer<State> StateFile::move_to_backup(std::string_view why) const {
-  const auto backup = free_backup(path());
-  if (!backup) {
-    warn(fmt::format(
-        "cannot use {}: {}; it will be overwritten, since there are {} backups of damaged "
-        "files already: remove some; saved host ports and forwards are lost",
-        path().string(), why, kMostBackups));
-    return {};
-  }
-  if (std::rename(path().c_str(), backup->c_str()) != 0) {
-    return refuse_to_load(fmt::format("{}; {}", why, Error{errno, "rename"}.text()),
-                          "make its folder writable, or move the file away");
-  }
-  warn(fmt::format("cannot use {}: {}; it is renamed to {}; saved host ports and forwards are lost",
-                   path().string(), why, backup->string()));
-  return {};
-}
-
-std::unexpected<Refusal> StateFile::refuse_to_load(const std::string& why,
-                                                   std::string_view remedy) const {
-  std::string text =
-      fmt::format("cannot read {}: {}; the file is left unchanged: {}, then restart portfwd",
-                  path().string(), why, remedy);
-  warn(text + "; until then host ports and forwards are neither restored nor saved");
-  return refuse(Refusal::Kind::Inaccessible, std::move(text));
 }
 
 // ---- the instance ------------------------------------------------------------------------------

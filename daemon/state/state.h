@@ -34,6 +34,22 @@ struct StickyPort {
   friend bool operator==(const StickyPort&, const StickyPort&) = default;
 };
 
+/// The path at which a Unix socket's forward listened last on the host, and the file that was made
+/// there.
+struct HostPathRecord {
+  std::string path;
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  friend bool operator==(const HostPathRecord&, const HostPathRecord&) = default;
+};
+
+struct StickyPath {
+  std::string container;  ///< one of its lasting_names(), since its id does not outlive it
+  Target target;
+  HostPathRecord at;
+  friend bool operator==(const StickyPath&, const StickyPath&) = default;
+};
+
 /// The loopback address that is assigned to a container.
 struct ContainerAddress {
   std::string container;
@@ -72,6 +88,7 @@ struct State {
   static constexpr std::size_t kMostUsedIds = 4096;
 
   std::vector<StickyPort> ports;
+  std::vector<StickyPath> paths;
   std::vector<ContainerAddress> addresses;
   std::vector<ForwardSpec> forwards;  ///< those with `persist`
   std::vector<OptOut> opt_outs;

@@ -184,8 +184,8 @@ TEST_F(AccessSetTest, SharesADialerPerNamespace) {
   ContainerAccess& one = add(container("one", ns.pid()));
   ContainerAccess& other = add(container("other", ns.pid()));
   ContainerAccess& stranger = add(container("stranger", elsewhere.pid()));
-  EXPECT_EQ(&one.dialer(Protocol::Tcp), &other.dialer(Protocol::Tcp));
-  EXPECT_NE(&one.dialer(Protocol::Tcp), &stranger.dialer(Protocol::Tcp));
+  EXPECT_EQ(&one.dialer({Protocol::Tcp}), &other.dialer({Protocol::Tcp}));
+  EXPECT_NE(&one.dialer({Protocol::Tcp}), &stranger.dialer({Protocol::Tcp}));
 }
 
 TEST_F(AccessSetTest, KeepsTheNamespaceAccessAfterItsFirstContainerIsRemoved) {

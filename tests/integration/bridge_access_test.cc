@@ -49,9 +49,9 @@ TEST_F(BridgeAccessTest, ReportsALoopbackListenerWithTheRemedy) {
 }
 
 TEST_F(BridgeAccessTest, RejectsAnInsidePortWithTheRemedy) {
-  const auto none =
-      add(sealed_container("web", box.pid()))
-          .listen_inside(5432, [](const Result<std::vector<BoundSocket>>&) { ADD_FAILURE(); });
+  const auto none = add(sealed_container("web", box.pid()))
+                        .listen_inside({Target(Protocol::Tcp, 5432), {}},
+                                       [](const InsideSockets&) { ADD_FAILURE(); });
   ASSERT_FALSE(none);
   EXPECT_THAT(none.error().text,
               AllOf(HasSubstr("cannot enter"), HasSubstr("run the container rootless")));
@@ -107,7 +107,7 @@ TEST_F(BridgeAccessTest, ThoseOfOneNamespaceShareIt) {
   const Box beside = Box::beside(box);
   ContainerAccess& one = add(sealed_container("one", box.pid()));
   ContainerAccess& two = add(sealed_container("two", beside.pid()));
-  EXPECT_EQ(&one.dialer(Protocol::Tcp), &two.dialer(Protocol::Tcp));
+  EXPECT_EQ(&one.dialer({Protocol::Tcp}), &two.dialer({Protocol::Tcp}));
 }
 
 TEST_F(BridgeAccessTest, HasNoAccessWithoutAProcess) {

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "broker/client/broker_launcher.h"
 #include "support/fake_broker.h"
+#include "support/local_carriers.h"
 #include "support/manual_clock.h"
 #include "support/sandbox.h"
 #include "support/test_netns.h"
@@ -59,10 +60,12 @@ class BrokerAccessTest : public testing::Test, private AccessObserver {
   NoNames names_;
   std::shared_ptr<FakeBroker> fake_ = std::make_shared<FakeBroker>();
   BrokerSet brokers_{loop_, fake_, NamespaceOwner::this_process()};
+  LocalCarriers carriers_{relay_};
+  PathBrokers path_brokers_{loop_, fake_, carriers_};
   TestNetns ns_;
   UniqueFd server_ = ns_.listen({IpAddress::loopback(Family::V4), 8080});
   BrokerAccess access_{
-      {{loop_, pace_, rate_limit_, udp_, modules_}, names_, *this}, relay_, entry()};
+      {{loop_, pace_, rate_limit_, udp_, modules_}, names_, *this, path_brokers_}, relay_, entry()};
 };
 
 TEST_F(BrokerAccessTest, RetriesWithinASecondHoweverOftenItsBrokerIsKilled) {

@@ -63,7 +63,7 @@ TEST_F(BusCtlTest, ListHasTheKeysAndTheOrderOfTheContract) {
     "origin":"auto","state":"active","reason":"","label":"","process":"nginx",
     "url":"http://127.0.0.1:8080/","since":"2026-01-01T12:00:00.123456Z",
     "connections":{"active":1,"total":12,"failed":2,"refused":3},"bytes":{"in":123,"out":456},
-    "on_auto_forward":"notify"}])");
+    "on_auto_forward":"notify","container_path":"","socket_type":"","host_path":""}])");
   EXPECT_EQ(json({"list"}).dump(2), expected.dump(2));
 }
 

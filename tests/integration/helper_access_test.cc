@@ -33,21 +33,21 @@ struct HelperAccessTest : AccessTest, DialHandler {
   }
   std::optional<Endpoint> dial(ContainerAccess& reach, Port port) {
     const std::vector<Address> candidates{{kLoopback, port}};
-    DialStart start = reach.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
+    DialStart start = reach.dialer({Protocol::Tcp}).dial(candidates, loop.now() + 10s, *this);
     if (start.connected.valid()) outcome = std::move(start.connected);
     turn_until([&] { return outcome.has_value(); });
     return outcome && *outcome ? peer_endpoint((*outcome)->get()) : std::nullopt;
   }
 
   OnInsidePort on_inside_port() {
-    return [this](Result<std::vector<BoundSocket>> sockets) { inside = std::move(sockets); };
+    return [this](InsideSockets sockets) { inside = std::move(sockets); };
   }
 
   Box box = Box::of_roots();
   Veth veth{box.pid(), 1};
   FakeEngine engine{loop, folder.path() + "/engine.sock", box.pid()};
   std::optional<Result<UniqueFd>> outcome;
-  std::optional<Result<std::vector<BoundSocket>>> inside;
+  std::optional<InsideSockets> inside;
 };
 
 TEST_F(HelperAccessTest, AListenerOnLoopbackIsReachedThroughAHelper) {
@@ -159,10 +159,10 @@ TEST_F(HelperAccessTest, DoesNotStartAnEngineByARequest) {
 
 TEST_F(HelperAccessTest, MakesAnInsidePortByAHelper) {
   ContainerAccess& web = add_container();
-  const auto port = web.listen_inside(5432, on_inside_port());
+  const auto port = web.listen_inside({Target(Protocol::Tcp, 5432), {}}, on_inside_port());
   ASSERT_TRUE(port) << port.error().text;
   ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
-  ASSERT_TRUE(*inside) << inside->error().text();
+  ASSERT_TRUE(*inside) << inside->error().text;
   EXPECT_EQ(web.kind(), AccessKind::Helper);
   EXPECT_THAT(told, ElementsAre("web:")) << "another way is news";
   for (const BoundSocket& bound : **inside) EXPECT_EQ(::listen(bound.socket.get(), 8), 0);
@@ -176,11 +176,11 @@ TEST_F(HelperAccessTest, MakesAnInsidePortByAHelper) {
 TEST_F(HelperAccessTest, ReportsWhyNoHelperCanMakeAnInsidePort) {
   engine.refuse_with = "no such image: sha256:1234";
   ContainerAccess& web = add_container();
-  const auto asked = web.listen_inside(5432, on_inside_port());
+  const auto asked = web.listen_inside({Target(Protocol::Tcp, 5432), {}}, on_inside_port());
   ASSERT_TRUE(asked) << "the helper is on its way";
   ASSERT_TRUE(turn_until([&] { return inside.has_value(); }));
   EXPECT_FALSE(*inside);
-  const auto again = web.listen_inside(5432, on_inside_port());
+  const auto again = web.listen_inside({Target(Protocol::Tcp, 5432), {}}, on_inside_port());
   ASSERT_FALSE(again);
   EXPECT_THAT(again.error().text, HasSubstr("no such image"));
   EXPECT_THAT(again.error().text, HasSubstr("rootless"));
@@ -194,7 +194,7 @@ TEST_F(HelperAccessTest, StaysABridgeWithoutAUsableEngineSocket) {
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.kind(), AccessKind::Bridge);
   EXPECT_THAT(web.reason(), HasSubstr("let the server listen on 0.0.0.0"));
-  EXPECT_FALSE(web.listen_inside(5432, on_inside_port()));
+  EXPECT_FALSE(web.listen_inside({Target(Protocol::Tcp, 5432), {}}, on_inside_port()));
 }
 
 TEST_F(HelperAccessTest, StaysABridgeForAnEngineThatIsNotDocker) {

@@ -19,13 +19,13 @@ constexpr Endpoint kInside6{IpAddress::loopback(Family::V6), 5432};
 
 struct InsidePortTest : AccessTest {
   OnInsidePort on_inside_port() {
-    return [this](Result<std::vector<BoundSocket>> sockets) {
+    return [this](InsideSockets sockets) {
       EXPECT_FALSE(outcome) << "called once";
       outcome = std::move(sockets);
     };
   }
   void ask(Port number) {
-    auto taken = web.listen_inside(number, on_inside_port());
+    auto taken = web.listen_inside({Target(Protocol::Tcp, number), {}}, on_inside_port());
     ASSERT_TRUE(taken) << taken.error().text;
     port = std::move(*taken);
   }
@@ -34,17 +34,17 @@ struct InsidePortTest : AccessTest {
     ask(kInside4.port);
     ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
   }
-  [[nodiscard]] int error() const { return *outcome ? 0 : outcome->error().code; }
+  [[nodiscard]] int error() const { return *outcome ? 0 : outcome->error().error.code; }
 
   TestNetns ns;
   ContainerAccess& web = add(container("web", ns.pid()));
-  std::optional<Result<std::vector<BoundSocket>>> outcome;
+  std::optional<InsideSockets> outcome;
   std::unique_ptr<InsidePort> port;
 };
 
 TEST_F(InsidePortTest, IsBoundOnBothLoopbacksAndReachedFromInside) {
   take();
-  ASSERT_EQ(error(), 0) << outcome->error().text();
+  ASSERT_EQ(error(), 0) << outcome->error().text;
   ASSERT_EQ((*outcome)->size(), 2U);
   EXPECT_EQ((**outcome)[0].address, Address(kInside4));
   EXPECT_EQ((**outcome)[1].address, Address(kInside6));
@@ -82,7 +82,7 @@ TEST_F(InsidePortTest, FailsInBothFamiliesWhenOneIsTaken) {
 TEST_F(InsidePortTest, BindsIpv4OnlyWhenLoHasNoIpv6) {
   run(fmt::format("nsenter --net=/proc/{}/ns/net ip address del ::1/128 dev lo", ns.pid()));
   take();
-  ASSERT_EQ(error(), 0) << outcome->error().text();
+  ASSERT_EQ(error(), 0) << outcome->error().text;
   ASSERT_EQ((*outcome)->size(), 1U);
   EXPECT_EQ((*outcome)->front().address, Address(kInside4));
 }
@@ -97,14 +97,15 @@ TEST_F(InsidePortTest, ReleasesThePortWhenCancelled) {
   ask(kInside4.port);
   port.reset();
   take();  // replies come in order, so the first one has been discarded
-  EXPECT_EQ(error(), 0) << outcome->error().text();
+  EXPECT_EQ(error(), 0) << outcome->error().text;
 }
 
 TEST_F(InsidePortTest, IsRejectedForAnInaccessibleContainer) {
   Container& closed = container("closed", ns.pid());
   closed.netns = 0;
   closed.inaccessible = "no way";
-  const auto none = add(closed).listen_inside(kInside4.port, on_inside_port());
+  const auto none =
+      add(closed).listen_inside({Target(Protocol::Tcp, kInside4.port), {}}, on_inside_port());
   ASSERT_FALSE(none);
   EXPECT_FALSE(none.error().text.empty());
 }

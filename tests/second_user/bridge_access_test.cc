@@ -44,7 +44,7 @@ TEST_F(RootsContainerTest, ItsWildcardListenerIsDialledOverTheBridge) {
   ASSERT_TRUE(listens_on(web, 1));
   EXPECT_EQ(web.kind(), AccessKind::Bridge);
   const std::vector<Address> candidates{{kLoopback, 8080}};
-  DialStart start = web.dialer(Protocol::Tcp).dial(candidates, loop.now() + 10s, *this);
+  DialStart start = web.dialer({Protocol::Tcp}).dial(candidates, loop.now() + 10s, *this);
   if (start.connected.valid()) outcome = std::move(start.connected);
   ASSERT_TRUE(turn_until([&] { return outcome.has_value(); }));
   ASSERT_TRUE(*outcome) << outcome->error().text();
@@ -73,7 +73,7 @@ TEST_F(RootsContainerTest, TwoOfOneNamespaceAreKnownToShareIt) {
   const AsUser user;
   ContainerAccess& one = add(sealed_container("one", box.pid()));
   ContainerAccess& two = add(sealed_container("two", beside.pid()));
-  EXPECT_EQ(&one.dialer(Protocol::Tcp), &two.dialer(Protocol::Tcp));
+  EXPECT_EQ(&one.dialer({Protocol::Tcp}), &two.dialer({Protocol::Tcp}));
 }
 
 }  // namespace

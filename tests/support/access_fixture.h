@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "build_paths.h"
 #include "support/deadline.h"
+#include "support/local_carriers.h"
 #include "support/manual_clock.h"
 #include "support/sandbox.h"
 #include "support/temp_dir.h"
@@ -105,7 +106,9 @@ struct AccessTest : testing::Test, AccessObserver {
                         if (!has_diag) return fail("sock_diag dump", ENOENT);
                         return {};
                       }};
-  AccessSet reaches{{loop, brokers, helpers, relay, names, modules}, Settings()};
+  LocalCarriers carriers{relay};
+  PathBrokers path_brokers{loop, launcher, carriers};
+  AccessSet reaches{{loop, brokers, helpers, relay, names, modules, path_brokers}, Settings()};
   std::list<Container> containers;
   std::vector<std::string> told;
 };

@@ -55,7 +55,6 @@ struct BoxInside {
   };
   std::list<Listening> listeners;
   std::list<Listening> datagrams;  ///< UDP sockets
-  std::vector<UniqueFd> unix_listeners;
   std::vector<UniqueFd> clients;
   bool churning = false;  ///< opens and closes a port a thousand times a second
   Port churn_port = 0;
@@ -114,7 +113,7 @@ class Box {
     return tell([](BoxInside& inside, const BoxArgument& a) { return bind_inside(inside, a.at); },
                 {at});
   }
-  /// Opens a Unix listener: a path, or '@' and an abstract name. It accepts no client. @return
+  /// Opens a Unix listener: a path, or "@" and an abstract name. Its greeting is "0 here". @return
   /// errno or 0
   int open_unix(std::string_view name, int type = SOCK_STREAM) const {
     BoxArgument argument{.number = type};
@@ -122,12 +121,7 @@ class Box {
     return tell([](BoxInside& inside, const BoxArgument& a) { return open_unix_inside(inside, a); },
                 argument);
   }
-  void close_unix() const {
-    tell([](BoxInside& inside, const BoxArgument&) {
-      inside.unix_listeners.clear();
-      return 0;
-    });
-  }
+  void close_unix() const { close(0); }
   void close_datagrams() const {
     tell([](BoxInside& inside, const BoxArgument&) {
       inside.datagrams.clear();
@@ -246,7 +240,7 @@ class Box {
     if (!fd.valid()) return errno;
     if (::bind(fd.get(), address->get(), address->length) != 0) return errno;
     if (::listen(fd.get(), 5) != 0) return errno;
-    inside.unix_listeners.push_back(std::move(fd));
+    inside.listeners.push_back({Endpoint{}, std::move(fd)});
     return 0;
   }
 

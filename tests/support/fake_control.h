@@ -120,6 +120,7 @@ class FakeControl final : public Control {
     add(made);
     return made.id;
   }
+  [[nodiscard]] bool is_pending(std::string_view) const override { return false; }
   Answer<void> unforward(std::string_view id) override {
     asked = {.what = "unforward", .target = std::string(id)};
     if (refusal) return std::unexpected(*refusal);

@@ -63,7 +63,9 @@ class TestAccess final : public ContainerAccess {
   const std::string& reason() const override { return reason_; }
   const std::vector<Listener>& listeners() const override { return listeners_; }
   bool ever_listened() const override { return !listeners_.empty(); }
-  Dialer& dialer(Protocol) override { return other_dialer != nullptr ? *other_dialer : dialer_; }
+  Dialer& dialer(const DialOptions&) override {
+    return other_dialer != nullptr ? *other_dialer : dialer_;
+  }
   void expedite() override { ++hurried; }
 
   int hurried = 0;

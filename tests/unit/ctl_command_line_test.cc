@@ -153,7 +153,7 @@ std::string offered_by_bash(const std::string& words) {
 
 TEST(CtlCompletionsTest, BashOffersWhatFitsThere) {
   EXPECT_EQ(offered_by_bash("for"), "forward\n");
-  EXPECT_EQ(offered_by_bash("forward --h"), "--help --host-port\n");
+  EXPECT_EQ(offered_by_bash("forward --h"), "--help --host-port --host\n");
   EXPECT_EQ(offered_by_bash("events --h"), "--help\n");
   EXPECT_EQ(offered_by_bash("forward --bind l"), "localhost\n");
   EXPECT_EQ(offered_by_bash("--json events --since ''"), "now -5min -1h\n");
@@ -179,6 +179,9 @@ TEST(CtlCommandLineTest, AForwardOperandIsATargetAndPerhapsAHostPort) {
   check("53/udp:5353", "53/udp", 5353);
   check("unix:/run/x.sock", "unix:/run/x.sock", {});
   check("unix:/run/x.sock:8080", "unix:/run/x.sock", 8080);
+  check("unix:/run/a:b.sock", "unix:/run/a:b.sock", {});
+  EXPECT_EQ(parse_forward_operand("unix:/run/x.sock:/tmp/y").target, "unix:/run/x.sock");
+  EXPECT_EQ(parse_forward_operand("unix:/run/x.sock:/tmp/y").host, "unix:/tmp/y");
   check("vsock:1024", "vsock:1024", {});
   check("vsock:1024:8080", "vsock:1024", 8080);
   for (const char* bad :

@@ -25,6 +25,7 @@ Forward forward(const std::string& id, const std::string& container, Port port, 
   f.protocol = "tcp";
   f.direction = "in";
   f.container_port = port;
+  f.target = std::to_string(port);
   f.host_addresses = {"127.0.0.1", "::1"};
   f.host_port = host_port;
   f.origin = "auto";
@@ -68,6 +69,7 @@ TEST(CtlTextTest, OneAddressIsShownAsItIs) {
   auto one = forward("f1", "web", 53, 5353);
   one.host_addresses = {"::1"};
   one.protocol = "udp";
+  one.target = "53/udp";
   EXPECT_EQ(forward_text(one), "[::1]:5353 -> web:53/udp");
   one.host_addresses = {"127.0.0.2"};
   one.direction = "reverse";

@@ -334,7 +334,8 @@ TEST_F(ExplainUnixTest, SaysWhatWasSeenWhichKeyDecidedAndWhatWouldForwardIt) {
   EXPECT_EQ(std::get<std::int64_t>(fact("port")), 0);
   EXPECT_THAT(text("decision"), HasSubstr("[unix] include"));
   EXPECT_THAT(text("summary"), HasSubstr("socket /run/app.sock of web is not forwarded"));
-  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::IncludeSocket, {"/run/app.sock"}}));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::IncludeSocket, {"/run/app.sock"}},
+                                      Remedy{Code::ForwardPort, {"web", "unix:/run/app.sock"}}));
 }
 
 TEST_F(ExplainUnixTest, SaysThatItsOwnerIsNotKnown) {
@@ -361,7 +362,7 @@ TEST_F(ExplainUnixTest, NamesTheRuleThatNamesIt) {
 TEST_F(ExplainUnixTest, SaysThatNothingListens) {
   known.listeners.clear();
   EXPECT_THAT(list("seen"), ElementsAre("nothing listens on it inside"));
-  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::IncludeSocket, {"/run/app.sock"}}));
+  EXPECT_THAT(remedies(), ElementsAre(Remedy{Code::HoldPort, {"web", "unix:/run/app.sock"}}));
 }
 
 TEST_F(ExplainUnixTest, IsPrintableWhateverTheNameIs) {

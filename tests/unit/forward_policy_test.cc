@@ -124,24 +124,24 @@ Listener on_name(const std::string& name) {
   return l;
 }
 
-constexpr const char* kListed = "this version lists Unix sockets and does not forward them";
+constexpr const char* kIncluded = "[unix] include names it and nothing excludes it";
 constexpr const char* kNotIncluded = "[unix] include does not name \"/run/app.sock\"";
 
 INSTANTIATE_TEST_SUITE_P(
     UnixSockets, RuleCases,
     testing::Values(
         Case{"", false, kNotIncluded, on_path("/run/app.sock")},
-        Case{"[unix]\ninclude = [\"/run/*.sock\"]", false, kListed, on_path("/run/app.sock")},
+        Case{"[unix]\ninclude = [\"/run/*.sock\"]", true, kIncluded, on_path("/run/app.sock")},
         Case{"[unix]\ninclude = [\"/*.sock\"]", false, kNotIncluded, on_path("/run/app.sock")},
         Case{"[unix]\ninclude = [\"/run/*\"]\nexclude = [\"/run/app.sock\"]", false,
              "[unix] exclude names \"/run/app.sock\"", on_path("/run/app.sock")},
         Case{"[unix]\ninclude = [\"@*\"]", false, kNotIncluded, on_path("/run/app.sock")},
-        Case{"[unix]\ninclude = [\"@/tmp/*\"]", false, kListed, on_name("/tmp/dbus/x")},
+        Case{"[unix]\ninclude = [\"@/tmp/*\"]", true, kIncluded, on_name("/tmp/dbus/x")},
         Case{"[unix]\ninclude = [\"/*\"]", false, "[unix] include does not name \"@app\"",
              on_name("app")},
         Case{"[unix]\ninclude = [\"@a*\"]", false, "[unix] include does not name \"@a?b\"",
              on_name(std::string("a\0b", 3))},
-        Case{"[[rule]]\nunix = [\"/run/*\"]", false, kListed, on_path("/run/app.sock")},
+        Case{"[[rule]]\nunix = [\"/run/*\"]", true, "the rule at c.toml:1 names it", on_path("/run/app.sock")},
         Case{"[[rule]]\nunix = [\"/tmp/*\"]", false, kNotIncluded, on_path("/run/app.sock")},
         Case{"[[rule]]\nunix = [\"/run/*\"]", true, kDefault},
         Case{IGNORE_IF("unix = [\"/run/*\"]"), false, kIgnored, on_path("/run/app.sock")},

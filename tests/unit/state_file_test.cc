@@ -567,8 +567,8 @@ TEST(StickyPorts, ForgetsTheOneThatWasUsedLongestAgo) {
   }
   EXPECT_FALSE(sticky.remember({"web"}, tcp(1), 1)) << "known already, but marked as used";
   EXPECT_TRUE(sticky.remember({"shop"}, tcp(1), 1));
-  EXPECT_EQ(sticky.recall({"web"}, tcp(1)), Port{1});
-  EXPECT_EQ(sticky.recall({"web"}, tcp(2)), std::nullopt);
+  EXPECT_EQ(*sticky.recall({"web"}, tcp(1)), Port{1});
+  EXPECT_EQ(sticky.recall({"web"}, tcp(2)), nullptr);
   EXPECT_EQ(sticky.all().size(), StickyPorts::kKept);
   StickyPorts again;
   again.restore(sticky.all());
@@ -579,9 +579,9 @@ TEST(StickyPorts, TheFirstNameThatIsKnownCounts) {
   StickyPorts sticky;
   EXPECT_TRUE(sticky.remember({"{service=web}", "one"}, tcp(80), 20000));
   EXPECT_TRUE(sticky.remember({"{service=web}", "two"}, tcp(80), 20001)) << "made again";
-  EXPECT_EQ(sticky.recall({"{service=web}", "three"}, tcp(80)), Port{20001});
-  EXPECT_EQ(sticky.recall({"one"}, tcp(80)), Port{20000});
-  EXPECT_EQ(sticky.recall({"three"}, tcp(80)), std::nullopt);
+  EXPECT_EQ(*sticky.recall({"{service=web}", "three"}, tcp(80)), Port{20001});
+  EXPECT_EQ(*sticky.recall({"one"}, tcp(80)), Port{20000});
+  EXPECT_EQ(sticky.recall({"three"}, tcp(80)), nullptr);
 }
 
 }  // namespace

@@ -161,6 +161,8 @@ class PathBroker {
   /// number is not used for another file; then it is discarded
   void remove(BoundPath bound, UniqueFd socket, OnRemoved done = nullptr);
 
+  /// Whether no request is in progress.
+  [[nodiscard]] bool is_idle() const { return requests_.empty(); }
   /// Processes that run now. Discovery must not mistake their namespaces for containers.
   [[nodiscard]] std::vector<pid_t> pids() const;
   /// Processes that were killed and have not exited.
