@@ -29,7 +29,7 @@ TEST(RelayRequest, IsAcceptedWithTheDescriptorsThatItNeeds) {
 }
 
 TEST(RelayRequest, IsRejectedWithAnyOtherNumberOfDescriptors) {
-  for (const std::size_t fds : {0, 1, 3}) EXPECT_FALSE(accepts(kPair, fds)) << fds;
+  for (const unsigned fds : {0U, 1U, 3U}) EXPECT_FALSE(accepts(kPair, fds)) << fds;
   EXPECT_FALSE(accepts({.op = Op::Discard}, 0));
   EXPECT_FALSE(accepts({.op = Op::Discard}, kMostDiscarded + 1));
   EXPECT_FALSE(accepts({.op = Op::Released}, 1));
