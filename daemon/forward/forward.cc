@@ -206,9 +206,10 @@ bool HostForward::on_port_lost(const BindFailure& failure) {
   return true;
 }
 
-std::unique_ptr<ForwardPort> HostForward::lose_place(const BindFailure& failure) {
+std::unique_ptr<ForwardPort> HostForward::lose_place(const BindFailure& failure, Duration drain) {
   auto lost = std::exchange(port_, make_port());
   configure(settings_);
+  lost->drain(drain);
   mark_conflict(fmt::format("{}: {}", failure.address.text(), failure.error.text()),
                 failure.error.code);
   listeners_.clear();
@@ -368,13 +369,27 @@ bool InsideForward::update(ContainerAccess& access, const std::vector<Listener>&
   return first;
 }
 
-std::unique_ptr<ForwardPort> InsideForward::leave_container(Duration) {
+/// Drains before inside_ is destroyed, so that its sockets are not reported as listeners.
+std::unique_ptr<ForwardPort> InsideForward::release_port(Duration drain) {
   auto left = std::exchange(port_, make_port());
+  configure(settings_);
   add(past_counters_, left->counters());
   past_counters_.active = 0;
-  left->drain(
-      Duration::zero());  // before inside_ is destroyed, so that its sockets are not reported
+  left->drain(drain);
   inside_.reset();
+  return left;
+}
+
+std::unique_ptr<ForwardPort> InsideForward::lose_place(const BindFailure& failure, Duration drain) {
+  auto lost = release_port(drain);
+  info_.state = ForwardState::Conflict;
+  info_.error = failure.error.code;
+  info_.reason = conflict_text({failure.error, failure.error.text()});
+  return lost;
+}
+
+std::unique_ptr<ForwardPort> InsideForward::leave_container(Duration) {
+  auto left = release_port(Duration::zero());
   access_ = nullptr;
   info_.state = ForwardState::Waiting;
   info_.reason.clear();

@@ -96,6 +96,10 @@ class Forward : public Retirable {
   /// Ends the forward, which must not be used afterwards. @param drain how long its connections may
   /// go on @return the port, draining
   [[nodiscard]] virtual std::unique_ptr<ForwardPort> withdraw(Duration drain) = 0;
+  /// Enters the conflict of a forward that could not bind its place again. @param drain how long
+  /// its connections may go on @return the port, draining
+  [[nodiscard]] virtual std::unique_ptr<ForwardPort> lose_place(const BindFailure& failure,
+                                                                Duration drain) = 0;
   [[nodiscard]] bool owns(const ForwardPort& port) const { return port_.get() == &port; }
 
  protected:
@@ -154,8 +158,8 @@ class HostForward final : public Forward {
   std::expected<void, BindFailure> bind(const std::vector<IpAddress>& addresses, Port port);
   /// As bind(), with a socket that is bound to a path.
   std::expected<void, BindFailure> adopt(BoundSocket socket);
-  /// Enters the conflict of a forward whose place is lost. @return its port, which must be retired
-  [[nodiscard]] std::unique_ptr<ForwardPort> lose_place(const BindFailure& failure);
+  [[nodiscard]] std::unique_ptr<ForwardPort> lose_place(const BindFailure& failure,
+                                                        Duration drain) override;
   /// The addresses of the last search for a host port.
   [[nodiscard]] const std::vector<IpAddress>& tried_addresses() const { return tried_; }
   /// The first few failures since the last search began.
@@ -248,8 +252,11 @@ class InsideForward final : public Forward {
               Duration linger) override;
   [[nodiscard]] std::unique_ptr<ForwardPort> leave_container(Duration linger) override;
   [[nodiscard]] std::unique_ptr<ForwardPort> withdraw(Duration drain) override;
+  [[nodiscard]] std::unique_ptr<ForwardPort> lose_place(const BindFailure& failure,
+                                                        Duration drain) override;
 
  private:
+  [[nodiscard]] std::unique_ptr<ForwardPort> release_port(Duration drain);
   void on_inside_port(InsideSockets sockets);
   [[nodiscard]] ForwardPortSettings adapt_settings(ForwardPortSettings settings) const override;
   void enter_conflict(const InsideFailure& failure);

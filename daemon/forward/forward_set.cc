@@ -373,8 +373,10 @@ void ForwardSet::on_place_ready(const std::string& forward_id) {
 void ForwardSet::on_place_lost(ForwardPort& port, const BindFailure& failure) {
   ListedForward* listed = owner_of(port, *this);
   if (listed == nullptr) return;
-  parts_.loop.retire(listed->forward->on_host()->lose_place(failure));
+  const ForwardInfo before = listed->forward->info();
+  draining_.add(listed->forward->lose_place(failure, settings_.host.drain));
   notify_changed(*listed);
+  notify_removed(*listed, before, "replaced");
   on_place_ready(listed->forward->id());
 }
 

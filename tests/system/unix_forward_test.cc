@@ -137,6 +137,28 @@ TEST_F(SystemUnixForward, RefusesClientsWhileNothingListensIfNoneAreHeld) {
   }
 }
 
+TEST_F(SystemUnixForward, APathThatAnotherProgramHasTakenIsAConflictUntilItIsFree) {
+  configure("[host]\nhold = \"0s\"\n");
+  start();
+  const Box box;
+  const std::string inside = file("app.sock");
+  ASSERT_EQ(box.open_unix(inside), 0);
+  const Json made = json({"forward", name_of(box), "unix:" + inside});
+  ASSERT_TRUE(becomes(made["id"], "active"));
+  const std::string path = forward_with(made["id"])["host_path"];
+  box.close_unix();
+  ASSERT_EQ(::unlink(inside.c_str()), 0);
+  ASSERT_TRUE(becomes(made["id"], "waiting"));
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  std::ofstream(path) << "precious";
+  ASSERT_EQ(box.open_unix(inside), 0);
+  ASSERT_TRUE(becomes(made["id"], "conflict"));
+  EXPECT_EQ(std::filesystem::file_size(path), 8U);
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  ASSERT_TRUE(becomes(made["id"], "active"));
+  EXPECT_TRUE(until([&] { return greeting_at(path) == "0 here\n"; }));
+}
+
 TEST_F(SystemUnixForward, NeverTouchesAFileThatIsAtItsPath) {
   start();
   const Box box;
