@@ -30,7 +30,7 @@ bool is_reverse(const PortState& known) {
 
 /// What else is known of a listener, as the end of "listens on ADDRESS".
 std::string details(const Listener& l) {
-  const std::string uid =
+  std::string uid =
       l.uid == kUnknownUid ? "uid unknown" : fmt::format("uid {} inside", l.uid);
   if (l.target().port() != nullptr) return uid;
   return fmt::format("{}, {}{}", name_of(l.type), uid,

@@ -27,11 +27,11 @@ class LruMap {
   }
   /// Stores a value, which counts as a use. @return whether the key had another value before, or
   /// none
-  bool put(const Key& key, Value value) {
+  bool put(const Key& key, const Value& value) {
     const Value* before = find(key);
     const bool changed = before == nullptr || *before != value;
     if (before != nullptr) entries_.erase(index_.at(key));
-    entries_.emplace_back(key, std::move(value));
+    entries_.emplace_back(key, value);
     index_.insert_or_assign(key, std::prev(entries_.end()));
     if (entries_.size() > most_) {
       index_.erase(entries_.front().first);

@@ -183,7 +183,7 @@ Answer<void> read_host(std::string_view text, ForwardSpec& into) {
   constexpr std::string_view kUnix = "unix:";
   if (auto ok = check_length("the place on the host", text); !ok) return ok;
   if (const auto port = parse_port(text)) {
-    into.host_port = *port;
+    into.host_port = port;
     return {};
   }
   const std::string_view path = text.starts_with(kUnix) ? text.substr(kUnix.size()) : "";

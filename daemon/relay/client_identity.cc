@@ -147,7 +147,7 @@ ClientVerdict ClientIdentity::judge_unix(int accepted, const Admission& admissio
   if (!admission.restrict_to_user) return {.kind = Kind::Allowed};
   const auto uid = peer_uid(accepted);
   if (!uid || *uid == kOverflowUid) return {.kind = Kind::Unidentified};
-  return {.kind = admits(*uid, admission) ? Kind::Allowed : Kind::OtherUser, .uid = *uid};
+  return {.kind = admits(*uid, admission) ? Kind::Allowed : Kind::OtherUser, .uid = uid};
 }
 
 ClientVerdict ClientIdentity::examine_sender(const Endpoint& client, const Endpoint& local_end,

@@ -27,7 +27,7 @@ class UnixBinding final : public PlaceBinding {
   UnixBinding& operator=(const UnixBinding&) = delete;
   ~UnixBinding() override {
     call_ = {};
-    if (!bound_.path.path.empty()) broker_.remove(std::move(bound_), std::move(socket_));
+    if (!bound_.path.path.empty()) broker_.remove(bound_, std::move(socket_));
   }
 
   void renew(OnSocket on_socket) override {

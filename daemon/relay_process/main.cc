@@ -30,7 +30,7 @@ void raise_descriptor_limit() {
 int run() {
   // A container's root may have the same uid, and must not be able to trace this process.
   if (::prctl(PR_SET_DUMPABLE, 0) != 0 || ::chdir("/") != 0) return 1;
-  ::signal(SIGPIPE, SIG_IGN);  // splice(2) raises it
+  (void)::signal(SIGPIPE, SIG_IGN);  // splice(2) raises it
   raise_descriptor_limit();
   const SystemClock clock;
   EventLoop loop(clock);

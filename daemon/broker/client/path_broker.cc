@@ -233,7 +233,7 @@ PathCall PathBroker::listen(const Address& address, const ListenOptions& options
   return PathCall(send(unix_listener(address, options), std::move(on_reply)));
 }
 
-void PathBroker::remove(BoundPath bound, UniqueFd socket, OnRemoved done) {
+void PathBroker::remove(const BoundPath& bound, UniqueFd socket, OnRemoved done) {
   auto on_reply = [done = std::move(done)](const Result<BrokerClient::Sockets>& sockets,
                                            const broker::Reply& reply) mutable {
     if (!done) return;

@@ -159,7 +159,7 @@ class PathBroker {
   /// Removes the path and the folders that were made for it, as far as they are empty.
   /// @param socket the bound socket, which is kept until the path is removed, so that its inode
   /// number is not used for another file; then it is discarded
-  void remove(BoundPath bound, UniqueFd socket, OnRemoved done = nullptr);
+  void remove(const BoundPath& bound, UniqueFd socket, OnRemoved done = nullptr);
 
   /// Whether no request is in progress.
   [[nodiscard]] bool is_idle() const { return requests_.empty(); }
