@@ -277,6 +277,10 @@ void ForwardSet::withdraw(ListedForward& listed, std::string_view reason) {
   remove(listed, reason, settings_.host.drain);
 }
 
+void ForwardSet::end_lingering(ListedForward& listed) {
+  remove(listed, "listener-closed", DrainingPorts::kNoLimit);
+}
+
 void ForwardSet::withdraw_all(std::string_view reason) {
   while (size() > 0) withdraw(*find(all().front().forward->key()), reason);
   draining_.limit(std::nullopt, settings_.host.drain);
@@ -341,15 +345,13 @@ void ForwardSet::notify_removed(ListedForward& listed, const ForwardInfo& info,
 
 // ---- what forwards report ----------------------------------------------------------------------
 
-/// The listeners are polled once more, since one that has just returned is not known yet. As the
-/// listener closed by itself, its clients are served without limit, as they would be without the
-/// daemon.
+/// The listeners are polled once more, since one that has just returned is not known yet.
 void ForwardSet::on_linger_over(HostForward& forward) {
   ListedForward* listed = find(forward.key());
   assert(listed != nullptr && listed->forward.get() == &forward);
   const std::string container = forward.key().container;
   if (forward.linger_for_last_poll() && parts_.poll_container(container)) return;
-  remove(*listed, "listener-closed", DrainingPorts::kNoLimit);
+  end_lingering(*listed);
 }
 
 void ForwardSet::on_update_complete(Forward& forward, bool changed) {

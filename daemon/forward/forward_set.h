@@ -263,6 +263,9 @@ class ForwardSet final : public ForwardIndex, public ForwardPortObserver {
                        const Treatment& treatment, std::string_view reason);
   /// Ends a forward. Its connections may go on for `drain` of the settings.
   void withdraw(ListedForward& listed, std::string_view reason);
+  /// Ends a forward whose listener closed by itself or is reached by another forward. Its clients
+  /// are served without limit, as they would be without the daemon.
+  void end_lingering(ListedForward& listed);
   void withdraw_all(std::string_view reason);
 
   // ---- notifying

@@ -393,6 +393,7 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan, Duration time)
     if (lingered || forwards_.contains(key)) continue;
     if (forwards_.host_ports().turn_over() || (created && parts_.loop.now() >= until))
       return queue_.mark(container.id);
+    if (!wanted.listeners.empty()) end_forward_elsewhere(container, wanted.listeners.front());
     ListedForward& listed = forwards_.create(key, wanted);
     (void)listed.forward->describe(container);
     (void)forwards_.bind(*listed.forward);
@@ -401,6 +402,19 @@ void ForwardTable::create_missing(Entry& entry, const Plan& plan, Duration time)
     created = true;
   }
   forwards_.notify_added(listening_of(forwards_, std::exchange(entry.to_announce, {})));
+}
+
+/// A listener may have been that of another container in its namespace, until its own was found.
+/// The forward there would linger for nothing, and hold the host port.
+void ForwardTable::end_forward_elsewhere(const Container& container, const Listener& listener) {
+  for (const auto& [id, entry] : entries_) {
+    if (entry.container().netns != container.netns) continue;
+    ListedForward* listed = forwards_.find({id, Direction::In, listener.target()});
+    if (listed == nullptr || listed->forward->state() != ForwardState::Lingering) continue;
+    const Listener& last = listed->forward->on_host()->last_listener();
+    if (last.inode == 0 || last.inode != listener.inode || last.cookie != listener.cookie) continue;
+    forwards_.end_lingering(*listed);
+  }
 }
 
 // ---- requests ----------------------------------------------------------------------------------

@@ -264,6 +264,7 @@ class ForwardTable final : public AccessObserver {
   [[nodiscard]] Plan plan_for(Entry& entry);
   void update_existing(Entry& entry, const Plan& plan);
   void create_missing(Entry& entry, const Plan& plan, Duration time);
+  void end_forward_elsewhere(const Container& container, const Listener& listener);
 
   // Requests.
   void expire_metadata();

@@ -175,6 +175,39 @@ TEST_F(ForwardTableTest, AListenerThatComesBackInTimeIsTheSameForward) {
   EXPECT_THAT(told.ports, ElementsAre("+web:8080@8080 0/1"));
 }
 
+/// Containers in one namespace: that of the listener was found late.
+TEST_F(ForwardTableTest, AListenerThatMovesToAnotherContainerKeepsItsHostPort) {
+  settings.host.linger = 1min;
+  TestAccess &web = container("web"), &side = container("side");
+  web.set_ports({8080});
+  web.set_inodes(7);
+  table->on_listeners(web);
+  reconcile();
+  web.set_ports({});
+  side.set_ports({8080});
+  side.set_inodes(7);
+  table->on_listeners(web);
+  table->on_listeners(side);
+  reconcile();
+  EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1", "-web:8080 listener-closed",
+                                       "+side:8080@8080 0/1"));
+}
+
+TEST_F(ForwardTableTest, AnotherListenerLeavesALingeringForwardItsHostPort) {
+  settings.host.linger = 1min;
+  TestAccess &web = container("web"), &side = container("side");
+  web.set_ports({8080});
+  web.set_inodes(7);
+  table->on_listeners(web);
+  reconcile();
+  show(web, {});
+  side.set_ports({8080});
+  side.set_inodes(8);
+  table->on_listeners(side);
+  reconcile();
+  EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1", "+side:8080@20000 0/1"));
+}
+
 /// The kernel prevents this unless both sockets have SO_REUSEADDR, which the test sets on that of
 /// the forward.
 TEST_F(ForwardTableTest, AHostPortThatAProgramTookFromALingeringForwardIsReplaced) {

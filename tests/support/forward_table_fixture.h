@@ -40,6 +40,9 @@ class TestAccess final : public ContainerAccess {
       listeners_.push_back(l);
     }
   }
+  void set_inodes(std::uint32_t inode) {
+    for (Listener& l : listeners_) l.inode = inode++;
+  }
   void set_labels(std::map<std::string, std::string> labels) {
     (void)portfwd::set_labels(container_, std::move(labels));
   }
