@@ -179,16 +179,9 @@ TEST_F(ForwardTableTest, AListenerThatComesBackInTimeIsTheSameForward) {
 TEST_F(ForwardTableTest, AListenerThatMovesToAnotherContainerKeepsItsHostPort) {
   settings.host.linger = 1min;
   TestAccess &web = container("web"), &side = container("side");
-  web.set_ports({8080});
-  web.set_inodes(7);
-  table->on_listeners(web);
-  reconcile();
-  web.set_ports({});
-  side.set_ports({8080});
-  side.set_inodes(7);
-  table->on_listeners(web);
-  table->on_listeners(side);
-  reconcile();
+  show_socket(web, 8080, 7);
+  show(web, {});
+  show_socket(side, 8080, 7);
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1", "-web:8080 listener-closed",
                                        "+side:8080@8080 0/1"));
 }
@@ -196,15 +189,9 @@ TEST_F(ForwardTableTest, AListenerThatMovesToAnotherContainerKeepsItsHostPort) {
 TEST_F(ForwardTableTest, AnotherListenerLeavesALingeringForwardItsHostPort) {
   settings.host.linger = 1min;
   TestAccess &web = container("web"), &side = container("side");
-  web.set_ports({8080});
-  web.set_inodes(7);
-  table->on_listeners(web);
-  reconcile();
+  show_socket(web, 8080, 7);
   show(web, {});
-  side.set_ports({8080});
-  side.set_inodes(8);
-  table->on_listeners(side);
-  reconcile();
+  show_socket(side, 8080, 8);
   EXPECT_THAT(told.take(), ElementsAre("+web:8080@8080 0/1", "+side:8080@20000 0/1"));
 }
 

@@ -40,8 +40,10 @@ class TestAccess final : public ContainerAccess {
       listeners_.push_back(l);
     }
   }
-  void set_inodes(std::uint32_t inode) {
-    for (Listener& l : listeners_) l.inode = inode++;
+  /// One listener, on a socket that may be that of another container too.
+  void set_socket(Port port, std::uint32_t inode) {
+    set_ports({port});
+    listeners_.front().inode = inode;
   }
   void set_labels(std::map<std::string, std::string> labels) {
     (void)portfwd::set_labels(container_, std::move(labels));
@@ -138,6 +140,11 @@ struct ForwardTableTest : testing::Test {
   }
   void show(TestAccess& reach, std::vector<Port> ports) {
     reach.set_ports(std::move(ports));
+    table->on_listeners(reach);
+    reconcile();
+  }
+  void show_socket(TestAccess& reach, Port port, std::uint32_t inode) {
+    reach.set_socket(port, inode);
     table->on_listeners(reach);
     reconcile();
   }

@@ -35,6 +35,13 @@ class SystemUnixForward : public SystemTest {
       return forward.is_object() && forward["state"] == state;
     });
   }
+  /// Makes a program in the box listen at a path, and forwards that. @return the id of the forward
+  std::string forwarded(const Box& box, const std::string& inside) {
+    EXPECT_EQ(box.open_unix(inside), 0);
+    const std::string id = json({"forward", name_of(box), "unix:" + inside})["id"];
+    EXPECT_TRUE(becomes(id, "active"));
+    return id;
+  }
   static mode_t mode_of(const std::string& path) {
     struct stat about {};
     return ::stat(path.c_str(), &about) == 0 ? about.st_mode & 07777 : mode_t{0};
@@ -55,10 +62,8 @@ TEST_F(SystemUnixForward, ForwardsASocketToAPathThatOnlyTheUserMayUse) {
   start();
   const Box box;
   const std::string inside = file("app.sock");
-  ASSERT_EQ(box.open_unix(inside), 0);
-  const Json made = json({"forward", name_of(box), "unix:" + inside});
-  ASSERT_TRUE(becomes(made["id"], "active"));
-  const Json forward = forward_with(made["id"]);
+  const std::string id = forwarded(box, inside);
+  const Json forward = forward_with(id);
   EXPECT_EQ(forward["protocol"], "unix");
   EXPECT_EQ(forward["target"], "unix:" + inside);
   EXPECT_EQ(forward["container_path"], inside);
@@ -101,14 +106,12 @@ TEST_F(SystemUnixForward, ReachesTheServerAgainAfterItHasRestarted) {
   start();
   const Box box;
   const std::string inside = file("app.sock");
-  ASSERT_EQ(box.open_unix(inside), 0);
-  const Json made = json({"forward", name_of(box), "unix:" + inside});
-  ASSERT_TRUE(becomes(made["id"], "active"));
-  const std::string path = forward_with(made["id"])["host_path"];
+  const std::string id = forwarded(box, inside);
+  const std::string path = forward_with(id)["host_path"];
   EXPECT_EQ(greeting_at(path), "0 here\n");
   box.close_unix();
   ASSERT_EQ(::unlink(inside.c_str()), 0);
-  ASSERT_TRUE(becomes(made["id"], "waiting"));
+  ASSERT_TRUE(becomes(id, "waiting"));
   const UniqueFd held = connected_to(path);
   ASSERT_TRUE(held.valid()) << "it waits for the server";
   ASSERT_EQ(box.open_unix(inside), 0);
@@ -120,19 +123,17 @@ TEST_F(SystemUnixForward, RefusesClientsWhileNothingListensIfNoneAreHeld) {
   start();
   const Box box;
   const std::string inside = file("app.sock");
-  ASSERT_EQ(box.open_unix(inside), 0);
-  const Json made = json({"forward", name_of(box), "unix:" + inside});
-  ASSERT_TRUE(becomes(made["id"], "active"));
-  const std::string path = forward_with(made["id"])["host_path"];
+  const std::string id = forwarded(box, inside);
+  const std::string path = forward_with(id)["host_path"];
   for (int round = 0; round < 3; ++round) {
     EXPECT_EQ(greeting_at(path), "0 here\n");
     box.close_unix();
     ASSERT_EQ(::unlink(inside.c_str()), 0);
-    ASSERT_TRUE(becomes(made["id"], "waiting"));
+    ASSERT_TRUE(becomes(id, "waiting"));
     EXPECT_FALSE(connected_to(path).valid());
     EXPECT_EQ(error, ECONNREFUSED);
     ASSERT_EQ(box.open_unix(inside), 0);
-    ASSERT_TRUE(becomes(made["id"], "active"));
+    ASSERT_TRUE(becomes(id, "active"));
     ASSERT_TRUE(until([&] { return connected_to(path).valid(); }));
   }
 }
@@ -142,20 +143,18 @@ TEST_F(SystemUnixForward, APathThatAnotherProgramHasTakenIsAConflictUntilItIsFre
   start();
   const Box box;
   const std::string inside = file("app.sock");
-  ASSERT_EQ(box.open_unix(inside), 0);
-  const Json made = json({"forward", name_of(box), "unix:" + inside});
-  ASSERT_TRUE(becomes(made["id"], "active"));
-  const std::string path = forward_with(made["id"])["host_path"];
+  const std::string id = forwarded(box, inside);
+  const std::string path = forward_with(id)["host_path"];
   box.close_unix();
   ASSERT_EQ(::unlink(inside.c_str()), 0);
-  ASSERT_TRUE(becomes(made["id"], "waiting"));
+  ASSERT_TRUE(becomes(id, "waiting"));
   ASSERT_EQ(::unlink(path.c_str()), 0);
   std::ofstream(path) << "precious";
   ASSERT_EQ(box.open_unix(inside), 0);
-  ASSERT_TRUE(becomes(made["id"], "conflict"));
+  ASSERT_TRUE(becomes(id, "conflict"));
   EXPECT_EQ(std::filesystem::file_size(path), 8U);
   ASSERT_EQ(::unlink(path.c_str()), 0);
-  ASSERT_TRUE(becomes(made["id"], "active"));
+  ASSERT_TRUE(becomes(id, "active"));
   EXPECT_TRUE(until([&] { return greeting_at(path) == "0 here\n"; }));
 }
 
@@ -204,14 +203,12 @@ TEST_F(SystemUnixForward, EndsWithItsContainer) {
   start();
   Box box;
   const std::string inside = file("app.sock");
-  ASSERT_EQ(box.open_unix(inside), 0);
-  const Json made = json({"forward", name_of(box), "unix:" + inside});
-  ASSERT_TRUE(becomes(made["id"], "active"));
-  const std::string path = forward_with(made["id"])["host_path"];
+  const std::string id = forwarded(box, inside);
+  const std::string path = forward_with(id)["host_path"];
   const UniqueFd client = connected_to(path);
   EXPECT_EQ(read_line(client), "0 here\n");
   box.end();
-  EXPECT_TRUE(until([&] { return forward_with(made["id"]) == nullptr; }));
+  EXPECT_TRUE(until([&] { return forward_with(id) == nullptr; }));
   EXPECT_TRUE(until([&] { return !exists(path); }));
 }
 
