@@ -1,10 +1,13 @@
 // Checks of a broker's replies: only a plausible one is accepted.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <string>
 
 #include "broker/client/broker_client.h"
+#include "broker/client/broker_launcher.h"
 #include "broker/client/path_broker.h"
 
 namespace portfwd {
@@ -207,6 +210,22 @@ TEST(BrokerRequest, ANameIsNeitherReplacedNorGivenFolders) {
   const auto path = unix_listener(UnixPath{"/s"}, options).value();
   EXPECT_EQ(path.flags, broker::kRefuseFds | broker::kReplace | broker::kMakeParents);
   EXPECT_EQ(path.bound.file, (broker::FileId{1, 2}));
+}
+
+TEST(ReceiveWithFds, ClosesTheDescriptorsOfAMessageWithoutBytes) {
+  int socket[2];
+  int pipe[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socket), 0);
+  ASSERT_EQ(::pipe2(pipe, O_CLOEXEC | O_NONBLOCK), 0);
+  const UniqueFd near(socket[0]), far(socket[1]), reader(pipe[0]);
+  UniqueFd writer(pipe[1]);
+  const int sent = writer.get();
+  ASSERT_TRUE(send_with_fds(far.get(), {}, {&sent, 1}).has_value());
+  writer.reset();
+  char byte = 0;
+  std::byte buffer[8];
+  EXPECT_EQ(receive_with_fds(near.get(), buffer).outcome, ReceivedMessage::Outcome::End);
+  EXPECT_EQ(::read(reader.get(), &byte, 1), 0) << "a descriptor is still open";
 }
 
 }  // namespace

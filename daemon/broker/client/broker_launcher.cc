@@ -190,11 +190,11 @@ ReceivedMessage receive_with_fds(int socket, std::span<std::byte> buffer) {
   ReceivedMessage got;
   const ssize_t size = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return got;
+  if (size >= 0) collect(header, got.fds);  // a message without bytes may have descriptors
   if (size <= 0) {
     got.outcome = ReceivedMessage::Outcome::End;
     return got;
   }
-  collect(header, got.fds);
   got.outcome = ReceivedMessage::Outcome::Message;
   got.size = static_cast<std::size_t>(size);
   got.bytes_cut_off = (header.msg_flags & MSG_TRUNC) != 0;
